@@ -1,0 +1,19 @@
+//! Drivers: hardware in, measurements out.
+//!
+//! A driver owns one edge of the world (a belt, a line, a file, a socket) and sends an
+//! [`Observation`] for each thing it learns, through an [`Outlet`]. It keeps nothing: an
+//! observation that was not yet stored is lost with the process. A driver that has nothing to
+//! tell says so with a reason ([`NoReading`]); it never falls silent.
+//!
+//! Without the feature `drivers` only the pure part is built: it is all that `pulsegate-core` sees.
+
+pub mod heart_rate;
+mod measurement;
+#[cfg(feature = "drivers")]
+mod outlet;
+mod source;
+
+pub use measurement::{Contact, HeartRate, LineState, Measurement, NoReading};
+#[cfg(feature = "drivers")]
+pub use outlet::{Observation, Outlet};
+pub use source::{InvalidName, Source, SourceId, Sources, TooManySources};

@@ -1,0 +1,82 @@
+//! What a driver returns.
+
+/// One value, as the hardware gave it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Measurement {
+    /// A Heart Rate Measurement (GATT characteristic 0x2A37).
+    HeartRate(HeartRate),
+    /// The state that a line went to, or had when it was first read.
+    Line(LineState),
+    /// A number in the unit of its source.
+    Number(f64),
+}
+
+/// A decoded Heart Rate Measurement: Heart Rate Service 1.0, section 3.1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeartRate {
+    /// Beats per minute; 0 when the monitor has none to tell.
+    pub bpm: u16,
+    /// Whether the monitor feels skin.
+    pub contact: Contact,
+    /// Energy expended since the last reset, in kilojoule; saturates at 65,535.
+    pub energy_kj: Option<u16>,
+    /// Beat-to-beat intervals, oldest first, in 1/1024 s.
+    pub rr: Vec<u16>,
+}
+
+/// What a monitor says of its contact with the skin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contact {
+    /// The monitor cannot tell.
+    Unsupported,
+    /// It can tell, and feels none.
+    Lost,
+    /// It feels skin.
+    Detected,
+}
+
+/// The two states of a line, after `closed`/`active` levels were applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LineState {
+    /// A lid that is closed.
+    Closed,
+    /// A lid that is open.
+    Open,
+    /// A trigger at rest.
+    Idle,
+    /// A trigger that fires: movement, a pressed button.
+    Active,
+}
+
+impl LineState {
+    /// The word for this state in records and rules.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::Idle => "idle",
+            Self::Active => "active",
+        }
+    }
+}
+
+/// Why a source has nothing to tell: absence is data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoReading {
+    /// The monitor, line or file is not there.
+    #[error("not found: {0}")]
+    Absent(String),
+    /// It is there and says nothing.
+    #[error("silent for {seconds} s")]
+    Silent {
+        /// How long nothing came.
+        seconds: u64,
+    },
+    /// It said something that is not a measurement.
+    #[error("not a measurement: {0}")]
+    Garbage(String),
+    /// It was there and failed.
+    #[error("failed: {0}")]
+    Failed(String),
+}

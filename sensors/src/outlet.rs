@@ -1,0 +1,71 @@
+//! Where drivers put what they learn.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::{Measurement, NoReading, SourceId};
+
+/// One thing that a driver learned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// Whose it is.
+    pub source: SourceId,
+    /// When the kernel saw it, on `CLOCK_MONOTONIC`; `None`: stamp it on arrival.
+    pub captured: Option<Duration>,
+    /// The measurement, or why there is none. An `Err` is sent once when a source is lost and
+    /// need not be repeated; the next `Ok` says that it is back.
+    pub outcome: Result<Measurement, NoReading>,
+}
+
+/// A driver's end of the channel to the sampler, bound to one source.
+#[derive(Debug, Clone)]
+pub struct Outlet {
+    source: SourceId,
+    observations: mpsc::Sender<Observation>,
+}
+
+impl Outlet {
+    /// Binds a sender to a source.
+    #[must_use]
+    pub fn new(source: SourceId, observations: mpsc::Sender<Observation>) -> Self {
+        Self { source, observations }
+    }
+
+    /// The source that this outlet speaks for.
+    #[must_use]
+    pub fn source(&self) -> SourceId {
+        self.source
+    }
+
+    /// Sends a measurement to be stamped on arrival; waits while the sampler is busy. Returns
+    /// `false` once the agent stops listening: the driver should end.
+    pub async fn measured(&self, measurement: Measurement) -> bool {
+        self.send(None, Ok(measurement)).await
+    }
+
+    /// Says that there is nothing to tell, and why. Returns as [`Outlet::measured`].
+    pub async fn nothing(&self, reason: NoReading) -> bool {
+        self.send(None, Err(reason)).await
+    }
+
+    /// As [`Outlet::measured`], for a driver's own thread, with the kernel's time of the event on
+    /// `CLOCK_MONOTONIC` if it has one.
+    pub fn send_blocking(
+        &self,
+        captured: Option<Duration>,
+        outcome: Result<Measurement, NoReading>,
+    ) -> bool {
+        let observation = Observation { source: self.source, captured, outcome };
+        self.observations.blocking_send(observation).is_ok()
+    }
+
+    async fn send(
+        &self,
+        captured: Option<Duration>,
+        outcome: Result<Measurement, NoReading>,
+    ) -> bool {
+        let observation = Observation { source: self.source, captured, outcome };
+        self.observations.send(observation).await.is_ok()
+    }
+}

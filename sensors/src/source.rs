@@ -1,0 +1,134 @@
+//! The sources that this device has ever had: a small table that gives each pair of id and kind a
+//! number, so that a stored reading carries four bytes instead of two strings.
+//!
+//! Numbers are given once and never change: the store keeps the table beside the readings.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Bounds what a program that invents source names can cost: memory and rows in the table.
+pub const MAX_SOURCES: usize = 10_000;
+/// Long enough for a UUID with a prefix; it is repeated in every record.
+pub const MAX_NAME_BYTES: usize = 64;
+
+/// The number of a source in this store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId(pub u32);
+
+/// A source: its configured, opaque id and the kind of its readings.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// The id, `[A-Za-z0-9._:-]{1,64}`; opaque: it says nothing about a person.
+    pub name: Box<str>,
+    /// `heart_rate`, `lid`, `number`, or another program's word, `[a-z][a-z0-9_]{0,63}`.
+    pub kind: Box<str>,
+}
+
+/// A name that cannot be a source's id or kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a valid name")]
+pub struct InvalidName(pub String);
+
+/// The table is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("more than {MAX_SOURCES} sources")]
+pub struct TooManySources;
+
+impl Source {
+    /// Checks both names.
+    ///
+    /// # Errors
+    /// The name that is not valid.
+    pub fn new(name: &str, kind: &str) -> Result<Self, InvalidName> {
+        if !is_source_name(name) {
+            return Err(InvalidName(name.to_owned()));
+        }
+        if !is_kind(kind) {
+            return Err(InvalidName(kind.to_owned()));
+        }
+        Ok(Self { name: name.into(), kind: kind.into() })
+    }
+}
+
+/// Whether `name` can be a source's id.
+#[must_use]
+pub fn is_source_name(name: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
+}
+
+/// Whether `kind` can be a kind of reading.
+#[must_use]
+pub fn is_kind(kind: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&kind.len())
+        && kind.as_bytes()[0].is_ascii_lowercase()
+        && kind.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+/// Every source so far, shared between the drivers and the store.
+#[derive(Debug, Default)]
+pub struct Sources {
+    table: RwLock<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_id: Vec<Arc<Source>>,
+    by_source: HashMap<Arc<Source>, SourceId>,
+}
+
+impl Sources {
+    /// The number of `source`, which is given one if it has none yet.
+    ///
+    /// # Errors
+    /// [`TooManySources`] when it would be one more than [`MAX_SOURCES`].
+    pub fn intern(&self, source: Source) -> Result<SourceId, TooManySources> {
+        if let Some(id) = self.find(&source) {
+            return Ok(id);
+        }
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = table.by_source.get(&source) {
+            return Ok(*id);
+        }
+        if table.by_id.len() >= MAX_SOURCES {
+            return Err(TooManySources);
+        }
+        let id = SourceId(u32::try_from(table.by_id.len()).expect("bounded by MAX_SOURCES"));
+        let source = Arc::new(source);
+        table.by_id.push(Arc::clone(&source));
+        table.by_source.insert(source, id);
+        Ok(id)
+    }
+
+    /// The number of `source`, if it has one.
+    #[must_use]
+    pub fn find(&self, source: &Source) -> Option<SourceId> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).by_source.get(source).copied()
+    }
+
+    /// The source with this number.
+    #[must_use]
+    pub fn get(&self, id: SourceId) -> Option<Arc<Source>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.by_id.get(usize::try_from(id.0).ok()?).cloned()
+    }
+
+    /// The sources from number `from` on, in order.
+    #[must_use]
+    pub fn since(&self, from: usize) -> Vec<Arc<Source>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.by_id.get(from..).unwrap_or_default().to_vec()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).by_id.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
