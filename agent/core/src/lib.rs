@@ -1,4 +1,15 @@
 //! Decisions. No I/O, no clock, no async, no threads: input and `now` in, action out.
+//!
+//! The agent around it reads, waits, writes and publishes; what it does next is decided here, so
+//! that every decision can be tested, and replayed over history, without a device.
 
+pub mod batch;
+
+pub mod delivery;
+pub mod lane;
+pub mod pace;
 pub mod reading;
+pub mod record;
 pub mod time;
+pub mod timeline;
+pub mod topic;

@@ -1,0 +1,202 @@
+//! Batches: records of one lane and topic that travel in one message.
+//!
+//! A sheaf is what one walk through a lane gathered: records up to and including `through`, in one
+//! batch a topic. The walk ends when the first of its batches is full, so that the records of a
+//! lane leave in the order in which they were taken.
+
+use std::sync::Arc;
+
+use crate::lane::Lane;
+use crate::reading::Seq;
+use crate::record::Framing;
+
+/// AWS IoT meters every started 5 KiB of payload and topic.
+pub const BILLING_UNIT_BYTES: usize = 5 * 1024;
+/// AWS IoT Core quotas: a message of more than 128 KiB closes the connection.
+pub const MAX_MESSAGE_BYTES: usize = 128 * 1024;
+
+/// A message that is ready to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The lane of its records.
+    pub lane: Lane,
+    /// Where it goes.
+    pub topic: Arc<str>,
+    /// The records.
+    pub payload: Vec<u8>,
+    /// The first and the last record in it.
+    pub first: Seq,
+    /// See `first`; records of other topics may lie between the two.
+    pub last: Seq,
+    /// How many records.
+    pub count: u64,
+}
+
+/// What one walk through a lane gathered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sheaf {
+    /// Every record of the lane up to here is in this sheaf or in one before it.
+    pub through: Seq,
+    /// At least one.
+    pub batches: Vec<Batch>,
+}
+
+/// What became of a record that was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// It is in.
+    Taken,
+    /// There was no room: end the walk before it.
+    Full,
+}
+
+/// Gathers a sheaf.
+#[derive(Debug)]
+pub struct Gatherer {
+    lane: Lane,
+    limit_bytes: usize,
+    through: Seq,
+    open: Vec<(Framing, Batch)>,
+}
+
+impl Gatherer {
+    /// Begins a walk. `limit_bytes` bounds payload and topic together.
+    #[must_use]
+    pub fn new(lane: Lane, limit_bytes: usize) -> Self {
+        Self { lane, limit_bytes, through: Seq(0), open: Vec::new() }
+    }
+
+    /// Offers the record `seq`, which `write` appends to the buffer it is given.
+    pub fn offer(
+        &mut self,
+        seq: Seq,
+        topic: &Arc<str>,
+        framing: Framing,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Offer {
+        let batch = Self::batch(&mut self.open, self.lane, self.limit_bytes, seq, topic, framing);
+        let before = batch.payload.len();
+        batch.payload.push(match (framing, batch.count) {
+            (Framing::Array, 0) => b'[',
+            (Framing::Array, _) => b',',
+            (Framing::Lines, _) => b'\n',
+        });
+        write(&mut batch.payload);
+        // A single record is always taken: its own limits keep it far below that of a message.
+        let room = self.limit_bytes.saturating_sub(topic.len() + 1);
+        if batch.payload.len() > room && batch.count > 0 {
+            batch.payload.truncate(before);
+            return Offer::Full;
+        }
+        batch.last = seq;
+        batch.count += 1;
+        self.through = seq;
+        Offer::Taken
+    }
+
+    /// Whether anything was taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.iter().all(|(_, batch)| batch.count == 0)
+    }
+
+    /// Ends the walk.
+    #[must_use]
+    pub fn finish(self) -> Option<Sheaf> {
+        let batches: Vec<Batch> = self
+            .open
+            .into_iter()
+            .filter(|(_, batch)| batch.count > 0)
+            .map(|(framing, mut batch)| {
+                match framing {
+                    Framing::Array => batch.payload.push(b']'),
+                    Framing::Lines => drop(batch.payload.remove(0)),
+                }
+                batch
+            })
+            .collect();
+        (!batches.is_empty()).then_some(Sheaf { through: self.through, batches })
+    }
+
+    fn batch<'a>(
+        open: &'a mut Vec<(Framing, Batch)>,
+        lane: Lane,
+        limit_bytes: usize,
+        seq: Seq,
+        topic: &Arc<str>,
+        framing: Framing,
+    ) -> &'a mut Batch {
+        let known = open.iter().position(|(f, batch)| {
+            *f == framing && (Arc::ptr_eq(&batch.topic, topic) || batch.topic == *topic)
+        });
+        let at = known.unwrap_or_else(|| {
+            let payload = Vec::with_capacity(limit_bytes);
+            let topic = Arc::clone(topic);
+            open.push((framing, Batch { lane, topic, payload, first: seq, last: seq, count: 0 }));
+            open.len() - 1
+        });
+        &mut open[at].1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(gatherer: &mut Gatherer, seq: u64, topic: &str, framing: Framing) -> Offer {
+        let text = format!("{{\"n\":{seq}}}");
+        gatherer.offer(Seq(seq), &topic.into(), framing, |out| {
+            out.extend_from_slice(text.as_bytes());
+        })
+    }
+
+    fn payload(batch: &Batch) -> &str {
+        std::str::from_utf8(&batch.payload).unwrap()
+    }
+
+    #[test]
+    fn records_stand_in_an_array_or_one_a_line() {
+        let mut gatherer = Gatherer::new(Lane::Readings, 1_000);
+        for seq in 1..=2 {
+            offer(&mut gatherer, seq, "array", Framing::Array);
+            offer(&mut gatherer, seq + 10, "lines", Framing::Lines);
+        }
+
+        let sheaf = gatherer.finish().unwrap();
+
+        assert_eq!(payload(&sheaf.batches[0]), r#"[{"n":1},{"n":2}]"#);
+        assert_eq!(payload(&sheaf.batches[1]), "{\"n\":11}\n{\"n\":12}");
+        assert_eq!(sheaf.through, Seq(12));
+    }
+
+    #[test]
+    fn payload_and_topic_together_never_pass_the_limit() {
+        for limit in 30..200 {
+            let mut gatherer = Gatherer::new(Lane::Readings, limit);
+            let mut seq = 1;
+            while offer(&mut gatherer, seq, "topic", Framing::Array) == Offer::Taken {
+                seq += 1;
+            }
+
+            let sheaf = gatherer.finish().unwrap();
+
+            assert!(sheaf.batches[0].payload.len() + "topic".len() <= limit);
+            assert_eq!(sheaf.through, Seq(seq - 1));
+            assert_eq!(sheaf.batches[0].count, seq - 1);
+        }
+    }
+
+    #[test]
+    fn a_single_record_is_taken_even_if_the_limit_is_absurd() {
+        let mut gatherer = Gatherer::new(Lane::Alerts, 1);
+
+        assert_eq!(offer(&mut gatherer, 1, "topic", Framing::Array), Offer::Taken);
+        assert_eq!(offer(&mut gatherer, 2, "topic", Framing::Array), Offer::Full);
+        assert_eq!(gatherer.finish().unwrap().batches[0].count, 1);
+    }
+
+    #[test]
+    fn nothing_gathered_is_no_sheaf() {
+        assert_eq!(Gatherer::new(Lane::Events, 100).finish(), None);
+    }
+}
