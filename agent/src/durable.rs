@@ -1,0 +1,64 @@
+//! Files that survive a power cut: the only place that renames, and the only one that fsyncs.
+//!
+//! A file is replaced as a whole: written beside its place, fsynced, renamed over it, and the
+//! folder fsynced. After a power cut there is the old content or the new one, never a mixture.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// Replaces `path` with `content`; readable by the agent's user and group.
+///
+/// # Errors
+/// What the file system says; the old content is then still there.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let beside = beside(path, "new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    rename(&beside, path)
+}
+
+/// Moves a file to another name in the same folder.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "this is the place that may")]
+    std::fs::rename(from, to)?;
+    sync_folder(to)
+}
+
+/// `path` with another extension after its own.
+pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    PathBuf::from(name)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_the_whole_content_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("boot");
+
+        replace(&path, b"1234567890").unwrap();
+        replace(&path, b"2").unwrap();
+
+        assert_eq!(std::fs::read(&path).unwrap(), b"2");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,202 @@
+//! The store: every record of this device, in one SQLite database with one writer thread.
+//!
+//! What is appended is gathered for the commit interval, or until an alert, and committed at once
+//! (P1). A record is appended to and never changed; what was delivered is a watermark per lane,
+//! which rides along in a later commit. Opening, appending and taking cost the same with ten
+//! records stored as with ten million (P9).
+//!
+//! A disk that refuses writes keeps the writer trying, with what arrives kept in memory up to a
+//! bound and then given up and counted (P3). A damaged database is set aside under a dated name,
+//! what can be read of it is carried over, and a new one begun (P7).
+
+mod database;
+mod detail;
+mod load;
+mod reader;
+mod retention;
+mod salvage;
+mod schema;
+mod take;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulsegate_core::delivery::Mark;
+use pulsegate_core::lane::{Account, Lane};
+use pulsegate_core::reading::{Boot, Reading, Seq};
+use pulsegate_core::rules::RuleSpec;
+use pulsegate_core::time::{Mono, Wall};
+use pulsegate_core::timeline::Trust;
+use pulsegate_sensors::Sources;
+use pulsegate_sensors::inbox::{Receipt, Refused};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub(crate) use database::{EventRow, Identity};
+pub(crate) use reader::{AlertFound, ReadingFound, Reader};
+pub(crate) use take::{Formats, LaneFormat, Taken};
+
+/// The database, in the state directory.
+pub(crate) const FILE: &str = "pulsegate.db";
+/// Requests on their way to the writer: bounds what a burst holds in memory before back-pressure.
+const QUEUE: usize = 32;
+
+/// What the store is told when it is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) path: PathBuf,
+    pub(crate) identity: Identity,
+    pub(crate) keep: Keep,
+    pub(crate) rules: Arc<Vec<RuleSpec>>,
+    pub(crate) formats: Arc<Formats>,
+}
+
+/// How often to commit, and what to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Keep {
+    pub(crate) commit_interval: Duration,
+    pub(crate) max_bytes: u64,
+    pub(crate) history: Duration,
+    pub(crate) ttl: Option<Duration>,
+}
+
+/// How the writer is doing; changes with every commit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The last committed record of each lane.
+    pub(crate) last: [Seq; 3],
+    /// Commits so far: it ticks while the writer lives.
+    pub(crate) commits: u64,
+    /// Why the disk refuses writes, if it does.
+    pub(crate) fault: Option<String>,
+    /// Bytes in use by records, and of the database file.
+    pub(crate) used_bytes: u64,
+    /// See `used_bytes`.
+    pub(crate) file_bytes: u64,
+    /// Readings that wait in memory for their commit.
+    pub(crate) waiting: u64,
+    /// What was set aside when this store was opened.
+    pub(crate) set_aside: Option<String>,
+}
+
+/// A request to the writer.
+enum Request {
+    Append(Vec<Reading>, Option<oneshot::Sender<Result<Receipt, Refused>>>),
+    Event(EventRow),
+    Clock(Mono, Wall, Trust),
+    Take { lane: Lane, after: Seq, answer: oneshot::Sender<Taken> },
+    Mark { marks: Vec<Mark>, urgent: bool, answer: oneshot::Sender<()> },
+    /// Readings up to here are in the publisher's hands and are not given up.
+    InHand(Seq),
+    Accounts(oneshot::Sender<Result<[Account; 3], String>>),
+    Configure { keep: Keep, rules: Arc<Vec<RuleSpec>>, formats: Arc<Formats> },
+    Flush(oneshot::Sender<()>),
+}
+
+/// The agent's end of the channel to the writer.
+#[derive(Clone)]
+pub(crate) struct Store {
+    requests: mpsc::Sender<Request>,
+    progress: watch::Receiver<Progress>,
+    /// Where publishing begins.
+    pub(crate) watermarks: [Seq; 3],
+    /// This start of the agent.
+    pub(crate) boot: Boot,
+}
+
+/// The writer is gone: the agent is stopping, or has to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store has stopped")]
+pub(crate) struct Stopped;
+
+impl Store {
+    /// Opens the database on a thread of its own. The thread ends, after a last commit, when every
+    /// [`Store`] is dropped.
+    ///
+    /// # Errors
+    /// Only when there is no way to have a database at this path at all.
+    pub(crate) fn open(
+        options: Options,
+        sources: &Arc<Sources>,
+    ) -> anyhow::Result<(Self, std::thread::JoinHandle<()>)> {
+        writer::start(options, sources)
+    }
+
+    /// Appends readings. With an answer, it is given once they are durable, or were refused.
+    pub(crate) async fn append(
+        &self,
+        readings: Vec<Reading>,
+        answer: Option<oneshot::Sender<Result<Receipt, Refused>>>,
+    ) -> Result<(), Stopped> {
+        self.send(Request::Append(readings, answer)).await
+    }
+
+    /// Appends an event.
+    pub(crate) async fn event(&self, event: EventRow) -> Result<(), Stopped> {
+        self.send(Request::Event(event)).await
+    }
+
+    /// Says what the clocks say.
+    pub(crate) async fn clock(&self, mono: Mono, wall: Wall, trust: Trust) -> Result<(), Stopped> {
+        self.send(Request::Clock(mono, wall, trust)).await
+    }
+
+    /// Takes what lies behind `after` in a lane.
+    pub(crate) async fn take(&self, lane: Lane, after: Seq) -> Result<Taken, Stopped> {
+        let (answer, taken) = oneshot::channel();
+        self.send(Request::Take { lane, after, answer }).await?;
+        taken.await.map_err(|_| Stopped)
+    }
+
+    /// Says that readings up to `through` are in hand.
+    pub(crate) async fn in_hand(&self, through: Seq) -> Result<(), Stopped> {
+        self.send(Request::InHand(through)).await
+    }
+
+    /// Moves watermarks, with the next commit or at once; the receiver hears when it is durable.
+    pub(crate) async fn mark(
+        &self,
+        marks: Vec<Mark>,
+        urgent: bool,
+    ) -> Result<oneshot::Receiver<()>, Stopped> {
+        let (answer, durable) = oneshot::channel();
+        self.send(Request::Mark { marks, urgent, answer }).await?;
+        Ok(durable)
+    }
+
+    /// The accounts of the lanes as they are on disk.
+    pub(crate) async fn accounts(&self) -> Result<[Account; 3], anyhow::Error> {
+        let (answer, accounts) = oneshot::channel();
+        self.send(Request::Accounts(answer)).await?;
+        accounts.await.map_err(|_| Stopped)?.map_err(anyhow::Error::msg)
+    }
+
+    /// Goes on under another configuration.
+    pub(crate) async fn configure(
+        &self,
+        keep: Keep,
+        rules: Arc<Vec<RuleSpec>>,
+        formats: Arc<Formats>,
+    ) -> Result<(), Stopped> {
+        self.send(Request::Configure { keep, rules, formats }).await
+    }
+
+    /// Commits now; returns when it is durable.
+    pub(crate) async fn flush(&self) -> Result<(), Stopped> {
+        let (answer, done) = oneshot::channel();
+        self.send(Request::Flush(answer)).await?;
+        done.await.map_err(|_| Stopped)
+    }
+
+    /// How the writer is doing.
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    async fn send(&self, request: Request) -> Result<(), Stopped> {
+        self.requests.send(request).await.map_err(|_| Stopped)
+    }
+}

@@ -1,0 +1,56 @@
+//! What a heart-rate monitor told besides the rate, as a few bytes: flags, energy, intervals.
+
+use pulsegate_core::reading::HeartDetail;
+use pulsegate_sensors::Contact;
+
+const LOST: u8 = 1;
+const DETECTED: u8 = 2;
+const ENERGY: u8 = 4;
+
+/// Packs it: a flag byte, the energy if there is one, then the intervals, all little-endian.
+pub(super) fn encode(detail: &HeartDetail) -> Vec<u8> {
+    let contact = match detail.contact {
+        Contact::Unsupported => 0,
+        Contact::Lost => LOST,
+        Contact::Detected => DETECTED,
+    };
+    let mut bytes = Vec::with_capacity(3 + 2 * detail.rr.len());
+    bytes.push(contact | if detail.energy_kj.is_some() { ENERGY } else { 0 });
+    bytes.extend(detail.energy_kj.iter().chain(&detail.rr).flat_map(|word| word.to_le_bytes()));
+    bytes
+}
+
+/// Unpacks it; anything else than what [`encode`] made is read as far as it goes.
+pub(super) fn decode(bytes: &[u8]) -> HeartDetail {
+    let (flags, words) = bytes.split_first().map_or((0, &[][..]), |(flags, rest)| (*flags, rest));
+    let mut words = words.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+    let contact = match flags & (LOST | DETECTED) {
+        LOST => Contact::Lost,
+        DETECTED => Contact::Detected,
+        _ => Contact::Unsupported,
+    };
+    let energy_kj = if flags & ENERGY == 0 { None } else { words.next() };
+    HeartDetail { contact, energy_kj, rr: words.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_comes_back() {
+        for contact in [Contact::Unsupported, Contact::Lost, Contact::Detected] {
+            for energy_kj in [None, Some(0), Some(65_535)] {
+                let detail = HeartDetail { contact, energy_kj, rr: vec![1, 1107, 65_535] };
+                assert_eq!(decode(&encode(&detail)), detail);
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_bytes_are_read_as_far_as_they_go() {
+        for bytes in [&[][..], &[4], &[4, 1], &[0, 1, 2, 3]] {
+            let _detail = decode(bytes);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What is read from a database when it is opened: little, and as much with ten readings in it as
+//! with ten million.
+
+use pulsegate_core::lane::{Account, Lane};
+use pulsegate_core::reading::Boot;
+use pulsegate_core::time::Mono;
+use pulsegate_core::timeline::{Epoch, Segment, Timeline, Trust};
+use pulsegate_sensors::{Source, Sources};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+/// The place before the first record, in a database that was begun after another was lost.
+pub(super) const BASE_SEQ: &str = "base_seq";
+
+/// A row of `lanes`, and the last record of that lane.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LaneRow {
+    pub(super) watermark: u64,
+    pub(super) recorded: u64,
+    pub(super) delivered: u64,
+    pub(super) dropped: u64,
+    pub(super) last: u64,
+}
+
+/// A row of `boots`: the records from `first_seq` on were written in that start of the agent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BootRow {
+    pub(super) first_seq: u64,
+    pub(super) boot: Boot,
+    pub(super) epoch: Epoch,
+}
+
+/// The accounts of the lanes, from one snapshot. What is pending is counted, so that the account
+/// can be wrong: its cost grows with the backlog, and only whoever asks pays it.
+pub(super) fn accounts(connection: &mut Connection) -> rusqlite::Result<[Account; 3]> {
+    let snapshot = connection.transaction()?;
+    let lanes = read_lanes(&snapshot)?;
+    let mut accounts = [Account::default(); 3];
+    for lane in Lane::ALL {
+        let row = lanes[lane.index()];
+        let count = format!("SELECT count(*) FROM {} WHERE seq > ?1", lane.as_str());
+        accounts[lane.index()] = Account {
+            recorded: row.recorded,
+            delivered: row.delivered,
+            pending: snapshot.query_row(&count, params![row.watermark], |row| row.get(0))?,
+            dropped: row.dropped,
+        };
+    }
+    Ok(accounts)
+}
+
+/// The last place that was given to a record.
+pub(super) fn last_seq(connection: &Connection, lanes: &[LaneRow; 3]) -> rusqlite::Result<u64> {
+    let given_up: Option<u64> =
+        connection.query_row("SELECT max(last) FROM gaps", [], |row| row.get(0))?;
+    let base = read_meta(connection, BASE_SEQ)?.unwrap_or(0);
+    let ends = lanes.iter().map(|lane| lane.last.max(lane.watermark));
+    Ok(ends.chain(given_up).max().unwrap_or(0).max(base))
+}
+
+pub(super) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 3]> {
+    let mut lanes = [LaneRow::default(); 3];
+    for lane in Lane::ALL {
+        let table = lane.as_str();
+        let last: Option<u64> =
+            connection.query_row(&format!("SELECT max(seq) FROM {table}"), [], |row| row.get(0))?;
+        lanes[lane.index()] = connection.query_row(
+            "SELECT watermark, recorded, delivered, dropped FROM lanes WHERE lane = ?1",
+            [lane.index()],
+            |row| {
+                Ok(LaneRow {
+                    watermark: row.get(0)?,
+                    recorded: row.get(1)?,
+                    delivered: row.get(2)?,
+                    dropped: row.get(3)?,
+                    last: last.unwrap_or(0),
+                })
+            },
+        )?;
+    }
+    // Every place in the store belongs to one lane, so the readings are what the others leave.
+    let end = last_seq(connection, &lanes)?;
+    let base = read_meta(connection, BASE_SEQ)?.unwrap_or(0);
+    let others: u64 = [Lane::Alerts, Lane::Events].map(|l| lanes[l.index()].recorded).iter().sum();
+    lanes[Lane::Readings.index()].recorded = end.saturating_sub(base + others);
+    Ok(lanes)
+}
+
+fn read_meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {
+    connection
+        .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+        .optional()
+}
+
+pub(super) fn read_boots(connection: &Connection) -> rusqlite::Result<Vec<BootRow>> {
+    connection
+        .prepare("SELECT first_seq, boot, epoch FROM boots ORDER BY first_seq, boot")?
+        .query_map([], |row| {
+            Ok(BootRow {
+                first_seq: row.get(0)?,
+                boot: Boot(row.get(1)?),
+                epoch: Epoch(row.get(2)?),
+            })
+        })?
+        .collect()
+}
+
+pub(super) fn read_timeline(connection: &Connection) -> rusqlite::Result<Timeline> {
+    let mut timeline = Timeline::default();
+    let mut boots = connection.prepare("SELECT epoch, reference_ms FROM kernel_boots ORDER BY 1")?;
+    let mut rows = boots.query([])?;
+    while let Some(row) = rows.next()? {
+        timeline.begin(Epoch(row.get(0)?), row.get(1)?);
+    }
+    let mut clock = connection
+        .prepare("SELECT epoch, since_ms, offset_ms, trusted FROM clock ORDER BY epoch, since_ms")?;
+    let mut rows = clock.query([])?;
+    while let Some(row) = rows.next()? {
+        let trust = if row.get(3)? { Trust::Trusted } else { Trust::Unset };
+        let segment = Segment { since: Mono(row.get(1)?), offset_ms: row.get(2)?, trust };
+        timeline.restore(Epoch(row.get(0)?), segment);
+    }
+    Ok(timeline)
+}
+
+/// Gives the stored sources the numbers that they had; the configured ones come after.
+pub(super) fn load_sources(connection: &Connection, sources: &Sources) -> rusqlite::Result<usize> {
+    let mut select = connection.prepare("SELECT name, kind FROM sources ORDER BY id")?;
+    let mut rows = select.query([])?;
+    let mut count = 0;
+    while let Some(row) = rows.next()? {
+        let source = Source { name: row.get(0)?, kind: row.get(1)? };
+        // A full table cannot take what it already gave a number to; nothing else can fail here.
+        drop(sources.intern(source));
+        count += 1;
+    }
+    Ok(count)
+}

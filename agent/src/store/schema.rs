@@ -1,0 +1,86 @@
+//! The tables. Forward-only: a migration adds, so that the version before can still read.
+//!
+//! A reading is as small as it can be, since every byte of it is written twice to a card that
+//! wears out: no text, no wall time of ours, no delivery state, no index but its place.
+
+use rusqlite::{Connection, OpenFlags};
+use std::path::Path;
+
+/// A page is the least that a commit writes; small pages wear the card less (BENCHMARKS.md).
+const PAGE_BYTES: u32 = 1024;
+/// Pages in the write-ahead log before it is moved into the database: 4 MiB.
+const CHECKPOINT_PAGES: u32 = 4096;
+/// Bounds the log that is left behind by one long transaction.
+const JOURNAL_LIMIT_BYTES: u32 = 8 << 20;
+/// Bounds SQLite's own memory, in KiB.
+const CACHE_KIB: i32 = 1024;
+
+/// What each schema version adds to the one before; `user_version` counts them.
+const MIGRATIONS: &[&str] = &["
+CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE kernel_boots(
+    epoch INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, reference_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE clock(
+    epoch INTEGER NOT NULL, since_ms INTEGER NOT NULL, offset_ms INTEGER NOT NULL,
+    trusted INTEGER NOT NULL, PRIMARY KEY(epoch, since_ms)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE boots(
+    boot INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, first_seq INTEGER NOT NULL
+) STRICT;
+CREATE TABLE sources(id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL) STRICT;
+CREATE TABLE lanes(
+    lane INTEGER PRIMARY KEY, watermark INTEGER NOT NULL, recorded INTEGER NOT NULL,
+    delivered INTEGER NOT NULL, dropped INTEGER NOT NULL
+) STRICT;
+CREATE TABLE readings(
+    seq INTEGER PRIMARY KEY, source INTEGER NOT NULL, mono_ms INTEGER NOT NULL,
+    value ANY NOT NULL, time_ms INTEGER, detail BLOB
+) STRICT;
+CREATE TABLE alerts(
+    seq INTEGER PRIMARY KEY, rule TEXT NOT NULL, source INTEGER NOT NULL, raised INTEGER NOT NULL,
+    severity TEXT NOT NULL, value ANY NOT NULL, window_start_ms INTEGER, window_end_ms INTEGER,
+    time_ms INTEGER NOT NULL, epoch INTEGER
+) STRICT;
+CREATE TABLE events(
+    seq INTEGER PRIMARY KEY, event TEXT NOT NULL, epoch INTEGER NOT NULL, mono_ms INTEGER NOT NULL, members TEXT NOT NULL
+) STRICT;
+CREATE TABLE gaps(
+    id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+    count INTEGER NOT NULL, reason TEXT NOT NULL, epoch INTEGER NOT NULL, mono_ms INTEGER NOT NULL
+) STRICT;
+INSERT INTO lanes VALUES (0, 0, 0, 0, 0), (1, 0, 0, 0, 0), (2, 0, 0, 0, 0);
+"];
+
+/// Opens the database for the one writer, and brings it up to date.
+pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // In WAL mode NORMAL may lose the last commits in a power cut; FULL fsyncs each (P1).
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", JOURNAL_LIMIT_BYTES)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    migrate(&connection)?;
+    Ok(connection)
+}
+
+/// Opens the database to look at it, beside a running agent or without one.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    let version: usize =
+        connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))? as usize;
+    for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {
+        let batch = format!(
+            "BEGIN IMMEDIATE; {migration} PRAGMA user_version = {}; COMMIT;",
+            number + 1
+        );
+        connection.execute_batch(&batch)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! Reading a lane back as messages: rows become the bytes of a batch without a stop in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulsegate_core::batch::{Gatherer, Offer, Sheaf};
+use pulsegate_core::lane::Lane;
+use pulsegate_core::reading::{HeartDetail, Seq};
+use pulsegate_core::record::{
+    ClockText, Framing, ObjectText, ReadingFormat, ReadingLayout, ReadingRow, ValueRef,
+};
+use pulsegate_core::time::{Mono, Wall};
+use pulsegate_core::timeline::{Epoch, Trust};
+use pulsegate_sensors::{Source, SourceId, Sources};
+use rusqlite::Row;
+use rusqlite::types::ValueRef as SqlRef;
+
+use super::database::Database;
+use super::detail;
+
+/// How everything is published; changes with the configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Formats {
+    /// Readings by kind, and the rest.
+    pub(crate) kinds: Vec<(Box<str>, ReadingFormat)>,
+    pub(crate) readings: ReadingFormat,
+    /// By id of the source: its unit, and whether intervals between beats are wanted.
+    pub(crate) units: Vec<(Box<str>, Box<str>)>,
+    pub(crate) rr: Vec<Box<str>>,
+    /// By lane: the topic (not of readings), framing, size and patience.
+    pub(crate) lanes: [LaneFormat; 3],
+}
+
+/// How the messages of one lane are cut.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LaneFormat {
+    pub(crate) topic: Arc<str>,
+    pub(crate) framing: Framing,
+    /// Payload and topic of a message together.
+    pub(crate) limit_bytes: usize,
+    /// How long a record may wait for a message to fill.
+    pub(crate) delay: Duration,
+}
+
+/// What a walk through a lane found.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// A sheaf to publish.
+    Sheaf(Sheaf),
+    /// Some records, which may wait until then for company.
+    Later(Mono),
+    /// Nothing.
+    Nothing,
+}
+
+/// Puts rows into records; remembers the layout of each source.
+pub(super) struct Encoder {
+    formats: Arc<Formats>,
+    sources: Arc<Sources>,
+    layouts: Vec<Option<ReadingLayout>>,
+    clock: ClockText,
+}
+
+impl Encoder {
+    pub(super) fn new(formats: Arc<Formats>, sources: Arc<Sources>) -> Self {
+        Self { formats, sources, layouts: Vec::new(), clock: ClockText::default() }
+    }
+
+    /// Walks through `lane` behind `after`. A message that is not full goes only if its oldest
+    /// record has waited long enough by `now`.
+    pub(super) fn take(
+        &mut self,
+        database: &Database,
+        lane: Lane,
+        after: Seq,
+        now: Mono,
+    ) -> rusqlite::Result<Taken> {
+        let mut walk = Walk {
+            gatherer: Gatherer::new(lane, self.formats.lanes[lane.index()].limit_bytes),
+            oldest: None,
+        };
+        let full = match lane {
+            Lane::Readings => self.readings(database, after, &mut walk)?,
+            Lane::Alerts => self.alerts(database, after, &mut walk)?,
+            Lane::Events => self.events(database, after, &mut walk)?,
+        };
+        let Some(oldest) = walk.oldest else { return Ok(Taken::Nothing) };
+        let due = match oldest {
+            (epoch, mono) if epoch == database.epoch => {
+                mono + self.formats.lanes[lane.index()].delay
+            }
+            _ => now,
+        };
+        if full == Offer::Taken && due > now {
+            return Ok(Taken::Later(due));
+        }
+        Ok(walk.gatherer.finish().map_or(Taken::Nothing, Taken::Sheaf))
+    }
+
+    fn readings(
+        &mut self,
+        database: &Database,
+        after: Seq,
+        walk: &mut Walk,
+    ) -> rusqlite::Result<Offer> {
+        let mut select = database.connection.prepare_cached(
+            "SELECT seq, source, mono_ms, value, time_ms, detail FROM readings
+             WHERE seq > ?1 ORDER BY seq",
+        )?;
+        let mut rows = select.query([after.0])?;
+        while let Some(row) = rows.next()? {
+            let seq = row.get(0)?;
+            let mono = Mono(row.get(2)?);
+            let at = database.boot_of(seq);
+            let (time, trust) = match row.get::<_, Option<i64>>(4)? {
+                Some(given) => (Wall(given), Trust::Trusted),
+                None => database.timeline.wall(at.epoch, mono),
+            };
+            let detail = read_detail(row, 5)?;
+            let reading = ReadingRow {
+                boot: at.boot,
+                seq: Seq(seq),
+                value: read_value(row, 3)?,
+                detail: detail.as_ref(),
+                time,
+                trust,
+            };
+            let source = SourceId(row.get(1)?);
+            let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
+            walk.oldest.get_or_insert((at.epoch, mono));
+            let offer = walk.gatherer.offer(reading.seq, &layout.topic, layout.framing, |out| {
+                layout.write(&reading, &mut self.clock, out);
+            });
+            if offer == Offer::Full {
+                return Ok(Offer::Full);
+            }
+        }
+        Ok(Offer::Taken)
+    }
+
+    fn alerts(
+        &mut self,
+        database: &Database,
+        after: Seq,
+        walk: &mut Walk,
+    ) -> rusqlite::Result<Offer> {
+        let mut select = database.connection.prepare_cached(
+            "SELECT seq, rule, source, raised, severity, value, window_start_ms, window_end_ms,
+             time_ms, epoch FROM alerts WHERE seq > ?1 ORDER BY seq",
+        )?;
+        let mut rows = select.query([after.0])?;
+        while let Some(row) = rows.next()? {
+            let seq = row.get(0)?;
+            let at = database.boot_of(seq);
+            let epoch: Option<u32> = row.get(9)?;
+            let correct = |time: i64| match epoch {
+                Some(epoch) => database.timeline.corrected(Epoch(epoch), Wall(time)),
+                None => (Wall(time), Trust::Trusted),
+            };
+            let (time, trust) = correct(row.get(8)?);
+            let window = row.get::<_, Option<i64>>(6)?.zip(row.get::<_, Option<i64>>(7)?);
+            let (rule, severity) = (text(row, 1)?, text(row, 4)?);
+            let value = read_value(row, 5)?;
+            let raised: bool = row.get(3)?;
+            let source = self.sources.get(SourceId(row.get(2)?));
+            walk.oldest.get_or_insert((at.epoch, Mono(0)));
+            let format = &self.formats.lanes[Lane::Alerts.index()];
+            let clock = &mut self.clock;
+            let offer = walk.gatherer.offer(Seq(seq), &format.topic, format.framing, |out| {
+                let mut object = ObjectText::begin(at.boot, Seq(seq), out);
+                object.text("rule", rule);
+                object.text("source", source.as_deref().map_or("", |source| &source.name));
+                object.text("state", if raised { "raised" } else { "cleared" });
+                object.text("severity", severity);
+                match value {
+                    ValueRef::Number(value) => object.number("value", value),
+                    ValueRef::State(value) => object.text("value", value),
+                };
+                if let Some((start, end)) = window {
+                    object.time("window_start", correct(start).0, clock);
+                    object.time("window_end", correct(end).0, clock);
+                }
+                object.time("time", time, clock);
+                object.end(trust);
+            });
+            if offer == Offer::Full {
+                return Ok(Offer::Full);
+            }
+        }
+        Ok(Offer::Taken)
+    }
+
+    fn events(
+        &mut self,
+        database: &Database,
+        after: Seq,
+        walk: &mut Walk,
+    ) -> rusqlite::Result<Offer> {
+        let mut select = database.connection.prepare_cached(
+            "SELECT seq, event, epoch, mono_ms, members FROM events WHERE seq > ?1 ORDER BY seq",
+        )?;
+        let mut rows = select.query([after.0])?;
+        while let Some(row) = rows.next()? {
+            let seq = row.get(0)?;
+            let at = database.boot_of(seq);
+            let mono = Mono(row.get(3)?);
+            let (time, trust) = database.timeline.wall(Epoch(row.get(2)?), mono);
+            let (event, members) = (text(row, 1)?, text(row, 4)?);
+            walk.oldest.get_or_insert((at.epoch, mono));
+            let format = &self.formats.lanes[Lane::Events.index()];
+            let clock = &mut self.clock;
+            let offer = walk.gatherer.offer(Seq(seq), &format.topic, format.framing, |out| {
+                let mut object = ObjectText::begin(at.boot, Seq(seq), out);
+                object.text("event", event).members(members).time("time", time, clock);
+                object.end(trust);
+            });
+            if offer == Offer::Full {
+                return Ok(Offer::Full);
+            }
+        }
+        Ok(Offer::Taken)
+    }
+}
+
+struct Walk {
+    gatherer: Gatherer,
+    /// When the first record of the walk was recorded.
+    oldest: Option<(Epoch, Mono)>,
+}
+
+/// The layout of a source. One that the table lost is published all the same, under its number.
+fn layout<'a>(
+    layouts: &'a mut Vec<Option<ReadingLayout>>,
+    formats: &Formats,
+    sources: &Sources,
+    id: SourceId,
+) -> &'a ReadingLayout {
+    let at = id.0 as usize;
+    if layouts.len() <= at {
+        layouts.resize(at + 1, None);
+    }
+    layouts[at].get_or_insert_with(|| match sources.get(id) {
+        Some(source) => formats.layout(&source),
+        None => {
+            let name = format!("source-{}", id.0).into();
+            formats.layout(&Source { name, kind: "unknown".into() })
+        }
+    })
+}
+
+impl Formats {
+    fn layout(&self, source: &Source) -> ReadingLayout {
+        let format = self.kinds.iter().find(|(kind, _)| *kind == source.kind);
+        let unit = self.units.iter().find(|(name, _)| *name == source.name);
+        ReadingLayout::new(
+            format.map_or(&self.readings, |(_, format)| format),
+            source,
+            unit.map(|(_, unit)| &**unit),
+            self.rr.contains(&source.name),
+        )
+    }
+}
+
+fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+    Ok(row.get_ref(column)?.as_str()?)
+}
+
+pub(super) fn read_value<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<ValueRef<'a>> {
+    Ok(match row.get_ref(column)? {
+        #[expect(clippy::cast_precision_loss, reason = "written from a whole f64")]
+        SqlRef::Integer(whole) => ValueRef::Number(whole as f64),
+        SqlRef::Real(number) => ValueRef::Number(number),
+        other => ValueRef::State(other.as_str()?),
+    })
+}
+
+pub(super) fn read_detail(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<HeartDetail>> {
+    Ok(row.get_ref(column)?.as_blob_or_null()?.map(detail::decode))
+}
