@@ -8,6 +8,8 @@
 //! Without the feature `drivers` only the pure part is built: it is all that `pulsegate-core` sees.
 
 pub mod heart_rate;
+#[cfg(feature = "drivers")]
+pub mod inbox;
 mod measurement;
 #[cfg(feature = "drivers")]
 mod outlet;
@@ -16,4 +18,7 @@ mod source;
 pub use measurement::{Contact, HeartRate, LineState, Measurement, NoReading};
 #[cfg(feature = "drivers")]
 pub use outlet::{Observation, Outlet};
-pub use source::{InvalidName, Source, SourceId, Sources, TooManySources};
+pub use source::{
+    InvalidName, MAX_NAME_BYTES, MAX_SOURCES, Source, SourceId, Sources, TooManySources, is_kind,
+    is_source_name,
+};

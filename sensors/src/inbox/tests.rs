@@ -1,0 +1,1 @@
+//! The socket, with a sampler that stores nothing.
