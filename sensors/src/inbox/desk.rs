@@ -168,7 +168,6 @@ impl Register {
     }
 
     fn check(&mut self, line: Line<'_>) -> Result<Entry, Fault> {
-        let source = self.source(&line.source, &line.kind)?;
         let time_ms = match line.time {
             Some(time) => Some(self.calendar.milliseconds(&time)?),
             None => None,
@@ -177,6 +176,8 @@ impl Register {
             Value::Number(number) => EntryValue::Number(number),
             Value::State(word) => EntryValue::State(state(&word)?.into()),
         };
+        // Last, so that a refused line takes no number from the table.
+        let source = self.source(&line.source, &line.kind)?;
         Ok(Entry { source, time_ms, value })
     }
 
