@@ -13,6 +13,8 @@ pub mod inbox;
 mod measurement;
 #[cfg(feature = "drivers")]
 mod outlet;
+#[cfg(feature = "drivers")]
+pub mod simulated;
 mod source;
 
 pub use measurement::{Contact, HeartRate, LineState, Measurement, NoReading};
