@@ -8,9 +8,13 @@
 //! Without the feature `drivers` only the pure part is built: it is all that `pulsegate-core` sees.
 
 pub mod heart_rate;
+#[cfg(feature = "drivers")]
+pub mod inbox;
 mod measurement;
 #[cfg(feature = "drivers")]
 mod outlet;
+#[cfg(feature = "drivers")]
+pub mod simulated;
 mod source;
 
 pub use measurement::{Contact, HeartRate, LineState, Measurement, NoReading};

@@ -1,0 +1,118 @@
+use proptest::prelude::*;
+
+use super::*;
+use Contact::{Detected, Lost, Unsupported};
+
+#[test]
+fn decodes_what_real_monitors_send() {
+    let vectors: [(&[u8], u16, Contact, Option<u16>, &[u16]); 15] = [
+        (&[0x00, 0x48], 72, Unsupported, None, &[]),
+        (&[0x06, 0x4b], 75, Detected, None, &[]),
+        (&[0x04, 0x00], 0, Lost, None, &[]),
+        (&[0x10, 0x3b, 0x53, 0x04], 59, Unsupported, None, &[1107]),
+        (&[0x10, 0x48, 0x2c, 0x03], 72, Unsupported, None, &[812]),
+        (&[0x10, 0x49, 0x5e, 0x03, 0x96, 0x03], 73, Unsupported, None, &[862, 918]),
+        (&[0x16, 0x4d, 0x16, 0x03], 77, Detected, None, &[790]),
+        (&[0x0e, 0x8b, 0x2c, 0x01], 139, Detected, Some(300), &[]),
+        (&[0x1e, 0x8b, 0x2c, 0x01, 0xb0, 0x01, 0xb4, 0x01], 139, Detected, Some(300), &[432, 436]),
+        (&[0x01, 0x3c, 0x01], 316, Unsupported, None, &[]),
+        (&[0x19, 0x50, 0x01, 0x10, 0x27, 0x55, 0x03], 336, Unsupported, Some(10_000), &[853]),
+        (&[0x10, 0xc3, 0x3c, 1, 0x3c, 1, 0x3c, 1], 195, Unsupported, None, &[316, 316, 316]),
+        (&[0x10, 0x28, 0xdc, 0x05], 40, Unsupported, None, &[1500]),
+        (&[0x10, 0x40], 64, Unsupported, None, &[]),
+        (&[0x02, 0x48], 72, Unsupported, None, &[]),
+    ];
+    for (packet, bpm, contact, energy_kj, rr) in vectors {
+        let heart_rate = HeartRate { bpm, contact, energy_kj, rr: rr.to_vec() };
+
+        assert_eq!(decode(packet), Ok(Decoded { heart_rate, dropped_bytes: 0 }), "{packet:02x?}");
+    }
+}
+
+#[test]
+fn drops_half_an_interval_and_says_so() {
+    let decoded = decode(&[0x10, 0x3e, 0xb1, 0x03, 0xde]).unwrap();
+
+    assert_eq!((decoded.heart_rate.bpm, decoded.heart_rate.rr), (62, vec![945]));
+    assert_eq!(decoded.dropped_bytes, 1);
+}
+
+#[test]
+fn drops_bytes_that_no_flag_announces_and_says_so() {
+    assert_eq!(decode(&[0x00, 0x48, 1, 2, 3]).unwrap().dropped_bytes, 3);
+}
+
+#[test]
+fn ignores_reserved_flags() {
+    assert_eq!(decode(&[0xe0, 0x48]), decode(&[0x00, 0x48]));
+}
+
+#[test]
+fn rejects_what_ends_within_a_field() {
+    assert_eq!(decode(&[]), Err(Malformed::Empty));
+    assert_eq!(decode(&[0x00]), Err(Malformed::Truncated("heart rate")));
+    assert_eq!(decode(&[0x01, 0x48]), Err(Malformed::Truncated("heart rate")));
+    assert_eq!(decode(&[0x08, 0x48, 0x2c]), Err(Malformed::Truncated("energy expended")));
+}
+
+#[test]
+fn rejects_what_is_longer_than_any_attribute() {
+    let mut packet = vec![0x10; MAX_PACKET_BYTES];
+    assert!(decode(&packet).is_ok());
+
+    packet.push(0);
+
+    assert_eq!(decode(&packet), Err(Malformed::TooLong(513)));
+}
+
+#[test]
+fn an_encoded_packet_never_outgrows_an_attribute() {
+    let long = HeartRate { bpm: 300, contact: Detected, energy_kj: Some(1), rr: vec![800; 1000] };
+
+    let packet = encode(&long);
+
+    assert!(packet.len() <= MAX_PACKET_BYTES);
+    assert_eq!(decode(&packet).unwrap().heart_rate.rr.len(), 253);
+}
+
+#[test]
+fn knows_the_seven_places_and_no_other() {
+    let places: Vec<_> = (0..=255).filter_map(|code| Location::decode(&[code])).collect();
+
+    assert_eq!(places.len(), 7);
+    assert_eq!(places[1], Location::Chest);
+    assert_eq!(Location::decode(&[]), None);
+}
+
+#[test]
+fn a_battery_holds_at_most_a_hundred_percent() {
+    assert_eq!(decode_battery(&[100]), Some(100));
+    assert_eq!(decode_battery(&[101]), None);
+    assert_eq!(decode_battery(&[]), None);
+}
+
+fn any_heart_rate() -> impl Strategy<Value = HeartRate> {
+    let contact = prop_oneof![Just(Unsupported), Just(Lost), Just(Detected)];
+    let rr = prop::collection::vec(any::<u16>(), 0..=253);
+    (any::<u16>(), contact, any::<Option<u16>>(), rr)
+        .prop_map(|(bpm, contact, energy_kj, rr)| HeartRate { bpm, contact, energy_kj, rr })
+}
+
+proptest! {
+    #[test]
+    fn decoding_undoes_encoding(heart_rate in any_heart_rate()) {
+        let decoded = decode(&encode(&heart_rate));
+
+        prop_assert_eq!(decoded, Ok(Decoded { heart_rate, dropped_bytes: 0 }));
+    }
+
+    #[test]
+    fn any_bytes_are_a_value_or_an_error(packet in prop::collection::vec(any::<u8>(), 0..=512)) {
+        if let Ok(decoded) = decode(&packet) {
+            let again = decode(&encode(&decoded.heart_rate)).unwrap();
+
+            prop_assert_eq!(again.heart_rate, decoded.heart_rate);
+            prop_assert!(decoded.dropped_bytes < packet.len());
+        }
+    }
+}

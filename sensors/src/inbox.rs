@@ -1,0 +1,216 @@
+//! Readings of other programs: JSON lines on a Unix stream socket.
+//!
+//! A line is `{"source":"7","kind":"heart_rate","value":72,"time":"2026-11-20T10:00:00.000Z"}`, with
+//! `time` optional. Each is answered in order: with `{"id":"<boot>-<seq>"}` once it is durable, or
+//! with `{"error":"...","field":"..."}`. A bad line costs its sender that line and nothing else. A
+//! client that does not read its answers stalls itself and nobody else.
+//!
+//! The lines of one read travel as one [`Chunk`]: whoever stores it answers it as a whole. An
+//! unanswered line may or may not be stored: a program that must know sends it again.
+
+mod answer;
+mod client;
+mod desk;
+mod json;
+mod line;
+mod scan;
+mod stamp;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
+
+use crate::{SourceId, Sources};
+use client::Inbox;
+use desk::Desk;
+
+/// Bounds descriptors and what stalled clients hold; far more programs than a gateway runs.
+pub const MAX_CLIENTS: usize = 256;
+/// Room for every legal line with all its characters escaped; bounds what an endless line costs.
+pub const MAX_LINE_BYTES: usize = 4 * 1024;
+/// How long clients may take to read their last answers once the agent stops listening.
+const CLOSING_TIME: Duration = Duration::from_secs(1);
+/// How long to leave the listener alone after a failed accept: most likely no descriptor is free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What one line said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Whose reading it is.
+    pub source: SourceId,
+    /// The time given with it, in milliseconds since 1970-01-01T00:00:00Z.
+    pub time_ms: Option<i64>,
+    /// What was read.
+    pub value: EntryValue,
+}
+
+/// The value of an [`Entry`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum EntryValue {
+    /// A finite number.
+    Number(f64),
+    /// A word of 1 to 64 bytes without control characters.
+    State(Box<str>),
+}
+
+/// The good lines of one read, at least one, in their order.
+#[derive(Debug)]
+pub struct Chunk {
+    /// What they said.
+    pub entries: Vec<Entry>,
+    /// Where to answer, once they are durable. Dropped: the client is closed without an answer.
+    pub answer: oneshot::Sender<Result<Receipt, Refused>>,
+}
+
+/// The names under which a chunk was stored: `first_seq`, `first_seq + 1`, and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The start of the agent in which it was stored.
+    pub boot: u32,
+    /// The place of the first entry.
+    pub first_seq: u64,
+}
+
+/// Why a chunk was not stored: each of its lines is answered with this as its error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// Which sources may speak.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// All.
+    Any,
+    /// Those with these ids.
+    Only(HashSet<Box<str>>),
+}
+
+impl Admission {
+    fn admits(&self, source: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(sources) => sources.contains(source),
+        }
+    }
+}
+
+/// What happened so far, for the agent's status.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Clients connected now.
+    pub clients: AtomicU64,
+    /// Clients that were one too many.
+    pub turned_away: AtomicU64,
+    /// Lines read, empty ones aside.
+    pub lines: AtomicU64,
+    /// Lines answered with an id.
+    pub stored: AtomicU64,
+    /// Lines answered with an error.
+    pub refused: AtomicU64,
+}
+
+/// Opens the socket, for its owner and group, and removes one that nobody listens on any more.
+///
+/// # Errors
+/// `AddrInUse` when somebody listens there, `AlreadyExists` when the path is not a socket, and
+/// whatever the file system says. Panics outside a tokio runtime.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => remove_stale(path)?,
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "not a socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// Connecting a datagram socket asks whether a stream socket is alive without disturbing its owner
+/// and without waiting: a dead one refuses, a live one is "the wrong type" (unix(7), `EPROTOTYPE`).
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match UnixDatagram::unbound()?.connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        Ok(()) | Err(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody listens on it")),
+    }
+}
+
+/// Serves any number of clients, until the receiver of `chunks` is closed; what was answered by
+/// then still goes out.
+pub async fn serve(
+    listener: UnixListener,
+    admission: Admission,
+    sources: Arc<Sources>,
+    chunks: mpsc::Sender<Chunk>,
+    counters: Arc<Counters>,
+) {
+    let desk = Mutex::new(Desk::new(admission, sources));
+    let inbox = Arc::new(Inbox { desk, chunks: chunks.clone(), counters });
+    let mut clients = JoinSet::new();
+    let mut is_deaf = false;
+    let closed = chunks.closed();
+    tokio::pin!(closed);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut closed => break,
+            Some(ended) = clients.join_next(), if !clients.is_empty() => propagate(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    is_deaf = false;
+                    if clients.len() < MAX_CLIENTS {
+                        clients.spawn(client::serve(stream, Arc::clone(&inbox)));
+                    } else {
+                        turn_away(&stream, &inbox.counters);
+                    }
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut is_deaf, true) {
+                        tracing::warn!(%error, "the inbox accepts no clients for now");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let goodbye = async {
+        while let Some(ended) = clients.join_next().await {
+            propagate(ended)
+        }
+    };
+    if tokio::time::timeout(CLOSING_TIME, goodbye).await.is_err() {
+        tracing::debug!(
+            clients = clients.len(),
+            "left inbox clients that do not read their answers"
+        );
+    }
+}
+
+/// A panic means a bug, in a client's task as anywhere else.
+fn propagate(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn turn_away(stream: &UnixStream, counters: &Counters) {
+    counters.turned_away.fetch_add(1, Ordering::Relaxed);
+    let courtesy = stream.try_write(b"{\"error\":\"too many clients\"}\n");
+    tracing::debug!(told = courtesy.is_ok(), "turned an inbox client away");
+}

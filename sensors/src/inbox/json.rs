@@ -1,0 +1,178 @@
+//! The careful way through a line: whatever is JSON is understood, and what is wrong is named.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::line::{Fault, Line, Time, Value};
+
+/// Takes any line apart. Where several things are wrong, the syntax is named before a field.
+pub(super) fn line(text: &str) -> Result<Line<'_>, Fault> {
+    let Judged(line) = serde_json::from_str(text)
+        .map_err(|error| Fault::line(format!("not a reading in JSON: {error}")))?;
+    line
+}
+
+/// An object whose fields were judged one by one.
+struct Judged<'a>(Result<Line<'a>, Fault>);
+
+impl<'de> Deserialize<'de> for Judged<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Object)
+    }
+}
+
+struct Object;
+
+impl<'de> Visitor<'de> for Object {
+    type Value = Judged<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Fields::default();
+        let mut verdict = Ok(());
+        while let Some(key) = map.next_key::<Scalar<'de>>()? {
+            let value = map.next_value::<Scalar<'de>>()?;
+            let Scalar::Text(key) = key else {
+                return Err(A::Error::custom("a key that is not a string"));
+            };
+            verdict = verdict.and_then(|()| fields.put(&key, value));
+        }
+        Ok(Judged(verdict.and_then(|()| fields.line())))
+    }
+}
+
+#[derive(Default)]
+struct Fields<'a> {
+    source: Option<Cow<'a, str>>,
+    kind: Option<Cow<'a, str>>,
+    value: Option<Value<'a>>,
+    time: Option<Time<'a>>,
+}
+
+impl<'a> Fields<'a> {
+    fn put(&mut self, key: &str, scalar: Scalar<'a>) -> Result<(), Fault> {
+        match key {
+            "source" => once(&mut self.source, "source", scalar.text("source")?),
+            "kind" => once(&mut self.kind, "kind", scalar.text("kind")?),
+            "value" => once(&mut self.value, "value", scalar.value()?),
+            "time" => once(&mut self.time, "time", scalar.time()?),
+            _ => Err(Fault::field(key.to_owned(), "unknown field")),
+        }
+    }
+
+    fn line(self) -> Result<Line<'a>, Fault> {
+        let missing = |field| move || Fault::field(field, "missing");
+        Ok(Line {
+            source: self.source.ok_or_else(missing("source"))?,
+            kind: self.kind.ok_or_else(missing("kind"))?,
+            value: self.value.ok_or_else(missing("value"))?,
+            time: self.time,
+        })
+    }
+}
+
+fn once<T>(slot: &mut Option<T>, field: &'static str, value: T) -> Result<(), Fault> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Fault::field(field, "given twice")),
+    }
+}
+
+/// A JSON value, as far as a field can use one.
+enum Scalar<'a> {
+    Text(Cow<'a, str>),
+    Integer(i64),
+    Float(f64),
+    Other,
+}
+
+impl<'a> Scalar<'a> {
+    fn text(self, field: &'static str) -> Result<Cow<'a, str>, Fault> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Integer(_) | Self::Float(_) | Self::Other => {
+                Err(Fault::field(field, "not a string"))
+            }
+        }
+    }
+
+    fn value(self) -> Result<Value<'a>, Fault> {
+        match self {
+            Self::Text(text) => Ok(Value::State(text)),
+            #[expect(clippy::cast_precision_loss, reason = "a number means the nearest f64")]
+            Self::Integer(integer) => Ok(Value::Number(integer as f64)),
+            Self::Float(number) => Ok(Value::Number(number)),
+            Self::Other => Err(Fault::field("value", "neither a number nor a word")),
+        }
+    }
+
+    fn time(self) -> Result<Time<'a>, Fault> {
+        match self {
+            Self::Text(text) => Ok(Time::Text(text)),
+            Self::Integer(milliseconds) => Ok(Time::Milliseconds(milliseconds)),
+            Self::Float(_) | Self::Other => {
+                Err(Fault::field("time", "neither an RFC 3339 time nor whole milliseconds"))
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyScalar)
+    }
+}
+
+struct AnyScalar;
+
+impl<'de> Visitor<'de> for AnyScalar {
+    type Value = Scalar<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Scalar::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Scalar::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_i64<E>(self, integer: i64) -> Result<Self::Value, E> {
+        Ok(Scalar::Integer(integer))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a number means the nearest f64")]
+    fn visit_u64<E>(self, integer: u64) -> Result<Self::Value, E> {
+        Ok(i64::try_from(integer).map_or(Scalar::Float(integer as f64), Scalar::Integer))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Scalar::Float(number))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+}

@@ -1,0 +1,174 @@
+//! The times that other programs give: RFC 3339, read at the speed of the lines.
+
+use jiff::Timestamp;
+
+use super::line::{Fault, Time};
+
+/// The last millisecond of the year 9999, the last that RFC 3339 can write.
+const MAX_MILLISECONDS: i64 = 253_402_300_799_999;
+/// `YYYY-MM-DDTHH:MM:SS`.
+const SECOND_BYTES: usize = 19;
+
+/// Reads times; remembers the last second, which neighbouring lines share.
+#[derive(Debug, Default)]
+pub(super) struct Calendar {
+    written: [u8; SECOND_BYTES],
+    second: i64,
+}
+
+impl Calendar {
+    /// Milliseconds since the epoch.
+    pub(super) fn milliseconds(&mut self, time: &Time<'_>) -> Result<i64, Fault> {
+        let milliseconds = match time {
+            Time::Milliseconds(milliseconds) => *milliseconds,
+            Time::Text(text) => self
+                .rfc3339(text.as_bytes())
+                .ok_or(Fault::field("time", "not a time as in RFC 3339"))?,
+        };
+        if (0..=MAX_MILLISECONDS).contains(&milliseconds) {
+            Ok(milliseconds)
+        } else {
+            Err(Fault::field("time", "not between the years 1970 and 9999"))
+        }
+    }
+
+    fn rfc3339(&mut self, text: &[u8]) -> Option<i64> {
+        let (second, rest) = text.split_first_chunk()?;
+        let (fraction, zone) = fraction(rest)?;
+        let offset_minutes = offset(zone)?;
+        Some(self.second(second)? * 1000 + fraction - offset_minutes * 60_000)
+    }
+
+    fn second(&mut self, written: &[u8; SECOND_BYTES]) -> Option<i64> {
+        if self.written != *written {
+            self.second = parse_second(written)?;
+            self.written = *written;
+        }
+        Some(self.second)
+    }
+}
+
+/// The shape is checked here because jiff also reads much that RFC 3339 does not know.
+fn parse_second(written: &[u8; SECOND_BYTES]) -> Option<i64> {
+    let shaped = written.iter().enumerate().all(|(at, byte)| match at {
+        4 | 7 => *byte == b'-',
+        10 => matches!(byte, b'T' | b't' | b' '),
+        13 | 16 => *byte == b':',
+        _ => byte.is_ascii_digit(),
+    });
+    let mut utc = [b'Z'; SECOND_BYTES + 1];
+    utc[..SECOND_BYTES].copy_from_slice(written);
+    let utc = std::str::from_utf8(&utc).ok().filter(|_| shaped)?;
+    Some(utc.parse::<Timestamp>().ok()?.as_second())
+}
+
+/// The milliseconds of a fraction of a second, and what follows it; finer digits are cut off.
+fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
+    let Some(digits) = text.strip_prefix(b".") else {
+        return Some((0, text));
+    };
+    let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = digits.split_at(length);
+    let digit = |at: usize| digits.get(at).map_or(0, |byte| i64::from(byte - b'0'));
+    (length > 0).then(|| (digit(0) * 100 + digit(1) * 10 + digit(2), rest))
+}
+
+/// Minutes east of Greenwich.
+fn offset(zone: &[u8]) -> Option<i64> {
+    let (sign, [h1, h2, b':', m1, m2]) = (match zone {
+        b"Z" | b"z" => return Some(0),
+        [b'+', rest @ ..] => (1, rest),
+        [b'-', rest @ ..] => (-1, rest),
+        _ => return None,
+    }) else {
+        return None;
+    };
+    let two = |tens: &u8, units: &u8| {
+        (tens.is_ascii_digit() && units.is_ascii_digit())
+            .then(|| i64::from(tens - b'0') * 10 + i64::from(units - b'0'))
+    };
+    let (hours, minutes) = (two(h1, h2)?, two(m1, m2)?);
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> Option<i64> {
+        Calendar::default().milliseconds(&Time::Text(Cow::Borrowed(text))).ok()
+    }
+
+    #[test]
+    fn reads_the_forms_of_rfc_3339() {
+        let ten = Some(1_795_168_800_000);
+
+        assert_eq!(read("2026-11-20T10:00:00Z"), ten);
+        assert_eq!(read("2026-11-20T10:00:00.000Z"), ten);
+        assert_eq!(read("2026-11-20t10:00:00z"), ten);
+        assert_eq!(read("2026-11-20 11:30:00+01:30"), ten);
+        assert_eq!(read("2026-11-20T00:00:00-10:00"), ten);
+        assert_eq!(read("2026-11-20T10:00:00.1239999Z"), ten.map(|ten| ten + 123));
+        assert_eq!(read("2026-11-20T10:00:00.5Z"), ten.map(|ten| ten + 500));
+    }
+
+    #[test]
+    fn refuses_other_forms() {
+        for wrong in [
+            "",
+            "now",
+            "2026-11-20",
+            "2026-11-20T10:00:00",
+            "2026-11-20T10:00Z",
+            "2026-13-20T10:00:00Z",
+            "2026-02-30T10:00:00Z",
+            "2026-11-20T24:00:00Z",
+            "2026-11-20T10:00:00.Z",
+            "2026-11-20T10:00:00,5Z",
+            "2026-11-20T10:00:00+1:00",
+            "2026-11-20T10:00:00+24:00",
+            "2026-11-20T10:00:00Zulu",
+            "2026-11-20T10:00:00+01:00[Europe/Paris]",
+            "1969-12-31T23:59:59Z",
+            "20261120T100000Z",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_second_that_is_wrong_is_not_remembered() {
+        let mut calendar = Calendar::default();
+        let wrong = Time::Text("2026-11-31T10:00:00Z".into());
+
+        assert!(calendar.milliseconds(&wrong).is_err());
+        assert!(calendar.milliseconds(&wrong).is_err());
+    }
+
+    #[test]
+    fn whole_milliseconds_count_from_the_epoch_to_the_year_9999() {
+        let mut calendar = Calendar::default();
+
+        assert_eq!(calendar.milliseconds(&Time::Milliseconds(7)), Ok(7));
+        assert!(calendar.milliseconds(&Time::Milliseconds(-1)).is_err());
+        assert!(calendar.milliseconds(&Time::Milliseconds(MAX_MILLISECONDS + 1)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_jiff(milliseconds in proptest::collection::vec(0..=MAX_MILLISECONDS, 1..5)) {
+            let mut calendar = Calendar::default();
+            for milliseconds in milliseconds {
+                let stamp = Timestamp::from_millisecond(milliseconds).expect("in range");
+
+                let read = calendar.milliseconds(&Time::Text(format!("{stamp:.3}").into()));
+
+                prop_assert_eq!(read, Ok(milliseconds));
+            }
+        }
+    }
+}

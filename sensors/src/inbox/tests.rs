@@ -1,0 +1,481 @@
+//! The socket, with a sampler that stores nothing. Each test has a deadline instead of sleeps.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+use super::*;
+use crate::Source;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+const GOOD: &str = "{\"source\":\"7\",\"kind\":\"heart_rate\",\"value\":72}\n";
+
+/// A served inbox, and the sampler's end of it.
+struct Rig {
+    directory: TempDir,
+    chunks: mpsc::Receiver<Chunk>,
+    counters: Arc<Counters>,
+    sources: Arc<Sources>,
+    _serving: JoinSet<()>,
+}
+
+impl Rig {
+    fn new(admission: Admission) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let listener = bind(&directory.path().join("inbox.sock")).expect("a socket");
+        let (sender, chunks) = mpsc::channel(8);
+        let (counters, sources) = (Arc::<Counters>::default(), Arc::<Sources>::default());
+        let mut serving = JoinSet::new();
+        let shared = (Arc::clone(&sources), Arc::clone(&counters));
+        serving.spawn(serve(listener, admission, shared.0, sender, shared.1));
+        Self { directory, chunks, counters, sources, _serving: serving }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("inbox.sock")
+    }
+
+    async fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.path()).await.expect("a connection")
+    }
+
+    /// Answers each chunk at once, as boot 3, from sequence 1; for ever.
+    async fn store_all(&mut self) {
+        let mut first_seq = 1;
+        while let Some(Chunk { entries, answer }) = self.chunks.recv().await {
+            // A client that has gone meanwhile does not want its answer.
+            drop(answer.send(Ok(Receipt { boot: 3, first_seq })));
+            first_seq += u64::try_from(entries.len()).expect("a length");
+        }
+    }
+
+    /// Sends `text`, ends it, and reads every answer, while everything is stored.
+    async fn exchange(&mut self, text: &[u8]) -> String {
+        let (mut reading, mut writing) = self.connect().await.into_split();
+        let mut answers = String::new();
+        let talk = async {
+            let write = async {
+                writing.write_all(text).await.expect("room");
+                writing.shutdown().await.expect("a half-close");
+            };
+            let ((), read) = tokio::join!(write, reading.read_to_string(&mut answers));
+            read.expect("answers");
+        };
+        tokio::select! { () = self.store_all() => {}, () = talk => {} }
+        answers
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        tokio::time::timeout(DEADLINE, test).await.expect("within the deadline")
+    });
+}
+
+/// Lets everything else run until `is_so`; the deadline of the test ends it otherwise.
+async fn until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn ids(range: std::ops::Range<u32>) -> String {
+    range.map(|seq| format!("{{\"id\":\"3-{seq}\"}}\n")).collect()
+}
+
+#[test]
+fn an_entry_carries_source_time_and_value() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        let mut client = rig.connect().await;
+
+        let lines = "{\"source\":\"7\",\"kind\":\"heart_rate\",\"value\":72.5,\"time\":\"2026-11-20T10:00:00.5Z\"}\n\
+                     {\"source\":\"feeder\",\"kind\":\"lid\",\"value\":\"open\"}\n";
+        client.write_all(lines.as_bytes()).await.expect("room");
+        let chunk = rig.chunks.recv().await.expect("a chunk");
+
+        let find = |name, kind| {
+            rig.sources.find(&Source::new(name, kind).expect("names")).expect("interned")
+        };
+        assert_eq!(
+            chunk.entries,
+            [
+                Entry {
+                    source: find("7", "heart_rate"),
+                    time_ms: Some(1_795_168_800_500),
+                    value: EntryValue::Number(72.5),
+                },
+                Entry {
+                    source: find("feeder", "lid"),
+                    time_ms: None,
+                    value: EntryValue::State("open".into()),
+                },
+            ]
+        );
+    });
+}
+
+#[test]
+fn answers_good_and_bad_lines_in_their_order() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+
+        let bad = "nonsense\n";
+        let text = [bad, GOOD, "\n", " \r\n", GOOD, bad, bad, GOOD].concat();
+        let answers = rig.exchange(text.as_bytes()).await;
+
+        let kinds: Vec<_> = answers.lines().map(|line| &line[..5]).collect();
+        assert_eq!(kinds, ["{\"err", "{\"id\"", "{\"id\"", "{\"err", "{\"err", "{\"id\""]);
+        assert!(answers.ends_with(&ids(3..4)));
+        assert_eq!(rig.counters.lines.load(Relaxed), 6);
+        assert_eq!(rig.counters.stored.load(Relaxed), 3);
+        assert_eq!(rig.counters.refused.load(Relaxed), 3);
+    });
+}
+
+#[test]
+fn refuses_names_words_and_times_that_cannot_be_and_names_the_field() {
+    run(async {
+        let only = Admission::Only(HashSet::from(["7".into()]));
+        let mut rig = Rig::new(only);
+        let word = "w".repeat(65);
+        let cases = [
+            (r#""source":"a b","kind":"x","value":1"#, "source"),
+            (r#""source":"","kind":"x","value":1"#, "source"),
+            (r#""source":"8","kind":"x","value":1"#, "source"),
+            (r#""source":"7","kind":"X","value":1"#, "kind"),
+            (r#""source":"7","kind":"x\u0000","value":1"#, "kind"),
+            (r#""source":"7","kind":"x","value":"""#, "value"),
+            (r#""source":"7","kind":"x","value":"a\nb""#, "value"),
+            (&format!(r#""source":"7","kind":"x","value":"{word}""#), "value"),
+            (r#""source":"7","kind":"x","value":1,"time":"yesterday""#, "time"),
+            (r#""source":"7","kind":"x","value":1,"time":-1"#, "time"),
+            (r#""source":"7","kind":"x","value":1,"lat":52.1"#, "lat"),
+        ];
+
+        let text: String = cases.iter().map(|(fields, _)| format!("{{{fields}}}\n")).collect();
+        let answers = rig.exchange(text.as_bytes()).await;
+
+        for (answer, (fields, field)) in answers.lines().zip(cases) {
+            let answer: serde_json::Value = serde_json::from_str(answer).expect("JSON");
+            assert_eq!(answer["field"], field, "{fields}");
+        }
+        assert_eq!(answers.lines().count(), cases.len());
+        assert!(rig.sources.is_empty());
+    });
+}
+
+#[test]
+fn a_source_that_may_speak_is_heard() {
+    run(async {
+        let mut rig = Rig::new(Admission::Only(HashSet::from(["7".into()])));
+
+        assert_eq!(rig.exchange(GOOD.as_bytes()).await, ids(1..2));
+    });
+}
+
+#[test]
+fn refuses_one_source_more_than_the_table_holds() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        let lines = |range: std::ops::Range<usize>| -> String {
+            range.map(|n| format!("{{\"source\":\"s{n}\",\"kind\":\"x\",\"value\":1}}\n")).collect()
+        };
+
+        let answers = rig.exchange(lines(0..crate::MAX_SOURCES + 1).as_bytes()).await;
+
+        let errors: Vec<_> = answers.lines().filter(|line| line.contains("error")).collect();
+        assert_eq!(errors.len(), 1);
+        assert_eq!(answers.lines().last(), errors.first().copied());
+    });
+}
+
+#[test]
+fn a_line_may_come_in_pieces() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        let client = rig.connect().await;
+        let (reading, mut writing) = client.into_split();
+        let mut answers = BufReader::new(reading).lines();
+
+        let talk = async {
+            for (seq, cut) in (1..).zip([1, 5, 20, GOOD.len() - 1]) {
+                let (head, tail) = GOOD.split_at(cut);
+                writing.write_all(head.as_bytes()).await.expect("room");
+                tokio::task::yield_now().await;
+                writing.write_all(tail.as_bytes()).await.expect("room");
+                let answer = answers.next_line().await.expect("a line").expect("an answer");
+                assert_eq!(answer, format!("{{\"id\":\"3-{seq}\"}}"));
+            }
+        };
+        tokio::select! { () = rig.store_all() => panic!("the inbox ended"), () = talk => {} }
+    });
+}
+
+#[test]
+fn a_hundred_thousand_lines_at_once_are_all_answered() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+
+        let answers = rig.exchange(GOOD.repeat(100_000).as_bytes()).await;
+
+        assert!(answers == ids(1..100_001), "each id once, in order");
+    });
+}
+
+#[test]
+fn a_hundred_clients_are_served_side_by_side() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        let mut clients = JoinSet::new();
+        for client in 0..100 {
+            let mut stream = rig.connect().await;
+            let line = format!("{{\"source\":\"c{client}\",\"kind\":\"x\",\"value\":1}}\n");
+            clients.spawn(async move {
+                let mut answers = String::new();
+                stream.write_all(line.repeat(50).as_bytes()).await.expect("room");
+                stream.shutdown().await.expect("a half-close");
+                stream.read_to_string(&mut answers).await.expect("answers");
+                answers.lines().count()
+            });
+        }
+
+        let all = clients.join_all();
+        let counts = tokio::select! { () = rig.store_all() => Vec::new(), counts = all => counts };
+
+        assert_eq!(counts, [50; 100]);
+        assert_eq!(rig.sources.len(), 100);
+        until(|| rig.counters.clients.load(Relaxed) == 0).await;
+    });
+}
+
+#[test]
+fn one_client_too_many_is_told_so() {
+    run(async {
+        let rig = Rig::new(Admission::Any);
+        let mut clients = Vec::new();
+        for _ in 0..MAX_CLIENTS {
+            clients.push(rig.connect().await);
+        }
+        until(|| rig.counters.clients.load(Relaxed) == 256).await;
+
+        let mut told = String::new();
+        rig.connect().await.read_to_string(&mut told).await.expect("an answer");
+
+        assert_eq!(told, "{\"error\":\"too many clients\"}\n");
+        assert_eq!(rig.counters.turned_away.load(Relaxed), 1);
+    });
+}
+
+#[test]
+fn the_end_of_the_stream_also_ends_a_line() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+
+        assert_eq!(rig.exchange(GOOD.trim_end().as_bytes()).await, ids(1..2));
+    });
+}
+
+#[test]
+fn an_over_long_line_is_refused_once_and_the_next_one_taken() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        for length in [MAX_LINE_BYTES + 1, 3 * MAX_LINE_BYTES, 1 << 20] {
+            let long = "x".repeat(length);
+
+            let answers = rig.exchange(format!("{GOOD}{long}\n{GOOD}{long}").as_bytes()).await;
+
+            let kinds: Vec<_> = answers.lines().map(|line| &line[..5]).collect();
+            assert_eq!(kinds, ["{\"id\"", "{\"err", "{\"id\"", "{\"err"], "{length} bytes");
+        }
+    });
+}
+
+#[test]
+fn a_line_of_exactly_the_limit_is_taken() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        let line = format!("{:>width$}", GOOD, width = MAX_LINE_BYTES + 1);
+
+        assert_eq!(rig.exchange(line.as_bytes()).await, ids(1..2));
+    });
+}
+
+#[test]
+fn a_flood_of_bad_lines_is_answered_line_by_line() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+
+        let answers = rig.exchange("x\n".repeat(100_000).as_bytes()).await;
+
+        assert_eq!(answers.lines().count(), 100_000);
+        assert!(rig.chunks.try_recv().is_err(), "nothing to store");
+    });
+}
+
+#[test]
+fn a_client_that_never_reads_stalls_itself_and_nobody_else() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        let mut deaf = rig.connect().await;
+        let mut sent = 0_usize;
+        let flood = GOOD.repeat(1000);
+        let stall = async {
+            // The write that does not end is the one that is held back.
+            let patience = Duration::from_millis(300);
+            while let Ok(written) =
+                tokio::time::timeout(patience, deaf.write(flood.as_bytes())).await
+            {
+                sent += written.expect("a connection");
+            }
+        };
+        tokio::select! { () = rig.store_all() => {}, () = stall => {} }
+
+        let answers = rig.exchange(GOOD.as_bytes()).await;
+
+        assert_eq!(answers.lines().count(), 1);
+        assert!(sent < 16 << 20, "{sent} bytes were taken from a client that reads nothing");
+    });
+}
+
+#[test]
+fn a_sampler_that_is_busy_holds_the_clients_back() {
+    run(async {
+        let rig = Rig::new(Admission::Any);
+        let client = rig.connect().await;
+        let mut sent = 0;
+
+        // Nobody takes a chunk: the channel fills, then the socket.
+        until(|| {
+            let written = client.try_write(GOOD.repeat(100).as_bytes());
+            sent += written.as_ref().copied().unwrap_or(0);
+            let lines = rig.counters.lines.load(Relaxed);
+            written.is_err() && lines > 0 && rig.chunks.len() == rig.chunks.max_capacity()
+        })
+        .await;
+
+        assert!(sent < 16 << 20);
+    });
+}
+
+#[test]
+fn what_was_not_stored_is_an_error_on_each_of_its_lines() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        let mut client = rig.connect().await;
+        client.write_all(GOOD.repeat(2).as_bytes()).await.expect("room");
+        client.shutdown().await.expect("a half-close");
+
+        let chunk = rig.chunks.recv().await.expect("a chunk");
+        chunk.answer.send(Err(Refused("disk full".to_owned()))).expect("a client");
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).await.expect("answers");
+
+        assert_eq!(answers, "{\"error\":\"disk full\"}\n".repeat(2));
+        assert_eq!(rig.counters.refused.load(Relaxed), 2);
+    });
+}
+
+#[test]
+fn an_answer_that_will_never_come_closes_the_client() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        let mut client = rig.connect().await;
+        client.write_all(GOOD.as_bytes()).await.expect("room");
+
+        drop(rig.chunks.recv().await.expect("a chunk"));
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).await.expect("a close");
+
+        assert_eq!(answers, "");
+    });
+}
+
+#[test]
+fn what_was_taken_before_the_agent_stops_is_still_answered() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        let mut client = rig.connect().await;
+        let mut idle = rig.connect().await;
+        client.write_all(GOOD.as_bytes()).await.expect("room");
+        let chunk = rig.chunks.recv().await.expect("a chunk");
+
+        rig.chunks.close();
+        let mut answers = String::new();
+        idle.read_to_string(&mut answers).await.expect("a close");
+        chunk.answer.send(Ok(Receipt { boot: 3, first_seq: 1 })).expect("a client");
+        client.read_to_string(&mut answers).await.expect("an answer, then a close");
+
+        assert_eq!(answers, ids(1..2));
+        rig._serving.join_next().await.expect("served").expect("no panic");
+    });
+}
+
+#[test]
+fn the_socket_is_for_owner_and_group() {
+    run(async {
+        let rig = Rig::new(Admission::Any);
+
+        let mode = fs::metadata(rig.path()).expect("a socket").permissions().mode();
+
+        assert_eq!(mode & 0o777, 0o660);
+    });
+}
+
+#[test]
+fn replaces_a_dead_socket_but_nothing_else() {
+    run(async {
+        let directory = TempDir::new().expect("a directory");
+        let path = directory.path().join("inbox.sock");
+
+        let first = bind(&path).expect("a socket");
+        let in_use = bind(&path).expect_err("in use").kind();
+        drop(first);
+        let second = bind(&path);
+        let file = directory.path().join("file");
+        fs::File::create(&file).expect("a file");
+        let not_a_socket = bind(&file).expect_err("a file").kind();
+
+        assert_eq!(in_use, io::ErrorKind::AddrInUse);
+        assert!(second.is_ok());
+        assert_eq!(not_a_socket, io::ErrorKind::AlreadyExists);
+        assert!(file.exists());
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_bytes_get_one_answer_for_each_line(
+        pieces in proptest::collection::vec(
+            prop_oneof![
+                Just(GOOD.as_bytes().to_vec()),
+                Just(b"\n".to_vec()),
+                proptest::collection::vec(any::<u8>(), 0..300),
+                (0..3 * MAX_LINE_BYTES).prop_map(|length| vec![b'['; length]),
+            ],
+            0..20,
+        )
+    ) {
+        let text = pieces.concat();
+        let expected = text
+            .split(|byte| *byte == b'\n')
+            .filter(|line| line.len() > MAX_LINE_BYTES || !line.trim_ascii().is_empty())
+            .count();
+
+        run(async {
+            let answers = Rig::new(Admission::Any).exchange(&text).await;
+
+            assert_eq!(answers.lines().count(), expected);
+            for answer in answers.lines() {
+                serde_json::from_str::<serde_json::Value>(answer).expect("JSON");
+            }
+        });
+    }
+}

@@ -1,0 +1,254 @@
+//! Sensors that are not there: belts, numbers and lids with a will of their own, for demonstrations
+//! and tests.
+//!
+//! What a sensor says at a step depends on its settings, its seed and the number of the step, and on
+//! nothing else: the same seed tells the same story. Heart rates pass through the bytes of a real
+//! packet. The wanted [`Faults`] are those that real sensors have.
+
+mod recording;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::{self, Instant};
+
+use crate::heart_rate::packet;
+use crate::{Contact, HeartRate, LineState, Measurement, NoReading, Outlet};
+pub use recording::{NotARecording, Recording};
+
+/// How far apart the steps of a sensor that runs flat out count as being: a belt's rhythm.
+const NOMINAL_PERIOD: Duration = Duration::from_secs(1);
+/// The time between two edges of a bouncing contact.
+const BOUNCE: Duration = Duration::from_millis(1);
+/// What a belt can say: more does not fit beside the rate in the 20 bytes of a small notification.
+const MAX_RR: u16 = 9;
+/// Rates that a simulated heart has; spikes go beyond.
+const BPM: (f64, f64) = (20.0, 240.0);
+
+/// A simulated sensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Simulated {
+    /// What it measures.
+    pub kind: SimulatedKind,
+    /// The time between two steps, or between two visits to a lid; `None`: flat out.
+    pub every: Option<Duration>,
+    /// Where its randomness begins.
+    pub seed: u64,
+    /// From each offset on, another mean; in order. For heart rates and numbers.
+    pub steps: Vec<(Duration, f64)>,
+    /// What goes wrong.
+    pub faults: Faults,
+}
+
+/// What a simulated sensor measures.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SimulatedKind {
+    /// A belt.
+    HeartRate {
+        /// Its mean, in beats per minute.
+        mean_bpm: f64,
+        /// How far from the mean it goes at most.
+        spread: f64,
+        /// Whether it tells beat-to-beat intervals.
+        rr: bool,
+    },
+    /// A number.
+    Number {
+        /// Its mean.
+        mean: f64,
+        /// How far from the mean it goes at most.
+        spread: f64,
+    },
+    /// A lid, closed at first, then open at the end of each period.
+    Line {
+        /// How long it is open; at most the period.
+        open: Duration,
+    },
+    /// A belt that says what a real one said, one packet a step, and then begins again.
+    Replay(Arc<Recording>),
+}
+
+/// What goes wrong with a simulated sensor. Chances are per step, from 0 to 1.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Faults {
+    /// The chance that a belt feels no skin.
+    pub contact_lost: f64,
+    /// The chance of a value far from the truth; for belts and numbers.
+    pub spikes: f64,
+    /// The chance of something that is not a measurement; for belts and numbers.
+    pub garbage: f64,
+    /// When it says nothing, as offsets from the start.
+    pub silences: Vec<Range<Duration>>,
+    /// How often a lid's contact bounces at most when the lid moves.
+    pub bounces: u8,
+}
+
+/// Sends what the sensor measures, each step at its time, until nobody listens.
+pub async fn watch(simulated: Simulated, outlet: Outlet) {
+    let start = Instant::now();
+    let is_paced = simulated.pace().is_some();
+    for step in 0.. {
+        if is_paced {
+            time::sleep_until(start + simulated.offset(step)).await;
+        }
+        let outcomes = simulated.step(step);
+        if outcomes.is_empty() {
+            // Flat out and silent: the loop would else keep the thread for itself.
+            tokio::task::yield_now().await;
+        }
+        for (edge, outcome) in outcomes.into_iter().enumerate() {
+            if is_paced && edge > 0 {
+                time::sleep(BOUNCE).await;
+            }
+            let heard = match outcome {
+                Ok(measurement) => outlet.measured(measurement).await,
+                Err(reason) => outlet.nothing(reason).await,
+            };
+            if !heard {
+                return;
+            }
+        }
+    }
+}
+
+impl Simulated {
+    /// When a step is due, from the start. Flat out, as if there were one a second.
+    #[must_use]
+    pub fn offset(&self, step: u64) -> Duration {
+        let period = self.pace().unwrap_or(NOMINAL_PERIOD);
+        match &self.kind {
+            // Closed at 0; then open and closed again in each period.
+            SimulatedKind::Line { open } => {
+                let end = times(period, step.div_ceil(2));
+                if step % 2 == 1 { end.saturating_sub(*open.min(&period)) } else { end }
+            }
+            SimulatedKind::HeartRate { .. }
+            | SimulatedKind::Number { .. }
+            | SimulatedKind::Replay(_) => times(period, step),
+        }
+    }
+
+    /// What the sensor says at a step: usually one thing; nothing while it is silent, after it said
+    /// so; several edges when a contact bounces.
+    #[must_use]
+    pub fn step(&self, step: u64) -> Vec<Result<Measurement, NoReading>> {
+        if self.is_silent(step) {
+            let begins = step == 0 || !self.is_silent(step - 1);
+            let seconds = self.pace().unwrap_or(NOMINAL_PERIOD).as_secs().max(1);
+            return begins.then_some(Err(NoReading::Silent { seconds })).into_iter().collect();
+        }
+        // An odd factor, so that neighbouring steps do not begin alike: 2^64 / golden ratio.
+        let mut rng = Rng::with_seed(self.seed ^ step.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        match &self.kind {
+            SimulatedKind::HeartRate { mean_bpm, spread, rr } => {
+                let bpm = self.mean(*mean_bpm, step) + spread * noise(&mut rng);
+                vec![self.packet(self.heart_rate(bpm, *rr, step), &mut rng)]
+            }
+            SimulatedKind::Replay(recording) => {
+                vec![self.packet(recording.packet(step), &mut rng)]
+            }
+            SimulatedKind::Number { mean, spread } => {
+                vec![self.number(self.mean(*mean, step), *spread, &mut rng)]
+            }
+            SimulatedKind::Line { .. } => self.edges(step, &mut rng),
+        }
+    }
+
+    fn pace(&self) -> Option<Duration> {
+        self.every.filter(|every| !every.is_zero())
+    }
+
+    fn is_silent(&self, step: u64) -> bool {
+        let at = self.offset(step);
+        self.faults.silences.iter().any(|silence| silence.contains(&at))
+    }
+
+    fn mean(&self, first: f64, step: u64) -> f64 {
+        let at = self.offset(step);
+        self.steps
+            .iter()
+            .take_while(|(from, _)| *from <= at)
+            .last()
+            .map_or(first, |(_, mean)| *mean)
+    }
+
+    /// As many intervals as beats end between this step and the next, at an even rate.
+    fn heart_rate(&self, bpm: f64, with_rr: bool, step: u64) -> HeartRate {
+        let bpm = whole(bpm.clamp(BPM.0, BPM.1));
+        let beats_by = |step| {
+            let beats = self.offset(step).as_millis() * u128::from(bpm) / 60_000;
+            u16::try_from(beats % u128::from(u16::MAX)).unwrap_or(0)
+        };
+        let beats = if with_rr {
+            beats_by(step.saturating_add(1)).saturating_sub(beats_by(step))
+        } else {
+            0
+        };
+        let interval = whole(61_440.0 / f64::from(bpm));
+        let rr = vec![interval; beats.min(MAX_RR).into()];
+        HeartRate { bpm, contact: Contact::Detected, energy_kj: None, rr }
+    }
+
+    /// Sends a measurement through the bytes of a packet, in which things may go wrong.
+    fn packet(&self, mut heart: HeartRate, rng: &mut Rng) -> Result<Measurement, NoReading> {
+        if rng.f64() < self.faults.contact_lost {
+            heart.contact = Contact::Lost;
+            heart.rr.clear();
+        }
+        if rng.f64() < self.faults.spikes {
+            heart.bpm = if rng.bool() { 0 } else { 300 };
+        }
+        let mut bytes = packet::encode(&heart);
+        if rng.f64() < self.faults.garbage {
+            bytes.truncate(rng.usize(..2));
+        }
+        match packet::decode(&bytes) {
+            Ok(decoded) => Ok(Measurement::HeartRate(decoded.heart_rate)),
+            Err(malformed) => Err(NoReading::Garbage(malformed.to_string())),
+        }
+    }
+
+    fn number(&self, mean: f64, spread: f64, rng: &mut Rng) -> Result<Measurement, NoReading> {
+        let value = mean + spread * noise(rng);
+        if rng.f64() < self.faults.garbage {
+            return Err(NoReading::Garbage("`nan`".to_owned()));
+        }
+        let spike = if rng.f64() < self.faults.spikes { 10.0 * spread.max(1.0) } else { 0.0 };
+        Ok(Measurement::Number(if rng.bool() { value + spike } else { value - spike }))
+    }
+
+    /// A move of the lid, and the bounces of its contact: there and back again.
+    fn edges(&self, step: u64, rng: &mut Rng) -> Vec<Result<Measurement, NoReading>> {
+        let (from, to) = if step % 2 == 1 {
+            (LineState::Closed, LineState::Open)
+        } else {
+            (LineState::Open, LineState::Closed)
+        };
+        let bounces = if step == 0 { 0 } else { rng.u8(..=self.faults.bounces) };
+        let again = (0..bounces).flat_map(|_| [from, to]);
+        std::iter::once(to).chain(again).map(|state| Ok(Measurement::Line(state))).collect()
+    }
+}
+
+/// Between -1 and 1, most often near 0.
+fn noise(rng: &mut Rng) -> f64 {
+    (rng.f64() + rng.f64() + rng.f64()) / 1.5 - 1.0
+}
+
+fn times(period: Duration, count: u64) -> Duration {
+    let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(nanos.saturating_mul(count))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, and rounds nothing after `round`"
+)]
+fn whole(number: f64) -> u16 {
+    number.round() as u16
+}

@@ -1,0 +1,123 @@
+//! A recording of beat-to-beat intervals, cut into the packets that a belt would have sent.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::{Contact, HeartRate};
+
+/// A beat-to-beat interval that a heart can have, in milliseconds, artefacts included. The lower end
+/// bounds the beats of a packet, the upper end the packets between two beats.
+const PLAUSIBLE_MS: std::ops::RangeInclusive<u16> = 100..=60_000;
+/// Belts average the rate over their last few beats.
+const AVERAGED_BEATS: usize = 5;
+
+/// Beats, and the packet of each: one packet a second, with the beats that ended in that second.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording {
+    intervals_ms: Vec<u16>,
+    /// How many beats had ended with each second.
+    ended: Vec<usize>,
+}
+
+/// A file that is no recording.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotARecording {
+    /// The first line is not `rr_ms`.
+    #[error("the first line is not `rr_ms`")]
+    NoHeader,
+    /// A line is not an interval.
+    #[error("line {line}: `{text}` is not an interval of 100 to 60000 ms")]
+    NotAnInterval {
+        /// Which line, from 1.
+        line: usize,
+        /// What it says.
+        text: String,
+    },
+    /// There is nothing to replay.
+    #[error("less than a second of beats")]
+    Empty,
+}
+
+impl Recording {
+    /// Reads a file as [`Recording::parse`] does.
+    ///
+    /// # Errors
+    /// What the file system says; `InvalidData` with a [`NotARecording`].
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Self::parse(&fs::read_to_string(path)?)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Reads a CSV of one column, `rr_ms`: whole milliseconds, one beat a line.
+    ///
+    /// # Errors
+    /// [`NotARecording`], with the line.
+    pub fn parse(text: &str) -> Result<Self, NotARecording> {
+        let mut lines = text.lines().map(str::trim).zip(1..);
+        if lines.next().is_none_or(|(header, _)| header != "rr_ms") {
+            return Err(NotARecording::NoHeader);
+        }
+        let intervals_ms: Vec<_> = lines
+            .filter(|(text, _)| !text.is_empty())
+            .map(|(text, line)| interval(text, line))
+            .collect::<Result<_, _>>()?;
+        let ended = ended_by_second(&intervals_ms);
+        if ended.is_empty() {
+            return Err(NotARecording::Empty);
+        }
+        Ok(Self { intervals_ms, ended })
+    }
+
+    /// How many packets it makes: its length in seconds.
+    #[must_use]
+    pub fn packets(&self) -> usize {
+        self.ended.len()
+    }
+
+    /// What the belt said in second `index`; begins again at the end.
+    #[must_use]
+    pub fn packet(&self, index: u64) -> HeartRate {
+        let packets = u64::try_from(self.packets()).unwrap_or(u64::MAX);
+        let second = usize::try_from(index % packets).unwrap_or(0);
+        let from = second.checked_sub(1).map_or(0, |before| self.ended[before]);
+        let to = self.ended[second];
+        let rr = self.intervals_ms[from..to].iter().copied().map(ticks).collect();
+        let recent = &self.intervals_ms[to.saturating_sub(AVERAGED_BEATS)..to];
+        HeartRate { bpm: rate(recent), contact: Contact::Detected, energy_kj: None, rr }
+    }
+}
+
+fn interval(text: &str, line: usize) -> Result<u16, NotARecording> {
+    text.parse()
+        .ok()
+        .filter(|ms| PLAUSIBLE_MS.contains(ms))
+        .ok_or_else(|| NotARecording::NotAnInterval { line, text: text.to_owned() })
+}
+
+/// A last second that is not full counts as one, so that no beat is left out.
+fn ended_by_second(intervals_ms: &[u16]) -> Vec<usize> {
+    let mut ended = Vec::new();
+    let mut at_ms = 0_u64;
+    for (beat, interval_ms) in intervals_ms.iter().enumerate() {
+        at_ms += u64::from(*interval_ms);
+        let second = usize::try_from(at_ms.div_ceil(1000)).unwrap_or(usize::MAX);
+        ended.resize(second, beat);
+        ended[second - 1] = beat + 1;
+    }
+    ended
+}
+
+/// The unit of 0x2A37: 1/1024 s, a little finer than a millisecond.
+fn ticks(interval_ms: u16) -> u16 {
+    let ticks = (u32::from(interval_ms) * 1024 + 500) / 1000;
+    u16::try_from(ticks).unwrap_or(u16::MAX)
+}
+
+/// Beats per minute over these intervals; 0 for none, as a belt says before its first beat.
+fn rate(intervals_ms: &[u16]) -> u16 {
+    let beats = u32::try_from(intervals_ms.len()).unwrap_or(u32::MAX);
+    let ms: u32 = intervals_ms.iter().copied().map(u32::from).sum();
+    let bpm = (beats * 60_000 + ms / 2).checked_div(ms).unwrap_or(0);
+    u16::try_from(bpm).unwrap_or(u16::MAX)
+}
