@@ -3,13 +3,14 @@
 //! The agent around it reads, waits, writes and publishes; what it does next is decided here, so
 //! that every decision can be tested, and replayed over history, without a device.
 
+pub mod backoff;
 pub mod batch;
-
 pub mod delivery;
 pub mod lane;
 pub mod pace;
 pub mod reading;
 pub mod record;
+pub mod rules;
 pub mod time;
 pub mod timeline;
 pub mod topic;

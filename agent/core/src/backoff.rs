@@ -1,0 +1,166 @@
+//! How long to wait before the next attempt to connect: exponential, with full jitter.
+//!
+//! Promises that a fleet does not come back in step, that one device never exceeds the one
+//! CONNECT a second that AWS IoT allows a client id, and that a link which connects and dies again
+//! is not taken for a good one: only [`HEALTHY_AFTER`] of health resets it. That last is why this
+//! is no library: those at hand reset on connect, and so turn a link that is cut off after each
+//! CONNECT into a tight loop. It keeps no time and draws no random number; both are passed in.
+
+use std::time::Duration;
+
+/// The least wait: AWS IoT refuses a second CONNECT of one client id within a second.
+pub const MIN_WAIT: Duration = Duration::from_secs(1);
+/// How long a link must have been up to count as good.
+pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// The way there: no route, no name, no answer, a connection cut. Likely gone in a moment.
+    Network,
+    /// The other side said no: certificate, policy, protocol. It stays until somebody acts.
+    Refused,
+}
+
+/// Consecutive failures, and the wait that follows from them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backoff {
+    base: Duration,
+    cap: Duration,
+    /// The upper end of the last wait's range; zero after health.
+    range: Duration,
+    failures: u32,
+}
+
+impl Backoff {
+    /// Starts with waits of up to twice `base`, and never waits longer than `cap`. Both are at
+    /// least [`MIN_WAIT`].
+    #[must_use]
+    pub fn new(base: Duration, cap: Duration) -> Self {
+        let base = base.max(MIN_WAIT);
+        Self { base, cap: cap.max(base), range: Duration::ZERO, failures: 0 }
+    }
+
+    /// Counts an attempt that did not connect, and returns the wait before the next. `random` is
+    /// even in `0.0..1.0`.
+    pub fn failed(&mut self, failure: Failure, random: f64) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        self.range = match failure {
+            Failure::Network => self.range.max(self.base).saturating_mul(2).min(self.cap),
+            Failure::Refused => self.cap,
+        };
+        let random = if random.is_nan() { 1.0 } else { random.clamp(0.0, 1.0) };
+        MIN_WAIT + (self.range - MIN_WAIT).mul_f64(random)
+    }
+
+    /// Counts a link that was lost after it was up for `up_for`, and returns the wait before the
+    /// next attempt.
+    pub fn lost(&mut self, up_for: Duration, random: f64) -> Duration {
+        if up_for >= HEALTHY_AFTER {
+            self.range = Duration::ZERO;
+            self.failures = 0;
+        }
+        self.failed(Failure::Network, random)
+    }
+
+    /// Attempts and short-lived links since the last good one.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+}
+
+impl Default for Backoff {
+    /// Up to 2 s at first, and up to 5 min in the end: long enough to spare a service that is
+    /// down, short enough for somebody who waits for the light to turn green.
+    fn default() -> Self {
+        Self::new(Duration::from_secs(1), Duration::from_secs(300))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LONGEST: f64 = 1.0;
+
+    fn seconds(waits: impl IntoIterator<Item = Duration>) -> Vec<u64> {
+        waits.into_iter().map(|wait| wait.as_secs()).collect()
+    }
+
+    #[test]
+    fn doubles_the_range_up_to_the_cap() {
+        let mut backoff = Backoff::default();
+
+        let waits = (0..10).map(|_| backoff.failed(Failure::Network, LONGEST));
+
+        assert_eq!(seconds(waits), [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    }
+
+    #[test]
+    fn spreads_a_fleet_evenly_over_the_range() {
+        let mut third = Backoff::default();
+        third.failed(Failure::Network, 0.0);
+        third.failed(Failure::Network, 0.0);
+
+        let waits =
+            [0.0, 0.5, LONGEST].map(|random| third.clone().failed(Failure::Network, random));
+
+        assert_eq!(waits, [1.0, 4.5, 8.0].map(Duration::from_secs_f64));
+    }
+
+    #[test]
+    fn goes_straight_to_the_cap_when_it_is_refused_and_stays_there() {
+        let mut backoff = Backoff::default();
+
+        let refused = backoff.failed(Failure::Refused, LONGEST);
+        let cut = backoff.failed(Failure::Network, LONGEST);
+
+        assert_eq!(seconds([refused, cut]), [300, 300]);
+    }
+
+    #[test]
+    fn does_not_take_a_link_that_dies_again_for_a_good_one() {
+        let mut backoff = Backoff::default();
+
+        let waits = (0..3).map(|_| backoff.lost(Duration::from_millis(59_999), LONGEST));
+
+        assert_eq!(seconds(waits), [2, 4, 8]);
+        assert_eq!(backoff.failures(), 3);
+    }
+
+    #[test]
+    fn starts_over_after_a_minute_of_health() {
+        let mut backoff = Backoff::default();
+        backoff.failed(Failure::Refused, LONGEST);
+
+        let wait = backoff.lost(HEALTHY_AFTER, LONGEST);
+
+        assert_eq!(seconds([wait]), [2]);
+        assert_eq!(backoff.failures(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn never_waits_less_than_a_second_or_longer_than_the_cap(
+            steps in proptest::collection::vec((0..3u8, proptest::num::f64::ANY, 0..120u64), 1..200),
+            base in 0..400u64,
+            cap in 0..400u64,
+        ) {
+            let mut backoff = Backoff::new(Duration::from_secs(base), Duration::from_secs(cap));
+            let cap = cap.max(base).max(1);
+
+            for (kind, random, up_for) in steps {
+                let wait = match kind {
+                    0 => backoff.failed(Failure::Network, random),
+                    1 => backoff.failed(Failure::Refused, random),
+                    _ => backoff.lost(Duration::from_secs(up_for), random),
+                };
+
+                prop_assert!((MIN_WAIT..=Duration::from_secs(cap)).contains(&wait), "{wait:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Rules: readings in, alerts raised and cleared out.
+//!
+//! State is a fold over readings and nothing else: it is not stored, but rebuilt at start from the
+//! last readings ([`Rules::horizon`]) and the alerts of the store ([`Rules::rebuild`]). So a rule
+//! can be replayed over history, and gives there what it gave live.
+//!
+//! Windows go by event time: the same readings, in order, shuffled or late by up to [`LATENESS`],
+//! in one go or with restarts between, give the same transitions. A rule sees neither the wall
+//! clock nor a step of it (P8). Nothing here knows of delivery, cameras or people.
+//!
+//! One file for each word of the vocabulary: what turns readings into findings is a [`Shape`],
+//! what turns findings into transitions is a [`Judge`].
+
+mod clock;
+mod judge;
+mod level;
+mod rebuild;
+mod spec;
+mod sum;
+mod tumbling;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulsegate_sensors::{Source, SourceId, Sources};
+
+use crate::reading::{Reading, Value};
+use crate::time::{Mono, Wall};
+
+use clock::{EventClock, Verdict};
+use judge::{Judge, Sink};
+use level::Level;
+use tumbling::Tumbling;
+
+pub use clock::{BELIEVED_AFTER, MAX_LEAP};
+pub use rebuild::{PastAlert, Rebuild};
+pub use spec::{
+    Action, Condition, Fault, InvalidRule, Limit, MAX_WINDOW, MIN_WINDOW, RuleSpec, Severity, Take,
+    WindowSpec,
+};
+
+/// How late a reading may be and still count in its window; a window is judged that long after
+/// its end. Covers a Bluetooth reconnect and another program's batching.
+pub const LATENESS: Duration = Duration::from_secs(5);
+
+/// The kind of readings of which 0 means "none to tell".
+const HEART_RATE: &str = "heart_rate";
+
+/// Counts the kernel starts of this device: monotonic times compare only within one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct KernelBoot(pub u32);
+
+/// A reading as the rules take it.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The reading.
+    pub reading: &'a Reading,
+    /// The kernel start that its `mono` belongs to.
+    pub boot: KernelBoot,
+    /// Its own time, or its arrival plus an offset that is fixed for this kernel start, so that a
+    /// clock step does not move it.
+    pub event: Wall,
+}
+
+/// Which way an alert went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AlertState {
+    /// The condition came to hold.
+    Raised,
+    /// It no longer holds.
+    Cleared,
+}
+
+/// An alert that is raised or cleared. It holds nothing about a person but the opaque source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transition {
+    /// The rule, with its name, severity and actions.
+    pub rule: Arc<RuleSpec>,
+    /// Whose readings they are.
+    pub source: SourceId,
+    /// Raised or cleared.
+    pub state: AlertState,
+    /// The value that decided: of the reading, or taken over the window.
+    pub value: Value,
+    /// Start and end of the window, if the rule has one.
+    pub window: Option<(Wall, Wall)>,
+    /// The event time at which it happened: of the reading, the end of the window, or the end of
+    /// the cool-down that had held it back.
+    pub time: Wall,
+}
+
+/// What the rules did not use or not say, since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Readings, each counted once a rule, whose window was already closed, or that were older
+    /// than one already judged.
+    pub late: u64,
+    /// Readings whose time was more than [`MAX_LEAP`] off.
+    pub doubtful: u64,
+    /// Alerts that `at_most_every` held back.
+    pub suppressed: u64,
+}
+
+/// Every rule, with its state for every source that it covers.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    rules: Vec<Arc<RuleSpec>>,
+    /// By the number of the source; as long as the sources seen so far.
+    tracks: Vec<Track>,
+    boot: KernelBoot,
+    deadline: Option<Mono>,
+    counts: Counts,
+}
+
+/// One source, as the rules that cover it see it.
+#[derive(Debug, Clone)]
+struct Track {
+    heart_rate: bool,
+    watches: Vec<Watch>,
+    clock: Option<EventClock>,
+}
+
+/// One rule for one source.
+#[derive(Debug, Clone)]
+struct Watch {
+    judge: Judge,
+    shape: Shape,
+}
+
+/// How readings become findings.
+#[derive(Debug, Clone)]
+enum Shape {
+    Level(Level),
+    Tumbling(Tumbling),
+}
+
+impl Rules {
+    /// Takes the rules, without any history.
+    ///
+    /// # Errors
+    /// The first rule that makes no sense; [`RuleSpec::faults`] tells all of one rule.
+    pub fn new(specs: Vec<RuleSpec>) -> Result<Self, InvalidRule> {
+        spec::check(&specs)?;
+        let rules = specs.into_iter().map(Arc::new).collect();
+        let (boot, counts) = (KernelBoot::default(), Counts::default());
+        Ok(Self { rules, tracks: Vec::new(), boot, deadline: None, counts })
+    }
+
+    /// Takes one more reading, and adds to `out` what it decides. Readings come in the order of
+    /// the store; `sources` is asked only about sources not seen before.
+    pub fn fold(&mut self, input: &Input<'_>, sources: &Sources, out: &mut Vec<Transition>) {
+        self.take(input, sources, Some(out));
+    }
+
+    /// Decides what only time can decide: the windows of a source that fell silent, the end of a
+    /// cool-down. `now` must not be later than the arrival of a reading still to be folded: such a
+    /// reading might come too late for its window.
+    pub fn tick(&mut self, boot: KernelBoot, now: Mono, out: &mut Vec<Transition>) {
+        let rebooted = boot != self.boot;
+        if !rebooted && self.deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        self.boot = boot;
+        let mut sink = Sink { out: Some(out), counts: &mut self.counts };
+        for track in &mut self.tracks {
+            track.pass(boot, now, &mut sink);
+        }
+        self.deadline = self.earliest();
+    }
+
+    /// When [`Rules::tick`] is next of use, in the monotonic time of the latest kernel start.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.deadline
+    }
+
+    /// How far back, counted from the newest reading in the store, [`Rules::rebuild`] needs the
+    /// readings.
+    #[must_use]
+    pub fn horizon(&self) -> Duration {
+        self.rules.iter().map(|rule| rule.horizon()).max().unwrap_or_default()
+    }
+
+    /// What was not used or not said.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Without `out` nothing is decided, only remembered.
+    fn take(&mut self, input: &Input<'_>, sources: &Sources, out: Option<&mut Vec<Transition>>) {
+        if input.boot != self.boot {
+            self.boot = input.boot;
+            self.deadline = self.earliest();
+        }
+        let Some(index) = self.resolve(input.reading.source, sources) else { return };
+        let track = &mut self.tracks[index];
+        if track.watches.is_empty() {
+            return;
+        }
+        track.take(input, &mut Sink { out, counts: &mut self.counts });
+        let deadline = track.deadline(input.boot);
+        self.deadline = self.deadline.into_iter().chain(deadline).min();
+    }
+
+    /// The index of a source, after making room for all that came up to it.
+    fn resolve(&mut self, id: SourceId, sources: &Sources) -> Option<usize> {
+        let index = usize::try_from(id.0).ok()?;
+        if index >= self.tracks.len() {
+            self.extend(sources);
+        }
+        (index < self.tracks.len()).then_some(index)
+    }
+
+    fn extend(&mut self, sources: &Sources) {
+        for source in sources.since(self.tracks.len()) {
+            let Ok(id) = u32::try_from(self.tracks.len()) else { return };
+            self.tracks.push(Track::new(&self.rules, &source, SourceId(id)));
+        }
+    }
+
+    fn earliest(&self) -> Option<Mono> {
+        self.tracks.iter().filter_map(|track| track.deadline(self.boot)).min()
+    }
+}
+
+impl Track {
+    fn new(rules: &[Arc<RuleSpec>], source: &Source, id: SourceId) -> Self {
+        let covering = rules.iter().filter(|rule| rule.covers(source));
+        let watches = covering.map(|rule| Watch::new(rule, source, id)).collect();
+        Self { heart_rate: &*source.kind == HEART_RATE, watches, clock: None }
+    }
+
+    /// Before a reading counts, its arrival is a tick for its source: so it makes no difference
+    /// whether there were ticks in between.
+    fn take(&mut self, input: &Input<'_>, sink: &mut Sink<'_>) {
+        let (boot, mono, event) = (input.boot, input.reading.mono, input.event);
+        self.pass(boot, mono, sink);
+        let clock = self.clock.get_or_insert_with(|| EventClock::new(boot, mono, event));
+        match clock.judge(boot, mono, event) {
+            Verdict::Good => {}
+            Verdict::Back => self.watches.iter_mut().for_each(Watch::restart),
+            Verdict::Doubtful => {
+                sink.counts.doubtful += 1;
+                return;
+            }
+        }
+        self.pass(boot, mono, sink);
+        if self.can_use(input.reading) {
+            for watch in &mut self.watches {
+                watch.take(event, &input.reading.value, sink);
+            }
+        }
+    }
+
+    /// Lets the source's time pass up to the monotonic time `now`.
+    fn pass(&mut self, boot: KernelBoot, now: Mono, sink: &mut Sink<'_>) {
+        let Some(clock) = &self.clock else { return };
+        let settled = clock.at(boot, now) - LATENESS;
+        for watch in &mut self.watches {
+            watch.pass(settled, sink);
+        }
+    }
+
+    fn can_use(&self, reading: &Reading) -> bool {
+        let told = match &reading.value {
+            Value::Number(number) => number.is_finite() && !(self.heart_rate && *number == 0.0),
+            Value::State(_) => true,
+        };
+        told && reading.is_plausible()
+    }
+
+    fn deadline(&self, boot: KernelBoot) -> Option<Mono> {
+        let due = self.watches.iter().filter_map(Watch::due).min()?;
+        self.clock.as_ref().map(|clock| clock.when(boot, due + LATENESS))
+    }
+}
+
+impl Watch {
+    fn new(rule: &Arc<RuleSpec>, source: &Source, id: SourceId) -> Self {
+        let shape = match &rule.window {
+            None => Shape::Level(Level::default()),
+            Some(window) => Shape::Tumbling(Tumbling::new(window)),
+        };
+        Self { judge: Judge::new(rule, source, id), shape }
+    }
+
+    fn take(&mut self, event: Wall, value: &Value, sink: &mut Sink<'_>) {
+        match &mut self.shape {
+            Shape::Level(level) => level.take(event, value, &mut self.judge, sink),
+            Shape::Tumbling(windows) => windows.take(event, value, sink),
+        }
+    }
+
+    /// Everything up to `settled` is known: what was late has come.
+    fn pass(&mut self, settled: Wall, sink: &mut Sink<'_>) {
+        match &mut self.shape {
+            Shape::Level(_) => self.judge.release(settled, sink),
+            Shape::Tumbling(windows) => windows.pass(settled, &mut self.judge, sink),
+        }
+    }
+
+    /// The event time that must have settled before there is something to decide.
+    fn due(&self) -> Option<Wall> {
+        match &self.shape {
+            Shape::Level(_) => self.judge.released_at(),
+            Shape::Tumbling(windows) => windows.due(&self.judge),
+        }
+    }
+
+    /// The source's time went back: forgets what was seen, but not what was raised.
+    fn restart(&mut self) {
+        match &mut self.shape {
+            Shape::Level(level) => level.restart(),
+            Shape::Tumbling(windows) => windows.restart(),
+        }
+    }
+}

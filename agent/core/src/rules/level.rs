@@ -1,0 +1,36 @@
+//! A rule without a window: the condition is asked about each reading, at once.
+//!
+//! The newest reading counts. One that is older than it tells what was, and is not used; so a
+//! rule without a window answers at once, but is not indifferent to the order of its readings.
+
+use super::judge::{Finding, Judge, Sink};
+use crate::reading::Value;
+use crate::time::Wall;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Level {
+    newest: Option<Wall>,
+}
+
+impl Level {
+    pub(super) fn take(
+        &mut self,
+        event: Wall,
+        value: &Value,
+        judge: &mut Judge,
+        sink: &mut Sink<'_>,
+    ) {
+        let Some(holds) = judge.holds(value) else { return };
+        if self.newest.is_some_and(|newest| event < newest) {
+            sink.counts.late += 1;
+            return;
+        }
+        self.newest = Some(event);
+        judge.release(event, sink);
+        judge.decide(holds, || Finding { value: value.clone(), window: None, time: event }, sink);
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.newest = None;
+    }
+}

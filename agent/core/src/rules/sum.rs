@@ -1,0 +1,58 @@
+//! An exact sum of floating-point numbers: the same in every order, to the last bit.
+//!
+//! Shewchuk, Adaptive Precision Floating-Point Arithmetic (1997), as in Python's `math.fsum`: the
+//! sum is kept as a few numbers that do not overlap, and rounded once, when it is asked for.
+//! Whole numbers and most others need one or two of them; none needs more than 40.
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct ExactSum {
+    /// By rising magnitude; their exact sum is the sum.
+    partials: Vec<f64>,
+}
+
+impl ExactSum {
+    pub(super) fn add(&mut self, number: f64) {
+        let mut carry = number;
+        let mut kept = 0;
+        for index in 0..self.partials.len() {
+            let (high, low) = two_sum(carry, self.partials[index]);
+            if low != 0.0 {
+                self.partials[kept] = low;
+                kept += 1;
+            }
+            carry = high;
+        }
+        self.partials.truncate(kept);
+        self.partials.push(carry);
+    }
+
+    /// The sum, rounded to the nearest, ties to even; not finite if it is out of range.
+    pub(super) fn value(&self) -> f64 {
+        let mut rest = self.partials.iter().rev().copied();
+        let mut high = rest.next().unwrap_or(0.0);
+        let mut low = 0.0;
+        for partial in rest.by_ref() {
+            (high, low) = two_sum(high, partial);
+            if low != 0.0 {
+                break;
+            }
+        }
+        // What lies below `low` decides only if `low` is exactly half of the last place.
+        let below = rest.next().unwrap_or(0.0);
+        if (low < 0.0 && below < 0.0) || (low > 0.0 && below > 0.0) {
+            let nudge = low * 2.0;
+            let nudged = high + nudge;
+            if nudged - high == nudge {
+                return nudged;
+            }
+        }
+        high
+    }
+}
+
+/// The rounded sum of two numbers, and what the rounding left out.
+fn two_sum(a: f64, b: f64) -> (f64, f64) {
+    let (large, small) = if a.abs() < b.abs() { (b, a) } else { (a, b) };
+    let high = large + small;
+    (high, small - (high - large))
+}
