@@ -1,2 +1,4 @@
 //! The agent.
+mod config;
+
 fn main() {}

@@ -1,0 +1,281 @@
+//! What a configuration says, after every check: plain values that the agent reads as they are.
+//!
+//! Whatever is here is valid: names are well-formed and known, ranges hold, templates fit their
+//! limits. All of it compares, so that a reload can see which sections changed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use super::rules::{Action, LimitConfig, RuleConfig, Severity, Take, WindowConfig};
+pub use super::sensors::{
+    Backend, Bias, Bluetooth, Camera, Gpio, HeartRate, Inbox, Level, Lid, Monitor, Number, Sensors,
+    Simulated, SimulatedFaults, SimulatedKind, Step, Trigger, TriggerKind, Visit,
+};
+
+/// Everything that one configuration file says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The client id, and the name in every topic.
+    pub thing: String,
+    /// The host of the broker, without a port.
+    pub host: String,
+    /// Where the store and the boot file live.
+    pub state_dir: PathBuf,
+    /// Certificate and key of this device.
+    pub identity: Identity,
+    /// How the connection is used.
+    pub link: Link,
+    /// When wall time counts as right.
+    pub clock: Clock,
+    /// Where a running agent answers questions.
+    pub status: Status,
+    /// Every source, and what reaches it.
+    pub sensors: Sensors,
+    /// The rules, in the order of the file.
+    pub rules: Vec<RuleConfig>,
+    /// Topics, fields and batches.
+    pub publish: Publish,
+    /// What the store keeps, and for how long.
+    pub buffer: Buffer,
+    /// How much is logged.
+    pub log: Log,
+}
+
+/// Certificate and key of this device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The device certificate, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM, readable by nobody else.
+    pub private_key: PathBuf,
+    /// Authorities to trust instead of the built-in Amazon roots.
+    pub roots: Option<PathBuf>,
+}
+
+/// How the connection is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Tried in turn; never empty.
+    pub ports: Vec<Port>,
+    /// MQTT keep-alive.
+    pub keep_alive: Duration,
+    /// Unacknowledged messages at any time.
+    pub window: u16,
+    /// Publishes a second.
+    pub messages_per_second: u32,
+    /// Payload bytes a second.
+    pub bytes_per_second: u64,
+    /// Records a second, over all lanes; no cap if absent.
+    pub records_per_second: Option<u32>,
+    /// Whose limits the broker has.
+    pub limits: Limits,
+    /// Bounds dialling, TLS and CONNACK together.
+    pub connect_timeout: Duration,
+}
+
+/// A port of the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    /// Its number.
+    pub number: u16,
+    /// Whether TLS offers `x-amzn-mqtt-ca` there.
+    pub alpn: bool,
+}
+
+/// Whose limits the broker has.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limits {
+    /// Those of AWS IoT Core.
+    #[default]
+    Aws,
+    /// Another broker's: only those of this program hold.
+    None,
+}
+
+/// When wall time counts as right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clock {
+    /// Whom to believe.
+    pub trust: Trust,
+}
+
+/// Whom to believe about wall time.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trust {
+    /// The kernel, once it says that the clock is synchronised, or a real-time clock.
+    #[default]
+    Auto,
+    /// The system clock, as it is.
+    System,
+}
+
+/// Where a running agent answers questions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// A Unix socket.
+    pub socket: PathBuf,
+}
+
+/// Topics, fields and batches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Publish {
+    /// Readings of kinds that have no section of their own.
+    pub readings: PublishConfig,
+    /// Readings by kind.
+    pub kinds: BTreeMap<String, PublishConfig>,
+    /// Alerts raised and cleared.
+    pub alerts: PublishConfig,
+    /// Visits, gaps, state of the agent.
+    pub events: PublishConfig,
+}
+
+impl Publish {
+    /// How readings of `kind` are published.
+    #[must_use]
+    pub fn of_kind(&self, kind: &str) -> &PublishConfig {
+        self.kinds.get(kind).unwrap_or(&self.readings)
+    }
+}
+
+/// How one sort of record is published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PublishConfig {
+    /// A template with `{thing}`, `{source}` and `{kind}`; fits the limits for each known source.
+    pub topic: String,
+    /// The keys of a record, in order; the standard record if absent. Always absent for alerts and events.
+    pub fields: Option<Vec<FieldConfig>>,
+    /// How the records of a batch are put together.
+    pub format: Format,
+    /// When a batch is full.
+    pub batch: Batch,
+}
+
+/// One key of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldConfig {
+    /// The JSON key.
+    pub key: String,
+    /// What stands there.
+    pub field: Field,
+}
+
+/// What a record can tell of a reading.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Field {
+    /// `<boot>-<seq>`, unique for this thing: the cloud removes duplicates by it.
+    Seq,
+    /// The id of the source.
+    Source,
+    /// The kind of the reading.
+    Kind,
+    /// RFC 3339 in UTC, with milliseconds.
+    Time,
+    /// Milliseconds since 1970.
+    TimeMs,
+    /// Seconds since 1970.
+    TimeS,
+    /// The number or the state.
+    Value,
+    /// The number, of a heart rate.
+    Bpm,
+    /// The state, of a line or of another program.
+    State,
+    /// The unit of the source, if it has one.
+    Unit,
+    /// Whether the monitor feels skin.
+    Contact,
+    /// Kilojoule since the last reset.
+    EnergyKj,
+    /// RR intervals in milliseconds, as one string.
+    RrMs,
+    /// `unset`, only while the time is not trusted.
+    Clock,
+}
+
+/// How the records of a batch are put together.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// One JSON array.
+    #[default]
+    Array,
+    /// One object a line.
+    Lines,
+}
+
+/// When a batch is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    /// Payload bytes that it may have.
+    pub bytes: u64,
+    /// How long its first record may wait for others.
+    pub delay: Duration,
+}
+
+/// What the store keeps, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buffer {
+    /// What a power cut may cost.
+    pub commit_interval: Duration,
+    /// The size of the store; above it the oldest goes first.
+    pub max_bytes: u64,
+    /// How long a delivered reading stays.
+    pub history: Duration,
+    /// Pending readings older than that are dropped and counted.
+    pub ttl: Option<Duration>,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The least severity.
+    pub level: LogLevel,
+}
+
+/// The least severity that is logged.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    /// Broken, someone must act.
+    Error,
+    /// Unusual, still working.
+    Warn,
+    /// What an operator cares about.
+    #[default]
+    Info,
+    /// Each decision.
+    Debug,
+    /// Each packet.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word for it, as `tracing` takes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
