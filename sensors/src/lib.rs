@@ -7,8 +7,12 @@
 //!
 //! Without the feature `drivers` only the pure part is built: it is all that `pulsegate-core` sees.
 
+pub mod grid;
 pub mod heart_rate;
+pub mod line;
 mod measurement;
+#[cfg(feature = "drivers")]
+pub mod number;
 #[cfg(feature = "drivers")]
 mod outlet;
 mod source;
