@@ -109,7 +109,8 @@ impl Reader {
 
     async fn read(&mut self) -> Result<Vec<u8>, NoReading> {
         // What a hung read brings in the end is of no known time, and is thrown away.
-        if self.hung.take_if(|hung| hung.is_finished()).is_none() && self.hung.is_some() {
+        self.hung.take_if(|hung| hung.is_finished());
+        if self.hung.is_some() {
             return Err(self.silent());
         }
         let path = Arc::clone(&self.path);
@@ -130,10 +131,10 @@ impl Reader {
 
     fn reason(&self, error: &io::Error) -> NoReading {
         let path = self.path.display();
-        match error.kind() {
-            io::ErrorKind::NotFound => NoReading::Absent(format!("`{path}`")),
-            _ => NoReading::Failed(format!("`{path}`: {error}")),
+        if error.kind() == io::ErrorKind::NotFound {
+            return NoReading::Absent(format!("`{path}`"));
         }
+        NoReading::Failed(format!("`{path}`: {error}"))
     }
 }
 

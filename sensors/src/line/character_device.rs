@@ -1,8 +1,8 @@
 //! A line through the GPIO character device: level, edges and bias all come from the kernel, on any
 //! board.
 //!
-//! Events are read one at a time into a buffer of our own. gpiocdev 0.8's `read_edge_event` reads up to eight and
-//! returns the first when only version 2 of the interface is built in, as here.
+//! Each edge is read into a buffer of one. gpiocdev 0.8's `read_edge_event` takes up to eight from
+//! the kernel and returns the first, when only version 2 of the interface is built in, as here.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -135,11 +135,12 @@ fn failed(what: &str, error: &gpiocdev::Error) -> NoReading {
         return NoReading::Failed(format!("`{what}`: {error}"));
     };
     let error = io::Error::from_raw_os_error(errno.0);
-    match error.kind() {
-        io::ErrorKind::NotFound => NoReading::Absent(format!("`{what}`")),
-        io::ErrorKind::PermissionDenied => {
-            NoReading::Failed(format!("permission to open `{what}`: is the user in group `gpio`?"))
-        }
-        _ => NoReading::Failed(format!("`{what}`: {error}")),
+    if error.kind() == io::ErrorKind::NotFound {
+        return NoReading::Absent(format!("`{what}`"));
     }
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        let what = format!("permission to open `{what}`: is the user in group `gpio`?");
+        return NoReading::Failed(what);
+    }
+    NoReading::Failed(format!("`{what}`: {error}"))
 }

@@ -106,8 +106,7 @@ impl Machine {
     /// When [`Machine::quiet`] is next needed.
     #[must_use]
     pub fn due(&self) -> Duration {
-        let settled = self.bounce.map(|bounce| bounce.last + self.settle_for);
-        settled.map_or(self.check_at, |settled| settled.min(self.check_at))
+        self.bounce.map_or(self.check_at, |bounce| self.settled_at(bounce))
     }
 
     /// The line was opened at `now` and has this level; `kernel_debounces` says whether its edges
@@ -137,12 +136,11 @@ impl Machine {
         if self.settle_for.is_zero() {
             return self.settle(edge.level, Some(edge.at));
         }
-        let bouncing = self.bounce.filter(|bounce| edge.at < bounce.last + self.settle_for);
-        let settled = match (self.bounce, bouncing) {
-            (Some(bounce), None) => self.settle(bounce.level, Some(bounce.first)),
-            (Some(_) | None, _) => None,
+        let (first, settled) = match self.bounce {
+            Some(bounce) if edge.at < self.settled_at(bounce) => (bounce.first, None),
+            Some(bounce) => (edge.at, self.settle(bounce.level, Some(bounce.first))),
+            None => (edge.at, None),
         };
-        let first = bouncing.map_or(edge.at, |bounce| bounce.first);
         self.bounce = Some(Bounce { first, last: edge.at, level: edge.level });
         settled
     }
@@ -150,7 +148,7 @@ impl Machine {
     /// No edge was waiting at `now`, when the line had this level.
     pub fn quiet(&mut self, now: Duration, level: Level) -> Option<Change> {
         if let Some(bounce) = self.bounce {
-            if now < bounce.last + self.settle_for {
+            if now < self.settled_at(bounce) {
                 return None;
             }
             self.bounce = None;
@@ -166,7 +164,7 @@ impl Machine {
         }
         if !self.doubted {
             self.doubted = true;
-            self.check_at = now + self.debounce + EDGE_DELIVERY;
+            self.check_at = now.saturating_add(self.debounce).saturating_add(EDGE_DELIVERY);
             return None;
         }
         self.doubted = false;
@@ -186,6 +184,10 @@ impl Machine {
         let missing = ahead.saturating_sub(1).saturating_sub(self.lost_ahead);
         self.counters.lost += u64::from(missing);
         self.lost_ahead = 0;
+    }
+
+    fn settled_at(&self, bounce: Bounce) -> Duration {
+        bounce.last.saturating_add(self.settle_for)
     }
 
     fn settle(&mut self, level: Level, captured: Option<Duration>) -> Option<Change> {

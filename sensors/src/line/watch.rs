@@ -1,6 +1,5 @@
 //! A line's own thread: opens it, follows it, and opens it again when it is lost.
 
-use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -8,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::state::{Change, LineCounters, Machine};
 use super::{Backend, Line, port};
@@ -25,7 +24,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 pub struct LineWatch {
     /// Never written to: its end is the signal.
     stop: UnixStream,
-    ended: oneshot::Receiver<Infallible>,
+    /// Its sender ends with the thread, whatever ended that.
     counters: watch::Receiver<LineCounters>,
 }
 
@@ -38,15 +37,15 @@ impl LineWatch {
 
     /// Returns when the thread has ended: because the outlet closed, or because of a bug.
     pub async fn ended(&mut self) {
-        (&mut self.ended).await.ok();
+        self.counters.wait_for(|_| false).await.ok();
     }
 
     /// Ends the thread and returns when the line can be opened again.
     ///
     /// The outlet must still be drained meanwhile, or closed: the thread may be waiting for it.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         drop(self.stop);
-        self.ended.await.ok();
+        self.counters.wait_for(|_| false).await.ok();
     }
 }
 
@@ -75,14 +74,10 @@ fn start(
     monotonic: impl Fn() -> Duration + Send + 'static,
 ) -> io::Result<LineWatch> {
     let (stop, stopped) = UnixStream::pair()?;
-    let (ending, ended) = oneshot::channel();
     let (counting, counters) = watch::channel(machine.counters());
     let watcher = Watcher { open, monotonic, outlet, machine, counting, stopped, told: false };
-    thread::Builder::new().name(name).spawn(move || {
-        watcher.run();
-        drop(ending);
-    })?;
-    Ok(LineWatch { stop, ended, counters })
+    thread::Builder::new().name(name).spawn(move || watcher.run())?;
+    Ok(LineWatch { stop, counters })
 }
 
 struct Watcher<O, M> {
@@ -110,7 +105,7 @@ where
                 retry = FIRST_RETRY;
             }
             self.machine.closed();
-            self.counting.send_replace(self.machine.counters());
+            self.publish();
             if !self.told && !self.outlet.send_blocking(None, Err(reason)) {
                 return;
             }
@@ -143,9 +138,18 @@ where
 
     /// Sends `change`, if there is one; `false` when nobody listens any more.
     fn tell(&self, change: Option<Change>) -> bool {
-        self.counting.send_replace(self.machine.counters());
+        self.publish();
         let Some(Change { state, captured }) = change else { return !self.outlet.is_closed() };
         self.outlet.send_blocking(captured, Ok(Measurement::Line(state)))
+    }
+
+    fn publish(&self) {
+        let counters = self.machine.counters();
+        self.counting.send_if_modified(|shown| {
+            let changed = *shown != counters;
+            *shown = counters;
+            changed
+        });
     }
 }
 

@@ -173,6 +173,7 @@ fn the_cross_check_waits_while_a_contact_bounces() {
     let mut machine = closed_lid(false);
     machine.edge(edge(995, Level::High, 1));
 
+    assert_eq!(machine.due(), ms(1_015));
     assert_eq!(machine.quiet(ms(1_000), Level::High), None);
     assert_eq!(machine.quiet(ms(1_015), Level::High), change(LineState::Open, 995));
     assert_eq!(machine.counters().corrected, 0);
@@ -191,6 +192,18 @@ fn a_line_that_came_back_tells_its_state_again_and_numbers_begin_anew() {
     assert_eq!(back, Change { state: LineState::Open, captured: None });
     assert_eq!(machine.counters().reopened, 1);
     assert_eq!(machine.counters().lost, 0);
+}
+
+#[test]
+fn the_longest_debounce_overflows_nothing() {
+    let mut machine = Machine::new(LID, Duration::MAX);
+    machine.opened(ms(0), Level::Low, false);
+
+    machine.edge(edge(u64::MAX / 2, Level::High, 1));
+    machine.edge(edge(1, Level::Low, 2));
+    machine.quiet(machine.due(), Level::High);
+
+    assert_eq!(machine.counters().edges, 2);
 }
 
 proptest! {
