@@ -7,10 +7,14 @@
 //!
 //! Without the feature `drivers` only the pure part is built: it is all that `pulsegate-core` sees.
 
+pub mod grid;
 pub mod heart_rate;
 #[cfg(feature = "drivers")]
 pub mod inbox;
+pub mod line;
 mod measurement;
+#[cfg(feature = "drivers")]
+pub mod number;
 #[cfg(feature = "drivers")]
 mod outlet;
 #[cfg(feature = "drivers")]

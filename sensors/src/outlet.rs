@@ -60,6 +60,12 @@ impl Outlet {
         self.observations.blocking_send(observation).is_ok()
     }
 
+    /// Whether the agent stopped listening; for a driver that has had nothing to send.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.observations.is_closed()
+    }
+
     async fn send(
         &self,
         captured: Option<Duration>,

@@ -1,0 +1,106 @@
+//! Lines over GPIO: a lid switch, or a trigger such as a movement sensor or a button.
+//!
+//! Each line has a thread of its own. Edges come with the kernel's time of them; the level is
+//! read when the line is opened and cross-checked each second, so that a lost edge is corrected and
+//! counted. A line that cannot be opened, or dies, is one "no reading" with its reason, and is
+//! opened again until it works: never silence. What an edge means is decided in [`state`], which
+//! is pure; the two ways to the hardware are rpi-pal on a Raspberry Pi and the GPIO character
+//! device on any Linux board. Outputs are not driven here.
+
+use std::time::Duration;
+
+use crate::LineState;
+
+#[cfg(feature = "drivers")]
+mod character_device;
+#[cfg(feature = "drivers")]
+mod edge_pipe;
+#[cfg(feature = "drivers")]
+mod port;
+#[cfg(feature = "drivers")]
+mod raspberry_pi;
+pub mod state;
+#[cfg(feature = "drivers")]
+mod watch;
+
+pub use state::LineCounters;
+#[cfg(feature = "drivers")]
+pub use watch::{LineWatch, spawn};
+
+/// A configured line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The BCM number on a Raspberry Pi; the offset of the line on its chip elsewhere.
+    pub pin: u32,
+    /// The name (`gpiochip0`), label (`pinctrl-bcm2711`) or path of the chip, for the character
+    /// device; `None`: a Raspberry Pi's own chip, else the only one there is.
+    pub chip: Option<String>,
+    /// How long a level must hold before it counts; zero: every edge counts.
+    pub debounce: Duration,
+    /// What the line's levels mean.
+    pub role: Role,
+    /// What holds the line when nothing drives it.
+    pub bias: Bias,
+}
+
+/// What the levels of a line mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A lid switch.
+    Lid {
+        /// The level while the lid is closed.
+        closed: Level,
+    },
+    /// A movement sensor, a button.
+    Trigger {
+        /// The level while it fires.
+        active: Level,
+    },
+}
+
+impl Role {
+    /// What `level` means.
+    #[must_use]
+    pub fn state(self, level: Level) -> LineState {
+        match self {
+            Self::Lid { closed } if level == closed => LineState::Closed,
+            Self::Lid { .. } => LineState::Open,
+            Self::Trigger { active } if level == active => LineState::Active,
+            Self::Trigger { .. } => LineState::Idle,
+        }
+    }
+}
+
+/// The electrical level of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Near 0 V.
+    Low,
+    /// Near the supply.
+    High,
+}
+
+/// The resistor that holds a line when nothing drives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bias {
+    /// Left as firmware or device tree set it.
+    AsIs,
+    /// Pulled high: right for a switch to ground.
+    PullUp,
+    /// Pulled low: right for a switch to the supply.
+    PullDown,
+    /// None: right for a sensor that drives both levels.
+    Off,
+}
+
+/// The way to the hardware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// rpi-pal on a Raspberry Pi, else the character device. A line that names a chip, or whose
+    /// bias is left as it is, which rpi-pal cannot do, always goes through the character device.
+    Auto,
+    /// rpi-pal; levels and bias through the registers, edges through the kernel.
+    RaspberryPi,
+    /// The GPIO character device, version 2 of its interface: Linux 5.10 or later.
+    CharacterDevice,
+}

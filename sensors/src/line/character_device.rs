@@ -1,0 +1,146 @@
+//! A line through the GPIO character device: level, edges and bias all come from the kernel, on any
+//! board.
+//!
+//! Each edge is read into a buffer of one. gpiocdev 0.8's `read_edge_event` takes up to eight from
+//! the kernel and returns the first, when only version 2 of the interface is built in, as here.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use gpiocdev::Request;
+use gpiocdev::chip::{self, Chip};
+use gpiocdev::line::{EdgeDetection, EdgeKind, EventClock, Value};
+
+use super::port::{Opened, Port, debounced};
+use super::state::Edge;
+use super::{Bias, Level, Line};
+use crate::NoReading;
+
+/// What the kernel holds for us while the line's thread is held; its bound for one line.
+const EDGE_BUFFER: u32 = 1024;
+/// The labels of the chip that has the header's pins, whatever its number is.
+const RASPBERRY_PI_LABELS: [&str; 3] = ["pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1"];
+
+struct CharacterDevicePort {
+    request: Request,
+    pin: u32,
+    event: Vec<u64>,
+}
+
+/// Opens `line`, whose pin is the offset on its chip.
+pub(super) fn open(line: &Line) -> Result<Opened, NoReading> {
+    let chip = find_chip(line.chip.as_deref())?;
+    let name = chip.name();
+    let lines = chip.info().map_err(|error| failed(&name, &error))?.num_lines;
+    if line.pin >= lines {
+        return Err(NoReading::Absent(format!("line {} of `{name}`, which has {lines}", line.pin)));
+    }
+    let info = chip.line_info(line.pin).map_err(|error| failed(&name, &error))?;
+    if info.used {
+        let by = if info.consumer.is_empty() { "the kernel" } else { &info.consumer };
+        let what = format!("line {} of `{name}` is in use by `{by}`", line.pin);
+        return Err(NoReading::Failed(what));
+    }
+    let (request, kernel_debounces) =
+        debounced(line.debounce, |debounce| request(line, chip.path(), debounce))
+            .map_err(|error| failed(&name, &error))?;
+    let event = vec![0; request.edge_event_u64_size()];
+    let port = Box::new(CharacterDevicePort { request, pin: line.pin, event });
+    Ok(Opened { port, kernel_debounces })
+}
+
+fn request(line: &Line, chip: &Path, debounce: Option<Duration>) -> gpiocdev::Result<Request> {
+    let bias = match line.bias {
+        Bias::AsIs => None,
+        Bias::PullUp => Some(gpiocdev::line::Bias::PullUp),
+        Bias::PullDown => Some(gpiocdev::line::Bias::PullDown),
+        Bias::Off => Some(gpiocdev::line::Bias::Disabled),
+    };
+    Request::builder()
+        .on_chip(chip)
+        .with_consumer("pulsegate")
+        .with_kernel_event_buffer_size(EDGE_BUFFER)
+        .with_line(line.pin)
+        .as_input()
+        .with_bias(bias)
+        .with_edge_detection(EdgeDetection::BothEdges)
+        .with_event_clock(EventClock::Monotonic)
+        .with_debounce_period(debounce.unwrap_or_default())
+        .request()
+}
+
+impl Port for CharacterDevicePort {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.request.as_fd()
+    }
+
+    fn edge(&mut self) -> Result<Edge, NoReading> {
+        let event = self
+            .request
+            .read_edge_events_into_slice(&mut self.event)
+            .and_then(|words| self.request.edge_event_from_slice(&self.event[..words]))
+            .map_err(|error| failed("reading an edge", &error))?;
+        let level = match event.kind {
+            EdgeKind::Rising => Level::High,
+            EdgeKind::Falling => Level::Low,
+        };
+        Ok(Edge { at: Duration::from_nanos(event.timestamp_ns), level, seqno: event.line_seqno })
+    }
+
+    fn level(&self) -> Result<Level, NoReading> {
+        match self.request.value(self.pin).map_err(|error| failed("reading the level", &error))? {
+            Value::Active => Ok(Level::High),
+            Value::Inactive => Ok(Level::Low),
+        }
+    }
+}
+
+/// Finds the chip that is `wanted`; if none is, a Raspberry Pi's own, else the only one.
+fn find_chip(wanted: Option<&str>) -> Result<Chip, NoReading> {
+    if let Some(path) = wanted.filter(|wanted| wanted.starts_with('/')) {
+        return Chip::from_path(path).map_err(|error| failed(path, &error));
+    }
+    let mut unreadable = None;
+    let mut chips = Vec::new();
+    for path in chip::chips().map_err(|error| failed("/dev", &error))? {
+        match Chip::from_path(&path).and_then(|chip| chip.info().map(|info| (chip, info))) {
+            Ok(chip) => chips.push(chip),
+            Err(error) => unreadable = Some(failed(&path.display().to_string(), &error)),
+        }
+    }
+    let found = match wanted {
+        Some(wanted) => chips.iter().position(|(_, i)| i.name == wanted || i.label == wanted),
+        None => chips
+            .iter()
+            .position(|(_, info)| RASPBERRY_PI_LABELS.contains(&info.label.as_str()))
+            .or_else(|| (chips.len() == 1).then_some(0)),
+    };
+    if let Some(found) = found {
+        return Ok(chips.swap_remove(found).0);
+    }
+    Err(unreadable.unwrap_or_else(|| {
+        let names: Vec<_> =
+            chips.iter().map(|(_, i)| format!("{} ({})", i.name, i.label)).collect();
+        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        let what = wanted.map_or("the GPIO chip".to_owned(), |w| format!("the GPIO chip `{w}`"));
+        NoReading::Absent(format!("{what}; there is: {there}"))
+    }))
+}
+
+/// Says what failed on what; a missing file or device is an absent one.
+fn failed(what: &str, error: &gpiocdev::Error) -> NoReading {
+    let gpiocdev::Error::Os(errno) = error else {
+        return NoReading::Failed(format!("`{what}`: {error}"));
+    };
+    let error = io::Error::from_raw_os_error(errno.0);
+    if error.kind() == io::ErrorKind::NotFound {
+        return NoReading::Absent(format!("`{what}`"));
+    }
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        let what = format!("permission to open `{what}`: is the user in group `gpio`?");
+        return NoReading::Failed(what);
+    }
+    NoReading::Failed(format!("`{what}`: {error}"))
+}

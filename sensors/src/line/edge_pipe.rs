@@ -1,0 +1,92 @@
+//! Carries edges from rpi-pal's thread to the line's own.
+//!
+//! A socket pair rather than a channel: the line's thread can poll it beside its stop signal, and
+//! its end says that the other thread is gone, whatever ended that. A full one holds the sender
+//! back, so that edges queue in the kernel, whose numbers tell of any that are lost there.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use super::Level;
+use super::state::Edge;
+
+/// Nanoseconds in 8 bytes, the number in 4, the level in 1.
+const EDGE_BYTES: usize = 13;
+
+/// The end that rpi-pal's callback holds.
+pub(super) struct EdgeSender(UnixStream);
+
+/// The end that the line's thread polls.
+pub(super) struct EdgeReceiver(UnixStream);
+
+/// Makes both ends.
+pub(super) fn new() -> io::Result<(EdgeSender, EdgeReceiver)> {
+    UnixStream::pair().map(|(sender, receiver)| (EdgeSender(sender), EdgeReceiver(receiver)))
+}
+
+impl EdgeSender {
+    /// Sends `edge`; fails once the receiver is gone.
+    pub(super) fn send(&mut self, edge: Edge) -> io::Result<()> {
+        let mut bytes = [0; EDGE_BYTES];
+        let nanos = u64::try_from(edge.at.as_nanos()).unwrap_or(u64::MAX);
+        bytes[..8].copy_from_slice(&nanos.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&edge.seqno.to_ne_bytes());
+        bytes[12] = u8::from(edge.level == Level::High);
+        self.0.write_all(&bytes)
+    }
+}
+
+impl EdgeReceiver {
+    /// Takes the next edge; fails once the sender is gone and all that it sent is taken.
+    pub(super) fn receive(&mut self) -> io::Result<Edge> {
+        let mut bytes = [0; EDGE_BYTES];
+        self.0.read_exact(&mut bytes)?;
+        let [n0, n1, n2, n3, n4, n5, n6, n7, s0, s1, s2, s3, high] = bytes;
+        Ok(Edge {
+            at: Duration::from_nanos(u64::from_ne_bytes([n0, n1, n2, n3, n4, n5, n6, n7])),
+            seqno: u32::from_ne_bytes([s0, s1, s2, s3]),
+            level: if high == 0 { Level::Low } else { Level::High },
+        })
+    }
+}
+
+impl AsFd for EdgeReceiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edges_arrive_as_they_were_sent_and_then_the_end() {
+        let (mut sender, mut receiver) = new().unwrap();
+        let sent = [
+            Edge { at: Duration::from_nanos(1), level: Level::High, seqno: u32::MAX },
+            Edge { at: Duration::from_nanos(u64::MAX), level: Level::Low, seqno: 0 },
+        ];
+
+        for edge in sent {
+            sender.send(edge).unwrap();
+        }
+        drop(sender);
+
+        assert_eq!([receiver.receive().unwrap(), receiver.receive().unwrap()], sent);
+        assert_eq!(receiver.receive().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_sender_that_a_full_pipe_holds_is_let_go_when_the_receiver_ends() {
+        let (mut sender, receiver) = new().unwrap();
+        let edge = Edge { at: Duration::ZERO, level: Level::Low, seqno: 1 };
+
+        let flood = std::thread::spawn(move || while sender.send(edge).is_ok() {});
+        drop(receiver);
+
+        flood.join().unwrap();
+    }
+}

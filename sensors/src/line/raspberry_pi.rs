@@ -1,0 +1,115 @@
+//! A line through rpi-pal: edges from the kernel, level and bias through the SoC's registers.
+//!
+//! rpi-pal's interrupt runs on a hidden thread that ends for good at its first failed read, even one
+//! that a signal interrupted, and tells nobody; here its end closes a pipe, and the line is opened
+//! again. Its `poll_interrupt` needs no such thread and is not used all the same: every line of the
+//! process then shares one lock, held for as long as one of them waits, and an edge of one line
+//! that arrives while another waits is overwritten by the next.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rppal::gpio::{self, Event, Gpio, InputPin, Trigger};
+use rppal::system::DeviceInfo;
+
+use super::edge_pipe::{self, EdgeReceiver};
+use super::port::{Opened, Port, debounced};
+use super::state::Edge;
+use super::{Bias, Level, Line};
+use crate::NoReading;
+
+/// The pipe first: it must close before the pin, whose drop waits for a callback that a full pipe
+/// may be holding.
+struct PiPort {
+    edges: EdgeReceiver,
+    pin: InputPin,
+}
+
+/// Whether this is a Raspberry Pi that rpi-pal knows.
+pub(super) fn is_one() -> bool {
+    DeviceInfo::new().is_ok()
+}
+
+/// Opens `line`, whose pin is a BCM number.
+pub(super) fn open(line: &Line) -> Result<Opened, NoReading> {
+    let bias = match line.bias {
+        Bias::AsIs => {
+            let what = "the registers of a Raspberry Pi cannot leave a bias as it is: name one";
+            return Err(NoReading::Failed(what.to_owned()));
+        }
+        Bias::PullUp => gpio::Bias::PullUp,
+        Bias::PullDown => gpio::Bias::PullDown,
+        Bias::Off => gpio::Bias::Off,
+    };
+    let number = u8::try_from(line.pin)
+        .map_err(|_| NoReading::Absent(format!("pin {} of a Raspberry Pi", line.pin)))?;
+    let pin = Gpio::new().and_then(|gpio| gpio.get(number)).map_err(reason)?;
+    let mut pin = match bias {
+        gpio::Bias::PullUp => pin.into_input_pullup(),
+        gpio::Bias::PullDown => pin.into_input_pulldown(),
+        gpio::Bias::Off => pin.into_input(),
+    };
+    let (edges, kernel_debounces) =
+        debounced(line.debounce, |debounce| listen(&mut pin, debounce)).map_err(reason)?;
+    Ok(Opened { port: Box::new(PiPort { edges, pin }), kernel_debounces })
+}
+
+fn listen(pin: &mut InputPin, debounce: Option<Duration>) -> gpio::Result<EdgeReceiver> {
+    let (mut sender, receiver) = edge_pipe::new()?;
+    pin.set_async_interrupt(Trigger::Both, debounce, move |event| {
+        // Fails only when the line's thread has let go of the pin, and then nobody wants the edge.
+        sender.send(edge(event)).ok();
+    })?;
+    Ok(receiver)
+}
+
+fn edge(event: Event) -> Edge {
+    let level = match event.trigger {
+        Trigger::RisingEdge => Level::High,
+        Trigger::FallingEdge | Trigger::Both | Trigger::Disabled => Level::Low,
+    };
+    Edge { at: event.timestamp, level, seqno: event.seqno }
+}
+
+impl Port for PiPort {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.edges.as_fd()
+    }
+
+    fn edge(&mut self) -> Result<Edge, NoReading> {
+        self.edges.receive().map_err(|_| {
+            NoReading::Failed(format!("the interrupt of pin {} ended", self.pin.pin()))
+        })
+    }
+
+    fn level(&self) -> Result<Level, NoReading> {
+        Ok(if self.pin.is_high() { Level::High } else { Level::Low })
+    }
+}
+
+fn reason(error: gpio::Error) -> NoReading {
+    match error {
+        gpio::Error::UnknownModel => {
+            NoReading::Absent("a Raspberry Pi of a model that rpi-pal knows".to_owned())
+        }
+        gpio::Error::PinNotAvailable(pin) => {
+            NoReading::Absent(format!("pin {pin} of this Raspberry Pi"))
+        }
+        gpio::Error::PinUsed(pin) => {
+            NoReading::Failed(format!("pin {pin} is configured for two lines"))
+        }
+        gpio::Error::PermissionDenied(path) => {
+            NoReading::Failed(format!("permission to open `{path}`: is the user in group `gpio`?"))
+        }
+        gpio::Error::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+            NoReading::Absent("the GPIO chip of this Raspberry Pi".to_owned())
+        }
+        gpio::Error::Io(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            NoReading::Failed("the line is in use by another program".to_owned())
+        }
+        error @ (gpio::Error::Io(_) | gpio::Error::ThreadPanic) => {
+            NoReading::Failed(error.to_string())
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! A line's own thread: opens it, follows it, and opens it again when it is lost.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::watch;
+
+use super::state::{Change, LineCounters, Machine};
+use super::{Backend, Line, port};
+use crate::{Measurement, NoReading, Outlet};
+
+/// The first wait before a lost line is opened again: what let go of it may take a moment.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// The longest: a chip that is plugged in again works within half a minute. A line that worked for
+/// as long begins with [`FIRST_RETRY`] again.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// A line that is being watched. Dropping it ends its thread, which lets go of the line soon after.
+#[derive(Debug)]
+pub struct LineWatch {
+    /// Never written to: its end is the signal.
+    stop: UnixStream,
+    /// Its sender ends with the thread, whatever ended that.
+    counters: watch::Receiver<LineCounters>,
+}
+
+impl LineWatch {
+    /// What became of the line's edges so far.
+    #[must_use]
+    pub fn counters(&self) -> LineCounters {
+        *self.counters.borrow()
+    }
+
+    /// Returns when the thread has ended: because the outlet closed, or because of a bug.
+    pub async fn ended(&mut self) {
+        self.counters.wait_for(|_| false).await.ok();
+    }
+
+    /// Ends the thread and returns when the line can be opened again.
+    ///
+    /// The outlet must still be drained meanwhile, or closed: the thread may be waiting for it.
+    pub async fn stop(mut self) {
+        drop(self.stop);
+        self.counters.wait_for(|_| false).await.ok();
+    }
+}
+
+/// Watches `line` on a thread of its own, named after its pin. `monotonic` is `CLOCK_MONOTONIC`.
+///
+/// A line that cannot be opened is not an error here: the outlet is told, and it is tried again.
+///
+/// # Errors
+/// The system has no thread or file descriptor left.
+pub fn spawn(
+    line: Line,
+    backend: Backend,
+    outlet: Outlet,
+    monotonic: impl Fn() -> Duration + Send + 'static,
+) -> io::Result<LineWatch> {
+    let name = format!("line-{}", line.pin);
+    let machine = Machine::new(line.role, line.debounce);
+    start(name, machine, move || port::open(&line, backend), outlet, monotonic)
+}
+
+fn start(
+    name: String,
+    machine: Machine,
+    open: impl FnMut() -> Result<port::Opened, NoReading> + Send + 'static,
+    outlet: Outlet,
+    monotonic: impl Fn() -> Duration + Send + 'static,
+) -> io::Result<LineWatch> {
+    let (stop, stopped) = UnixStream::pair()?;
+    let (counting, counters) = watch::channel(machine.counters());
+    let watcher = Watcher { open, monotonic, outlet, machine, counting, stopped, told: false };
+    thread::Builder::new().name(name).spawn(move || watcher.run())?;
+    Ok(LineWatch { stop, counters })
+}
+
+struct Watcher<O, M> {
+    open: O,
+    monotonic: M,
+    outlet: Outlet,
+    machine: Machine,
+    counting: watch::Sender<LineCounters>,
+    stopped: UnixStream,
+    /// Whether the outlet knows that the line is lost.
+    told: bool,
+}
+
+impl<O, M> Watcher<O, M>
+where
+    O: FnMut() -> Result<port::Opened, NoReading>,
+    M: Fn() -> Duration,
+{
+    fn run(mut self) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            let began = (self.monotonic)();
+            let Err(reason) = self.follow() else { return };
+            if (self.monotonic)().saturating_sub(began) >= LONGEST_RETRY {
+                retry = FIRST_RETRY;
+            }
+            self.machine.closed();
+            self.publish();
+            if !self.told && !self.outlet.send_blocking(None, Err(reason)) {
+                return;
+            }
+            self.told = true;
+            if matches!(wait(&self.stopped, None, retry), Ok(Woken::Stopped))
+                || self.outlet.is_closed()
+            {
+                return;
+            }
+            retry = LONGEST_RETRY.min(retry * 2);
+        }
+    }
+
+    /// Returns when it is to end; fails when the line is lost.
+    fn follow(&mut self) -> Result<(), NoReading> {
+        let port::Opened { mut port, kernel_debounces } = (self.open)()?;
+        let level = port.level()?;
+        let mut change = Some(self.machine.opened((self.monotonic)(), level, kernel_debounces));
+        self.told = false;
+        while self.tell(change) {
+            let patience = self.machine.due().saturating_sub((self.monotonic)());
+            change = match wait(&self.stopped, Some(port.fd()), patience)? {
+                Woken::Stopped => return Ok(()),
+                Woken::Edge => self.machine.edge(port.edge()?),
+                Woken::Quiet => self.machine.quiet((self.monotonic)(), port.level()?),
+            };
+        }
+        Ok(())
+    }
+
+    /// Sends `change`, if there is one; `false` when nobody listens any more.
+    fn tell(&self, change: Option<Change>) -> bool {
+        self.publish();
+        let Some(Change { state, captured }) = change else { return !self.outlet.is_closed() };
+        self.outlet.send_blocking(captured, Ok(Measurement::Line(state)))
+    }
+
+    fn publish(&self) {
+        let counters = self.machine.counters();
+        self.counting.send_if_modified(|shown| {
+            let changed = *shown != counters;
+            *shown = counters;
+            changed
+        });
+    }
+}
+
+enum Woken {
+    Stopped,
+    /// An edge waits, or the line is dead.
+    Edge,
+    Quiet,
+}
+
+fn wait(
+    stopped: &UnixStream,
+    port: Option<BorrowedFd<'_>>,
+    patience: Duration,
+) -> Result<Woken, NoReading> {
+    let timeout = Timespec::try_from(patience).ok();
+    let mut fds = vec![PollFd::from_borrowed_fd(stopped.as_fd(), PollFlags::IN)];
+    fds.extend(port.map(|port| PollFd::from_borrowed_fd(port, PollFlags::IN)));
+    match poll(&mut fds, timeout.as_ref()) {
+        Ok(_) if !fds[0].revents().is_empty() => Ok(Woken::Stopped),
+        Ok(ready) if ready > 0 => Ok(Woken::Edge),
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(Woken::Quiet),
+        Err(error) => Err(NoReading::Failed(format!("waiting for edges: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;
