@@ -1,1 +1,17 @@
-//! Harness.
+//! Harness: the real agent as a process, a real mosquitto, a link between them that can be cut, and
+//! certificates for both.
+//!
+//! Everything runs on loopback and in directories that go away. Whatever is awaited is awaited as a
+//! predicate with a deadline; a harness that cannot do its part panics and says which part.
+
+pub mod agent_process;
+pub mod certs;
+pub mod inbox;
+pub mod link;
+pub mod mosquitto;
+mod process;
+pub mod records;
+pub mod subscriber;
+mod wait;
+
+pub use wait::{PATIENCE, eventually};

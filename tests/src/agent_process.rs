@@ -1,0 +1,315 @@
+//! The agent as its users run it: a process with a configuration file.
+//!
+//! A [`Device`] is what stays when the power fails: configuration, keys, store. An [`Agent`] is one
+//! life of the program on it. A device is started as often as a test likes.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use pulsegate_standin::pki::IdentityFiles;
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::PATIENCE;
+use crate::certs::{HOST, write};
+use crate::inbox::Inbox;
+use crate::process::Process;
+use crate::wait::within;
+
+/// A device: a directory with everything that survives a restart. It goes away when dropped.
+///
+/// Its configuration has sockets for status and inbox, trusts the system's clock, and takes the
+/// broker for another one than AWS's; all of that can be set otherwise.
+#[derive(Debug)]
+pub struct Device {
+    dir: TempDir,
+    /// The lines of each table; of the top level under the empty name.
+    tables: BTreeMap<String, BTreeMap<String, String>>,
+    more: String,
+    environment: Vec<(OsString, OsString)>,
+}
+
+/// One life of the agent; killed when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    process: Process,
+    config: PathBuf,
+    inbox: PathBuf,
+}
+
+impl Device {
+    /// Makes the directory of a device; it still needs an identity and a broker.
+    ///
+    /// # Panics
+    /// When there can be no temporary directory.
+    #[must_use]
+    pub fn new(thing: &str) -> Self {
+        let dir = TempDir::with_prefix("pulsegate-device-").expect("a temporary directory");
+        let path = |name: &str| quoted(dir.path().join(name).as_os_str());
+        let tables = BTreeMap::new();
+        let more = format!("\n[[inbox]]\npath = {}\n", path("inbox.sock"));
+        let (state, status) = (path("state"), path("status.sock"));
+        let device = Self { dir, tables, more, environment: Vec::new() };
+        device
+            .set("", "thing", &quoted(OsStr::new(thing)))
+            .set("", "endpoint", &quoted(OsStr::new(HOST)))
+            .set("", "state_dir", &state)
+            .set("status", "socket", &status)
+            .set("clock", "trust", "\"system\"")
+            .set("link", "limits", "\"none\"")
+    }
+
+    /// Gives it a certificate and its key.
+    #[must_use]
+    pub fn identity(self, files: &IdentityFiles) -> Self {
+        self.set("identity", "certificate", &quoted(files.certificate.as_os_str())).set(
+            "identity",
+            "private_key",
+            &quoted(files.private_key.as_os_str()),
+        )
+    }
+
+    /// Sends it to [`HOST`] on `port`, to trust the authority `ca`.
+    #[must_use]
+    pub fn broker(self, port: u16, ca: &Path) -> Self {
+        self.set("link", "ports", &format!("[{port}]")).set(
+            "identity",
+            "roots",
+            &quoted(ca.as_os_str()),
+        )
+    }
+
+    /// Sets a key of a table, `""` for the top level, to a value in TOML.
+    #[must_use]
+    pub fn set(mut self, table: &str, key: &str, value: &str) -> Self {
+        let table = self.tables.entry(table.to_owned()).or_default();
+        table.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Removes a key of a table.
+    #[must_use]
+    pub fn unset(mut self, table: &str, key: &str) -> Self {
+        if let Some(table) = self.tables.get_mut(table) {
+            table.remove(key);
+        }
+        self
+    }
+
+    /// Adds tables, mostly `[[...]]`; `{dir}` is the device's directory.
+    #[must_use]
+    pub fn with(mut self, toml: &str) -> Self {
+        self.more.push('\n');
+        self.more.push_str(&toml.replace("{dir}", &self.dir.path().display().to_string()));
+        self
+    }
+
+    /// Sets a variable of the agent's environment.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where its store lives.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// Where its inbox listens.
+    #[must_use]
+    pub fn inbox_path(&self) -> PathBuf {
+        self.dir.path().join("inbox.sock")
+    }
+
+    /// Where its configuration is, once started or written.
+    #[must_use]
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.path().join("pulsegate.toml")
+    }
+
+    /// What its configuration says.
+    #[must_use]
+    pub fn config(&self) -> String {
+        let mut text = String::new();
+        for (table, keys) in &self.tables {
+            if !table.is_empty() {
+                writeln!(text, "\n[{table}]").expect("a string takes all");
+            }
+            for (key, value) in keys {
+                writeln!(text, "{key} = {value}").expect("a string takes all");
+            }
+        }
+        text + &self.more
+    }
+
+    /// Writes the configuration without starting anything: for a reload, or for [`Device::run`].
+    pub fn write_config(&self) {
+        write(&self.config_path(), &self.config());
+    }
+
+    /// Starts the agent, and returns at once.
+    #[must_use]
+    pub fn start(&self) -> Agent {
+        self.write_config();
+        std::fs::create_dir_all(self.state_dir()).expect("a directory for the store");
+        let mut command = self.command(&["run", "--config"]);
+        command.arg(self.config_path());
+        let process = Process::start("pulsegate", &mut command, &self.dir.path().join("agent.log"));
+        Agent { process, config: self.config_path(), inbox: self.inbox_path() }
+    }
+
+    /// Starts the agent, and waits until it answers.
+    pub async fn started(&self) -> Agent {
+        let mut agent = self.start();
+        agent.wait_status("it answers", PATIENCE, |_| true).await;
+        agent
+    }
+
+    /// Runs a command of the agent to its end, as `["check", "--config", path]`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::null());
+        command.output().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
+    }
+
+    /// All that the agent has logged in all its lives on this device.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.dir.path().join("agent.log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.args(arguments).current_dir(self.dir.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+impl Agent {
+    /// Its process, to be measured.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Asks it to stop.
+    pub fn sigterm(&mut self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Asks it to read its configuration again.
+    pub fn sighup(&mut self) {
+        self.process.signal(Signal::HUP);
+    }
+
+    /// Kills it, and waits until it is gone: the nearest to a power cut that a process can have.
+    pub async fn sigkill(&mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.wait(PATIENCE).await;
+    }
+
+    /// Its exit status, if it has ended.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.process.exited()
+    }
+
+    /// Waits for its end.
+    pub async fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        self.process.wait(deadline).await
+    }
+
+    /// Asks it to stop, and waits for its end.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.sigterm();
+        self.wait(PATIENCE).await
+    }
+
+    /// What it says of itself, as `pulsegate status --json` tells; `None` if it does not answer.
+    pub async fn status(&self) -> Option<Value> {
+        let mut command = tokio::process::Command::new(program());
+        command.args(["status", "--json", "--config"]).arg(&self.config);
+        let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.ok()?;
+        if !output.status.success() {
+            return None;
+        }
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// Waits until `predicate` holds for its status, and returns that.
+    ///
+    /// # Panics
+    /// When it ends, or does not get there within `deadline`: says what the status was.
+    pub async fn wait_status(
+        &mut self,
+        what: &str,
+        deadline: Duration,
+        mut predicate: impl FnMut(&Value) -> bool,
+    ) -> Value {
+        let mut last = None;
+        let found = within(deadline, async || {
+            if let Some(status) = self.exited() {
+                panic!("{what}: the agent has ended, {status}");
+            }
+            last = self.status().await;
+            last.clone().filter(&mut predicate)
+        });
+        let found = found.await;
+        found.unwrap_or_else(|| panic!("{what}: not within {deadline:?}; status: {last:#?}"))
+    }
+
+    /// Connects to its inbox.
+    pub async fn inbox(&self) -> Inbox {
+        Inbox::connect(&self.inbox).await
+    }
+}
+
+/// A count of a lane in a status: `lane_count(&status, "readings", "pending")`.
+///
+/// # Panics
+/// When the status has no such count.
+#[must_use]
+pub fn lane_count(status: &Value, lane: &str, count: &str) -> u64 {
+    let found = status.pointer(&format!("/lanes/{lane}/{count}")).and_then(Value::as_u64);
+    found.unwrap_or_else(|| panic!("no count `{count}` of lane `{lane}` in {status:#}"))
+}
+
+/// The agent's binary: `PULSEGATE_BIN`, or the one beside this test.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os("PULSEGATE_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a running program has a path");
+    let built = test.ancestors().skip(1).take(2).map(|dir| dir.join("pulsegate"));
+    built.into_iter().find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!("no `pulsegate` beside {}: run `cargo build --workspace --bins`", test.display())
+    })
+}
+
+/// A string in TOML.
+fn quoted(text: &OsStr) -> String {
+    let text = text.to_str().expect("paths and names of tests are UTF-8");
+    format!("{text:?}")
+}

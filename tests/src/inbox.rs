@@ -1,0 +1,106 @@
+//! A client of the agent's inbox: JSON lines in, an answer a line out, in order.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::{PATIENCE, eventually};
+
+/// A connection to an inbox. Sending and receiving may be split between two tasks.
+#[derive(Debug)]
+pub struct Inbox {
+    /// The way in.
+    pub sender: Sender,
+    /// The way back.
+    pub answers: Answers,
+}
+
+/// The way in.
+#[derive(Debug)]
+pub struct Sender(OwnedWriteHalf);
+
+/// The way back.
+#[derive(Debug)]
+pub struct Answers(Lines<BufReader<OwnedReadHalf>>);
+
+impl Inbox {
+    /// Connects, as soon as the agent listens.
+    ///
+    /// # Panics
+    /// When it does not within [`PATIENCE`].
+    pub async fn connect(socket: &Path) -> Self {
+        let what = format!("the inbox `{}` takes connections", socket.display());
+        let stream =
+            eventually(&what, PATIENCE, async || UnixStream::connect(socket).await.ok()).await;
+        let (reader, writer) = stream.into_split();
+        Self { sender: Sender(writer), answers: Answers(BufReader::new(reader).lines()) }
+    }
+
+    /// Sends one reading and returns its answer; `None` if the agent went away before it.
+    pub async fn exchange(&mut self, reading: &Value) -> Option<Value> {
+        if !self.sender.send(&reading.to_string()).await {
+            return None;
+        }
+        self.answers.next().await
+    }
+
+    /// Sends all lines, reading the answers meanwhile, and returns these; fewer than there were
+    /// lines if the agent went away.
+    pub async fn exchange_all(&mut self, lines: &[String]) -> Vec<Value> {
+        let Self { sender, answers } = self;
+        let send = async {
+            for line in lines {
+                if !sender.send(line).await {
+                    return;
+                }
+            }
+        };
+        let receive = async {
+            let mut received = Vec::with_capacity(lines.len());
+            while received.len() < lines.len() {
+                let Some(answer) = answers.next().await else { break };
+                received.push(answer);
+            }
+            received
+        };
+        tokio::join!(send, receive).1
+    }
+}
+
+impl Sender {
+    /// Sends one line; `false` once the agent has gone away.
+    pub async fn send(&mut self, line: &str) -> bool {
+        let mut bytes = Vec::with_capacity(line.len() + 1);
+        bytes.extend_from_slice(line.as_bytes());
+        bytes.push(b'\n');
+        self.send_bytes(&bytes).await
+    }
+
+    /// Sends bytes as they are; `false` once the agent has gone away.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).await.is_ok()
+    }
+}
+
+impl Answers {
+    /// The next answer; `None` once the agent has gone away.
+    ///
+    /// # Panics
+    /// When it is not JSON, or does not come within [`PATIENCE`].
+    pub async fn next(&mut self) -> Option<Value> {
+        let line = tokio::time::timeout(PATIENCE, self.0.next_line())
+            .await
+            .expect("the inbox answers in time")
+            .ok()??;
+        Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in `{line}`")))
+    }
+}
+
+/// The line of a reading without a time of its own.
+#[must_use]
+pub fn reading(source: &str, kind: &str, value: f64) -> Value {
+    serde_json::json!({ "source": source, "kind": kind, "value": value })
+}

@@ -1,0 +1,125 @@
+//! The network between the agent and a broker: a TCP relay on loopback that can be cut, frozen and
+//! mended. It sees only TLS, and never changes a byte.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// What the link does with bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Passes them on.
+    Up,
+    /// Closes every connection, new ones at once.
+    Cut,
+    /// Keeps connections open and passes nothing: a dead Wi-Fi, of which TCP does not tell.
+    Frozen,
+}
+
+/// A link to a port of this machine; cut when dropped.
+#[derive(Debug)]
+pub struct Link {
+    port: u16,
+    state: watch::Sender<State>,
+    connections: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+impl Link {
+    /// Makes a link to `port`.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let own_port = listener.local_addr().expect("a bound listener has an address").port();
+        let (state, _) = watch::channel(State::Up);
+        let connections = Arc::default();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, port, state.subscribe(), Arc::clone(&connections)));
+        Self { port: own_port, state, connections, _tasks: tasks }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How many connections were ever made to it, while cut too.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Closes every connection, and every new one, until mended.
+    pub fn cut(&self) {
+        self.state.send_replace(State::Cut);
+    }
+
+    /// Passes no byte any more, and lets nobody know, until mended.
+    pub fn freeze(&self) {
+        self.state.send_replace(State::Frozen);
+    }
+
+    /// Passes everything on again; what was closed stays closed.
+    pub fn mend(&self) {
+        self.state.send_replace(State::Up);
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    port: u16,
+    state: watch::Receiver<State>,
+    connections: Arc<AtomicUsize>,
+) {
+    let mut relays = JoinSet::new();
+    while let Ok((near, _)) = listener.accept().await {
+        connections.fetch_add(1, Ordering::Relaxed);
+        relays.spawn(relay(near, port, state.clone()));
+        while relays.try_join_next().is_some() {}
+    }
+}
+
+async fn relay(near: TcpStream, port: u16, state: watch::Receiver<State>) {
+    let both_ways = async {
+        let far = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        near.set_nodelay(true)?;
+        far.set_nodelay(true)?;
+        let (near_in, near_out) = near.into_split();
+        let (far_in, far_out) = far.into_split();
+        tokio::try_join!(
+            pass(near_in, far_out, state.clone()),
+            pass(far_in, near_out, state.clone())
+        )
+    };
+    let mut until_cut = state.clone();
+    tokio::select! {
+        biased;
+        _ = until_cut.wait_for(|state| *state == State::Cut) => {}
+        _ = both_ways => {} // an end that goes away ends the relay: that is all there is to do
+    }
+}
+
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+) -> io::Result<()> {
+    let mut bytes = vec![0; 16 * 1024];
+    loop {
+        let count = from.read(&mut bytes).await?;
+        if state.wait_for(|state| *state != State::Frozen).await.is_err() || count == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&bytes[..count]).await?;
+    }
+}

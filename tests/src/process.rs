@@ -1,0 +1,83 @@
+//! A child process that does not outlive its test, and whose log is shown when the test fails.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::eventually;
+
+/// What a failing test shows of a log.
+const LAST_LINES: usize = 60;
+
+/// A running program; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+    exited: Option<ExitStatus>,
+}
+
+impl Process {
+    /// Starts `command` with standard error appended to the file `log`.
+    pub(crate) fn start(name: &'static str, command: &mut Command, log: &Path) -> Self {
+        let file: File = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .unwrap_or_else(|error| panic!("cannot write `{}`: {error}", log.display()));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        Self { name, child, log: log.to_owned(), exited: None }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its exit status, if it has ended.
+    pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
+        if self.exited.is_none() {
+            self.exited = self.child.try_wait().expect("a child can be waited for");
+        }
+        self.exited
+    }
+
+    /// Sends a signal; none if it has ended.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        if self.exited().is_none() {
+            let pid = Pid::from_child(&self.child);
+            kill_process(pid, signal).expect("a child that was not waited for has its pid");
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        let what = format!("{} ends", self.name);
+        eventually(&what, deadline, async || self.exited()).await
+    }
+}
+
+impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "the log of a failed test")]
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+        if self.exited.is_none() {
+            drop(self.child.wait());
+        }
+        if std::thread::panicking() {
+            let log = std::fs::read(&self.log).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+            eprintln!("---- {} ({}):\n{}", self.name, self.log.display(), last.join("\n"));
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Records out of payloads, and what can be asked of them.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use crate::subscriber::Message;
+
+/// The records of every message whose topic ends in `topic_end`, in order.
+///
+/// # Panics
+/// As [`parse`].
+#[must_use]
+pub fn of(messages: &[Message], topic_end: &str) -> Vec<Value> {
+    let matching = messages.iter().filter(|message| message.topic.ends_with(topic_end));
+    matching.flat_map(|message| parse(&message.payload)).collect()
+}
+
+/// The records of one payload: a JSON array, or a line of JSON for each.
+///
+/// # Panics
+/// When it is neither.
+#[must_use]
+pub fn parse(payload: &[u8]) -> Vec<Value> {
+    let values = serde_json::Deserializer::from_slice(payload).into_iter::<Value>();
+    let mut records = Vec::new();
+    for value in values {
+        match value {
+            Ok(Value::Array(elements)) => records.extend(elements),
+            Ok(record) => records.push(record),
+            Err(error) => {
+                panic!("not JSON: {error} in `{}`", String::from_utf8_lossy(payload))
+            }
+        }
+    }
+    records
+}
+
+/// The different `seq` of records.
+///
+/// # Panics
+/// When a record has none.
+#[must_use]
+pub fn sequences<'a>(records: &'a [Value]) -> HashSet<&'a str> {
+    let sequence = |record: &'a Value| {
+        record["seq"].as_str().unwrap_or_else(|| panic!("no `seq` in {record}"))
+    };
+    records.iter().map(sequence).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_and_lines_hold_the_same_records() {
+        let array = parse(br#"[{"seq":"1-1"},{"seq":"1-2"}]"#);
+        let lines = parse(b"{\"seq\":\"1-1\"}\n{\"seq\":\"1-2\"}\n");
+
+        assert_eq!(array, lines);
+        assert_eq!(sequences(&array).len(), 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "not JSON")]
+    fn half_a_record_is_no_record() {
+        drop(parse(br#"{"seq":"1-1"} {"se"#));
+    }
+}

@@ -1,0 +1,105 @@
+//! The harness itself, with `mosquitto_pub` of Debian in the agent's place.
+
+use std::process::{Command, Stdio};
+
+use pulsegate_tests::certs::{Certs, HOST, Issued, Validity};
+use pulsegate_tests::link::Link;
+use pulsegate_tests::mosquitto::{Mosquitto, Options};
+use pulsegate_tests::{PATIENCE, eventually, records};
+
+#[tokio::test]
+async fn a_thing_reaches_the_watcher_on_its_own_topics_and_no_other() {
+    let certs = Certs::new();
+    let device = certs.device("box");
+    let broker = Mosquitto::start(&certs, Options::default().thing("box")).await;
+    let subscriber = broker.subscribe("#").await;
+
+    assert!(publish(broker.port(), &certs, &device, "pulsegate/other/readings", "[{}]").await);
+    let payload = r#"[{"seq":"1-1"},{"seq":"1-2"}]"#;
+    assert!(publish(broker.port(), &certs, &device, "pulsegate/box/readings", payload).await);
+
+    let records =
+        subscriber.wait_records("/readings", PATIENCE, |records| records.len() >= 2).await;
+    assert_eq!(records::sequences(&records), ["1-1", "1-2"].into());
+    assert_eq!(subscriber.len(), 1);
+}
+
+#[tokio::test]
+async fn strangers_the_expired_and_the_revoked_are_refused() {
+    let certs = Certs::new();
+    let stranger = Certs::new().device("box");
+    let expired = certs.device_with("box", Validity::Expired);
+    let revoked = certs.device("box");
+    let good = certs.device("box");
+    let list = certs.revocation_list(&[&revoked]);
+    let options = Options::default().thing("box").revocation_list(list);
+    let broker = Mosquitto::start(&certs, options).await;
+
+    for refused in [&stranger, &expired, &revoked] {
+        assert!(!publish(broker.port(), &certs, refused, "pulsegate/box/readings", "{}").await);
+    }
+    assert!(publish(broker.port(), &certs, &good, "pulsegate/box/readings", "{}").await);
+}
+
+#[tokio::test]
+async fn a_persistent_broker_keeps_what_the_watcher_missed_over_a_restart() {
+    let certs = Certs::new();
+    let device = certs.device("box");
+    let mut broker = Mosquitto::start(&certs, Options::default().thing("box").persistent()).await;
+    let subscriber = broker.subscribe("pulsegate/box/#").await;
+
+    broker.stop().await;
+    broker.start_again().await;
+    assert!(publish(broker.port(), &certs, &device, "pulsegate/box/events", r#"{"n":1}"#).await);
+
+    subscriber.wait_records("/events", PATIENCE, |records| records.len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_cut_link_passes_nothing_until_it_is_mended() {
+    let certs = Certs::new();
+    let device = certs.device("box");
+    let broker = Mosquitto::start(&certs, Options::default().thing("box")).await;
+    let link = Link::to(broker.port()).await;
+
+    link.cut();
+    assert!(!publish(link.port(), &certs, &device, "pulsegate/box/events", "{}").await);
+    link.mend();
+    assert!(publish(link.port(), &certs, &device, "pulsegate/box/events", "{}").await);
+
+    assert_eq!(link.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_frozen_link_holds_bytes_back_and_loses_none() {
+    let certs = Certs::new();
+    let device = certs.device("box");
+    let broker = Mosquitto::start(&certs, Options::default().thing("box")).await;
+    let subscriber = broker.subscribe("#").await;
+    let link = Link::to(broker.port()).await;
+
+    link.freeze();
+    let publish = publish(link.port(), &certs, &device, "pulsegate/box/events", "{}");
+    let mend = async {
+        eventually("a client connects", PATIENCE, async || (link.connections() == 1).then_some(()))
+            .await;
+        assert!(subscriber.is_empty());
+        link.mend();
+    };
+    let (published, ()) = tokio::join!(publish, mend);
+
+    assert!(published);
+    subscriber.wait_records("/events", PATIENCE, |records| records.len() == 1).await;
+}
+
+/// Whether the broker took the message.
+async fn publish(port: u16, certs: &Certs, device: &Issued, topic: &str, payload: &str) -> bool {
+    let mut command = Command::new("mosquitto_pub");
+    command.args(["-h", HOST, "-p", &port.to_string(), "-q", "1", "-t", topic, "-m", payload]);
+    command.arg("--cafile").arg(certs.ca());
+    command.arg("--cert").arg(&device.files.certificate);
+    command.arg("--key").arg(&device.files.private_key);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let status = tokio::process::Command::from(command).status().await;
+    status.expect("mosquitto_pub is missing: run `tests/install-packages`").success()
+}

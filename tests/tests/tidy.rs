@@ -1,0 +1,345 @@
+//! Rules about the source itself: which crate may use which, who owns which edge of the world, what
+//! never enters git. ARCHITECTURE.md gives the reasons.
+//!
+//! Comments and test modules are left out where a rule is about production code. The reading is by
+//! line and by word, not by grammar: it is there to catch a slip, not an opponent.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// What `pulsegate-core` may use: none of it does I/O, asks for the time, or starts anything.
+const CORE_MAY_USE: [&str; 6] =
+    ["pulsegate-sensors", "thiserror", "jiff", "itoa", "serde", "serde_json"];
+
+/// Which of our crates uses which.
+const DIRECTION: [(&str, &[&str]); 5] = [
+    ("pulsegate-sensors", &[]),
+    ("pulsegate-core", &["pulsegate-sensors"]),
+    ("pulsegate", &["pulsegate-sensors", "pulsegate-core", "pulsegate-standin"]),
+    ("pulsegate-standin", &[]),
+    ("pulsegate-tests", &["pulsegate-standin"]),
+];
+
+/// Words that only the owner of an edge may say, and the files that own it, by their beginnings.
+const OWNERS: [(&[&str], &[&str]); 7] = [
+    (&["rumqttc"], &["agent/src/mqtt"]),
+    (&["rusqlite"], &["agent/src/store"]),
+    (&["sd_notify"], &["agent/src/systemd"]),
+    (
+        &["reqwest"],
+        &["agent/src/uploader", "agent/src/updater", "agent/src/credentials", "agent/src/tls"],
+    ),
+    (
+        &["SystemTime::now", "Timestamp::now", "Zoned::now", "std::time::Instant::now"],
+        &["agent/src/clock"],
+    ),
+    (
+        &["fs::rename", "sync_all(", "sync_data(", "fsync(", "fdatasync(", "renameat"],
+        &["agent/src/durable"],
+    ),
+    (&["\"pulsegate/{"], &["agent/core/src/topic"]),
+];
+
+/// What has no place in a crate that decides and does nothing.
+const NOT_IN_CORE: [&str; 10] = [
+    "std::fs",
+    "std::net",
+    "std::io",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "Instant::now",
+    "SystemTime",
+    "async fn",
+    "tokio",
+];
+
+/// Names that say nothing.
+const EMPTY_WORDS: [&str; 7] = ["Manager", "Helper", "Util", "Utils", "Handler", "Info", "Data"];
+
+/// Beyond it nobody reads a file to its end.
+const MAX_FILE_LINES: usize = 600;
+/// The part that everybody must know.
+const MAX_CORE_LINES: usize = 3000;
+const PROMISES: usize = 13;
+
+/// Second TLS stacks.
+const BANNED_CRATES: [&str; 5] =
+    ["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "native-tls"];
+
+#[test]
+fn dependencies_between_our_crates_point_one_way() {
+    let packages = packages();
+
+    assert_eq!(packages.len(), DIRECTION.len(), "a crate without a place in DIRECTION");
+    for (name, allowed) in DIRECTION {
+        for dependency in dependencies(&packages, name) {
+            let dependency = dependency["name"].as_str().unwrap();
+            assert!(
+                !dependency.starts_with("pulsegate") || allowed.contains(&dependency),
+                "`{name}` must not use `{dependency}`"
+            );
+        }
+    }
+}
+
+#[test]
+fn core_uses_nothing_that_acts() {
+    for dependency in dependencies(&packages(), "pulsegate-core") {
+        let name = dependency["name"].as_str().unwrap();
+        assert!(CORE_MAY_USE.contains(&name), "core must not use `{name}`");
+        if name == "pulsegate-sensors" {
+            assert_eq!(dependency["features"], Value::Array(Vec::new()), "core sees no driver");
+            assert_eq!(dependency["uses_default_features"], false, "core sees no driver");
+        }
+    }
+    let mut offences = Vec::new();
+    for file in sources("agent/core/src/") {
+        offences.extend(file.saying(&NOT_IN_CORE));
+    }
+    assert_none(&offences, "core does no I/O and asks for no time");
+}
+
+#[test]
+fn every_edge_has_one_owner() {
+    let mut offences = Vec::new();
+    for file in sources("agent/") {
+        for (words, owners) in OWNERS {
+            if !owners.iter().any(|owner| file.path.starts_with(owner)) {
+                offences.extend(file.saying(words));
+            }
+        }
+    }
+    assert_none(&offences, "said by somebody who does not own that edge");
+}
+
+#[test]
+fn production_code_does_not_unwrap() {
+    let mut offences = Vec::new();
+    for file in ["agent/", "sensors/", "tests/standin/"].into_iter().flat_map(sources) {
+        offences.extend(file.saying(&[".unwrap()"]));
+    }
+    assert_none(&offences, "`expect` says why it cannot be");
+}
+
+#[test]
+fn no_test_is_switched_off() {
+    let attribute = concat!("#[", "ignore");
+    for path in tracked("").into_iter().filter(|path| is_rust(path)) {
+        assert!(!read(&path).contains(attribute), "{path} switches a test off");
+    }
+}
+
+#[test]
+fn files_are_short_and_say_first_what_they_are() {
+    for path in tracked("").into_iter().filter(|path| is_rust(path)) {
+        let text = read(&path);
+        let lines = text.lines().count();
+        assert!(lines <= MAX_FILE_LINES, "{path} has {lines} lines");
+        let says = text.lines().take(3).any(|line| line.starts_with("//!"));
+        assert!(says || path.ends_with("/tests.rs"), "{path} does not begin with its doc");
+    }
+}
+
+#[test]
+fn core_stays_small_enough_to_be_known() {
+    let lines: usize = sources("agent/core/src/").iter().map(|file| file.lines.len()).sum();
+    assert!(lines <= MAX_CORE_LINES, "core has {lines} lines of production code");
+}
+
+#[test]
+fn names_say_something() {
+    let mut offences = Vec::new();
+    for file in ["agent/", "sensors/", "tests/"].into_iter().flat_map(sources) {
+        for (number, line) in &file.lines {
+            let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+            let defined = words.by_ref().find(|w| ["struct", "enum", "trait", "mod"].contains(w));
+            let name = defined.and_then(|_| words.next()).unwrap_or_default();
+            let name = name.split('_').map(capitalised).collect::<String>();
+            if EMPTY_WORDS.iter().any(|word| name.ends_with(word)) {
+                offences.push(format!("{}:{number}: {name}", file.path));
+            }
+        }
+    }
+    assert_none(&offences, "a name that says nothing");
+}
+
+#[test]
+fn architecture_states_every_promise_once() {
+    let text = read("ARCHITECTURE.md");
+    for number in 1..=PROMISES {
+        let promise = format!("**P{number} ");
+        assert_eq!(text.matches(&promise).count(), 1, "promise P{number} in ARCHITECTURE.md");
+    }
+}
+
+#[test]
+fn no_private_key_is_in_git() {
+    for path in tracked("") {
+        let bytes = std::fs::read(root().join(&path)).unwrap_or_default();
+        assert!(!holds_private_key(&String::from_utf8_lossy(&bytes)), "{path} holds a private key");
+    }
+}
+
+#[test]
+fn the_lock_file_is_in_git_and_holds_one_tls_stack() {
+    assert!(tracked("").contains(&"Cargo.lock".to_owned()));
+    let lock = read("Cargo.lock");
+    let names: Vec<&str> =
+        lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')).collect();
+
+    for banned in BANNED_CRATES {
+        assert!(!names.contains(&banned), "`{banned}` is in Cargo.lock");
+    }
+    assert_eq!(names.iter().filter(|name| **name == "rustls").count(), 1);
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    for path in tracked("").into_iter().filter(|path| has_extension(path, "md")) {
+        let text = read(&path);
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.contains(':')) {
+            let file = target.split('#').next().unwrap_or_default();
+            let from = root().join(&path);
+            let to = from.parent().unwrap().join(file);
+            assert!(file.is_empty() || to.exists(), "{path} links to {target}, which is missing");
+        }
+    }
+}
+
+#[test]
+fn a_private_key_is_recognised() {
+    let body = "MHcCAQEEIJ0pJ0pJ0pJ0pJ0pJ0pJ0pJ0pJ0pJ0pJ0pJ0pJ0pJ0pJ";
+    let header = concat!("-----BEGIN EC PRIVATE", " KEY-----");
+
+    assert!(holds_private_key(&format!("{header}\n{body}\n")));
+    assert!(holds_private_key(&format!("\"{header}\\n{body}\\n\"")));
+    assert!(!holds_private_key(&format!("the line `{header}` begins a key")));
+}
+
+#[test]
+fn comments_and_test_modules_are_no_production_code() {
+    let text = "//! doc\nuse a;\n#[cfg(test)]\nmod tests {\n    x.unwrap()\n}\nfn f() {} // why\n";
+
+    assert_eq!(production(text), [(2, "use a;".to_owned()), (7, "fn f() {}".to_owned())]);
+}
+
+/// The production code of one file.
+struct Source {
+    path: String,
+    lines: Vec<(usize, String)>,
+}
+
+impl Source {
+    /// Where one of `words` is said.
+    fn saying(&self, words: &[&str]) -> Vec<String> {
+        let says = |line: &str| words.iter().any(|word| line.contains(word));
+        let lines = self.lines.iter().filter(|(_, line)| says(line));
+        lines.map(|(number, line)| format!("{}:{number}: {}", self.path, line.trim())).collect()
+    }
+}
+
+/// The production code below a folder.
+fn sources(folder: &str) -> Vec<Source> {
+    let is_test = |path: &str| path.ends_with("tests.rs") || path.contains("/tests/");
+    let paths = tracked(folder).into_iter().filter(|path| is_rust(path) && !is_test(path));
+    let sources: Vec<Source> = paths
+        .map(|path| {
+            let lines = production(&read(&path));
+            Source { path, lines }
+        })
+        .collect();
+    assert!(!sources.is_empty(), "nothing below {folder}");
+    sources
+}
+
+/// Numbered lines without comments and without `#[cfg(test)] mod x { ... }`.
+fn production(text: &str) -> Vec<(usize, String)> {
+    let mut kept = Vec::new();
+    let mut lines = (1..).zip(text.lines());
+    while let Some((number, line)) = lines.next() {
+        if line == "#[cfg(test)]" {
+            let block = lines.next().is_some_and(|(_, item)| item.ends_with('{'));
+            if block {
+                lines.by_ref().find(|(_, line)| *line == "}");
+            }
+            continue;
+        }
+        let code = if line.trim_start().starts_with("//") { "" } else { line };
+        let code = code.split(" // ").next().unwrap_or_default();
+        if !code.trim().is_empty() {
+            kept.push((number, code.to_owned()));
+        }
+    }
+    kept
+}
+
+fn holds_private_key(text: &str) -> bool {
+    let ends = text.match_indices(concat!("PRIVATE", " KEY-----")).map(|(at, end)| at + end.len());
+    ends.map(|end| &text[end..]).any(|rest| {
+        let body = rest.strip_prefix("\\n").unwrap_or(rest).trim_start();
+        let base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+        body.chars().take_while(|c| base64(*c)).count() >= 40
+    })
+}
+
+/// Every file below `folder` that git tracks, or would if it were added.
+fn tracked(folder: &str) -> Vec<String> {
+    let output = Command::new("git")
+        .args(["-c", "safe.directory=*", "ls-files", "-z"])
+        .args(["--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .expect("git is missing: run `tests/install-packages`");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let paths = String::from_utf8(output.stdout).expect("paths are UTF-8");
+    let paths = paths.split_terminator('\0').filter(|path| path.starts_with(folder));
+    paths.map(str::to_owned).filter(|path| root().join(path).is_file()).collect()
+}
+
+/// Our crates, as cargo sees them.
+fn packages() -> Vec<Value> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs this test");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    serde_json::from_value(metadata["packages"].take()).expect("a list of packages")
+}
+
+/// What a crate of ours needs, its tests left out.
+fn dependencies<'a>(packages: &'a [Value], name: &str) -> Vec<&'a Value> {
+    let package = packages.iter().find(|package| package["name"] == name);
+    let package = package.unwrap_or_else(|| panic!("there is no crate `{name}`"));
+    let all = package["dependencies"].as_array().expect("a list of dependencies");
+    all.iter().filter(|dependency| dependency["kind"] != "dev").collect()
+}
+
+fn assert_none(offences: &[String], rule: &str) {
+    assert!(offences.is_empty(), "{rule}:\n{}", offences.join("\n"));
+}
+
+fn capitalised(word: &str) -> String {
+    word.chars().take(1).flat_map(char::to_uppercase).chain(word.chars().skip(1)).collect()
+}
+
+fn is_rust(path: &str) -> bool {
+    has_extension(path, "rs")
+}
+
+fn has_extension(path: &str, extension: &str) -> bool {
+    Path::new(path).extension().is_some_and(|found| found == extension)
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
