@@ -11,7 +11,7 @@ use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::Trust;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::config::ClockTrust;
+use crate::config::Trust as Policy;
 
 /// `systemd-timesyncd` makes this file when it has set the clock.
 const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
@@ -46,10 +46,10 @@ pub(crate) fn wall() -> Wall {
 }
 
 /// Whether the wall clock can be believed.
-pub(crate) async fn trust(policy: ClockTrust) -> Trust {
+pub(crate) async fn trust(policy: Policy) -> Trust {
     let trusted = match policy {
-        ClockTrust::System => true,
-        ClockTrust::Auto => {
+        Policy::System => true,
+        Policy::Auto => {
             Path::new(SYNCHRONISED).exists() || Path::new(CLOCK_CHIP).exists() || asked().await
         }
     };

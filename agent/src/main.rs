@@ -1,4 +1,10 @@
 //! The agent.
+mod clock;
 mod config;
+mod durable;
+mod mqtt;
+mod publisher;
+mod store;
+mod tls;
 
 fn main() {}

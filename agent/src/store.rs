@@ -11,14 +11,13 @@
 
 mod database;
 mod detail;
+mod fold;
 mod load;
 mod reader;
 mod retention;
 mod salvage;
 mod schema;
 mod take;
-#[cfg(test)]
-mod tests;
 mod writer;
 
 use std::path::PathBuf;
@@ -87,12 +86,14 @@ enum Request {
     Append(Vec<Reading>, Option<oneshot::Sender<Result<Receipt, Refused>>>),
     Event(EventRow),
     Clock(Mono, Wall, Trust),
-    Take { lane: Lane, after: Seq, answer: oneshot::Sender<Taken> },
+    Take { lane: Lane, after: Seq, hurry: bool, answer: oneshot::Sender<Taken> },
     Mark { marks: Vec<Mark>, urgent: bool, answer: oneshot::Sender<()> },
     /// Readings up to here are in the publisher's hands and are not given up.
     InHand(Seq),
     Accounts(oneshot::Sender<Result<[Account; 3], String>>),
     Configure { keep: Keep, rules: Arc<Vec<RuleSpec>>, formats: Arc<Formats> },
+    /// Commit now.
+    Hurry,
     Flush(oneshot::Sender<()>),
 }
 
@@ -144,10 +145,15 @@ impl Store {
         self.send(Request::Clock(mono, wall, trust)).await
     }
 
-    /// Takes what lies behind `after` in a lane.
-    pub(crate) async fn take(&self, lane: Lane, after: Seq) -> Result<Taken, Stopped> {
+    /// Takes what lies behind `after` in a lane; in a hurry, also what could wait for company.
+    pub(crate) async fn take(
+        &self,
+        lane: Lane,
+        after: Seq,
+        hurry: bool,
+    ) -> Result<Taken, Stopped> {
         let (answer, taken) = oneshot::channel();
-        self.send(Request::Take { lane, after, answer }).await?;
+        self.send(Request::Take { lane, after, hurry, answer }).await?;
         taken.await.map_err(|_| Stopped)
     }
 
@@ -182,6 +188,11 @@ impl Store {
         formats: Arc<Formats>,
     ) -> Result<(), Stopped> {
         self.send(Request::Configure { keep, rules, formats }).await
+    }
+
+    /// Asks for a commit without waiting for it.
+    pub(crate) async fn hurry(&self) -> Result<(), Stopped> {
+        self.send(Request::Hurry).await
     }
 
     /// Commits now; returns when it is durable.

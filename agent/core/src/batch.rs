@@ -22,8 +22,8 @@ pub struct Batch {
     pub lane: Lane,
     /// Where it goes.
     pub topic: Arc<str>,
-    /// The records.
-    pub payload: Vec<u8>,
+    /// The records; shared with the link while it sends them.
+    pub payload: Arc<[u8]>,
     /// The first and the last record in it.
     pub first: Seq,
     /// See `first`; records of other topics may lie between the two.
@@ -56,7 +56,17 @@ pub struct Gatherer {
     lane: Lane,
     limit_bytes: usize,
     through: Seq,
-    open: Vec<(Framing, Batch)>,
+    open: Vec<OpenBatch>,
+}
+
+#[derive(Debug)]
+struct OpenBatch {
+    topic: Arc<str>,
+    framing: Framing,
+    payload: Vec<u8>,
+    first: Seq,
+    last: Seq,
+    count: u64,
 }
 
 impl Gatherer {
@@ -74,7 +84,8 @@ impl Gatherer {
         framing: Framing,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Offer {
-        let batch = Self::batch(&mut self.open, self.lane, self.limit_bytes, seq, topic, framing);
+        let room = self.limit_bytes.saturating_sub(topic.len() + 1);
+        let batch = self.batch(seq, topic, framing);
         let before = batch.payload.len();
         batch.payload.push(match (framing, batch.count) {
             (Framing::Array, 0) => b'[',
@@ -83,7 +94,6 @@ impl Gatherer {
         });
         write(&mut batch.payload);
         // A single record is always taken: its own limits keep it far below that of a message.
-        let room = self.limit_bytes.saturating_sub(topic.len() + 1);
         if batch.payload.len() > room && batch.count > 0 {
             batch.payload.truncate(before);
             return Offer::Full;
@@ -97,45 +107,45 @@ impl Gatherer {
     /// Whether anything was taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.open.iter().all(|(_, batch)| batch.count == 0)
+        self.open.iter().all(|batch| batch.count == 0)
     }
 
     /// Ends the walk.
     #[must_use]
     pub fn finish(self) -> Option<Sheaf> {
-        let batches: Vec<Batch> = self
-            .open
-            .into_iter()
-            .filter(|(_, batch)| batch.count > 0)
-            .map(|(framing, mut batch)| {
-                match framing {
-                    Framing::Array => batch.payload.push(b']'),
-                    Framing::Lines => drop(batch.payload.remove(0)),
-                }
-                batch
-            })
-            .collect();
+        let lane = self.lane;
+        let open = self.open.into_iter().filter(|batch| batch.count > 0);
+        let batches: Vec<Batch> = open.map(|batch| batch.close(lane)).collect();
         (!batches.is_empty()).then_some(Sheaf { through: self.through, batches })
     }
 
-    fn batch<'a>(
-        open: &'a mut Vec<(Framing, Batch)>,
-        lane: Lane,
-        limit_bytes: usize,
-        seq: Seq,
-        topic: &Arc<str>,
-        framing: Framing,
-    ) -> &'a mut Batch {
-        let known = open.iter().position(|(f, batch)| {
-            *f == framing && (Arc::ptr_eq(&batch.topic, topic) || batch.topic == *topic)
+    fn batch(&mut self, seq: Seq, topic: &Arc<str>, framing: Framing) -> &mut OpenBatch {
+        let known = self.open.iter().position(|batch| {
+            batch.framing == framing
+                && (Arc::ptr_eq(&batch.topic, topic) || batch.topic == *topic)
         });
         let at = known.unwrap_or_else(|| {
-            let payload = Vec::with_capacity(limit_bytes);
+            let payload = Vec::with_capacity(self.limit_bytes);
             let topic = Arc::clone(topic);
-            open.push((framing, Batch { lane, topic, payload, first: seq, last: seq, count: 0 }));
-            open.len() - 1
+            let (first, last) = (seq, seq);
+            self.open.push(OpenBatch { topic, framing, payload, first, last, count: 0 });
+            self.open.len() - 1
         });
-        &mut open[at].1
+        &mut self.open[at]
+    }
+}
+
+impl OpenBatch {
+    fn close(mut self, lane: Lane) -> Batch {
+        let payload = match self.framing {
+            Framing::Array => {
+                self.payload.push(b']');
+                &self.payload[..]
+            }
+            Framing::Lines => &self.payload[1..],
+        };
+        let (topic, first, last, count) = (self.topic, self.first, self.last, self.count);
+        Batch { lane, topic, payload: payload.into(), first, last, count }
     }
 }
 

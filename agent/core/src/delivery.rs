@@ -155,6 +155,12 @@ impl Delivery {
         }
     }
 
+    /// There is nothing to take in a lane: what was committed there has been given up since.
+    pub fn exhausted(&mut self, lane: Lane) {
+        let progress = &mut self.lanes[lane.index()];
+        progress.taken = progress.committed;
+    }
+
     /// The message to publish next, if one may be: alerts before events before readings, older
     /// before newer; one at a time while it is not known which of them the peer hangs up on.
     #[must_use]

@@ -204,10 +204,9 @@ impl Database {
         Ok(())
     }
 
-    /// The boot and kernel boot in which the record `seq` was written.
+    /// The start of the agent in which the record `seq` was written.
     pub(super) fn boot_of(&self, seq: u64) -> BootRow {
-        let at = self.boots.partition_point(|boot| boot.first_seq <= seq);
-        self.boots[at.saturating_sub(1)]
+        load::boot_of(&self.boots, seq)
     }
 
     /// Bytes in use and bytes on disk.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pulsegate_core::reading::{HeartDetail, Reading, Value};
 use pulsegate_core::record::ValueRef;
 use pulsegate_core::rules::{
-    Action, AlertState, Input, KernelBoot, PastAlert, Rebuild, RuleSpec, Rules, Transition,
+    Action, AlertState, Input, KernelBoot, PastAlert, Rebuild, RuleSpec, Rules, Severity, Transition,
 };
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{SourceId, Sources};
@@ -93,13 +93,22 @@ impl Fold {
                 rule: transition.rule.name.clone(),
                 source: transition.source.0,
                 raised: transition.state == AlertState::Raised,
-                severity: transition.rule.severity.as_str(),
+                severity: severity_word(transition.rule.severity),
                 value: transition.value,
                 window: transition.window,
                 time: transition.time,
                 derived: !own_time.copied().unwrap_or(false),
             });
         }
+    }
+}
+
+/// The word for a severity in records.
+fn severity_word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
     }
 }
 

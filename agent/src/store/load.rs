@@ -29,6 +29,13 @@ pub(super) struct BootRow {
     pub(super) epoch: Epoch,
 }
 
+/// The start of the agent in which the record `seq` was written.
+pub(super) fn boot_of(boots: &[BootRow], seq: u64) -> BootRow {
+    let after = boots.partition_point(|boot| boot.first_seq <= seq);
+    let nowhere = BootRow { first_seq: 0, boot: Boot(0), epoch: Epoch(0) };
+    boots.get(after.saturating_sub(1)).copied().unwrap_or(nowhere)
+}
+
 /// The accounts of the lanes, from one snapshot. What is pending is counted, so that the account
 /// can be wrong: its cost grows with the backlog, and only whoever asks pays it.
 pub(super) fn accounts(connection: &mut Connection) -> rusqlite::Result<[Account; 3]> {

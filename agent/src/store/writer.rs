@@ -158,9 +158,9 @@ impl Writer {
                     self.gather(|work| work.clock.push(segment));
                 }
             }
-            Request::Take { lane, after, answer } => {
+            Request::Take { lane, after, hurry, answer } => {
                 // A receiver that is gone was the publisher of an agent that is stopping.
-                drop(answer.send(self.take(lane, after)));
+                drop(answer.send(self.take(lane, after, hurry)));
             }
             Request::Mark { marks, urgent, answer } => {
                 self.mark(marks);
@@ -179,6 +179,7 @@ impl Writer {
                 (self.options.keep, self.options.rules) = (keep, rules);
                 self.options.formats = formats;
             }
+            Request::Hurry => self.urgent = true,
             Request::Flush(answer) => {
                 self.urgent = true;
                 self.gather(|_| ());
@@ -320,8 +321,9 @@ impl Writer {
         }
     }
 
-    fn take(&mut self, lane: Lane, after: Seq) -> Taken {
-        match self.encoder.take(&self.database, lane, after, clock::mono()) {
+    fn take(&mut self, lane: Lane, after: Seq, hurry: bool) -> Taken {
+        let now = if hurry { Mono(u64::MAX) } else { clock::mono() };
+        match self.encoder.take(&self.database, lane, after, now) {
             Ok(taken) => taken,
             Err(error) => {
                 tracing::error!(%error, lane = lane.as_str(), "a lane cannot be read");

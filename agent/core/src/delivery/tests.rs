@@ -6,7 +6,7 @@ fn batch(lane: Lane, first: u64, last: u64) -> Batch {
     Batch {
         lane,
         topic: "t".into(),
-        payload: format!("{first}-{last}").into_bytes(),
+        payload: format!("{first}-{last}").into_bytes().into(),
         first: Seq(first),
         last: Seq(last),
         count: last - first + 1,
@@ -93,7 +93,7 @@ fn readings_leave_room_for_an_alert_which_then_goes_first() {
 fn republishes_the_unacknowledged_byte_for_byte_after_a_lost_link() {
     let mut delivery = with_readings(16, 3);
     let ids = send_all(&mut delivery);
-    let before: Vec<u8> = delivery.messages[&ids[1]].batch.payload.clone();
+    let before = delivery.messages[&ids[1]].batch.payload.clone();
     delivery.acknowledged(ids[0]);
 
     delivery.link_lost(Death::Otherwise, Mono(1));

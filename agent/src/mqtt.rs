@@ -1,0 +1,249 @@
+//! The link: one MQTT connection that carries everything. The only place that names the client.
+//!
+//! Each connection is a client of its own, so that nothing is carried over from a dead one: what
+//! was not acknowledged is the publisher's to send again. The session on the broker's side is
+//! persistent, for commands; nothing of ours waits in it.
+
+mod reason;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pulsegate_core::backoff::Backoff;
+use pulsegate_core::batch::MAX_MESSAGE_BYTES;
+use pulsegate_core::delivery::Death;
+use pulsegate_core::time::Mono;
+use rumqttc::mqttbytes::v4::{LastWill, Packet};
+use rumqttc::{
+    AsyncClient, Broker, ConnectReturnCode, Event, MqttOptions, PublishOptions, QoS, Transport,
+};
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::config::Port;
+use crate::tls::Clients;
+
+/// Room for a message of the largest size with its topic, and for what the service sends us.
+const MAX_PACKET_BYTES: usize = MAX_MESSAGE_BYTES + 32 * 1024;
+/// Another broker's messages may be larger: bounds what one of them can cost.
+const MAX_FOREIGN_PACKET_BYTES: usize = 2 * 1024 * 1024;
+/// AWS IoT Core's guidance is a base of a second or more.
+const BACKOFF_BASE: Duration = Duration::from_secs(1);
+/// How long the goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub(crate) struct LinkOptions {
+    pub(crate) thing: String,
+    pub(crate) host: String,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) keep_alive: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) retry_max: Duration,
+    pub(crate) window: u16,
+    pub(crate) is_aws: bool,
+    /// Where the thing says whether it is online.
+    pub(crate) status_topic: String,
+    pub(crate) tls: Clients,
+}
+
+/// The link as the others see it.
+#[derive(Debug, Clone)]
+pub(crate) enum LinkState {
+    /// No connection.
+    Down(Outage),
+    /// A connection.
+    Up(Session),
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Outage {
+    /// In words, for `status`; `None` before the first attempt.
+    pub(crate) reason: Option<String>,
+    /// How the last connection ended.
+    pub(crate) death: Death,
+    pub(crate) since: Mono,
+    /// Attempts since the last good connection.
+    pub(crate) attempts: u64,
+    /// When the next attempt is made.
+    pub(crate) retry_at: Option<Mono>,
+}
+
+/// A connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    client: AsyncClient,
+    /// Counts the connections of this start of the agent.
+    pub(crate) number: u64,
+    pub(crate) port: u16,
+    pub(crate) since: Mono,
+}
+
+/// The link cannot take a message just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Busy;
+
+impl Session {
+    /// Hands a message to the link. The future says whether it was acknowledged; `false` means
+    /// that the connection ended first.
+    pub(crate) fn publish(
+        &self,
+        topic: &str,
+        payload: Bytes,
+    ) -> Result<impl Future<Output = bool> + use<>, Busy> {
+        let options = PublishOptions::new(QoS::AtLeastOnce);
+        let notice = self.client.try_publish_tracked(topic, payload, options).map_err(|_| Busy)?;
+        Ok(async move { notice.wait_completion_async().await.is_ok() })
+    }
+}
+
+/// What the link is asked from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Keep a connection.
+    Stay,
+    /// Say goodbye and end.
+    Leave,
+}
+
+/// Keeps a connection until it is asked to leave.
+pub(crate) async fn run(
+    options: LinkOptions,
+    states: watch::Sender<LinkState>,
+    mut wishes: watch::Receiver<Wish>,
+    is_clock_set: impl Fn() -> bool,
+) {
+    let mut backoff = Backoff::new(BACKOFF_BASE, options.retry_max);
+    let (mut number, mut attempts) = (0, 0_u64);
+    let mut ports = options.ports.iter().copied().cycle();
+    let Some(mut port) = ports.next() else { return };
+    while *wishes.borrow() == Wish::Stay {
+        number += 1;
+        attempts += 1;
+        let ended = connection(&options, port, number, &states, &mut wishes).await;
+        let now = clock::mono();
+        let Some(error) = ended.error else { break };
+        let reason = reason::of(&error, is_clock_set());
+        let random = fastrand::f64();
+        let wait = match ended.up_since {
+            Some(since) => {
+                attempts = 0;
+                backoff.lost(now.since(since), random)
+            }
+            None => {
+                port = ports.next().unwrap_or(port);
+                backoff.failed(reason.failure, random)
+            }
+        };
+        tracing::warn!(reason = reason.text, wait_s = wait.as_secs_f32(), "no link");
+        let outage = Outage {
+            reason: Some(reason.text),
+            death: reason.death,
+            since: now,
+            attempts,
+            retry_at: Some(now + wait),
+        };
+        states.send_replace(LinkState::Down(outage));
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            _ = wishes.wait_for(|wish| *wish == Wish::Leave) => {}
+        }
+    }
+}
+
+struct Ended {
+    /// `None`: it was asked to end.
+    error: Option<rumqttc::ConnectionError>,
+    up_since: Option<Mono>,
+}
+
+async fn connection(
+    options: &LinkOptions,
+    port: Port,
+    number: u64,
+    states: &watch::Sender<LinkState>,
+    wishes: &mut watch::Receiver<Wish>,
+) -> Ended {
+    let (client, mut events) =
+        AsyncClient::builder(mqtt_options(options, port)).capacity(capacity(options)).build();
+    let mut network = rumqttc::NetworkOptions::new();
+    network.set_connection_timeout(options.connect_timeout.as_secs().max(1));
+    network.set_tcp_nodelay(true);
+    events.set_network_options(network);
+    let mut up_since = None;
+    let mut is_leaving = false;
+    loop {
+        let event = tokio::select! {
+            event = events.poll() => event,
+            _ = wishes.wait_for(|wish| *wish == Wish::Leave), if !is_leaving => {
+                if up_since.is_none() {
+                    return Ended { error: None, up_since };
+                }
+                is_leaving = true;
+                say(&client, options, "offline");
+                // A queue that is full is drained on the way out all the same.
+                drop(client.try_disconnect_with_timeout(GOODBYE));
+                continue;
+            }
+        };
+        match event {
+            Ok(Event::Incoming(Packet::ConnAck(ack))) if ack.code == ConnectReturnCode::Success => {
+                let since = clock::mono();
+                up_since = Some(since);
+                say(&client, options, "online");
+                let session =
+                    Session { client: client.clone(), number, port: port.number, since };
+                tracing::info!(host = options.host, port = port.number, "the link is up");
+                states.send_replace(LinkState::Up(session));
+            }
+            Ok(_) => {}
+            Err(error) if is_leaving => {
+                tracing::debug!(%error, "said goodbye");
+                return Ended { error: None, up_since };
+            }
+            Err(error) => return Ended { error: Some(error), up_since },
+        }
+    }
+}
+
+/// Says on the status topic how the thing is. It is no record: the last will says the same of a
+/// thing that cannot.
+fn say(client: &AsyncClient, options: &LinkOptions, status: &str) {
+    let payload = status_payload(status);
+    let how = PublishOptions::new(QoS::AtLeastOnce);
+    if client.try_publish(options.status_topic.as_str(), payload, how).is_err() {
+        tracing::debug!(status, "no room to say so");
+    }
+}
+
+fn status_payload(status: &str) -> String {
+    format!(r#"{{"status":"{status}"}}"#)
+}
+
+/// Messages that may be on their way to the client, beside the status.
+fn capacity(options: &LinkOptions) -> usize {
+    usize::from(options.window) + 2
+}
+
+fn mqtt_options(options: &LinkOptions, port: Port) -> MqttOptions {
+    let broker = Broker::tcp(options.host.clone(), port.number);
+    let mut mqtt = MqttOptions::new(options.thing.clone(), broker);
+    let tls = if port.alpn { &options.tls.mqtt_alpn } else { &options.tls.plain };
+    mqtt.set_transport(Transport::tls_with_config(tls.clone().into()));
+    mqtt.set_keep_alive(u16::try_from(options.keep_alive.as_secs()).unwrap_or(u16::MAX));
+    mqtt.set_clean_session(false);
+    mqtt.set_inflight(options.window.saturating_add(2));
+    mqtt.set_max_request_batch(usize::from(options.window));
+    let max_packet = if options.is_aws { MAX_PACKET_BYTES } else { MAX_FOREIGN_PACKET_BYTES };
+    mqtt.set_max_packet_size(max_packet, max_packet);
+    let will = LastWill::new(
+        options.status_topic.clone(),
+        status_payload("lost"),
+        QoS::AtLeastOnce,
+        false,
+    );
+    mqtt.set_last_will(will);
+    mqtt
+}

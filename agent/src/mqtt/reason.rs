@@ -1,0 +1,106 @@
+//! Why a connection ended, in words for `status`, and what follows from it for the backoff and for
+//! the messages that were on their way.
+
+use std::error::Error as _;
+use std::io;
+
+use pulsegate_core::backoff::Failure;
+use pulsegate_core::delivery::Death;
+use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError};
+
+use crate::tls::{self, Retry};
+
+/// See the module.
+pub(super) struct Reason {
+    pub(super) text: String,
+    pub(super) failure: Failure,
+    pub(super) death: Death,
+}
+
+impl Reason {
+    fn network(text: impl Into<String>) -> Self {
+        Self { text: text.into(), failure: Failure::Network, death: Death::Otherwise }
+    }
+
+    fn refused(text: impl Into<String>) -> Self {
+        Self { text: text.into(), failure: Failure::Refused, death: Death::Otherwise }
+    }
+
+    fn hung_up() -> Self {
+        let text = "the broker closed the connection".into();
+        Self { text, failure: Failure::Network, death: Death::ByPeer }
+    }
+}
+
+/// See the module.
+pub(super) fn of(error: &ConnectionError, is_clock_set: bool) -> Reason {
+    if let Some(error) = tls_error(error) {
+        let (text, retry) = tls::explain(error, is_clock_set);
+        return match retry {
+            Retry::Soon => Reason::network(text),
+            Retry::Later => Reason::refused(text),
+        };
+    }
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest says best itself what it is")]
+    match error {
+        ConnectionError::ConnectionRefused(code) => refused(*code),
+        ConnectionError::NetworkTimeout => Reason::network("no answer from the broker in time"),
+        ConnectionError::FlushTimeout => Reason::network("the network takes nothing any more"),
+        ConnectionError::Io(error) => io_error(error),
+        ConnectionError::Tls(TlsError::Io(error)) => io_error(error),
+        ConnectionError::MqttState(StateError::Io(error)) => io_error(error),
+        ConnectionError::MqttState(StateError::ConnectionAborted) => Reason::hung_up(),
+        ConnectionError::MqttState(StateError::AwaitPingResp) => {
+            Reason::network("the broker does not answer pings")
+        }
+        other => Reason::network(format!("the connection failed: {other}")),
+    }
+}
+
+/// A refused CONNECT. AWS IoT uses 7 where the standard has 5, or just closes.
+fn refused(code: ConnectReturnCode) -> Reason {
+    match code {
+        ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNamePassword => {
+            Reason::refused("not authorised: the broker refuses this thing")
+        }
+        ConnectReturnCode::BadClientId => Reason::refused("the broker refuses the client id"),
+        ConnectReturnCode::ServiceUnavailable => Reason::network("the broker is unavailable"),
+        ConnectReturnCode::RefusedProtocolVersion => {
+            Reason::refused("the broker does not speak MQTT 3.1.1")
+        }
+        ConnectReturnCode::Success => Reason::network("the broker contradicts itself"),
+    }
+}
+
+fn io_error(error: &io::Error) -> Reason {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => Reason::hung_up(),
+        io::ErrorKind::ConnectionRefused => {
+            Reason::network("nothing listens at the broker's port")
+        }
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+            Reason::network("no network")
+        }
+        _ => Reason::network(format!("the network failed: {error}")),
+    }
+}
+
+/// The TLS error at the bottom of it, if there is one: on reading the first answer as well as in
+/// the handshake, since TLS 1.3 tells a client only then that its certificate was refused.
+fn tls_error(error: &ConnectionError) -> Option<&rustls::Error> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        source = match inner {
+            Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
+            None => error.source(),
+        };
+    }
+    None
+}

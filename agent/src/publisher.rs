@@ -1,0 +1,269 @@
+//! The publisher: takes sheaves from the store, hands their messages to the link, and moves the
+//! watermarks when they were acknowledged. It decides nothing: `core::delivery` and `core::pace` do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use pulsegate_core::delivery::{Death, Delivery, MessageId};
+use pulsegate_core::lane::Lane;
+use pulsegate_core::pace::{Cost, Limits, Pace};
+use pulsegate_core::time::Mono;
+use tokio::sync::{oneshot, watch};
+
+use crate::clock;
+use crate::mqtt::{LinkState, Session};
+use crate::store::{Stopped, Store, Taken};
+
+/// A link that came up without the clock being set soon sets it: readings and events wait that long
+/// for their right times. Alerts never wait.
+const CLOCK_GRACE: Duration = Duration::from_secs(60);
+/// Nothing to wait for: look again at the latest then.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// What may change while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) window: usize,
+    pub(crate) limits: Limits,
+}
+
+/// How it is doing, for `status` and the watchdog.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PublisherState {
+    /// Counts the rounds: it ticks while the publisher lives.
+    pub(crate) rounds: u64,
+    pub(crate) in_flight: usize,
+    pub(crate) in_hand: usize,
+    /// Messages acknowledged since the start.
+    pub(crate) acknowledged: u64,
+    pub(crate) quarantined: u64,
+}
+
+/// What it works with.
+pub(crate) struct Publisher {
+    pub(crate) store: Store,
+    pub(crate) links: watch::Receiver<LinkState>,
+    pub(crate) settings: watch::Receiver<Settings>,
+    /// Whether the clock is set.
+    pub(crate) clock_set: watch::Receiver<bool>,
+    /// Set when the agent stops: nothing waits for company any more.
+    pub(crate) draining: watch::Receiver<bool>,
+    pub(crate) states: watch::Sender<PublisherState>,
+}
+
+struct Round {
+    delivery: Delivery,
+    pace: Pace,
+    session: Option<Session>,
+    acks: FuturesUnordered<BoxFuture<'static, (MessageId, bool)>>,
+    /// At most one request to move watermarks is on its way.
+    marking: Option<oneshot::Receiver<()>>,
+    marking_is_urgent: bool,
+    /// By lane: when a message that is not full yet may go.
+    not_before: [Mono; 3],
+    state: PublisherState,
+}
+
+/// Publishes until the store stops, or, while draining, until nothing is left.
+///
+/// # Errors
+/// [`Stopped`] when the store is gone.
+pub(crate) async fn run(mut publisher: Publisher) -> Result<(), Stopped> {
+    let settings = *publisher.settings.borrow_and_update();
+    let mut round = Round {
+        delivery: Delivery::new(settings.window, publisher.store.watermarks),
+        pace: Pace::new(settings.limits),
+        session: None,
+        acks: FuturesUnordered::new(),
+        marking: None,
+        marking_is_urgent: false,
+        not_before: [Mono(0); 3],
+        state: PublisherState::default(),
+    };
+    let mut progress = publisher.store.progress();
+    loop {
+        round.delivery.committed(progress.borrow_and_update().last);
+        let wait = round.work(&publisher).await?;
+        round.report(&publisher);
+        if *publisher.draining.borrow() && round.is_done() {
+            return Ok(());
+        }
+        tokio::select! {
+            Some((id, acknowledged)) = round.acks.next() => {
+                round.acknowledged(id, acknowledged);
+            }
+            () = marked(&mut round.marking) => {
+                round.marking = None;
+                round.delivery.marked();
+            }
+            changed = progress.changed() => changed.map_err(|_| Stopped)?,
+            Ok(()) = publisher.links.changed() => round.link_changed(&mut publisher.links),
+            Ok(()) = publisher.settings.changed() => {
+                let settings = *publisher.settings.borrow_and_update();
+                round.delivery.set_window(settings.window);
+                round.pace = Pace::new(settings.limits);
+                round.not_before = [Mono(0); 3];
+            }
+            Ok(()) = publisher.draining.changed() => round.not_before = [Mono(0); 3],
+            Ok(()) = publisher.clock_set.changed() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+async fn marked(marking: &mut Option<oneshot::Receiver<()>>) {
+    match marking {
+        // An answer that was dropped comes from a store that stops; its progress ends as well.
+        Some(durable) => drop(durable.await),
+        None => std::future::pending().await,
+    }
+}
+
+impl Round {
+    /// Does what can be done now. Returns how long to wait if nothing happens.
+    async fn work(&mut self, publisher: &Publisher) -> Result<Duration, Stopped> {
+        self.drain_acks();
+        self.mark(publisher).await?;
+        let mut wait = IDLE;
+        let Some(session) = self.session.clone() else { return Ok(wait) };
+        loop {
+            let delay = self.send(&session);
+            wait = wait.min(delay.unwrap_or(IDLE));
+            if delay.is_some() || !self.take(publisher, &session, &mut wait).await? {
+                return Ok(wait);
+            }
+        }
+    }
+
+    /// Hands over what is in hand. Returns how long the pace or the link makes it wait, if so.
+    fn send(&mut self, session: &Session) -> Option<Duration> {
+        loop {
+            let (id, batch) = self.delivery.next()?;
+            let now = clock::mono();
+            let delay = self.pace.delay(now);
+            if !delay.is_zero() && batch.lane != Lane::Alerts {
+                return Some(delay);
+            }
+            let payload = Bytes::from_owner(Arc::clone(&batch.payload));
+            let bytes = (payload.len() + batch.topic.len()) as u64;
+            let cost = Cost { bytes, records: batch.count };
+            let Ok(ack) = session.publish(&batch.topic, payload) else {
+                // An acknowledgement makes room and comes as an event of its own.
+                return Some(IDLE);
+            };
+            self.acks.push(Box::pin(async move { (id, ack.await) }));
+            self.pace.spend(now, cost);
+            self.delivery.sent(id, now);
+        }
+    }
+
+    /// Takes one more sheaf in hand. Returns whether it did.
+    async fn take(
+        &mut self,
+        publisher: &Publisher,
+        session: &Session,
+        wait: &mut Duration,
+    ) -> Result<bool, Stopped> {
+        let now = clock::mono();
+        let grace_ends = session.since + CLOCK_GRACE;
+        let draining = *publisher.draining.borrow();
+        let waits_for_clock = !*publisher.clock_set.borrow() && now < grace_ends && !draining;
+        let wanted: Vec<_> = self.delivery.wanted().collect();
+        for (lane, after) in wanted {
+            if waits_for_clock && lane != Lane::Alerts {
+                *wait = (*wait).min(grace_ends.since(now));
+                continue;
+            }
+            let not_before = self.not_before[lane.index()];
+            if not_before > now && !draining {
+                *wait = (*wait).min(not_before.since(now));
+                continue;
+            }
+            match publisher.store.take(lane, after, draining).await? {
+                Taken::Sheaf(sheaf) => {
+                    if lane == Lane::Readings {
+                        publisher.store.in_hand(sheaf.through).await?;
+                    }
+                    self.delivery.add(lane, sheaf);
+                    return Ok(true);
+                }
+                Taken::Later(due) => {
+                    self.not_before[lane.index()] = due;
+                    *wait = (*wait).min(due.since(now).max(Duration::from_millis(1)));
+                }
+                Taken::Nothing => self.delivery.exhausted(lane),
+            }
+        }
+        Ok(false)
+    }
+
+    async fn mark(&mut self, publisher: &Publisher) -> Result<(), Stopped> {
+        let urgent = self.delivery.marks_are_urgent() || *publisher.draining.borrow();
+        if self.marking.is_some() {
+            if urgent && !self.marking_is_urgent {
+                publisher.store.hurry().await?;
+                self.marking_is_urgent = true;
+            }
+            return Ok(());
+        }
+        let marks = self.delivery.take_marks();
+        if !marks.is_empty() {
+            self.marking = Some(publisher.store.mark(marks, urgent).await?);
+            self.marking_is_urgent = urgent;
+        }
+        Ok(())
+    }
+
+    fn drain_acks(&mut self) {
+        use futures_util::FutureExt as _;
+        while let Some(Some((id, acknowledged))) = self.acks.next().now_or_never() {
+            self.acknowledged(id, acknowledged);
+        }
+    }
+
+    /// A message is acknowledged, whichever connection it went out on: the broker has it.
+    fn acknowledged(&mut self, id: MessageId, acknowledged: bool) {
+        if acknowledged {
+            self.delivery.acknowledged(id);
+            self.state.acknowledged += 1;
+        }
+    }
+
+    fn link_changed(&mut self, links: &mut watch::Receiver<LinkState>) {
+        let link = links.borrow_and_update().clone();
+        // Acknowledgements that were read before the connection ended still count.
+        self.drain_acks();
+        let (session, death) = match link {
+            LinkState::Up(session) => (Some(session), Death::Otherwise),
+            LinkState::Down(outage) => (None, outage.death),
+        };
+        let same = session.as_ref().map(|s| s.number) == self.session.as_ref().map(|s| s.number);
+        if same {
+            return;
+        }
+        if let Some(gap) = self.delivery.link_lost(death, clock::mono()) {
+            self.state.quarantined += 1;
+            tracing::error!(
+                count = gap.count,
+                lane = gap.lane.as_str(),
+                "a message after which the link died twice is quarantined"
+            );
+        }
+        self.session = session;
+    }
+
+    fn is_done(&self) -> bool {
+        self.delivery.in_hand() == 0 && self.delivery.wanted().next().is_none()
+    }
+
+    fn report(&mut self, publisher: &Publisher) {
+        self.state.rounds += 1;
+        self.state.in_flight = self.delivery.in_flight();
+        self.state.in_hand = self.delivery.in_hand();
+        publisher.states.send_replace(self.state);
+    }
+}

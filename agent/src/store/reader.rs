@@ -1,0 +1,142 @@
+//! Looking at the store from outside: the commands `readings` and `alerts`, beside a running agent
+//! or without one.
+
+use std::path::Path;
+
+use pulsegate_core::reading::{HeartDetail, Value};
+use pulsegate_core::record::ValueRef;
+use pulsegate_core::time::{Mono, Wall};
+use pulsegate_core::timeline::{Epoch, Timeline, Trust};
+use rusqlite::{Connection, params};
+
+use super::load::{self, BootRow};
+use super::schema;
+use super::take::{read_detail, read_value};
+
+/// A connection that cannot write.
+pub(crate) struct Reader {
+    connection: Connection,
+    boots: Vec<BootRow>,
+    timeline: Timeline,
+}
+
+/// A reading that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ReadingFound {
+    pub(crate) id: String,
+    pub(crate) source: String,
+    pub(crate) kind: String,
+    pub(crate) value: Value,
+    pub(crate) detail: Option<HeartDetail>,
+    pub(crate) time: Wall,
+    pub(crate) trust: Trust,
+}
+
+/// An alert that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct AlertFound {
+    pub(crate) id: String,
+    pub(crate) rule: String,
+    pub(crate) source: String,
+    pub(crate) raised: bool,
+    pub(crate) severity: String,
+    pub(crate) value: Value,
+    pub(crate) window: Option<(Wall, Wall)>,
+    pub(crate) time: Wall,
+    pub(crate) trust: Trust,
+}
+
+impl Reader {
+    /// Opens the store at `path`.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let connection = schema::open_reader(path)?;
+        let (boots, timeline) = (load::read_boots(&connection)?, load::read_timeline(&connection)?);
+        Ok(Self { connection, boots, timeline })
+    }
+
+    /// The last `limit` readings, of one source if it is named, the oldest first.
+    pub(crate) fn readings(
+        &self,
+        source: Option<&str>,
+        limit: u32,
+    ) -> rusqlite::Result<Vec<ReadingFound>> {
+        let mut select = self.connection.prepare(
+            "SELECT readings.seq, name, kind, value, mono_ms, time_ms, detail
+             FROM readings JOIN sources ON sources.id = readings.source
+             WHERE ?1 IS NULL OR name = ?1 ORDER BY readings.seq DESC LIMIT ?2",
+        )?;
+        let mut rows = select.query(params![source, limit])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let seq = row.get(0)?;
+            let own: Option<i64> = row.get(5)?;
+            let (time, trust) = match own {
+                Some(own) => (Wall(own), Trust::Trusted),
+                None => self.timeline.wall(self.boot_of(seq).epoch, Mono(row.get(4)?)),
+            };
+            found.push(ReadingFound {
+                id: self.id(seq),
+                source: row.get(1)?,
+                kind: row.get(2)?,
+                value: owned(read_value(row, 3)?),
+                detail: read_detail(row, 6)?,
+                time,
+                trust,
+            });
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// The last `limit` alerts, the oldest first.
+    pub(crate) fn alerts(&self, limit: u32) -> rusqlite::Result<Vec<AlertFound>> {
+        let mut select = self.connection.prepare(
+            "SELECT seq, rule, coalesce(name, source), raised, severity, value, window_start_ms,
+             window_end_ms, time_ms, epoch
+             FROM alerts LEFT JOIN sources ON sources.id = alerts.source
+             ORDER BY seq DESC LIMIT ?1",
+        )?;
+        let mut rows = select.query([limit])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let epoch: Option<u32> = row.get(9)?;
+            let correct = |time: i64| match epoch {
+                Some(epoch) => self.timeline.corrected(Epoch(epoch), Wall(time)),
+                None => (Wall(time), Trust::Trusted),
+            };
+            let (time, trust) = correct(row.get(8)?);
+            let window = row.get::<_, Option<i64>>(6)?.zip(row.get::<_, Option<i64>>(7)?);
+            found.push(AlertFound {
+                id: self.id(row.get(0)?),
+                rule: row.get(1)?,
+                source: row.get(2)?,
+                raised: row.get(3)?,
+                severity: row.get(4)?,
+                value: owned(read_value(row, 5)?),
+                window: window.map(|(start, end)| (correct(start).0, correct(end).0)),
+                time,
+                trust,
+            });
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    fn id(&self, seq: u64) -> String {
+        format!("{}-{seq}", self.boot_of(seq).boot.0)
+    }
+
+    fn boot_of(&self, seq: u64) -> BootRow {
+        load::boot_of(&self.boots, seq)
+    }
+}
+
+fn owned(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Number(number) => Value::Number(number),
+        ValueRef::State(state) => Value::State(state.into()),
+    }
+}
