@@ -1,0 +1,263 @@
+//! What those who watch share: who is missing, who is well, and what the outside is told.
+//!
+//! All of it runs on one thread, so cells do where locks would be.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use btleplug::platform::{Manager, Peripheral};
+use futures_util::future::{join_all, try_join_all};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
+
+use super::attend::Attendant;
+use super::call::{CallFault, within};
+use super::radio::{self, Radio};
+use super::{BluezFault, Monitor, MonitorState, Options, scout};
+use crate::heart_rate::Identity;
+use crate::heart_rate::ladder::Reach;
+use crate::heart_rate::packet::Decoded;
+use crate::{Measurement, NoReading};
+
+/// Why everybody stops.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Nobody listens any more.
+    Closed,
+    /// It cannot go on.
+    Fault(BluezFault),
+}
+
+/// A monitor in sight of an adapter.
+pub(super) struct Sighting<'a> {
+    pub(super) radio: &'a Radio,
+    pub(super) belt: Peripheral,
+}
+
+/// What is known of one monitor's health.
+#[derive(Default)]
+struct Vital<'a> {
+    /// Whether it ever sent a measurement, and when the last one came or the watch began.
+    heard: Cell<bool>,
+    since: Cell<Duration>,
+    link: RefCell<Option<(&'a Radio, Peripheral)>>,
+}
+
+/// What those who watch share.
+pub(super) struct Hub<'a> {
+    pub(super) options: &'a Options,
+    manager: &'a Manager,
+    radios: &'a [Radio],
+    monitors: &'a [Monitor],
+    states: &'a watch::Sender<Vec<MonitorState>>,
+    vitals: Vec<Vital<'a>>,
+    seekers: RefCell<BTreeMap<usize, oneshot::Sender<Sighting<'a>>>>,
+    seeking: Notify,
+    started: Instant,
+}
+
+type Watcher<'h> = Pin<Box<dyn Future<Output = Result<Infallible, Stop>> + 'h>>;
+
+/// Watches until told to stop, until nobody listens, or until something needs a new beginning.
+pub(super) async fn watch(
+    monitors: &[Monitor],
+    options: &Options,
+    states: &watch::Sender<Vec<MonitorState>>,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), BluezFault> {
+    let manager = within(options.call, "reach the system bus", Manager::new()).await;
+    let manager = manager.map_err(|fault| BluezFault::Bus(fault.to_string()))?;
+    let radios = radio::open(&manager, options).await?;
+    let hub = Hub {
+        options,
+        manager: &manager,
+        radios: &radios,
+        monitors,
+        states,
+        vitals: monitors.iter().map(|_| Vital::default()).collect(),
+        seekers: RefCell::default(),
+        seeking: Notify::new(),
+        started: Instant::now(),
+    };
+    let mut watchers: Vec<Watcher<'_>> = Vec::new();
+    for radio in &radios {
+        watchers.push(Box::pin(scout::search(&hub, radio)));
+    }
+    for index in 0..monitors.len() {
+        watchers.push(Box::pin(Attendant::new(&hub, index).attend()));
+        watchers.push(Box::pin(hub.miss(index)));
+    }
+    tokio::select! {
+        ended = try_join_all(watchers) => match ended {
+            Ok(_) | Err(Stop::Closed) => hub.let_go().await,
+            Err(Stop::Fault(fault)) => return Err(fault),
+        },
+        _ = stopped => hub.let_go().await,
+    }
+    Ok(())
+}
+
+impl<'a> Hub<'a> {
+    /// Now, as the ladder counts it.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(super) fn monitor(&self, index: usize) -> &'a Monitor {
+        &self.monitors[index]
+    }
+
+    /// Changes what `status` shows of a monitor.
+    pub(super) fn update(&self, index: usize, change: impl FnOnce(&mut MonitorState)) {
+        self.states.send_modify(|states| change(&mut states[index]));
+    }
+
+    /// Notes what went wrong with a monitor.
+    pub(super) fn note(&self, index: usize, fault: &CallFault) {
+        tracing::debug!(source = self.monitor(index).outlet.source().0, %fault, "call to BlueZ failed");
+        self.update(index, |state| state.last_error = Some(fault.to_string()));
+    }
+
+    /// Says whether a monitor is connected, and over what.
+    pub(super) fn connected(&self, index: usize, link: Option<&Sighting<'a>>) {
+        *self.vitals[index].link.borrow_mut() = link.map(|at| (at.radio, at.belt.clone()));
+        self.update(index, |state| state.connected = link.is_some());
+    }
+
+    /// Waits until an adapter sees the monitor.
+    pub(super) async fn seek(&self, index: usize) -> Sighting<'a> {
+        loop {
+            let (found, sighting) = oneshot::channel();
+            self.seekers.borrow_mut().insert(index, found);
+            self.seeking.notify_waiters();
+            if let Ok(sighting) = sighting.await {
+                return sighting;
+            }
+        }
+    }
+
+    /// Who is sought.
+    pub(super) fn sought(&self) -> Vec<usize> {
+        self.seekers.borrow().keys().copied().collect()
+    }
+
+    pub(super) fn anyone_sought_by_name(&self) -> bool {
+        let by_name = |index: &usize| matches!(self.monitors[*index].identity, Identity::Name(_));
+        self.seekers.borrow().keys().any(by_name)
+    }
+
+    /// Which sought monitor this is.
+    pub(super) fn seeker_of(&self, identity: &Identity) -> Option<usize> {
+        let is_it = |index: &usize| self.monitors[*index].identity == *identity;
+        self.seekers.borrow().keys().copied().find(is_it)
+    }
+
+    /// Tells whoever seeks a monitor where it is.
+    pub(super) fn found(&self, index: usize, sighting: Sighting<'a>) {
+        if let Some(seeker) = self.seekers.borrow_mut().remove(&index) {
+            // Another adapter may have been faster.
+            seeker.send(sighting).ok();
+        }
+    }
+
+    pub(super) async fn wait_for_seekers(&self) {
+        while self.seekers.borrow().is_empty() {
+            self.seeking.notified().await;
+        }
+    }
+
+    /// Tells whether BlueZ is there at all, with the adapters that it had: after any failed call this
+    /// tells a monitor's trouble from everybody's.
+    pub(super) async fn probe(&self) -> Result<(), Stop> {
+        let radios = radio::open(self.manager, self.options).await.map_err(Stop::Fault)?;
+        if radios.iter().map(|radio| &radio.name).eq(self.radios.iter().map(|radio| &radio.name)) {
+            Ok(())
+        } else {
+            Err(Stop::Fault(BluezFault::AdaptersChanged))
+        }
+    }
+
+    /// What a cure for a monitor on `radio` may disturb.
+    pub(super) fn reach(&self, radio: &Radio) -> Reach {
+        let well = |vital: &&Vital<'_>| {
+            vital.heard.get() && self.now() < vital.since.get() + self.options.silence
+        };
+        let on_radio = |vital: &Vital<'_>| {
+            vital.link.borrow().as_ref().is_some_and(|(other, _)| other.name == radio.name)
+        };
+        match self.vitals.iter().find(well) {
+            None => Reach::Everything,
+            Some(_) if !self.vitals.iter().filter(well).any(on_radio) => Reach::Adapter,
+            Some(_) => Reach::Monitor,
+        }
+    }
+
+    /// Passes a measurement on.
+    pub(super) async fn heard(&self, index: usize, decoded: Decoded) -> Result<(), Stop> {
+        let vital = &self.vitals[index];
+        let source = self.monitor(index).outlet.source();
+        let silent = self.now().saturating_sub(vital.since.replace(self.now()));
+        vital.heard.set(true);
+        self.update(index, |state| {
+            state.packets += 1;
+            state.malformed += u64::from(decoded.dropped_bytes > 0);
+            if std::mem::take(&mut state.lost) {
+                tracing::info!(source = source.0, seconds = silent.as_secs(), "monitor is back");
+            }
+        });
+        let measurement = Measurement::HeartRate(decoded.heart_rate);
+        listening(self.monitor(index).outlet.measured(measurement).await)
+    }
+
+    /// Says once that a monitor has nothing to tell.
+    pub(super) async fn lost(&self, index: usize, reason: NoReading) -> Result<(), Stop> {
+        let outlet = &self.monitor(index).outlet;
+        if self.states.borrow()[index].lost {
+            return Ok(());
+        }
+        tracing::warn!(source = outlet.source().0, %reason, "monitor is lost");
+        self.update(index, |state| state.lost = true);
+        listening(outlet.nothing(reason).await)
+    }
+
+    /// Says that a monitor is lost when nothing came of it for too long, whatever it is that is tried.
+    async fn miss(&self, index: usize) -> Result<Infallible, Stop> {
+        let vital = &self.vitals[index];
+        let Options { silence, first_packet, .. } = *self.options;
+        loop {
+            let patience = if vital.heard.get() { silence } else { first_packet };
+            let quiet = self.now().saturating_sub(vital.since.get());
+            if quiet >= patience {
+                let reason = self.reason(index, quiet);
+                self.lost(index, reason).await?;
+            }
+            let rest = patience.checked_sub(quiet).filter(|rest| !rest.is_zero());
+            tokio::time::sleep(rest.unwrap_or(silence)).await;
+        }
+    }
+
+    fn reason(&self, index: usize, quiet: Duration) -> NoReading {
+        let state = &self.states.borrow()[index];
+        if state.connected {
+            return NoReading::Silent { seconds: quiet.as_secs() };
+        }
+        let why = state.last_error.as_deref().unwrap_or("no adapter sees the monitor");
+        NoReading::Absent(why.to_owned())
+    }
+
+    /// Lets go of every link, so that another program or the next run finds the monitors advertising.
+    async fn let_go(&self) {
+        let links = self.vitals.iter().filter_map(|vital| vital.link.take());
+        let limit = self.options.call;
+        join_all(links.map(|(radio, belt)| async move { radio.disconnect(&belt, limit).await }))
+            .await;
+    }
+}
+
+fn listening(someone: bool) -> Result<(), Stop> {
+    if someone { Ok(()) } else { Err(Stop::Closed) }
+}
