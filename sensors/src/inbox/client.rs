@@ -40,6 +40,7 @@ struct Owed {
 pub(super) async fn serve(mut stream: UnixStream, inbox: Arc<Inbox>) {
     let _present = Present::new(&inbox.counters.clients);
     let (lines, answers) = stream.split();
+    // The window bounds it.
     let (owing, owed) = mpsc::unbounded_channel();
     let answering = answer_all(answers, owed, &inbox.counters);
     tokio::pin!(answering);

@@ -17,6 +17,9 @@ use crate::{MAX_NAME_BYTES, Source, SourceId, Sources, is_kind};
 
 /// What one read takes at most: large enough that its system calls do not count beside its lines.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
+/// What a line takes at least, so that room for the entries is made once: `{"source":"7",...}`
+/// with a short value and no time.
+const USUAL_LINE_BYTES: usize = 48;
 /// Bounds what a flood of bad lines costs: an error is longer than the line that it is about.
 const MAX_FAULTS: usize = 256;
 /// More programs' sources than a gateway usually has; a power of two.
@@ -43,7 +46,7 @@ impl Intake {
 }
 
 /// What the lines of one read said.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Batch {
     pub(super) entries: Vec<Entry>,
     pub(super) faults: Faults,
@@ -64,7 +67,7 @@ impl Desk {
         let calendar = Calendar::default();
         Self {
             buffer: vec![0; BUFFER_BYTES],
-            register: Register { admission, sources, known, calendar },
+            register: Register { admission, sources, known, latest: 0, calendar },
         }
     }
 
@@ -91,7 +94,11 @@ impl Desk {
     fn sort(&mut self, intake: &mut Intake, filled: usize) -> Batch {
         let Self { buffer, register } = self;
         let mut rest = &buffer[..filled];
-        let mut batch = Batch { bytes: filled - intake.kept.len(), ..Batch::default() };
+        let mut batch = Batch {
+            entries: Vec::with_capacity(filled / USUAL_LINE_BYTES + 1),
+            faults: Faults::default(),
+            bytes: filled - intake.kept.len(),
+        };
         intake.unfinished = false;
         while let Some((line, after)) = next_line(rest, intake.eof) {
             if batch.faults.len() == MAX_FAULTS {
@@ -145,6 +152,8 @@ struct Register {
     sources: Arc<Sources>,
     /// Sources that spoke lately, each at the place that its names hash to.
     known: Box<[Option<Known>]>,
+    /// The place of the one that spoke last, and most likely speaks again.
+    latest: usize,
     calendar: Calendar,
 }
 
@@ -182,16 +191,21 @@ impl Register {
     }
 
     fn source(&mut self, source: &str, kind: &str) -> Result<SourceId, Fault> {
-        let place = place(source, kind);
-        if let Some(known) = &self.known[place]
-            && *known.source == *source
-            && *known.kind == *kind
-        {
-            return Ok(known.id);
+        if let Some(id) = self.recall(self.latest, source, kind) {
+            return Ok(id);
+        }
+        self.latest = place(source, kind);
+        if let Some(id) = self.recall(self.latest, source, kind) {
+            return Ok(id);
         }
         let id = self.intern(source, kind)?;
-        self.known[place] = Some(Known { source: source.into(), kind: kind.into(), id });
+        self.known[self.latest] = Some(Known { source: source.into(), kind: kind.into(), id });
         Ok(id)
+    }
+
+    fn recall(&self, place: usize, source: &str, kind: &str) -> Option<SourceId> {
+        let known = self.known[place].as_ref()?;
+        (*known.source == *source && *known.kind == *kind).then_some(known.id)
     }
 
     fn intern(&self, source: &str, kind: &str) -> Result<SourceId, Fault> {

@@ -20,14 +20,12 @@ pub(super) fn line(text: &str) -> Option<Line<'_>> {
     let (mut source, mut kind, mut value, mut time) = (None, None, None, None);
     rest.expect(b'{')?;
     loop {
-        let key = rest.string()?;
-        rest.expect(b':')?;
-        match key {
-            "source" if source.is_none() => source = Some(Cow::Borrowed(rest.string()?)),
-            "kind" if kind.is_none() => kind = Some(Cow::Borrowed(rest.string()?)),
-            "value" if value.is_none() => value = Some(rest.value()?),
-            "time" if time.is_none() => time = Some(rest.time()?),
-            _ => return None,
+        match rest.key()? {
+            Key::Source if source.is_none() => source = Some(Cow::Borrowed(rest.string()?)),
+            Key::Kind if kind.is_none() => kind = Some(Cow::Borrowed(rest.string()?)),
+            Key::Value if value.is_none() => value = Some(rest.value()?),
+            Key::Time if time.is_none() => time = Some(rest.time()?),
+            Key::Source | Key::Kind | Key::Value | Key::Time => return None,
         }
         match rest.next()? {
             b',' => {}
@@ -37,6 +35,13 @@ pub(super) fn line(text: &str) -> Option<Line<'_>> {
     }
     rest.end()?;
     Some(Line { source: source?, kind: kind?, value: value?, time })
+}
+
+enum Key {
+    Source,
+    Kind,
+    Value,
+    Time,
 }
 
 struct Scanner<'a> {
@@ -76,13 +81,29 @@ impl<'a> Scanner<'a> {
         self.peek().is_none().then_some(())
     }
 
+    /// A key and its colon.
+    fn key(&mut self) -> Option<Key> {
+        self.expect(b'"')?;
+        let rest = self.text.as_bytes().get(self.at..)?;
+        let (key, quoted) = match rest.first()? {
+            b's' => (Key::Source, b"source\"".as_slice()),
+            b'k' => (Key::Kind, b"kind\"".as_slice()),
+            b'v' => (Key::Value, b"value\"".as_slice()),
+            b't' => (Key::Time, b"time\"".as_slice()),
+            _ => return None,
+        };
+        self.at += rest.starts_with(quoted).then_some(quoted.len())?;
+        self.expect(b':')?;
+        Some(key)
+    }
+
     fn string(&mut self) -> Option<&'a str> {
         self.expect(b'"')?;
         let from = self.at;
         let rest = self.text.as_bytes().get(from..)?;
-        let length = rest.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < b' ')?;
+        let length = plain_length(rest);
         self.at = from + length + 1;
-        (rest[length] == b'"').then(|| &self.text[from..from + length])
+        (*rest.get(length)? == b'"').then(|| &self.text[from..from + length])
     }
 
     fn value(&mut self) -> Option<Value<'a>> {
@@ -131,5 +152,46 @@ impl<'a> Scanner<'a> {
         let leading_zero = whole > 1 && bytes[from] == b'0';
         let complete = whole > 0 && (point.is_none() || decimals > 0);
         (complete && !leading_zero).then_some(Plain { negative, digits, decimals })
+    }
+}
+
+/// How many bytes stand for themselves in a string (RFC 8259, section 7) before one that does not.
+/// Looks at eight at once, by the usual trick: subtracting borrows into the top bit of a byte that
+/// is too small. Borrows only go up, so the lowest mark is true.
+fn plain_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const TOPS: u64 = ONES << 7;
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word & TOPS;
+    let equal = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let mut at = 0;
+    while let Some(eight) = bytes[at..].first_chunk() {
+        let word = u64::from_le_bytes(*eight);
+        let marks = below(word, b' ') | equal(word, b'"') | equal(word, b'\\');
+        if marks != 0 {
+            return at + usize::try_from(marks.trailing_zeros() / 8).unwrap_or(0);
+        }
+        at += 8;
+    }
+    at + bytes[at..].iter().take_while(|byte| !matches!(byte, ..b' ' | b'"' | b'\\')).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_string_ends_at_the_first_byte_that_does_not_stand_for_itself(
+            bytes in proptest::collection::vec(
+                prop_oneof![8 => b'a'..=b'z', 4 => 0x80_u8..=0xff, 1 => any::<u8>(), 1 => b'!'..=b'#'],
+                0..40,
+            )
+        ) {
+            let first = bytes.iter().position(|byte| matches!(byte, 0..=0x1f | b'"' | b'\\'));
+
+            prop_assert_eq!(plain_length(&bytes), first.unwrap_or(bytes.len()));
+        }
     }
 }
