@@ -16,4 +16,6 @@ mod source;
 pub use measurement::{Contact, HeartRate, LineState, Measurement, NoReading};
 #[cfg(feature = "drivers")]
 pub use outlet::{Observation, Outlet};
-pub use source::{InvalidName, Source, SourceId, Sources, TooManySources};
+pub use source::{
+    InvalidName, MAX_NAME_BYTES, Source, SourceId, Sources, TooManySources, is_kind, is_source_name,
+};
