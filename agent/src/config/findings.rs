@@ -7,8 +7,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use annotate_snippets::renderer::DEFAULT_TERM_WIDTH;
-use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 
 /// Bytes of the file.
@@ -16,6 +15,9 @@ pub(super) type Span = Range<usize>;
 
 /// The place of what the file does not contain: a default, a stand-in. Always muted.
 pub(super) const NOWHERE: Span = usize::MAX..usize::MAX;
+
+/// Bounds the time that a hopeless file takes: each finding is drawn, and looked up by later ones.
+const MAX_FINDINGS: usize = 1_000;
 
 /// Whether the file may be used in spite of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,30 +93,52 @@ impl Finding {
         let mut group = match &self.span {
             None if text.is_empty() => title.element(Origin::path(path)),
             None => title.element(Origin::path(path).line(1).char_column(1)),
-            Some(span) => {
-                let primary = AnnotationKind::Primary.span(visible(text, span));
-                let mut snippet = Snippet::source(text)
-                    .path(path)
-                    .annotation(primary.label(self.label.as_deref()));
-                if let Some((span, label)) = &self.also {
-                    let context = AnnotationKind::Context.span(visible(text, span));
-                    snippet = snippet.annotation(context.label(label.as_str()));
-                }
-                title.element(snippet)
-            }
+            Some(span) => title.element(self.snippet(span, path, text)),
         };
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));
         }
         group
     }
+
+    /// Only the lines from the first place to the last: a file may be large.
+    fn snippet<'a>(
+        &'a self,
+        span: &Span,
+        path: &'a str,
+        text: &'a str,
+    ) -> Snippet<'a, Annotation<'a>> {
+        let primary = visible(text, span);
+        let also = self.also.as_ref().map(|(span, label)| (visible(text, span), label));
+        let (first, last) = match &also {
+            Some((also, _)) => (primary.start.min(also.start), primary.end.max(also.end)),
+            None => (primary.start, primary.end),
+        };
+        let start = text[..first].rfind('\n').map_or(0, |newline| newline + 1);
+        let end = text[last..].find('\n').map_or(text.len(), |length| last + length);
+        let shifted = |span: &Span| span.start - start..span.end - start;
+
+        let primary = AnnotationKind::Primary.span(shifted(&primary));
+        let snippet = Snippet::source(&text[start..end])
+            .line_start(text[..start].matches('\n').count() + 1)
+            .path(path)
+            .annotation(primary.label(self.label.as_deref()));
+        snippet.annotations(also.map(|(span, label)| {
+            AnnotationKind::Context.span(shifted(&span)).label(label.as_str())
+        }))
+    }
 }
 
 /// The part of `span` that stands on its first line, on character boundaries.
 fn visible(text: &str, span: &Span) -> Span {
-    let start = text.floor_char_boundary(span.start.min(text.len()));
+    let start = boundary(text, span.start);
     let line = text[start..].find('\n').map_or(text.len(), |length| start + length);
-    start..text.ceil_char_boundary(span.end.clamp(start, line))
+    start..boundary(text, span.end.clamp(start, line))
+}
+
+/// The first character boundary from `offset` on.
+fn boundary(text: &str, offset: usize) -> usize {
+    (offset..text.len()).find(|offset| text.is_char_boundary(*offset)).unwrap_or(text.len())
 }
 
 /// What was found so far.
@@ -129,19 +153,21 @@ impl Findings {
     pub(super) fn push(&mut self, finding: Finding) {
         let places = finding.span.iter().chain(finding.also.iter().map(|(span, _)| span));
         if !places.into_iter().any(|span| self.is_muted(span)) {
-            self.list.push(finding);
+            self.report(finding);
         }
     }
 
     /// Adds a finding of the first pass; later ones at this place follow from it.
     pub(super) fn record(&mut self, finding: Finding) {
         self.muted.extend(finding.span.clone());
-        self.list.push(finding);
+        self.report(finding);
     }
 
     /// Adds a finding of the first pass that mutes nothing.
     pub(super) fn report(&mut self, finding: Finding) {
-        self.list.push(finding);
+        if self.list.len() < MAX_FINDINGS {
+            self.list.push(finding);
+        }
     }
 
     /// Keeps quiet about this place from now on.
@@ -196,10 +222,13 @@ impl Report {
         let mut drawn = String::new();
         for finding in &self.findings {
             let group = [finding.draw(&path, &self.text)];
-            drawn += &renderer.clone().term_width(DEFAULT_TERM_WIDTH).render(&group);
+            drawn += &renderer.render(&group);
             drawn += "\n\n";
         }
-        let faults = plural(self.faults(), "fault");
+        let faults = match self.findings.len() {
+            MAX_FINDINGS => "many faults, the first of which are above".to_owned(),
+            _ => plural(self.faults(), "fault"),
+        };
         match self.count(Class::Warning) {
             0 => drawn + &format!("{path}: {faults}"),
             warnings => drawn + &format!("{path}: {faults}, {}", plural(warnings, "warning")),
@@ -239,7 +268,7 @@ impl Report {
 
     /// Line and column, in characters, both from 1.
     fn position(&self, offset: usize) -> (usize, usize) {
-        let before = &self.text[..self.text.floor_char_boundary(offset.min(self.text.len()))];
+        let before = &self.text[..boundary(&self.text, offset)];
         let line = before.rsplit('\n').next().unwrap_or_default();
         (before.matches('\n').count() + 1, line.chars().count() + 1)
     }

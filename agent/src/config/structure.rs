@@ -41,6 +41,24 @@ fn quantity(schema: &Value) -> Option<Quantity> {
     Quantity::of_name(schema["x-quantity"].as_str()?)
 }
 
+/// Whether a string may be any.
+fn is_text(schema: &Value) -> bool {
+    sort(schema) == "string" && quantity(schema).is_none() && choices(schema).is_empty()
+}
+
+/// What a value would be in quotes: an id without them is still the one that a rule names.
+fn text_of<'i>(value: &DeValue<'i>) -> Option<DeString<'i>> {
+    match value {
+        DeValue::String(text) => Some(text.clone()),
+        DeValue::Integer(number) => Some(number.to_string().into()),
+        DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => None,
+    }
+}
+
 struct Walk<'a> {
     root: &'a Value,
     findings: &'a mut Findings,
@@ -49,6 +67,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn table(&mut self, schema: &'a Value, table: &mut DeTable<'_>, name: &str, span: Span) {
         let others = schema.get("additionalProperties").filter(|others| others.is_object());
+        let later = words(schema, "x-later").any(|word| table.contains_key(word));
         if others.is_none() {
             self.unknown_keys(schema, table, name, &span);
         }
@@ -61,7 +80,9 @@ impl<'a> Walk<'a> {
         }
         for key in words(schema, "required") {
             if !table.contains_key(key) {
-                self.missing(key, name, &span);
+                if !later {
+                    self.missing(key, name, &span);
+                }
                 let value = self.stand_in(&schema["properties"][key], NOWHERE);
                 table.insert(Spanned::new(NOWHERE, DeString::from(key.to_owned())), value);
             }
@@ -146,7 +167,10 @@ impl<'a> Walk<'a> {
             (_, found) => {
                 if let Some(finding) = value::check(place, schema, found, name) {
                     self.findings.record(finding.at(span.clone()));
-                    *value = self.stand_in(schema, span);
+                    *value = match text_of(found) {
+                        Some(text) if is_text(schema) => Spanned::new(span, DeValue::String(text)),
+                        _ => self.stand_in(schema, span),
+                    };
                 }
             }
         }

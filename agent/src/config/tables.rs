@@ -35,6 +35,7 @@ pub(super) struct Tables {
     pub(super) endpoint: At<String>,
     /// Directory of the store and the boot file.
     #[serde(default = "state_dir")]
+    #[schemars(length(min = 1))]
     pub(super) state_dir: PathBuf,
     /// Certificate and key of this device.
     pub(super) identity: IdentityTable,
@@ -103,10 +104,13 @@ fn ms<const MILLIS: u64>() -> Period {
 #[serde(deny_unknown_fields)]
 pub(super) struct IdentityTable {
     /// The device certificate, a PEM file.
+    #[schemars(length(min = 1))]
     pub(super) certificate: At<PathBuf>,
     /// Its private key, a PEM file that nobody else may read.
+    #[schemars(length(min = 1))]
     pub(super) private_key: At<PathBuf>,
     /// A PEM file of authorities to trust instead of the built-in Amazon roots.
+    #[schemars(length(min = 1))]
     pub(super) roots: Option<At<PathBuf>>,
 }
 
@@ -170,6 +174,7 @@ pub(super) struct ClockTable {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct StatusTable {
     /// A Unix socket.
+    #[schemars(length(min = 1))]
     pub(super) socket: PathBuf,
 }
 

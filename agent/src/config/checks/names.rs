@@ -1,6 +1,7 @@
 //! Names: of the thing, of sources and cameras, of kinds.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use pulsegate_sensors::{is_kind, is_source_name};
 
@@ -54,21 +55,26 @@ pub(super) fn unique<'a>(
     what: &str,
     findings: &mut Findings,
 ) {
-    let mut names: Vec<&At<String>> = names.collect();
-    names.sort();
-    let mut first: HashMap<&str, Span> = HashMap::new();
-    for name in names {
-        match first.get(name.as_str()) {
-            None => {
-                first.insert(name, name.span());
-            }
-            Some(first) => {
-                let fault =
-                    Finding::fault(name.span(), format!("{what} `{}` is given twice", **name));
-                findings.push(fault.also(first.clone(), "first here"));
-            }
-        }
+    for (name, first) in repeated(names.map(|name| (name.as_str(), name.span()))) {
+        let fault = Finding::fault(name.1, format!("{what} `{}` is given twice", name.0));
+        findings.push(fault.also(first, "first here"));
     }
+}
+
+/// What is given more than once, each time but the first, and where it was first.
+pub(super) fn repeated<K: Copy + Eq + Hash>(
+    given: impl Iterator<Item = (K, Span)>,
+) -> Vec<((K, Span), Span)> {
+    let mut given: Vec<(K, Span)> = given.collect();
+    given.sort_by_key(|(_, span)| span.start);
+    let mut first = HashMap::new();
+    given
+        .into_iter()
+        .filter_map(|(key, span)| {
+            let earlier = first.entry(key).or_insert_with(|| span.clone()).clone();
+            (earlier != span).then_some(((key, span), earlier))
+        })
+        .collect()
 }
 
 fn kind(kind: &At<String>, findings: &mut Findings) {

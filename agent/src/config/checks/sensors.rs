@@ -1,8 +1,7 @@
 //! Sources, and what reaches them.
 
-use std::collections::HashMap;
-
-use crate::config::findings::{Finding, Findings, Span};
+use super::names::repeated;
+use crate::config::findings::{Finding, Findings};
 use crate::config::model::{
     Backend, Bluetooth, Camera, Gpio, HeartRate, Inbox, Lid, Monitor, Number, Sensors, Simulated,
     SimulatedFaults, SimulatedKind, Step, Trigger, Visit,
@@ -34,6 +33,7 @@ pub(super) struct Tables {
 pub(super) fn build(tables: Tables, findings: &mut Findings) -> Sensors {
     pins(&tables, findings);
     monitors_differ(&tables.heart_rate, findings);
+    sockets(&tables.inbox, findings);
     Sensors {
         bluetooth: Bluetooth {
             adapter: tables.bluetooth.adapter.map(At::into_inner),
@@ -56,40 +56,36 @@ pub(super) fn build(tables: Tables, findings: &mut Findings) -> Sensors {
 
 fn pins(tables: &Tables, findings: &mut Findings) {
     let lids = tables.lid.iter().map(|table| &table.pin);
-    let mut pins: Vec<&At<u16>> =
-        lids.chain(tables.trigger.iter().map(|table| &table.pin)).collect();
-    pins.sort();
-    let mut first: HashMap<u16, Span> = HashMap::new();
-    for pin in pins {
-        if tables.gpio.backend == Backend::RaspberryPi && **pin >= RASPBERRY_PI_LINES {
-            let message =
-                format!("a Raspberry Pi has lines 0 to {}, not {}", RASPBERRY_PI_LINES - 1, **pin);
+    let pins: Vec<&At<u16>> = lids.chain(tables.trigger.iter().map(|table| &table.pin)).collect();
+    for pin in &pins {
+        if tables.gpio.backend == Backend::RaspberryPi && ***pin >= RASPBERRY_PI_LINES {
+            let last = RASPBERRY_PI_LINES - 1;
+            let message = format!("a Raspberry Pi has lines 0 to {last}, not {}", ***pin);
             findings.push(Finding::fault(pin.span(), message));
         }
-        match first.get(pin) {
-            None => {
-                first.insert(**pin, pin.span());
-            }
-            Some(first) => {
-                let fault = Finding::fault(pin.span(), format!("pin {} has two lines", **pin));
-                findings.push(fault.also(first.clone(), "the other is here"));
-            }
-        }
+    }
+    for ((pin, span), first) in repeated(pins.iter().map(|pin| (***pin, pin.span()))) {
+        let fault = Finding::fault(span, format!("pin {pin} has two lines"));
+        findings.push(fault.also(first, "the other is here"));
     }
 }
 
 /// Two ids for one monitor would both get its readings, or neither.
 fn monitors_differ(tables: &[At<HeartRateTable>], findings: &mut Findings) {
-    let mut first: HashMap<String, Span> = HashMap::new();
     let given = tables.iter().flat_map(|table| [&table.address, &table.name]).flatten();
-    for monitor in given {
-        let word = monitor.to_ascii_uppercase();
-        if let Some(first) = first.get(&word) {
-            let fault = Finding::fault(monitor.span(), format!("`{}` has two ids", **monitor));
-            findings.push(fault.also(first.clone(), "the other is here"));
-        } else {
-            first.insert(word, monitor.span());
-        }
+    let given: Vec<_> = given.map(|word| (word.to_ascii_uppercase(), word.span())).collect();
+    for ((monitor, span), first) in repeated(given.iter().map(|(word, span)| (word, span.clone())))
+    {
+        let fault = Finding::fault(span, format!("monitor `{monitor}` has two ids"));
+        findings.push(fault.also(first, "the other is here"));
+    }
+}
+
+fn sockets(inboxes: &[InboxTable], findings: &mut Findings) {
+    let paths = inboxes.iter().map(|table| (table.path.as_path(), table.path.span()));
+    for ((path, span), first) in repeated(paths) {
+        let fault = Finding::fault(span, format!("`{}` has two inboxes", path.display()));
+        findings.push(fault.also(first, "the other is here"));
     }
 }
 
@@ -99,12 +95,7 @@ fn heart_rate(table: At<HeartRateTable>, findings: &mut Findings) -> HeartRate {
     let id = table.id.into_inner();
     let monitor = match (table.address, table.name) {
         (Some(address), None) => Monitor::Address(bluetooth_address(&address, findings)),
-        (None, Some(name)) => {
-            if name.trim().is_empty() {
-                findings.push(Finding::fault(name.span(), "`name` is empty"));
-            }
-            Monitor::Name(name.into_inner())
-        }
+        (None, Some(name)) => Monitor::Name(name.into_inner()),
         (Some(address), Some(name)) => {
             let fault = Finding::fault(
                 name.span(),

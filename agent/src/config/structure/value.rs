@@ -73,16 +73,17 @@ fn amount(schema: &Value, wanted: Quantity, text: &str, name: &str) -> Option<Fi
 fn word(place: &Value, schema: &Value, text: &str, name: &str) -> Option<Finding> {
     let choices = choices(schema);
     if choices.is_empty() {
+        if place["minLength"] == 1 && text.trim().is_empty() {
+            return Some(fault(format!("`{name}` is empty")));
+        }
         return placeholder::reason(text)
             .map(|reason| fault(format!("`{name}` still holds a placeholder: {reason}")));
     }
     if words(place, "x-later").any(|later| later == text) {
         return Some(later(text));
     }
-    (!choices.contains(&text)).then(|| {
-        let known = choices.join("`, `");
-        suggest(fault(format!("`{name}` must be one of `{known}`")), text, &choices, "values")
-    })
+    (!choices.contains(&text))
+        .then(|| suggest(fault(format!("`{name}` cannot be `{text}`")), text, &choices, "values"))
 }
 
 fn number_range(schema: &Value, number: f64, name: &str) -> Option<Finding> {

@@ -15,6 +15,7 @@ use crate::config::units::Period;
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct BluetoothTable {
     /// The adapter, such as `hci0`; every adapter if absent.
+    #[schemars(length(min = 1))]
     pub(in crate::config) adapter: Option<At<String>>,
     /// After that long without a notification a monitor is healed.
     #[schemars(extend("x-range" = ["2s", "10m"]))]
@@ -34,6 +35,7 @@ pub(in crate::config) struct GpioTable {
     /// By which driver.
     pub(in crate::config) backend: Backend,
     /// The character device, such as `/dev/gpiochip0`; found by itself if absent.
+    #[schemars(length(min = 1))]
     pub(in crate::config) chip: Option<PathBuf>,
 }
 
@@ -46,6 +48,7 @@ pub(in crate::config) struct HeartRateTable {
     /// Its Bluetooth address, such as `A0:9E:1A:01:02:03`.
     pub(in crate::config) address: Option<At<String>>,
     /// The name that it advertises, such as `Polar H10 0102`.
+    #[schemars(length(min = 1))]
     pub(in crate::config) name: Option<At<String>>,
     /// Publishes RR intervals, as one string of milliseconds.
     #[serde(default)]
@@ -94,6 +97,7 @@ pub(in crate::config) struct VisitTable {
     #[schemars(range(min = 0))]
     pub(in crate::config) units_per_opening: f64,
     /// What is taken.
+    #[schemars(length(min = 1))]
     pub(in crate::config) unit: Option<String>,
 }
 
@@ -133,6 +137,7 @@ pub(in crate::config) struct NumberTable {
     #[serde(default = "number")]
     pub(in crate::config) kind: At<String>,
     /// The file.
+    #[schemars(length(min = 1))]
     pub(in crate::config) file: PathBuf,
     /// The value is the number in the file times `scale` plus `offset`.
     #[serde(default = "one")]
@@ -141,6 +146,7 @@ pub(in crate::config) struct NumberTable {
     #[serde(default)]
     pub(in crate::config) offset: f64,
     /// The unit of the value.
+    #[schemars(length(min = 1))]
     pub(in crate::config) unit: Option<String>,
     /// How often it is read.
     #[serde(default = "ms::<10_000>")]
@@ -157,6 +163,7 @@ fn number() -> At<String> {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct InboxTable {
     /// The Unix socket.
+    #[schemars(length(min = 1))]
     pub(in crate::config) path: At<PathBuf>,
     /// The only ids that may speak; any may if absent, and rules may then name any source.
     pub(in crate::config) sources: Option<Vec<At<String>>>,
@@ -187,6 +194,7 @@ pub(in crate::config) struct SimulatedTable {
     #[serde(default)]
     pub(in crate::config) steps: Vec<At<StepTable>>,
     /// A file of RR intervals that is played back instead.
+    #[schemars(length(min = 1))]
     pub(in crate::config) replay: Option<At<PathBuf>>,
     /// What goes wrong, and how often.
     #[serde(default)]
