@@ -1,7 +1,151 @@
 //! The configuration: one TOML file, checked as a whole before anything starts.
+//!
+//! A file is checked in three passes: its structure against the schema of its tables, what the
+//! tables say together, and the files that it names. Every fault is reported at once, with line,
+//! caret and the fix; a file with a fault is not used at all, and nothing is guessed. Whoever holds a
+//! [`Config`] need not check it again. The file is only read, never written.
 
+mod checks;
+mod files;
+mod findings;
 mod model;
+mod nearest;
+mod place;
+mod placeholder;
 mod rules;
 mod sensors;
+mod structure;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod topic;
+mod units;
 
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+
+use schemars::Schema;
+use serde::Deserialize as _;
+use toml::de::DeTable;
+
+pub use findings::{Faults, Report, Warning};
 pub use model::*;
+
+use findings::{Finding, Findings};
+use tables::Tables;
+
+/// Where the configuration is unless the command line says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/pulsegate/pulsegate.toml";
+/// Bounds what is read of a file: a thousand sources with a rule each have a tenth of it.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// A configuration, and all that was found in its file.
+struct Outcome {
+    config: Option<Config>,
+    report: Report,
+}
+
+/// Whether the files that a configuration names are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    Checked,
+    Ignored,
+}
+
+/// Reads a configuration, with the certificate and key that it names.
+///
+/// # Errors
+/// Every fault of the file, if it has any.
+pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), Faults> {
+    usable(read(path))
+}
+
+/// Says everything that is wrong with a configuration.
+#[must_use]
+pub fn examine(path: &Path) -> Report {
+    read(path).report
+}
+
+/// The JSON Schema of a configuration.
+#[must_use]
+pub fn schema() -> Schema {
+    tables::schema()
+}
+
+impl Config {
+    /// Reads a configuration from `text`, as if it stood at `path`, without the files that it names.
+    ///
+    /// # Errors
+    /// Every fault of the text, if it has any.
+    pub fn from_str_at(text: &str, path: &Path) -> Result<(Self, Vec<Warning>), Faults> {
+        usable(parse(path, text.to_owned(), Named::Ignored))
+    }
+}
+
+fn usable(outcome: Outcome) -> Result<(Config, Vec<Warning>), Faults> {
+    let warnings = outcome.report.warnings();
+    match outcome.config.filter(|_| outcome.report.faults() == 0) {
+        Some(config) => Ok((config, warnings)),
+        None => Err(Faults(outcome.report)),
+    }
+}
+
+fn read(path: &Path) -> Outcome {
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path);
+    match file.and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)) {
+        Err(error) => {
+            unusable(path, String::new(), Finding::of_the_file(format!("cannot read: {error}")))
+        }
+        Ok(length) if u64::try_from(length).is_ok_and(|length| length > MAX_BYTES) => {
+            unusable(path, String::new(), Finding::of_the_file("larger than 1 MiB"))
+        }
+        Ok(_) => match String::from_utf8(bytes) {
+            Ok(text) => parse(path, text, Named::Checked),
+            Err(error) => {
+                let valid = error.utf8_error().valid_up_to();
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                unusable(path, text, Finding::fault(valid..valid + 1, "not UTF-8"))
+            }
+        },
+    }
+}
+
+fn unusable(path: &Path, text: String, finding: Finding) -> Outcome {
+    let mut findings = Findings::default();
+    findings.report(finding);
+    Outcome { config: None, report: Report::new(path, text, findings) }
+}
+
+fn parse(path: &Path, text: String, named: Named) -> Outcome {
+    let mut findings = Findings::default();
+    let config = tables(&text, &mut findings).map(|tables| {
+        if named == Named::Checked {
+            let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+            files::check(&tables.identity, credentials.as_deref().map(Path::new), &mut findings);
+        }
+        checks::build(tables, &mut findings)
+    });
+    Outcome { config, report: Report::new(path, text, findings) }
+}
+
+/// Reads the tables, mended where they must be. None if the text is not TOML.
+fn tables(text: &str, findings: &mut Findings) -> Option<Tables> {
+    let (mut file, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        errors.iter().for_each(|error| findings.report(not_read(error)));
+        return None;
+    }
+    structure::mend(&mut file, &tables::schema(), findings);
+    Tables::deserialize(toml::Deserializer::from(file))
+        .inspect_err(|error| findings.report(not_read(error)))
+        .ok()
+}
+
+fn not_read(error: &toml::de::Error) -> Finding {
+    match error.span() {
+        Some(span) => Finding::fault(span, error.message()),
+        None => Finding::of_the_file(error.message()),
+    }
+}

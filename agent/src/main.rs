@@ -1,5 +1,6 @@
 //! The agent.
 mod clock;
+mod commands;
 mod config;
 mod durable;
 mod mqtt;

@@ -22,7 +22,7 @@ pub struct RuleConfig {
     pub is: Option<String>,
     /// Looks at windows instead of single readings.
     pub window: Option<WindowConfig>,
-    /// Limits of single sources, which replace `above` and `below` together.
+    /// Limits of single sources, in the place of those of the rule.
     pub limits: Vec<LimitConfig>,
     /// The least time between two alerts of one source.
     pub at_most_every: Option<Duration>,
@@ -57,14 +57,14 @@ pub enum Take {
     Count,
 }
 
-/// Limits of one source, which replace those of the rule together.
+/// Limits of one source, in the place of those of the rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LimitConfig {
     /// The source.
     pub source: String,
-    /// Fires strictly above.
+    /// Fires strictly above; that of the rule, where the file gives none.
     pub above: Option<f64>,
-    /// Fires strictly below.
+    /// Fires strictly below; that of the rule, where the file gives none.
     pub below: Option<f64>,
 }
 

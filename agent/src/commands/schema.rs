@@ -1,0 +1,12 @@
+//! `pulsegate schema`: the JSON Schema of the configuration, for editors.
+
+use std::process::ExitCode;
+
+use super::print;
+use crate::config;
+
+/// Prints the schema.
+#[must_use]
+pub fn run() -> ExitCode {
+    print(&format!("{:#}", config::schema().as_value()))
+}

@@ -1,0 +1,68 @@
+//! The second pass: what the tables say together, made into the values that the agent reads.
+//!
+//! Each check reports what it finds and goes on; the result counts only if nothing was a fault.
+
+mod known;
+mod link;
+mod names;
+mod publish;
+mod rules;
+mod sensors;
+
+use super::findings::Findings;
+use super::model::{Buffer, Clock, Config, Identity, Log, Status};
+use super::tables::{BufferTable, IdentityTable, Tables};
+use known::Known;
+
+/// Checks everything but the files that are named, and makes the configuration.
+pub(super) fn build(tables: Tables, findings: &mut Findings) -> Config {
+    let known = Known::of(&tables);
+    names::check(&tables, findings);
+    let (host, port) = link::endpoint(&tables.endpoint, findings);
+    let publish =
+        publish::build(tables.publish, &tables.thing, tables.link.limits, &known, findings);
+    Config {
+        link: link::build(tables.link, port, findings),
+        sensors: sensors::build(
+            sensors::Tables {
+                bluetooth: tables.bluetooth,
+                gpio: tables.gpio,
+                heart_rate: tables.heart_rate,
+                lid: tables.lid,
+                trigger: tables.trigger,
+                number: tables.number,
+                inbox: tables.inbox,
+                simulated: tables.simulated,
+                camera: tables.camera,
+            },
+            findings,
+        ),
+        rules: rules::build(tables.rule, &known, findings),
+        thing: tables.thing.into_inner(),
+        host,
+        state_dir: tables.state_dir,
+        identity: identity(tables.identity),
+        clock: Clock { trust: tables.clock.trust },
+        status: Status { socket: tables.status.socket },
+        publish,
+        buffer: buffer(&tables.buffer),
+        log: Log { level: tables.log.level },
+    }
+}
+
+fn identity(table: IdentityTable) -> Identity {
+    Identity {
+        certificate: table.certificate.into_inner(),
+        private_key: table.private_key.into_inner(),
+        roots: table.roots.map(super::place::At::into_inner),
+    }
+}
+
+fn buffer(table: &BufferTable) -> Buffer {
+    Buffer {
+        commit_interval: table.commit_interval.0,
+        max_bytes: table.max_bytes.0,
+        history: table.history.0,
+        ttl: table.ttl.map(|ttl| ttl.0),
+    }
+}

@@ -1,0 +1,98 @@
+//! The sources, kinds and cameras that a rule, an action or a section may name.
+
+use crate::config::tables::Tables;
+
+/// The states of a lid.
+const LID: &[&str] = &["open", "closed"];
+/// The states of a trigger.
+const TRIGGER: &[&str] = &["active", "idle"];
+
+/// Every name that may be named.
+pub(super) struct Known {
+    sources: Vec<KnownSource>,
+    cameras: Vec<String>,
+    open: bool,
+}
+
+/// A source that may be named.
+pub(super) struct KnownSource {
+    pub(super) id: String,
+    /// What its readings are; another program's may be anything.
+    pub(super) readings: Option<Readings>,
+}
+
+/// What the readings of a source are.
+pub(super) struct Readings {
+    pub(super) kind: String,
+    /// The states that they may have; none if they are numbers.
+    pub(super) states: &'static [&'static str],
+}
+
+impl Known {
+    pub(super) fn of(tables: &Tables) -> Self {
+        let mut sources = Vec::new();
+        let mut add = |id: &str, kind: &str, states| {
+            let readings = Some(Readings { kind: kind.to_owned(), states });
+            sources.push(KnownSource { id: id.to_owned(), readings });
+        };
+        tables.heart_rate.iter().for_each(|table| add(&table.id, "heart_rate", &[]));
+        tables.lid.iter().for_each(|table| add(&table.id, "lid", LID));
+        tables.trigger.iter().for_each(|table| add(&table.id, table.kind.as_str(), TRIGGER));
+        tables.number.iter().for_each(|table| add(&table.id, &table.kind, &[]));
+        for table in &tables.simulated {
+            let kind = table.kind.as_str();
+            add(&table.id, kind, if kind == "lid" { LID } else { &[] });
+        }
+        for id in tables.inbox.iter().flat_map(|inbox| &inbox.sources).flatten() {
+            sources.push(KnownSource { id: id.to_string(), readings: None });
+        }
+        Self {
+            sources,
+            cameras: tables.camera.iter().map(|camera| camera.id.to_string()).collect(),
+            open: tables.inbox.iter().any(|inbox| inbox.sources.is_none()),
+        }
+    }
+
+    /// Whether other programs may use ids that are not in the file.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether other programs may use kinds that are not in the file.
+    pub(super) fn has_foreign_kinds(&self) -> bool {
+        self.open || self.sources.iter().any(|source| source.readings.is_none())
+    }
+
+    pub(super) fn source(&self, id: &str) -> Option<&KnownSource> {
+        self.sources.iter().find(|source| source.id == id)
+    }
+
+    pub(super) fn has_kind(&self, kind: &str) -> bool {
+        self.kinds().contains(&kind)
+    }
+
+    pub(super) fn has_camera(&self, id: &str) -> bool {
+        self.cameras.iter().any(|camera| camera == id)
+    }
+
+    pub(super) fn ids(&self) -> Vec<&str> {
+        self.sources.iter().map(|source| &*source.id).collect()
+    }
+
+    pub(super) fn kinds(&self) -> Vec<&str> {
+        self.sources.iter().filter_map(|source| Some(&*source.readings.as_ref()?.kind)).collect()
+    }
+
+    pub(super) fn cameras(&self) -> Vec<&str> {
+        self.cameras.iter().map(|camera| &**camera).collect()
+    }
+
+    /// The sources that readings of this kind and from this source can come from.
+    pub(super) fn covered(&self, kind: Option<&str>, id: Option<&str>) -> Vec<&KnownSource> {
+        let fits = |source: &&KnownSource| {
+            id.is_none_or(|id| source.id == id)
+                && kind.is_none_or(|kind| source.readings.as_ref().is_none_or(|r| r.kind == kind))
+        };
+        self.sources.iter().filter(fits).collect()
+    }
+}

@@ -1,0 +1,198 @@
+//! What is published: topics, fields, batches.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pulsegate_sensors::{MAX_NAME_BYTES, is_kind};
+
+use super::known::Known;
+use super::link::beyond_aws;
+use super::names;
+use crate::config::findings::{Finding, Findings};
+use crate::config::model::{Batch, Field, FieldConfig, Format, Limits, Publish, PublishConfig};
+use crate::config::nearest::suggest;
+use crate::config::place::At;
+use crate::config::tables::{BatchTable, PublishTable, PublishTables};
+use crate::config::topic::{self, Longest};
+use crate::config::units::Size;
+
+/// AWS IoT Core bills each message by 5 KiB.
+const BILLED_BYTES: u64 = 5 << 10;
+/// The greatest multiple of it below the 128 KiB that a message may have.
+const MAX_AWS_BATCH: Size = Size(125 << 10);
+/// Four billed units: a second of some two hundred readings.
+const BATCH_BYTES: u64 = 4 * BILLED_BYTES;
+/// How long a reading waits for others.
+const READINGS_DELAY: Duration = Duration::from_secs(5);
+/// Bounds what a key adds to each record.
+const MAX_KEY_BYTES: usize = 64;
+/// As long as another program's id or kind may be.
+const FOREIGN: [u8; MAX_NAME_BYTES] = [b'x'; MAX_NAME_BYTES];
+
+const _: () =
+    assert!(BATCH_BYTES <= MAX_AWS_BATCH.0 && MAX_AWS_BATCH.0.is_multiple_of(BILLED_BYTES));
+
+pub(super) fn build(
+    mut tables: PublishTables,
+    thing: &str,
+    limits: Limits,
+    known: &Known,
+    findings: &mut Findings,
+) -> Publish {
+    let mut take = |name: &str| {
+        let key = tables.keys().find(|key| key.as_str() == name).cloned();
+        key.and_then(|key| tables.remove(&key)).unwrap_or_default()
+    };
+    let (readings, alerts, events) = (take("readings"), take("alerts"), take("events"));
+    let mut section = Section { thing, limits, known, findings };
+
+    let any = section.longest(None);
+    let readings = section.build(readings, &any, &usual(topic::default::READINGS, READINGS_DELAY));
+    let kinds = tables.into_iter().map(|(kind, table)| {
+        section.kind(&kind);
+        let longest = section.longest(Some(&kind));
+        let config = section.build(table, &longest, &readings);
+        (kind.into_inner(), config)
+    });
+    let kinds: BTreeMap<String, PublishConfig> = kinds.collect();
+    let alerts_usual = usual(topic::default::ALERTS, Duration::ZERO);
+    let events_usual = usual(topic::default::EVENTS, Duration::ZERO);
+    let (source, _) = &any;
+    Publish {
+        readings,
+        kinds,
+        alerts: section.without_fields(alerts, &alerts_usual, Some(source)),
+        events: section.without_fields(events, &events_usual, None),
+    }
+}
+
+fn usual(topic: &str, delay: Duration) -> PublishConfig {
+    PublishConfig {
+        topic: topic.to_owned(),
+        fields: None,
+        format: Format::Array,
+        batch: Batch { bytes: BATCH_BYTES, delay },
+    }
+}
+
+struct Section<'a> {
+    thing: &'a str,
+    limits: Limits,
+    known: &'a Known,
+    findings: &'a mut Findings,
+}
+
+impl Section<'_> {
+    /// The longest source and kind among those of `kind`.
+    fn longest(&self, kind: Option<&str>) -> (String, String) {
+        let foreign = || String::from_utf8_lossy(&FOREIGN).into_owned();
+        let covered = self.known.covered(kind, None);
+        let ids = covered.iter().map(|source| source.id.clone());
+        let kinds =
+            covered.iter().filter_map(|source| Some(source.readings.as_ref()?.kind.clone()));
+        let source = ids.chain(self.known.is_open().then(foreign)).max_by_key(String::len);
+        let any = kinds.chain(self.known.has_foreign_kinds().then(foreign)).max_by_key(String::len);
+        (source.unwrap_or_default(), kind.map(str::to_owned).or(any).unwrap_or_default())
+    }
+
+    fn kind(&mut self, kind: &At<String>) {
+        if self.known.has_kind(kind) {
+            return;
+        }
+        if !self.known.has_foreign_kinds() {
+            let message = format!("no source gives readings of kind `{}`", **kind);
+            let names = [self.known.kinds(), vec!["readings", "alerts", "events"]].concat();
+            self.findings.push(suggest(
+                Finding::fault(kind.span(), message),
+                kind,
+                &names,
+                "sections",
+            ));
+        } else if !is_kind(kind) {
+            self.findings.push(names::malformed_kind(kind));
+        }
+    }
+
+    fn build(
+        &mut self,
+        table: PublishTable,
+        (source, kind): &(String, String),
+        usual: &PublishConfig,
+    ) -> PublishConfig {
+        let longest = Longest { thing: self.thing, source: Some(source), kind: Some(kind) };
+        let fields = table.fields.as_ref().map(|fields| self.fields(fields));
+        PublishConfig {
+            topic: self.topic(table.topic, &longest).unwrap_or_else(|| usual.topic.clone()),
+            fields: fields.or_else(|| usual.fields.clone()),
+            format: table.format.unwrap_or(usual.format),
+            batch: self.batch(&table.batch, usual.batch),
+        }
+    }
+
+    fn without_fields(
+        &mut self,
+        table: PublishTable,
+        usual: &PublishConfig,
+        source: Option<&str>,
+    ) -> PublishConfig {
+        if let Some(fields) = &table.fields {
+            let message = "only readings have fields that can be chosen";
+            self.findings.push(Finding::fault(fields.span(), message));
+        }
+        let longest = Longest { thing: self.thing, source, kind: None };
+        PublishConfig {
+            topic: self.topic(table.topic, &longest).unwrap_or_else(|| usual.topic.clone()),
+            fields: None,
+            format: table.format.unwrap_or(usual.format),
+            batch: self.batch(&table.batch, usual.batch),
+        }
+    }
+
+    fn topic(&mut self, topic: Option<At<String>>, longest: &Longest<'_>) -> Option<String> {
+        let topic = topic?;
+        if let Err((message, fix)) = topic::check(&topic, longest, self.limits) {
+            self.findings.push(Finding::fault(topic.span(), message).label(fix));
+        }
+        Some(topic.into_inner())
+    }
+
+    fn fields(&mut self, fields: &At<BTreeMap<At<String>, At<Field>>>) -> Vec<FieldConfig> {
+        if fields.is_empty() {
+            self.findings.push(Finding::fault(fields.span(), "a record needs at least one field"));
+        } else if !fields.values().any(|field| **field == Field::Seq) {
+            let message = "without `seq` the cloud cannot remove duplicates";
+            let warning = Finding::warning(fields.span(), message);
+            self.findings.push(warning.help("add a key for it, such as `seq = \"seq\"`"));
+        }
+        for key in fields.keys() {
+            let fits = (1..=MAX_KEY_BYTES).contains(&key.len())
+                && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            if !fits {
+                let fault =
+                    Finding::fault(key.span(), format!("`{}` cannot be a key of a record", **key));
+                self.findings.push(fault.label("1 to 64 of `a-z 0-9 _`"));
+            }
+        }
+        fields
+            .iter()
+            .map(|(key, field)| FieldConfig { key: key.to_string(), field: **field })
+            .collect()
+    }
+
+    fn batch(&mut self, table: &BatchTable, usual: Batch) -> Batch {
+        if let (Limits::Aws, Some(bytes)) = (self.limits, &table.bytes) {
+            if !bytes.0.is_multiple_of(BILLED_BYTES) {
+                let message = format!("`bytes` must be a multiple of 5KiB, not {}", **bytes);
+                let fault = Finding::fault(bytes.span(), message);
+                self.findings.push(fault.label("AWS bills each message by 5 KiB"));
+            } else if **bytes > MAX_AWS_BATCH {
+                let wanted = format!("at most {MAX_AWS_BATCH}");
+                self.findings.push(beyond_aws(bytes, "bytes", &wanted));
+            }
+        }
+        Batch {
+            bytes: table.bytes.as_ref().map_or(usual.bytes, |bytes| bytes.0),
+            delay: table.delay.map_or(usual.delay, |delay| delay.0),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Sources, and what reaches them.
+
+use super::names::repeated;
+use crate::config::findings::{Finding, Findings};
+use crate::config::model::{
+    Backend, Bluetooth, Camera, Gpio, HeartRate, Inbox, Lid, Monitor, Number, Sensors, Simulated,
+    SimulatedFaults, SimulatedKind, Step, Trigger, Visit,
+};
+use crate::config::place::At;
+use crate::config::tables::{
+    BluetoothTable, CameraTable, GpioTable, HeartRateTable, InboxTable, LidTable, NumberTable,
+    SimulatedTable, TriggerTable,
+};
+
+/// BCM2835 ARM Peripherals, section 6.1: 54 lines.
+const RASPBERRY_PI_LINES: u16 = 54;
+/// `sun_path` of `unix(7)`, without its final NUL.
+const MAX_SOCKET_BYTES: usize = 107;
+
+/// The tables of this part of the file.
+pub(super) struct Tables {
+    pub(super) bluetooth: BluetoothTable,
+    pub(super) gpio: GpioTable,
+    pub(super) heart_rate: Vec<At<HeartRateTable>>,
+    pub(super) lid: Vec<LidTable>,
+    pub(super) trigger: Vec<TriggerTable>,
+    pub(super) number: Vec<NumberTable>,
+    pub(super) inbox: Vec<InboxTable>,
+    pub(super) simulated: Vec<SimulatedTable>,
+    pub(super) camera: Vec<At<CameraTable>>,
+}
+
+pub(super) fn build(tables: Tables, findings: &mut Findings) -> Sensors {
+    pins(&tables, findings);
+    monitors_differ(&tables.heart_rate, findings);
+    sockets(&tables.inbox, findings);
+    Sensors {
+        bluetooth: Bluetooth {
+            adapter: tables.bluetooth.adapter.map(At::into_inner),
+            silence: tables.bluetooth.silence.0,
+        },
+        gpio: Gpio { backend: tables.gpio.backend, chip: tables.gpio.chip },
+        heart_rates: tables
+            .heart_rate
+            .into_iter()
+            .map(|table| heart_rate(table, findings))
+            .collect(),
+        lids: tables.lid.into_iter().map(|table| lid(table, findings)).collect(),
+        triggers: tables.trigger.into_iter().map(trigger).collect(),
+        numbers: tables.number.into_iter().map(number).collect(),
+        inboxes: tables.inbox.into_iter().map(|table| inbox(table, findings)).collect(),
+        simulated: tables.simulated.into_iter().map(|table| simulated(table, findings)).collect(),
+        cameras: tables.camera.into_iter().map(|table| camera(table, findings)).collect(),
+    }
+}
+
+fn pins(tables: &Tables, findings: &mut Findings) {
+    let lids = tables.lid.iter().map(|table| &table.pin);
+    let pins: Vec<&At<u16>> = lids.chain(tables.trigger.iter().map(|table| &table.pin)).collect();
+    for pin in &pins {
+        if tables.gpio.backend == Backend::RaspberryPi && ***pin >= RASPBERRY_PI_LINES {
+            let last = RASPBERRY_PI_LINES - 1;
+            let message = format!("a Raspberry Pi has lines 0 to {last}, not {}", ***pin);
+            findings.push(Finding::fault(pin.span(), message));
+        }
+    }
+    for ((pin, span), first) in repeated(pins.iter().map(|pin| (***pin, pin.span()))) {
+        let fault = Finding::fault(span, format!("pin {pin} has two lines"));
+        findings.push(fault.also(first, "the other is here"));
+    }
+}
+
+/// Two ids for one monitor would both get its readings, or neither.
+fn monitors_differ(tables: &[At<HeartRateTable>], findings: &mut Findings) {
+    let given = tables.iter().flat_map(|table| [&table.address, &table.name]).flatten();
+    let given: Vec<_> = given.map(|word| (word.to_ascii_uppercase(), word.span())).collect();
+    for ((monitor, span), first) in repeated(given.iter().map(|(word, span)| (word, span.clone())))
+    {
+        let fault = Finding::fault(span, format!("monitor `{monitor}` has two ids"));
+        findings.push(fault.also(first, "the other is here"));
+    }
+}
+
+fn sockets(inboxes: &[InboxTable], findings: &mut Findings) {
+    let paths = inboxes.iter().map(|table| (table.path.as_path(), table.path.span()));
+    for ((path, span), first) in repeated(paths) {
+        let fault = Finding::fault(span, format!("`{}` has two inboxes", path.display()));
+        findings.push(fault.also(first, "the other is here"));
+    }
+}
+
+fn heart_rate(table: At<HeartRateTable>, findings: &mut Findings) -> HeartRate {
+    let span = table.span();
+    let table = table.into_inner();
+    let id = table.id.into_inner();
+    let monitor = match (table.address, table.name) {
+        (Some(address), None) => Monitor::Address(bluetooth_address(&address, findings)),
+        (None, Some(name)) => Monitor::Name(name.into_inner()),
+        (Some(address), Some(name)) => {
+            let fault = Finding::fault(
+                name.span(),
+                format!("monitor `{id}` has both `address` and `name`"),
+            );
+            findings.push(fault.also(address.span(), "one of them is enough"));
+            Monitor::Name(name.into_inner())
+        }
+        (None, None) => {
+            let message = format!("monitor `{id}` has neither `address` nor `name`");
+            let fault = Finding::fault(span, message);
+            findings.push(fault.help("such as `address = \"A0:9E:1A:01:02:03\"`"));
+            Monitor::Name(String::new())
+        }
+    };
+    HeartRate { id, monitor, rr: table.rr }
+}
+
+fn bluetooth_address(text: &At<String>, findings: &mut Findings) -> [u8; 6] {
+    let octet = |part: &str| {
+        let is_hex = part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+        is_hex.then(|| u8::from_str_radix(part, 16).ok())?
+    };
+    let octets: Option<Vec<u8>> = text.split(':').map(octet).collect();
+    octets.and_then(|octets| octets.try_into().ok()).unwrap_or_else(|| {
+        let fault = Finding::fault(text.span(), format!("`{}` is not a Bluetooth address", **text));
+        findings.push(fault.label("six pairs of hex digits, such as \"A0:9E:1A:01:02:03\""));
+        [0; 6]
+    })
+}
+
+fn lid(table: LidTable, findings: &mut Findings) -> Lid {
+    if let Some(visit) = &table.visit {
+        let warning = Finding::warning(visit.span(), "visits are not decided by this version");
+        findings.push(warning.label("its openings are still recorded"));
+    }
+    Lid {
+        id: table.id.into_inner(),
+        pin: *table.pin,
+        debounce: table.debounce.0,
+        closed: table.closed,
+        bias: table.bias,
+        visit: table.visit.map(At::into_inner).map(|visit| Visit {
+            gap: visit.gap.0,
+            units_per_opening: visit.units_per_opening,
+            unit: visit.unit,
+        }),
+    }
+}
+
+fn trigger(table: TriggerTable) -> Trigger {
+    Trigger {
+        id: table.id.into_inner(),
+        kind: table.kind,
+        pin: *table.pin,
+        debounce: table.debounce.0,
+        active: table.active,
+        bias: table.bias,
+    }
+}
+
+fn number(table: NumberTable) -> Number {
+    Number {
+        id: table.id.into_inner(),
+        kind: table.kind.into_inner(),
+        file: table.file,
+        scale: table.scale,
+        offset: table.offset,
+        unit: table.unit,
+        every: table.every.0,
+    }
+}
+
+fn inbox(table: InboxTable, findings: &mut Findings) -> Inbox {
+    if table.path.as_os_str().len() > MAX_SOCKET_BYTES {
+        let message = format!("the path of a socket has at most {MAX_SOCKET_BYTES} bytes");
+        findings.push(Finding::fault(table.path.span(), message));
+    }
+    let sources = table.sources.map(|ids| ids.into_iter().map(At::into_inner).collect());
+    Inbox { path: table.path.into_inner(), sources }
+}
+
+fn simulated(table: SimulatedTable, findings: &mut Findings) -> Simulated {
+    if let Some(replay) = table.replay.as_ref().filter(|_| table.kind != SimulatedKind::HeartRate) {
+        let message = "`replay` plays RR intervals, which only a heart rate has";
+        findings.push(Finding::fault(replay.span(), message));
+    }
+    for (earlier, later) in table.steps.iter().zip(table.steps.iter().skip(1)) {
+        if later.at <= earlier.at {
+            let fault =
+                Finding::fault(later.span(), "this step does not come after the one before it");
+            findings.push(fault.also(earlier.span(), "the one before"));
+        }
+    }
+    let usual = match table.kind {
+        SimulatedKind::HeartRate => 70.0,
+        SimulatedKind::Number | SimulatedKind::Lid => 20.0,
+    };
+    Simulated {
+        id: table.id.into_inner(),
+        kind: table.kind,
+        every: table.every.0,
+        seed: table.seed,
+        mean: table.mean.unwrap_or(usual),
+        spread: table.spread,
+        steps: table.steps.iter().map(|step| Step { at: step.at.0, mean: step.mean }).collect(),
+        replay: table.replay.map(At::into_inner),
+        faults: SimulatedFaults {
+            contact_lost: table.faults.contact_lost,
+            silence: table.faults.silence,
+            bounce: table.faults.bounce,
+            spikes: table.faults.spikes,
+            garbage: table.faults.garbage,
+        },
+        rr: table.rr,
+    }
+}
+
+fn camera(table: At<CameraTable>, findings: &mut Findings) -> Camera {
+    let warning = Finding::warning(table.span(), "cameras are not captured by this version");
+    findings.push(warning);
+    let table = table.into_inner();
+    if table.capture.command.first().is_none_or(String::is_empty) {
+        findings.push(Finding::fault(table.capture.command.span(), "`command` names no program"));
+    }
+    Camera {
+        id: table.id.into_inner(),
+        command: table.capture.command.into_inner(),
+        deadline: table.capture.deadline.0,
+        every: table.every.map(|every| every.0),
+    }
+}

@@ -1,0 +1,322 @@
+//! Faults and warnings, and how they are shown: with file, line, caret and the fix.
+//!
+//! One mistake gives one fault. What was reported once mutes whatever later checks find at the same
+//! place, so a check may go on with a stand-in for a broken value.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use serde_json::{Value, json};
+
+/// Bytes of the file.
+pub(super) type Span = Range<usize>;
+
+/// The place of what the file does not contain: a default, a stand-in. Always muted.
+pub(super) const NOWHERE: Span = usize::MAX..usize::MAX;
+
+/// Bounds the time that a hopeless file takes: each finding is drawn, and looked up by later ones.
+const MAX_FINDINGS: usize = 1_000;
+
+/// Whether the file may be used in spite of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Fault,
+    Warning,
+}
+
+/// One thing that is wrong, and where.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Finding {
+    class: Class,
+    span: Option<Span>,
+    message: String,
+    label: Option<String>,
+    also: Option<(Span, String)>,
+    help: Option<String>,
+}
+
+impl Finding {
+    /// Something that must be mended.
+    pub(super) fn fault(span: Span, message: impl Into<String>) -> Self {
+        Self {
+            class: Class::Fault,
+            span: Some(span),
+            message: message.into(),
+            label: None,
+            also: None,
+            help: None,
+        }
+    }
+
+    /// Something that is as it should not be.
+    pub(super) fn warning(span: Span, message: impl Into<String>) -> Self {
+        Self { class: Class::Warning, ..Self::fault(span, message) }
+    }
+
+    /// A fault of the file as a whole.
+    pub(super) fn of_the_file(message: impl Into<String>) -> Self {
+        Self { span: None, ..Self::fault(NOWHERE, message) }
+    }
+
+    /// Gives it its place.
+    pub(super) fn at(self, span: Span) -> Self {
+        Self { span: Some(span), ..self }
+    }
+
+    /// Says something right at the caret.
+    pub(super) fn label(self, label: impl Into<String>) -> Self {
+        Self { label: Some(label.into()), ..self }
+    }
+
+    /// Shows a second place.
+    pub(super) fn also(self, span: Span, label: impl Into<String>) -> Self {
+        Self { also: Some((span, label.into())), ..self }
+    }
+
+    /// Says how to mend it.
+    pub(super) fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    fn start(&self) -> usize {
+        self.span.as_ref().map_or(0, |span| span.start)
+    }
+
+    fn draw<'a>(&'a self, path: &'a str, text: &'a str) -> Group<'a> {
+        let level = match self.class {
+            Class::Fault => Level::ERROR,
+            Class::Warning => Level::WARNING,
+        };
+        let title = level.primary_title(self.message.as_str());
+        let mut group = match &self.span {
+            None if text.is_empty() => title.element(Origin::path(path)),
+            None => title.element(Origin::path(path).line(1).char_column(1)),
+            Some(span) => title.element(self.snippet(span, path, text)),
+        };
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        group
+    }
+
+    /// Only the lines from the first place to the last: a file may be large.
+    fn snippet<'a>(
+        &'a self,
+        span: &Span,
+        path: &'a str,
+        text: &'a str,
+    ) -> Snippet<'a, Annotation<'a>> {
+        let primary = visible(text, span);
+        let also = self.also.as_ref().map(|(span, label)| (visible(text, span), label));
+        let (first, last) = match &also {
+            Some((also, _)) => (primary.start.min(also.start), primary.end.max(also.end)),
+            None => (primary.start, primary.end),
+        };
+        let start = text[..first].rfind('\n').map_or(0, |newline| newline + 1);
+        let end = text[last..].find('\n').map_or(text.len(), |length| last + length);
+        let shifted = |span: &Span| span.start - start..span.end - start;
+
+        let primary = AnnotationKind::Primary.span(shifted(&primary));
+        let snippet = Snippet::source(&text[start..end])
+            .line_start(text[..start].matches('\n').count() + 1)
+            .path(path)
+            .annotation(primary.label(self.label.as_deref()));
+        snippet.annotations(also.map(|(span, label)| {
+            AnnotationKind::Context.span(shifted(&span)).label(label.as_str())
+        }))
+    }
+}
+
+/// The part of `span` that stands on its first line, on character boundaries.
+fn visible(text: &str, span: &Span) -> Span {
+    let start = boundary(text, span.start);
+    let line = text[start..].find('\n').map_or(text.len(), |length| start + length);
+    start..boundary(text, span.end.clamp(start, line))
+}
+
+/// The first character boundary from `offset` on.
+fn boundary(text: &str, offset: usize) -> usize {
+    (offset..text.len()).find(|offset| text.is_char_boundary(*offset)).unwrap_or(text.len())
+}
+
+/// What was found so far.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    list: Vec<Finding>,
+    muted: Vec<Span>,
+}
+
+impl Findings {
+    /// Adds a finding, unless what it is about was reported before.
+    pub(super) fn push(&mut self, finding: Finding) {
+        let places = finding.span.iter().chain(finding.also.iter().map(|(span, _)| span));
+        if !places.into_iter().any(|span| self.is_muted(span)) {
+            self.report(finding);
+        }
+    }
+
+    /// Adds a finding of the first pass; later ones at this place follow from it.
+    pub(super) fn record(&mut self, finding: Finding) {
+        self.muted.extend(finding.span.clone());
+        self.report(finding);
+    }
+
+    /// Adds a finding of the first pass that mutes nothing.
+    pub(super) fn report(&mut self, finding: Finding) {
+        if self.list.len() < MAX_FINDINGS {
+            self.list.push(finding);
+        }
+    }
+
+    /// Keeps quiet about this place from now on.
+    pub(super) fn mute(&mut self, span: Span) {
+        self.muted.push(span);
+    }
+
+    fn is_muted(&self, span: &Span) -> bool {
+        let holds = |muted: &Span| span.start <= muted.start && muted.end <= span.end;
+        *span == NOWHERE || self.muted.iter().any(holds)
+    }
+}
+
+/// Everything that is wrong with one file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    path: PathBuf,
+    text: String,
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    pub(super) fn new(path: &Path, text: String, findings: Findings) -> Self {
+        let mut findings = findings.list;
+        findings.sort_by_key(Finding::start);
+        Self { path: path.to_owned(), text, findings }
+    }
+
+    /// How many faults there are.
+    #[must_use]
+    pub fn faults(&self) -> usize {
+        self.count(Class::Fault)
+    }
+
+    /// The warnings, in the order of the file.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Warning> {
+        let warnings = self.findings.iter().filter(|finding| finding.class == Class::Warning);
+        warnings
+            .map(|finding| {
+                let (line, column) = self.position(finding.start());
+                Warning { path: self.path.clone(), line, column, message: finding.message.clone() }
+            })
+            .collect()
+    }
+
+    /// Draws every finding, in the order of the file, and counts them in a last line.
+    #[must_use]
+    pub fn render(&self, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let path = self.path.to_string_lossy();
+        let mut drawn = String::new();
+        for finding in &self.findings {
+            let group = [finding.draw(&path, &self.text)];
+            drawn += &renderer.render(&group);
+            drawn += "\n\n";
+        }
+        let faults = match self.findings.len() {
+            MAX_FINDINGS => "many faults, the first of which are above".to_owned(),
+            _ => plural(self.faults(), "fault"),
+        };
+        match self.count(Class::Warning) {
+            0 => drawn + &format!("{path}: {faults}"),
+            warnings => drawn + &format!("{path}: {faults}, {}", plural(warnings, "warning")),
+        }
+    }
+
+    /// The same for scripts: `{"file", "faults": [...], "warnings": [...]}`.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        json!({
+            "file": self.path.to_string_lossy(),
+            "faults": self.list(Class::Fault),
+            "warnings": self.list(Class::Warning),
+        })
+    }
+
+    fn list(&self, class: Class) -> Vec<Value> {
+        let those = self.findings.iter().filter(|finding| finding.class == class);
+        those
+            .map(|finding| {
+                let (line, column) = self.position(finding.start());
+                let fix: Vec<&str> =
+                    finding.label.iter().chain(&finding.help).map(String::as_str).collect();
+                json!({
+                    "line": line,
+                    "column": column,
+                    "message": finding.message,
+                    "help": (!fix.is_empty()).then(|| fix.join("; ")),
+                })
+            })
+            .collect()
+    }
+
+    fn count(&self, class: Class) -> usize {
+        self.findings.iter().filter(|finding| finding.class == class).count()
+    }
+
+    /// Line and column, in characters, both from 1.
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let before = &self.text[..boundary(&self.text, offset)];
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        (before.matches('\n').count() + 1, line.chars().count() + 1)
+    }
+}
+
+fn plural(count: usize, word: &str) -> String {
+    match count {
+        0 => format!("no {word}s"),
+        1 => format!("1 {word}"),
+        _ => format!("{count} {word}s"),
+    }
+}
+
+/// A file that cannot be used. Shown as every fault with line and caret.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Faults(pub(super) Report);
+
+impl Faults {
+    /// All of it, warnings too.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.0
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.render(false))
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// Something in a file that is in use that is as it should not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The file.
+    pub path: PathBuf,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.path.display(), self.line, self.column, self.message)
+    }
+}

@@ -1,0 +1,164 @@
+//! Durations and sizes, which carry their unit.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What can be measured in a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Quantity {
+    /// In milliseconds.
+    Duration,
+    /// In bytes.
+    Size,
+}
+
+impl Quantity {
+    /// Units from small to large, and what they are worth.
+    const fn units(self) -> &'static [(&'static str, u64)] {
+        match self {
+            Self::Duration => {
+                &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)]
+            }
+            Self::Size => &[
+                ("B", 1),
+                ("KB", 1_000),
+                ("KiB", 1 << 10),
+                ("MB", 1_000_000),
+                ("MiB", 1 << 20),
+                ("GB", 1_000_000_000),
+                ("GiB", 1 << 30),
+            ],
+        }
+    }
+
+    /// The word for it, in messages and in the schema.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Duration => "duration",
+            Self::Size => "size",
+        }
+    }
+
+    /// The quantity of that name.
+    pub(super) fn of_name(name: &str) -> Option<Self> {
+        [Self::Duration, Self::Size].into_iter().find(|quantity| quantity.name() == name)
+    }
+
+    /// What a valid text looks like.
+    pub(super) const fn example(self) -> &'static str {
+        match self {
+            Self::Duration => {
+                "a whole number and `ms`, `s`, `m`, `h` or `d`, such as \"20ms\" or \"90s\""
+            }
+            Self::Size => {
+                "a whole number and `B`, `KB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`, such as \"20KiB\""
+            }
+        }
+    }
+
+    /// Reads `text`; nothing if it is no such quantity or too large to count.
+    pub(super) fn parse(self, text: &str) -> Option<u64> {
+        let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+        let (_, worth) = self.units().iter().find(|(name, _)| *name == unit)?;
+        number.parse::<u64>().ok()?.checked_mul(*worth)
+    }
+
+    /// The shortest exact text.
+    fn write(self, amount: u64) -> String {
+        let fits = |(_, worth): &&(&str, u64)| amount.is_multiple_of(*worth) && amount > 0;
+        let (unit, worth) = self.units().iter().rfind(fits).unwrap_or(&self.units()[0]);
+        format!("{}{unit}", amount / worth)
+    }
+
+    fn schema(self) -> Schema {
+        let units: Vec<&str> = self.units().iter().map(|(unit, _)| *unit).collect();
+        json_schema!({
+            "type": "string",
+            "pattern": format!("^[0-9]+({})$", units.join("|")),
+            "x-quantity": self.name(),
+        })
+    }
+}
+
+/// A duration with its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Period(pub(super) Duration);
+
+/// A number of bytes with its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Size(pub(super) u64);
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        f.write_str(&Quantity::Duration.write(millis))
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Quantity::Size.write(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read(Quantity::Duration, deserializer).map(|millis| Self(Duration::from_millis(millis)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read(Quantity::Size, deserializer).map(Self)
+    }
+}
+
+fn read<'de, D: Deserializer<'de>>(quantity: Quantity, deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    quantity.parse(&text).ok_or_else(|| D::Error::custom(quantity.example()))
+}
+
+impl Serialize for Period {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Period {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        Quantity::Duration.schema()
+    }
+}
+
+impl JsonSchema for Size {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        Quantity::Size.schema()
+    }
+}
