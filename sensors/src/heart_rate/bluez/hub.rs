@@ -44,6 +44,8 @@ struct Vital<'a> {
     /// Whether it ever sent a measurement, and when the last one came or the watch began.
     heard: Cell<bool>,
     since: Cell<Duration>,
+    /// The first measurement: from then on patience is shorter.
+    begun: Notify,
     link: RefCell<Option<(&'a Radio, Peripheral)>>,
 }
 
@@ -201,7 +203,9 @@ impl<'a> Hub<'a> {
         let vital = &self.vitals[index];
         let source = self.monitor(index).outlet.source();
         let silent = self.now().saturating_sub(vital.since.replace(self.now()));
-        vital.heard.set(true);
+        if !vital.heard.replace(true) {
+            vital.begun.notify_one();
+        }
         self.update(index, |state| {
             state.packets += 1;
             state.malformed += u64::from(decoded.dropped_bytes > 0);
@@ -236,7 +240,11 @@ impl<'a> Hub<'a> {
                 self.lost(index, reason).await?;
             }
             let rest = patience.checked_sub(quiet).filter(|rest| !rest.is_zero());
-            tokio::time::sleep(rest.unwrap_or(silence)).await;
+            let rest = tokio::time::sleep(rest.unwrap_or(silence));
+            tokio::select! {
+                () = rest => {}
+                () = vital.begun.notified() => {}
+            }
         }
     }
 

@@ -3,9 +3,12 @@ use proptest::prelude::*;
 use super::*;
 use Contact::{Detected, Lost, Unsupported};
 
+/// Bytes, and the rate, contact, energy and intervals that they hold.
+type Vector = (&'static [u8], u16, Contact, Option<u16>, &'static [u16]);
+
 #[test]
 fn decodes_what_real_monitors_send() {
-    let vectors: [(&[u8], u16, Contact, Option<u16>, &[u16]); 15] = [
+    let vectors: [Vector; 15] = [
         (&[0x00, 0x48], 72, Unsupported, None, &[]),
         (&[0x06, 0x4b], 75, Detected, None, &[]),
         (&[0x04, 0x00], 0, Lost, None, &[]),
