@@ -38,6 +38,7 @@ pub struct Device {
 #[derive(Debug)]
 pub struct Agent {
     process: Process,
+    dir: PathBuf,
     config: PathBuf,
     inbox: PathBuf,
 }
@@ -168,7 +169,8 @@ impl Device {
         let mut command = self.command(&["run", "--config"]);
         command.arg(self.config_path());
         let process = Process::start("pulsegate", &mut command, &self.dir.path().join("agent.log"));
-        Agent { process, config: self.config_path(), inbox: self.inbox_path() }
+        let (config, inbox) = (self.config_path(), self.inbox_path());
+        Agent { process, dir: self.dir().to_owned(), config, inbox }
     }
 
     /// Starts the agent, and waits until it answers.
@@ -246,7 +248,7 @@ impl Agent {
     /// What it says of itself, as `pulsegate status --json` tells; `None` if it does not answer.
     pub async fn status(&self) -> Option<Value> {
         let mut command = tokio::process::Command::new(program());
-        command.args(["status", "--json", "--config"]).arg(&self.config);
+        command.args(["status", "--json", "--config"]).arg(&self.config).current_dir(&self.dir);
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.ok()?;
         if !output.status.success() {
             return None;

@@ -18,6 +18,8 @@ pub(crate) struct Process {
     name: &'static str,
     child: Child,
     log: PathBuf,
+    /// Where in the log this life begins.
+    begins: usize,
     exited: Option<ExitStatus>,
 }
 
@@ -29,13 +31,15 @@ impl Process {
             .append(true)
             .open(log)
             .unwrap_or_else(|error| panic!("cannot write `{}`: {error}", log.display()));
+        let before = file.metadata().map_or(0, |metadata| metadata.len());
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Self { name, child, log: log.to_owned(), exited: None }
+        let begins = usize::try_from(before).unwrap_or(0);
+        Self { name, child, log: log.to_owned(), begins, exited: None }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -74,7 +78,7 @@ impl Drop for Process {
         }
         if std::thread::panicking() {
             let log = std::fs::read(&self.log).unwrap_or_default();
-            let log = String::from_utf8_lossy(&log);
+            let log = String::from_utf8_lossy(log.get(self.begins..).unwrap_or_default());
             let lines: Vec<&str> = log.lines().collect();
             let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
             eprintln!("---- {} ({}):\n{}", self.name, self.log.display(), last.join("\n"));
