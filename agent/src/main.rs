@@ -1,11 +1,24 @@
-//! The agent.
+//! pulsegate: an edge gateway agent for Raspberry Pi.
+
+mod agent;
+mod boot;
+mod cli;
 mod clock;
 mod commands;
+mod compile;
 mod config;
+mod drivers;
 mod durable;
 mod mqtt;
 mod publisher;
+mod sampler;
+mod status;
 mod store;
+mod systemd;
 mod tls;
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

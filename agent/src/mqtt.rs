@@ -8,6 +8,7 @@ mod reason;
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use pulsegate_core::backoff::Backoff;
 use pulsegate_core::batch::MAX_MESSAGE_BYTES;
@@ -15,7 +16,8 @@ use pulsegate_core::delivery::Death;
 use pulsegate_core::time::Mono;
 use rumqttc::mqttbytes::v4::{LastWill, Packet};
 use rumqttc::{
-    AsyncClient, Broker, ConnectReturnCode, Event, MqttOptions, PublishOptions, QoS, Transport,
+    AsyncClient, Broker, ConnectReturnCode, Event, MqttOptions, PublishOptions, QoS,
+    TlsConfiguration, Transport,
 };
 use tokio::sync::watch;
 
@@ -71,6 +73,13 @@ pub(crate) struct Outage {
     pub(crate) retry_at: Option<Mono>,
 }
 
+impl Outage {
+    /// Before anything was tried.
+    pub(crate) fn unknown(now: Mono) -> Self {
+        Self { reason: None, death: Death::Otherwise, since: now, attempts: 0, retry_at: None }
+    }
+}
+
 /// A connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
@@ -109,16 +118,19 @@ pub(crate) enum Wish {
 }
 
 /// Keeps a connection until it is asked to leave.
+///
+/// # Errors
+/// When it ends without having been asked.
 pub(crate) async fn run(
     options: LinkOptions,
     states: watch::Sender<LinkState>,
     mut wishes: watch::Receiver<Wish>,
     is_clock_set: impl Fn() -> bool,
-) {
+) -> anyhow::Result<()> {
     let mut backoff = Backoff::new(BACKOFF_BASE, options.retry_max);
     let (mut number, mut attempts) = (0, 0_u64);
     let mut ports = options.ports.iter().copied().cycle();
-    let Some(mut port) = ports.next() else { return };
+    let mut port = ports.next().context("no port of the broker is configured")?;
     while *wishes.borrow() == Wish::Stay {
         number += 1;
         attempts += 1;
@@ -151,6 +163,7 @@ pub(crate) async fn run(
             _ = wishes.wait_for(|wish| *wish == Wish::Leave) => {}
         }
     }
+    Ok(())
 }
 
 struct Ended {
@@ -231,7 +244,7 @@ fn mqtt_options(options: &LinkOptions, port: Port) -> MqttOptions {
     let broker = Broker::tcp(options.host.clone(), port.number);
     let mut mqtt = MqttOptions::new(options.thing.clone(), broker);
     let tls = if port.alpn { &options.tls.mqtt_alpn } else { &options.tls.plain };
-    mqtt.set_transport(Transport::tls_with_config(tls.clone().into()));
+    mqtt.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())));
     mqtt.set_keep_alive(u16::try_from(options.keep_alive.as_secs()).unwrap_or(u16::MAX));
     mqtt.set_clean_session(false);
     mqtt.set_inflight(options.window.saturating_add(2));

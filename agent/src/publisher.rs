@@ -14,6 +14,7 @@ use pulsegate_core::pace::{Cost, Limits, Pace};
 use pulsegate_core::time::Mono;
 use tokio::sync::{oneshot, watch};
 
+use crate::agent::{AT_REST, Pulse};
 use crate::clock;
 use crate::mqtt::{LinkState, Session};
 use crate::store::{Stopped, Store, Taken};
@@ -22,7 +23,7 @@ use crate::store::{Stopped, Store, Taken};
 /// for their right times. Alerts never wait.
 const CLOCK_GRACE: Duration = Duration::from_secs(60);
 /// Nothing to wait for: look again at the latest then.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = AT_REST;
 
 /// What may change while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +35,6 @@ pub(crate) struct Settings {
 /// How it is doing, for `status` and the watchdog.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PublisherState {
-    /// Counts the rounds: it ticks while the publisher lives.
-    pub(crate) rounds: u64,
     pub(crate) in_flight: usize,
     pub(crate) in_hand: usize,
     /// Messages acknowledged since the start.
@@ -53,6 +52,7 @@ pub(crate) struct Publisher {
     /// Set when the agent stops: nothing waits for company any more.
     pub(crate) draining: watch::Receiver<bool>,
     pub(crate) states: watch::Sender<PublisherState>,
+    pub(crate) pulse: Pulse,
 }
 
 struct Round {
@@ -71,8 +71,8 @@ struct Round {
 /// Publishes until the store stops, or, while draining, until nothing is left.
 ///
 /// # Errors
-/// [`Stopped`] when the store is gone.
-pub(crate) async fn run(mut publisher: Publisher) -> Result<(), Stopped> {
+/// When the store is gone.
+pub(crate) async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
     let settings = *publisher.settings.borrow_and_update();
     let mut round = Round {
         delivery: Delivery::new(settings.window, publisher.store.watermarks),
@@ -261,9 +261,10 @@ impl Round {
     }
 
     fn report(&mut self, publisher: &Publisher) {
-        self.state.rounds += 1;
+        publisher.pulse.beat();
         self.state.in_flight = self.delivery.in_flight();
         self.state.in_hand = self.delivery.in_hand();
-        publisher.states.send_replace(self.state);
+        let state = self.state;
+        publisher.states.send_if_modified(|seen| std::mem::replace(seen, state) != state);
     }
 }

@@ -34,6 +34,7 @@ use pulsegate_sensors::Sources;
 use pulsegate_sensors::inbox::{Receipt, Refused};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::agent::Pulse;
 pub(crate) use database::{EventRow, Identity};
 pub(crate) use reader::{AlertFound, ReadingFound, Reader};
 pub(crate) use take::{Formats, LaneFormat, Taken};
@@ -51,6 +52,7 @@ pub(crate) struct Options {
     pub(crate) keep: Keep,
     pub(crate) rules: Arc<Vec<RuleSpec>>,
     pub(crate) formats: Arc<Formats>,
+    pub(crate) pulse: Pulse,
 }
 
 /// How often to commit, and what to keep.
@@ -67,7 +69,7 @@ pub(crate) struct Keep {
 pub(crate) struct Progress {
     /// The last committed record of each lane.
     pub(crate) last: [Seq; 3],
-    /// Commits so far: it ticks while the writer lives.
+    /// Commits so far.
     pub(crate) commits: u64,
     /// Why the disk refuses writes, if it does.
     pub(crate) fault: Option<String>,
@@ -124,6 +126,11 @@ impl Store {
         sources: &Arc<Sources>,
     ) -> anyhow::Result<(Self, std::thread::JoinHandle<()>)> {
         writer::start(options, sources)
+    }
+
+    /// The last start of the agent that the store at `path` knows of.
+    pub(crate) fn last_boot(path: &std::path::Path) -> Option<u32> {
+        database::Database::last_boot(path).ok().flatten()
     }
 
     /// Appends readings. With an answer, it is given once they are durable, or were refused.

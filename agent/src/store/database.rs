@@ -89,6 +89,7 @@ pub(super) struct Database {
     pub(super) last_seq: u64,
     sources: Arc<Sources>,
     sources_stored: usize,
+    unwritten_boot: Option<Identity>,
 }
 
 impl Database {
@@ -113,6 +114,7 @@ impl Database {
             last_seq,
             sources,
             sources_stored,
+            unwritten_boot: None,
         };
         database.begin_boot(identity)?;
         Ok(database)
@@ -124,35 +126,28 @@ impl Database {
         connection.query_row("SELECT max(boot) FROM boots", [], |row| row.get(0))
     }
 
+    /// Begins this start of the agent, on paper: it is written with the first commit, so that a
+    /// store on a full disk opens as well.
     fn begin_boot(&mut self, identity: &Identity) -> rusqlite::Result<()> {
-        let tx = self.connection.transaction()?;
-        let known: Option<u32> = tx
+        let known: Option<u32> = self
+            .connection
             .query_row(
                 "SELECT epoch FROM kernel_boots WHERE boot_id = ?1",
                 [&identity.kernel_boot_id],
                 |row| row.get(0),
             )
             .optional()?;
+        let select = "SELECT coalesce(max(epoch), 0) + 1 FROM kernel_boots";
         let epoch = match known {
             Some(epoch) => Epoch(epoch),
-            None => {
-                tx.execute(
-                    "INSERT INTO kernel_boots(boot_id, reference_ms) VALUES (?1, ?2)",
-                    params![identity.kernel_boot_id, identity.reference_ms],
-                )?;
-                let epoch = Epoch(u32::try_from(tx.last_insert_rowid()).unwrap_or(u32::MAX));
-                self.timeline.begin(epoch, identity.reference_ms);
-                epoch
-            }
+            None => Epoch(self.connection.query_row(select, [], |row| row.get(0))?),
         };
-        let row = BootRow { first_seq: self.last_seq + 1, boot: identity.boot, epoch };
-        tx.execute(
-            "INSERT INTO boots VALUES (?1, ?2, ?3)",
-            params![row.boot.0, epoch.0, row.first_seq],
-        )?;
-        tx.commit()?;
+        if known.is_none() {
+            self.timeline.begin(epoch, identity.reference_ms);
+        }
         self.epoch = epoch;
-        self.boots.push(row);
+        self.boots.push(BootRow { first_seq: self.last_seq + 1, boot: identity.boot, epoch });
+        self.unwritten_boot = Some(identity.clone());
         Ok(())
     }
 
@@ -162,6 +157,9 @@ impl Database {
         let mut last_seq = self.last_seq;
         let first = Seq(last_seq + 1);
         let tx = self.connection.transaction()?;
+        if let Some(identity) = &self.unwritten_boot {
+            insert_boot(&tx, identity, self.epoch, first)?;
+        }
         let new_sources = self.sources.since(self.sources_stored);
         insert_sources(&tx, self.sources_stored, &new_sources)?;
         last_seq = insert_readings(&tx, last_seq, &work.readings)?;
@@ -182,6 +180,7 @@ impl Database {
         self.lanes = lanes;
         self.last_seq = last_seq;
         self.sources_stored += new_sources.len();
+        self.unwritten_boot = None;
         Ok(first)
     }
 
@@ -344,6 +343,20 @@ fn insert_readings(tx: &Transaction<'_>, last: u64, readings: &[Reading]) -> rus
         ])?;
     }
     Ok(seq)
+}
+
+fn insert_boot(
+    tx: &Transaction<'_>,
+    identity: &Identity,
+    epoch: Epoch,
+    first: Seq,
+) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT OR IGNORE INTO kernel_boots VALUES (?1, ?2, ?3)",
+        params![epoch.0, identity.kernel_boot_id, identity.reference_ms],
+    )?;
+    tx.execute("INSERT INTO boots VALUES (?1, ?2, ?3)", params![identity.boot.0, epoch.0, first.0])?;
+    Ok(())
 }
 
 fn insert_sources(

@@ -20,6 +20,7 @@ use super::database::{Database, EventRow, Work};
 use super::fold::Fold;
 use super::take::{Encoder, Taken};
 use super::{Options, Progress, QUEUE, Request, Store, load, retention, salvage};
+use crate::agent::AT_REST;
 use crate::clock;
 
 /// Commits of this size cost little more a row than larger ones, and bound memory.
@@ -112,6 +113,7 @@ async fn run(
     };
     loop {
         let request = timeout_at(writer.wake_at(), incoming.recv()).await;
+        writer.options.pulse.beat();
         // Before the queue is emptied: whatever arrives later was also stamped later.
         let now = clock::mono();
         match request {
@@ -134,7 +136,7 @@ async fn run(
 impl Writer {
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
-        let mut at = self.retention_at;
+        let mut at = self.retention_at.min(now + AT_REST);
         if let Some(deadline) = self.fold.next_deadline() {
             at = at.min(now + deadline.since(clock::mono()));
         }

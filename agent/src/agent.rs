@@ -1,0 +1,101 @@
+//! The agent: starts every part, owns every task, and ends them in order.
+//!
+//! A task that ends unasked ends the process, and systemd starts it again. Only a configuration
+//! with a fault keeps the agent from starting; whatever else is missing, it starts, says so in
+//! `status`, and does what it still can (P7).
+
+mod clock_watch;
+mod parts;
+mod pulse;
+mod reload;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::systemd;
+use parts::Parts;
+pub(crate) use pulse::{AT_REST, Pulse};
+
+/// Between two looks at whether every part gets something done.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What every task of the agent ends with.
+pub(crate) type Tasks = JoinSet<anyhow::Result<()>>;
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// A part that could not be started, or ended unasked.
+pub(crate) async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let mut tasks = JoinSet::new();
+    let mut parts = Parts::start(config, &mut tasks)?;
+    systemd::ready(&parts.config().thing);
+    let ended = supervise(&path, &mut parts, &mut tasks, &mut signals).await;
+    systemd::stopping();
+    parts.stop(tasks).await;
+    ended
+}
+
+async fn supervise(
+    path: &Path,
+    parts: &mut Parts,
+    tasks: &mut Tasks,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            () = signals.stop() => {
+                tracing::info!("asked to stop");
+                return Ok(());
+            }
+            Some(()) = signals.reload.recv() => {
+                systemd::reloading();
+                reload::reload(path, parts, tasks).await;
+                systemd::ready(&parts.config().thing);
+            }
+            Some(ended) = tasks.join_next() => match ended {
+                Ok(Ok(())) => anyhow::bail!("a part of the agent ended unasked"),
+                Ok(Err(error)) => return Err(error).context("a part of the agent failed"),
+                // A driver or a link that the new configuration does not ask for.
+                Err(error) if error.is_cancelled() => {}
+                Err(error) => return Err(error).context("a part of the agent panicked"),
+            },
+            _ = look.tick() => {
+                if parts.all_alive() {
+                    systemd::alive();
+                }
+            }
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            reload: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

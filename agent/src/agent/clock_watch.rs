@@ -1,0 +1,32 @@
+//! Watches the clocks, and tells the store when the wall clock was set or stepped.
+
+use std::time::Duration;
+
+use pulsegate_core::timeline::Trust;
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::config::Trust as Policy;
+use crate::store::Store;
+
+/// A step is noticed within this; readings taken meanwhile are corrected all the same.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+
+/// Watches until the store stops.
+pub(super) async fn run(
+    policy: Policy,
+    store: Store,
+    is_set: watch::Sender<bool>,
+) -> anyhow::Result<()> {
+    let mut interval = tokio::time::interval(WATCH_EVERY);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let trust = clock::trust(policy).await;
+        let was_set = is_set.send_replace(trust == Trust::Trusted);
+        if trust == Trust::Trusted && !was_set {
+            tracing::info!("the clock is set");
+        }
+        store.clock(clock::mono(), clock::wall(), trust).await?;
+    }
+}

@@ -1,0 +1,272 @@
+//! The parts of the agent, and the channels between them. Data travels through the store; what is
+//! lost in these channels loses no reading.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pulsegate_sensors::Sources;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+use super::pulse::Finger;
+use super::{Pulse, Tasks, clock_watch};
+use crate::config::Config;
+use crate::drivers::{Drivers, Gauge, Outlets};
+use crate::mqtt::{self, LinkOptions, LinkState, Outage, Wish};
+use crate::publisher::{self, Publisher, PublisherState, Settings};
+use crate::sampler::{self, Intake, SourceStates};
+use crate::status::{self, Observed};
+use crate::store::{self, Identity, Store};
+use crate::{boot, clock, compile, tls};
+
+/// Observations on their way to the sampler: a second of a hundred belts with their bursts.
+const OBSERVATIONS: usize = 512;
+/// Chunks of other programs' readings on their way: each is at most 64 KiB of lines.
+const CHUNKS: usize = 8;
+/// How long drivers may take to end, and inbox clients to read their last answers.
+const QUIESCE: Duration = Duration::from_secs(3);
+/// How long the publisher may take to deliver what is left. With [`QUIESCE`] and the goodbye it
+/// stays below TimeoutStopSec of the unit.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Everything that runs.
+pub(super) struct Parts {
+    config: Config,
+    store: Store,
+    store_thread: std::thread::JoinHandle<()>,
+    drivers: Drivers,
+    gauges: watch::Sender<Vec<Gauge>>,
+    links: watch::Sender<LinkState>,
+    link: Option<(watch::Sender<Wish>, AbortHandle)>,
+    settings: watch::Sender<Settings>,
+    clock_set: watch::Receiver<bool>,
+    draining: watch::Sender<bool>,
+    source_states: watch::Receiver<SourceStates>,
+    publisher_state: watch::Receiver<PublisherState>,
+    pub(super) troubles: watch::Sender<Vec<String>>,
+    fingers: [Finger; 3],
+}
+
+impl Parts {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// When there can be no store at all.
+    pub(super) fn start(config: Config, tasks: &mut Tasks) -> anyhow::Result<Self> {
+        let now = clock::mono();
+        let sources = Arc::new(Sources::default());
+        let pulses: [Pulse; 3] = Default::default();
+        let [store_pulse, publisher_pulse, sampler_pulse] = &pulses;
+        let (store, store_thread, trouble) = open_store(&config, &sources, store_pulse)?;
+        let (troubles, troubles_seen) = watch::channel(Vec::from_iter(trouble));
+
+        let (clock_is_set, clock_set) = watch::channel(false);
+        tasks.spawn(clock_watch::run(config.clock.trust, store.clone(), clock_is_set));
+
+        let (draining, drain) = watch::channel(false);
+        let (observation_sender, observations) = mpsc::channel(OBSERVATIONS);
+        let (chunk_sender, chunks) = mpsc::channel(CHUNKS);
+        let (states, source_states) = watch::channel(SourceStates::default());
+        let intake = Intake {
+            observations,
+            chunks,
+            draining: drain.clone(),
+            pulse: sampler_pulse.clone(),
+        };
+        tasks.spawn(sampler::run(intake, store.clone(), Arc::clone(&sources), states));
+        let outlets = Outlets { observations: observation_sender, chunks: chunk_sender, sources };
+        let drivers = Drivers::new(outlets);
+
+        let (links, link_state) = watch::channel(LinkState::Down(Outage::unknown(now)));
+        let (settings, settings_seen) = watch::channel(compile::settings(&config));
+        let (publisher_states, publisher_state) = watch::channel(PublisherState::default());
+        tasks.spawn(publisher::run(Publisher {
+            store: store.clone(),
+            links: link_state.clone(),
+            settings: settings_seen,
+            clock_set: clock_set.clone(),
+            draining: drain,
+            states: publisher_states,
+            pulse: publisher_pulse.clone(),
+        }));
+
+        let (gauges, gauges_seen) = watch::channel(Vec::new());
+        let observed = Observed {
+            thing: config.thing.clone(),
+            started: now,
+            store: store.clone(),
+            links: link_state,
+            clock_set: clock_set.clone(),
+            sources: source_states.clone(),
+            publisher: publisher_state.clone(),
+            gauges: gauges_seen,
+            troubles: troubles_seen,
+            max_bytes: config.buffer.max_bytes,
+        };
+        tasks.spawn(status::serve(config.status.socket.clone(), observed));
+
+        let names = ["store", "publisher", "sensors"];
+        let fingers = std::array::from_fn(|i| Finger::on(names[i], &pulses[i], now));
+        let mut parts = Self {
+            config,
+            store,
+            store_thread,
+            drivers,
+            gauges,
+            links,
+            link: None,
+            settings,
+            clock_set,
+            draining,
+            source_states,
+            publisher_state,
+            troubles,
+            fingers,
+        };
+        parts.follow_sensors(tasks);
+        parts.start_link(tasks);
+        Ok(parts)
+    }
+
+    /// What it runs by.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether store, publisher and sensors all get something done.
+    pub(super) fn all_alive(&mut self) -> bool {
+        let now = clock::mono();
+        self.fingers.iter_mut().all(|finger| finger.feel(now))
+    }
+
+    /// Goes on under another configuration: whatever it changed is changed, the rest is untouched.
+    pub(super) async fn follow(&mut self, config: Config, tasks: &mut Tasks) {
+        let old = std::mem::replace(&mut self.config, config);
+        let new = &self.config;
+        self.settings.send_replace(compile::settings(new));
+        let (keep, rules, formats) =
+            (compile::keep(new), compile::rules(new), compile::formats(new));
+        if self.store.configure(keep, rules, formats).await.is_err() {
+            return;
+        }
+        if old.sensors != new.sensors {
+            self.follow_sensors(tasks);
+        }
+        let same_link = old.identity == self.config.identity
+            && old.link == self.config.link
+            && old.host == self.config.host;
+        if !same_link || self.link.is_none() {
+            self.stop_link();
+            self.start_link(tasks);
+        }
+    }
+
+    /// Ends everything in order: sensors, store, publisher, link.
+    pub(super) async fn stop(mut self, mut tasks: Tasks) {
+        self.draining.send_replace(true);
+        let sampler_ended = self.source_states.wait_for(|_| false);
+        if tokio::time::timeout(QUIESCE, sampler_ended).await.is_err() {
+            tracing::warn!("the sensors did not end in time");
+        }
+        self.drivers.stop();
+        if self.store.flush().await.is_err() {
+            tracing::error!("the store ended before the last commit");
+        }
+        let is_up = matches!(*self.links.borrow(), LinkState::Up(_));
+        if is_up {
+            let publisher_ended = self.publisher_state.wait_for(|_| false);
+            if tokio::time::timeout(DRAIN, publisher_ended).await.is_err() {
+                tracing::warn!("not everything was delivered in time; the rest is kept");
+            }
+        }
+        if let Some((wish, _)) = &self.link {
+            wish.send_replace(Wish::Leave);
+            drop(tokio::time::timeout(QUIESCE, wish.closed()).await);
+        }
+        drop(self.store.flush().await);
+        tasks.shutdown().await;
+        drop(self.store);
+        if self.store_thread.join().is_err() {
+            tracing::error!("the store panicked");
+        }
+    }
+
+    fn follow_sensors(&mut self, tasks: &mut Tasks) {
+        self.drivers.follow(&self.config, tasks);
+        self.gauges.send_replace(self.drivers.gauges());
+    }
+
+    fn start_link(&mut self, tasks: &mut Tasks) {
+        let config = &self.config;
+        let clients = match tls::clients(&config.identity) {
+            Ok(clients) => clients,
+            Err(error) => {
+                let reason = format!("{error:#}");
+                tracing::error!(reason, "no link");
+                let outage = Outage { reason: Some(reason), ..Outage::unknown(clock::mono()) };
+                self.links.send_replace(LinkState::Down(outage));
+                return;
+            }
+        };
+        let options = LinkOptions {
+            thing: config.thing.clone(),
+            host: config.host.clone(),
+            ports: config.link.ports.clone(),
+            keep_alive: config.link.keep_alive,
+            connect_timeout: config.link.connect_timeout,
+            retry_max: config.link.retry_max,
+            window: config.link.window,
+            is_aws: config.link.limits == crate::config::Limits::Aws,
+            status_topic: compile::status_topic(config),
+            tls: clients,
+        };
+        let (wish, wishes) = watch::channel(Wish::Stay);
+        let clock_set = self.clock_set.clone();
+        let is_clock_set = move || *clock_set.borrow();
+        let link = tasks.spawn(mqtt::run(options, self.links.clone(), wishes, is_clock_set));
+        self.link = Some((wish, link));
+    }
+
+    fn stop_link(&mut self) {
+        if let Some((_, link)) = self.link.take() {
+            link.abort();
+        }
+        self.links.send_replace(LinkState::Down(Outage::unknown(clock::mono())));
+    }
+}
+
+/// Counts the start and opens the store. What goes wrong without keeping it from opening is
+/// returned in words.
+fn open_store(
+    config: &Config,
+    sources: &Arc<Sources>,
+    pulse: &Pulse,
+) -> anyhow::Result<(Store, std::thread::JoinHandle<()>, Option<String>)> {
+    std::fs::create_dir_all(&config.state_dir).with_context(|| {
+        format!("cannot make the state directory `{}`", config.state_dir.display())
+    })?;
+    let path = config.state_dir.join(store::FILE);
+    let (boot, counted) = boot::count(&config.state_dir, Store::last_boot(&path));
+    let trouble = counted.err().map(|error| format!("{error:#}"));
+    if let Some(trouble) = &trouble {
+        tracing::error!(trouble, "this start is counted in the store only");
+    }
+    let mono = i64::try_from(clock::mono().0).unwrap_or(i64::MAX);
+    let identity = Identity {
+        boot,
+        kernel_boot_id: clock::kernel_boot_id(),
+        reference_ms: clock::wall().0.saturating_sub(mono),
+    };
+    let options = store::Options {
+        path,
+        identity,
+        keep: compile::keep(config),
+        rules: compile::rules(config),
+        formats: compile::formats(config),
+        pulse: pulse.clone(),
+    };
+    let (store, thread) = Store::open(options, sources)?;
+    tracing::info!(thing = config.thing, boot = boot.0, host = config.host, "started");
+    Ok((store, thread, trouble))
+}

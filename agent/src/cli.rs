@@ -1,0 +1,75 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{self, demo::Demo, listing::Listing};
+use crate::config::DEFAULT_PATH;
+
+/// An edge gateway agent for Raspberry Pi: heart-rate belts, lids and numbers, kept in SQLite and
+/// published to AWS IoT Core over mutual-TLS MQTT. Nothing that was stored is lost.
+#[derive(Debug, Parser)]
+#[command(version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent: what the systemd service does
+    Run(Config),
+    /// Show everything on this machine: simulated sensors, a broker with mutual TLS, the real agent
+    Demo(Demo),
+    /// Print every fault of a configuration, with line, caret and the nearest valid name
+    Check(Report),
+    /// Print the JSON Schema of the configuration
+    Schema,
+    /// Ask the running agent how it is
+    Status(Report),
+    /// Print the last readings in the store
+    Readings(Listing),
+    /// Print the last alerts in the store
+    Alerts(Listing),
+    /// Print the version
+    Version,
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Report {
+    #[command(flatten)]
+    config: Config,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command that was given.
+pub(crate) fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(config) => commands::run::run(&config.config),
+        Command::Demo(demo) => commands::demo::run(&demo),
+        Command::Check(report) => commands::check::run(&report.config.config, report.json),
+        Command::Schema => commands::schema::run(),
+        Command::Status(report) => commands::status::run(&report.config.config, report.json),
+        Command::Readings(listing) => commands::listing::readings(&listing),
+        Command::Alerts(listing) => commands::listing::alerts(&listing),
+        Command::Version => commands::version(),
+    }
+}
+
+/// Reads a duration as the configuration writes it: `60s`, `5m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    crate::config::parse_duration(text).map_err(|error| error.to_string())
+}

@@ -1,0 +1,170 @@
+//! From what a configuration says to what the decisions take: rules, formats, limits.
+//!
+//! A [`Config`] holds, so nothing here can fail but by a bug.
+
+use std::sync::Arc;
+
+use pulsegate_core::lane::Lane;
+use pulsegate_core::pace::Limits;
+use pulsegate_core::record::{Field, Framing, ReadingFormat};
+use pulsegate_core::rules::{Action, Condition, Limit, RuleSpec, Severity, Take, WindowSpec};
+use pulsegate_core::topic::{self, Template};
+
+use crate::config::{self, Config, PublishConfig};
+use crate::publisher::Settings;
+use crate::store::{Formats, Keep, LaneFormat};
+
+/// The rules as the fold takes them.
+pub(crate) fn rules(config: &Config) -> Arc<Vec<RuleSpec>> {
+    Arc::new(config.rules.iter().map(rule).collect())
+}
+
+fn rule(rule: &config::RuleConfig) -> RuleSpec {
+    let limit = |limit: &config::LimitConfig| Limit {
+        source: limit.source.as_str().into(),
+        above: limit.above,
+        below: limit.below,
+    };
+    RuleSpec {
+        name: rule.name.as_str().into(),
+        on: rule.on.as_deref().map(Into::into),
+        source: rule.source.as_deref().map(Into::into),
+        condition: Condition {
+            above: rule.above,
+            below: rule.below,
+            is: rule.is.as_deref().map(Into::into),
+        },
+        window: rule.window.map(|window| WindowSpec {
+            length: window.length,
+            take: match window.take {
+                config::Take::Mean => Take::Mean,
+                config::Take::Min => Take::Min,
+                config::Take::Max => Take::Max,
+                config::Take::Count => Take::Count,
+            },
+        }),
+        limits: rule.limits.iter().map(limit).collect(),
+        at_most_every: rule.at_most_every,
+        severity: match rule.severity {
+            config::Severity::Info => Severity::Info,
+            config::Severity::Warning => Severity::Warning,
+            config::Severity::Critical => Severity::Critical,
+        },
+        then: rule.then.iter().map(action).collect(),
+    }
+}
+
+fn action(action: &config::Action) -> Action {
+    match action {
+        config::Action::Alert => Action::Alert,
+        config::Action::Capture(camera) => Action::Capture(camera.as_str().into()),
+    }
+}
+
+/// How everything is published.
+pub(crate) fn formats(config: &Config) -> Arc<Formats> {
+    let publish = &config.publish;
+    let kind = |(kind, format): (&String, &PublishConfig)| {
+        (kind.as_str().into(), reading_format(config, format))
+    };
+    let (units, rr) = (units(config), rr(config));
+    let lanes = Lane::ALL.map(|lane| {
+        let format = match lane {
+            Lane::Alerts => &publish.alerts,
+            Lane::Events => &publish.events,
+            Lane::Readings => &publish.readings,
+        };
+        LaneFormat {
+            topic: template(config, &format.topic, false).render("", "").into(),
+            framing: framing(format.format),
+            limit_bytes: usize::try_from(format.batch.bytes).unwrap_or(usize::MAX),
+            delay: format.batch.delay,
+        }
+    });
+    Arc::new(Formats {
+        kinds: publish.kinds.iter().map(kind).collect(),
+        readings: reading_format(config, &publish.readings),
+        units,
+        rr,
+        lanes,
+    })
+}
+
+fn reading_format(config: &Config, format: &PublishConfig) -> ReadingFormat {
+    let field = |field: &config::FieldConfig| {
+        let filled_with = match field.field {
+            config::Field::Seq => Field::Seq,
+            config::Field::Source => Field::Source,
+            config::Field::Kind => Field::Kind,
+            config::Field::Time => Field::Time,
+            config::Field::TimeMs => Field::TimeMs,
+            config::Field::TimeS => Field::TimeS,
+            config::Field::Value | config::Field::Bpm | config::Field::State => Field::Value,
+            config::Field::Unit => Field::Unit,
+            config::Field::Contact => Field::Contact,
+            config::Field::EnergyKj => Field::EnergyKj,
+            config::Field::RrMs => Field::RrMs,
+            // Written by itself while a time is not trusted, whatever the other fields.
+            config::Field::Clock => return None,
+        };
+        Some((field.key.as_str().into(), filled_with))
+    };
+    ReadingFormat {
+        topic: template(config, &format.topic, true),
+        fields: format.fields.as_ref().map(|fields| fields.iter().filter_map(field).collect()),
+        framing: framing(format.format),
+    }
+}
+
+fn template(config: &Config, topic: &str, per_source: bool) -> Template {
+    Template::parse(topic, &config.thing, per_source).expect("a checked configuration")
+}
+
+fn framing(format: config::Format) -> Framing {
+    match format {
+        config::Format::Array => Framing::Array,
+        config::Format::Lines => Framing::Lines,
+    }
+}
+
+fn units(config: &Config) -> Vec<(Box<str>, Box<str>)> {
+    let unit = |number: &config::Number| {
+        Some((number.id.as_str().into(), number.unit.as_deref()?.into()))
+    };
+    config.sensors.numbers.iter().filter_map(unit).collect()
+}
+
+fn rr(config: &Config) -> Vec<Box<str>> {
+    let monitors = config.sensors.heart_rates.iter().filter(|m| m.rr).map(|m| &m.id);
+    let simulated = config.sensors.simulated.iter().filter(|s| s.rr).map(|s| &s.id);
+    monitors.chain(simulated).map(|id| id.as_str().into()).collect()
+}
+
+/// What the store keeps.
+pub(crate) fn keep(config: &Config) -> Keep {
+    Keep {
+        commit_interval: config.buffer.commit_interval,
+        max_bytes: config.buffer.max_bytes,
+        history: config.buffer.history,
+        ttl: config.buffer.ttl,
+    }
+}
+
+/// How fast, and how much at once.
+pub(crate) fn settings(config: &Config) -> Settings {
+    let link = &config.link;
+    let limits = match link.limits {
+        config::Limits::Aws => Limits {
+            messages: Some(link.messages_per_second),
+            bytes: Some(u32::try_from(link.bytes_per_second).unwrap_or(u32::MAX)),
+            records: link.records_per_second,
+        },
+        config::Limits::None => Limits { records: link.records_per_second, ..Limits::default() },
+    };
+    Settings { window: usize::from(link.window), limits }
+}
+
+/// Where the thing says whether it is online.
+pub(crate) fn status_topic(config: &Config) -> String {
+    template(config, topic::STATUS, false).render("", "")
+}

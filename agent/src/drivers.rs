@@ -1,0 +1,312 @@
+//! The drivers that the configuration asks for, each started with its end of the channels. A reload
+//! ends those that the new configuration does not ask for in the same words, and starts the rest.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulsegate_core::backoff::{Backoff, Failure};
+use pulsegate_sensors::heart_rate::{self, Address, Identity, MonitorState};
+use pulsegate_sensors::inbox::{self, Admission, Chunk};
+use pulsegate_sensors::line::{self, Line, LineCounters, Role};
+use pulsegate_sensors::simulated::{self, Recording};
+use pulsegate_sensors::{NoReading, Observation, Outlet, Source, SourceId, Sources, number};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::clock;
+use crate::config::{self, Config, SimulatedKind};
+
+/// How long a simulated lid stays open.
+const SIMULATED_OPEN: Duration = Duration::from_millis(400);
+/// A socket that cannot be made, or BlueZ that does not answer, is tried again within this.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// One driver, in the words of the configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Spec {
+    Bluetooth(config::Bluetooth, Vec<config::HeartRate>),
+    Lid(config::Gpio, config::Lid),
+    Trigger(config::Gpio, config::Trigger),
+    Number(config::Number),
+    Inbox(config::Inbox),
+    Simulated(config::Simulated),
+}
+
+/// What drivers tell of themselves besides readings, for `status`.
+#[derive(Debug, Clone)]
+pub(crate) enum Gauge {
+    Monitors(watch::Receiver<Vec<MonitorState>>),
+    Line(Arc<str>, watch::Receiver<LineCounters>),
+    Inbox(PathBuf, Arc<inbox::Counters>),
+}
+
+/// Where drivers send to.
+#[derive(Clone)]
+pub(crate) struct Outlets {
+    pub(crate) observations: mpsc::Sender<Observation>,
+    pub(crate) chunks: mpsc::Sender<Chunk>,
+    pub(crate) sources: Arc<Sources>,
+}
+
+/// The drivers that run.
+pub(crate) struct Drivers {
+    outlets: Outlets,
+    running: Vec<Running>,
+}
+
+struct Running {
+    spec: Spec,
+    task: AbortHandle,
+    gauge: Option<Gauge>,
+}
+
+impl Drivers {
+    pub(crate) fn new(outlets: Outlets) -> Self {
+        Self { outlets, running: Vec::new() }
+    }
+
+    /// Brings what runs in line with the configuration. Returns how many were started.
+    pub(crate) fn follow(&mut self, config: &Config, tasks: &mut JoinSet<Ended>) -> usize {
+        let wanted = specs(config);
+        self.running.retain(|running| {
+            let stays = wanted.contains(&running.spec);
+            if !stays {
+                running.task.abort();
+            }
+            stays
+        });
+        let mut started = 0;
+        for spec in wanted {
+            if self.running.iter().all(|running| running.spec != spec) {
+                let running = self.start(spec, tasks);
+                self.running.push(running);
+                started += 1;
+            }
+        }
+        started
+    }
+
+    /// What the drivers tell of themselves.
+    pub(crate) fn gauges(&self) -> Vec<Gauge> {
+        self.running.iter().filter_map(|running| running.gauge.clone()).collect()
+    }
+
+    /// Ends all of them.
+    pub(crate) fn stop(&mut self) {
+        self.running.drain(..).for_each(|running| running.task.abort());
+    }
+
+    fn start(&self, spec: Spec, tasks: &mut JoinSet<Ended>) -> Running {
+        let outlets = self.outlets.clone();
+        let (gauge, task) = match spec.clone() {
+            Spec::Bluetooth(options, monitors) => {
+                let (states, watched) = watch::channel(Vec::new());
+                let task = bluetooth(options, monitors, outlets, states);
+                (Some(Gauge::Monitors(watched)), tasks.spawn(task))
+            }
+            Spec::Lid(gpio, lid) => {
+                let role = Role::Lid { closed: level(lid.closed) };
+                let (line, id) = (wire(&gpio, lid.pin, lid.debounce, role, lid.bias), lid.id);
+                watch_line(line, &gpio, &id, "lid", outlets, tasks)
+            }
+            Spec::Trigger(gpio, trigger) => {
+                let role = Role::Trigger { active: level(trigger.active) };
+                let line = wire(&gpio, trigger.pin, trigger.debounce, role, trigger.bias);
+                watch_line(line, &gpio, &trigger.id, trigger.kind.as_str(), outlets, tasks)
+            }
+            Spec::Number(number) => (None, tasks.spawn(watch_number(number, outlets))),
+            Spec::Inbox(inbox) => {
+                let counters = Arc::new(inbox::Counters::default());
+                let gauge = Gauge::Inbox(inbox.path.clone(), Arc::clone(&counters));
+                (Some(gauge), tasks.spawn(serve_inbox(inbox, outlets, counters)))
+            }
+            Spec::Simulated(simulated) => (None, tasks.spawn(simulate(simulated, outlets))),
+        };
+        Running { spec, task, gauge }
+    }
+}
+
+/// What a driver's task ends with: only when nobody listens any more, or when it gave up.
+pub(crate) type Ended = anyhow::Result<()>;
+
+/// The drivers that a configuration asks for. All monitors share one, since they share adapters.
+fn specs(config: &Config) -> Vec<Spec> {
+    let sensors = &config.sensors;
+    let gpio = || sensors.gpio.clone();
+    let bluetooth = (!sensors.heart_rates.is_empty())
+        .then(|| Spec::Bluetooth(sensors.bluetooth.clone(), sensors.heart_rates.clone()));
+    bluetooth
+        .into_iter()
+        .chain(sensors.lids.iter().map(|lid| Spec::Lid(gpio(), lid.clone())))
+        .chain(sensors.triggers.iter().map(|trigger| Spec::Trigger(gpio(), trigger.clone())))
+        .chain(sensors.numbers.iter().cloned().map(Spec::Number))
+        .chain(sensors.inboxes.iter().cloned().map(Spec::Inbox))
+        .chain(sensors.simulated.iter().cloned().map(Spec::Simulated))
+        .collect()
+}
+
+impl Outlets {
+    fn outlet(&self, name: &str, kind: &str) -> anyhow::Result<Outlet> {
+        let id: SourceId = self.sources.intern(Source::new(name, kind)?)?;
+        Ok(Outlet::new(id, self.observations.clone()))
+    }
+}
+
+async fn bluetooth(
+    options: config::Bluetooth,
+    monitors: Vec<config::HeartRate>,
+    outlets: Outlets,
+    states: watch::Sender<Vec<MonitorState>>,
+) -> Ended {
+    let mut watched = Vec::new();
+    for monitor in monitors {
+        let identity = match monitor.monitor {
+            config::Monitor::Address(bytes) => Identity::Address(Address::new(bytes)),
+            config::Monitor::Name(name) => Identity::named(&name),
+        };
+        let outlet = outlets.outlet(&monitor.id, "heart_rate")?;
+        watched.push(heart_rate::Monitor { identity, outlet });
+    }
+    let options = heart_rate::Options {
+        adapter: options.adapter,
+        silence: options.silence,
+        ..heart_rate::Options::default()
+    };
+    let mut backoff = Backoff::new(Duration::from_secs(1), RETRY_MAX);
+    loop {
+        let began = clock::mono();
+        let watch = heart_rate::watch(watched.clone(), options.clone(), states.clone());
+        let Err(fault) = watch.await else { return Ok(()) };
+        tracing::warn!(%fault, "Bluetooth is begun anew");
+        tokio::time::sleep(backoff.lost(clock::mono().since(began), fastrand::f64())).await;
+    }
+}
+
+fn wire(
+    gpio: &config::Gpio,
+    pin: u16,
+    debounce: Duration,
+    role: Role,
+    bias: config::Bias,
+) -> Line {
+    let chip = gpio.chip.as_ref().map(|chip| chip.to_string_lossy().into_owned());
+    let bias = match bias {
+        config::Bias::AsIs => line::Bias::AsIs,
+        config::Bias::PullUp => line::Bias::PullUp,
+        config::Bias::PullDown => line::Bias::PullDown,
+        config::Bias::Off => line::Bias::Off,
+    };
+    Line { pin: u32::from(pin), chip, debounce, role, bias }
+}
+
+fn level(level: config::Level) -> line::Level {
+    match level {
+        config::Level::Low => line::Level::Low,
+        config::Level::High => line::Level::High,
+    }
+}
+
+fn watch_line(
+    line: Line,
+    gpio: &config::Gpio,
+    id: &str,
+    kind: &str,
+    outlets: Outlets,
+    tasks: &mut JoinSet<Ended>,
+) -> (Option<Gauge>, AbortHandle) {
+    let backend = match gpio.backend {
+        config::Backend::Auto => line::Backend::Auto,
+        config::Backend::RaspberryPi => line::Backend::RaspberryPi,
+        config::Backend::CharacterDevice => line::Backend::CharacterDevice,
+    };
+    let (counters, watched) = watch::channel(LineCounters::default());
+    let (id, kind) = (Arc::<str>::from(id), kind.to_owned());
+    let gauge = Gauge::Line(Arc::clone(&id), watched);
+    let task = tasks.spawn(async move {
+        let outlet = outlets.outlet(&id, &kind)?;
+        let mut watch = line::spawn(line, backend, outlet, clock::since_boot)?;
+        loop {
+            tokio::select! {
+                () = watch.ended() => anyhow::bail!("the thread of line `{id}` ended"),
+                () = tokio::time::sleep(Duration::from_secs(1)) => {
+                    counters.send_replace(watch.counters());
+                }
+            }
+        }
+    });
+    (Some(gauge), task)
+}
+
+async fn watch_number(number: config::Number, outlets: Outlets) -> Ended {
+    let outlet = outlets.outlet(&number.id, &number.kind)?;
+    let file = number::NumberFile {
+        path: number.file,
+        scale: number.scale,
+        offset: number.offset,
+        every: number.every,
+    };
+    number::watch(file, outlet, || clock::wall().0).await;
+    Ok(())
+}
+
+async fn serve_inbox(
+    inbox: config::Inbox,
+    outlets: Outlets,
+    counters: Arc<inbox::Counters>,
+) -> Ended {
+    let admission = match inbox.sources {
+        Some(sources) => {
+            Admission::Only(sources.into_iter().map(String::into_boxed_str).collect::<HashSet<_>>())
+        }
+        None => Admission::Any,
+    };
+    let mut backoff = Backoff::new(Duration::from_secs(1), RETRY_MAX);
+    let listener = loop {
+        match inbox::bind(&inbox.path) {
+            Ok(listener) => break listener,
+            Err(error) => {
+                tracing::error!(path = %inbox.path.display(), %error, "no inbox");
+                tokio::time::sleep(backoff.failed(Failure::Network, fastrand::f64())).await;
+            }
+        }
+    };
+    inbox::serve(listener, admission, outlets.sources, outlets.chunks, counters).await;
+    Ok(())
+}
+
+async fn simulate(simulated: config::Simulated, outlets: Outlets) -> Ended {
+    let outlet = outlets.outlet(&simulated.id, simulated.kind.as_str())?;
+    let (mean, spread) = (simulated.mean, simulated.spread);
+    let kind = match (&simulated.replay, simulated.kind) {
+        (Some(path), _) => match Recording::open(path) {
+            Ok(recording) => simulated::SimulatedKind::Replay(Arc::new(recording)),
+            Err(error) => {
+                let reason = format!("`{}`: {error}", path.display());
+                outlet.nothing(NoReading::Absent(reason)).await;
+                return std::future::pending().await;
+            }
+        },
+        (None, SimulatedKind::HeartRate) => {
+            simulated::SimulatedKind::HeartRate { mean_bpm: mean, spread, rr: simulated.rr }
+        }
+        (None, SimulatedKind::Number) => simulated::SimulatedKind::Number { mean, spread },
+        (None, SimulatedKind::Lid) => simulated::SimulatedKind::Line { open: SIMULATED_OPEN },
+    };
+    let driver = simulated::Simulated {
+        kind,
+        every: (!simulated.every.is_zero()).then_some(simulated.every),
+        seed: simulated.seed,
+        steps: simulated.steps.iter().map(|step| (step.at, step.mean)).collect(),
+        faults: simulated::Faults {
+            contact_lost: simulated.faults.contact_lost,
+            spikes: simulated.faults.spikes,
+            garbage: simulated.faults.garbage,
+            silences: simulated.faults.silences.iter().map(|s| s.at..s.at + s.lasts).collect(),
+            bounces: simulated.faults.bounces,
+        },
+    };
+    simulated::watch(driver, outlet).await;
+    Ok(())
+}

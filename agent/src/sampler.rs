@@ -1,0 +1,186 @@
+//! The sampler: stamps what the drivers learn, and hands it to the store.
+//!
+//! It also knows how each source is: one that is lost is an event when it goes and another when it
+//! returns, with how long it was away; nothing is repeated in between.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pulsegate_core::reading::{Reading, Value};
+use pulsegate_core::time::{Mono, Wall};
+use pulsegate_sensors::inbox::{Chunk, EntryValue};
+use pulsegate_sensors::{NoReading, Observation, SourceId, Sources};
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+
+use crate::agent::{AT_REST, Pulse};
+use crate::clock;
+use crate::store::{EventRow, Stopped, Store};
+
+/// Observations that are taken from the channel at once.
+const GATHER: usize = 256;
+
+/// How each source is, by its number.
+pub(crate) type SourceStates = BTreeMap<u32, SourceState>;
+
+/// How a source is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct SourceState {
+    pub(crate) source: Arc<str>,
+    pub(crate) kind: Arc<str>,
+    pub(crate) readings: u64,
+    /// The last value, as it was measured.
+    pub(crate) value: Option<String>,
+    /// When that was, on the monotonic clock.
+    #[serde(skip)]
+    pub(crate) at: Option<Mono>,
+    /// Why there is no reading, while there is none.
+    pub(crate) no_reading: Option<String>,
+    #[serde(skip)]
+    lost_since: Option<Mono>,
+}
+
+/// Where the drivers send to.
+pub(crate) struct Intake {
+    pub(crate) observations: mpsc::Receiver<Observation>,
+    pub(crate) chunks: mpsc::Receiver<Chunk>,
+    /// Set when the agent stops: nothing new is taken in any more.
+    pub(crate) draining: watch::Receiver<bool>,
+    pub(crate) pulse: Pulse,
+}
+
+/// Takes in what comes until every driver is gone, or the agent stops.
+///
+/// # Errors
+/// When the store is gone.
+pub(crate) async fn run(
+    mut intake: Intake,
+    store: Store,
+    sources: Arc<Sources>,
+    states: watch::Sender<SourceStates>,
+) -> anyhow::Result<()> {
+    let mut observed = Vec::with_capacity(GATHER);
+    let (mut drivers, mut inboxes, mut closing) = (true, true, false);
+    while drivers || inboxes {
+        intake.pulse.beat();
+        tokio::select! {
+            count = intake.observations.recv_many(&mut observed, GATHER), if drivers => {
+                drivers = count > 0;
+                take_in(&mut observed, &store, &sources, &states).await?;
+            }
+            chunk = intake.chunks.recv(), if inboxes => match chunk {
+                Some(chunk) => store.append(stamped(chunk.entries), Some(chunk.answer)).await?,
+                None => inboxes = false,
+            },
+            _ = intake.draining.wait_for(|draining| *draining), if !closing => {
+                closing = true;
+                intake.observations.close();
+                intake.chunks.close();
+            }
+            () = tokio::time::sleep(AT_REST) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn take_in(
+    observed: &mut Vec<Observation>,
+    store: &Store,
+    sources: &Sources,
+    states: &watch::Sender<SourceStates>,
+) -> Result<(), Stopped> {
+    let mut readings = Vec::new();
+    let mut events = Vec::new();
+    states.send_modify(|states| {
+        for observation in observed.drain(..) {
+            let mono = observation.captured.map_or_else(clock::mono, clock::mono_from);
+            let state = state(states, observation.source, sources);
+            match observation.outcome {
+                Ok(measurement) => {
+                    events.extend(state.returned(mono));
+                    let reading = Reading::new(observation.source, mono, measurement);
+                    state.measured(&reading);
+                    readings.push(reading);
+                }
+                Err(reason) => events.extend(state.lost(mono, &reason)),
+            }
+        }
+    });
+    if !readings.is_empty() {
+        store.append(readings, None).await?;
+    }
+    for event in events {
+        store.event(event).await?;
+    }
+    Ok(())
+}
+
+/// Other programs' readings arrive now, whatever time they bring with them.
+fn stamped(entries: Vec<pulsegate_sensors::inbox::Entry>) -> Vec<Reading> {
+    let mono = clock::mono();
+    let stamp = |entry: pulsegate_sensors::inbox::Entry| Reading {
+        source: entry.source,
+        mono,
+        time: entry.time_ms.map(Wall),
+        value: match entry.value {
+            EntryValue::Number(number) => Value::Number(number),
+            EntryValue::State(state) => Value::State(state),
+        },
+        detail: None,
+    };
+    entries.into_iter().map(stamp).collect()
+}
+
+fn state<'a>(
+    states: &'a mut SourceStates,
+    id: SourceId,
+    sources: &Sources,
+) -> &'a mut SourceState {
+    states.entry(id.0).or_insert_with(|| {
+        let source = sources.get(id);
+        SourceState {
+            source: source.as_deref().map_or("", |source| &source.name).into(),
+            kind: source.as_deref().map_or("", |source| &source.kind).into(),
+            readings: 0,
+            value: None,
+            at: None,
+            no_reading: None,
+            lost_since: None,
+        }
+    })
+}
+
+impl SourceState {
+    fn measured(&mut self, reading: &Reading) {
+        self.readings += 1;
+        self.at = Some(reading.mono);
+        self.value = Some(match &reading.value {
+            Value::Number(number) => number.to_string(),
+            Value::State(state) => state.to_string(),
+        });
+    }
+
+    fn lost(&mut self, mono: Mono, reason: &NoReading) -> Option<EventRow> {
+        self.no_reading = Some(reason.to_string());
+        if self.lost_since.is_some() {
+            return None;
+        }
+        self.lost_since = Some(mono);
+        tracing::warn!(source = &*self.source, %reason, "no reading");
+        let (source, reason) = (quoted(&self.source), quoted(&reason.to_string()));
+        let members = format!(r#""source":{source},"reason":{reason}"#);
+        Some(EventRow { event: "source_lost", mono, members })
+    }
+
+    fn returned(&mut self, mono: Mono) -> Option<EventRow> {
+        self.no_reading = None;
+        let away = mono.since(self.lost_since.take()?).as_secs_f64();
+        tracing::info!(source = &*self.source, away_s = away, "readings again");
+        let members = format!(r#""source":{},"seconds":{away}"#, quoted(&self.source));
+        Some(EventRow { event: "source_returned", mono, members })
+    }
+}
+
+fn quoted(text: &str) -> serde_json::Value {
+    serde_json::Value::from(text)
+}

@@ -1,0 +1,213 @@
+//! The answer: every part, its numbers, and its last trouble. A script reads it as JSON, so a key
+//! is never renamed.
+
+use std::sync::atomic::Ordering;
+
+use pulsegate_core::lane::Lane;
+use pulsegate_core::record::ClockText;
+use pulsegate_core::time::Mono;
+use pulsegate_sensors::heart_rate::MonitorState;
+use pulsegate_sensors::inbox;
+use pulsegate_sensors::line::LineCounters;
+use serde_json::{Map, Value, json};
+
+use super::Observed;
+use crate::clock;
+use crate::drivers::Gauge;
+use crate::mqtt::LinkState;
+use crate::sampler::SourceStates;
+use crate::store::Progress;
+
+/// See the module.
+pub(super) async fn compose(observed: &Observed) -> Value {
+    let now = clock::mono();
+    let progress = observed.store.progress().borrow().clone();
+    let lanes = lanes(observed).await;
+    let link = link(&observed.links.borrow(), now);
+    let sources = sources(&observed.sources.borrow(), now);
+    let gauges = gauges(&observed.gauges.borrow(), &observed.sources.borrow());
+    let clock_set = *observed.clock_set.borrow();
+    let publisher = *observed.publisher.borrow();
+    json!({
+        "thing": observed.thing,
+        "version": env!("CARGO_PKG_VERSION"),
+        "boot": observed.store.boot.0,
+        "uptime_s": now.since(observed.started).as_secs(),
+        "degraded": degraded(observed, &progress),
+        "lanes": lanes,
+        "link": link,
+        "publisher": {
+            "in_flight": publisher.in_flight,
+            "in_hand": publisher.in_hand,
+            "acknowledged": publisher.acknowledged,
+            "quarantined": publisher.quarantined,
+        },
+        "clock": { "set": clock_set, "time": ClockText::format(clock::wall()) },
+        "disk": disk(observed, &progress, now),
+        "memory_bytes": memory_bytes(),
+        "sources": sources,
+        "drivers": gauges,
+    })
+}
+
+async fn lanes(observed: &Observed) -> Value {
+    match observed.store.accounts().await {
+        Ok(accounts) => {
+            let lane = |lane: Lane| {
+                let account = accounts[lane.index()];
+                let numbers = json!({
+                    "recorded": account.recorded,
+                    "delivered": account.delivered,
+                    "pending": account.pending,
+                    "dropped": account.dropped,
+                    "balanced": account.balances(),
+                });
+                (lane.as_str().to_owned(), numbers)
+            };
+            Value::Object(Lane::ALL.into_iter().map(lane).collect::<Map<_, _>>())
+        }
+        Err(error) => json!({ "error": format!("{error:#}") }),
+    }
+}
+
+fn link(link: &LinkState, now: Mono) -> Value {
+    match link {
+        LinkState::Up(session) => json!({
+            "state": "up",
+            "port": session.port,
+            "connection": session.number,
+            "for_s": now.since(session.since).as_secs(),
+        }),
+        LinkState::Down(outage) => json!({
+            "state": "down",
+            "last_error": outage.reason,
+            "attempts": outage.attempts,
+            "for_s": now.since(outage.since).as_secs(),
+            "retry_in_s": outage.retry_at.map(|at| at.since(now).as_secs_f32()),
+        }),
+    }
+}
+
+/// What is not as it should be, one sentence each.
+fn degraded(observed: &Observed, progress: &Progress) -> Vec<String> {
+    let mut troubles = observed.troubles.borrow().clone();
+    troubles.extend(progress.fault.as_ref().map(|fault| format!("disk: {fault}")));
+    if let Some(aside) = &progress.set_aside {
+        troubles.push(format!("the store was damaged; it was set aside as `{aside}`"));
+    }
+    if !*observed.clock_set.borrow() {
+        troubles.push("the clock is not set".into());
+    }
+    if let LinkState::Down(outage) = &*observed.links.borrow() {
+        troubles.extend(outage.reason.as_ref().map(|reason| format!("link: {reason}")));
+    }
+    for state in observed.sources.borrow().values() {
+        let reason = state.no_reading.as_ref();
+        troubles.extend(reason.map(|reason| format!("source `{}`: {reason}", state.source)));
+    }
+    troubles
+}
+
+/// Bytes on disk, and bytes written a day at the pace since the start (P10).
+fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Value {
+    let written = written_bytes();
+    let uptime = now.since(observed.started).as_secs().max(1);
+    json!({
+        "used_bytes": progress.used_bytes,
+        "file_bytes": progress.file_bytes,
+        "max_bytes": observed.max_bytes,
+        "written_bytes": written,
+        "written_bytes_a_day": written.map(|bytes| bytes.saturating_mul(86_400) / uptime),
+        "commits": progress.commits,
+        "waiting": progress.waiting,
+        "last_error": progress.fault,
+    })
+}
+
+fn sources(states: &SourceStates, now: Mono) -> Value {
+    let source = |state: &crate::sampler::SourceState| {
+        json!({
+            "source": state.source,
+            "kind": state.kind,
+            "readings": state.readings,
+            "value": state.value,
+            "age_s": state.at.map(|at| now.since(at).as_secs_f32()),
+            "no_reading": state.no_reading,
+        })
+    };
+    states.values().map(source).collect()
+}
+
+fn gauges(gauges: &[Gauge], states: &SourceStates) -> Value {
+    let one = |gauge: &Gauge| match gauge {
+        Gauge::Monitors(monitors) => monitors
+            .borrow()
+            .iter()
+            .map(|monitor| {
+                let name = states.get(&monitor.source.0).map(|state| state.source.clone());
+                self::monitor(monitor, name.as_deref())
+            })
+            .collect::<Vec<_>>(),
+        Gauge::Line(source, counters) => vec![line(source, *counters.borrow())],
+        Gauge::Inbox(path, counters) => {
+            vec![inbox(&path.display().to_string(), counters)]
+        }
+    };
+    gauges.iter().flat_map(one).collect()
+}
+
+fn monitor(monitor: &MonitorState, source: Option<&str>) -> Value {
+    json!({
+        "driver": "heart_rate",
+        "source": source,
+        "connected": monitor.connected,
+        "battery_percent": monitor.battery_percent,
+        "packets": monitor.packets,
+        "malformed": monitor.malformed,
+        "subscribed_again": monitor.rungs.subscribe,
+        "reconnected": monitor.rungs.reconnect,
+        "forgotten": monitor.rungs.forget,
+        "power_cycled": monitor.rungs.power_cycle,
+        "last_error": monitor.last_error,
+    })
+}
+
+fn line(source: &str, counters: LineCounters) -> Value {
+    json!({
+        "driver": "line",
+        "source": source,
+        "state": counters.state.map(pulsegate_sensors::LineState::as_str),
+        "edges": counters.edges,
+        "lost": counters.lost,
+        "corrected": counters.corrected,
+        "reopened": counters.reopened,
+    })
+}
+
+fn inbox(path: &str, counters: &inbox::Counters) -> Value {
+    let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    json!({
+        "driver": "inbox",
+        "path": path,
+        "clients": read(&counters.clients),
+        "turned_away": read(&counters.turned_away),
+        "lines": read(&counters.lines),
+        "stored": read(&counters.stored),
+        "refused": read(&counters.refused),
+    })
+}
+
+/// What this process has caused to be written to disks; `None` where the kernel does not count.
+fn written_bytes() -> Option<u64> {
+    numbered("/proc/self/io", "write_bytes:")
+}
+
+fn memory_bytes() -> Option<u64> {
+    Some(numbered("/proc/self/status", "VmRSS:")? * 1024)
+}
+
+fn numbered(path: &str, key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse().ok()
+}
