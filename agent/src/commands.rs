@@ -1,7 +1,7 @@
 //! What the program can be asked to do.
 
-pub mod check;
-pub mod schema;
+pub(crate) mod check;
+pub(crate) mod schema;
 
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;

@@ -1,4 +1,6 @@
 //! The agent.
+#![expect(dead_code, reason = "the configuration is here before the parts that it is for")]
+
 mod commands;
 mod config;
 
