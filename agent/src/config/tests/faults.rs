@@ -161,7 +161,7 @@ fn an_endpoint_with_a_port_has_only_that_port() {
     let (config, _) = super::Config::from_str_at(&text, super::path()).unwrap();
 
     assert_eq!(config.host, "::1");
-    assert_eq!(config.link.ports, [super::super::Port { number: 9883, alpn: false }]);
+    assert_eq!(config.link.ports, [crate::config::Port { number: 9883, alpn: false }]);
 }
 
 #[test]

@@ -5,8 +5,11 @@ use std::fs;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use toml::de::DeTable;
+
 use super::{FULL, path};
-use crate::config::{Config, examine};
+use crate::config::findings::Findings;
+use crate::config::{Config, examine, tables};
 
 /// What breaks things: words of the grammar, ends of ranges, other sorts of values.
 const NASTY: &[&str] = &[
@@ -47,8 +50,12 @@ const NASTY: &[&str] = &[
     "lid = 1\n",
 ];
 
-/// Reads a text, and draws what is wrong with it.
+/// Reads a text, and draws what is wrong with it. What is TOML can be mended and read as a whole.
 fn survive(text: &str) {
+    if DeTable::parse(text).is_ok() {
+        let mut findings = Findings::default();
+        assert!(tables(text, &mut findings).is_some(), "{findings:?}");
+    }
     match Config::from_str_at(text, path()) {
         Ok((_, warnings)) => warnings.iter().for_each(|warning| assert!(warning.line > 0)),
         Err(faults) => {

@@ -1,7 +1,7 @@
 //! One test for each class of fault of a rule.
 
-use super::super::model::{Action, LimitConfig};
 use super::{expect_fault, fix_of, with};
+use crate::config::{Action, LimitConfig};
 
 /// A belt `7`, a lid `feeder`, a number `air`, a camera `nest`, and a rule of these lines.
 fn rule(lines: &str) -> String {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::model::*;
 use super::{FULL, path, with};
 use crate::config::schema;
+use crate::config::*;
 
 const EXAMPLE: &str = include_str!("../../../config.example.toml");
 
