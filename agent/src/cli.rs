@@ -71,5 +71,5 @@ pub(crate) fn run() -> ExitCode {
 
 /// Reads a duration as the configuration writes it: `60s`, `5m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    crate::config::parse_duration(text).map_err(|error| error.to_string())
+    crate::config::parse_duration(text).map_err(str::to_owned)
 }

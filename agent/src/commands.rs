@@ -1,10 +1,36 @@
 //! What the program can be asked to do.
 
-pub mod check;
-pub mod schema;
+pub(crate) mod check;
+pub(crate) mod demo;
+pub(crate) mod listing;
+pub(crate) mod run;
+pub(crate) mod schema;
+pub(crate) mod status;
 
-use std::io::{Write as _, stdout};
+use std::io::{Write as _, stderr, stdout};
+use std::path::Path;
 use std::process::ExitCode;
+
+use crate::config::{self, Config};
+
+/// `EX_CONFIG` of `sysexits.h`: systemd does not start the service again.
+pub(crate) const BAD_CONFIGURATION: u8 = 78;
+
+/// Prints the version.
+pub(crate) fn version() -> ExitCode {
+    print(concat!("pulsegate ", env!("CARGO_PKG_VERSION")))
+}
+
+/// Reads the configuration, or prints its faults.
+fn load(path: &Path) -> Result<Config, ExitCode> {
+    match config::load(path) {
+        Ok((config, _warnings)) => Ok(config),
+        Err(faults) => {
+            complain(&faults.to_string());
+            Err(ExitCode::from(BAD_CONFIGURATION))
+        }
+    }
+}
 
 /// Prints `text`. That nobody reads it to its end is a failure, but none to speak of.
 fn print(text: &str) -> ExitCode {
@@ -12,4 +38,16 @@ fn print(text: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// Prints `text` where errors go.
+fn complain(text: &str) {
+    // There is no other place to say that this one is gone.
+    drop(writeln!(stderr(), "{text}"));
+}
+
+/// Prints why something failed.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    complain(&format!("pulsegate: {error:#}"));
+    ExitCode::FAILURE
 }

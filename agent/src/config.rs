@@ -24,19 +24,20 @@ mod units;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
+use std::time::Duration;
 
 use schemars::Schema;
 use serde::Deserialize as _;
 use toml::de::DeTable;
 
-pub use findings::{Faults, Report, Warning};
-pub use model::*;
+pub(crate) use findings::{Faults, Report, Warning};
+pub(crate) use model::*;
 
 use findings::{Finding, Findings};
 use tables::Tables;
 
 /// Where the configuration is unless the command line says otherwise.
-pub const DEFAULT_PATH: &str = "/etc/pulsegate/pulsegate.toml";
+pub(crate) const DEFAULT_PATH: &str = "/etc/pulsegate/pulsegate.toml";
 /// Bounds what is read of a file: a thousand sources with a rule each have a tenth of it.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -57,19 +58,28 @@ enum Named {
 ///
 /// # Errors
 /// Every fault of the file, if it has any.
-pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), Faults> {
+pub(crate) fn load(path: &Path) -> Result<(Config, Vec<Warning>), Faults> {
     usable(read(path))
 }
 
 /// Says everything that is wrong with a configuration.
 #[must_use]
-pub fn examine(path: &Path) -> Report {
+pub(crate) fn examine(path: &Path) -> Report {
     read(path).report
+}
+
+/// Reads a duration as it is written in a configuration.
+///
+/// # Errors
+/// What a duration looks like.
+pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+    let quantity = units::Quantity::Duration;
+    quantity.parse(text).map(Duration::from_millis).ok_or(quantity.example())
 }
 
 /// The JSON Schema of a configuration.
 #[must_use]
-pub fn schema() -> Schema {
+pub(crate) fn schema() -> Schema {
     tables::schema()
 }
 
@@ -78,7 +88,7 @@ impl Config {
     ///
     /// # Errors
     /// Every fault of the text, if it has any.
-    pub fn from_str_at(text: &str, path: &Path) -> Result<(Self, Vec<Warning>), Faults> {
+    pub(crate) fn from_str_at(text: &str, path: &Path) -> Result<(Self, Vec<Warning>), Faults> {
         usable(parse(path, text.to_owned(), Named::Ignored))
     }
 }

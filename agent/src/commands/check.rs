@@ -4,15 +4,15 @@ use std::io::{IsTerminal as _, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::print;
+use super::{BAD_CONFIGURATION, print};
 use crate::config;
 
 /// `EX_CONFIG` of `sysexits.h`: systemd does not start the service again.
-pub const BAD_CONFIGURATION: u8 = 78;
+pub(crate) const BAD_CONFIGURATION: u8 = 78;
 
 /// Prints every fault and warning of the file at `path`. Warnings alone are no failure.
 #[must_use]
-pub fn run(path: &Path, json: bool) -> ExitCode {
+pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
     let report = config::examine(path);
     let colour = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let text = if json { format!("{:#}", report.to_json()) } else { report.render(colour) };

@@ -7,6 +7,6 @@ use crate::config;
 
 /// Prints the schema.
 #[must_use]
-pub fn run() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     print(&format!("{:#}", config::schema().as_value()))
 }

@@ -11,6 +11,7 @@ mod sensors;
 
 use super::findings::Findings;
 use super::model::{Buffer, Clock, Config, Identity, Log, Status};
+use super::place::At;
 use super::tables::{BufferTable, IdentityTable, Tables};
 use known::Known;
 
@@ -19,24 +20,12 @@ pub(super) fn build(tables: Tables, findings: &mut Findings) -> Config {
     let known = Known::of(&tables);
     names::check(&tables, findings);
     let (host, port) = link::endpoint(&tables.endpoint, findings);
+    let sensors = sensors::build(&tables, findings);
     let publish =
         publish::build(tables.publish, &tables.thing, tables.link.limits, &known, findings);
     Config {
         link: link::build(tables.link, port, findings),
-        sensors: sensors::build(
-            sensors::Tables {
-                bluetooth: tables.bluetooth,
-                gpio: tables.gpio,
-                heart_rate: tables.heart_rate,
-                lid: tables.lid,
-                trigger: tables.trigger,
-                number: tables.number,
-                inbox: tables.inbox,
-                simulated: tables.simulated,
-                camera: tables.camera,
-            },
-            findings,
-        ),
+        sensors,
         rules: rules::build(tables.rule, &known, findings),
         thing: tables.thing.into_inner(),
         host,
@@ -54,7 +43,7 @@ fn identity(table: IdentityTable) -> Identity {
     Identity {
         certificate: table.certificate.into_inner(),
         private_key: table.private_key.into_inner(),
-        roots: table.roots.map(super::place::At::into_inner),
+        roots: table.roots.map(At::into_inner),
     }
 }
 

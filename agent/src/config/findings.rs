@@ -18,6 +18,8 @@ pub(super) const NOWHERE: Span = usize::MAX..usize::MAX;
 
 /// Bounds the time that a hopeless file takes: each finding is drawn, and looked up by later ones.
 const MAX_FINDINGS: usize = 1_000;
+/// Bounds what is drawn of one line; a longer one is no help to anybody.
+const MAX_LINE_BYTES: usize = 1_000;
 
 /// Whether the file may be used in spite of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,10 +92,14 @@ impl Finding {
             Class::Warning => Level::WARNING,
         };
         let title = level.primary_title(self.message.as_str());
-        let mut group = match &self.span {
+        let drawing = self.span.as_ref().and_then(|span| self.snippet(span, path, text));
+        let mut group = match drawing {
+            Some(drawing) => title.element(drawing),
             None if text.is_empty() => title.element(Origin::path(path)),
-            None => title.element(Origin::path(path).line(1).char_column(1)),
-            Some(span) => title.element(self.snippet(span, path, text)),
+            None => {
+                let (line, column) = position(text, self.start());
+                title.element(Origin::path(path).line(line).char_column(column))
+            }
         };
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));
@@ -101,13 +107,9 @@ impl Finding {
         group
     }
 
-    /// Only the lines from the first place to the last: a file may be large.
-    fn snippet<'a>(
-        &'a self,
-        span: &Span,
-        path: &'a str,
-        text: &'a str,
-    ) -> Snippet<'a, Annotation<'a>> {
+    /// Only the lines from the first place to the last: a file may be large. None if one of them is
+    /// too long to be drawn.
+    fn snippet<'a>(&'a self, span: &Span, path: &'a str, text: &'a str) -> Option<Drawing<'a>> {
         let primary = visible(text, span);
         let also = self.also.as_ref().map(|(span, label)| (visible(text, span), label));
         let (first, last) = match &also {
@@ -116,18 +118,25 @@ impl Finding {
         };
         let start = text[..first].rfind('\n').map_or(0, |newline| newline + 1);
         let end = text[last..].find('\n').map_or(text.len(), |length| last + length);
+        let lines = &text[start..end];
+        if lines.lines().any(|line| line.len() > MAX_LINE_BYTES) {
+            return None;
+        }
         let shifted = |span: &Span| span.start - start..span.end - start;
 
         let primary = AnnotationKind::Primary.span(shifted(&primary));
-        let snippet = Snippet::source(&text[start..end])
-            .line_start(text[..start].matches('\n').count() + 1)
+        let snippet = Snippet::source(lines)
+            .line_start(position(text, start).0)
             .path(path)
             .annotation(primary.label(self.label.as_deref()));
-        snippet.annotations(also.map(|(span, label)| {
+        Some(snippet.annotations(also.map(|(span, label)| {
             AnnotationKind::Context.span(shifted(&span)).label(label.as_str())
-        }))
+        })))
     }
 }
+
+/// Lines with carets.
+type Drawing<'a> = Snippet<'a, Annotation<'a>>;
 
 /// The part of `span` that stands on its first line, on character boundaries.
 fn visible(text: &str, span: &Span) -> Span {
@@ -183,7 +192,7 @@ impl Findings {
 
 /// Everything that is wrong with one file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
+pub(crate) struct Report {
     path: PathBuf,
     text: String,
     findings: Vec<Finding>,
@@ -198,17 +207,17 @@ impl Report {
 
     /// How many faults there are.
     #[must_use]
-    pub fn faults(&self) -> usize {
+    pub(crate) fn faults(&self) -> usize {
         self.count(Class::Fault)
     }
 
     /// The warnings, in the order of the file.
     #[must_use]
-    pub fn warnings(&self) -> Vec<Warning> {
+    pub(crate) fn warnings(&self) -> Vec<Warning> {
         let warnings = self.findings.iter().filter(|finding| finding.class == Class::Warning);
         warnings
             .map(|finding| {
-                let (line, column) = self.position(finding.start());
+                let (line, column) = position(&self.text, finding.start());
                 Warning { path: self.path.clone(), line, column, message: finding.message.clone() }
             })
             .collect()
@@ -216,7 +225,7 @@ impl Report {
 
     /// Draws every finding, in the order of the file, and counts them in a last line.
     #[must_use]
-    pub fn render(&self, colour: bool) -> String {
+    pub(crate) fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let path = self.path.to_string_lossy();
         let mut drawn = String::new();
@@ -237,7 +246,7 @@ impl Report {
 
     /// The same for scripts: `{"file", "faults": [...], "warnings": [...]}`.
     #[must_use]
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!({
             "file": self.path.to_string_lossy(),
             "faults": self.list(Class::Fault),
@@ -249,7 +258,7 @@ impl Report {
         let those = self.findings.iter().filter(|finding| finding.class == class);
         those
             .map(|finding| {
-                let (line, column) = self.position(finding.start());
+                let (line, column) = position(&self.text, finding.start());
                 let fix: Vec<&str> =
                     finding.label.iter().chain(&finding.help).map(String::as_str).collect();
                 json!({
@@ -265,13 +274,13 @@ impl Report {
     fn count(&self, class: Class) -> usize {
         self.findings.iter().filter(|finding| finding.class == class).count()
     }
+}
 
-    /// Line and column, in characters, both from 1.
-    fn position(&self, offset: usize) -> (usize, usize) {
-        let before = &self.text[..boundary(&self.text, offset)];
-        let line = before.rsplit('\n').next().unwrap_or_default();
-        (before.matches('\n').count() + 1, line.chars().count() + 1)
-    }
+/// Line and column, in characters, both from 1.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..boundary(text, offset)];
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
 fn plural(count: usize, word: &str) -> String {
@@ -284,12 +293,12 @@ fn plural(count: usize, word: &str) -> String {
 
 /// A file that cannot be used. Shown as every fault with line and caret.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Faults(pub(super) Report);
+pub(crate) struct Faults(pub(super) Report);
 
 impl Faults {
     /// All of it, warnings too.
     #[must_use]
-    pub fn report(&self) -> &Report {
+    pub(crate) fn report(&self) -> &Report {
         &self.0
     }
 }
@@ -304,7 +313,7 @@ impl std::error::Error for Faults {}
 
 /// Something in a file that is in use that is as it should not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning {
+pub(crate) struct Warning {
     /// The file.
     pub path: PathBuf,
     /// From 1.

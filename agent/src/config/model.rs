@@ -10,15 +10,15 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::rules::{Action, LimitConfig, RuleConfig, Severity, Take, WindowConfig};
-pub use super::sensors::{
+pub(crate) use super::rules::{Action, LimitConfig, RuleConfig, Severity, Take, WindowConfig};
+pub(crate) use super::sensors::{
     Backend, Bias, Bluetooth, Camera, Gpio, HeartRate, Inbox, Level, Lid, Monitor, Number, Sensors,
     Simulated, SimulatedFaults, SimulatedKind, Step, Trigger, TriggerKind, Visit,
 };
 
 /// Everything that one configuration file says.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Config {
+pub(crate) struct Config {
     /// The client id, and the name in every topic.
     pub thing: String,
     /// The host of the broker, without a port.
@@ -47,7 +47,7 @@ pub struct Config {
 
 /// Certificate and key of this device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The device certificate, PEM.
     pub certificate: PathBuf,
     /// Its private key, PEM, readable by nobody else.
@@ -58,7 +58,7 @@ pub struct Identity {
 
 /// How the connection is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub(crate) struct Link {
     /// Tried in turn; never empty.
     pub ports: Vec<Port>,
     /// MQTT keep-alive.
@@ -79,7 +79,7 @@ pub struct Link {
 
 /// A port of the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Port {
+pub(crate) struct Port {
     /// Its number.
     pub number: u16,
     /// Whether TLS offers `x-amzn-mqtt-ca` there.
@@ -91,7 +91,7 @@ pub struct Port {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum Limits {
+pub(crate) enum Limits {
     /// Those of AWS IoT Core.
     #[default]
     Aws,
@@ -101,7 +101,7 @@ pub enum Limits {
 
 /// When wall time counts as right.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Clock {
+pub(crate) struct Clock {
     /// Whom to believe.
     pub trust: Trust,
 }
@@ -111,7 +111,7 @@ pub struct Clock {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum Trust {
+pub(crate) enum Trust {
     /// The kernel, once it says that the clock is synchronised, or a real-time clock.
     #[default]
     Auto,
@@ -121,14 +121,14 @@ pub enum Trust {
 
 /// Where a running agent answers questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
+pub(crate) struct Status {
     /// A Unix socket.
     pub socket: PathBuf,
 }
 
 /// Topics, fields and batches.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Publish {
+pub(crate) struct Publish {
     /// Readings of kinds that have no section of their own.
     pub readings: PublishConfig,
     /// Readings by kind.
@@ -142,14 +142,14 @@ pub struct Publish {
 impl Publish {
     /// How readings of `kind` are published.
     #[must_use]
-    pub fn of_kind(&self, kind: &str) -> &PublishConfig {
+    pub(crate) fn of_kind(&self, kind: &str) -> &PublishConfig {
         self.kinds.get(kind).unwrap_or(&self.readings)
     }
 }
 
 /// How one sort of record is published.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PublishConfig {
+pub(crate) struct PublishConfig {
     /// A template with `{thing}`, `{source}` and `{kind}`; fits the limits for each known source.
     pub topic: String,
     /// The keys of a record, in order; the standard record if absent. Always absent for alerts and events.
@@ -162,7 +162,7 @@ pub struct PublishConfig {
 
 /// One key of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldConfig {
+pub(crate) struct FieldConfig {
     /// The JSON key.
     pub key: String,
     /// What stands there.
@@ -174,7 +174,7 @@ pub struct FieldConfig {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Field {
+pub(crate) enum Field {
     /// `<boot>-<seq>`, unique for this thing: the cloud removes duplicates by it.
     Seq,
     /// The id of the source.
@@ -210,7 +210,7 @@ pub enum Field {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum Format {
+pub(crate) enum Format {
     /// One JSON array.
     #[default]
     Array,
@@ -220,7 +220,7 @@ pub enum Format {
 
 /// When a batch is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// Payload bytes that it may have.
     pub bytes: u64,
     /// How long its first record may wait for others.
@@ -229,7 +229,7 @@ pub struct Batch {
 
 /// What the store keeps, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Buffer {
+pub(crate) struct Buffer {
     /// What a power cut may cost.
     pub commit_interval: Duration,
     /// The size of the store; above it the oldest goes first.
@@ -242,7 +242,7 @@ pub struct Buffer {
 
 /// How much is logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
+pub(crate) struct Log {
     /// The least severity.
     pub level: LogLevel,
 }
@@ -252,7 +252,7 @@ pub struct Log {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum LogLevel {
+pub(crate) enum LogLevel {
     /// Broken, someone must act.
     Error,
     /// Unusual, still working.
@@ -269,7 +269,7 @@ pub enum LogLevel {
 impl LogLevel {
     /// The word for it, as `tracing` takes it.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
             Self::Warn => "warn",

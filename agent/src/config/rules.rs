@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A rule: which readings it looks at, when it fires, and what it does then.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RuleConfig {
+pub(crate) struct RuleConfig {
     /// Its name, unique; it is the identity of its alerts.
     pub name: String,
     /// The kind of reading; any kind of the source if absent.
@@ -34,7 +34,7 @@ pub struct RuleConfig {
 
 /// A tumbling window, on the grid of wall time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WindowConfig {
+pub(crate) struct WindowConfig {
     /// Its length.
     pub length: Duration,
     /// What becomes of its values.
@@ -46,7 +46,7 @@ pub struct WindowConfig {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Take {
+pub(crate) enum Take {
     /// Their arithmetic mean.
     Mean,
     /// The least.
@@ -59,7 +59,7 @@ pub enum Take {
 
 /// Limits of one source, in the place of those of the rule.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LimitConfig {
+pub(crate) struct LimitConfig {
     /// The source.
     pub source: String,
     /// Fires strictly above; that of the rule, where the file gives none.
@@ -84,7 +84,7 @@ pub struct LimitConfig {
     JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// Good to know.
     Info,
     /// Someone should look.
@@ -97,7 +97,7 @@ pub enum Severity {
 impl Severity {
     /// The word for it in records.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
             Self::Warning => "warning",
@@ -108,7 +108,7 @@ impl Severity {
 
 /// What a rule does when it fires.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Raises an alert, and clears it.
     Alert,
     /// Asks this camera for a picture; not done by this version.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Every source, and what reaches it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sensors {
+pub(crate) struct Sensors {
     /// How Bluetooth is used.
     pub bluetooth: Bluetooth,
     /// How lines are read.
@@ -31,7 +31,7 @@ pub struct Sensors {
 
 /// How Bluetooth is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bluetooth {
+pub(crate) struct Bluetooth {
     /// The adapter, such as `hci0`; every adapter if absent.
     pub adapter: Option<String>,
     /// After that long without a notification a monitor is healed.
@@ -40,7 +40,7 @@ pub struct Bluetooth {
 
 /// How lines are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gpio {
+pub(crate) struct Gpio {
     /// By which driver.
     pub backend: Backend,
     /// The character device, such as `/dev/gpiochip0`; found by itself if absent.
@@ -52,7 +52,7 @@ pub struct Gpio {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum Backend {
+pub(crate) enum Backend {
     /// The registers on a Raspberry Pi, else the character device.
     #[default]
     Auto,
@@ -64,7 +64,7 @@ pub enum Backend {
 
 /// A heart-rate monitor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeartRate {
+pub(crate) struct HeartRate {
     /// Its opaque id.
     pub id: String,
     /// Which monitor it is.
@@ -75,7 +75,7 @@ pub struct HeartRate {
 
 /// How a monitor is recognised.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Monitor {
+pub(crate) enum Monitor {
     /// By its Bluetooth address, as it is written: the first byte first.
     Address([u8; 6]),
     /// By the name that it advertises.
@@ -84,7 +84,7 @@ pub enum Monitor {
 
 /// A lid switch.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Lid {
+pub(crate) struct Lid {
     /// Its opaque id.
     pub id: String,
     /// BCM number, or the offset on the chip.
@@ -101,7 +101,7 @@ pub struct Lid {
 
 /// A movement sensor or a button.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trigger {
+pub(crate) struct Trigger {
     /// Its opaque id.
     pub id: String,
     /// Which of them.
@@ -121,7 +121,7 @@ pub struct Trigger {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum TriggerKind {
+pub(crate) enum TriggerKind {
     /// A movement sensor.
     Movement,
     /// A button.
@@ -131,7 +131,7 @@ pub enum TriggerKind {
 impl TriggerKind {
     /// The kind of its readings.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Movement => "movement",
             Self::Button => "button",
@@ -144,7 +144,7 @@ impl TriggerKind {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum Level {
+pub(crate) enum Level {
     /// Ground.
     Low,
     /// Supply.
@@ -156,7 +156,7 @@ pub enum Level {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum Bias {
+pub(crate) enum Bias {
     /// What it has.
     #[default]
     AsIs,
@@ -170,7 +170,7 @@ pub enum Bias {
 
 /// When openings are one visit, and what a visit takes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Visit {
+pub(crate) struct Visit {
     /// A visit ends when the lid was not opened for that long.
     pub gap: Duration,
     /// Units that an opening takes on average.
@@ -181,7 +181,7 @@ pub struct Visit {
 
 /// A number in a file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Number {
+pub(crate) struct Number {
     /// Its opaque id.
     pub id: String,
     /// The kind of its readings.
@@ -200,7 +200,7 @@ pub struct Number {
 
 /// A socket for other programs' readings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     /// The Unix socket.
     pub path: PathBuf,
     /// The only ids that may speak; any may if absent.
@@ -209,7 +209,7 @@ pub struct Inbox {
 
 /// A source that is made up.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Simulated {
+pub(crate) struct Simulated {
     /// Its opaque id.
     pub id: String,
     /// What it pretends to be.
@@ -237,7 +237,7 @@ pub struct Simulated {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum SimulatedKind {
+pub(crate) enum SimulatedKind {
     /// A heart-rate monitor.
     HeartRate,
     /// A number.
@@ -249,7 +249,7 @@ pub enum SimulatedKind {
 impl SimulatedKind {
     /// The kind of its readings.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::HeartRate => "heart_rate",
             Self::Number => "number",
@@ -260,7 +260,7 @@ impl SimulatedKind {
 
 /// A change of the mean.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Step {
+pub(crate) struct Step {
     /// When, after the start of the agent.
     pub at: Duration,
     /// The mean from then on.
@@ -269,7 +269,7 @@ pub struct Step {
 
 /// What goes wrong: probabilities, each for one measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct SimulatedFaults {
+pub(crate) struct SimulatedFaults {
     /// The belt feels no skin.
     pub contact_lost: f64,
     /// Nothing comes.
@@ -284,7 +284,7 @@ pub struct SimulatedFaults {
 
 /// A camera; not captured by this version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Camera {
+pub(crate) struct Camera {
     /// Its opaque id.
     pub id: String,
     /// The program that takes a picture, and its arguments.

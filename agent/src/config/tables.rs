@@ -231,7 +231,8 @@ pub(super) fn schema() -> Schema {
 /// TOML has no null: an optional key is one that may be left out.
 fn remove_null(schema: &mut Schema) {
     let null = json_schema!({ "type": "null" }).to_value();
-    if schema.get("default").is_some_and(serde_json::Value::is_null) {
+    let by_part = |default: &serde_json::Value| default.is_null() || default.is_object();
+    if schema.get("default").is_some_and(by_part) {
         schema.remove("default");
     }
     if let Some(serde_json::Value::Array(types)) = schema.get_mut("type") {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use pulsegate_core::lane::Account;
 use pulsegate_core::reading::{HeartDetail, Value};
 use pulsegate_core::record::ValueRef;
 use pulsegate_core::time::{Mono, Wall};
@@ -57,6 +58,11 @@ impl Reader {
         Ok(Self { connection, boots, timeline })
     }
 
+    /// The accounts of the lanes.
+    pub(crate) fn accounts(&mut self) -> rusqlite::Result<[Account; 3]> {
+        load::accounts(&mut self.connection)
+    }
+
     /// The last `limit` readings, of one source if it is named, the oldest first.
     pub(crate) fn readings(
         &self,
@@ -91,15 +97,19 @@ impl Reader {
         Ok(found)
     }
 
-    /// The last `limit` alerts, the oldest first.
-    pub(crate) fn alerts(&self, limit: u32) -> rusqlite::Result<Vec<AlertFound>> {
+    /// The last `limit` alerts, of one source if it is named, the oldest first.
+    pub(crate) fn alerts(
+        &self,
+        source: Option<&str>,
+        limit: u32,
+    ) -> rusqlite::Result<Vec<AlertFound>> {
         let mut select = self.connection.prepare(
             "SELECT seq, rule, coalesce(name, source), raised, severity, value, window_start_ms,
              window_end_ms, time_ms, epoch
              FROM alerts LEFT JOIN sources ON sources.id = alerts.source
-             ORDER BY seq DESC LIMIT ?1",
+             WHERE ?1 IS NULL OR name = ?1 ORDER BY seq DESC LIMIT ?2",
         )?;
-        let mut rows = select.query([limit])?;
+        let mut rows = select.query(params![source, limit])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
             let epoch: Option<u32> = row.get(9)?;

@@ -8,8 +8,8 @@ use crate::config::model::{
 };
 use crate::config::place::At;
 use crate::config::tables::{
-    BluetoothTable, CameraTable, GpioTable, HeartRateTable, InboxTable, LidTable, NumberTable,
-    SimulatedTable, TriggerTable,
+    CameraTable, HeartRateTable, InboxTable, LidTable, NumberTable, SimulatedTable, Tables,
+    TriggerTable,
 };
 
 /// BCM2835 ARM Peripherals, section 6.1: 54 lines.
@@ -17,40 +17,23 @@ const RASPBERRY_PI_LINES: u16 = 54;
 /// `sun_path` of `unix(7)`, without its final NUL.
 const MAX_SOCKET_BYTES: usize = 107;
 
-/// The tables of this part of the file.
-pub(super) struct Tables {
-    pub(super) bluetooth: BluetoothTable,
-    pub(super) gpio: GpioTable,
-    pub(super) heart_rate: Vec<At<HeartRateTable>>,
-    pub(super) lid: Vec<LidTable>,
-    pub(super) trigger: Vec<TriggerTable>,
-    pub(super) number: Vec<NumberTable>,
-    pub(super) inbox: Vec<InboxTable>,
-    pub(super) simulated: Vec<SimulatedTable>,
-    pub(super) camera: Vec<At<CameraTable>>,
-}
-
-pub(super) fn build(tables: Tables, findings: &mut Findings) -> Sensors {
-    pins(&tables, findings);
+pub(super) fn build(tables: &Tables, findings: &mut Findings) -> Sensors {
+    pins(tables, findings);
     monitors_differ(&tables.heart_rate, findings);
     sockets(&tables.inbox, findings);
     Sensors {
         bluetooth: Bluetooth {
-            adapter: tables.bluetooth.adapter.map(At::into_inner),
+            adapter: tables.bluetooth.adapter.as_deref().cloned(),
             silence: tables.bluetooth.silence.0,
         },
-        gpio: Gpio { backend: tables.gpio.backend, chip: tables.gpio.chip },
-        heart_rates: tables
-            .heart_rate
-            .into_iter()
-            .map(|table| heart_rate(table, findings))
-            .collect(),
-        lids: tables.lid.into_iter().map(|table| lid(table, findings)).collect(),
-        triggers: tables.trigger.into_iter().map(trigger).collect(),
-        numbers: tables.number.into_iter().map(number).collect(),
-        inboxes: tables.inbox.into_iter().map(|table| inbox(table, findings)).collect(),
-        simulated: tables.simulated.into_iter().map(|table| simulated(table, findings)).collect(),
-        cameras: tables.camera.into_iter().map(|table| camera(table, findings)).collect(),
+        gpio: Gpio { backend: tables.gpio.backend, chip: tables.gpio.chip.clone() },
+        heart_rates: tables.heart_rate.iter().map(|table| heart_rate(table, findings)).collect(),
+        lids: tables.lid.iter().map(|table| lid(table, findings)).collect(),
+        triggers: tables.trigger.iter().map(trigger).collect(),
+        numbers: tables.number.iter().map(number).collect(),
+        inboxes: tables.inbox.iter().map(|table| inbox(table, findings)).collect(),
+        simulated: tables.simulated.iter().map(|table| simulated(table, findings)).collect(),
+        cameras: tables.camera.iter().map(|table| camera(table, findings)).collect(),
     }
 }
 
@@ -89,24 +72,20 @@ fn sockets(inboxes: &[InboxTable], findings: &mut Findings) {
     }
 }
 
-fn heart_rate(table: At<HeartRateTable>, findings: &mut Findings) -> HeartRate {
-    let span = table.span();
-    let table = table.into_inner();
-    let id = table.id.into_inner();
-    let monitor = match (table.address, table.name) {
-        (Some(address), None) => Monitor::Address(bluetooth_address(&address, findings)),
-        (None, Some(name)) => Monitor::Name(name.into_inner()),
+fn heart_rate(table: &At<HeartRateTable>, findings: &mut Findings) -> HeartRate {
+    let id = table.id.to_string();
+    let monitor = match (&table.address, &table.name) {
+        (Some(address), None) => Monitor::Address(bluetooth_address(address, findings)),
+        (None, Some(name)) => Monitor::Name(name.to_string()),
         (Some(address), Some(name)) => {
-            let fault = Finding::fault(
-                name.span(),
-                format!("monitor `{id}` has both `address` and `name`"),
-            );
+            let message = format!("monitor `{id}` has both `address` and `name`");
+            let fault = Finding::fault(name.span(), message);
             findings.push(fault.also(address.span(), "one of them is enough"));
-            Monitor::Name(name.into_inner())
+            Monitor::Name(name.to_string())
         }
         (None, None) => {
             let message = format!("monitor `{id}` has neither `address` nor `name`");
-            let fault = Finding::fault(span, message);
+            let fault = Finding::fault(table.span(), message);
             findings.push(fault.help("such as `address = \"A0:9E:1A:01:02:03\"`"));
             Monitor::Name(String::new())
         }
@@ -127,28 +106,28 @@ fn bluetooth_address(text: &At<String>, findings: &mut Findings) -> [u8; 6] {
     })
 }
 
-fn lid(table: LidTable, findings: &mut Findings) -> Lid {
+fn lid(table: &LidTable, findings: &mut Findings) -> Lid {
     if let Some(visit) = &table.visit {
         let warning = Finding::warning(visit.span(), "visits are not decided by this version");
         findings.push(warning.label("its openings are still recorded"));
     }
     Lid {
-        id: table.id.into_inner(),
+        id: table.id.to_string(),
         pin: *table.pin,
         debounce: table.debounce.0,
         closed: table.closed,
         bias: table.bias,
-        visit: table.visit.map(At::into_inner).map(|visit| Visit {
+        visit: table.visit.as_ref().map(|visit| Visit {
             gap: visit.gap.0,
             units_per_opening: visit.units_per_opening,
-            unit: visit.unit,
+            unit: visit.unit.clone(),
         }),
     }
 }
 
-fn trigger(table: TriggerTable) -> Trigger {
+fn trigger(table: &TriggerTable) -> Trigger {
     Trigger {
-        id: table.id.into_inner(),
+        id: table.id.to_string(),
         kind: table.kind,
         pin: *table.pin,
         debounce: table.debounce.0,
@@ -157,28 +136,28 @@ fn trigger(table: TriggerTable) -> Trigger {
     }
 }
 
-fn number(table: NumberTable) -> Number {
+fn number(table: &NumberTable) -> Number {
     Number {
-        id: table.id.into_inner(),
-        kind: table.kind.into_inner(),
-        file: table.file,
+        id: table.id.to_string(),
+        kind: table.kind.to_string(),
+        file: table.file.clone(),
         scale: table.scale,
         offset: table.offset,
-        unit: table.unit,
+        unit: table.unit.clone(),
         every: table.every.0,
     }
 }
 
-fn inbox(table: InboxTable, findings: &mut Findings) -> Inbox {
+fn inbox(table: &InboxTable, findings: &mut Findings) -> Inbox {
     if table.path.as_os_str().len() > MAX_SOCKET_BYTES {
         let message = format!("the path of a socket has at most {MAX_SOCKET_BYTES} bytes");
         findings.push(Finding::fault(table.path.span(), message));
     }
-    let sources = table.sources.map(|ids| ids.into_iter().map(At::into_inner).collect());
-    Inbox { path: table.path.into_inner(), sources }
+    let sources = table.sources.as_ref().map(|ids| ids.iter().map(|id| id.to_string()).collect());
+    Inbox { path: table.path.to_path_buf(), sources }
 }
 
-fn simulated(table: SimulatedTable, findings: &mut Findings) -> Simulated {
+fn simulated(table: &SimulatedTable, findings: &mut Findings) -> Simulated {
     if let Some(replay) = table.replay.as_ref().filter(|_| table.kind != SimulatedKind::HeartRate) {
         let message = "`replay` plays RR intervals, which only a heart rate has";
         findings.push(Finding::fault(replay.span(), message));
@@ -195,14 +174,14 @@ fn simulated(table: SimulatedTable, findings: &mut Findings) -> Simulated {
         SimulatedKind::Number | SimulatedKind::Lid => 20.0,
     };
     Simulated {
-        id: table.id.into_inner(),
+        id: table.id.to_string(),
         kind: table.kind,
         every: table.every.0,
         seed: table.seed,
         mean: table.mean.unwrap_or(usual),
         spread: table.spread,
         steps: table.steps.iter().map(|step| Step { at: step.at.0, mean: step.mean }).collect(),
-        replay: table.replay.map(At::into_inner),
+        replay: table.replay.as_deref().cloned(),
         faults: SimulatedFaults {
             contact_lost: table.faults.contact_lost,
             silence: table.faults.silence,
@@ -214,16 +193,15 @@ fn simulated(table: SimulatedTable, findings: &mut Findings) -> Simulated {
     }
 }
 
-fn camera(table: At<CameraTable>, findings: &mut Findings) -> Camera {
+fn camera(table: &At<CameraTable>, findings: &mut Findings) -> Camera {
     let warning = Finding::warning(table.span(), "cameras are not captured by this version");
     findings.push(warning);
-    let table = table.into_inner();
     if table.capture.command.first().is_none_or(String::is_empty) {
         findings.push(Finding::fault(table.capture.command.span(), "`command` names no program"));
     }
     Camera {
-        id: table.id.into_inner(),
-        command: table.capture.command.into_inner(),
+        id: table.id.to_string(),
+        command: table.capture.command.to_vec(),
         deadline: table.capture.deadline.0,
         every: table.every.map(|every| every.0),
     }

@@ -62,6 +62,7 @@ pub(in crate::config) struct LidTable {
     /// Its opaque id.
     pub(in crate::config) id: At<String>,
     /// BCM number, or the offset on the chip.
+    #[schemars(range(max = 1023))]
     pub(in crate::config) pin: At<u16>,
     /// Shorter changes are bounce.
     #[serde(default = "ms::<20>")]
@@ -114,6 +115,7 @@ pub(in crate::config) struct TriggerTable {
     /// Which of them; the kind of its readings.
     pub(in crate::config) kind: TriggerKind,
     /// BCM number, or the offset on the chip.
+    #[schemars(range(max = 1023))]
     pub(in crate::config) pin: At<u16>,
     /// Shorter changes are bounce.
     #[serde(default = "ms::<20>")]

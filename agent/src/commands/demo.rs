@@ -1,0 +1,133 @@
+//! `pulsegate demo`: everything on one machine. A stand-in cloud in this process, the real agent as
+//! a process of its own, simulated belts, a lid and a number; an alert is raised and cleared, the
+//! link is cut and mended, and at the end what was recorded is counted against what arrived.
+
+mod cloud;
+mod stage;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::json;
+
+use self::cloud::Cloud;
+use self::stage::Stage;
+use super::{fail, print};
+use crate::cli;
+
+/// When the link is cut, and when it is mended, after the start.
+const CUT: Duration = Duration::from_secs(15);
+/// See [`CUT`].
+const MENDED: Duration = Duration::from_secs(21);
+/// Between two looks at the agent.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How to show it.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// How long
+    #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = cli::duration)]
+    duration: Duration,
+    /// Print one JSON object at the end and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the demo comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Count {
+    recorded: u64,
+    delivered: u64,
+    duplicates: u64,
+    lost: u64,
+    alerts: u64,
+}
+
+/// Runs the demo; succeeds only if nothing was lost.
+pub(crate) fn run(demo: &Demo) -> ExitCode {
+    match play(demo) {
+        Ok(count) => {
+            let text = if demo.json { count.to_json() } else { count.to_text() };
+            let printed = print(&text);
+            if count.lost == 0 && count.recorded > 0 { printed } else { ExitCode::FAILURE }
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+impl Count {
+    fn to_json(self) -> String {
+        json!({
+            "recorded": self.recorded,
+            "delivered": self.delivered,
+            "duplicates": self.duplicates,
+            "lost": self.lost,
+            "alerts": self.alerts,
+        })
+        .to_string()
+    }
+
+    fn to_text(self) -> String {
+        format!(
+            "\nrecorded {}   delivered {}   duplicates {}   lost {}   alerts {}",
+            self.recorded, self.delivered, self.duplicates, self.lost, self.alerts
+        )
+    }
+}
+
+fn play(demo: &Demo) -> anyhow::Result<Count> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let cloud = Cloud::start().await?;
+        let mut stage = Stage::set(&cloud, demo.json)?;
+        let shown = show(demo.duration, &cloud, &mut stage).await;
+        let ended = stage.end().await;
+        shown?;
+        ended?;
+        count(&cloud, &stage)
+    })
+}
+
+async fn show(duration: Duration, cloud: &Cloud, stage: &mut Stage) -> anyhow::Result<()> {
+    stage.say("a broker with mutual TLS, three belts, a lid and a thermometer");
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let (mut is_cut, mut was_cut, mut told_up, mut queue) = (false, false, false, 0);
+    while stage.elapsed() < duration {
+        look.tick().await;
+        if let Some(exit) = stage.agent_ended()? {
+            bail!("the agent ended: {exit}\n{}", stage.log());
+        }
+        for line in cloud.news() {
+            stage.say(&line);
+        }
+        let at = stage.elapsed();
+        if !was_cut && at >= CUT && duration > MENDED {
+            stage.say("the link is cut; readings queue on disk");
+            cloud.cut();
+            (is_cut, was_cut) = (true, true);
+        }
+        let pending = stage.look(cloud.records());
+        queue = queue.max(if is_cut { pending.unwrap_or(0) } else { 0 });
+        if is_cut && at >= MENDED {
+            stage.say(&format!("the link is mended; {queue} records have queued"));
+            cloud.mend();
+            is_cut = false;
+        }
+        if !told_up && cloud.records() > 0 {
+            stage.say("the first records are acknowledged");
+            told_up = true;
+        }
+    }
+    Ok(())
+}
+
+fn count(cloud: &Cloud, stage: &Stage) -> anyhow::Result<Count> {
+    let (recorded, alerts) = stage.recorded()?;
+    let (delivered, duplicates) = cloud.count();
+    Ok(Count { recorded, delivered, duplicates, lost: recorded.saturating_sub(delivered), alerts })
+}

@@ -1,0 +1,92 @@
+//! The stand-in cloud of the demo: it counts every record that arrives by its name.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context as _;
+use pulsegate_standin::broker::{Alpn, Broker, Door, Options};
+use pulsegate_standin::pki::Pki;
+use serde_json::Value;
+
+/// A broker, the authority of its certificates, and what arrived.
+pub(super) struct Cloud {
+    pub(super) pki: Pki,
+    broker: Broker,
+    arrived: Arc<Mutex<Arrived>>,
+}
+
+#[derive(Default)]
+struct Arrived {
+    names: HashSet<String>,
+    duplicates: u64,
+    news: Vec<String>,
+}
+
+impl Cloud {
+    pub(super) async fn start() -> anyhow::Result<Self> {
+        let pki = Pki::new().context("cannot make certificates")?;
+        let mut options = Options::new(&pki).context("cannot make certificates")?;
+        options.ports = vec![(0, Alpn::PORT_443)];
+        let arrived = Arc::<Mutex<Arrived>>::default();
+        let collect = Arc::clone(&arrived);
+        options.on_publish = Arc::new(move |arrival| {
+            if let Ok(Value::Array(records)) = serde_json::from_slice(&arrival.payload) {
+                let mut arrived = lock(&collect);
+                records.iter().for_each(|record| arrived.take(record));
+            }
+        });
+        let broker = Broker::start(options).await.context("cannot start the broker")?;
+        Ok(Self { pki, broker, arrived })
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.broker.port()
+    }
+
+    pub(super) fn cut(&self) {
+        self.broker.set_doors(Door::Closed);
+        self.broker.cut();
+    }
+
+    pub(super) fn mend(&self) {
+        self.broker.set_doors(Door::Open);
+    }
+
+    /// Different records that arrived.
+    pub(super) fn records(&self) -> usize {
+        lock(&self.arrived).names.len()
+    }
+
+    /// What happened since the last look, in words.
+    pub(super) fn news(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.arrived).news)
+    }
+
+    /// Different records, and records that had arrived before.
+    pub(super) fn count(&self) -> (u64, u64) {
+        let arrived = lock(&self.arrived);
+        (arrived.names.len() as u64, arrived.duplicates)
+    }
+}
+
+impl Arrived {
+    fn take(&mut self, record: &Value) {
+        let Some(name) = record["seq"].as_str() else { return };
+        if !self.names.insert(name.to_owned()) {
+            self.duplicates += 1;
+            return;
+        }
+        if let Some(rule) = record["rule"].as_str() {
+            self.news.push(format!(
+                "alert {}: {rule}, belt {} at {:.0}",
+                record["state"].as_str().unwrap_or("?"),
+                record["source"].as_str().unwrap_or("?"),
+                record["value"].as_f64().unwrap_or(0.0)
+            ));
+        }
+    }
+}
+
+fn lock(arrived: &Mutex<Arrived>) -> MutexGuard<'_, Arrived> {
+    arrived.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,200 @@
+//! The stage of the demo: a folder that goes away, the real agent in it, and what the audience sees.
+
+use std::io::{IsTerminal as _, stderr};
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use pulsegate_core::lane::Lane;
+use pulsegate_core::time::Mono;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use super::super::{complain, status};
+use super::cloud::Cloud;
+use crate::clock;
+use crate::store::{FILE, Reader};
+
+/// The agent drains within ten seconds, and then says goodbye.
+const END_WITHIN: Duration = Duration::from_secs(25);
+const THING: &str = "demo-pi";
+
+pub(super) struct Stage {
+    folder: TempDir,
+    agent: Child,
+    began: Mono,
+    line: ProgressBar,
+    quiet: bool,
+}
+
+impl Stage {
+    /// Writes keys and configuration, and starts the agent.
+    pub(super) fn set(cloud: &Cloud, quiet: bool) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("pulsegate-demo-")
+            .tempdir()
+            .context("cannot make a folder")?;
+        let path = folder.path();
+        cloud.pki.write_ca_to(&path.join("ca.pem")).context("cannot write certificates")?;
+        let device = cloud.pki.device(THING).context("cannot make certificates")?;
+        let device = device.write_to(path, "device").context("cannot write certificates")?;
+        let config = CONFIG
+            .replace("{dir}", &path.display().to_string())
+            .replace("{port}", &cloud.port().to_string())
+            .replace("{certificate}", &device.certificate.display().to_string())
+            .replace("{private_key}", &device.private_key.display().to_string());
+        let config_path = path.join("pulsegate.toml");
+        crate::durable::replace(&config_path, config.as_bytes())
+            .context("cannot write the configuration")?;
+        let log = std::fs::File::create(path.join("agent.log")).context("cannot write a log")?;
+        let agent = Command::new(std::env::current_exe().context("cannot find this program")?)
+            .args(["run", "--config"])
+            .arg(&config_path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start the agent")?;
+        let line = if quiet || !stderr().is_terminal() {
+            ProgressBar::hidden()
+        } else {
+            let style = ProgressStyle::with_template("         {msg}").context("a template")?;
+            ProgressBar::new_spinner().with_style(style)
+        };
+        Ok(Self { folder, agent, began: clock::mono(), line, quiet })
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        clock::mono().since(self.began)
+    }
+
+    /// Says a line, with the time.
+    pub(super) fn say(&self, line: &str) {
+        if !self.quiet {
+            let text = format!("{:>6.1} s  {line}", self.elapsed().as_secs_f32());
+            self.line.suspend(|| complain(&text));
+        }
+    }
+
+    /// Shows how it goes. Returns how many records are pending, if the agent answers.
+    pub(super) fn look(&self, arrived: usize) -> Option<u64> {
+        let status = status::ask(&self.path("status.sock")).ok()?;
+        let pending: u64 =
+            Lane::ALL.iter().filter_map(|l| status["lanes"][l.as_str()]["pending"].as_u64()).sum();
+        let link = status["link"]["state"].as_str().unwrap_or("?");
+        self.line.set_message(format!("link {link}, {arrived} records arrived, {pending} queued"));
+        self.line.tick();
+        Some(pending)
+    }
+
+    pub(super) fn agent_ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        self.agent.try_wait().context("cannot ask for the agent")
+    }
+
+    /// Asks the agent to stop, which delivers what is left.
+    pub(super) async fn end(&mut self) -> anyhow::Result<()> {
+        self.line.finish_and_clear();
+        let pid = self.agent.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(pid) = pid {
+            kill_process(pid, Signal::TERM).context("cannot stop the agent")?;
+        }
+        tokio::time::timeout(END_WITHIN, self.agent.wait())
+            .await
+            .context("the agent did not stop")?
+            .context("cannot wait for the agent")?;
+        Ok(())
+    }
+
+    /// Records in the store, and how many of them are alerts.
+    pub(super) fn recorded(&self) -> anyhow::Result<(u64, u64)> {
+        let mut reader = Reader::open(&self.path("state").join(FILE)).context("no store")?;
+        let accounts = reader.accounts().context("cannot read the store")?;
+        let recorded = accounts.iter().map(|account| account.recorded).sum();
+        Ok((recorded, accounts[Lane::Alerts.index()].recorded))
+    }
+
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(self.path("agent.log")).unwrap_or_default()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// The belt `7` runs hot for the first seconds. The windows of the rule are ten seconds, so that
+/// its alert is raised and cleared within half a minute.
+const CONFIG: &str = r#"
+thing     = "demo-pi"
+endpoint  = "localhost"
+state_dir = "{dir}/state"
+
+[identity]
+certificate = "{certificate}"
+private_key = "{private_key}"
+roots       = "{dir}/ca.pem"
+
+[link]
+ports      = [{port}]
+alpn_ports = [{port}]
+
+[clock]
+trust = "system"
+
+[status]
+socket = "{dir}/status.sock"
+
+[[simulated]]
+id     = "3"
+kind   = "heart_rate"
+every  = "500ms"
+seed   = 3
+mean   = 72
+spread = 6
+
+[[simulated]]
+id     = "5"
+kind   = "heart_rate"
+every  = "500ms"
+seed   = 5
+mean   = 64
+spread = 4
+
+[[simulated]]
+id     = "7"
+kind   = "heart_rate"
+every  = "500ms"
+seed   = 7
+mean   = 152
+spread = 5
+steps  = [{ at = "13s", mean = 70 }]
+
+[[simulated]]
+id    = "feeder"
+kind  = "lid"
+every = "3s"
+seed  = 1
+
+[[simulated]]
+id     = "air"
+kind   = "number"
+every  = "1s"
+seed   = 2
+mean   = 21
+spread = 1
+
+[[rule]]
+name   = "heart rate out of range"
+on     = "heart_rate"
+window = { tumbling = "10s", take = "mean" }
+above  = 120
+below  = 40
+then   = ["alert"]
+
+[publish.readings]
+batch = { bytes = "20KiB", delay = "1s" }
+"#;

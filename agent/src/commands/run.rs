@@ -1,0 +1,69 @@
+//! `pulsegate run`: the agent itself.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tracing_subscriber::EnvFilter;
+
+use super::{BAD_CONFIGURATION, complain, fail};
+use crate::config::{self, Config};
+use crate::agent;
+
+/// Bounds the threads that look up names and read slow files.
+const MAX_BLOCKING_THREADS: usize = 8;
+/// A read that hangs in the kernel does not keep the agent from ending.
+const ABANDON_AFTER: Duration = Duration::from_secs(2);
+
+/// Runs the agent until it is asked to stop: exit code 0; 78 for a configuration with faults.
+pub(crate) fn run(path: &Path) -> ExitCode {
+    let (config, warnings) = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            complain(&faults.to_string());
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    log_to_stderr(config.log.level.as_str());
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    match start(path, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            fail(&error)
+        }
+    }
+}
+
+fn start(path: &Path, config: Config) -> anyhow::Result<()> {
+    // Some part may ask for a default instead of being given one.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let outcome = runtime.block_on(agent::run(path.to_owned(), config));
+    runtime.shutdown_timeout(ABANDON_AFTER);
+    outcome
+}
+
+/// The journal of systemd adds the time itself.
+fn log_to_stderr(level: &str) {
+    let filter = EnvFilter::try_from_env("PULSEGATE_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},rumqttc=error,bluez_async=error")));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        subscriber.without_time().init();
+    } else {
+        subscriber.init();
+    }
+}

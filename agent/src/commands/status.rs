@@ -1,0 +1,119 @@
+//! `pulsegate status`: asks the running agent over its socket.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use super::{fail, load, print};
+
+/// The agent answers from memory and one query.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Far more than an agent with a thousand sources says.
+const MAX_ANSWER_BYTES: u64 = 4 << 20;
+
+/// Prints how the agent is. Fails when no agent answers.
+pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    match ask(&config.status.socket) {
+        Ok(status) if json => print(&format!("{status:#}")),
+        Ok(status) => print(render(&status).trim_end()),
+        Err(error) => fail(&error),
+    }
+}
+
+/// Asks the agent that listens on `socket`.
+pub(crate) fn ask(socket: &Path) -> anyhow::Result<Value> {
+    let no_agent = || format!("no agent answers on `{}`", socket.display());
+    let stream = UnixStream::connect(socket).with_context(no_agent)?;
+    stream.set_read_timeout(Some(PATIENCE)).with_context(no_agent)?;
+    let mut answer = String::new();
+    stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer).with_context(no_agent)?;
+    serde_json::from_str(&answer).context("the agent's answer makes no sense")
+}
+
+/// For people: what is wrong first, then the numbers.
+fn render(status: &Value) -> String {
+    let mut text = format!(
+        "{} · pulsegate {} · start {} · up {} s\n",
+        word(&status["thing"]),
+        word(&status["version"]),
+        status["boot"],
+        status["uptime_s"]
+    );
+    for trouble in status["degraded"].as_array().into_iter().flatten() {
+        line(&mut text, &format!("  ! {}", word(trouble)));
+    }
+    line(&mut text, &format!("\nlink   {}", link(&status["link"])));
+    let clock = if status["clock"]["set"] == true { "set" } else { "not set" };
+    line(&mut text, &format!("clock  {clock}, {}", word(&status["clock"]["time"])));
+    line(&mut text, &format!("disk   {}", disk(&status["disk"])));
+    line(&mut text, "\nlane        recorded   delivered     pending     dropped");
+    for (lane, numbers) in status["lanes"].as_object().into_iter().flatten() {
+        let number = |key: &str| numbers[key].to_string();
+        line(
+            &mut text,
+            &format!(
+                "{lane:<9}{:>11} {:>11} {:>11} {:>11}",
+                number("recorded"),
+                number("delivered"),
+                number("pending"),
+                number("dropped")
+            ),
+        );
+    }
+    line(&mut text, "\nsource           kind          readings  last");
+    for source in status["sources"].as_array().into_iter().flatten() {
+        line(&mut text, &source_line(source));
+    }
+    text
+}
+
+fn source_line(source: &Value) -> String {
+    let last = match (&source["no_reading"], &source["age_s"]) {
+        (Value::String(reason), _) => format!("no reading: {reason}"),
+        (_, Value::Null) => "nothing yet".into(),
+        (_, age) => {
+            format!("{} ({:.1} s ago)", word(&source["value"]), age.as_f64().unwrap_or(0.0))
+        }
+    };
+    let (name, kind) = (word(&source["source"]), word(&source["kind"]));
+    format!("{name:<17}{kind:<12}{:>10}  {last}", source["readings"].to_string())
+}
+
+fn link(link: &Value) -> String {
+    if link["state"] == "up" {
+        return format!("up for {} s on port {}", link["for_s"], link["port"]);
+    }
+    let reason = link["last_error"].as_str().unwrap_or("not tried yet");
+    let retry = link["retry_in_s"].as_f64();
+    let retry = retry.map_or_else(String::new, |seconds| format!(", again in {seconds:.0} s"));
+    format!("down for {} s: {reason}{retry}", link["for_s"])
+}
+
+fn disk(disk: &Value) -> String {
+    let mebibytes = |key: &str| disk[key].as_f64().unwrap_or(0.0) / f64::from(1 << 20);
+    format!(
+        "{:.1} of {:.0} MiB used, {:.1} MiB written a day",
+        mebibytes("used_bytes"),
+        mebibytes("max_bytes"),
+        mebibytes("written_bytes_a_day")
+    )
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}
+
+fn line(text: &mut String, line: &str) {
+    // A String takes every write.
+    drop(writeln!(text, "{line}"));
+}
