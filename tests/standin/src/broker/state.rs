@@ -193,6 +193,7 @@ impl State {
         tracing::debug!(connection, what, "stand-in");
         let event = FaultEvent { at: self.started.elapsed(), connection, what };
         self.log.lock().unwrap_or_else(PoisonError::into_inner).add(event);
+        self.changes.send_replace(());
     }
 
     pub(super) fn fault_log(&self) -> FaultLog {

@@ -1,5 +1,7 @@
 //! Subscriptions, deliveries, wills, takeovers, and what outlives a connection.
 
+use std::time::Duration;
+
 use pulsegate_standin::End;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{LastWill, Packet};
@@ -113,6 +115,15 @@ async fn a_session_can_be_forgotten() {
     bed.end(0).await;
 
     bed.broker.forget_sessions();
+
+    assert!(!bed.connect("box").await.1.session_present);
+}
+
+#[tokio::test]
+async fn a_session_expires() {
+    let bed = Bed::new(|options| options.limits.session_expiry = Duration::ZERO).await;
+    drop(bed.connect("box").await);
+    bed.end(0).await;
 
     assert!(!bed.connect("box").await.1.session_present);
 }

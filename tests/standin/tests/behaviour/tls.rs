@@ -1,7 +1,7 @@
 //! Who is let in.
 
 use pulsegate_standin::tls::{ALPN_MQTT, client_config};
-use pulsegate_standin::{Alpn, End, Identity, Options, Pki, Validity, Violation};
+use pulsegate_standin::{Alpn, Door, End, Identity, Options, Pki, Validity, Violation};
 use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, Packet};
 
 use crate::bed::{Bed, Client, SOON};
@@ -118,7 +118,6 @@ async fn demands_that_the_client_id_is_the_certificates_name() {
 
 #[tokio::test]
 async fn a_closed_port_opens_again_as_itself() {
-    use pulsegate_standin::Door;
     let bed = Bed::new(|_| {}).await;
     let device = bed.pki.device("box").unwrap();
 
@@ -142,4 +141,17 @@ async fn a_closed_port_opens_again_as_itself() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_mute_port_accepts_and_says_nothing() {
+    let bed = Bed::new(|_| {}).await;
+    bed.broker.set_doors(Door::Mute);
+    let device = bed.pki.device("box").unwrap();
+
+    let attempt = gets_in(&bed, Some(&device), None, "localhost");
+    let waited = tokio::time::timeout(std::time::Duration::from_millis(200), attempt).await;
+
+    assert!(waited.is_err());
+    assert_eq!(bed.end(0).await, End::PeerClosed);
 }
