@@ -57,6 +57,8 @@ pub enum Door {
     Open,
     /// It accepts and closes at once.
     TurningAway,
+    /// It accepts and never says a word, not even TLS: the client has to give up.
+    Mute,
     /// Nothing listens: connections are refused by the kernel.
     Closed,
 }
@@ -290,7 +292,8 @@ impl Broker {
         self.state.fault_log()
     }
 
-    /// Waits until the connection records satisfy the predicate.
+    /// Waits until the connection records satisfy the predicate, looking again after each change to
+    /// them or to the fault log.
     ///
     /// # Errors
     /// They did not within the deadline; it returns them.

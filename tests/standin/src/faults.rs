@@ -59,7 +59,7 @@ pub enum OnConnect {
     Refuse(u8),
     /// The connection is closed without an answer.
     Close,
-    /// It is never answered.
+    /// It is never answered: the connection lasts until the client gives up.
     Ignore,
 }
 

@@ -9,6 +9,7 @@ use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
@@ -21,9 +22,9 @@ const ANYONE_READS: u32 = 0o644;
 
 /// A development certificate authority. Every one has a key and a name of its own, so a certificate
 /// from one is a stranger's to another.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Pki {
-    authority: CertifiedIssuer<'static, KeyPair>,
+    authority: Arc<CertifiedIssuer<'static, KeyPair>>,
 }
 
 /// A certificate and its private key, for a server or a device.
@@ -71,7 +72,7 @@ impl Pki {
             .push(DnType::CommonName, format!("pulsegate development CA {short}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        Ok(Self { authority: CertifiedIssuer::self_signed(params, key)? })
+        Ok(Self { authority: Arc::new(CertifiedIssuer::self_signed(params, key)?) })
     }
 
     /// The authority's own certificate, PEM: what the other side has to trust.
@@ -133,7 +134,7 @@ impl Pki {
             revoked_certs: revoked_certs.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        list.signed_by(&self.authority)?.pem()
+        list.signed_by(&**self.authority)?.pem()
     }
 
     /// Writes the authority's certificate to `path`.
@@ -157,7 +158,7 @@ impl Pki {
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial.clone());
-        let certificate = params.signed_by(&key, &self.authority)?;
+        let certificate = params.signed_by(&key, &**self.authority)?;
         Ok(Identity {
             certificate_pem: certificate.pem(),
             private_key_pem: key.serialize_pem(),

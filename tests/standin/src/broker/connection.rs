@@ -128,8 +128,7 @@ async fn turn_down(
         Answer::Close(end) => end,
         Answer::Nothing => {
             state.note(number, "CONNECT ignored".to_owned());
-            let mut rest = Vec::new();
-            drop(stream.read_to_end(&mut rest).await);
+            drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
             End::PeerClosed
         }
         Answer::Code(code, violation) => {

@@ -60,10 +60,14 @@ impl Keeper {
         }
     }
 
-    async fn receive(self: Arc<Self>, stream: TcpStream, door: Door) {
+    async fn receive(self: Arc<Self>, mut stream: TcpStream, door: Door) {
         let number = self.state.accepted(self.index);
         let end = match door {
             Door::TurningAway | Door::Closed => End::TurnedAway,
+            Door::Mute => {
+                drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
+                End::PeerClosed
+            }
             Door::Open => match timeout(HANDSHAKE, self.greet(number, stream)).await {
                 Ok(Ok(stream)) => connection::serve(&self.state, number, stream).await,
                 Ok(Err(end)) => end,

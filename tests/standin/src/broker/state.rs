@@ -2,14 +2,15 @@
 //!
 //! One lock, held for no longer than a look-up; the observers are called outside it.
 
+mod routes;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v4::{Packet, Publish};
+use rumqttc::mqttbytes::v4::Packet;
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use super::{Alpn, Options};
 use crate::faults::{FaultEvent, FaultLog, Faults};
 use crate::limits::{Limits, Violation};
 use crate::policy::{Action, Policy};
-use crate::record::{Arrival, Connect, ConnectionRecord, End, Will};
+use crate::record::{Arrival, Connect, ConnectionRecord, End};
 use crate::tls::{self, TlsError};
 
 /// What a test, or a second connection, does to a connection.
@@ -193,6 +194,7 @@ impl State {
         tracing::debug!(connection, what, "stand-in");
         let event = FaultEvent { at: self.started.elapsed(), connection, what };
         self.log.lock().unwrap_or_else(PoisonError::into_inner).add(event);
+        self.changes.send_replace(());
     }
 
     pub(super) fn fault_log(&self) -> FaultLog {
@@ -263,170 +265,6 @@ impl State {
         }
     }
 
-    /// Numbers a message, shows it to the observer and routes it to whoever subscribes.
-    pub(super) fn arrive(
-        &self,
-        number: u64,
-        client: &Arc<str>,
-        publish: &Publish,
-        topic: &str,
-    ) -> Arrival {
-        let message = Message {
-            topic: topic.into(),
-            payload: publish.payload.clone(),
-            qos: publish.qos,
-            retain: publish.retain,
-            again: false,
-        };
-        self.take_in(number, client, message, publish.pkid, publish.dup, false)
-    }
-
-    /// Publishes the will of a client that ended without saying so, if the policy lets it.
-    pub(super) fn bequeath(&self, number: u64, client: &Arc<str>, will: Will) {
-        if let Err(forbidden) = self.permit(Action::Publish, client, &will.topic) {
-            self.note(number, format!("will not sent: {forbidden}"));
-            return;
-        }
-        let message = Message {
-            topic: will.topic.into(),
-            payload: will.payload,
-            qos: QoS::AtLeastOnce,
-            retain: will.retain,
-            again: false,
-        };
-        self.take_in(number, client, message, 0, false, true);
-    }
-
-    fn take_in(
-        &self,
-        connection: u64,
-        client: &Arc<str>,
-        message: Message,
-        packet_id: u16,
-        dup: bool,
-        will: bool,
-    ) -> Arrival {
-        let arrival = {
-            let mut inner = self.lock();
-            let number = inner.arrivals;
-            inner.arrivals += 1;
-            self.route(&mut inner, message.clone());
-            Arrival {
-                number,
-                at: self.started.elapsed(),
-                connection,
-                client: Arc::clone(client),
-                topic: message.topic,
-                payload: message.payload,
-                packet_id,
-                dup,
-                retain: message.retain,
-                will,
-            }
-        };
-        (self.options.on_publish)(&arrival);
-        arrival
-    }
-
-    pub(super) fn acknowledges(&self, arrival: &Arrival) {
-        (self.options.on_acknowledge)(arrival);
-    }
-
-    pub(super) fn publish(&self, topic: &str, payload: Bytes) {
-        let message = Message {
-            topic: topic.into(),
-            payload,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            again: false,
-        };
-        self.route(&mut self.lock(), message);
-    }
-
-    /// Basic Ingest goes to rules only; a retained message that is empty deletes the one before.
-    fn route(&self, inner: &mut Inner, message: Message) {
-        if message.retain {
-            let topic = Arc::clone(&message.topic);
-            if message.payload.is_empty() {
-                inner.retained.remove(&topic);
-            } else {
-                inner.retained.insert(topic, message.clone());
-            }
-        }
-        if message.topic.starts_with("$aws/rules/") {
-            return;
-        }
-        let Inner { sessions, links, .. } = inner;
-        for (client, session) in sessions.iter_mut() {
-            let Some(wanted) = session.wants(&message.topic) else { continue };
-            if self.permit(Action::Receive, client, &message.topic).is_err() {
-                continue;
-            }
-            let qos = if wanted == QoS::AtMostOnce { wanted } else { message.qos };
-            let number = session.connection;
-            if !session.offer(Message { qos, retain: false, ..message.clone() }) {
-                self.note(number.unwrap_or_default(), format!("queue of `{client}` is full"));
-            }
-            nudge(links, number);
-        }
-    }
-
-    pub(super) fn deliver(&self, client: &str, topic: &str, payload: Bytes, qos: QoS) -> bool {
-        let message = Message { topic: topic.into(), payload, qos, retain: false, again: true };
-        self.requeue(client, message)
-    }
-
-    /// Puts a message at the end of a connected client's queue.
-    pub(super) fn requeue(&self, client: &str, message: Message) -> bool {
-        let mut inner = self.lock();
-        let Inner { sessions, links, .. } = &mut *inner;
-        let Some(session) = sessions.get_mut(client) else { return false };
-        session.connection.is_some() && session.offer(message) && nudge(links, session.connection)
-    }
-
-    pub(super) fn send_raw(&self, client: &str, bytes: Bytes) -> bool {
-        let inner = self.lock();
-        let link = inner.links.values().find(|link| &*link.client == client);
-        link.is_some_and(|link| link.outgoing.send(Outgoing::Raw(bytes)).is_ok())
-    }
-
-    /// Adds subscriptions, and sends what is retained under those without wildcards.
-    pub(super) fn subscribe(&self, client: &str, filter: &str, qos: QoS) -> usize {
-        let mut inner = self.lock();
-        let Inner { sessions, links, retained, .. } = &mut *inner;
-        let Some(session) = sessions.get_mut(client) else { return 0 };
-        let held = session.subscribe(filter, qos);
-        if let Some(message) = retained.get(filter) {
-            let qos = if qos == QoS::AtMostOnce { qos } else { message.qos };
-            session.offer(Message { qos, ..message.clone() });
-            nudge(links, session.connection);
-        }
-        held
-    }
-
-    pub(super) fn unsubscribe(&self, client: &str, filter: &str) {
-        if let Some(session) = self.lock().sessions.get_mut(client) {
-            session.unsubscribe(filter);
-        }
-    }
-
-    /// The next message for a connection's client, if the connection still has the session.
-    pub(super) fn next(&self, number: u64, client: &str) -> Option<(Publish, Message)> {
-        let window = self.limits().in_flight.unwrap_or(usize::from(u16::MAX) / 2);
-        let mut inner = self.lock();
-        let session = inner.sessions.get_mut(client)?;
-        if session.connection == Some(number) { session.take(window) } else { None }
-    }
-
-    pub(super) fn acknowledged(&self, client: &str, id: u16) {
-        let mut inner = self.lock();
-        let Inner { sessions, links, .. } = &mut *inner;
-        if let Some(session) = sessions.get_mut(client) {
-            session.acknowledge(id);
-            nudge(links, session.connection);
-        }
-    }
-
     pub(super) fn control_all(&self, control: &Control) {
         for link in self.lock().links.values() {
             link.control.send_replace(control.clone());
@@ -455,11 +293,6 @@ impl State {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn nudge(links: &HashMap<u64, Link>, number: Option<u64>) -> bool {
-    let link = number.and_then(|number| links.get(&number));
-    link.is_some_and(|link| link.outgoing.send(Outgoing::Nudge).is_ok())
 }
 
 impl fmt::Debug for State {

@@ -81,7 +81,11 @@ impl<'a> Writer<'a> {
         for outgoing in batch.drain(..) {
             match outgoing {
                 Outgoing::Packet(packet) => self.encode(&packet),
-                Outgoing::Ack(arrival) => self.keep_back(arrival),
+                Outgoing::Ack(arrival) => {
+                    if let Some(arrival) = self.keep_back(arrival) {
+                        self.acknowledge(&mut stream, arrival).await?;
+                    }
+                }
                 Outgoing::Raw(bytes) => self.bytes.extend_from_slice(&bytes),
                 Outgoing::Nudge => nudged = true,
             }
@@ -89,14 +93,7 @@ impl<'a> Writer<'a> {
         let now = Instant::now();
         while self.delayed.peek().is_some_and(|Reverse(first)| first.due <= now) {
             let Some(Reverse(Delayed { arrival, .. })) = self.delayed.pop() else { break };
-            if self.dice.halves_ack(&self.peer.state.faults()) {
-                self.flush(&mut stream).await?;
-                self.bytes.extend_from_slice(&[0x40, 0x02]); // the first half of a PUBACK
-                self.flush(&mut stream).await?;
-                return Err(End::Fault("cut inside a PUBACK"));
-            }
-            self.encode(&Packet::PubAck(PubAck::new(arrival.packet_id)));
-            self.acks.push(arrival);
+            self.acknowledge(&mut stream, arrival).await?;
         }
         while let Some(message) = nudged.then(|| self.encode_next()).flatten() {
             self.send_again(message);
@@ -107,11 +104,30 @@ impl<'a> Writer<'a> {
         self.flush(&mut stream).await
     }
 
-    fn keep_back(&mut self, arrival: Arrival) {
+    /// Sets an acknowledgement aside until its time, or gives it back when that is now.
+    fn keep_back(&mut self, arrival: Arrival) -> Option<Arrival> {
         let delay = self.dice.ack_delay(&self.peer.state.faults());
-        let now = Instant::now();
-        let due = if delay == Duration::ZERO { now } else { now + delay };
-        self.delayed.push(Reverse(Delayed { due, arrival }));
+        if delay == Duration::ZERO {
+            return Some(arrival);
+        }
+        self.delayed.push(Reverse(Delayed { due: Instant::now() + delay, arrival }));
+        None
+    }
+
+    async fn acknowledge(
+        &mut self,
+        mut stream: impl AsyncWrite + Unpin,
+        arrival: Arrival,
+    ) -> Result<(), End> {
+        if self.dice.halves_ack(&self.peer.state.faults()) {
+            self.flush(&mut stream).await?;
+            self.bytes.extend_from_slice(&[0x40, 0x02]); // the first half of a PUBACK
+            self.flush(&mut stream).await?;
+            return Err(End::Fault("cut inside a PUBACK"));
+        }
+        self.encode(&Packet::PubAck(PubAck::new(arrival.packet_id)));
+        self.acks.push(arrival);
+        Ok(())
     }
 
     /// Puts the next message of the session among the bytes.
