@@ -40,6 +40,20 @@ fn raises_no_second_alert_after_a_restart() {
 }
 
 #[test]
+fn decides_for_a_silent_source_with_the_next_reading_of_any_other() {
+    // What is due is stored with that reading: the restart after it need not look back further.
+    let mut bench = Bench::new(vec![heart_rule()]);
+    let (three, seven) = (bench.belt("3"), bench.belt("7"));
+    bench.put(three, 0.0, 130.0);
+
+    bench.put(seven, 3600.0, 80.0);
+    bench.forget();
+    bench.tick(7200.0);
+
+    assert_eq!(bench.said(), ["raised 3 130 @60 (0..60)"]);
+}
+
+#[test]
 fn keeps_a_cool_down_across_a_restart() {
     let mut bench =
         Bench::new(vec![RuleSpec { at_most_every: Some(minutes(3)), ..rule(over(120.0)) }]);

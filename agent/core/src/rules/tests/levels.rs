@@ -261,7 +261,7 @@ fn says_why_a_rule_makes_no_sense() {
     ];
 
     for (spec, fault) in cases {
-        assert_eq!(spec.faults(), [fault.clone()]);
+        assert_eq!(spec.faults(), std::slice::from_ref(&fault));
         let refused = Rules::new(vec![spec]).unwrap_err();
         assert_eq!(refused.to_string(), format!("rule `out of range` {fault}"));
     }

@@ -188,7 +188,7 @@ proptest! {
         let (mut rules, sources, mut out) =
             (Rules::new(with_levels()).unwrap(), sources(), Vec::new());
 
-        let mut wait = |rules: &mut Rules, out: &mut Vec<Transition>, until: Mono| {
+        let wait = |rules: &mut Rules, out: &mut Vec<Transition>, until: Mono| {
             while let Some(deadline) = rules.next_deadline().filter(|at| *at <= until) {
                 rules.tick(BOOT, deadline, out);
                 if rules.next_deadline().is_some_and(|next| next <= deadline) {
