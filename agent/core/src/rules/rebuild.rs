@@ -97,6 +97,7 @@ impl Rebuild {
             }
         }
         self.rules.counts = Counts::default();
+        self.rules.schedule_all();
         self.rules
     }
 }
