@@ -125,7 +125,6 @@ impl Machine {
 
     /// The line cannot be read any more.
     pub fn closed(&mut self) {
-        self.level = None;
         self.counters.state = None;
     }
 

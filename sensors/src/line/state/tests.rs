@@ -187,11 +187,11 @@ fn a_line_that_came_back_tells_its_state_again_and_numbers_begin_anew() {
     assert_eq!(machine.counters().state, None);
 
     let back = machine.opened(ms(5_000), Level::High, true);
-    machine.edge(edge(5_100, Level::Low, 1));
+    machine.edge(edge(5_100, Level::Low, 3));
 
     assert_eq!(back, Change { state: LineState::Open, captured: None });
     assert_eq!(machine.counters().reopened, 1);
-    assert_eq!(machine.counters().lost, 0);
+    assert_eq!(machine.counters().lost, 2);
 }
 
 #[test]

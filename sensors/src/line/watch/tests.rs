@@ -46,6 +46,7 @@ struct Rig {
     observations: mpsc::Receiver<Observation>,
     high: Arc<AtomicBool>,
     wires: Arc<Mutex<VecDeque<EdgeReceiver>>>,
+    tries: watch::Receiver<u32>,
 }
 
 impl Rig {
@@ -54,7 +55,9 @@ impl Rig {
         let high = Arc::new(AtomicBool::new(false));
         let wires = Arc::new(Mutex::new(VecDeque::new()));
         let (level, waiting) = (Arc::clone(&high), Arc::clone(&wires));
+        let (trying, tries) = watch::channel(0);
         let open = move || {
+            trying.send_modify(|tries| *tries += 1);
             let edges = waiting.lock().unwrap().pop_front();
             let edges = edges.ok_or_else(|| NoReading::Absent("a wire".to_owned()))?;
             let port = Box::new(Wire { edges, high: Arc::clone(&level) });
@@ -63,7 +66,7 @@ impl Rig {
         let outlet = Outlet::new(SourceId(3), sender);
         let machine = Machine::new(LID, debounce);
         let watch = start("line-17".to_owned(), machine, open, outlet, monotonic).unwrap();
-        Self { watch, observations, high, wires }
+        Self { watch, observations, high, wires, tries }
     }
 
     fn plug(&self) -> EdgeSender {
@@ -149,10 +152,24 @@ async fn a_line_that_dies_is_told_once_and_opened_again() {
     assert_eq!(rig.next().await.outcome, Err(NoReading::Failed("the wire is cut".to_owned())));
     assert_eq!(rig.watch.counters().state, None);
     rig.high.store(true, Ordering::SeqCst);
-    let _wire = rig.plug();
+    let wire = rig.plug();
 
     rig.expect(LineState::Open).await;
     assert_eq!(rig.watch.counters().reopened, 1);
+    drop(wire);
+    assert_eq!(rig.next().await.outcome, Err(NoReading::Failed("the wire is cut".to_owned())));
+}
+
+#[tokio::test]
+async fn a_line_that_stays_away_is_told_once_however_often_it_is_tried() {
+    let mut rig = Rig::new(Duration::ZERO);
+    assert!(rig.next().await.outcome.is_err());
+
+    let third = timeout(DEADLINE, rig.tries.wait_for(|tries| *tries >= 3)).await;
+    third.expect("it is tried again").expect("the thread runs");
+    let _wire = rig.plug();
+
+    rig.expect(LineState::Closed).await;
 }
 
 #[tokio::test]
