@@ -130,11 +130,16 @@ impl Subscriber {
         deadline: Duration,
         mut predicate: impl FnMut(&[Value]) -> bool,
     ) -> Vec<Value> {
+        let mut records = Vec::new();
+        let mut parsed = 0; // only what is new is parsed: there may be a million
         let what = format!("the awaited records arrive on `{topic_end}`");
-        let messages = self
-            .wait_until(&what, deadline, |messages| predicate(&records::of(messages, topic_end)))
-            .await;
-        records::of(&messages, topic_end)
+        self.wait_until(&what, deadline, |messages| {
+            records.extend(records::of(&messages[parsed..], topic_end));
+            parsed = messages.len();
+            predicate(&records)
+        })
+        .await;
+        records
     }
 
     /// How many messages came on each topic, and the last.
