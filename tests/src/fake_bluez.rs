@@ -13,7 +13,7 @@ mod daemon;
 mod objects;
 mod world;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -31,7 +31,8 @@ const TICK: Duration = Duration::from_millis(10);
 pub struct FakeBluez {
     daemon: Daemon,
     shared: Arc<Shared>,
-    _hearts: JoinSet<()>,
+    /// The hearts, and one for each bluetoothd there was, that ends with it.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl FakeBluez {
@@ -42,16 +43,17 @@ impl FakeBluez {
     pub async fn start() -> Result<Self> {
         let daemon = Daemon::start().await?;
         let shared = Arc::new(Shared::default());
-        shared.begin(daemon.address()).await?;
-        let mut hearts = JoinSet::new();
+        let mut tasks = JoinSet::new();
         let beating = Arc::clone(&shared);
-        hearts.spawn(async move {
+        tasks.spawn(async move {
             loop {
                 beating.beat().await;
                 tokio::time::sleep(TICK).await;
             }
         });
-        Ok(Self { daemon, shared, _hearts: hearts })
+        let fake = Self { daemon, shared, tasks: Mutex::new(tasks) };
+        fake.start_bluetoothd().await?;
+        Ok(fake)
     }
 
     /// What `DBUS_SYSTEM_BUS_ADDRESS` must be for a program to find this BlueZ.
@@ -97,6 +99,12 @@ impl FakeBluez {
         world.radios.get(adapter).is_some_and(|radio| !radio.scanners.is_empty())
     }
 
+    /// How many scans were begun that were not for heart-rate monitors only.
+    #[must_use]
+    pub fn unfiltered_scans(&self, adapter: &str) -> u64 {
+        self.shared.world().radios.get(adapter).map_or(0, |radio| radio.unfiltered_scans)
+    }
+
     /// How often this adapter was switched off.
     #[must_use]
     pub fn power_offs(&self, adapter: &str) -> u64 {
@@ -119,7 +127,14 @@ impl FakeBluez {
     /// # Errors
     /// If the bus is down.
     pub async fn start_bluetoothd(&self) -> Result<()> {
-        self.shared.begin(self.daemon.address()).await
+        let bus = self.shared.begin(self.daemon.address()).await?;
+        let minding = Arc::clone(&self.shared).mind_clients(bus);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.spawn(async {
+            // It ends with its bus.
+            minding.await.ok();
+        });
+        Ok(())
     }
 
     /// Kills the bus and starts another at the same address, with bluetoothd on it.

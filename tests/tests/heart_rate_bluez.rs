@@ -48,6 +48,7 @@ async fn scans_only_while_a_monitor_is_missing() -> Result<()> {
     until("the scan ends again", || !bluez.is_scanning("hci0")).await?;
 
     assert_eq!(bluez.collisions("hci0"), 0, "a connect while scanning");
+    assert_eq!(bluez.unfiltered_scans("hci0"), 0);
     Ok(())
 }
 
@@ -256,6 +257,58 @@ async fn goes_on_trying_when_connects_are_refused() -> Result<()> {
 
     probe.reading(0).await?;
     assert_eq!(belt.connects(), 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn calls_off_a_connect_that_hangs() -> Result<()> {
+    let bluez = one_adapter().await?;
+    let hanging = beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?;
+    beating(&bluez, "hci0", OTHER_ADDRESS, EIGHTY).await?;
+    hanging.hang(1);
+    let monitors = json!({ "monitors": [{ "address": ADDRESS }, { "address": OTHER_ADDRESS }] });
+
+    let mut probe = Probe::start(&bluez, monitors)?;
+
+    probe.reading(1).await?;
+    probe.reading(0).await?;
+    assert_eq!((hanging.connects(), bluez.collisions("hci0")), (2, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn takes_over_the_link_of_a_run_that_was_killed() -> Result<()> {
+    let bluez = one_adapter().await?;
+    let belt = beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?;
+    let mut probe = Probe::start(&bluez, json!({ "monitors": [{ "address": ADDRESS }] }))?;
+    probe.reading(0).await?;
+
+    probe.stop().await?;
+    let mut probe = Probe::start(&bluez, json!({ "monitors": [{ "address": ADDRESS }] }))?;
+
+    probe.reading(0).await?;
+    assert_eq!((belt.connects(), belt.subscriptions()), (1, 2));
+    Ok(())
+}
+
+#[tokio::test]
+async fn beginning_anew_leaves_nothing_behind() -> Result<()> {
+    let bluez = one_adapter().await?;
+    bluez.stop_bluetoothd().await;
+    let mut probe = Probe::start(&bluez, json!({ "monitors": [{ "address": ADDRESS }] }))?;
+    let open_files = |probe: &Probe| -> Result<usize> {
+        let process = probe.process.id().context("the probe ended")?;
+        Ok(std::fs::read_dir(format!("/proc/{process}/fd"))?.count())
+    };
+
+    probe.wait("a fault", |line| line["fault"].is_string()).await?;
+    let first = open_files(&probe)?;
+    for _ in 0..12 {
+        probe.wait("a fault", |line| line["fault"].is_string()).await?;
+    }
+
+    let last = open_files(&probe)?;
+    assert!(last <= first + 4, "{first} open files became {last}");
     Ok(())
 }
 

@@ -189,7 +189,10 @@ fn begin(monitors: &[Monitor], states: &watch::Sender<Vec<MonitorState>>) {
         states.extend(monitors.iter().map(|monitor| {
             let source = monitor.outlet.source();
             let known = earlier.iter().position(|state| state.source == source);
-            known.map_or_else(|| MonitorState::new(source), |at| earlier.swap_remove(at))
+            let mut state =
+                known.map_or_else(|| MonitorState::new(source), |at| earlier.swap_remove(at));
+            state.connected = false;
+            state
         }));
     });
 }

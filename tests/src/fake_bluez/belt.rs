@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::world::Shared;
@@ -53,6 +54,9 @@ pub(super) struct BeltState {
     pub(super) listeners: BTreeSet<String>,
     pub(super) silent_until: Option<Cure>,
     pub(super) refusals: u32,
+    pub(super) hangs: u32,
+    /// Ends a connect that hangs.
+    pub(super) called_off: Arc<Notify>,
     pub(super) beat: Option<Beat>,
     pub(super) connects: u64,
     pub(super) subscriptions: u64,
@@ -104,6 +108,8 @@ impl Belt {
             listeners: BTreeSet::new(),
             silent_until: None,
             refusals: 0,
+            hangs: 0,
+            called_off: Arc::default(),
             beat: None,
             connects: 0,
             subscriptions: 0,
@@ -185,6 +191,11 @@ impl Belt {
     /// Refuses the next `times` connects.
     pub fn refuse(&self, times: u32) {
         self.change(|belt| belt.refusals = times);
+    }
+
+    /// Lets the next `times` connects hang until they are called off by a disconnect.
+    pub fn hang(&self, times: u32) {
+        self.change(|belt| belt.hangs = times);
     }
 
     /// Whether it is connected.

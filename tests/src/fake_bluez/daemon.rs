@@ -61,6 +61,8 @@ async fn launch(home: &TempDir, address: &str) -> Result<Child> {
         .arg(format!("--config-file={}", configuration.display()))
         .args(["--nofork", "--nopidfile"])
         .stdin(Stdio::null())
+        // It complains that it may not raise its own limits, and goes on.
+        .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .context("start `dbus-daemon` (Debian's package `dbus`)")?;

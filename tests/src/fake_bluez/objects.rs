@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use zbus::message::Header;
 use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, fdo, interface};
 
@@ -40,13 +41,27 @@ pub(super) struct AdapterObject {
 
 #[interface(name = "org.bluez.Adapter1")]
 impl AdapterObject {
-    fn set_discovery_filter(&self, _filter: HashMap<String, OwnedVariant>) {}
+    fn set_discovery_filter(
+        &self,
+        filter: HashMap<String, OwnedVariant>,
+        #[zbus(header)] header: Header<'_>,
+    ) {
+        let uuids =
+            filter.get("UUIDs").and_then(|uuids| Vec::<String>::try_from(uuids.clone()).ok());
+        let mut world = self.shared.world();
+        let Some(radio) = world.radios.get_mut(&self.name) else { return };
+        match uuids.as_deref() {
+            Some([only]) if only == HEART_RATE => radio.filters.insert(sender(&header)),
+            _ => radio.filters.remove(&sender(&header)),
+        };
+    }
 
     async fn start_discovery(&self, #[zbus(header)] header: Header<'_>) -> Result<(), BluezError> {
         {
             let mut world = self.shared.world();
             let radio = world.radios.get_mut(&self.name).filter(|radio| radio.powered);
             let radio = radio.ok_or(BluezError::NotReady("Resource Not Ready".into()))?;
+            radio.unfiltered_scans += u64::from(!radio.filters.contains(&sender(&header)));
             if !radio.scanners.insert(sender(&header)) {
                 return Err(BluezError::InProgress("Operation already in progress".into()));
             }
@@ -147,8 +162,8 @@ impl DeviceObject {
         read(&self.shared.world().belts[self.index])
     }
 
-    /// Begins a connect, or says why BlueZ would not.
-    fn begin(&self) -> Result<(), BluezError> {
+    /// Begins a connect, or says why BlueZ would not; returns what calls it off if it is to hang.
+    fn begin(&self) -> Result<Option<Arc<Notify>>, BluezError> {
         let mut world = self.shared.world();
         let world = &mut *world;
         let belt = &mut world.belts[self.index];
@@ -164,7 +179,9 @@ impl DeviceObject {
             return Err(BluezError::Failed("Page Timeout".into()));
         }
         radio.connecting += 1;
-        Ok(())
+        let hangs = belt.hangs > 0;
+        belt.hangs = belt.hangs.saturating_sub(1);
+        Ok(hangs.then(|| Arc::clone(&belt.called_off)))
     }
 }
 
@@ -174,8 +191,14 @@ impl DeviceObject {
         if self.get(|belt| belt.connected) {
             return Ok(());
         }
-        self.begin()?;
-        let linked = self.shared.link(self.index).await;
+        let called_off = self.begin()?;
+        let linked = match called_off {
+            None => self.shared.link(self.index).await,
+            Some(called_off) => {
+                called_off.notified().await;
+                Err(anyhow::anyhow!("le-connection-abort-by-local"))
+            }
+        };
         let radio = self.get(|belt| belt.radio.clone());
         if let Some(radio) = self.shared.world().radios.get_mut(&radio) {
             radio.connecting -= 1;
@@ -184,6 +207,7 @@ impl DeviceObject {
     }
 
     async fn disconnect(&self) -> Result<(), BluezError> {
+        self.get(|belt| belt.called_off.notify_waiters());
         Ok(self.shared.unlink(self.index).await?)
     }
 

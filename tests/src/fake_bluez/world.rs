@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
+use futures_util::StreamExt as _;
 use tokio::time::Instant;
+use zbus::fdo::DBusProxy;
 use zbus::{Connection, ObjectServer, Variant};
 
 use super::belt::{Battery, BeltState, Cure};
@@ -22,6 +24,9 @@ pub(super) struct Radio {
     pub(super) powered: bool,
     /// The clients that scan.
     pub(super) scanners: BTreeSet<String>,
+    /// The clients that asked for heart-rate monitors only.
+    pub(super) filters: BTreeSet<String>,
+    pub(super) unfiltered_scans: u64,
     pub(super) connecting: u32,
     pub(super) power_offs: u64,
     pub(super) collisions: u64,
@@ -33,6 +38,8 @@ impl Radio {
             address: address.to_owned(),
             powered: true,
             scanners: BTreeSet::new(),
+            filters: BTreeSet::new(),
+            unfiltered_scans: 0,
             connecting: 0,
             power_offs: 0,
             collisions: 0,
@@ -64,7 +71,7 @@ impl Shared {
     }
 
     /// Takes the name and shows the adapters.
-    pub(super) async fn begin(self: &Arc<Self>, address: &str) -> Result<()> {
+    pub(super) async fn begin(self: &Arc<Self>, address: &str) -> Result<Connection> {
         let bus = zbus::connection::Builder::address(address)
             .serve_at("/", zbus::fdo::ObjectManager)
             .build()
@@ -76,6 +83,27 @@ impl Shared {
             self.show_radio(&name).await?;
         }
         bus.request_name("org.bluez").await.context("own the name")?;
+        Ok(bus)
+    }
+
+    /// Ends what a client began, once it is gone from the bus: its scans and its notifications, but not
+    /// the links, which belong to BlueZ.
+    pub(super) async fn mind_clients(self: Arc<Self>, bus: Connection) -> Result<()> {
+        let mut changes = DBusProxy::new(&bus).await?.receive_name_owner_changed().await?;
+        while let Some(change) = changes.next().await {
+            let change = change.args()?;
+            if change.new_owner().is_none() {
+                let client = change.name().to_string();
+                let mut world = self.world();
+                for radio in world.radios.values_mut() {
+                    radio.scanners.remove(&client);
+                    radio.filters.remove(&client);
+                }
+                for belt in &mut world.belts {
+                    belt.listeners.remove(&client);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -89,6 +117,7 @@ impl Shared {
         let mut world = self.world();
         for radio in world.radios.values_mut() {
             radio.scanners.clear();
+            radio.filters.clear();
         }
         for belt in &mut world.belts {
             belt.known = false;

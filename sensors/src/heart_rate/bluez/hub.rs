@@ -203,7 +203,8 @@ impl<'a> Hub<'a> {
         let vital = &self.vitals[index];
         let source = self.monitor(index).outlet.source();
         let silent = self.now().saturating_sub(vital.since.replace(self.now()));
-        if !vital.heard.replace(true) {
+        let first = !vital.heard.replace(true);
+        if first {
             vital.begun.notify_one();
         }
         self.update(index, |state| {
@@ -211,6 +212,8 @@ impl<'a> Hub<'a> {
             state.malformed += u64::from(decoded.dropped_bytes > 0);
             if std::mem::take(&mut state.lost) {
                 tracing::info!(source = source.0, seconds = silent.as_secs(), "monitor is back");
+            } else if first {
+                tracing::info!(source = source.0, "monitor is heard");
             }
         });
         let measurement = Measurement::HeartRate(decoded.heart_rate);
