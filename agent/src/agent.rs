@@ -51,15 +51,17 @@ async fn supervise(
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
-            () = signals.stop() => {
-                tracing::info!("asked to stop");
-                return Ok(());
-            }
-            Some(()) = signals.reload.recv() => {
-                systemd::reloading();
-                reload::reload(path, parts, tasks).await;
-                systemd::ready(&parts.config().thing);
-            }
+            signal = signals.next() => match signal {
+                Asked::Stop => {
+                    tracing::info!("asked to stop");
+                    return Ok(());
+                }
+                Asked::Reload => {
+                    systemd::reloading();
+                    reload::reload(path, parts, tasks).await;
+                    systemd::ready(&parts.config().thing);
+                }
+            },
             Some(ended) = tasks.join_next() => match ended {
                 Ok(Ok(())) => anyhow::bail!("a part of the agent ended unasked"),
                 Ok(Err(error)) => return Err(error).context("a part of the agent failed"),
@@ -92,10 +94,17 @@ impl Signals {
         })
     }
 
-    async fn stop(&mut self) {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.reload.recv() => Asked::Reload,
         }
     }
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop,
+    Reload,
 }

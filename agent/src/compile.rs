@@ -75,7 +75,7 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
             Lane::Readings => &publish.readings,
         };
         LaneFormat {
-            topic: template(config, &format.topic, false).render("", "").into(),
+            topic: template(config, &format.topic, true),
             framing: framing(format.format),
             limit_bytes: usize::try_from(format.batch.bytes).unwrap_or(usize::MAX),
             delay: format.batch.delay,

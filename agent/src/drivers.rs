@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulsegate_core::backoff::{Backoff, Failure};
-use pulsegate_sensors::heart_rate::{self, Address, Identity, MonitorState};
+use pulsegate_sensors::heart_rate::bluez::{self, MonitorState};
+use pulsegate_sensors::heart_rate::{Address, Identity};
 use pulsegate_sensors::inbox::{self, Admission, Chunk};
 use pulsegate_sensors::line::{self, Line, LineCounters, Role};
 use pulsegate_sensors::simulated::{self, Recording};
@@ -167,17 +168,17 @@ async fn bluetooth(
             config::Monitor::Name(name) => Identity::named(&name),
         };
         let outlet = outlets.outlet(&monitor.id, "heart_rate")?;
-        watched.push(heart_rate::Monitor { identity, outlet });
+        watched.push(bluez::Monitor { identity, outlet });
     }
-    let options = heart_rate::Options {
+    let options = bluez::Options {
         adapter: options.adapter,
         silence: options.silence,
-        ..heart_rate::Options::default()
+        ..bluez::Options::default()
     };
     let mut backoff = Backoff::new(Duration::from_secs(1), RETRY_MAX);
     loop {
         let began = clock::mono();
-        let watch = heart_rate::watch(watched.clone(), options.clone(), states.clone());
+        let watch = bluez::watch(watched.clone(), options.clone(), states.clone());
         let Err(fault) = watch.await else { return Ok(()) };
         tracing::warn!(%fault, "Bluetooth is begun anew");
         tokio::time::sleep(backoff.lost(clock::mono().since(began), fastrand::f64())).await;
@@ -303,7 +304,7 @@ async fn simulate(simulated: config::Simulated, outlets: Outlets) -> Ended {
             contact_lost: simulated.faults.contact_lost,
             spikes: simulated.faults.spikes,
             garbage: simulated.faults.garbage,
-            silences: simulated.faults.silences.iter().map(|s| s.at..s.at + s.lasts).collect(),
+            silences: simulated.faults.silences.iter().map(|(at, lasts)| *at..*at + *lasts).collect(),
             bounces: simulated.faults.bounces,
         },
     };

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::config::Port;
 use crate::tls::Clients;
+use reason::Reason;
 
 /// Room for a message of the largest size with its topic, and for what the service sends us.
 const MAX_PACKET_BYTES: usize = MAX_MESSAGE_BYTES + 32 * 1024;
@@ -125,6 +126,7 @@ pub(crate) async fn run(
     options: LinkOptions,
     states: watch::Sender<LinkState>,
     mut wishes: watch::Receiver<Wish>,
+    mut doubts: watch::Receiver<u64>,
     is_clock_set: impl Fn() -> bool,
 ) -> anyhow::Result<()> {
     let mut backoff = Backoff::new(BACKOFF_BASE, options.retry_max);
@@ -134,10 +136,14 @@ pub(crate) async fn run(
     while *wishes.borrow() == Wish::Stay {
         number += 1;
         attempts += 1;
-        let ended = connection(&options, port, number, &states, &mut wishes).await;
+        let ended =
+            connection(&options, port, number, &states, &mut wishes, &mut doubts).await;
         let now = clock::mono();
-        let Some(error) = ended.error else { break };
-        let reason = reason::of(&error, is_clock_set());
+        let reason = match ended.cause {
+            Cause::Asked => break,
+            Cause::Doubted => Reason::network("the broker acknowledges nothing"),
+            Cause::Failed(error) => reason::of(&error, is_clock_set()),
+        };
         let random = fastrand::f64();
         let wait = match ended.up_since {
             Some(since) => {
@@ -167,9 +173,14 @@ pub(crate) async fn run(
 }
 
 struct Ended {
-    /// `None`: it was asked to end.
-    error: Option<rumqttc::ConnectionError>,
+    cause: Cause,
     up_since: Option<Mono>,
+}
+
+enum Cause {
+    Asked,
+    Doubted,
+    Failed(rumqttc::ConnectionError),
 }
 
 async fn connection(
@@ -178,6 +189,7 @@ async fn connection(
     number: u64,
     states: &watch::Sender<LinkState>,
     wishes: &mut watch::Receiver<Wish>,
+    doubts: &mut watch::Receiver<u64>,
 ) -> Ended {
     let (client, mut events) =
         AsyncClient::builder(mqtt_options(options, port)).capacity(capacity(options)).build();
@@ -192,13 +204,16 @@ async fn connection(
             event = events.poll() => event,
             _ = wishes.wait_for(|wish| *wish == Wish::Leave), if !is_leaving => {
                 if up_since.is_none() {
-                    return Ended { error: None, up_since };
+                    return Ended { cause: Cause::Asked, up_since };
                 }
                 is_leaving = true;
                 say(&client, options, "offline");
                 // A queue that is full is drained on the way out all the same.
                 drop(client.try_disconnect_with_timeout(GOODBYE));
                 continue;
+            }
+            Ok(_) = doubts.wait_for(|doubted| *doubted == number) => {
+                return Ended { cause: Cause::Doubted, up_since };
             }
         };
         match event {
@@ -214,9 +229,9 @@ async fn connection(
             Ok(_) => {}
             Err(error) if is_leaving => {
                 tracing::debug!(%error, "said goodbye");
-                return Ended { error: None, up_since };
+                return Ended { cause: Cause::Asked, up_since };
             }
-            Err(error) => return Ended { error: Some(error), up_since },
+            Err(error) => return Ended { cause: Cause::Failed(error), up_since },
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::store::{Stopped, Store, Taken};
 /// A link that came up without the clock being set soon sets it: readings and events wait that long
 /// for their right times. Alerts never wait.
 const CLOCK_GRACE: Duration = Duration::from_secs(60);
+/// A broker that acknowledges nothing for so long on a living connection never will.
+const ACK_DEADLINE: Duration = Duration::from_secs(30);
 /// Nothing to wait for: look again at the latest then.
 const IDLE: Duration = AT_REST;
 
@@ -53,6 +55,8 @@ pub(crate) struct Publisher {
     pub(crate) draining: watch::Receiver<bool>,
     pub(crate) states: watch::Sender<PublisherState>,
     pub(crate) pulse: Pulse,
+    /// The number of a connection that should be given up.
+    pub(crate) doubts: watch::Sender<u64>,
 }
 
 struct Round {
@@ -130,6 +134,13 @@ impl Round {
         self.mark(publisher).await?;
         let mut wait = IDLE;
         let Some(session) = self.session.clone() else { return Ok(wait) };
+        if let Some(sent) = self.delivery.oldest_sent() {
+            let waited = clock::mono().since(sent);
+            if waited >= ACK_DEADLINE {
+                publisher.doubts.send_replace(session.number);
+            }
+            wait = wait.min(ACK_DEADLINE.saturating_sub(waited).max(Duration::from_secs(1)));
+        }
         loop {
             let delay = self.send(&session);
             wait = wait.min(delay.unwrap_or(IDLE));

@@ -10,7 +10,6 @@ use pulsegate_core::reading::{Reading, Value};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::inbox::{Chunk, EntryValue};
 use pulsegate_sensors::{NoReading, Observation, SourceId, Sources};
-use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use crate::agent::{AT_REST, Pulse};
@@ -24,7 +23,7 @@ const GATHER: usize = 256;
 pub(crate) type SourceStates = BTreeMap<u32, SourceState>;
 
 /// How a source is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SourceState {
     pub(crate) source: Arc<str>,
     pub(crate) kind: Arc<str>,
@@ -32,11 +31,9 @@ pub(crate) struct SourceState {
     /// The last value, as it was measured.
     pub(crate) value: Option<String>,
     /// When that was, on the monotonic clock.
-    #[serde(skip)]
     pub(crate) at: Option<Mono>,
     /// Why there is no reading, while there is none.
     pub(crate) no_reading: Option<String>,
-    #[serde(skip)]
     lost_since: Option<Mono>,
 }
 
@@ -72,7 +69,7 @@ pub(crate) async fn run(
                 Some(chunk) => store.append(stamped(chunk.entries), Some(chunk.answer)).await?,
                 None => inboxes = false,
             },
-            _ = intake.draining.wait_for(|draining| *draining), if !closing => {
+            () = told(&mut intake.draining), if !closing => {
                 closing = true;
                 intake.observations.close();
                 intake.chunks.close();
@@ -81,6 +78,11 @@ pub(crate) async fn run(
         }
     }
     Ok(())
+}
+
+async fn told(draining: &mut watch::Receiver<bool>) {
+    // A sender that is gone says the same.
+    drop(draining.wait_for(|draining| *draining).await);
 }
 
 async fn take_in(

@@ -258,6 +258,12 @@ impl Delivery {
         self.settled + self.marking > 0
     }
 
+    /// When the oldest message that is still on its way was handed to the link.
+    #[must_use]
+    pub fn oldest_sent(&self) -> Option<Mono> {
+        self.messages.values().filter_map(|message| message.sent).min()
+    }
+
     /// How many messages are on their way.
     #[must_use]
     pub fn in_flight(&self) -> usize {

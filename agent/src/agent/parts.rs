@@ -39,6 +39,7 @@ pub(super) struct Parts {
     gauges: watch::Sender<Vec<Gauge>>,
     links: watch::Sender<LinkState>,
     link: Option<(watch::Sender<Wish>, AbortHandle)>,
+    doubts: watch::Sender<u64>,
     settings: watch::Sender<Settings>,
     clock_set: watch::Receiver<bool>,
     draining: watch::Sender<bool>,
@@ -80,6 +81,7 @@ impl Parts {
 
         let (links, link_state) = watch::channel(LinkState::Down(Outage::unknown(now)));
         let (settings, settings_seen) = watch::channel(compile::settings(&config));
+        let (doubts, _) = watch::channel(0);
         let (publisher_states, publisher_state) = watch::channel(PublisherState::default());
         tasks.spawn(publisher::run(Publisher {
             store: store.clone(),
@@ -89,6 +91,7 @@ impl Parts {
             draining: drain,
             states: publisher_states,
             pulse: publisher_pulse.clone(),
+            doubts: doubts.clone(),
         }));
 
         let (gauges, gauges_seen) = watch::channel(Vec::new());
@@ -116,6 +119,7 @@ impl Parts {
             gauges,
             links,
             link: None,
+            doubts,
             settings,
             clock_set,
             draining,
@@ -224,7 +228,8 @@ impl Parts {
         let (wish, wishes) = watch::channel(Wish::Stay);
         let clock_set = self.clock_set.clone();
         let is_clock_set = move || *clock_set.borrow();
-        let link = tasks.spawn(mqtt::run(options, self.links.clone(), wishes, is_clock_set));
+        let (links, doubts) = (self.links.clone(), self.doubts.subscribe());
+        let link = tasks.spawn(mqtt::run(options, links, wishes, doubts, is_clock_set));
         self.link = Some((wish, link));
     }
 

@@ -7,8 +7,6 @@ use std::process::ExitCode;
 use super::{BAD_CONFIGURATION, print};
 use crate::config;
 
-/// `EX_CONFIG` of `sysexits.h`: systemd does not start the service again.
-pub(crate) const BAD_CONFIGURATION: u8 = 78;
 
 /// Prints every fault and warning of the file at `path`. Warnings alone are no failure.
 #[must_use]

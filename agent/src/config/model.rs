@@ -75,6 +75,8 @@ pub(crate) struct Link {
     pub limits: Limits,
     /// Bounds dialling, TLS and CONNACK together.
     pub connect_timeout: Duration,
+    /// The longest wait before another attempt to connect.
+    pub retry_max: Duration,
 }
 
 /// A port of the broker.

@@ -268,14 +268,14 @@ pub(crate) struct Step {
 }
 
 /// What goes wrong: probabilities, each for one measurement.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct SimulatedFaults {
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SimulatedFaults {
     /// The belt feels no skin.
     pub contact_lost: f64,
-    /// Nothing comes.
-    pub silence: f64,
-    /// A lid bounces.
-    pub bounce: f64,
+    /// When nothing comes: from when on, and how long.
+    pub silences: Vec<(Duration, Duration)>,
+    /// How often a lid's contact bounces at most when the lid moves.
+    pub bounces: u8,
     /// A value far off.
     pub spikes: f64,
     /// Bytes that are no measurement.

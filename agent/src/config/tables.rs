@@ -143,6 +143,9 @@ pub(super) struct LinkTable {
     /// Bounds dialling, TLS and CONNACK together.
     #[schemars(extend("x-range" = ["1s", "5m"]))]
     pub(super) connect_timeout: Period,
+    /// The longest wait before another attempt to connect.
+    #[schemars(extend("x-range" = ["1s", "1h"]))]
+    pub(super) retry_max: Period,
 }
 
 impl Default for LinkTable {
@@ -157,6 +160,7 @@ impl Default for LinkTable {
             records_per_second: None,
             limits: Limits::Aws,
             connect_timeout: ms::<20_000>(),
+            retry_max: ms::<300_000>(),
         }
     }
 }

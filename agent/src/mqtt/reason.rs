@@ -1,7 +1,6 @@
 //! Why a connection ended, in words for `status`, and what follows from it for the backoff and for
 //! the messages that were on their way.
 
-use std::error::Error as _;
 use std::io;
 
 use pulsegate_core::backoff::Failure;
@@ -18,7 +17,7 @@ pub(super) struct Reason {
 }
 
 impl Reason {
-    fn network(text: impl Into<String>) -> Self {
+    pub(super) fn network(text: impl Into<String>) -> Self {
         Self { text: text.into(), failure: Failure::Network, death: Death::Otherwise }
     }
 
@@ -44,6 +43,10 @@ pub(super) fn of(error: &ConnectionError, is_clock_set: bool) -> Reason {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the rest says best itself what it is")]
     match error {
         ConnectionError::ConnectionRefused(code) => refused(*code),
+        // AWS IoT answers 7 where the standard has 5, and the codec knows only the standard.
+        ConnectionError::MqttState(StateError::Deserialization(
+            rumqttc::mqttbytes::Error::InvalidConnectReturnCode(_),
+        )) => refused(ConnectReturnCode::NotAuthorized),
         ConnectionError::NetworkTimeout => Reason::network("no answer from the broker in time"),
         ConnectionError::FlushTimeout => Reason::network("the network takes nothing any more"),
         ConnectionError::Io(error) => io_error(error),

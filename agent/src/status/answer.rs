@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use pulsegate_core::lane::Lane;
 use pulsegate_core::record::ClockText;
 use pulsegate_core::time::Mono;
-use pulsegate_sensors::heart_rate::MonitorState;
+use pulsegate_sensors::heart_rate::bluez::MonitorState;
 use pulsegate_sensors::inbox;
 use pulsegate_sensors::line::LineCounters;
 use serde_json::{Map, Value, json};
@@ -127,8 +127,8 @@ fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Value {
 fn sources(states: &SourceStates, now: Mono) -> Value {
     let source = |state: &crate::sampler::SourceState| {
         json!({
-            "source": state.source,
-            "kind": state.kind,
+            "source": &*state.source,
+            "kind": &*state.kind,
             "readings": state.readings,
             "value": state.value,
             "age_s": state.at.map(|at| now.since(at).as_secs_f32()),

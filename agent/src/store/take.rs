@@ -11,6 +11,7 @@ use pulsegate_core::record::{
 };
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Trust};
+use pulsegate_core::topic::Template;
 use pulsegate_sensors::{Source, SourceId, Sources};
 use rusqlite::Row;
 use rusqlite::types::ValueRef as SqlRef;
@@ -34,7 +35,7 @@ pub(crate) struct Formats {
 /// How the messages of one lane are cut.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LaneFormat {
-    pub(crate) topic: Arc<str>,
+    pub(crate) topic: Template,
     pub(crate) framing: Framing,
     /// Payload and topic of a message together.
     pub(crate) limit_bytes: usize,
@@ -165,11 +166,13 @@ impl Encoder {
             let source = self.sources.get(SourceId(row.get(2)?));
             walk.oldest.get_or_insert((at.epoch, Mono(0)));
             let format = &self.formats.lanes[Lane::Alerts.index()];
+            let name = source.as_deref().map_or("", |source| &source.name);
+            let topic = format.topic.render(name, "").into();
             let clock = &mut self.clock;
-            let offer = walk.gatherer.offer(Seq(seq), &format.topic, format.framing, |out| {
+            let offer = walk.gatherer.offer(Seq(seq), &topic, format.framing, |out| {
                 let mut object = ObjectText::begin(at.boot, Seq(seq), out);
                 object.text("rule", rule);
-                object.text("source", source.as_deref().map_or("", |source| &source.name));
+                object.text("source", name);
                 object.text("state", if raised { "raised" } else { "cleared" });
                 object.text("severity", severity);
                 match value {
@@ -208,8 +211,9 @@ impl Encoder {
             let (event, members) = (text(row, 1)?, text(row, 4)?);
             walk.oldest.get_or_insert((at.epoch, mono));
             let format = &self.formats.lanes[Lane::Events.index()];
+            let topic = format.topic.render("", "").into();
             let clock = &mut self.clock;
-            let offer = walk.gatherer.offer(Seq(seq), &format.topic, format.framing, |out| {
+            let offer = walk.gatherer.offer(Seq(seq), &topic, format.framing, |out| {
                 let mut object = ObjectText::begin(at.boot, Seq(seq), out);
                 object.text("event", event).members(members).time("time", time, clock);
                 object.end(trust);

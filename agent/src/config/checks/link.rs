@@ -82,6 +82,7 @@ pub(super) fn build(table: LinkTable, only: Option<u16>, findings: &mut Findings
         records_per_second: table.records_per_second,
         limits: table.limits,
         connect_timeout: table.connect_timeout.0,
+        retry_max: table.retry_max.0,
     }
 }
 

@@ -3,7 +3,8 @@
 use super::names::repeated;
 use crate::config::findings::{Finding, Findings};
 use crate::config::model::{
-    Backend, Bluetooth, Camera, Gpio, HeartRate, Inbox, Lid, Monitor, Number, Sensors, Simulated,
+    Backend, Bias, Bluetooth, Camera, Gpio, HeartRate, Inbox, Level, Lid, Monitor, Number, Sensors,
+    Simulated,
     SimulatedFaults, SimulatedKind, Step, Trigger, Visit,
 };
 use crate::config::place::At;
@@ -116,7 +117,7 @@ fn lid(table: &LidTable, findings: &mut Findings) -> Lid {
         pin: *table.pin,
         debounce: table.debounce.0,
         closed: table.closed,
-        bias: table.bias,
+        bias: table.bias.unwrap_or(away_from(table.closed)),
         visit: table.visit.as_ref().map(|visit| Visit {
             gap: visit.gap.0,
             units_per_opening: visit.units_per_opening,
@@ -132,7 +133,15 @@ fn trigger(table: &TriggerTable) -> Trigger {
         pin: *table.pin,
         debounce: table.debounce.0,
         active: table.active,
-        bias: table.bias,
+        bias: table.bias.unwrap_or(away_from(table.active)),
+    }
+}
+
+/// The resistor for a switch that connects its line to `level` when it closes.
+fn away_from(level: Level) -> Bias {
+    match level {
+        Level::Low => Bias::PullUp,
+        Level::High => Bias::PullDown,
     }
 }
 
@@ -184,8 +193,8 @@ fn simulated(table: &SimulatedTable, findings: &mut Findings) -> Simulated {
         replay: table.replay.as_deref().cloned(),
         faults: SimulatedFaults {
             contact_lost: table.faults.contact_lost,
-            silence: table.faults.silence,
-            bounce: table.faults.bounce,
+            silences: table.faults.silences.iter().map(|s| (s.at.0, s.lasts.0)).collect(),
+            bounces: table.faults.bounces,
             spikes: table.faults.spikes,
             garbage: table.faults.garbage,
         },

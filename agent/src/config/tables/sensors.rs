@@ -71,9 +71,9 @@ pub(in crate::config) struct LidTable {
     /// The level of a closed lid.
     #[serde(default = "low")]
     pub(in crate::config) closed: Level,
-    /// The resistor that the line gets.
-    #[serde(default)]
-    pub(in crate::config) bias: Bias,
+    /// The resistor that the line gets; if absent, the one that pulls it away from a switch that
+    /// closes to ground or supply.
+    pub(in crate::config) bias: Option<Bias>,
     /// When openings are one visit.
     pub(in crate::config) visit: Option<At<VisitTable>>,
 }
@@ -124,9 +124,9 @@ pub(in crate::config) struct TriggerTable {
     /// The level of a trigger that fires.
     #[serde(default = "high")]
     pub(in crate::config) active: Level,
-    /// The resistor that the line gets.
-    #[serde(default)]
-    pub(in crate::config) bias: Bias,
+    /// The resistor that the line gets; if absent, the one that pulls it away from a switch that
+    /// closes to ground or supply.
+    pub(in crate::config) bias: Option<Bias>,
 }
 
 /// A number in a file: any sensor that Linux shows as one.
@@ -217,19 +217,30 @@ pub(in crate::config) struct StepTable {
     pub(in crate::config) mean: f64,
 }
 
-/// What goes wrong: probabilities, each for one measurement.
+/// A time in which nothing comes.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct SilenceTable {
+    /// When it begins, after the start of the agent.
+    #[schemars(extend("x-range" = ["0s", "7d"]))]
+    pub(in crate::config) at: Period,
+    /// How long it lasts.
+    #[schemars(extend("x-range" = ["1ms", "7d"]))]
+    pub(in crate::config) lasts: Period,
+}
+
+/// What goes wrong; numbers from 0 to 1 are chances, each for one measurement.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct SimulatedFaultsTable {
     /// The belt feels no skin.
     #[schemars(range(min = 0, max = 1))]
     pub(in crate::config) contact_lost: f64,
-    /// Nothing comes.
-    #[schemars(range(min = 0, max = 1))]
-    pub(in crate::config) silence: f64,
-    /// A lid bounces.
-    #[schemars(range(min = 0, max = 1))]
-    pub(in crate::config) bounce: f64,
+    /// When nothing comes.
+    pub(in crate::config) silences: Vec<SilenceTable>,
+    /// How often a lid's contact bounces at most when the lid moves.
+    #[schemars(range(min = 0, max = 20))]
+    pub(in crate::config) bounces: u8,
     /// A value far off.
     #[schemars(range(min = 0, max = 1))]
     pub(in crate::config) spikes: f64,
