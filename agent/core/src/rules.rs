@@ -11,6 +11,7 @@
 //! One file for each word of the vocabulary: what turns readings into findings is a [`Shape`],
 //! what turns findings into transitions is a [`Judge`].
 
+mod agenda;
 mod clock;
 mod judge;
 mod level;
@@ -30,6 +31,7 @@ use pulsegate_sensors::{Source, SourceId, Sources};
 use crate::reading::{Reading, Value};
 use crate::time::{Mono, Wall};
 
+use agenda::Agenda;
 use clock::{EventClock, Verdict};
 use judge::{Judge, Sink};
 use level::Level;
@@ -111,7 +113,7 @@ pub struct Rules {
     /// By the number of the source; as long as the sources seen so far.
     tracks: Vec<Track>,
     boot: KernelBoot,
-    deadline: Option<Mono>,
+    agenda: Agenda,
     counts: Counts,
 }
 
@@ -146,7 +148,7 @@ impl Rules {
         spec::check(&specs)?;
         let rules = specs.into_iter().map(Arc::new).collect();
         let (boot, counts) = (KernelBoot::default(), Counts::default());
-        Ok(Self { rules, tracks: Vec::new(), boot, deadline: None, counts })
+        Ok(Self { rules, tracks: Vec::new(), boot, agenda: Agenda::default(), counts })
     }
 
     /// Takes one more reading, and adds to `out` what it decides. Readings come in the order of
@@ -159,22 +161,13 @@ impl Rules {
     /// cool-down. `now` must not be later than the arrival of a reading still to be folded: such a
     /// reading might come too late for its window.
     pub fn tick(&mut self, boot: KernelBoot, now: Mono, out: &mut Vec<Transition>) {
-        let rebooted = boot != self.boot;
-        if !rebooted && self.deadline.is_none_or(|deadline| now < deadline) {
-            return;
-        }
-        self.boot = boot;
-        let mut sink = Sink { out: Some(out), counts: &mut self.counts };
-        for track in &mut self.tracks {
-            track.pass(boot, now, &mut sink);
-        }
-        self.deadline = self.earliest();
+        self.pass(boot, now, &mut Some(out));
     }
 
     /// When [`Rules::tick`] is next of use, in the monotonic time of the latest kernel start.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.deadline
+        self.agenda.first()
     }
 
     /// How far back, counted from the newest reading in the store, [`Rules::rebuild`] needs the
@@ -190,20 +183,49 @@ impl Rules {
         self.counts
     }
 
-    /// Without `out` nothing is decided, only remembered.
-    fn take(&mut self, input: &Input<'_>, sources: &Sources, out: Option<&mut Vec<Transition>>) {
-        if input.boot != self.boot {
-            self.boot = input.boot;
-            self.deadline = self.earliest();
-        }
+    /// Without `out` nothing is decided, only remembered. Each reading is a tick for all sources,
+    /// so that what is due by its arrival is stored together with it.
+    fn take(
+        &mut self,
+        input: &Input<'_>,
+        sources: &Sources,
+        mut out: Option<&mut Vec<Transition>>,
+    ) {
+        self.pass(input.boot, input.reading.mono, &mut out);
         let Some(index) = self.resolve(input.reading.source, sources) else { return };
         let track = &mut self.tracks[index];
         if track.watches.is_empty() {
             return;
         }
         track.take(input, &mut Sink { out, counts: &mut self.counts });
-        let deadline = track.deadline(input.boot);
-        self.deadline = self.deadline.into_iter().chain(deadline).min();
+        self.schedule(index);
+    }
+
+    /// Lets time pass for every source for which it makes a difference.
+    fn pass(&mut self, boot: KernelBoot, now: Mono, out: &mut Option<&mut Vec<Transition>>) {
+        if boot != self.boot {
+            self.boot = boot;
+            self.schedule_all();
+        }
+        while let Some(index) = self.agenda.pop(now) {
+            let mut sink = Sink { out: out.as_deref_mut(), counts: &mut self.counts };
+            self.tracks[index].pass(boot, now, &mut sink);
+            // Without `out` something may stay due: not before there is one.
+            if let Some(deadline) = self.tracks[index].deadline(boot).filter(|due| *due > now) {
+                self.agenda.put(index, deadline);
+            }
+        }
+    }
+
+    fn schedule(&mut self, index: usize) {
+        if let Some(deadline) = self.tracks[index].deadline(self.boot) {
+            self.agenda.put(index, deadline);
+        }
+    }
+
+    fn schedule_all(&mut self) {
+        self.agenda.clear();
+        (0..self.tracks.len()).for_each(|index| self.schedule(index));
     }
 
     /// The index of a source, after making room for all that came up to it.
@@ -221,10 +243,6 @@ impl Rules {
             self.tracks.push(Track::new(&self.rules, &source, SourceId(id)));
         }
     }
-
-    fn earliest(&self) -> Option<Mono> {
-        self.tracks.iter().filter_map(|track| track.deadline(self.boot)).min()
-    }
 }
 
 impl Track {
@@ -234,13 +252,19 @@ impl Track {
         Self { heart_rate: &*source.kind == HEART_RATE, watches, clock: None }
     }
 
-    /// Before a reading counts, its arrival is a tick for its source: so it makes no difference
-    /// whether there were ticks in between.
+    /// Before a reading counts, its source's time passes up to its arrival: so it makes no
+    /// difference whether there were ticks in between.
     fn take(&mut self, input: &Input<'_>, sink: &mut Sink<'_>) {
         let (boot, mono, event) = (input.boot, input.reading.mono, input.event);
         self.pass(boot, mono, sink);
-        let clock = self.clock.get_or_insert_with(|| EventClock::new(boot, mono, event));
-        match clock.judge(boot, mono, event) {
+        let verdict = match &mut self.clock {
+            Some(clock) => clock.judge(boot, mono, event),
+            none => {
+                *none = Some(EventClock::new(boot, mono, event));
+                Verdict::Good
+            }
+        };
+        match verdict {
             Verdict::Good => {}
             Verdict::Back => self.watches.iter_mut().for_each(Watch::restart),
             Verdict::Doubtful => {

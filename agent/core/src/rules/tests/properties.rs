@@ -1,0 +1,277 @@
+//! The fold is the same in one go, with ticks or without, with restarts anywhere, and shuffled
+//! within the lateness. A failure prints its input and is kept as a seed by proptest.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::history::past;
+use super::*;
+use crate::rules::sum::ExactSum;
+
+/// A reading of one of three sources: its event time and its arrival in milliseconds after
+/// [`START`], and its value.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    source: u32,
+    event: i64,
+    arrival: i64,
+    number: f64,
+}
+
+fn specs() -> Vec<RuleSpec> {
+    let window = |millis, take| Some(WindowSpec { length: Duration::from_millis(millis), take });
+    let named = |name: &str, spec: RuleSpec| RuleSpec { name: name.into(), ..spec };
+    let cool = Some(Duration::from_secs(45));
+    vec![
+        named("mean", RuleSpec { window: window(10_000, Take::Mean), ..rule(out_of(99.0, 101.0)) }),
+        named(
+            "max",
+            RuleSpec { window: window(7_000, Take::Max), at_most_every: cool, ..rule(over(118.0)) },
+        ),
+        named(
+            "min",
+            RuleSpec { window: window(1_000, Take::Min), at_most_every: cool, ..rule(under(90.0)) },
+        ),
+        named(
+            "few",
+            RuleSpec {
+                window: window(5_000, Take::Count),
+                at_most_every: cool,
+                ..rule(under(2.0))
+            },
+        ),
+        named("many", RuleSpec { window: window(3_000, Take::Count), ..rule(over(2.0)) }),
+    ]
+}
+
+fn with_levels() -> Vec<RuleSpec> {
+    let cool = Some(Duration::from_secs(45));
+    let mut specs = specs();
+    specs.push(RuleSpec { name: "level".into(), ..rule(over(110.0)) });
+    specs.push(RuleSpec { name: "calm".into(), at_most_every: cool, ..rule(over(105.0)) });
+    specs
+}
+
+fn sources() -> Sources {
+    let sources = Sources::default();
+    for name in ["1", "2", "3"] {
+        sources.intern(Source::new(name, "heart_rate").unwrap()).unwrap();
+    }
+    sources
+}
+
+/// The longest delay with which every reading still counts.
+const IN_TIME: i64 = 5_000;
+/// A delay with which some do not.
+const TOO_LATE: i64 = 20_000;
+
+/// Readings in the order of their event times, each delayed by less than `delay` milliseconds.
+/// Mostly a few a second, with a silence now and then.
+fn history(delay: i64) -> impl Strategy<Value = Vec<Told>> {
+    let step = prop_oneof![30 => 0i64..1500, 1 => 8_000i64..90_000];
+    vec((0u32..3, step, 0..delay, 80.0f64..120.0), 1..250).prop_map(|steps| {
+        let mut event = 0;
+        let told = steps.into_iter().map(|(source, step, delay, number)| {
+            event += step;
+            Told { source, event, arrival: event + delay, number }
+        });
+        told.collect()
+    })
+}
+
+fn in_order(mut history: Vec<Told>) -> Vec<Told> {
+    for told in &mut history {
+        told.arrival = told.event;
+    }
+    history
+}
+
+fn shuffled(mut history: Vec<Told>) -> Vec<Told> {
+    history.sort_by_key(|told| told.arrival);
+    history
+}
+
+fn at(millis: i64) -> (Mono, Wall) {
+    (Mono(u64::try_from(millis + 3_600_000).unwrap()), Wall(START * 1000 + millis))
+}
+
+fn fold(told: Told, mut take: impl FnMut(&Input<'_>)) {
+    let reading = reading(SourceId(told.source), at(told.arrival).0, told.number);
+    take(&Input { reading: &reading, boot: BOOT, event: at(told.event).1 });
+}
+
+/// A moment after everything has been decided.
+fn end(history: &[Told]) -> Mono {
+    let last = history.iter().map(|told| told.arrival).max().unwrap_or(0);
+    at(last + 200_000).0
+}
+
+/// Each rule and source on its own: between them there is no order.
+fn sorted(mut out: Vec<Transition>) -> Vec<String> {
+    out.sort_by(|a, b| (&a.rule.name, a.source).cmp(&(&b.rule.name, b.source)));
+    let sources = sources();
+    out.iter().map(|t| format!("{}: {}", t.rule.name, short(t, &sources))).collect()
+}
+
+fn run(specs: Vec<RuleSpec>, history: &[Told]) -> Vec<String> {
+    let (mut rules, sources, mut out) = (Rules::new(specs).unwrap(), sources(), Vec::new());
+    for told in history {
+        fold(*told, |input| rules.fold(input, &sources, &mut out));
+    }
+    rules.tick(BOOT, end(history), &mut out);
+    sorted(out)
+}
+
+/// What the store holds: the state is gone, this is not.
+struct Store {
+    folded: Vec<Told>,
+    out: Vec<Transition>,
+}
+
+impl Store {
+    /// Rebuilds from the last readings and the last alerts, and nothing else.
+    fn rebuild(&self, specs: Vec<RuleSpec>, sources: &Sources) -> Rules {
+        let mut rebuild = Rules::rebuild(specs, past(&self.out), sources).unwrap();
+        let horizon = i64::try_from(rebuild.horizon().as_millis()).unwrap();
+        let newest = self.folded.iter().map(|told| told.arrival).max().unwrap_or(0);
+        for told in self.folded.iter().filter(|told| told.arrival >= newest - horizon) {
+            fold(*told, |input| rebuild.fold(input, sources));
+        }
+        rebuild.done()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn windows_are_the_same_shuffled_by_up_to_five_seconds(history in history(IN_TIME)) {
+        let expected = run(specs(), &in_order(history.clone()));
+
+        let got = run(specs(), &shuffled(history));
+
+        prop_assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn windows_are_the_same_when_they_arrive_within_a_second(history in history(IN_TIME)) {
+        let expected = run(specs(), &in_order(history.clone()));
+        let mut at_once = shuffled(history);
+        for told in &mut at_once {
+            told.arrival = 0;
+        }
+
+        let got = run(specs(), &at_once);
+
+        prop_assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn ticks_make_no_difference(history in history(TOO_LATE), every in 1i64..5000) {
+        let history = shuffled(history);
+        let expected = run(with_levels(), &history);
+        let (mut rules, sources, mut out) =
+            (Rules::new(with_levels()).unwrap(), sources(), Vec::new());
+
+        let mut now = 0;
+        for told in &history {
+            while now < told.arrival {
+                rules.tick(BOOT, at(now).0, &mut out);
+                now += every;
+            }
+            fold(*told, |input| rules.fold(input, &sources, &mut out));
+        }
+        rules.tick(BOOT, end(&history), &mut out);
+
+        prop_assert_eq!(sorted(out), expected);
+    }
+
+    #[test]
+    fn deadlines_are_all_the_ticks_there_need_be(history in history(TOO_LATE)) {
+        let history = shuffled(history);
+        let expected = run(with_levels(), &history);
+        let (mut rules, sources, mut out) =
+            (Rules::new(with_levels()).unwrap(), sources(), Vec::new());
+
+        let wait = |rules: &mut Rules, out: &mut Vec<Transition>, until: Mono| {
+            while let Some(deadline) = rules.next_deadline().filter(|at| *at <= until) {
+                rules.tick(BOOT, deadline, out);
+                if rules.next_deadline().is_some_and(|next| next <= deadline) {
+                    return Err(TestCaseError::fail("a deadline that stays"));
+                }
+            }
+            Ok(())
+        };
+        for told in &history {
+            wait(&mut rules, &mut out, at(told.arrival).0)?;
+            fold(*told, |input| rules.fold(input, &sources, &mut out));
+        }
+        wait(&mut rules, &mut out, end(&history))?;
+
+        prop_assert_eq!(sorted(out), expected);
+    }
+
+    #[test]
+    fn a_crash_anywhere_changes_nothing(
+        history in history(IN_TIME),
+        crashes in vec(any::<prop::sample::Index>(), 1..12),
+        stored in vec(any::<bool>(), 12),
+    ) {
+        let history = shuffled(history);
+        let expected = run(with_levels(), &history);
+        let crashes: Vec<_> = crashes.iter().map(|crash| crash.index(history.len())).collect();
+        let sources = sources();
+        let mut rules = Rules::new(with_levels()).unwrap();
+        let mut store = Store { folded: Vec::new(), out: Vec::new() };
+
+        for (index, told) in history.iter().enumerate() {
+            fold(*told, |input| rules.fold(input, &sources, &mut store.out));
+            store.folded.push(*told);
+            for _ in crashes.iter().filter(|crash| **crash == index) {
+                // A tick before the next reading, whose transitions may be lost with the state.
+                let next = history.get(index + 1).map_or(told.arrival, |next| next.arrival);
+                let mut ticked = Vec::new();
+                rules.tick(BOOT, at(i64::midpoint(told.arrival, next)).0, &mut ticked);
+                if stored[index % stored.len()] {
+                    store.out.append(&mut ticked);
+                }
+                rules = store.rebuild(with_levels(), &sources);
+            }
+        }
+        rules.tick(BOOT, end(&history), &mut store.out);
+
+        prop_assert_eq!(sorted(store.out), expected);
+    }
+
+    #[test]
+    fn a_sum_is_the_same_in_every_order(
+        numbers in vec(prop_oneof![-1e300..1e300, -1.0..1.0, -1e-300..1e-300], 0..40).prop_shuffle(),
+    ) {
+        let sum = |numbers: &mut dyn Iterator<Item = &f64>| {
+            let mut sum = ExactSum::default();
+            numbers.for_each(|number| sum.add(*number));
+            sum.value().to_bits()
+        };
+        let mut by_size = numbers.clone();
+        by_size.sort_by(f64::total_cmp);
+
+        prop_assert_eq!(sum(&mut numbers.iter()), sum(&mut numbers.iter().rev()));
+        prop_assert_eq!(sum(&mut numbers.iter()), sum(&mut by_size.iter()));
+    }
+
+    #[test]
+    fn a_sum_is_exact(halves in vec(-1_000_000_000i32..1_000_000_000, 0..100)) {
+        let mut sum = ExactSum::default();
+        for half in &halves {
+            // 1e15 comes and goes, and takes no bit along.
+            sum.add(1e15);
+            sum.add(f64::from(*half) / 1024.0);
+        }
+        halves.iter().for_each(|_| sum.add(-1e15));
+
+        let exact: i64 = halves.iter().map(|half| i64::from(*half)).sum();
+        #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+        let exact = exact as f64 / 1024.0;
+        prop_assert_eq!(sum.value(), exact);
+    }
+}
