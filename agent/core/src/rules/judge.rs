@@ -99,9 +99,6 @@ impl Judge {
 
     /// Raises what a cool-down held back, if that ended by `time`.
     pub(super) fn release(&mut self, time: Wall, sink: &mut Sink<'_>) {
-        if self.held.is_none() || sink.out.is_none() {
-            return;
-        }
         if let Some(end) = self.released_at()
             && end <= time
             && let Some(held) = self.held.take()

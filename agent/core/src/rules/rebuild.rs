@@ -4,6 +4,9 @@
 //! decided here. What was decided between readings, by a tick, may or may not have been stored:
 //! windows up to the last stored alert are closed, later ones are judged (again) by the next tick,
 //! and come out the same.
+//!
+//! A source that was silent for longer than the horizon starts anew: what it then tells too late
+//! is not known to be late, but no window that raised or cleared an alert opens again.
 
 use pulsegate_sensors::{SourceId, Sources};
 

@@ -37,13 +37,13 @@ struct Open {
     so_far: SoFar,
 }
 
-/// What is taken over the readings so far.
+/// What is taken over the readings so far. Counts are exact up to 2^53.
 #[derive(Debug, Clone)]
 enum SoFar {
-    Mean(ExactSum, u32),
+    Mean(ExactSum, f64),
     Min(f64),
     Max(f64),
-    Count(u32),
+    Count(f64),
 }
 
 impl Tumbling {
@@ -52,9 +52,10 @@ impl Tumbling {
         Self { length, take, closed: None, judged: None, open: Vec::new() }
     }
 
-    /// Takes over from the store that the window ending at `end` was judged.
+    /// Takes over from the store that the window ending at `end` was judged. Its length may have
+    /// been another.
     pub(super) fn resume(&mut self, end: Wall) {
-        self.closed = self.closed.max(Some(end));
+        self.closed = self.closed.max(Some(ceil(end, self.length)));
         self.judged = self.closed;
     }
 
@@ -122,7 +123,8 @@ impl Tumbling {
         judge.decide(holds, || Finding { value, window: Some((start, end)), time: end }, sink);
     }
 
-    /// Judges the empty windows that end by `until`, of which only few can change something.
+    /// Judges the empty windows that end by `until`, of which only few can change something; while
+    /// nothing is decided, none.
     fn pass_empty(&mut self, until: Wall, judge: &mut Judge, sink: &mut Sink<'_>) {
         if self.judged.is_none_or(|judged| judged >= until) {
             return;
@@ -143,11 +145,7 @@ impl Tumbling {
         match (judge.is_holding(), holds) {
             (false, holds) => (judge.is_raised() != holds).then_some(next),
             (true, false) => Some(next),
-            (true, true) => {
-                let end = judge.released_at()?;
-                let grid = floor(end, self.length);
-                Some(if grid == end { end } else { grid + self.length }.max(next))
-            }
+            (true, true) => Some(ceil(judge.released_at()?, self.length).max(next)),
         }
     }
 }
@@ -158,11 +156,11 @@ impl SoFar {
             Take::Mean => {
                 let mut sum = ExactSum::default();
                 sum.add(number);
-                Self::Mean(sum, 1)
+                Self::Mean(sum, 1.0)
             }
             Take::Min => Self::Min(number),
             Take::Max => Self::Max(number),
-            Take::Count => Self::Count(1),
+            Take::Count => Self::Count(1.0),
         }
     }
 
@@ -170,19 +168,18 @@ impl SoFar {
         match self {
             Self::Mean(sum, count) => {
                 sum.add(number);
-                *count = count.saturating_add(1);
+                *count += 1.0;
             }
             Self::Min(least) => *least = least.min(number),
             Self::Max(greatest) => *greatest = greatest.max(number),
-            Self::Count(count) => *count = count.saturating_add(1),
+            Self::Count(count) => *count += 1.0,
         }
     }
 
     fn value(&self) -> f64 {
         match self {
-            Self::Mean(sum, count) => sum.value() / f64::from(*count),
-            Self::Min(number) | Self::Max(number) => *number,
-            Self::Count(count) => f64::from(*count),
+            Self::Mean(sum, count) => sum.value() / count,
+            Self::Min(number) | Self::Max(number) | Self::Count(number) => *number,
         }
     }
 }
@@ -191,4 +188,10 @@ impl SoFar {
 fn floor(time: Wall, length: Duration) -> Wall {
     let length = i64::try_from(length.as_millis()).unwrap_or(i64::MAX).max(1);
     Wall(time.0.saturating_sub(time.0.rem_euclid(length)))
+}
+
+/// The end of the window that ends at `time` or that `time` lies in.
+fn ceil(time: Wall, length: Duration) -> Wall {
+    let start = floor(time, length);
+    if start == time { time } else { start + length }
 }

@@ -69,6 +69,27 @@ fn keeps_a_cool_down_across_a_restart() {
 }
 
 #[test]
+fn stays_on_the_grid_when_the_length_of_a_window_changes_with_a_restart() {
+    let counting = |seconds| RuleSpec {
+        window: Some(WindowSpec { length: Duration::from_secs(seconds), take: Take::Count }),
+        ..rule(over(0.0))
+    };
+    let mut bench = Bench::new(vec![counting(7)]);
+    let belt = bench.belt("7");
+    bench.put(belt, 30.0, 80.0);
+    bench.tick(40.0);
+    assert_eq!(bench.out.len(), 1);
+
+    let mut rebuild = Rules::rebuild(vec![counting(60)], past(&bench.out), &bench.sources).unwrap();
+    let only = reading(belt, mono(30.0), 80.0);
+    rebuild.fold(&Input { reading: &only, boot: BOOT, event: wall(30.0) }, &bench.sources);
+    bench.rules = rebuild.done();
+    bench.tick(300.0);
+
+    assert_eq!(bench.said()[1..], ["cleared 7 0 @120 (60..120)"]);
+}
+
+#[test]
 fn passes_over_the_alerts_of_rules_and_sources_that_are_no_more() {
     let alert = |rule, source| PastAlert {
         rule,

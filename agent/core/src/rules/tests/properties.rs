@@ -60,11 +60,16 @@ fn sources() -> Sources {
     sources
 }
 
-/// Readings in the order of their event times, each delayed by less than the lateness. Mostly a
-/// few a second, with a silence now and then.
-fn history() -> impl Strategy<Value = Vec<Told>> {
+/// The longest delay with which every reading still counts.
+const IN_TIME: i64 = 5_000;
+/// A delay with which some do not.
+const TOO_LATE: i64 = 20_000;
+
+/// Readings in the order of their event times, each delayed by less than `delay` milliseconds.
+/// Mostly a few a second, with a silence now and then.
+fn history(delay: i64) -> impl Strategy<Value = Vec<Told>> {
     let step = prop_oneof![30 => 0i64..1500, 1 => 8_000i64..90_000];
-    vec((0u32..3, step, 0i64..5000, 80.0f64..120.0), 1..250).prop_map(|steps| {
+    vec((0u32..3, step, 0..delay, 80.0f64..120.0), 1..250).prop_map(|steps| {
         let mut event = 0;
         let told = steps.into_iter().map(|(source, step, delay, number)| {
             event += step;
@@ -140,7 +145,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn windows_are_the_same_shuffled_by_up_to_five_seconds(history in history()) {
+    fn windows_are_the_same_shuffled_by_up_to_five_seconds(history in history(IN_TIME)) {
         let expected = run(specs(), &in_order(history.clone()));
 
         let got = run(specs(), &shuffled(history));
@@ -149,7 +154,7 @@ proptest! {
     }
 
     #[test]
-    fn windows_are_the_same_when_they_arrive_within_a_second(history in history()) {
+    fn windows_are_the_same_when_they_arrive_within_a_second(history in history(IN_TIME)) {
         let expected = run(specs(), &in_order(history.clone()));
         let mut at_once = shuffled(history);
         for told in &mut at_once {
@@ -162,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn ticks_make_no_difference(history in history(), every in 1i64..5000) {
+    fn ticks_make_no_difference(history in history(TOO_LATE), every in 1i64..5000) {
         let history = shuffled(history);
         let expected = run(with_levels(), &history);
         let (mut rules, sources, mut out) =
@@ -182,7 +187,7 @@ proptest! {
     }
 
     #[test]
-    fn deadlines_are_all_the_ticks_there_need_be(history in history()) {
+    fn deadlines_are_all_the_ticks_there_need_be(history in history(TOO_LATE)) {
         let history = shuffled(history);
         let expected = run(with_levels(), &history);
         let (mut rules, sources, mut out) =
@@ -208,7 +213,7 @@ proptest! {
 
     #[test]
     fn a_crash_anywhere_changes_nothing(
-        history in history(),
+        history in history(IN_TIME),
         crashes in vec(any::<prop::sample::Index>(), 1..12),
         stored in vec(any::<bool>(), 12),
     ) {
