@@ -128,9 +128,8 @@ fn framing(format: config::Format) -> Framing {
 }
 
 fn units(config: &Config) -> Vec<(Box<str>, Box<str>)> {
-    let unit = |number: &config::Number| {
-        Some((number.id.as_str().into(), number.unit.as_deref()?.into()))
-    };
+    let unit =
+        |number: &config::Number| Some((number.id.as_str().into(), number.unit.as_deref()?.into()));
     config.sensors.numbers.iter().filter_map(unit).collect()
 }
 

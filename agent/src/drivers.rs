@@ -185,13 +185,7 @@ async fn bluetooth(
     }
 }
 
-fn wire(
-    gpio: &config::Gpio,
-    pin: u16,
-    debounce: Duration,
-    role: Role,
-    bias: config::Bias,
-) -> Line {
+fn wire(gpio: &config::Gpio, pin: u16, debounce: Duration, role: Role, bias: config::Bias) -> Line {
     let chip = gpio.chip.as_ref().map(|chip| chip.to_string_lossy().into_owned());
     let bias = match bias {
         config::Bias::AsIs => line::Bias::AsIs,
@@ -304,7 +298,12 @@ async fn simulate(simulated: config::Simulated, outlets: Outlets) -> Ended {
             contact_lost: simulated.faults.contact_lost,
             spikes: simulated.faults.spikes,
             garbage: simulated.faults.garbage,
-            silences: simulated.faults.silences.iter().map(|(at, lasts)| *at..*at + *lasts).collect(),
+            silences: simulated
+                .faults
+                .silences
+                .iter()
+                .map(|(at, lasts)| *at..*at + *lasts)
+                .collect(),
             bounces: simulated.faults.bounces,
         },
     };

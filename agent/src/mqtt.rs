@@ -136,8 +136,7 @@ pub(crate) async fn run(
     while *wishes.borrow() == Wish::Stay {
         number += 1;
         attempts += 1;
-        let ended =
-            connection(&options, port, number, &states, &mut wishes, &mut doubts).await;
+        let ended = connection(&options, port, number, &states, &mut wishes, &mut doubts).await;
         let now = clock::mono();
         let reason = match ended.cause {
             Cause::Asked => break,
@@ -221,8 +220,7 @@ async fn connection(
                 let since = clock::mono();
                 up_since = Some(since);
                 say(&client, options, "online");
-                let session =
-                    Session { client: client.clone(), number, port: port.number, since };
+                let session = Session { client: client.clone(), number, port: port.number, since };
                 tracing::info!(host = options.host, port = port.number, "the link is up");
                 states.send_replace(LinkState::Up(session));
             }

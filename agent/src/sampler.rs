@@ -133,11 +133,7 @@ fn stamped(entries: Vec<pulsegate_sensors::inbox::Entry>) -> Vec<Reading> {
     entries.into_iter().map(stamp).collect()
 }
 
-fn state<'a>(
-    states: &'a mut SourceStates,
-    id: SourceId,
-    sources: &Sources,
-) -> &'a mut SourceState {
+fn state<'a>(states: &'a mut SourceStates, id: SourceId, sources: &Sources) -> &'a mut SourceState {
     states.entry(id.0).or_insert_with(|| {
         let source = sources.get(id);
         SourceState {

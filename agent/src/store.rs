@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::agent::Pulse;
 pub(crate) use database::{EventRow, Identity};
-pub(crate) use reader::{AlertFound, ReadingFound, Reader};
+pub(crate) use reader::{AlertFound, Reader, ReadingFound};
 pub(crate) use take::{Formats, LaneFormat, Taken};
 
 /// The database, in the state directory.
@@ -88,12 +88,25 @@ enum Request {
     Append(Vec<Reading>, Option<oneshot::Sender<Result<Receipt, Refused>>>),
     Event(EventRow),
     Clock(Mono, Wall, Trust),
-    Take { lane: Lane, after: Seq, hurry: bool, answer: oneshot::Sender<Taken> },
-    Mark { marks: Vec<Mark>, urgent: bool, answer: oneshot::Sender<()> },
+    Take {
+        lane: Lane,
+        after: Seq,
+        hurry: bool,
+        answer: oneshot::Sender<Taken>,
+    },
+    Mark {
+        marks: Vec<Mark>,
+        urgent: bool,
+        answer: oneshot::Sender<()>,
+    },
     /// Readings up to here are in the publisher's hands and are not given up.
     InHand(Seq),
     Accounts(oneshot::Sender<Result<[Account; 3], String>>),
-    Configure { keep: Keep, rules: Arc<Vec<RuleSpec>>, formats: Arc<Formats> },
+    Configure {
+        keep: Keep,
+        rules: Arc<Vec<RuleSpec>>,
+        formats: Arc<Formats>,
+    },
     /// Commit now.
     Hurry,
     Flush(oneshot::Sender<()>),
@@ -153,12 +166,7 @@ impl Store {
     }
 
     /// Takes what lies behind `after` in a lane; in a hurry, also what could wait for company.
-    pub(crate) async fn take(
-        &self,
-        lane: Lane,
-        after: Seq,
-        hurry: bool,
-    ) -> Result<Taken, Stopped> {
+    pub(crate) async fn take(&self, lane: Lane, after: Seq, hurry: bool) -> Result<Taken, Stopped> {
         let (answer, taken) = oneshot::channel();
         self.send(Request::Take { lane, after, hurry, answer }).await?;
         taken.await.map_err(|_| Stopped)

@@ -121,8 +121,7 @@ impl Gatherer {
 
     fn batch(&mut self, seq: Seq, topic: &Arc<str>, framing: Framing) -> &mut OpenBatch {
         let known = self.open.iter().position(|batch| {
-            batch.framing == framing
-                && (Arc::ptr_eq(&batch.topic, topic) || batch.topic == *topic)
+            batch.framing == framing && (Arc::ptr_eq(&batch.topic, topic) || batch.topic == *topic)
         });
         let at = known.unwrap_or_else(|| {
             let payload = Vec::with_capacity(self.limit_bytes);

@@ -69,12 +69,8 @@ impl Parts {
         let (observation_sender, observations) = mpsc::channel(OBSERVATIONS);
         let (chunk_sender, chunks) = mpsc::channel(CHUNKS);
         let (states, source_states) = watch::channel(SourceStates::default());
-        let intake = Intake {
-            observations,
-            chunks,
-            draining: drain.clone(),
-            pulse: sampler_pulse.clone(),
-        };
+        let intake =
+            Intake { observations, chunks, draining: drain.clone(), pulse: sampler_pulse.clone() };
         tasks.spawn(sampler::run(intake, store.clone(), Arc::clone(&sources), states));
         let outlets = Outlets { observations: observation_sender, chunks: chunk_sender, sources };
         let drivers = Drivers::new(outlets);

@@ -12,7 +12,10 @@ pub(super) async fn reload(path: &Path, parts: &mut Parts, tasks: &mut Tasks) {
     let (mut config, _warnings) = match config::load(path) {
         Ok(loaded) => loaded,
         Err(faults) => {
-            tracing::error!(faults = faults.report().faults(), "the new configuration is not used: {faults}");
+            tracing::error!(
+                faults = faults.report().faults(),
+                "the new configuration is not used: {faults}"
+            );
             let trouble = format!(
                 "the configuration was changed and has {} faults: the old one stays in force (see `pulsegate check`)",
                 faults.report().faults()

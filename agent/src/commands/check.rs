@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use super::{BAD_CONFIGURATION, print};
 use crate::config;
 
-
 /// Prints every fault and warning of the file at `path`. Warnings alone are no failure.
 #[must_use]
 pub(crate) fn run(path: &Path, json: bool) -> ExitCode {

@@ -46,10 +46,7 @@ pub(crate) fn alerts(listing: &Listing) -> ExitCode {
     })
 }
 
-fn list(
-    listing: &Listing,
-    find: impl FnOnce(&Reader) -> anyhow::Result<Vec<String>>,
-) -> ExitCode {
+fn list(listing: &Listing, find: impl FnOnce(&Reader) -> anyhow::Result<Vec<String>>) -> ExitCode {
     let config = match load(&listing.config.config) {
         Ok(config) => config,
         Err(code) => return code,

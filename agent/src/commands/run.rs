@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
 use super::{BAD_CONFIGURATION, complain, fail};
-use crate::config::{self, Config};
 use crate::agent;
+use crate::config::{self, Config};
 
 /// Bounds the threads that look up names and read slow files.
 const MAX_BLOCKING_THREADS: usize = 8;

@@ -81,9 +81,7 @@ fn io_error(error: &io::Error) -> Reason {
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => Reason::hung_up(),
-        io::ErrorKind::ConnectionRefused => {
-            Reason::network("nothing listens at the broker's port")
-        }
+        io::ErrorKind::ConnectionRefused => Reason::network("nothing listens at the broker's port"),
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
             Reason::network("no network")
         }

@@ -210,9 +210,8 @@ impl Database {
 
     /// Bytes in use and bytes on disk.
     pub(super) fn size(&self) -> rusqlite::Result<(u64, u64)> {
-        let pragma = |name: &str| {
-            self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0))
-        };
+        let pragma =
+            |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
         let (pages, free, page) =
             (pragma("page_count")?, pragma("freelist_count")?, pragma("page_size")?);
         Ok(((pages - free) * page, pages * page))
@@ -318,7 +317,8 @@ const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 impl ToSql for SqlValue<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self.0 {
-            Value::Number(number) if number.fract() == 0.0 && number.abs() < MAX_WHOLE => {
+            Value::Number(number) if number.fract() == 0.0 && number.abs() < MAX_WHOLE =>
+            {
                 #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53: exact")]
                 ValueRef::Integer(*number as i64)
             }
@@ -355,7 +355,10 @@ fn insert_boot(
         "INSERT OR IGNORE INTO kernel_boots VALUES (?1, ?2, ?3)",
         params![epoch.0, identity.kernel_boot_id, identity.reference_ms],
     )?;
-    tx.execute("INSERT INTO boots VALUES (?1, ?2, ?3)", params![identity.boot.0, epoch.0, first.0])?;
+    tx.execute(
+        "INSERT INTO boots VALUES (?1, ?2, ?3)",
+        params![identity.boot.0, epoch.0, first.0],
+    )?;
     Ok(())
 }
 

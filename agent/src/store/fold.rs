@@ -5,7 +5,8 @@ use std::sync::Arc;
 use pulsegate_core::reading::{HeartDetail, Reading, Value};
 use pulsegate_core::record::ValueRef;
 use pulsegate_core::rules::{
-    Action, AlertState, Input, KernelBoot, PastAlert, Rebuild, RuleSpec, Rules, Severity, Transition,
+    Action, AlertState, Input, KernelBoot, PastAlert, Rebuild, RuleSpec, Rules, Severity,
+    Transition,
 };
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{SourceId, Sources};
@@ -33,9 +34,8 @@ impl Fold {
             Ok(rules) => rules,
             Err(error) => {
                 tracing::warn!(%error, "rules begin without their history");
-                Rules::new(specs.to_vec()).unwrap_or_else(|_| {
-                    Rules::new(Vec::new()).expect("no rules are valid rules")
-                })
+                Rules::new(specs.to_vec())
+                    .unwrap_or_else(|_| Rules::new(Vec::new()).expect("no rules are valid rules"))
             }
         };
         let transitions = Vec::new();
@@ -112,11 +112,7 @@ fn severity_word(severity: Severity) -> &'static str {
     }
 }
 
-fn rebuild(
-    specs: &[RuleSpec],
-    database: &Database,
-    sources: &Sources,
-) -> anyhow::Result<Rules> {
+fn rebuild(specs: &[RuleSpec], database: &Database, sources: &Sources) -> anyhow::Result<Rules> {
     if specs.is_empty() {
         return Ok(Rules::new(Vec::new())?);
     }
@@ -150,9 +146,9 @@ fn rebuild(
 
 /// The first of the last readings that lie within the horizon of the rules.
 fn first_within(database: &Database, rebuild: &Rebuild) -> rusqlite::Result<u64> {
-    let mut select = database.connection.prepare(
-        "SELECT seq, mono_ms, time_ms FROM readings ORDER BY seq DESC LIMIT ?1",
-    )?;
+    let mut select = database
+        .connection
+        .prepare("SELECT seq, mono_ms, time_ms FROM readings ORDER BY seq DESC LIMIT ?1")?;
     let mut rows = select.query([REBUILD_ROWS])?;
     let (mut first, mut newest) = (u64::MAX >> 1, None);
     while let Some(row) = rows.next()? {

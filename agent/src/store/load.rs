@@ -113,13 +113,15 @@ pub(super) fn read_boots(connection: &Connection) -> rusqlite::Result<Vec<BootRo
 
 pub(super) fn read_timeline(connection: &Connection) -> rusqlite::Result<Timeline> {
     let mut timeline = Timeline::default();
-    let mut boots = connection.prepare("SELECT epoch, reference_ms FROM kernel_boots ORDER BY 1")?;
+    let mut boots =
+        connection.prepare("SELECT epoch, reference_ms FROM kernel_boots ORDER BY 1")?;
     let mut rows = boots.query([])?;
     while let Some(row) = rows.next()? {
         timeline.begin(Epoch(row.get(0)?), row.get(1)?);
     }
-    let mut clock = connection
-        .prepare("SELECT epoch, since_ms, offset_ms, trusted FROM clock ORDER BY epoch, since_ms")?;
+    let mut clock = connection.prepare(
+        "SELECT epoch, since_ms, offset_ms, trusted FROM clock ORDER BY epoch, since_ms",
+    )?;
     let mut rows = clock.query([])?;
     while let Some(row) = rows.next()? {
         let trust = if row.get(3)? { Trust::Trusted } else { Trust::Unset };

@@ -76,10 +76,8 @@ fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     let version: usize =
         connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))? as usize;
     for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {
-        let batch = format!(
-            "BEGIN IMMEDIATE; {migration} PRAGMA user_version = {}; COMMIT;",
-            number + 1
-        );
+        let batch =
+            format!("BEGIN IMMEDIATE; {migration} PRAGMA user_version = {}; COMMIT;", number + 1);
         connection.execute_batch(&batch)?;
     }
     Ok(())

@@ -154,8 +154,7 @@ impl Writer {
             Request::Append(readings, answer) => self.append(readings, answer),
             Request::Event(event) => self.gather(|work| work.events.push(event)),
             Request::Clock(mono, wall, trust) => {
-                let news =
-                    self.database.timeline.observe(self.database.epoch, mono, wall, trust);
+                let news = self.database.timeline.observe(self.database.epoch, mono, wall, trust);
                 if let Some(segment) = news {
                     self.gather(|work| work.clock.push(segment));
                 }

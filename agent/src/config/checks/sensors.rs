@@ -4,8 +4,7 @@ use super::names::repeated;
 use crate::config::findings::{Finding, Findings};
 use crate::config::model::{
     Backend, Bias, Bluetooth, Camera, Gpio, HeartRate, Inbox, Level, Lid, Monitor, Number, Sensors,
-    Simulated,
-    SimulatedFaults, SimulatedKind, Step, Trigger, Visit,
+    Simulated, SimulatedFaults, SimulatedKind, Step, Trigger, Visit,
 };
 use crate::config::place::At;
 use crate::config::tables::{
