@@ -274,7 +274,9 @@ pub(super) fn read_value<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Resul
         #[expect(clippy::cast_precision_loss, reason = "written from a whole f64")]
         SqlRef::Integer(whole) => ValueRef::Number(whole as f64),
         SqlRef::Real(number) => ValueRef::Number(number),
-        other => ValueRef::State(other.as_str()?),
+        other @ (SqlRef::Null | SqlRef::Text(_) | SqlRef::Blob(_)) => {
+            ValueRef::State(other.as_str()?)
+        }
     })
 }
 
