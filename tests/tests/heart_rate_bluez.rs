@@ -193,6 +193,35 @@ async fn leaves_the_adapter_on_while_another_belt_is_well() -> Result<()> {
 }
 
 #[tokio::test]
+async fn one_belt_that_is_subscribed_to_again_does_not_deafen_another() -> Result<()> {
+    let bluez = one_adapter().await?;
+    let belts = [
+        beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?,
+        beating(&bluez, "hci0", OTHER_ADDRESS, EIGHTY).await?,
+    ];
+    let monitors = json!({ "monitors": [{ "address": ADDRESS }, { "address": OTHER_ADDRESS }] });
+    let mut probe = Probe::start(&bluez, monitors)?;
+    probe.reading(0).await?;
+    probe.reading(1).await?;
+
+    for (source, belt) in (0..).zip(&belts) {
+        belt.fall_silent(Cure::Subscribe);
+        probe.nothing(source).await?;
+        // Longer than a silence, so that a belt that went unheard would be noticed.
+        for _ in 0..30 {
+            probe.reading(0).await?;
+            probe.reading(1).await?;
+        }
+    }
+
+    for belt in &belts {
+        assert_eq!((belt.connects(), belt.subscriptions()), (1, 2));
+    }
+    assert_eq!(probe.nothings, 2);
+    Ok(())
+}
+
+#[tokio::test]
 async fn reports_once_every_cure_has_failed_and_begins_anew() -> Result<()> {
     let bluez = one_adapter().await?;
     let belt = beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?;

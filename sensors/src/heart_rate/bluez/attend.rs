@@ -42,14 +42,14 @@ impl<'h, 'a> Attendant<'h, 'a> {
 
     /// Cares for the monitor, for ever.
     pub(super) async fn attend(mut self) -> Result<Infallible, Stop> {
-        let mut at = self.hub.seek(self.index).await;
+        let mut at = self.hub.seek(self.index).await?;
         loop {
             let rung = self.visit(&at).await?;
             self.hub.connected(self.index, None);
             self.cure(rung, &at).await?;
             self.rest().await;
             if rung > Rung::Reconnect {
-                at = self.hub.seek(self.index).await;
+                at = self.hub.seek(self.index).await?;
             }
         }
     }

@@ -53,6 +53,17 @@ pub(super) async fn open(manager: &Manager, options: &Options) -> Result<Vec<Rad
     Ok(radios)
 }
 
+/// A connection to the bus for one monitor alone, by way of any adapter: btleplug hides its connections.
+///
+/// dbus-daemon (seen with 1.14.10) takes two rules that differ in their `path_namespace` only for equal: to end
+/// the notifications of one device ends those of another on the same connection.
+pub(super) async fn ear(options: &Options) -> Result<Adapter, BluezFault> {
+    let listed =
+        within(options.call, "list adapters", async { Manager::new().await?.adapters().await });
+    let listed = listed.await.map_err(|fault| BluezFault::Bus(fault.to_string()))?;
+    listed.into_iter().next().ok_or(BluezFault::NoAdapter(None))
+}
+
 impl Radio {
     /// Sees to it that there is a scan for heart-rate monitors, begun not too long ago.
     pub(super) async fn scan(&self, options: &Options) -> Result<(), CallFault> {
