@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::call::{CallFault, forget, power_cycle, within};
 use super::{BluezFault, Options};
+use crate::heart_rate::without_addresses;
 
 /// The Heart Rate service: Assigned Numbers, section 3.4.2.
 pub(super) const HEART_RATE_SERVICE: Uuid = btleplug::api::bleuuid::uuid_from_u16(0x180D);
@@ -47,7 +48,7 @@ pub(super) async fn open(manager: &Manager, options: &Options) -> Result<Vec<Rad
         }
     }
     if radios.is_empty() {
-        return Err(BluezFault::NoAdapter(options.adapter.clone()));
+        return Err(BluezFault::NoAdapter(options.adapter.as_deref().map(without_addresses)));
     }
     radios.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(radios)
