@@ -1,7 +1,10 @@
 //! Monitors that fall silent, leave, or talk rubbish, and how they are healed.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use pulsegate_tests::fake_bluez::{Belt, Cure};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::probe::Probe;
@@ -121,6 +124,24 @@ async fn reports_once_every_cure_has_failed_and_begins_anew() -> Result<()> {
     assert_eq!(fault["fault"], "source 0 stays silent after every cure");
     probe.reading(0).await?;
     assert_eq!(probe.nothings, 1, "it was told more than once that there is nothing");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_driver_that_stood_still_blames_no_belt() -> Result<()> {
+    let bluez = one_adapter().await?;
+    let belt = beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?;
+    let mut probe = Probe::start(&bluez, json!({ "monitors": [{ "address": ADDRESS }] }))?;
+    probe.reading(0).await?;
+
+    probe.signal(Signal::STOP)?;
+    // Not to wait for something: the time that passes is what is tested.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    probe.signal(Signal::CONT)?;
+
+    let state = probe.state(0, |state| state["packets"].as_u64() >= Some(80)).await?;
+    assert_eq!(state["rungs"], rungs([0, 0, 0, 0]));
+    assert_eq!((probe.nothings, belt.subscriptions()), (0, 1));
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use pulsegate_tests::fake_bluez::FakeBluez;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -47,6 +48,12 @@ impl Probe {
     /// Lets it stop watching, and live.
     pub(crate) fn stop_watching(&mut self) {
         self.process.stdin.take();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process.id().context("the probe ended")?;
+        let process = Pid::from_raw(process.try_into()?).context("no process")?;
+        Ok(rustix::process::kill_process(process, signal)?)
     }
 
     pub(crate) async fn kill(mut self) -> Result<()> {

@@ -248,24 +248,34 @@ impl<'a> Hub<'a> {
     /// Says that a monitor is lost when nothing came of it for too long, whatever it is that is tried.
     async fn miss(&self, index: usize) -> Result<Infallible, Stop> {
         let vital = &self.vitals[index];
-        let Options { silence, first_packet, .. } = *self.options;
         loop {
-            let patience = if vital.heard.get() { silence } else { first_packet };
-            let quiet = self.now().saturating_sub(vital.since.get());
-            if quiet >= patience {
-                let reason = self.reason(index, quiet);
-                self.lost(index, reason).await?;
+            if self.patience(index).is_zero() && !self.states.borrow()[index].lost {
+                // If it was this process that stood still, what it missed comes before the answer.
+                let ear = self.ears[index].adapter_info();
+                within(self.options.call, "ask an adapter", ear).await.ok();
+                if self.patience(index).is_zero() {
+                    self.lost(index, self.reason(index)).await?;
+                }
             }
-            let rest = patience.checked_sub(quiet).filter(|rest| !rest.is_zero());
-            let rest = tokio::time::sleep(rest.unwrap_or(silence));
+            let left = self.patience(index);
+            let wait = if left.is_zero() { self.options.silence } else { left };
             tokio::select! {
-                () = rest => {}
+                () = tokio::time::sleep(wait) => {}
                 () = vital.begun.notified() => {}
             }
         }
     }
 
-    fn reason(&self, index: usize, quiet: Duration) -> NoReading {
+    /// How much longer a monitor may say nothing.
+    fn patience(&self, index: usize) -> Duration {
+        let vital = &self.vitals[index];
+        let Options { silence, first_packet, .. } = *self.options;
+        let patience = if vital.heard.get() { silence } else { first_packet };
+        (vital.since.get() + patience).saturating_sub(self.now())
+    }
+
+    fn reason(&self, index: usize) -> NoReading {
+        let quiet = self.now().saturating_sub(self.vitals[index].since.get());
         let state = &self.states.borrow()[index];
         if state.connected {
             return NoReading::Silent { seconds: quiet.as_secs() };
