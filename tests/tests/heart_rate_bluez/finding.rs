@@ -116,18 +116,39 @@ async fn goes_on_trying_when_connects_are_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn calls_off_a_connect_that_hangs() -> Result<()> {
+async fn calls_off_a_connect_that_hangs_before_another_is_made() -> Result<()> {
     let bluez = one_adapter().await?;
-    let hanging = beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?;
-    beating(&bluez, "hci0", OTHER_ADDRESS, EIGHTY).await?;
-    hanging.hang(1);
+    let belts = [
+        beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?,
+        beating(&bluez, "hci0", OTHER_ADDRESS, EIGHTY).await?,
+    ];
+    belts.iter().for_each(|belt| belt.hang(1));
     let monitors = json!({ "monitors": [{ "address": ADDRESS }, { "address": OTHER_ADDRESS }] });
 
     let mut probe = Probe::start(&bluez, monitors)?;
 
     probe.reading(1).await?;
     probe.reading(0).await?;
-    assert_eq!((hanging.connects(), bluez.collisions("hci0")), (2, 0));
+    assert_eq!(belts.map(|belt| belt.connects()), [2, 2]);
+    assert_eq!(bluez.collisions("hci0"), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn leaves_a_belt_alone_that_bluez_only_remembers() -> Result<()> {
+    let bluez = one_adapter().await?;
+    let belt = beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?;
+    let mut probe = Probe::start(&bluez, json!({ "monitors": [{ "address": ADDRESS }] }))?;
+    probe.reading(0).await?;
+    probe.kill().await?;
+    belt.leave().await?;
+
+    let mut probe = Probe::start(&bluez, json!({ "monitors": [{ "address": ADDRESS }] }))?;
+
+    assert_eq!(probe.nothing(0).await?["nothing"], "absent");
+    assert_eq!(belt.connects(), 1);
+    belt.come_back().await?;
+    probe.reading(0).await?;
     Ok(())
 }
 
