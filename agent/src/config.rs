@@ -18,7 +18,6 @@ mod structure;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod topic;
 mod units;
 
 use std::fs;
