@@ -333,7 +333,7 @@ impl Writer {
                 if salvage::is_damage(&error) {
                     self.replace();
                 }
-                Taken::Later(clock::mono() + RETRY)
+                Taken::Later { due: clock::mono() + RETRY, full_at: Seq(u64::MAX) }
             }
         }
     }
