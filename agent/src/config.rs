@@ -18,7 +18,6 @@ mod structure;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod topic;
 mod units;
 
 use std::fs;
@@ -51,6 +50,7 @@ struct Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Named {
     Checked,
+    #[cfg(test)]
     Ignored,
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn examine(path: &Path) -> Report {
 ///
 /// # Errors
 /// What a duration looks like.
-pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     let quantity = units::Quantity::Duration;
     quantity.parse(text).map(Duration::from_millis).ok_or(quantity.example())
 }
@@ -83,6 +83,7 @@ pub(crate) fn schema() -> Schema {
     tables::schema()
 }
 
+#[cfg(test)]
 impl Config {
     /// Reads a configuration from `text`, as if it stood at `path`, without the files that it names.
     ///

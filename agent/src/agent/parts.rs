@@ -182,9 +182,9 @@ impl Parts {
         }
         if let Some((wish, _)) = &self.link {
             wish.send_replace(Wish::Leave);
-            drop(tokio::time::timeout(QUIESCE, wish.closed()).await);
+            tokio::time::timeout(QUIESCE, wish.closed()).await.ok();
         }
-        drop(self.store.flush().await);
+        self.store.flush().await.ok();
         tasks.shutdown().await;
         drop(self.store);
         if self.store_thread.join().is_err() {

@@ -76,6 +76,7 @@ fn refused(code: ConnectReturnCode) -> Reason {
 }
 
 fn io_error(error: &io::Error) -> Reason {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest says best itself what it is")]
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset

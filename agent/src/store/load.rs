@@ -139,7 +139,7 @@ pub(super) fn load_sources(connection: &Connection, sources: &Sources) -> rusqli
     while let Some(row) = rows.next()? {
         let source = Source { name: row.get(0)?, kind: row.get(1)? };
         // A full table cannot take what it already gave a number to; nothing else can fail here.
-        drop(sources.intern(source));
+        sources.intern(source).ok();
         count += 1;
     }
     Ok(count)

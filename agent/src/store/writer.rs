@@ -280,7 +280,9 @@ impl Writer {
             // A client that left does not wait for its answer.
             drop(answer.to.send(Ok(receipt)));
         }
-        self.waiting.drain(..).for_each(|waiting| drop(waiting.send(())));
+        for waiting in self.waiting.drain(..) {
+            waiting.send(()).ok();
+        }
         if self.retry_at.take().is_some() {
             tracing::info!("the disk takes writes again");
         }
@@ -331,7 +333,7 @@ impl Writer {
                 if salvage::is_damage(&error) {
                     self.replace();
                 }
-                Taken::Later(clock::mono() + RETRY)
+                Taken::Later { due: clock::mono() + RETRY, full_at: Seq(u64::MAX) }
             }
         }
     }
