@@ -35,7 +35,7 @@ async fn the_code_that_the_service_has_for_it_means_the_same() {
 async fn a_service_that_just_hangs_up_is_not_hammered_either() {
     let cloud = Cloud::start(OnConnect::Close).await;
 
-    cloud.refuse_then_let_in(End::Fault("closed at connect"), "closed the connection").await;
+    cloud.refuse_then_let_in(End::Fault("closed after CONNECT"), "closed the connection").await;
 }
 
 #[tokio::test]

@@ -123,7 +123,12 @@ async fn the_last_reading_of_a_driver_is_not_lost_in_a_stop() {
     agent.stop().await;
 
     let output = device.run(&[
-        "readings", "--json", "-n", "100000", "--config", device.config_path().to_str().unwrap(),
+        "readings",
+        "--json",
+        "-n",
+        "100000",
+        "--config",
+        device.config_path().to_str().unwrap(),
     ]);
 
     let kept = String::from_utf8_lossy(&output.stdout).lines().count();
