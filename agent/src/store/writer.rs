@@ -203,13 +203,7 @@ impl Writer {
         self.fold.readings(&readings, &self.database, &self.sources, &mut self.work.alerts);
         self.urgent |= self.work.alerts.len() > alerts;
         self.answers.extend(answer.map(|to| Answer { to, offset: gathered as u64 }));
-        self.gather(|work| {
-            if gathered == 0 {
-                work.readings = readings;
-            } else {
-                work.readings.extend(readings);
-            }
-        });
+        self.gather(|work| work.readings.extend(readings));
     }
 
     /// Each quarantined message becomes an event beside its row in the ledger.
