@@ -44,7 +44,7 @@ impl Certs {
         self.dir.path().join("ca.crt")
     }
 
-    /// The authority itself, for a broker in this process.
+    /// The authority itself, for a stand-in.
     #[must_use]
     pub fn pki(&self) -> &Pki {
         &self.pki

@@ -32,7 +32,11 @@ impl Site {
 
     /// Starts one with a broker of these options, which have to name [`THING`].
     pub async fn start_with(options: Options) -> Self {
-        let certs = Certs::new();
+        Self::start_under(Certs::new(), options).await
+    }
+
+    /// As [`Site::start_with`], under an authority that has already issued something.
+    pub async fn start_under(certs: Certs, options: Options) -> Self {
         let identity = certs.device(THING);
         let broker = Mosquitto::start(&certs, options).await;
         let subscriber = broker.subscribe("#").await;

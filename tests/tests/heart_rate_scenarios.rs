@@ -340,7 +340,8 @@ impl Court {
         for stream in &streams {
             for line in stream {
                 let line: Value = serde_json::from_str(line).expect("JSON");
-                let (source, time) = (line["source"].as_str().unwrap(), line["time"].as_i64());
+                let (source, time) =
+                    (line["source"].as_str().expect("a source"), line["time"].as_i64());
                 let newest = last.entry(source.to_owned()).or_default();
                 *newest = time.expect("a time").max(*newest);
             }

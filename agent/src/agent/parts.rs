@@ -20,7 +20,7 @@ use crate::publisher::{self, Publisher, PublisherState, Settings};
 use crate::sampler::{self, Intake, SourceStates};
 use crate::status::{self, Observed};
 use crate::store::{self, Identity, Store};
-use crate::{boot, clock, compile, tls};
+use crate::{boot, clock, compile};
 
 /// Observations on their way to the sampler: a second of a hundred belts with their bursts.
 const OBSERVATIONS: usize = 512;
@@ -158,7 +158,7 @@ impl Parts {
         let same_link = old.identity == self.config.identity
             && old.link == self.config.link
             && old.host == self.config.host;
-        if !same_link || self.link.is_none() {
+        if !same_link {
             self.stop_link();
             self.start_link(tasks);
         }
@@ -201,16 +201,6 @@ impl Parts {
 
     fn start_link(&mut self, tasks: &mut Tasks) {
         let config = &self.config;
-        let clients = match tls::clients(&config.identity) {
-            Ok(clients) => clients,
-            Err(error) => {
-                let reason = format!("{error:#}");
-                tracing::error!(reason, "no link");
-                let outage = Outage { reason: Some(reason), ..Outage::unknown(clock::mono()) };
-                self.links.send_replace(LinkState::Down(outage));
-                return;
-            }
-        };
         let options = LinkOptions {
             thing: config.thing.clone(),
             host: config.host.clone(),
@@ -221,7 +211,7 @@ impl Parts {
             window: config.link.window,
             is_aws: config.link.limits == crate::config::Limits::Aws,
             status_topic: compile::status_topic(config),
-            tls: clients,
+            identity: config.identity.clone(),
         };
         let (wish, wishes) = watch::channel(Wish::Stay);
         let clock_set = self.clock_set.clone();

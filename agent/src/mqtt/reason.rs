@@ -21,7 +21,7 @@ impl Reason {
         Self { text: text.into(), failure: Failure::Network, death: Death::Otherwise }
     }
 
-    fn refused(text: impl Into<String>) -> Self {
+    pub(super) fn refused(text: impl Into<String>) -> Self {
         Self { text: text.into(), failure: Failure::Refused, death: Death::Otherwise }
     }
 
