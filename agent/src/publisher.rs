@@ -198,9 +198,6 @@ impl Round {
             }
             match publisher.store.take(lane, after, draining).await? {
                 Taken::Sheaf(sheaf) => {
-                    if lane == Lane::Readings {
-                        publisher.store.in_hand(sheaf.through).await?;
-                    }
                     self.delivery.add(lane, sheaf);
                     return Ok(true);
                 }
