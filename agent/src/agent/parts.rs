@@ -2,6 +2,7 @@
 //! lost in these channels loses no reading.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,7 +18,7 @@ use crate::mqtt::{self, LinkOptions, LinkState, Outage, Wish};
 use crate::publisher::{self, Publisher, PublisherState, Settings};
 use crate::sampler::{self, Intake, SourceStates};
 use crate::status::{self, Observed};
-use crate::store::{self, Identity, Store};
+use crate::store::{self, Identity, Stopped, Store};
 use crate::{boot, clock, compile, tls};
 
 /// Observations on their way to the sampler: a second of a hundred belts with their bursts.
@@ -40,6 +41,7 @@ pub(super) struct Parts {
     links: watch::Sender<LinkState>,
     link: Option<(watch::Sender<Wish>, AbortHandle)>,
     doubts: watch::Sender<u64>,
+    connections: Arc<AtomicU64>,
     settings: watch::Sender<Settings>,
     clock_set: watch::Receiver<bool>,
     draining: watch::Sender<bool>,
@@ -116,6 +118,7 @@ impl Parts {
             links,
             link: None,
             doubts,
+            connections: Arc::default(),
             settings,
             clock_set,
             draining,
@@ -169,10 +172,14 @@ impl Parts {
         if tokio::time::timeout(QUIESCE, sampler_ended).await.is_err() {
             tracing::warn!("the sensors did not end in time");
         }
-        self.drivers.stop();
-        if self.store.flush().await.is_err() {
-            tracing::error!("the store ended before the last commit");
+        self.flush().await;
+        // Each line that was taken in is answered by now, or on the way to be.
+        let answered =
+            async { while self.drivers.are_answering() && tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(QUIESCE, answered).await.is_err() {
+            tracing::warn!("the inboxes did not end in time");
         }
+        self.drivers.stop();
         let is_up = matches!(*self.links.borrow(), LinkState::Up(_));
         if is_up {
             let publisher_ended = self.publisher_state.wait_for(|_| false);
@@ -184,11 +191,20 @@ impl Parts {
             wish.send_replace(Wish::Leave);
             drop(tokio::time::timeout(QUIESCE, wish.closed()).await);
         }
-        drop(self.store.flush().await);
+        self.flush().await;
         tasks.shutdown().await;
         drop(self.store);
         if self.store_thread.join().is_err() {
             tracing::error!("the store panicked");
+        }
+    }
+
+    /// A disk that refuses writes is not waited for: it was tried, and is tried once more at the end.
+    async fn flush(&self) {
+        match tokio::time::timeout(QUIESCE, self.store.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Stopped)) => tracing::error!("the store ended before the last commit"),
+            Err(_) => tracing::error!("the last readings could not be committed in time"),
         }
     }
 
@@ -220,6 +236,7 @@ impl Parts {
             is_aws: config.link.limits == crate::config::Limits::Aws,
             status_topic: compile::status_topic(config),
             tls: clients,
+            connections: Arc::clone(&self.connections),
         };
         let (wish, wishes) = watch::channel(Wish::Stay);
         let clock_set = self.clock_set.clone();

@@ -52,6 +52,10 @@ pub(super) fn of(error: &ConnectionError, is_clock_set: bool) -> Reason {
         ConnectionError::Io(error) => io_error(error),
         ConnectionError::Tls(TlsError::Io(error)) => io_error(error),
         ConnectionError::MqttState(StateError::Io(error)) => io_error(error),
+        // What the codec meets instead of the next packet when the peer hangs up.
+        ConnectionError::MqttState(StateError::Deserialization(rumqttc::mqttbytes::Error::Io(
+            error,
+        ))) => io_error(error),
         ConnectionError::MqttState(StateError::ConnectionAborted) => Reason::hung_up(),
         ConnectionError::MqttState(StateError::AwaitPingResp) => {
             Reason::network("the broker does not answer pings")

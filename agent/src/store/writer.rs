@@ -159,9 +159,9 @@ impl Writer {
                     self.gather(|work| work.clock.push(segment));
                 }
             }
-            Request::Take { lane, after, hurry, answer } => {
+            Request::Take { lane, after, room, hurry, answer } => {
                 // A receiver that is gone was the publisher of an agent that is stopping.
-                drop(answer.send(self.take(lane, after, hurry)));
+                drop(answer.send(self.take(lane, after, room, hurry)));
             }
             Request::Mark { marks, urgent, answer } => {
                 self.mark(marks);
@@ -322,9 +322,9 @@ impl Writer {
         }
     }
 
-    fn take(&mut self, lane: Lane, after: Seq, hurry: bool) -> Taken {
+    fn take(&mut self, lane: Lane, after: Seq, room: usize, hurry: bool) -> Taken {
         let now = if hurry { Mono(u64::MAX) } else { clock::mono() };
-        match self.encoder.take(&self.database, lane, after, now) {
+        match self.encoder.take(&self.database, lane, after, room, now) {
             Ok(taken) => taken,
             Err(error) => {
                 tracing::error!(%error, lane = lane.as_str(), "a lane cannot be read");
