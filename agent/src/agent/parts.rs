@@ -44,6 +44,7 @@ pub(super) struct Parts {
     connections: Arc<AtomicU64>,
     settings: watch::Sender<Settings>,
     clock_set: watch::Receiver<bool>,
+    closing: watch::Sender<bool>,
     draining: watch::Sender<bool>,
     source_states: watch::Receiver<SourceStates>,
     publisher_state: watch::Receiver<PublisherState>,
@@ -67,12 +68,12 @@ impl Parts {
         let (clock_is_set, clock_set) = watch::channel(false);
         tasks.spawn(clock_watch::run(config.clock.trust, store.clone(), clock_is_set));
 
+        let (closing, closed) = watch::channel(false);
         let (draining, drain) = watch::channel(false);
         let (observation_sender, observations) = mpsc::channel(OBSERVATIONS);
         let (chunk_sender, chunks) = mpsc::channel(CHUNKS);
         let (states, source_states) = watch::channel(SourceStates::default());
-        let intake =
-            Intake { observations, chunks, draining: drain.clone(), pulse: sampler_pulse.clone() };
+        let intake = Intake { observations, chunks, closing: closed, pulse: sampler_pulse.clone() };
         tasks.spawn(sampler::run(intake, store.clone(), Arc::clone(&sources), states));
         let outlets = Outlets { observations: observation_sender, chunks: chunk_sender, sources };
         let drivers = Drivers::new(outlets);
@@ -121,6 +122,7 @@ impl Parts {
             connections: Arc::default(),
             settings,
             clock_set,
+            closing,
             draining,
             source_states,
             publisher_state,
@@ -167,7 +169,7 @@ impl Parts {
 
     /// Ends everything in order: sensors, store, publisher, link.
     pub(super) async fn stop(mut self, mut tasks: Tasks) {
-        self.draining.send_replace(true);
+        self.closing.send_replace(true);
         let sampler_ended = self.source_states.wait_for(|_| false);
         if tokio::time::timeout(QUIESCE, sampler_ended).await.is_err() {
             tracing::warn!("the sensors did not end in time");
@@ -180,6 +182,8 @@ impl Parts {
             tracing::warn!("the inboxes did not end in time");
         }
         self.drivers.stop();
+        // Only now: whatever is to be delivered is committed.
+        self.draining.send_replace(true);
         let is_up = matches!(*self.links.borrow(), LinkState::Up(_));
         if is_up {
             let publisher_ended = self.publisher_state.wait_for(|_| false);
