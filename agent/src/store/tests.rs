@@ -150,7 +150,7 @@ impl Running {
 
     /// Takes the records of a lane behind `after`, up to a message full.
     async fn take(&self, lane: Lane, after: u64) -> (u64, Vec<Json>) {
-        match self.store.take(lane, Seq(after), true).await.unwrap() {
+        match self.store.take(lane, Seq(after), usize::MAX, true).await.unwrap() {
             Taken::Sheaf(sheaf) => {
                 let records = sheaf
                     .batches

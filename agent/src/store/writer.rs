@@ -193,9 +193,9 @@ impl Writer {
                     self.gather(|work| work.clock = true);
                 }
             }
-            Request::Take { lane, after, hurry, answer } => {
+            Request::Take { lane, after, room, hurry, answer } => {
                 // A receiver that is gone was the publisher of an agent that is stopping.
-                drop(answer.send(self.take(lane, after, hurry)));
+                drop(answer.send(self.take(lane, after, room, hurry)));
             }
             Request::Mark { marks, urgent, answer } => {
                 self.mark(marks);
@@ -328,13 +328,13 @@ impl Writer {
         readings
     }
 
-    fn take(&mut self, lane: Lane, after: Seq, hurry: bool) -> Taken {
+    fn take(&mut self, lane: Lane, after: Seq, room: usize, hurry: bool) -> Taken {
         let later = Taken::Later { due: clock::mono() + faults::RETRY, full_at: Seq(u64::MAX) };
         if self.database.place != Place::File {
             return later;
         }
         let now = if hurry { Mono(u64::MAX) } else { clock::mono() };
-        match self.encoder.take(&self.database, lane, after, now) {
+        match self.encoder.take(&self.database, lane, after, room, now) {
             Ok(taken) => {
                 if let Taken::Sheaf(sheaf) = &taken {
                     let in_hand = &mut self.in_hand[lane.index()];
