@@ -1,6 +1,8 @@
 //! The parts of the agent, and the channels between them. Data travels through the store; what is
 //! lost in these channels loses no reading.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -234,7 +236,9 @@ fn open_store(
     sources: &Arc<Sources>,
     pulse: &Pulse,
 ) -> anyhow::Result<(Store, std::thread::JoinHandle<()>, Option<String>)> {
-    std::fs::create_dir_all(&config.state_dir).with_context(|| {
+    // What people measured of themselves is nobody else's.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir);
+    made.with_context(|| {
         format!("cannot make the state directory `{}`", config.state_dir.display())
     })?;
     let path = config.state_dir.join(store::FILE);
