@@ -152,6 +152,19 @@ async fn another_identity_begins_another_connection() {
 }
 
 #[tokio::test]
+async fn a_source_that_is_no_longer_wanted_is_no_trouble() {
+    const NUMBER: &str = "[[number]]\nid = \"air\"\nfile = \"{dir}/nothing\"\nevery = \"100ms\"\n";
+    let site = Site::start().await;
+    let mut running = Running::start(site.device().with(NUMBER)).await;
+    let troubled = |status: &Value| status["degraded"].to_string().contains("source `air`");
+    running.agent.wait_status("it is missed", PATIENCE, troubled).await;
+
+    running.change(|text| text.split("[[number]]").next().expect("a first part").to_owned());
+
+    running.agent.wait_status("it is not any more", PATIENCE, |status| !troubled(status)).await;
+}
+
+#[tokio::test]
 async fn what_needs_a_restart_is_said() {
     let site = Site::start().await;
     let mut running = Running::start(site.device()).await;
