@@ -184,7 +184,13 @@ impl Device {
     /// Starts the agent, and returns at once.
     #[must_use]
     pub fn start(&self) -> Agent {
-        self.write_config();
+        self.start_as(&self.config())
+    }
+
+    /// Starts the agent with this configuration, to the letter, and returns at once.
+    #[must_use]
+    pub fn start_as(&self, config: &str) -> Agent {
+        write(&self.config_path(), config);
         std::fs::create_dir_all(self.state_dir()).expect("a directory for the store");
         let mut command = match self.under.split_first() {
             Some((under, arguments)) => {

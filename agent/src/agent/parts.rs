@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use super::pulse::Finger;
 use super::{Pulse, Tasks, clock_watch};
 use crate::config::Config;
-use crate::drivers::{Drivers, Gauge, Outlets};
+use crate::drivers::{Drivers, Outlets, Overview};
 use crate::mqtt::{self, LinkOptions, LinkState, Outage, Wish};
 use crate::publisher::{self, Publisher, PublisherState, Settings};
 use crate::sampler::{self, Intake, SourceStates};
@@ -39,7 +39,7 @@ pub(super) struct Parts {
     store: Store,
     store_thread: std::thread::JoinHandle<()>,
     drivers: Drivers,
-    gauges: watch::Sender<Vec<Gauge>>,
+    overview: watch::Sender<Overview>,
     links: watch::Sender<LinkState>,
     link: Option<(watch::Sender<Wish>, AbortHandle)>,
     doubts: watch::Sender<u64>,
@@ -95,7 +95,7 @@ impl Parts {
             doubts: doubts.clone(),
         }));
 
-        let (gauges, gauges_seen) = watch::channel(Vec::new());
+        let (overview, overview_seen) = watch::channel(Overview::default());
         let observed = Observed {
             thing: config.thing.clone(),
             started: now,
@@ -104,7 +104,7 @@ impl Parts {
             clock_set: clock_set.clone(),
             sources: source_states.clone(),
             publisher: publisher_state.clone(),
-            gauges: gauges_seen,
+            drivers: overview_seen,
             troubles: troubles_seen,
             max_bytes: config.buffer.max_bytes,
         };
@@ -117,7 +117,7 @@ impl Parts {
             store,
             store_thread,
             drivers,
-            gauges,
+            overview,
             links,
             link: None,
             doubts,
@@ -216,7 +216,7 @@ impl Parts {
 
     fn follow_sensors(&mut self, tasks: &mut Tasks) {
         self.drivers.follow(&self.config, tasks);
-        self.gauges.send_replace(self.drivers.gauges());
+        self.overview.send_replace(self.drivers.overview());
     }
 
     fn start_link(&mut self, tasks: &mut Tasks) {
