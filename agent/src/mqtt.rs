@@ -26,8 +26,8 @@ use rumqttc::{
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::config::Port;
-use crate::tls::Clients;
+use crate::config::{Identity, Port};
+use crate::tls::{self, Clients};
 use reason::Reason;
 
 /// Room for a message of the largest size with its topic, and for what the service sends us.
@@ -56,7 +56,8 @@ pub(crate) struct LinkOptions {
     pub(crate) is_aws: bool,
     /// Where the thing says whether it is online.
     pub(crate) status_topic: String,
-    pub(crate) tls: Clients,
+    /// Read again for each connection, so that a renewed certificate needs no word to the agent.
+    pub(crate) identity: Identity,
     /// Counts the connections of this start of the agent, whatever the configuration was.
     pub(crate) connections: Arc<AtomicU64>,
 }
@@ -141,17 +142,24 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let mut backoff = Backoff::new(BACKOFF_BASE, options.retry_max);
     let (mut attempts, mut hung_up_on) = (0_u64, 0_u32);
+    let mut complaint = None;
     let mut ports = options.ports.iter().copied().cycle();
     let mut port = ports.next().context("no port of the broker is configured")?;
     while *wishes.borrow() == Wish::Stay {
         let number = options.connections.fetch_add(1, Ordering::Relaxed) + 1;
         attempts += 1;
         let attempt = Attempt { port, number, greets: hung_up_on < MAX_GREETINGS_HUNG_UP_ON };
-        let ended = connection(&options, attempt, &states, &mut wishes, &mut doubts).await;
+        let ended = match tls::clients(&options.identity) {
+            Ok(tls) => connection(&options, &tls, attempt, &states, &mut wishes, &mut doubts).await,
+            Err(error) => {
+                Ended { cause: Cause::NoIdentity(error), up_since: None, greeting: Greeting::None }
+            }
+        };
         let now = clock::mono();
         let reason = match ended.cause {
             Cause::Asked => break,
             Cause::Doubted => Reason::network("the broker acknowledges nothing"),
+            Cause::NoIdentity(error) => Reason::refused(format!("{error:#}")),
             Cause::Failed(error) => reason::of(&error, is_clock_set()),
         };
         match (ended.greeting, reason.death) {
@@ -174,7 +182,11 @@ pub(crate) async fn run(
                 backoff.failed(reason.failure, random)
             }
         };
-        tracing::warn!(reason = reason.text, wait_s = wait.as_secs_f32(), "no link");
+        let is_news = ended.up_since.is_some() || complaint.as_ref() != Some(&reason.text);
+        if is_news {
+            tracing::warn!(reason = reason.text, wait_s = wait.as_secs_f32(), "no link");
+            complaint = Some(reason.text.clone());
+        }
         let outage = Outage {
             reason: Some(reason.text),
             death: reason.death,
@@ -217,11 +229,13 @@ enum Greeting {
 enum Cause {
     Asked,
     Doubted,
+    NoIdentity(anyhow::Error),
     Failed(rumqttc::ConnectionError),
 }
 
 async fn connection(
     options: &LinkOptions,
+    tls: &Clients,
     attempt: Attempt,
     states: &watch::Sender<LinkState>,
     wishes: &mut watch::Receiver<Wish>,
@@ -229,7 +243,7 @@ async fn connection(
 ) -> Ended {
     let Attempt { port, number, greets } = attempt;
     let (client, mut events) =
-        AsyncClient::builder(mqtt_options(options, port)).capacity(capacity(options)).build();
+        AsyncClient::builder(mqtt_options(options, tls, port)).capacity(capacity(options)).build();
     let mut network = rumqttc::NetworkOptions::new();
     network.set_connection_timeout(options.connect_timeout.as_secs().max(1));
     network.set_tcp_nodelay(true);
@@ -334,10 +348,10 @@ fn capacity(options: &LinkOptions) -> usize {
     usize::from(options.window) + 2
 }
 
-fn mqtt_options(options: &LinkOptions, port: Port) -> MqttOptions {
+fn mqtt_options(options: &LinkOptions, tls: &Clients, port: Port) -> MqttOptions {
     let broker = Broker::tcp(options.host.clone(), port.number);
     let mut mqtt = MqttOptions::new(options.thing.clone(), broker);
-    let tls = if port.alpn { &options.tls.mqtt_alpn } else { &options.tls.plain };
+    let tls = if port.alpn { &tls.mqtt_alpn } else { &tls.plain };
     mqtt.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())));
     mqtt.set_keep_alive(u16::try_from(options.keep_alive.as_secs()).unwrap_or(u16::MAX));
     mqtt.set_clean_session(false);

@@ -1,6 +1,8 @@
 //! The parts of the agent, and the channels between them. Data travels through the store; what is
 //! lost in these channels loses no reading.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -13,13 +15,13 @@ use tokio::task::AbortHandle;
 use super::pulse::Finger;
 use super::{Pulse, Tasks, clock_watch};
 use crate::config::Config;
-use crate::drivers::{Drivers, Gauge, Outlets};
+use crate::drivers::{Drivers, Outlets, Overview};
 use crate::mqtt::{self, LinkOptions, LinkState, Outage, Wish};
 use crate::publisher::{self, Publisher, PublisherState, Settings};
 use crate::sampler::{self, Intake, SourceStates};
 use crate::status::{self, Observed};
 use crate::store::{self, Identity, Stopped, Store};
-use crate::{boot, clock, compile, tls};
+use crate::{boot, clock, compile};
 
 /// Observations on their way to the sampler: a second of a hundred belts with their bursts.
 const OBSERVATIONS: usize = 512;
@@ -37,7 +39,7 @@ pub(super) struct Parts {
     store: Store,
     store_thread: std::thread::JoinHandle<()>,
     drivers: Drivers,
-    gauges: watch::Sender<Vec<Gauge>>,
+    overview: watch::Sender<Overview>,
     links: watch::Sender<LinkState>,
     link: Option<(watch::Sender<Wish>, AbortHandle)>,
     doubts: watch::Sender<u64>,
@@ -93,7 +95,7 @@ impl Parts {
             doubts: doubts.clone(),
         }));
 
-        let (gauges, gauges_seen) = watch::channel(Vec::new());
+        let (overview, overview_seen) = watch::channel(Overview::default());
         let observed = Observed {
             thing: config.thing.clone(),
             started: now,
@@ -102,7 +104,7 @@ impl Parts {
             clock_set: clock_set.clone(),
             sources: source_states.clone(),
             publisher: publisher_state.clone(),
-            gauges: gauges_seen,
+            drivers: overview_seen,
             troubles: troubles_seen,
             max_bytes: config.buffer.max_bytes,
         };
@@ -115,7 +117,7 @@ impl Parts {
             store,
             store_thread,
             drivers,
-            gauges,
+            overview,
             links,
             link: None,
             doubts,
@@ -161,7 +163,7 @@ impl Parts {
         let same_link = old.identity == self.config.identity
             && old.link == self.config.link
             && old.host == self.config.host;
-        if !same_link || self.link.is_none() {
+        if !same_link {
             self.stop_link();
             self.start_link(tasks);
         }
@@ -193,7 +195,7 @@ impl Parts {
         }
         if let Some((wish, _)) = &self.link {
             wish.send_replace(Wish::Leave);
-            drop(tokio::time::timeout(QUIESCE, wish.closed()).await);
+            tokio::time::timeout(QUIESCE, wish.closed()).await.ok();
         }
         self.flush().await;
         tasks.shutdown().await;
@@ -214,21 +216,11 @@ impl Parts {
 
     fn follow_sensors(&mut self, tasks: &mut Tasks) {
         self.drivers.follow(&self.config, tasks);
-        self.gauges.send_replace(self.drivers.gauges());
+        self.overview.send_replace(self.drivers.overview());
     }
 
     fn start_link(&mut self, tasks: &mut Tasks) {
         let config = &self.config;
-        let clients = match tls::clients(&config.identity) {
-            Ok(clients) => clients,
-            Err(error) => {
-                let reason = format!("{error:#}");
-                tracing::error!(reason, "no link");
-                let outage = Outage { reason: Some(reason), ..Outage::unknown(clock::mono()) };
-                self.links.send_replace(LinkState::Down(outage));
-                return;
-            }
-        };
         let options = LinkOptions {
             thing: config.thing.clone(),
             host: config.host.clone(),
@@ -239,7 +231,7 @@ impl Parts {
             window: config.link.window,
             is_aws: config.link.limits == crate::config::Limits::Aws,
             status_topic: compile::status_topic(config),
-            tls: clients,
+            identity: config.identity.clone(),
             connections: Arc::clone(&self.connections),
         };
         let (wish, wishes) = watch::channel(Wish::Stay);
@@ -265,7 +257,9 @@ fn open_store(
     sources: &Arc<Sources>,
     pulse: &Pulse,
 ) -> anyhow::Result<(Store, std::thread::JoinHandle<()>, Option<String>)> {
-    std::fs::create_dir_all(&config.state_dir).with_context(|| {
+    // What people measured of themselves is nobody else's.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir);
+    made.with_context(|| {
         format!("cannot make the state directory `{}`", config.state_dir.display())
     })?;
     let path = config.state_dir.join(store::FILE);
