@@ -159,13 +159,13 @@ impl Round {
         loop {
             let (id, batch) = self.delivery.next()?;
             let now = clock::mono();
-            let delay = self.pace.delay(now);
-            if !delay.is_zero() && batch.lane != Lane::Alerts {
+            let bytes = (batch.payload.len() + batch.topic.len()) as u64;
+            let cost = Cost { bytes, records: batch.count };
+            let delay = self.pace.delay(now, batch.lane, cost);
+            if !delay.is_zero() {
                 return Some(delay);
             }
             let payload = Bytes::from_owner(Arc::clone(&batch.payload));
-            let bytes = (payload.len() + batch.topic.len()) as u64;
-            let cost = Cost { bytes, records: batch.count };
             let Ok(ack) = session.publish(&batch.topic, payload) else {
                 // An acknowledgement makes room and comes as an event of its own.
                 return Some(IDLE);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pulsegate_standin::{Door, Faults, Limits};
 use pulsegate_tests::agent_process::lane_count;
 use pulsegate_tests::cloud::{Cloud, Tally};
-use pulsegate_tests::{PATIENCE, eventually, inbox};
+use pulsegate_tests::{PATIENCE, inbox};
 use serde_json::Value;
 
 use crate::watch::Watch;
@@ -85,8 +85,7 @@ async fn a_stop_delivers_what_waits_for_company_first() {
         "\"60s\"",
     );
     let mut agent = device.started().await;
-    let up = async || (cloud.broker.connections() == 1).then_some(());
-    eventually("the agent is connected", PATIENCE, up).await;
+    agent.wait_status("the link is up", PATIENCE, |s| s["link"]["state"] == "up").await;
     let mut inbox = agent.inbox().await;
     for n in 0..30 {
         assert!(
@@ -94,7 +93,7 @@ async fn a_stop_delivers_what_waits_for_company_first() {
         );
     }
     let taken_in = |status: &Value| status["drivers"][0]["lines"] == 30;
-    agent.wait_status("the readings are there", PATIENCE, taken_in).await;
+    agent.wait_status("the readings were taken in", PATIENCE, taken_in).await;
 
     assert!(agent.stop().await.success());
 
@@ -117,8 +116,7 @@ async fn a_stop_under_load_ends_in_time_and_loses_nothing() {
     let mut feeder = Feeder::on(&agent, "meter").await;
     feeder.feed(60_000).await;
     cloud.broker.set_doors(Door::Open);
-    let up = async || (cloud.broker.connections() == 1).then_some(());
-    eventually("the agent is connected", PATIENCE, up).await;
+    agent.wait_status("the link is up", PATIENCE, |s| s["link"]["state"] == "up").await;
 
     let mut other = agent.inbox().await;
     let load = async {
