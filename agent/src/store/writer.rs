@@ -100,6 +100,7 @@ pub(super) fn start(
         if fault_at_start.is_some() {
             writer.faults.begin();
         }
+        writer.say_what_was_lost();
         runtime.block_on(writer.run(incoming));
         drop(check);
     })?;
