@@ -211,6 +211,7 @@ impl Writer {
                 self.urgent |= !self.work.alerts.is_empty();
                 (self.options.keep, self.options.rules) = (keep, rules);
                 self.options.formats = formats;
+                self.retention_at = Instant::now();
             }
             Request::Checked(checked) => {
                 self.progress.send_modify(|progress| progress.checked = checked);
