@@ -50,8 +50,9 @@ pub(crate) use take::{Formats, LaneFormat, Taken};
 
 /// The database, in the state directory.
 pub(crate) const FILE: &str = "pulsegate.db";
-/// Requests on their way to the writer: bounds what a burst holds in memory before back-pressure.
-const QUEUE: usize = 32;
+/// Requests on their way to the writer, each with up to 64 KiB of readings: bounds what a burst
+/// holds in memory before back-pressure.
+const QUEUE: usize = 8;
 
 /// What the store is told when it is opened.
 #[derive(Debug, Clone)]
@@ -102,6 +103,7 @@ enum Request {
     Take {
         lane: Lane,
         after: Seq,
+        room: usize,
         hurry: bool,
         answer: oneshot::Sender<Taken>,
     },
@@ -176,10 +178,17 @@ impl Store {
         self.send(Request::Clock(mono, wall, trust)).await
     }
 
-    /// Takes what lies behind `after` in a lane; in a hurry, also what could wait for company.
-    pub(crate) async fn take(&self, lane: Lane, after: Seq, hurry: bool) -> Result<Taken, Stopped> {
+    /// Takes what lies behind `after` in a lane, in at most `room` messages; in a hurry, also what
+    /// could wait for company.
+    pub(crate) async fn take(
+        &self,
+        lane: Lane,
+        after: Seq,
+        room: usize,
+        hurry: bool,
+    ) -> Result<Taken, Stopped> {
         let (answer, taken) = oneshot::channel();
-        self.send(Request::Take { lane, after, hurry, answer }).await?;
+        self.send(Request::Take { lane, after, room, hurry, answer }).await?;
         taken.await.map_err(|_| Stopped)
     }
 

@@ -14,6 +14,8 @@ use pulsegate_standin::pki::IdentityFiles;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
 
 use crate::PATIENCE;
 use crate::certs::{HOST, write};
@@ -32,6 +34,8 @@ pub struct Device {
     tables: BTreeMap<String, BTreeMap<String, String>>,
     more: String,
     environment: Vec<(OsString, OsString)>,
+    /// What starts the agent, if it does not start alone.
+    under: Vec<OsString>,
 }
 
 /// One life of the agent; killed when dropped.
@@ -55,7 +59,7 @@ impl Device {
         let tables = BTreeMap::new();
         let more = format!("\n[[inbox]]\npath = {}\n", path("inbox.sock"));
         let (state, status) = (path("state"), path("status.sock"));
-        let device = Self { dir, tables, more, environment: Vec::new() };
+        let device = Self { dir, tables, more, environment: Vec::new(), under: Vec::new() };
         device
             .set("", "thing", &quoted(OsStr::new(thing)))
             .set("", "endpoint", &quoted(OsStr::new(HOST)))
@@ -117,6 +121,22 @@ impl Device {
         self
     }
 
+    /// Lets only these sources speak in its inbox.
+    #[must_use]
+    pub fn inbox_only(mut self, sources: &[&str]) -> Self {
+        let only = format!("[[inbox]]\nsources = {sources:?}\n");
+        self.more = self.more.replacen("[[inbox]]\n", &only, 1);
+        self
+    }
+
+    /// Starts the agent under another program, which hands its own process over to it, as
+    /// `strace -D` does.
+    #[must_use]
+    pub fn under(mut self, program: &[&OsStr]) -> Self {
+        self.under = program.iter().map(Into::into).collect();
+        self
+    }
+
     /// Its directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -164,9 +184,23 @@ impl Device {
     /// Starts the agent, and returns at once.
     #[must_use]
     pub fn start(&self) -> Agent {
-        self.write_config();
+        self.start_as(&self.config())
+    }
+
+    /// Starts the agent with this configuration, to the letter, and returns at once.
+    #[must_use]
+    pub fn start_as(&self, config: &str) -> Agent {
+        write(&self.config_path(), config);
         std::fs::create_dir_all(self.state_dir()).expect("a directory for the store");
-        let mut command = self.command(&["run", "--config"]);
+        let mut command = match self.under.split_first() {
+            Some((under, arguments)) => {
+                let mut command = Command::new(under);
+                command.args(arguments).arg(program());
+                command
+            }
+            None => Command::new(program()),
+        };
+        self.furnish(&mut command, &["run", "--config"]);
         command.arg(self.config_path());
         let process = Process::start("pulsegate", &mut command, &self.dir.path().join("agent.log"));
         let (config, inbox) = (self.config_path(), self.inbox_path());
@@ -200,9 +234,13 @@ impl Device {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
+        self.furnish(&mut command, arguments);
+        command
+    }
+
+    fn furnish(&self, command: &mut Command, arguments: &[&str]) {
         command.args(arguments).current_dir(self.dir.path());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command
     }
 }
 
@@ -254,6 +292,14 @@ impl Agent {
             return None;
         }
         serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// As [`Agent::status`], straight from its socket: for who asks often.
+    pub async fn ask(&self) -> Option<Value> {
+        let mut socket = UnixStream::connect(self.dir.join("status.sock")).await.ok()?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await.ok()?;
+        serde_json::from_slice(&answer).ok()
     }
 
     /// Waits until `predicate` holds for its status, and returns that.

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -27,8 +27,10 @@ enum State {
 #[derive(Debug)]
 pub struct Link {
     port: u16,
+    target: Arc<AtomicU16>,
     state: watch::Sender<State>,
     connections: Arc<AtomicUsize>,
+    sent: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -42,9 +44,18 @@ impl Link {
         let own_port = listener.local_addr().expect("a bound listener has an address").port();
         let (state, _) = watch::channel(State::Up);
         let connections = Arc::default();
+        let target = Arc::new(AtomicU16::new(port));
+        let path =
+            Path { target: Arc::clone(&target), state: state.subscribe(), sent: Arc::default() };
+        let sent = Arc::clone(&path.sent);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, port, state.subscribe(), Arc::clone(&connections)));
-        Self { port: own_port, state, connections, _tasks: tasks }
+        tasks.spawn(accept(listener, path, Arc::clone(&connections)));
+        Self { port: own_port, target, state, connections, sent, _tasks: tasks }
+    }
+
+    /// Leads new connections to another port.
+    pub fn lead_to(&self, port: u16) {
+        self.target.store(port, Ordering::Relaxed);
     }
 
     /// Where it listens.
@@ -57,6 +68,12 @@ impl Link {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes it has passed on to the port; not those that came back.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Closes every connection, and every new one, until mended.
@@ -75,21 +92,27 @@ impl Link {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    port: u16,
+/// What every connection goes by.
+#[derive(Debug, Clone)]
+struct Path {
+    target: Arc<AtomicU16>,
     state: watch::Receiver<State>,
-    connections: Arc<AtomicUsize>,
-) {
+    sent: Arc<AtomicU64>,
+}
+
+async fn accept(listener: TcpListener, path: Path, connections: Arc<AtomicUsize>) {
     let mut relays = JoinSet::new();
     while let Ok((near, _)) = listener.accept().await {
         connections.fetch_add(1, Ordering::Relaxed);
-        relays.spawn(relay(near, port, state.clone()));
+        relays.spawn(relay(near, path.clone()));
         while relays.try_join_next().is_some() {}
     }
 }
 
-async fn relay(near: TcpStream, port: u16, state: watch::Receiver<State>) {
+async fn relay(near: TcpStream, path: Path) {
+    let Path { target, state, sent } = path;
+    let port = target.load(Ordering::Relaxed);
+    let came_back = AtomicU64::default();
     let both_ways = async {
         let far = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
         near.set_nodelay(true)?;
@@ -97,8 +120,8 @@ async fn relay(near: TcpStream, port: u16, state: watch::Receiver<State>) {
         let (near_in, near_out) = near.into_split();
         let (far_in, far_out) = far.into_split();
         tokio::try_join!(
-            pass(near_in, far_out, state.clone()),
-            pass(far_in, near_out, state.clone())
+            pass(near_in, far_out, state.clone(), &sent),
+            pass(far_in, near_out, state.clone(), &came_back)
         )
     };
     let mut until_cut = state.clone();
@@ -113,6 +136,7 @@ async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut state: watch::Receiver<State>,
+    passed: &AtomicU64,
 ) -> io::Result<()> {
     let mut bytes = vec![0; 16 * 1024];
     loop {
@@ -120,6 +144,7 @@ async fn pass(
         if state.wait_for(|state| *state != State::Frozen).await.is_err() || count == 0 {
             return to.shutdown().await;
         }
+        passed.fetch_add(count as u64, Ordering::Relaxed);
         to.write_all(&bytes[..count]).await?;
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::{fail, load, print};
+use super::{fail, peek, print};
 
 /// The agent answers from memory and one query.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,7 +18,7 @@ const MAX_ANSWER_BYTES: u64 = 4 << 20;
 
 /// Prints how the agent is. Fails when no agent answers.
 pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
-    let config = match load(path) {
+    let config = match peek(path) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -99,13 +99,13 @@ fn link(link: &Value) -> String {
 }
 
 fn disk(disk: &Value) -> String {
-    let mebibytes = |key: &str| disk[key].as_f64().unwrap_or(0.0) / f64::from(1 << 20);
-    format!(
-        "{:.1} of {:.0} MiB used, {:.1} MiB written a day",
-        mebibytes("used_bytes"),
-        mebibytes("max_bytes"),
-        mebibytes("written_bytes_a_day")
-    )
+    let mebibytes = |key: &str| Some(disk[key].as_f64()? / f64::from(1 << 20));
+    let used = mebibytes("used_bytes").unwrap_or(0.0);
+    let mut text = format!("{used:.1} of {:.0} MiB used", mebibytes("max_bytes").unwrap_or(0.0));
+    if let Some(a_day) = mebibytes("written_bytes_a_day") {
+        text.push_str(&format!(", {a_day:.0} MiB written a day"));
+    }
+    text
 }
 
 fn word(value: &Value) -> &str {

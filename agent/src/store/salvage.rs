@@ -50,6 +50,7 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
         matches!(error, Error::IntegralValueOutOfRange(..) | Error::Utf8Error(..)),
         // Our statements are right, so the tables are wrong.
         matches!(error, Error::SqlInputError { .. }),
+        matches!(error, Error::StatementChangedRows(_)),
     ];
     damaged || nonsense.contains(&true)
 }

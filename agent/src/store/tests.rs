@@ -22,7 +22,7 @@ use pulsegate_core::reading::{Reading, Seq, Value};
 use pulsegate_core::record::{Framing, ReadingFormat};
 use pulsegate_core::rules::RuleSpec;
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::topic::Template;
+use pulsegate_core::topic::{Open, Template};
 use pulsegate_sensors::inbox::{Receipt, Refused};
 use pulsegate_sensors::{Source, SourceId, Sources};
 use serde_json::Value as Json;
@@ -153,7 +153,7 @@ impl Running {
 
     /// Takes the records of a lane behind `after`, up to a message full.
     async fn take(&self, lane: Lane, after: u64) -> (u64, Vec<Json>) {
-        match self.store.take(lane, Seq(after), true).await.unwrap() {
+        match self.store.take(lane, Seq(after), usize::MAX, true).await.unwrap() {
             Taken::Sheaf(sheaf) => {
                 let records = sheaf
                     .batches
@@ -161,7 +161,7 @@ impl Running {
                     .flat_map(|batch| serde_json::from_slice::<Vec<Json>>(&batch.payload).unwrap());
                 (sheaf.through.0, records.collect())
             }
-            Taken::Later(_) | Taken::Nothing => (after, Vec::new()),
+            Taken::Later { .. } | Taken::Nothing => (after, Vec::new()),
         }
     }
 
@@ -255,7 +255,8 @@ fn number(source: SourceId, mono: Mono, value: f64) -> Reading {
 }
 
 fn formats() -> Arc<Formats> {
-    let template = |topic| Template::parse(topic, "pi-1", true).unwrap();
+    let template =
+        |topic| Template::parse(topic, "pi-1", Open { source: true, kind: true }).unwrap();
     let lane = |topic| LaneFormat {
         topic: template(topic),
         framing: Framing::Array,

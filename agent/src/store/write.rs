@@ -31,17 +31,22 @@ impl LaneWriter<'_> {
     pub(super) fn readings(&mut self, readings: &[Reading]) -> rusqlite::Result<()> {
         let insert = "INSERT INTO readings VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let mut insert = self.tx.prepare_cached(insert)?;
-        let mut seq = self.last_seq;
+        // Only the first names its place: SQLite then gives the next ones without looking for them.
+        let mut place = Some(self.last_seq + 1);
         for reading in readings {
-            seq += 1;
             insert.execute(params![
-                seq,
+                place.take(),
                 reading.source.0,
                 reading.mono.0,
                 SqlValue(&reading.value),
                 reading.time.map(|time| time.0),
                 reading.detail.as_deref().map(detail::encode),
             ])?;
+        }
+        let end = self.last_seq + readings.len() as u64;
+        if !readings.is_empty() && u64::try_from(self.tx.last_insert_rowid()) != Ok(end) {
+            // Something lies where nothing can: the answers to the inbox would name other records.
+            return Err(rusqlite::Error::StatementChangedRows(readings.len()));
         }
         self.count(Lane::Readings, readings.len() as u64);
         Ok(())

@@ -194,9 +194,9 @@ impl Writer {
                     self.gather(|work| work.clock = true);
                 }
             }
-            Request::Take { lane, after, hurry, answer } => {
+            Request::Take { lane, after, room, hurry, answer } => {
                 // A receiver that is gone was the publisher of an agent that is stopping.
-                drop(answer.send(self.take(lane, after, hurry)));
+                drop(answer.send(self.take(lane, after, room, hurry)));
             }
             Request::Mark { marks, urgent, answer } => {
                 self.mark(marks);
@@ -245,13 +245,7 @@ impl Writer {
         self.fold.readings(&readings, &self.database, &self.sources, &mut self.work.alerts);
         self.urgent |= self.work.alerts.len() > alerts;
         self.answers.extend(answer.map(|to| Answer { to, offset: gathered as u64 }));
-        self.gather(|work| {
-            if gathered == 0 {
-                work.readings = readings;
-            } else {
-                work.readings.extend(readings);
-            }
-        });
+        self.gather(|work| work.readings.extend(readings));
         self.give_up_beyond_bounds();
     }
 
@@ -336,13 +330,13 @@ impl Writer {
         readings
     }
 
-    fn take(&mut self, lane: Lane, after: Seq, hurry: bool) -> Taken {
-        let later = Taken::Later(clock::mono() + faults::RETRY);
+    fn take(&mut self, lane: Lane, after: Seq, room: usize, hurry: bool) -> Taken {
+        let later = Taken::Later { due: clock::mono() + faults::RETRY, full_at: Seq(u64::MAX) };
         if self.database.place != Place::File {
             return later;
         }
         let now = if hurry { Mono(u64::MAX) } else { clock::mono() };
-        match self.encoder.take(&self.database, lane, after, now) {
+        match self.encoder.take(&self.database, lane, after, room, now) {
             Ok(taken) => {
                 if let Taken::Sheaf(sheaf) = &taken {
                     let in_hand = &mut self.in_hand[lane.index()];

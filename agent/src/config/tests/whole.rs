@@ -29,7 +29,7 @@ fn the_full_example_passes() {
         Step { at: Duration::from_secs(20), mean: 70.0 }
     );
     assert_eq!(config.rules[1].then, [Action::Alert]);
-    assert_eq!(config.publish.kinds["lid"].topic, "pulsegate/{thing}/{kind}/{source}");
+    assert_eq!(config.publish.readings.topic, "pulsegate/{thing}/{kind}/{source}");
     assert_eq!(config.buffer.max_bytes, 500_000_000);
     assert_eq!(warnings.len(), 3, "visits, camera, capture: {warnings:?}");
 }
