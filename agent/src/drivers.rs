@@ -111,6 +111,14 @@ impl Drivers {
         self.running.drain(..).for_each(|running| running.task.abort());
     }
 
+    /// Whether an inbox still has clients to answer, once nothing new is taken in.
+    pub(crate) fn are_answering(&self) -> bool {
+        let answering = |running: &Running| {
+            matches!(running.spec, Spec::Inbox(_)) && !running.task.is_finished()
+        };
+        self.running.iter().any(answering)
+    }
+
     fn start(&self, spec: Spec, tasks: &mut JoinSet<Ended>) -> Running {
         let outlets = self.outlets.clone();
         let (gauge, task) = match spec.clone() {

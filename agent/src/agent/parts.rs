@@ -4,6 +4,7 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,7 +20,7 @@ use crate::mqtt::{self, LinkOptions, LinkState, Outage, Wish};
 use crate::publisher::{self, Publisher, PublisherState, Settings};
 use crate::sampler::{self, Intake, SourceStates};
 use crate::status::{self, Observed};
-use crate::store::{self, Identity, Store};
+use crate::store::{self, Identity, Stopped, Store};
 use crate::{boot, clock, compile};
 
 /// Observations on their way to the sampler: a second of a hundred belts with their bursts.
@@ -42,8 +43,10 @@ pub(super) struct Parts {
     links: watch::Sender<LinkState>,
     link: Option<(watch::Sender<Wish>, AbortHandle)>,
     doubts: watch::Sender<u64>,
+    connections: Arc<AtomicU64>,
     settings: watch::Sender<Settings>,
     clock_set: watch::Receiver<bool>,
+    closing: watch::Sender<bool>,
     draining: watch::Sender<bool>,
     source_states: watch::Receiver<SourceStates>,
     publisher_state: watch::Receiver<PublisherState>,
@@ -67,12 +70,12 @@ impl Parts {
         let (clock_is_set, clock_set) = watch::channel(false);
         tasks.spawn(clock_watch::run(config.clock.trust, store.clone(), clock_is_set));
 
+        let (closing, closed) = watch::channel(false);
         let (draining, drain) = watch::channel(false);
         let (observation_sender, observations) = mpsc::channel(OBSERVATIONS);
         let (chunk_sender, chunks) = mpsc::channel(CHUNKS);
         let (states, source_states) = watch::channel(SourceStates::default());
-        let intake =
-            Intake { observations, chunks, draining: drain.clone(), pulse: sampler_pulse.clone() };
+        let intake = Intake { observations, chunks, closing: closed, pulse: sampler_pulse.clone() };
         tasks.spawn(sampler::run(intake, store.clone(), Arc::clone(&sources), states));
         let outlets = Outlets { observations: observation_sender, chunks: chunk_sender, sources };
         let drivers = Drivers::new(outlets);
@@ -118,8 +121,10 @@ impl Parts {
             links,
             link: None,
             doubts,
+            connections: Arc::default(),
             settings,
             clock_set,
+            closing,
             draining,
             source_states,
             publisher_state,
@@ -166,15 +171,21 @@ impl Parts {
 
     /// Ends everything in order: sensors, store, publisher, link.
     pub(super) async fn stop(mut self, mut tasks: Tasks) {
-        self.draining.send_replace(true);
+        self.closing.send_replace(true);
         let sampler_ended = self.source_states.wait_for(|_| false);
         if tokio::time::timeout(QUIESCE, sampler_ended).await.is_err() {
             tracing::warn!("the sensors did not end in time");
         }
-        self.drivers.stop();
-        if self.store.flush().await.is_err() {
-            tracing::error!("the store ended before the last commit");
+        self.flush().await;
+        // Each line that was taken in is answered by now, or on the way to be.
+        let answered =
+            async { while self.drivers.are_answering() && tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(QUIESCE, answered).await.is_err() {
+            tracing::warn!("the inboxes did not end in time");
         }
+        self.drivers.stop();
+        // Only now: whatever is to be delivered is committed.
+        self.draining.send_replace(true);
         let is_up = matches!(*self.links.borrow(), LinkState::Up(_));
         if is_up {
             let publisher_ended = self.publisher_state.wait_for(|_| false);
@@ -186,11 +197,20 @@ impl Parts {
             wish.send_replace(Wish::Leave);
             tokio::time::timeout(QUIESCE, wish.closed()).await.ok();
         }
-        self.store.flush().await.ok();
+        self.flush().await;
         tasks.shutdown().await;
         drop(self.store);
         if self.store_thread.join().is_err() {
             tracing::error!("the store panicked");
+        }
+    }
+
+    /// A disk that refuses writes is not waited for: it was tried, and is tried once more at the end.
+    async fn flush(&self) {
+        match tokio::time::timeout(QUIESCE, self.store.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Stopped)) => tracing::error!("the store ended before the last commit"),
+            Err(_) => tracing::error!("the last readings could not be committed in time"),
         }
     }
 
@@ -212,6 +232,7 @@ impl Parts {
             is_aws: config.link.limits == crate::config::Limits::Aws,
             status_topic: compile::status_topic(config),
             identity: config.identity.clone(),
+            connections: Arc::clone(&self.connections),
         };
         let (wish, wishes) = watch::channel(Wish::Stay);
         let clock_set = self.clock_set.clone();

@@ -125,6 +125,7 @@ fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Value {
         "written_bytes_a_day": a_day.map(|bytes| bytes.saturating_mul(86_400) / uptime),
         "commits": progress.commits,
         "waiting": progress.waiting,
+        "checked": progress.checked.as_str(),
         "last_error": progress.fault,
     })
 }
