@@ -48,7 +48,8 @@ async fn supervise(
     tasks: &mut Tasks,
     signals: &mut Signals,
 ) -> anyhow::Result<()> {
-    let mut look = tokio::time::interval(LOOK_EVERY);
+    let within = systemd::watchdog().map_or(LOOK_EVERY, |watchdog| watchdog / 3);
+    let mut look = tokio::time::interval(LOOK_EVERY.min(within));
     loop {
         tokio::select! {
             signal = signals.next() => match signal {

@@ -8,10 +8,10 @@ use pulsegate_core::lane::Lane;
 use pulsegate_core::pace::Limits;
 use pulsegate_core::record::{Field, Framing, ReadingFormat};
 use pulsegate_core::rules::{Action, Condition, Limit, RuleSpec, Severity, Take, WindowSpec};
-use pulsegate_core::topic::{self, Template};
+use pulsegate_core::topic::{self, Open, Template};
 
 use crate::config::{self, Config, PublishConfig};
-use crate::publisher::Settings;
+use crate::publisher::{ACK_DEADLINE, Settings};
 use crate::store::{Formats, Keep, LaneFormat};
 
 /// The rules as the fold takes them.
@@ -75,7 +75,7 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
             Lane::Readings => &publish.readings,
         };
         LaneFormat {
-            topic: template(config, &format.topic, true),
+            topic: template(config, &format.topic),
             framing: framing(format.format),
             limit_bytes: usize::try_from(format.batch.bytes).unwrap_or(usize::MAX),
             delay: format.batch.delay,
@@ -110,14 +110,15 @@ fn reading_format(config: &Config, format: &PublishConfig) -> ReadingFormat {
         Some((field.key.as_str().into(), filled_with))
     };
     ReadingFormat {
-        topic: template(config, &format.topic, true),
+        topic: template(config, &format.topic),
         fields: format.fields.as_ref().map(|fields| fields.iter().filter_map(field).collect()),
         framing: framing(format.format),
     }
 }
 
-fn template(config: &Config, topic: &str, per_source: bool) -> Template {
-    Template::parse(topic, &config.thing, per_source).expect("a checked configuration")
+fn template(config: &Config, topic: &str) -> Template {
+    let open = Open { source: true, kind: true };
+    Template::parse(topic, &config.thing, open).expect("a checked configuration")
 }
 
 fn framing(format: config::Format) -> Framing {
@@ -160,10 +161,11 @@ pub(crate) fn settings(config: &Config) -> Settings {
         },
         config::Limits::None => Limits { records: link.records_per_second, ..Limits::default() },
     };
-    Settings { window: usize::from(link.window), limits }
+    let ack_deadline = ACK_DEADLINE.min(link.keep_alive);
+    Settings { window: usize::from(link.window), limits, ack_deadline }
 }
 
 /// Where the thing says whether it is online.
 pub(crate) fn status_topic(config: &Config) -> String {
-    template(config, topic::STATUS, false).render("", "")
+    template(config, topic::STATUS).render("", "")
 }

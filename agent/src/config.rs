@@ -18,7 +18,6 @@ mod structure;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod topic;
 mod units;
 
 use std::fs;
@@ -51,6 +50,7 @@ struct Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Named {
     Checked,
+    #[cfg(test)]
     Ignored,
 }
 
@@ -60,6 +60,16 @@ enum Named {
 /// Every fault of the file, if it has any.
 pub(crate) fn load(path: &Path) -> Result<(Config, Vec<Warning>), Faults> {
     usable(read(path))
+}
+
+/// Reads what can be read of a configuration: for those who only look for a running agent, or for
+/// what it stored. A fault elsewhere in the file, or a key that they may not see, is nothing to them.
+///
+/// # Errors
+/// Every fault of a file that makes no sense at all.
+pub(crate) fn peek(path: &Path) -> Result<Config, Faults> {
+    let outcome = read(path);
+    outcome.config.ok_or(Faults(outcome.report))
 }
 
 /// Says everything that is wrong with a configuration.
@@ -72,7 +82,7 @@ pub(crate) fn examine(path: &Path) -> Report {
 ///
 /// # Errors
 /// What a duration looks like.
-pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     let quantity = units::Quantity::Duration;
     quantity.parse(text).map(Duration::from_millis).ok_or(quantity.example())
 }
@@ -83,6 +93,7 @@ pub(crate) fn schema() -> Schema {
     tables::schema()
 }
 
+#[cfg(test)]
 impl Config {
     /// Reads a configuration from `text`, as if it stood at `path`, without the files that it names.
     ///

@@ -9,8 +9,9 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use pulsegate_core::delivery::{Death, Delivery, MessageId};
-use pulsegate_core::lane::Lane;
+use pulsegate_core::lane::{Gap, Lane};
 use pulsegate_core::pace::{Cost, Limits, Pace};
+use pulsegate_core::reading::Seq;
 use pulsegate_core::time::Mono;
 use tokio::sync::{oneshot, watch};
 
@@ -23,7 +24,7 @@ use crate::store::{Stopped, Store, Taken};
 /// for their right times. Alerts never wait.
 const CLOCK_GRACE: Duration = Duration::from_secs(60);
 /// A broker that acknowledges nothing for so long on a living connection never will.
-const ACK_DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const ACK_DEADLINE: Duration = Duration::from_secs(30);
 /// Nothing to wait for: look again at the latest then.
 const IDLE: Duration = AT_REST;
 
@@ -32,6 +33,8 @@ const IDLE: Duration = AT_REST;
 pub(crate) struct Settings {
     pub(crate) window: usize,
     pub(crate) limits: Limits,
+    /// How long a message may stay unacknowledged before the connection is given up.
+    pub(crate) ack_deadline: Duration,
 }
 
 /// How it is doing, for `status` and the watchdog.
@@ -67,8 +70,8 @@ struct Round {
     /// At most one request to move watermarks is on its way.
     marking: Option<oneshot::Receiver<()>>,
     marking_is_urgent: bool,
-    /// By lane: when a message that is not full yet may go.
-    not_before: [Mono; 3],
+    /// By lane: when a message that is not full yet may go, and the place that would fill it.
+    not_before: [(Mono, Seq); 3],
     state: PublisherState,
 }
 
@@ -85,7 +88,7 @@ pub(crate) async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
         acks: FuturesUnordered::new(),
         marking: None,
         marking_is_urgent: false,
-        not_before: [Mono(0); 3],
+        not_before: [(Mono(0), Seq(0)); 3],
         state: PublisherState::default(),
     };
     let mut progress = publisher.store.progress();
@@ -110,9 +113,9 @@ pub(crate) async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
                 let settings = *publisher.settings.borrow_and_update();
                 round.delivery.set_window(settings.window);
                 round.pace = Pace::new(settings.limits);
-                round.not_before = [Mono(0); 3];
+                round.not_before = [(Mono(0), Seq(0)); 3];
             }
-            Ok(()) = publisher.draining.changed() => round.not_before = [Mono(0); 3],
+            Ok(()) = publisher.draining.changed() => round.not_before = [(Mono(0), Seq(0)); 3],
             Ok(()) = publisher.clock_set.changed() => {}
             () = tokio::time::sleep(wait) => {}
         }
@@ -136,10 +139,11 @@ impl Round {
         let Some(session) = self.session.clone() else { return Ok(wait) };
         if let Some(sent) = self.delivery.oldest_sent() {
             let waited = clock::mono().since(sent);
-            if waited >= ACK_DEADLINE {
+            let deadline = publisher.settings.borrow().ack_deadline;
+            if waited >= deadline {
                 publisher.doubts.send_replace(session.number);
             }
-            wait = wait.min(ACK_DEADLINE.saturating_sub(waited).max(Duration::from_secs(1)));
+            wait = wait.min(deadline.saturating_sub(waited).max(Duration::from_secs(1)));
         }
         loop {
             let delay = self.send(&session);
@@ -155,13 +159,13 @@ impl Round {
         loop {
             let (id, batch) = self.delivery.next()?;
             let now = clock::mono();
-            let delay = self.pace.delay(now);
-            if !delay.is_zero() && batch.lane != Lane::Alerts {
+            let bytes = (batch.payload.len() + batch.topic.len()) as u64;
+            let cost = Cost { bytes, records: batch.count };
+            let delay = self.pace.delay(now, batch.lane, cost);
+            if !delay.is_zero() {
                 return Some(delay);
             }
             let payload = Bytes::from_owner(Arc::clone(&batch.payload));
-            let bytes = (payload.len() + batch.topic.len()) as u64;
-            let cost = Cost { bytes, records: batch.count };
             let Ok(ack) = session.publish(&batch.topic, payload) else {
                 // An acknowledgement makes room and comes as an event of its own.
                 return Some(IDLE);
@@ -184,26 +188,26 @@ impl Round {
         let draining = *publisher.draining.borrow();
         let waits_for_clock = !*publisher.clock_set.borrow() && now < grace_ends && !draining;
         let wanted: Vec<_> = self.delivery.wanted().collect();
+        let committed = publisher.store.progress().borrow().last;
         for (lane, after) in wanted {
             if waits_for_clock && lane != Lane::Alerts {
                 *wait = (*wait).min(grace_ends.since(now));
                 continue;
             }
-            let not_before = self.not_before[lane.index()];
-            if not_before > now && !draining {
+            let (not_before, full_at) = self.not_before[lane.index()];
+            if not_before > now && committed[lane.index()] < full_at && !draining {
                 *wait = (*wait).min(not_before.since(now));
                 continue;
             }
-            match publisher.store.take(lane, after, draining).await? {
+            let room = self.delivery.room(lane);
+            match publisher.store.take(lane, after, room, draining).await? {
                 Taken::Sheaf(sheaf) => {
-                    if lane == Lane::Readings {
-                        publisher.store.in_hand(sheaf.through).await?;
-                    }
-                    self.delivery.add(lane, sheaf);
+                    let gaps = self.delivery.add(lane, sheaf, now);
+                    self.quarantined(&gaps);
                     return Ok(true);
                 }
-                Taken::Later(due) => {
-                    self.not_before[lane.index()] = due;
+                Taken::Later { due, full_at } => {
+                    self.not_before[lane.index()] = (due, full_at);
                     *wait = (*wait).min(due.since(now).max(Duration::from_millis(1)));
                 }
                 Taken::Nothing => self.delivery.exhausted(lane),
@@ -256,15 +260,17 @@ impl Round {
         if same {
             return;
         }
-        if let Some(gap) = self.delivery.link_lost(death, clock::mono()) {
-            self.state.quarantined += 1;
-            tracing::error!(
-                count = gap.count,
-                lane = gap.lane.as_str(),
-                "a message after which the link died twice is quarantined"
-            );
-        }
+        let gaps = self.delivery.link_lost(death, clock::mono());
+        self.quarantined(&gaps);
         self.session = session;
+    }
+
+    fn quarantined(&mut self, gaps: &[Gap]) {
+        self.state.quarantined += gaps.len() as u64;
+        for gap in gaps {
+            let (count, lane) = (gap.count, gap.lane.as_str());
+            tracing::error!(count, lane, "a message that the broker hangs up on is quarantined");
+        }
     }
 
     fn is_done(&self) -> bool {

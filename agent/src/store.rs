@@ -9,16 +9,24 @@
 //! bound and then given up and counted (P3). A damaged database is set aside under a dated name,
 //! what can be read of it is carried over, and a new one begun (P7).
 
+mod ballast;
+mod carry;
+mod check;
 mod database;
 mod detail;
 mod fold;
+mod ledger;
 mod load;
 mod reader;
 mod retention;
 mod salvage;
 mod schema;
 mod take;
+mod write;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,14 +43,16 @@ use pulsegate_sensors::inbox::{Receipt, Refused};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::agent::Pulse;
+pub(crate) use check::Checked;
 pub(crate) use database::{EventRow, Identity};
 pub(crate) use reader::{AlertFound, Reader, ReadingFound};
 pub(crate) use take::{Formats, LaneFormat, Taken};
 
 /// The database, in the state directory.
 pub(crate) const FILE: &str = "pulsegate.db";
-/// Requests on their way to the writer: bounds what a burst holds in memory before back-pressure.
-const QUEUE: usize = 32;
+/// Requests on their way to the writer, each with up to 64 KiB of readings: bounds what a burst
+/// holds in memory before back-pressure.
+const QUEUE: usize = 8;
 
 /// What the store is told when it is opened.
 #[derive(Debug, Clone)]
@@ -79,8 +89,10 @@ pub(crate) struct Progress {
     pub(crate) file_bytes: u64,
     /// Readings that wait in memory for their commit.
     pub(crate) waiting: u64,
-    /// What was set aside when this store was opened.
+    /// What was set aside, if this store was damaged.
     pub(crate) set_aside: Option<String>,
+    /// Whether the database was looked through for damage.
+    pub(crate) checked: Checked,
 }
 
 /// A request to the writer.
@@ -91,6 +103,7 @@ enum Request {
     Take {
         lane: Lane,
         after: Seq,
+        room: usize,
         hurry: bool,
         answer: oneshot::Sender<Taken>,
     },
@@ -99,14 +112,13 @@ enum Request {
         urgent: bool,
         answer: oneshot::Sender<()>,
     },
-    /// Readings up to here are in the publisher's hands and are not given up.
-    InHand(Seq),
-    Accounts(oneshot::Sender<Result<[Account; 3], String>>),
     Configure {
         keep: Keep,
         rules: Arc<Vec<RuleSpec>>,
         formats: Arc<Formats>,
     },
+    /// The database was looked through.
+    Checked(Checked),
     /// Commit now.
     Hurry,
     Flush(oneshot::Sender<()>),
@@ -121,6 +133,7 @@ pub(crate) struct Store {
     pub(crate) watermarks: [Seq; 3],
     /// This start of the agent.
     pub(crate) boot: Boot,
+    path: PathBuf,
 }
 
 /// The writer is gone: the agent is stopping, or has to.
@@ -165,16 +178,18 @@ impl Store {
         self.send(Request::Clock(mono, wall, trust)).await
     }
 
-    /// Takes what lies behind `after` in a lane; in a hurry, also what could wait for company.
-    pub(crate) async fn take(&self, lane: Lane, after: Seq, hurry: bool) -> Result<Taken, Stopped> {
+    /// Takes what lies behind `after` in a lane, in at most `room` messages; in a hurry, also what
+    /// could wait for company.
+    pub(crate) async fn take(
+        &self,
+        lane: Lane,
+        after: Seq,
+        room: usize,
+        hurry: bool,
+    ) -> Result<Taken, Stopped> {
         let (answer, taken) = oneshot::channel();
-        self.send(Request::Take { lane, after, hurry, answer }).await?;
+        self.send(Request::Take { lane, after, room, hurry, answer }).await?;
         taken.await.map_err(|_| Stopped)
-    }
-
-    /// Says that readings up to `through` are in hand.
-    pub(crate) async fn in_hand(&self, through: Seq) -> Result<(), Stopped> {
-        self.send(Request::InHand(through)).await
     }
 
     /// Moves watermarks, with the next commit or at once; the receiver hears when it is durable.
@@ -188,11 +203,12 @@ impl Store {
         Ok(durable)
     }
 
-    /// The accounts of the lanes as they are on disk.
-    pub(crate) async fn accounts(&self) -> Result<[Account; 3], anyhow::Error> {
-        let (answer, accounts) = oneshot::channel();
-        self.send(Request::Accounts(answer)).await?;
-        accounts.await.map_err(|_| Stopped)?.map_err(anyhow::Error::msg)
+    /// The accounts of the lanes as they are on disk. They are counted on a connection of their
+    /// own, beside the writer: with a large backlog it takes a while.
+    pub(crate) async fn accounts(&self) -> anyhow::Result<[Account; 3]> {
+        let path = self.path.clone();
+        let count = move || Reader::open(&path)?.accounts();
+        Ok(tokio::task::spawn_blocking(count).await??)
     }
 
     /// Goes on under another configuration.

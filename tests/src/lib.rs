@@ -6,12 +6,14 @@
 
 pub mod agent_process;
 pub mod certs;
+pub mod cloud;
 pub mod fake_bluez;
 pub mod inbox;
 pub mod link;
 pub mod mosquitto;
 pub mod process;
 pub mod records;
+pub mod site;
 pub mod subscriber;
 mod wait;
 

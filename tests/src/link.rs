@@ -4,7 +4,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -27,6 +27,7 @@ enum State {
 #[derive(Debug)]
 pub struct Link {
     port: u16,
+    target: Arc<AtomicU16>,
     state: watch::Sender<State>,
     connections: Arc<AtomicUsize>,
     sent: Arc<AtomicU64>,
@@ -43,11 +44,18 @@ impl Link {
         let own_port = listener.local_addr().expect("a bound listener has an address").port();
         let (state, _) = watch::channel(State::Up);
         let connections = Arc::default();
-        let path = Path { port, state: state.subscribe(), sent: Arc::default() };
+        let target = Arc::new(AtomicU16::new(port));
+        let path =
+            Path { target: Arc::clone(&target), state: state.subscribe(), sent: Arc::default() };
         let sent = Arc::clone(&path.sent);
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, path, Arc::clone(&connections)));
-        Self { port: own_port, state, connections, sent, _tasks: tasks }
+        Self { port: own_port, target, state, connections, sent, _tasks: tasks }
+    }
+
+    /// Leads new connections to another port.
+    pub fn lead_to(&self, port: u16) {
+        self.target.store(port, Ordering::Relaxed);
     }
 
     /// Where it listens.
@@ -87,7 +95,7 @@ impl Link {
 /// What every connection goes by.
 #[derive(Debug, Clone)]
 struct Path {
-    port: u16,
+    target: Arc<AtomicU16>,
     state: watch::Receiver<State>,
     sent: Arc<AtomicU64>,
 }
@@ -102,7 +110,8 @@ async fn accept(listener: TcpListener, path: Path, connections: Arc<AtomicUsize>
 }
 
 async fn relay(near: TcpStream, path: Path) {
-    let Path { port, state, sent } = path;
+    let Path { target, state, sent } = path;
+    let port = target.load(Ordering::Relaxed);
     let came_back = AtomicU64::default();
     let both_ways = async {
         let far = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;

@@ -19,7 +19,7 @@ const DIRECTION: [(&str, &[&str]); 5] = [
     ("pulsegate-core", &["pulsegate-sensors"]),
     ("pulsegate", &["pulsegate-sensors", "pulsegate-core", "pulsegate-standin"]),
     ("pulsegate-standin", &[]),
-    ("pulsegate-tests", &["pulsegate-standin"]),
+    ("pulsegate-tests", &["pulsegate-sensors", "pulsegate-standin"]),
 ];
 
 /// Words that only the owner of an edge may say, and the files that own it, by their beginnings.

@@ -7,8 +7,10 @@
 pub const MAX_TOPIC_BYTES: usize = 256;
 /// AWS IoT Core quotas: at most 7 forward slashes.
 pub const MAX_SLASHES: usize = 7;
-/// Basic Ingest: `$aws/rules/<rule>/` does not count towards the slashes.
+/// Basic Ingest: `$aws/rules/<rule>/` is no part of the topic that is limited.
 const BASIC_INGEST: &str = "$aws/rules/";
+/// MQTT 3.1.1, section 1.5.3: a string has a length of two bytes.
+const MAX_MQTT_BYTES: usize = 65_535;
 
 /// Where readings go unless configured otherwise.
 pub const READINGS: &str = "pulsegate/{thing}/readings";
@@ -19,30 +21,89 @@ pub const ALERTS: &str = "pulsegate/{thing}/alerts";
 /// Where the thing says whether it is online; also the topic of its last will.
 pub const STATUS: &str = "pulsegate/{thing}/status";
 
-/// Why a text cannot be a topic.
+/// Why a text cannot be a topic. The message says what is wrong, [`TopicFault::fix`] what is right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicFault {
     /// Nothing in it.
     #[error("a topic cannot be empty")]
     Empty,
-    /// Longer than AWS IoT takes.
-    #[error("{0} bytes long, and AWS IoT takes {MAX_TOPIC_BYTES}")]
-    TooLong(usize),
+    /// Longer than the broker takes.
+    #[error("this topic has {bytes} bytes")]
+    TooLong {
+        /// Without what does not count.
+        bytes: usize,
+        /// What the broker takes.
+        limit: usize,
+        /// The topic at the longest names.
+        topic: String,
+    },
     /// Deeper than AWS IoT takes.
-    #[error("{0} slashes, and AWS IoT takes {MAX_SLASHES}")]
+    #[error("this topic has {0} slashes")]
     TooDeep(usize),
-    /// A character that a publish may not have.
-    #[error("`{0}` cannot be in a topic that is published to")]
-    Forbidden(char),
-    /// A placeholder that does not exist here.
+    /// A character for subscriptions.
+    #[error("`{0}` is for subscriptions")]
+    Wildcard(char),
+    /// A character that MQTT forbids.
+    #[error("a topic has no control characters")]
+    Control,
+    /// A placeholder that does not exist.
     #[error("unknown placeholder `{{{0}}}`")]
     UnknownPlaceholder(String),
+    /// A placeholder that not every record here can fill.
+    #[error("`{{{0}}}` is not known here")]
+    UnfilledPlaceholder(&'static str),
     /// A brace without its partner.
-    #[error("a `{{` without its `}}`, or the other way round")]
-    Unbalanced,
-    /// Under `$aws/`, but not one of the rules that take messages.
-    #[error("only `$aws/rules/<rule>/...` may be published to below `$`")]
+    #[error("{0}")]
+    Unbalanced(&'static str),
+    /// Below `$`, but not `$aws/rules/`.
+    #[error("topics that start with `$` belong to AWS")]
     Reserved,
+    /// `$aws/rules/` without a rule, or nothing behind it.
+    #[error("this topic names no rule, or nothing after it")]
+    NoRule,
+}
+
+impl TopicFault {
+    /// What would be right.
+    #[must_use]
+    pub fn fix(&self) -> String {
+        match self {
+            Self::Empty => format!("such as \"{READINGS}\""),
+            Self::TooLong { limit, topic, .. } => {
+                format!("the broker takes {limit}; counted at the longest names: `{topic}`")
+            }
+            Self::TooDeep(_) => format!("AWS takes {MAX_SLASHES}"),
+            Self::Wildcard(_) => "a topic has no wildcards".into(),
+            Self::Control => "MQTT 3.1.1, section 1.5.3".into(),
+            Self::UnknownPlaceholder(_) => {
+                "valid placeholders: `{thing}`, `{source}`, `{kind}`".into()
+            }
+            Self::UnfilledPlaceholder(word) => {
+                format!("not every record of this section has a {word}")
+            }
+            Self::Unbalanced(_) => "a topic has no braces of its own".into(),
+            Self::Reserved => "only `$aws/rules/<rule>/` takes readings".into(),
+            Self::NoRule => "such as \"$aws/rules/<rule>/{thing}\"".into(),
+        }
+    }
+}
+
+/// Whose limits hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limits {
+    /// Those of AWS IoT Core.
+    Aws,
+    /// Those of MQTT itself.
+    Mqtt,
+}
+
+/// What a template may leave open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Open {
+    /// `{source}`.
+    pub source: bool,
+    /// `{kind}`.
+    pub kind: bool,
 }
 
 /// A topic with `{thing}` filled in and perhaps `{source}` and `{kind}` still open.
@@ -59,22 +120,25 @@ enum Part {
 }
 
 impl Template {
-    /// Reads a template for `thing`. With `per_source`, `{source}` and `{kind}` may be used.
+    /// Reads a template for `thing`.
     ///
     /// # Errors
-    /// A [`TopicFault`]; length and depth are checked by [`Template::check`].
-    pub fn parse(text: &str, thing: &str, per_source: bool) -> Result<Self, TopicFault> {
+    /// A brace or a placeholder that makes no sense; the finished topic is for [`check`].
+    pub fn parse(text: &str, thing: &str, open: Open) -> Result<Self, TopicFault> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..at]);
-            let after = rest[at..].strip_prefix('{').ok_or(TopicFault::Unbalanced)?;
-            let end = after.find('}').ok_or(TopicFault::Unbalanced)?;
-            let part = match &after[..end] {
+        while let Some((before, after)) = rest.split_once('{') {
+            let Some((word, after)) = after.split_once('}') else {
+                return Err(TopicFault::Unbalanced("`{` without `}`"));
+            };
+            literal.push_str(before);
+            let part = match word {
                 "thing" => None,
-                "source" if per_source => Some(Part::Source),
-                "kind" if per_source => Some(Part::Kind),
+                "source" if open.source => Some(Part::Source),
+                "kind" if open.kind => Some(Part::Kind),
+                "source" => return Err(TopicFault::UnfilledPlaceholder("source")),
+                "kind" => return Err(TopicFault::UnfilledPlaceholder("kind")),
                 other => return Err(TopicFault::UnknownPlaceholder(other.to_owned())),
             };
             match part {
@@ -84,7 +148,10 @@ impl Template {
                     parts.push(part);
                 }
             }
-            rest = &after[end + 1..];
+            rest = after;
+        }
+        if rest.contains('}') {
+            return Err(TopicFault::Unbalanced("`}` without `{`"));
         }
         literal.push_str(rest);
         parts.push(Part::Text(literal));
@@ -104,80 +171,87 @@ impl Template {
             })
             .collect()
     }
-
-    /// Checks the topic that this template gives for `source` and `kind`.
-    ///
-    /// # Errors
-    /// What AWS IoT would close the connection for.
-    pub fn check(&self, source: &str, kind: &str) -> Result<(), TopicFault> {
-        check(&self.render(source, kind))
-    }
-
-    /// Whether the topic depends on the source.
-    #[must_use]
-    pub fn is_per_source(&self) -> bool {
-        self.parts.iter().any(|part| !matches!(part, Part::Text(_)))
-    }
 }
 
-/// Checks a finished topic against the limits of AWS IoT.
+/// Checks a finished topic.
 ///
 /// # Errors
-/// What AWS IoT would close the connection for.
-pub fn check(topic: &str) -> Result<(), TopicFault> {
+/// What the broker would close the connection for.
+pub fn check(topic: &str, limits: Limits) -> Result<(), TopicFault> {
     if topic.is_empty() {
         return Err(TopicFault::Empty);
     }
-    if topic.len() > MAX_TOPIC_BYTES {
-        return Err(TopicFault::TooLong(topic.len()));
+    if let Some(wildcard) = topic.chars().find(|c| matches!(c, '+' | '#')) {
+        return Err(TopicFault::Wildcard(wildcard));
     }
-    if let Some(c) = topic.chars().find(|c| matches!(c, '+' | '#') || c.is_control()) {
-        return Err(TopicFault::Forbidden(c));
+    if topic.contains(char::is_control) {
+        return Err(TopicFault::Control);
     }
-    let counted = match topic.strip_prefix(BASIC_INGEST) {
-        Some(rest) => rest.split_once('/').ok_or(TopicFault::Reserved)?.1,
+    let too_long = |bytes: usize, limit: usize| {
+        let topic = topic.to_owned();
+        if bytes > limit { Err(TopicFault::TooLong { bytes, limit, topic }) } else { Ok(()) }
+    };
+    if limits == Limits::Mqtt {
+        return too_long(topic.len(), MAX_MQTT_BYTES);
+    }
+    let counted = match topic.strip_prefix(BASIC_INGEST).map(|rest| rest.split_once('/')) {
+        Some(Some((rule, rest))) if !rule.is_empty() && !rest.is_empty() => rest,
+        Some(_) => return Err(TopicFault::NoRule),
         None if topic.starts_with('$') => return Err(TopicFault::Reserved),
         None => topic,
     };
-    let slashes = counted.matches('/').count();
-    if slashes > MAX_SLASHES {
-        return Err(TopicFault::TooDeep(slashes));
+    too_long(counted.len(), MAX_TOPIC_BYTES)?;
+    match counted.matches('/').count() {
+        0..=MAX_SLASHES => Ok(()),
+        slashes => Err(TopicFault::TooDeep(slashes)),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ALL: Open = Open { source: true, kind: true };
+
     fn checked(text: &str) -> Result<(), TopicFault> {
-        Template::parse(text, "pi-1", true)?.check("7", "heart_rate")
+        let topic = Template::parse(text, "pi-1", ALL)?.render("7", "heart_rate");
+        check(&topic, Limits::Aws)
     }
 
     #[test]
     fn fills_in_thing_source_and_kind() {
-        let template = Template::parse("a/{thing}/{kind}/{source}", "pi-1", true).unwrap();
+        let template = Template::parse("a/{thing}/{kind}/{source}", "pi-1", ALL).unwrap();
 
         assert_eq!(template.render("7", "heart_rate"), "a/pi-1/heart_rate/7");
-        assert!(template.is_per_source());
     }
 
     #[test]
     fn refuses_what_the_service_would_close_the_connection_for() {
         assert_eq!(checked(""), Err(TopicFault::Empty));
-        assert_eq!(checked("a/+/b"), Err(TopicFault::Forbidden('+')));
-        assert_eq!(checked("a/#"), Err(TopicFault::Forbidden('#')));
+        assert_eq!(checked("a/+/b"), Err(TopicFault::Wildcard('+')));
+        assert_eq!(checked("a/#"), Err(TopicFault::Wildcard('#')));
+        assert_eq!(checked("a\u{0}b"), Err(TopicFault::Control));
         assert_eq!(checked("a/b/c/d/e/f/g/h"), Ok(()));
         assert_eq!(checked("a/b/c/d/e/f/g/h/i"), Err(TopicFault::TooDeep(8)));
-        assert_eq!(checked(&"x".repeat(257)), Err(TopicFault::TooLong(257)));
+        assert!(matches!(
+            checked(&"x".repeat(257)),
+            Err(TopicFault::TooLong { bytes: 257, limit: 256, .. })
+        ));
         assert_eq!(checked("{person}"), Err(TopicFault::UnknownPlaceholder("person".into())));
-        assert_eq!(checked("a}b"), Err(TopicFault::Unbalanced));
+        assert_eq!(checked("a}b"), Err(TopicFault::Unbalanced("`}` without `{`")));
         assert_eq!(checked("$SYS/x"), Err(TopicFault::Reserved));
+        assert_eq!(checked("$aws/rules/only"), Err(TopicFault::NoRule));
     }
 
     #[test]
-    fn a_basic_ingest_prefix_does_not_count_towards_the_depth() {
+    fn a_basic_ingest_prefix_does_not_count() {
         assert_eq!(checked("$aws/rules/r/a/b/c/d/e/f/g/h"), Ok(()));
         assert_eq!(checked("$aws/rules/r/a/b/c/d/e/f/g/h/i"), Err(TopicFault::TooDeep(8)));
+    }
+
+    #[test]
+    fn another_broker_takes_what_mqtt_takes() {
+        assert_eq!(check("$SYS/a/b/c/d/e/f/g/h/i", Limits::Mqtt), Ok(()));
+        assert!(check(&"x".repeat(65_536), Limits::Mqtt).is_err());
     }
 }

@@ -1,7 +1,10 @@
 //! The parts of the agent, and the channels between them. Data travels through the store; what is
 //! lost in these channels loses no reading.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,13 +15,13 @@ use tokio::task::AbortHandle;
 use super::pulse::Finger;
 use super::{Pulse, Tasks, clock_watch};
 use crate::config::Config;
-use crate::drivers::{Drivers, Gauge, Outlets};
+use crate::drivers::{Drivers, Outlets, Overview};
 use crate::mqtt::{self, LinkOptions, LinkState, Outage, Wish};
 use crate::publisher::{self, Publisher, PublisherState, Settings};
 use crate::sampler::{self, Intake, SourceStates};
 use crate::status::{self, Observed};
-use crate::store::{self, Identity, Store};
-use crate::{boot, clock, compile, tls};
+use crate::store::{self, Identity, Stopped, Store};
+use crate::{boot, clock, compile};
 
 /// Observations on their way to the sampler: a second of a hundred belts with their bursts.
 const OBSERVATIONS: usize = 512;
@@ -36,12 +39,14 @@ pub(super) struct Parts {
     store: Store,
     store_thread: std::thread::JoinHandle<()>,
     drivers: Drivers,
-    gauges: watch::Sender<Vec<Gauge>>,
+    overview: watch::Sender<Overview>,
     links: watch::Sender<LinkState>,
     link: Option<(watch::Sender<Wish>, AbortHandle)>,
     doubts: watch::Sender<u64>,
+    connections: Arc<AtomicU64>,
     settings: watch::Sender<Settings>,
     clock_set: watch::Receiver<bool>,
+    closing: watch::Sender<bool>,
     draining: watch::Sender<bool>,
     source_states: watch::Receiver<SourceStates>,
     publisher_state: watch::Receiver<PublisherState>,
@@ -65,12 +70,12 @@ impl Parts {
         let (clock_is_set, clock_set) = watch::channel(false);
         tasks.spawn(clock_watch::run(config.clock.trust, store.clone(), clock_is_set));
 
+        let (closing, closed) = watch::channel(false);
         let (draining, drain) = watch::channel(false);
         let (observation_sender, observations) = mpsc::channel(OBSERVATIONS);
         let (chunk_sender, chunks) = mpsc::channel(CHUNKS);
         let (states, source_states) = watch::channel(SourceStates::default());
-        let intake =
-            Intake { observations, chunks, draining: drain.clone(), pulse: sampler_pulse.clone() };
+        let intake = Intake { observations, chunks, closing: closed, pulse: sampler_pulse.clone() };
         tasks.spawn(sampler::run(intake, store.clone(), Arc::clone(&sources), states));
         let outlets = Outlets { observations: observation_sender, chunks: chunk_sender, sources };
         let drivers = Drivers::new(outlets);
@@ -90,7 +95,7 @@ impl Parts {
             doubts: doubts.clone(),
         }));
 
-        let (gauges, gauges_seen) = watch::channel(Vec::new());
+        let (overview, overview_seen) = watch::channel(Overview::default());
         let observed = Observed {
             thing: config.thing.clone(),
             started: now,
@@ -99,7 +104,7 @@ impl Parts {
             clock_set: clock_set.clone(),
             sources: source_states.clone(),
             publisher: publisher_state.clone(),
-            gauges: gauges_seen,
+            drivers: overview_seen,
             troubles: troubles_seen,
             max_bytes: config.buffer.max_bytes,
         };
@@ -112,12 +117,14 @@ impl Parts {
             store,
             store_thread,
             drivers,
-            gauges,
+            overview,
             links,
             link: None,
             doubts,
+            connections: Arc::default(),
             settings,
             clock_set,
+            closing,
             draining,
             source_states,
             publisher_state,
@@ -156,7 +163,7 @@ impl Parts {
         let same_link = old.identity == self.config.identity
             && old.link == self.config.link
             && old.host == self.config.host;
-        if !same_link || self.link.is_none() {
+        if !same_link {
             self.stop_link();
             self.start_link(tasks);
         }
@@ -164,15 +171,21 @@ impl Parts {
 
     /// Ends everything in order: sensors, store, publisher, link.
     pub(super) async fn stop(mut self, mut tasks: Tasks) {
-        self.draining.send_replace(true);
+        self.closing.send_replace(true);
         let sampler_ended = self.source_states.wait_for(|_| false);
         if tokio::time::timeout(QUIESCE, sampler_ended).await.is_err() {
             tracing::warn!("the sensors did not end in time");
         }
-        self.drivers.stop();
-        if self.store.flush().await.is_err() {
-            tracing::error!("the store ended before the last commit");
+        self.flush().await;
+        // Each line that was taken in is answered by now, or on the way to be.
+        let answered =
+            async { while self.drivers.are_answering() && tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(QUIESCE, answered).await.is_err() {
+            tracing::warn!("the inboxes did not end in time");
         }
+        self.drivers.stop();
+        // Only now: whatever is to be delivered is committed.
+        self.draining.send_replace(true);
         let is_up = matches!(*self.links.borrow(), LinkState::Up(_));
         if is_up {
             let publisher_ended = self.publisher_state.wait_for(|_| false);
@@ -182,9 +195,9 @@ impl Parts {
         }
         if let Some((wish, _)) = &self.link {
             wish.send_replace(Wish::Leave);
-            drop(tokio::time::timeout(QUIESCE, wish.closed()).await);
+            tokio::time::timeout(QUIESCE, wish.closed()).await.ok();
         }
-        drop(self.store.flush().await);
+        self.flush().await;
         tasks.shutdown().await;
         drop(self.store);
         if self.store_thread.join().is_err() {
@@ -192,23 +205,22 @@ impl Parts {
         }
     }
 
+    /// A disk that refuses writes is not waited for: it was tried, and is tried once more at the end.
+    async fn flush(&self) {
+        match tokio::time::timeout(QUIESCE, self.store.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Stopped)) => tracing::error!("the store ended before the last commit"),
+            Err(_) => tracing::error!("the last readings could not be committed in time"),
+        }
+    }
+
     fn follow_sensors(&mut self, tasks: &mut Tasks) {
         self.drivers.follow(&self.config, tasks);
-        self.gauges.send_replace(self.drivers.gauges());
+        self.overview.send_replace(self.drivers.overview());
     }
 
     fn start_link(&mut self, tasks: &mut Tasks) {
         let config = &self.config;
-        let clients = match tls::clients(&config.identity) {
-            Ok(clients) => clients,
-            Err(error) => {
-                let reason = format!("{error:#}");
-                tracing::error!(reason, "no link");
-                let outage = Outage { reason: Some(reason), ..Outage::unknown(clock::mono()) };
-                self.links.send_replace(LinkState::Down(outage));
-                return;
-            }
-        };
         let options = LinkOptions {
             thing: config.thing.clone(),
             host: config.host.clone(),
@@ -219,7 +231,8 @@ impl Parts {
             window: config.link.window,
             is_aws: config.link.limits == crate::config::Limits::Aws,
             status_topic: compile::status_topic(config),
-            tls: clients,
+            identity: config.identity.clone(),
+            connections: Arc::clone(&self.connections),
         };
         let (wish, wishes) = watch::channel(Wish::Stay);
         let clock_set = self.clock_set.clone();
@@ -244,7 +257,9 @@ fn open_store(
     sources: &Arc<Sources>,
     pulse: &Pulse,
 ) -> anyhow::Result<(Store, std::thread::JoinHandle<()>, Option<String>)> {
-    std::fs::create_dir_all(&config.state_dir).with_context(|| {
+    // What people measured of themselves is nobody else's.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir);
+    made.with_context(|| {
         format!("cannot make the state directory `{}`", config.state_dir.display())
     })?;
     let path = config.state_dir.join(store::FILE);

@@ -54,8 +54,9 @@ fn start(path: &Path, config: Config) -> anyhow::Result<()> {
 
 /// The journal of systemd adds the time itself.
 fn log_to_stderr(level: &str) {
-    let filter = EnvFilter::try_from_env("PULSEGATE_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(format!("{level},rumqttc=error,bluez_async=error")));
+    let filter = EnvFilter::try_from_env("PULSEGATE_LOG").unwrap_or_else(|_| {
+        EnvFilter::new(format!("error,pulsegate={level},pulsegate_sensors={level}"))
+    });
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

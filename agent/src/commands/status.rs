@@ -1,6 +1,5 @@
 //! `pulsegate status`: asks the running agent over its socket.
 
-use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::{fail, load, print};
+use super::{fail, peek, print};
 
 /// The agent answers from memory and one query.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,7 +18,7 @@ const MAX_ANSWER_BYTES: u64 = 4 << 20;
 
 /// Prints how the agent is. Fails when no agent answers.
 pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
-    let config = match load(path) {
+    let config = match peek(path) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -100,13 +99,13 @@ fn link(link: &Value) -> String {
 }
 
 fn disk(disk: &Value) -> String {
-    let mebibytes = |key: &str| disk[key].as_f64().unwrap_or(0.0) / f64::from(1 << 20);
-    format!(
-        "{:.1} of {:.0} MiB used, {:.1} MiB written a day",
-        mebibytes("used_bytes"),
-        mebibytes("max_bytes"),
-        mebibytes("written_bytes_a_day")
-    )
+    let mebibytes = |key: &str| Some(disk[key].as_f64()? / f64::from(1 << 20));
+    let used = mebibytes("used_bytes").unwrap_or(0.0);
+    let mut text = format!("{used:.1} of {:.0} MiB used", mebibytes("max_bytes").unwrap_or(0.0));
+    if let Some(a_day) = mebibytes("written_bytes_a_day") {
+        text.push_str(&format!(", {a_day:.0} MiB written a day"));
+    }
+    text
 }
 
 fn word(value: &Value) -> &str {
@@ -114,6 +113,6 @@ fn word(value: &Value) -> &str {
 }
 
 fn line(text: &mut String, line: &str) {
-    // A String takes every write.
-    drop(writeln!(text, "{line}"));
+    text.push_str(line);
+    text.push('\n');
 }

@@ -141,14 +141,6 @@ pub(crate) struct Publish {
     pub events: PublishConfig,
 }
 
-impl Publish {
-    /// How readings of `kind` are published.
-    #[must_use]
-    pub(crate) fn of_kind(&self, kind: &str) -> &PublishConfig {
-        self.kinds.get(kind).unwrap_or(&self.readings)
-    }
-}
-
 /// How one sort of record is published.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PublishConfig {

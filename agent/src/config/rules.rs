@@ -94,18 +94,6 @@ pub(crate) enum Severity {
     Critical,
 }
 
-impl Severity {
-    /// The word for it in records.
-    #[must_use]
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
-
 /// What a rule does when it fires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {

@@ -269,7 +269,7 @@ pub(crate) struct Step {
 
 /// What goes wrong: probabilities, each for one measurement.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct SimulatedFaults {
+pub(crate) struct SimulatedFaults {
     /// The belt feels no skin.
     pub contact_lost: f64,
     /// When nothing comes: from when on, and how long.

@@ -48,8 +48,13 @@ pub(crate) struct LaneFormat {
 pub(crate) enum Taken {
     /// A sheaf to publish.
     Sheaf(Sheaf),
-    /// Some records, which may wait until then for company.
-    Later(Mono),
+    /// Some records, which may wait for company.
+    Later {
+        /// Until then.
+        due: Mono,
+        /// Or until the lane reaches about this place, which fills a message.
+        full_at: Seq,
+    },
     /// Nothing.
     Nothing,
 }
@@ -67,19 +72,18 @@ impl Encoder {
         Self { formats, sources, layouts: Vec::new(), clock: ClockText::default() }
     }
 
-    /// Walks through `lane` behind `after`. A message that is not full goes only if its oldest
+    /// Walks through `lane` behind `after`, for at most `room` messages. A message that is not full goes only if its oldest
     /// record has waited long enough by `now`.
     pub(super) fn take(
         &mut self,
         database: &Database,
         lane: Lane,
         after: Seq,
+        room: usize,
         now: Mono,
     ) -> rusqlite::Result<Taken> {
-        let mut walk = Walk {
-            gatherer: Gatherer::new(lane, self.formats.lanes[lane.index()].limit_bytes),
-            oldest: None,
-        };
+        let limit_bytes = self.formats.lanes[lane.index()].limit_bytes;
+        let mut walk = Walk { gatherer: Gatherer::new(lane, limit_bytes, room), oldest: None };
         let full = match lane {
             Lane::Readings => self.readings(database, after, &mut walk)?,
             Lane::Alerts => self.alerts(database, after, &mut walk)?,
@@ -93,7 +97,10 @@ impl Encoder {
             _ => now,
         };
         if full == Offer::Taken && due > now {
-            return Ok(Taken::Later(due));
+            let (bytes, limit) = walk.gatherer.fill();
+            let span = database.lanes[lane.index()].last.saturating_sub(after.0);
+            let full_at = after.0 + span * limit as u64 / bytes.max(1) as u64;
+            return Ok(Taken::Later { due, full_at: Seq(full_at) });
         }
         Ok(walk.gatherer.finish().map_or(Taken::Nothing, Taken::Sheaf))
     }
@@ -274,7 +281,9 @@ pub(super) fn read_value<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Resul
         #[expect(clippy::cast_precision_loss, reason = "written from a whole f64")]
         SqlRef::Integer(whole) => ValueRef::Number(whole as f64),
         SqlRef::Real(number) => ValueRef::Number(number),
-        other => ValueRef::State(other.as_str()?),
+        other @ (SqlRef::Null | SqlRef::Text(_) | SqlRef::Blob(_)) => {
+            ValueRef::State(other.as_str()?)
+        }
     })
 }
 

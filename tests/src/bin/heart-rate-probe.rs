@@ -2,7 +2,8 @@
 //! it in a process of its own, whose system bus is the one they fake.
 //!
 //! Its one argument is a JSON object: `monitors` (each with an `address` or a `name`; the place in the list
-//! is the source), and optionally `adapter` and `silence_ms`. It watches again after a fault, as the agent does, until killed.
+//! is the source), and optionally `adapter` and `silence_ms`. It watches again
+//! after a fault, as the agent does; when its standard input ends it stops watching, and says no more until killed.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -47,10 +48,14 @@ async fn main() -> Result<()> {
             }
         }
     };
+    let told_to_stop =
+        tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
     tokio::select! {
-        ended = watch => ended,
-        ended = tell => ended,
+        ended = watch => return ended,
+        ended = tell => return ended,
+        _ = told_to_stop => {}
     }
+    std::future::pending().await
 }
 
 fn monitors(wanted: &Value, observed: &mpsc::Sender<Observation>) -> Result<Vec<Monitor>> {

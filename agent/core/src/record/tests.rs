@@ -1,4 +1,5 @@
 use super::*;
+use crate::topic::Open;
 
 const TEN: Wall = Wall(1_795_168_800_123);
 
@@ -7,7 +8,7 @@ fn source(kind: &str) -> Source {
 }
 
 fn format(fields: Option<Vec<(Box<str>, Field)>>) -> ReadingFormat {
-    let topic = Template::parse("t/{source}", "pi", true).unwrap();
+    let topic = Template::parse("t/{source}", "pi", Open { source: true, kind: true }).unwrap();
     ReadingFormat { topic, fields, framing: Framing::Array }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pulsegate_core::topic::{self, Open, Template};
+
 use pulsegate_sensors::{MAX_NAME_BYTES, is_kind};
 
 use super::known::Known;
@@ -13,7 +15,6 @@ use crate::config::model::{Batch, Field, FieldConfig, Format, Limits, Publish, P
 use crate::config::nearest::suggest;
 use crate::config::place::At;
 use crate::config::tables::{BatchTable, PublishTable, PublishTables};
-use crate::config::topic::{self, Longest};
 use crate::config::units::Size;
 
 /// AWS IoT Core bills each message by 5 KiB.
@@ -47,7 +48,7 @@ pub(super) fn build(
     let mut section = Section { thing, limits, known, findings };
 
     let any = section.longest(None);
-    let readings = section.build(readings, &any, &usual(topic::default::READINGS, READINGS_DELAY));
+    let readings = section.build(readings, &any, &usual(topic::READINGS, READINGS_DELAY));
     let kinds = tables.into_iter().map(|(kind, table)| {
         section.kind(&kind);
         let longest = section.longest(Some(&kind));
@@ -55,8 +56,8 @@ pub(super) fn build(
         (kind.into_inner(), config)
     });
     let kinds: BTreeMap<String, PublishConfig> = kinds.collect();
-    let alerts_usual = usual(topic::default::ALERTS, Duration::ZERO);
-    let events_usual = usual(topic::default::EVENTS, Duration::ZERO);
+    let alerts_usual = usual(topic::ALERTS, Duration::ZERO);
+    let events_usual = usual(topic::EVENTS, Duration::ZERO);
     let (source, _) = &any;
     Publish {
         readings,
@@ -73,6 +74,13 @@ fn usual(topic: &str, delay: Duration) -> PublishConfig {
         format: Format::Array,
         batch: Batch { bytes: BATCH_BYTES, delay },
     }
+}
+
+/// The longest names that can stand for the placeholders of a template; absent where not every
+/// record has one.
+struct Longest<'a> {
+    source: Option<&'a str>,
+    kind: Option<&'a str>,
 }
 
 struct Section<'a> {
@@ -119,7 +127,7 @@ impl Section<'_> {
         (source, kind): &(String, String),
         usual: &PublishConfig,
     ) -> PublishConfig {
-        let longest = Longest { thing: self.thing, source: Some(source), kind: Some(kind) };
+        let longest = Longest { source: Some(source), kind: Some(kind) };
         let fields = table.fields.as_ref().map(|fields| self.fields(fields));
         PublishConfig {
             topic: self.topic(table.topic, &longest).unwrap_or_else(|| usual.topic.clone()),
@@ -139,7 +147,7 @@ impl Section<'_> {
             let message = "only readings have fields that can be chosen";
             self.findings.push(Finding::fault(fields.span(), message));
         }
-        let longest = Longest { thing: self.thing, source, kind: None };
+        let longest = Longest { source, kind: None };
         PublishConfig {
             topic: self.topic(table.topic, &longest).unwrap_or_else(|| usual.topic.clone()),
             fields: None,
@@ -150,8 +158,18 @@ impl Section<'_> {
 
     fn topic(&mut self, topic: Option<At<String>>, longest: &Longest<'_>) -> Option<String> {
         let topic = topic?;
-        if let Err((message, fix)) = topic::check(&topic, longest, self.limits) {
-            self.findings.push(Finding::fault(topic.span(), message).label(fix));
+        let open = Open { source: longest.source.is_some(), kind: longest.kind.is_some() };
+        let limits = match self.limits {
+            Limits::Aws => topic::Limits::Aws,
+            Limits::None => topic::Limits::Mqtt,
+        };
+        let checked = Template::parse(&topic, self.thing, open).and_then(|template| {
+            let (source, kind) = (longest.source.unwrap_or(""), longest.kind.unwrap_or(""));
+            topic::check(&template.render(source, kind), limits)
+        });
+        if let Err(fault) = checked {
+            let fix = fault.fix();
+            self.findings.push(Finding::fault(topic.span(), fault.to_string()).label(fix));
         }
         Some(topic.into_inner())
     }

@@ -102,8 +102,8 @@ fn a_value_out_of_range_is_told_the_range() {
         ("link.ports = [0]", "`ports` must be 1 to 65535, not 0"),
         ("link.ports = []", "`ports` names no port"),
         (
-            "simulated = [{ id = \"a\", kind = \"lid\", faults = { bounce = 1.5 } }]",
-            "`bounce` must be 0 to 1, not 1.5",
+            "simulated = [{ id = \"a\", kind = \"lid\", faults = { spikes = 1.5 } }]",
+            "`spikes` must be 0 to 1, not 1.5",
         ),
         ("number = [{ id = \"a\", file = \"f\", scale = inf }]", "`scale` must be a finite number"),
     ];

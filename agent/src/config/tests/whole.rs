@@ -29,7 +29,7 @@ fn the_full_example_passes() {
         Step { at: Duration::from_secs(20), mean: 70.0 }
     );
     assert_eq!(config.rules[1].then, [Action::Alert]);
-    assert_eq!(config.publish.of_kind("lid").topic, "pulsegate/{thing}/{kind}/{source}");
+    assert_eq!(config.publish.readings.topic, "pulsegate/{thing}/{kind}/{source}");
     assert_eq!(config.buffer.max_bytes, 500_000_000);
     assert_eq!(warnings.len(), 3, "visits, camera, capture: {warnings:?}");
 }
@@ -88,7 +88,7 @@ fn what_a_kind_leaves_out_is_as_for_all_readings() {
          batch = { delay = \"1s\" }\n[publish.lid]\nbatch = { bytes = \"5KiB\" }",
     );
 
-    let lid = config.publish.of_kind("lid");
+    let lid = &config.publish.kinds["lid"];
     assert_eq!(lid.format, Format::Lines);
     assert_eq!(lid.batch, Batch { bytes: 5 << 10, delay: Duration::from_secs(1) });
 }

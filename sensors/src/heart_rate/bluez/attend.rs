@@ -6,7 +6,7 @@ use std::pin::Pin;
 use btleplug::api::bleuuid::uuid_from_u16;
 use btleplug::api::{Characteristic, Peripheral as _, ValueNotification};
 use btleplug::platform::Peripheral;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use uuid::Uuid;
 
 use super::call::{CallFault, battery_percent, within};
@@ -42,14 +42,14 @@ impl<'h, 'a> Attendant<'h, 'a> {
 
     /// Cares for the monitor, for ever.
     pub(super) async fn attend(mut self) -> Result<Infallible, Stop> {
-        let mut at = self.hub.seek(self.index).await;
+        let mut at = self.hub.seek(self.index).await?;
         loop {
             let rung = self.visit(&at).await?;
             self.hub.connected(self.index, None);
             self.cure(rung, &at).await?;
             self.rest().await;
             if rung > Rung::Reconnect {
-                at = self.hub.seek(self.index).await;
+                at = self.hub.seek(self.index).await?;
             }
         }
     }
@@ -123,10 +123,7 @@ impl<'h, 'a> Attendant<'h, 'a> {
         let late = self.hub.options.late.min(self.hub.options.silence / 2);
         loop {
             match tokio::time::timeout(late, notifications.next()).await {
-                Ok(Some(said)) if said.uuid == HEART_RATE_MEASUREMENT => {
-                    self.hear(at, &said.value).await?;
-                }
-                Ok(Some(_)) => {}
+                Ok(Some(said)) => self.hear(at, &said).await?,
                 Ok(None) => {
                     return self.fail(at, &CallFault::new("listen", "the stream ended")).await;
                 }
@@ -134,6 +131,10 @@ impl<'h, 'a> Attendant<'h, 'a> {
                 Err(_) => {
                     if let Err(fault) = self.check(&at.belt).await {
                         return self.fail(at, &fault).await;
+                    }
+                    // If it was this process that stood still, the answer came after what it missed.
+                    while let Some(Some(said)) = notifications.next().now_or_never() {
+                        self.hear(at, &said).await?;
                     }
                 }
             }
@@ -143,8 +144,11 @@ impl<'h, 'a> Attendant<'h, 'a> {
         }
     }
 
-    async fn hear(&mut self, at: &Sighting<'a>, said: &[u8]) -> Result<(), Stop> {
-        match packet::decode(said) {
+    async fn hear(&mut self, at: &Sighting<'a>, said: &ValueNotification) -> Result<(), Stop> {
+        if said.uuid != HEART_RATE_MEASUREMENT {
+            return Ok(());
+        }
+        match packet::decode(&said.value) {
             Ok(decoded) => {
                 self.failures = 0;
                 self.step(Input::Packet, at);

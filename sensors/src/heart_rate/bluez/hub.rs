@@ -9,7 +9,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use btleplug::platform::{Manager, Peripheral};
+use btleplug::api::{Central as _, Peripheral as _};
+use btleplug::platform::{Adapter, Manager, Peripheral};
 use futures_util::future::{join_all, try_join_all};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
@@ -57,6 +58,8 @@ pub(super) struct Hub<'a> {
     monitors: &'a [Monitor],
     states: &'a watch::Sender<Vec<MonitorState>>,
     vitals: Vec<Vital<'a>>,
+    /// Each monitor's own connection to the bus.
+    ears: Vec<Adapter>,
     seekers: RefCell<BTreeMap<usize, oneshot::Sender<Sighting<'a>>>>,
     seeking: Notify,
     started: Instant,
@@ -74,12 +77,17 @@ pub(super) async fn watch(
     let manager = within(options.call, "reach the system bus", Manager::new()).await;
     let manager = manager.map_err(|fault| BluezFault::Bus(fault.to_string()))?;
     let radios = radio::open(&manager, options).await?;
+    let mut ears = Vec::new();
+    for _ in monitors {
+        ears.push(radio::ear(options).await?);
+    }
     let hub = Hub {
         options,
         manager: &manager,
         radios: &radios,
         monitors,
         states,
+        ears,
         vitals: monitors.iter().map(|_| Vital::default()).collect(),
         seekers: RefCell::default(),
         seeking: Notify::new(),
@@ -130,15 +138,21 @@ impl<'a> Hub<'a> {
         self.update(index, |state| state.connected = link.is_some());
     }
 
-    /// Waits until an adapter sees the monitor.
-    pub(super) async fn seek(&self, index: usize) -> Sighting<'a> {
+    /// Waits until an adapter sees the monitor; it is returned as seen through its own connection.
+    pub(super) async fn seek(&self, index: usize) -> Result<Sighting<'a>, Stop> {
+        let (limit, ear) = (self.options.call, &self.ears[index]);
         loop {
             let (found, sighting) = oneshot::channel();
             self.seekers.borrow_mut().insert(index, found);
             self.seeking.notify_waiters();
-            if let Ok(sighting) = sighting.await {
-                return sighting;
+            let Ok(Sighting { radio, belt }) = sighting.await else { continue };
+            match within(limit, "find the monitor", ear.peripheral(&belt.id())).await {
+                Ok(belt) => return Ok(Sighting { radio, belt }),
+                Err(fault) => self.note(index, &fault),
             }
+            self.probe().await?;
+            let hears = within(limit, "ask an adapter", ear.adapter_info()).await;
+            hears.map_err(|fault| Stop::Fault(BluezFault::Bus(fault.to_string())))?;
         }
     }
 
@@ -234,24 +248,34 @@ impl<'a> Hub<'a> {
     /// Says that a monitor is lost when nothing came of it for too long, whatever it is that is tried.
     async fn miss(&self, index: usize) -> Result<Infallible, Stop> {
         let vital = &self.vitals[index];
-        let Options { silence, first_packet, .. } = *self.options;
         loop {
-            let patience = if vital.heard.get() { silence } else { first_packet };
-            let quiet = self.now().saturating_sub(vital.since.get());
-            if quiet >= patience {
-                let reason = self.reason(index, quiet);
-                self.lost(index, reason).await?;
+            if self.patience(index).is_zero() && !self.states.borrow()[index].lost {
+                // If it was this process that stood still, what it missed comes before the answer.
+                let ear = self.ears[index].adapter_info();
+                within(self.options.call, "ask an adapter", ear).await.ok();
+                if self.patience(index).is_zero() {
+                    self.lost(index, self.reason(index)).await?;
+                }
             }
-            let rest = patience.checked_sub(quiet).filter(|rest| !rest.is_zero());
-            let rest = tokio::time::sleep(rest.unwrap_or(silence));
+            let left = self.patience(index);
+            let wait = if left.is_zero() { self.options.silence } else { left };
             tokio::select! {
-                () = rest => {}
+                () = tokio::time::sleep(wait) => {}
                 () = vital.begun.notified() => {}
             }
         }
     }
 
-    fn reason(&self, index: usize, quiet: Duration) -> NoReading {
+    /// How much longer a monitor may say nothing.
+    fn patience(&self, index: usize) -> Duration {
+        let vital = &self.vitals[index];
+        let Options { silence, first_packet, .. } = *self.options;
+        let patience = if vital.heard.get() { silence } else { first_packet };
+        (vital.since.get() + patience).saturating_sub(self.now())
+    }
+
+    fn reason(&self, index: usize) -> NoReading {
+        let quiet = self.now().saturating_sub(self.vitals[index].since.get());
         let state = &self.states.borrow()[index];
         if state.connected {
             return NoReading::Silent { seconds: quiet.as_secs() };

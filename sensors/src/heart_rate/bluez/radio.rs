@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::call::{CallFault, forget, power_cycle, within};
 use super::{BluezFault, Options};
+use crate::heart_rate::without_addresses;
 
 /// The Heart Rate service: Assigned Numbers, section 3.4.2.
 pub(super) const HEART_RATE_SERVICE: Uuid = btleplug::api::bleuuid::uuid_from_u16(0x180D);
@@ -47,10 +48,21 @@ pub(super) async fn open(manager: &Manager, options: &Options) -> Result<Vec<Rad
         }
     }
     if radios.is_empty() {
-        return Err(BluezFault::NoAdapter(options.adapter.clone()));
+        return Err(BluezFault::NoAdapter(options.adapter.as_deref().map(without_addresses)));
     }
     radios.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(radios)
+}
+
+/// A connection to the bus for one monitor alone, by way of any adapter: btleplug hides its connections.
+///
+/// dbus-daemon (seen with 1.14.10) takes two rules that differ in their `path_namespace` only for equal: to end
+/// the notifications of one device ends those of another on the same connection.
+pub(super) async fn ear(options: &Options) -> Result<Adapter, BluezFault> {
+    let listed =
+        within(options.call, "list adapters", async { Manager::new().await?.adapters().await });
+    let listed = listed.await.map_err(|fault| BluezFault::Bus(fault.to_string()))?;
+    listed.into_iter().next().ok_or(BluezFault::NoAdapter(None))
 }
 
 impl Radio {

@@ -1,0 +1,97 @@
+//! BlueZ, its adapters or the bus going away, and coming back.
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use crate::probe::{Probe, until};
+use crate::*;
+
+#[tokio::test]
+async fn survives_a_restart_of_bluetoothd() -> Result<()> {
+    let bluez = one_adapter().await?;
+    let belt = beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?;
+    let mut probe = Probe::start(&bluez, json!({ "monitors": [{ "address": ADDRESS }] }))?;
+    probe.reading(0).await?;
+
+    bluez.stop_bluetoothd().await;
+    bluez.start_bluetoothd().await?;
+    until("it is connected again", || belt.is_connected()).await?;
+    probe.reading(0).await?;
+
+    bluez.stop_bluetoothd().await;
+    probe.wait("a fault", |line| line["fault"].is_string()).await?;
+    bluez.start_bluetoothd().await?;
+
+    until("it is connected again", || belt.is_connected()).await?;
+    probe.fresh_reading(0).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn survives_a_restart_of_the_bus() -> Result<()> {
+    let mut bluez = one_adapter().await?;
+    let belt = beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?;
+    let mut probe = Probe::start(&bluez, json!({ "monitors": [{ "address": ADDRESS }] }))?;
+    probe.reading(0).await?;
+
+    bluez.restart_bus().await?;
+
+    probe.wait("a fault", |line| line["fault"].is_string()).await?;
+    until("it is connected again", || belt.is_connected()).await?;
+    probe.fresh_reading(0).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn says_once_that_there_is_no_bluez_and_waits_for_it() -> Result<()> {
+    let bluez = one_adapter().await?;
+    beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?;
+    bluez.stop_bluetoothd().await;
+    let mut probe = Probe::start(&bluez, json!({ "monitors": [{ "address": ADDRESS }] }))?;
+
+    for _ in 0..3 {
+        probe.wait("a fault", |line| line["fault"].is_string()).await?;
+    }
+    assert_eq!(probe.nothings, 1);
+    bluez.start_bluetoothd().await?;
+
+    probe.reading(0).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn notices_an_adapter_that_is_pulled_out() -> Result<()> {
+    let bluez = one_adapter().await?;
+    bluez.add_adapter("hci1", "00:1A:7D:00:00:02").await?;
+    beating(&bluez, "hci1", OTHER_ADDRESS, EIGHTY).await?;
+    let monitors = json!({ "monitors": [{ "address": OTHER_ADDRESS }] });
+    let mut probe = Probe::start(&bluez, monitors)?;
+    probe.reading(0).await?;
+
+    bluez.remove_adapter("hci1").await?;
+
+    let fault = probe.wait("a fault", |line| line["fault"].is_string()).await?;
+    assert_eq!(fault["fault"], "the set of Bluetooth adapters changed");
+    Ok(())
+}
+
+#[tokio::test]
+async fn beginning_anew_leaves_nothing_behind() -> Result<()> {
+    let bluez = one_adapter().await?;
+    bluez.stop_bluetoothd().await;
+    let mut probe = Probe::start(&bluez, json!({ "monitors": [{ "address": ADDRESS }] }))?;
+    let open_files = |probe: &Probe| -> Result<usize> {
+        let process = probe.process.id().context("the probe ended")?;
+        Ok(std::fs::read_dir(format!("/proc/{process}/fd"))?.count())
+    };
+
+    probe.wait("a fault", |line| line["fault"].is_string()).await?;
+    let first = open_files(&probe)?;
+    for _ in 0..12 {
+        probe.wait("a fault", |line| line["fault"].is_string()).await?;
+    }
+
+    let last = open_files(&probe)?;
+    assert!(last <= first + 4, "{first} open files became {last}");
+    Ok(())
+}
