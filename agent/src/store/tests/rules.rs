@@ -1,6 +1,6 @@
 //! Rules across restarts and changes of the configuration.
 
-use pulsegate_core::rules::{Action, Condition, Severity};
+use pulsegate_core::rules::{Action, Clear, Condition, Range, Severity, Test};
 
 use super::*;
 
@@ -10,9 +10,11 @@ pub(super) fn above(limit: f64) -> RuleSpec {
         name: "heart rate out of range".into(),
         on: Some("heart_rate".into()),
         source: None,
-        condition: Condition { above: Some(limit), below: None, is: None },
+        condition: Condition::Reading(Test::Outside(Range { above: Some(limit), below: None })),
         window: None,
         limits: Vec::new(),
+        hold_for: Duration::ZERO,
+        clear: Clear::default(),
         at_most_every: None,
         severity: Severity::Warning,
         then: vec![Action::Alert],
