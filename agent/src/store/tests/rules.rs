@@ -36,6 +36,7 @@ async fn an_alert_is_committed_at_once_with_its_reading_and_raised_once_however_
 
     assert_eq!(progress.last.map(|last| last.0), [2, 0, 1]);
     agent.stop().await;
+    device.keep = Device::new().keep;
     for _ in 0..3 {
         let agent = device.start();
         agent.append([251.0]).await;
@@ -117,7 +118,8 @@ async fn a_window_over_times_of_another_program_is_told_in_those_times_after_a_r
     device.reference_ms = NOON - 36_000_000;
     let length = Duration::from_secs(10);
     let window = WindowSpec { length, take: Take::Mean };
-    device.rules = vec![RuleSpec { on: None, window: Some(window), ..above(200.0) }];
+    device.rules =
+        vec![RuleSpec { on: Some("number".into()), window: Some(window), ..above(200.0) }];
     let agent = device.start();
     let air = agent.source("air", "number");
     let at = clock::mono();
