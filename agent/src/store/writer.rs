@@ -23,7 +23,7 @@ use super::database::{Database, EventRow, Place, Work};
 use super::fold::Fold;
 use super::retention::Look;
 use super::take::{Encoder, Taken};
-use super::{Options, Progress, QUEUE, Request, Store, ledger, retention, salvage};
+use super::{Options, Progress, QUEUE, Request, Store, ballast, ledger, retention, salvage};
 use crate::agent::AT_REST;
 use crate::clock;
 use faults::Faults;
@@ -315,7 +315,9 @@ impl Writer {
         for waiting in self.waiting.drain(..) {
             waiting.send(()).ok();
         }
-        self.faults.end();
+        if self.faults.end() {
+            ballast::hold(&self.options.path);
+        }
         self.work = Work { readings: self.spent_readings(), ..Work::default() };
         (self.commit_at, self.urgent) = (None, false);
         self.progress.send_modify(|progress| progress.commits += 1);
