@@ -312,9 +312,6 @@ impl Writer {
 
     fn committed(&mut self, first: Seq) {
         self.answer(self.database.identity.boot.0, first);
-        for waiting in self.waiting.drain(..) {
-            waiting.send(()).ok();
-        }
         if self.faults.end() {
             ballast::hold(&self.options.path);
         }
@@ -322,6 +319,10 @@ impl Writer {
         (self.commit_at, self.urgent) = (None, false);
         self.progress.send_modify(|progress| progress.commits += 1);
         self.report(None);
+        // Last: whoever waited finds the progress up to date.
+        for waiting in self.waiting.drain(..) {
+            waiting.send(()).ok();
+        }
     }
 
     /// The memory of the readings just written, to gather the next ones in.
