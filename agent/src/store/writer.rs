@@ -308,16 +308,17 @@ impl Writer {
         }
     }
 
+    /// The progress is told first: whoever has an answer can rely on it.
     fn committed(&mut self, first: Seq) {
-        self.answer(self.database.identity.boot.0, first);
-        for waiting in self.waiting.drain(..) {
-            waiting.send(()).ok();
-        }
         self.faults.end();
         self.work = Work { readings: self.spent_readings(), ..Work::default() };
         (self.commit_at, self.urgent) = (None, false);
         self.progress.send_modify(|progress| progress.commits += 1);
         self.report(None);
+        self.answer(self.database.identity.boot.0, first);
+        for waiting in self.waiting.drain(..) {
+            waiting.send(()).ok();
+        }
     }
 
     /// The memory of the readings just written, to gather the next ones in.
