@@ -100,6 +100,7 @@ pub(super) fn start(
         if fault_at_start.is_some() {
             writer.faults.begin();
         }
+        writer.say_what_was_lost();
         runtime.block_on(writer.run(incoming));
         drop(check);
     })?;
@@ -210,6 +211,7 @@ impl Writer {
                 self.urgent |= !self.work.alerts.is_empty();
                 (self.options.keep, self.options.rules) = (keep, rules);
                 self.options.formats = formats;
+                self.retention_at = Instant::now();
             }
             Request::Checked(checked) => {
                 self.progress.send_modify(|progress| progress.checked = checked);
