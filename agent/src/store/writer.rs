@@ -310,8 +310,8 @@ impl Writer {
         }
     }
 
+    /// The progress is told first: whoever has an answer can rely on it.
     fn committed(&mut self, first: Seq) {
-        self.answer(self.database.identity.boot.0, first);
         if self.faults.end() {
             ballast::hold(&self.options.path);
         }
@@ -319,7 +319,7 @@ impl Writer {
         (self.commit_at, self.urgent) = (None, false);
         self.progress.send_modify(|progress| progress.commits += 1);
         self.report(None);
-        // Last: whoever waited finds the progress up to date.
+        self.answer(self.database.identity.boot.0, first);
         for waiting in self.waiting.drain(..) {
             waiting.send(()).ok();
         }
