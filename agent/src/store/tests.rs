@@ -219,19 +219,6 @@ impl Running {
         }
     }
 
-    /// Waits until the accounts are as they should be.
-    async fn until_account(&self, lane: Lane, met: impl Fn(&Account) -> bool) -> Account {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let account = self.account(lane).await;
-            if met(&account) {
-                return account;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "waited in vain: {account:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
     async fn stop(self) {
         let Self { store, thread, .. } = self;
         store.flush().await.ok();

@@ -23,7 +23,7 @@ use super::database::{Database, EventRow, Place, Work};
 use super::fold::Fold;
 use super::retention::Look;
 use super::take::{Encoder, Taken};
-use super::{Options, Progress, QUEUE, Request, Store, ledger, retention, salvage};
+use super::{Options, Progress, QUEUE, Request, Store, ballast, ledger, retention, salvage};
 use crate::agent::AT_REST;
 use crate::clock;
 use faults::Faults;
@@ -310,16 +310,19 @@ impl Writer {
         }
     }
 
+    /// The progress is told first: whoever has an answer can rely on it.
     fn committed(&mut self, first: Seq) {
-        self.answer(self.database.identity.boot.0, first);
-        for waiting in self.waiting.drain(..) {
-            waiting.send(()).ok();
+        if self.faults.end() {
+            ballast::hold(&self.options.path);
         }
-        self.faults.end();
         self.work = Work { readings: self.spent_readings(), ..Work::default() };
         (self.commit_at, self.urgent) = (None, false);
         self.progress.send_modify(|progress| progress.commits += 1);
         self.report(None);
+        self.answer(self.database.identity.boot.0, first);
+        for waiting in self.waiting.drain(..) {
+            waiting.send(()).ok();
+        }
     }
 
     /// The memory of the readings just written, to gather the next ones in.

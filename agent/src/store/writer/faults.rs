@@ -52,10 +52,13 @@ impl Faults {
         self.retry = Some((Instant::now() + pause, pause));
     }
 
-    pub(super) fn end(&mut self) {
-        if self.retry.take().is_some() {
+    /// Whether there was something wrong that is over.
+    pub(super) fn end(&mut self) -> bool {
+        let is_over = self.retry.take().is_some();
+        if is_over {
             tracing::info!("the disk takes writes again");
         }
+        is_over
     }
 }
 
