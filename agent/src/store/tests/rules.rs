@@ -1,6 +1,8 @@
 //! Rules across restarts and changes of the configuration.
 
-use pulsegate_core::rules::{Action, Clear, Condition, Range, Severity, Take, Test, WindowSpec};
+use pulsegate_core::rules::{
+    Action, Clear, Condition, Member, Range, Severity, Take, Test, WindowSpec,
+};
 use pulsegate_core::timeline::Trust;
 
 use super::*;
@@ -140,5 +142,53 @@ async fn a_window_over_times_of_another_program_is_told_in_those_times_after_a_r
     let alerts = agent.take_all(Lane::Alerts, 0).await;
     assert_eq!(alerts[0]["window_start"], text(Wall(NOON)));
     assert_eq!(alerts[0]["window_end"], text(Wall(NOON + 10_000)));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_that_never_spoke_since_the_start_is_told_of_by_its_name() {
+    let mut device = Device::new();
+    let expected = vec![Source::new("7", "heart_rate").unwrap()];
+    let silent = Condition::Silent { after: Duration::from_secs(1), expected };
+    device.rules = vec![RuleSpec { condition: silent, ..above(0.0) }];
+    let agent = device.start();
+
+    agent.until("an alert", |progress| progress.last[Lane::Alerts.index()] > Seq(0)).await;
+    let alerts = agent.take_all(Lane::Alerts, 0).await;
+    assert_eq!((&alerts[0]["source"], &alerts[0]["state"]), (&"7".into(), &"raised".into()));
+    agent.stop().await;
+    let agent = device.start();
+    assert_eq!(agent.sources.get(SourceId(0)).map(|source| source.name.clone()), Some("7".into()));
+    agent.append([70.0]).await;
+
+    let alerts = agent.take_all(Lane::Alerts, 0).await;
+    let states: Vec<_> = alerts.iter().map(|alert| alert["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["raised", "cleared"]);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_several_sources_raised_together_stands_across_a_restart() {
+    let mut device = Device::new();
+    let member = |source: &str| Member {
+        source: source.into(),
+        on: None,
+        test: Test::Outside(Range { above: Some(100.0), below: None }),
+    };
+    let all = Condition::All { members: vec![member("7"), member("8")], within: None };
+    device.rules = vec![RuleSpec { condition: all, on: None, ..above(0.0) }];
+    let agent = device.start();
+    agent.append([120.0]).await;
+    let other = agent.source("8", "heart_rate");
+    agent.offer(vec![number(other, clock::mono(), 120.0)]).await.unwrap();
+    agent.stop().await;
+
+    let agent = device.start();
+    agent.append([130.0]).await;
+    assert_eq!(agent.take_all(Lane::Alerts, 0).await.len(), 1);
+    agent.append([90.0]).await;
+
+    let alerts = agent.take_all(Lane::Alerts, 0).await;
+    assert_eq!((&alerts[1]["source"], &alerts[1]["state"]), (&"7".into(), &"cleared".into()));
     agent.stop().await;
 }
