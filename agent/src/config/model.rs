@@ -10,7 +10,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use super::rules::{Action, LimitConfig, RuleConfig, Severity, Take, WindowConfig};
+pub(crate) use super::rules::{
+    Action, ClearConfig, Condition, Drive, LimitConfig, MemberConfig, RuleConfig, Severity, Take,
+    Test, WindowConfig,
+};
 pub(crate) use super::sensors::{
     Backend, Bias, Bluetooth, Camera, Gpio, HeartRate, Inbox, Level, Lid, Monitor, Number, Sensors,
     Simulated, SimulatedFaults, SimulatedKind, Step, Trigger, TriggerKind, Visit,
