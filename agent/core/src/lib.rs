@@ -14,3 +14,4 @@ pub mod rules;
 pub mod time;
 pub mod timeline;
 pub mod topic;
+pub mod visit;

@@ -32,7 +32,7 @@ use crate::reading::{Reading, Value};
 use crate::time::{Mono, Wall};
 
 use agenda::Agenda;
-use clock::{EventClock, Verdict};
+pub(crate) use clock::{EventClock, Verdict};
 use judge::{Judge, Sink};
 use level::Level;
 use tumbling::Tumbling;
