@@ -176,11 +176,16 @@ async fn bluetooth(
         ..bluez::Options::default()
     };
     let mut backoff = Backoff::new(Duration::from_secs(1), RETRY_MAX);
+    let mut told = String::new();
     loop {
         let began = clock::mono();
         let watch = bluez::watch(watched.clone(), options.clone(), states.clone());
         let Err(fault) = watch.await else { return Ok(()) };
-        tracing::warn!(%fault, "Bluetooth is begun anew");
+        let text = fault.to_string();
+        if text != told {
+            tracing::warn!(fault = text, "Bluetooth is begun anew, as often as it takes");
+            told = text;
+        }
         tokio::time::sleep(backoff.lost(clock::mono().since(began), fastrand::f64())).await;
     }
 }

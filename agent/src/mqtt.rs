@@ -6,6 +6,7 @@
 
 mod reason;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -22,8 +23,8 @@ use rumqttc::{
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::config::Port;
-use crate::tls::Clients;
+use crate::config::{Identity, Port};
+use crate::tls::{self, Clients};
 use reason::Reason;
 
 /// Room for a message of the largest size with its topic, and for what the service sends us.
@@ -34,6 +35,9 @@ const MAX_FOREIGN_PACKET_BYTES: usize = 2 * 1024 * 1024;
 const BACKOFF_BASE: Duration = Duration::from_secs(1);
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// Connections of this start of the agent: no two have the same number, also when a reload begins
+/// the link anew.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -48,7 +52,8 @@ pub(crate) struct LinkOptions {
     pub(crate) is_aws: bool,
     /// Where the thing says whether it is online.
     pub(crate) status_topic: String,
-    pub(crate) tls: Clients,
+    /// Read again for each connection, so that a renewed certificate needs no word to the agent.
+    pub(crate) identity: Identity,
 }
 
 /// The link as the others see it.
@@ -130,17 +135,21 @@ pub(crate) async fn run(
     is_clock_set: impl Fn() -> bool,
 ) -> anyhow::Result<()> {
     let mut backoff = Backoff::new(BACKOFF_BASE, options.retry_max);
-    let (mut number, mut attempts) = (0, 0_u64);
+    let mut attempts = 0_u64;
+    let mut complaint = None;
     let mut ports = options.ports.iter().copied().cycle();
     let mut port = ports.next().context("no port of the broker is configured")?;
     while *wishes.borrow() == Wish::Stay {
-        number += 1;
         attempts += 1;
-        let ended = connection(&options, port, number, &states, &mut wishes, &mut doubts).await;
+        let ended = match tls::clients(&options.identity) {
+            Ok(tls) => connection(&options, &tls, port, &states, &mut wishes, &mut doubts).await,
+            Err(error) => Ended { cause: Cause::NoIdentity(error), up_since: None },
+        };
         let now = clock::mono();
         let reason = match ended.cause {
             Cause::Asked => break,
             Cause::Doubted => Reason::network("the broker acknowledges nothing"),
+            Cause::NoIdentity(error) => Reason::refused(format!("{error:#}")),
             Cause::Failed(error) => reason::of(&error, is_clock_set()),
         };
         let random = fastrand::f64();
@@ -154,7 +163,11 @@ pub(crate) async fn run(
                 backoff.failed(reason.failure, random)
             }
         };
-        tracing::warn!(reason = reason.text, wait_s = wait.as_secs_f32(), "no link");
+        let is_news = ended.up_since.is_some() || complaint.as_ref() != Some(&reason.text);
+        if is_news {
+            tracing::warn!(reason = reason.text, wait_s = wait.as_secs_f32(), "no link");
+            complaint = Some(reason.text.clone());
+        }
         let outage = Outage {
             reason: Some(reason.text),
             death: reason.death,
@@ -179,19 +192,21 @@ struct Ended {
 enum Cause {
     Asked,
     Doubted,
+    NoIdentity(anyhow::Error),
     Failed(rumqttc::ConnectionError),
 }
 
 async fn connection(
     options: &LinkOptions,
+    tls: &Clients,
     port: Port,
-    number: u64,
     states: &watch::Sender<LinkState>,
     wishes: &mut watch::Receiver<Wish>,
     doubts: &mut watch::Receiver<u64>,
 ) -> Ended {
+    let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed) + 1;
     let (client, mut events) =
-        AsyncClient::builder(mqtt_options(options, port)).capacity(capacity(options)).build();
+        AsyncClient::builder(mqtt_options(options, tls, port)).capacity(capacity(options)).build();
     let mut network = rumqttc::NetworkOptions::new();
     network.set_connection_timeout(options.connect_timeout.as_secs().max(1));
     network.set_tcp_nodelay(true);
@@ -253,10 +268,10 @@ fn capacity(options: &LinkOptions) -> usize {
     usize::from(options.window) + 2
 }
 
-fn mqtt_options(options: &LinkOptions, port: Port) -> MqttOptions {
+fn mqtt_options(options: &LinkOptions, tls: &Clients, port: Port) -> MqttOptions {
     let broker = Broker::tcp(options.host.clone(), port.number);
     let mut mqtt = MqttOptions::new(options.thing.clone(), broker);
-    let tls = if port.alpn { &options.tls.mqtt_alpn } else { &options.tls.plain };
+    let tls = if port.alpn { &tls.mqtt_alpn } else { &tls.plain };
     mqtt.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())));
     mqtt.set_keep_alive(u16::try_from(options.keep_alive.as_secs()).unwrap_or(u16::MAX));
     mqtt.set_clean_session(false);

@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use pulsegate_core::delivery::{Death, Delivery, MessageId};
 use pulsegate_core::lane::Lane;
 use pulsegate_core::pace::{Cost, Limits, Pace};
+use pulsegate_core::reading::Seq;
 use pulsegate_core::time::Mono;
 use tokio::sync::{oneshot, watch};
 
@@ -67,8 +68,8 @@ struct Round {
     /// At most one request to move watermarks is on its way.
     marking: Option<oneshot::Receiver<()>>,
     marking_is_urgent: bool,
-    /// By lane: when a message that is not full yet may go.
-    not_before: [Mono; 3],
+    /// By lane: when a message that is not full yet may go, and the place that would fill it.
+    not_before: [(Mono, Seq); 3],
     state: PublisherState,
 }
 
@@ -85,7 +86,7 @@ pub(crate) async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
         acks: FuturesUnordered::new(),
         marking: None,
         marking_is_urgent: false,
-        not_before: [Mono(0); 3],
+        not_before: [(Mono(0), Seq(0)); 3],
         state: PublisherState::default(),
     };
     let mut progress = publisher.store.progress();
@@ -110,9 +111,9 @@ pub(crate) async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
                 let settings = *publisher.settings.borrow_and_update();
                 round.delivery.set_window(settings.window);
                 round.pace = Pace::new(settings.limits);
-                round.not_before = [Mono(0); 3];
+                round.not_before = [(Mono(0), Seq(0)); 3];
             }
-            Ok(()) = publisher.draining.changed() => round.not_before = [Mono(0); 3],
+            Ok(()) = publisher.draining.changed() => round.not_before = [(Mono(0), Seq(0)); 3],
             Ok(()) = publisher.clock_set.changed() => {}
             () = tokio::time::sleep(wait) => {}
         }
@@ -184,13 +185,14 @@ impl Round {
         let draining = *publisher.draining.borrow();
         let waits_for_clock = !*publisher.clock_set.borrow() && now < grace_ends && !draining;
         let wanted: Vec<_> = self.delivery.wanted().collect();
+        let committed = publisher.store.progress().borrow().last;
         for (lane, after) in wanted {
             if waits_for_clock && lane != Lane::Alerts {
                 *wait = (*wait).min(grace_ends.since(now));
                 continue;
             }
-            let not_before = self.not_before[lane.index()];
-            if not_before > now && !draining {
+            let (not_before, full_at) = self.not_before[lane.index()];
+            if not_before > now && committed[lane.index()] < full_at && !draining {
                 *wait = (*wait).min(not_before.since(now));
                 continue;
             }
@@ -202,8 +204,8 @@ impl Round {
                     self.delivery.add(lane, sheaf);
                     return Ok(true);
                 }
-                Taken::Later(due) => {
-                    self.not_before[lane.index()] = due;
+                Taken::Later { due, full_at } => {
+                    self.not_before[lane.index()] = (due, full_at);
                     *wait = (*wait).min(due.since(now).max(Duration::from_millis(1)));
                 }
                 Taken::Nothing => self.delivery.exhausted(lane),

@@ -101,7 +101,6 @@ enum Request {
     },
     /// Readings up to here are in the publisher's hands and are not given up.
     InHand(Seq),
-    Accounts(oneshot::Sender<Result<[Account; 3], String>>),
     Configure {
         keep: Keep,
         rules: Arc<Vec<RuleSpec>>,
@@ -115,6 +114,7 @@ enum Request {
 /// The agent's end of the channel to the writer.
 #[derive(Clone)]
 pub(crate) struct Store {
+    path: Arc<PathBuf>,
     requests: mpsc::Sender<Request>,
     progress: watch::Receiver<Progress>,
     /// Where publishing begins.
@@ -188,11 +188,12 @@ impl Store {
         Ok(durable)
     }
 
-    /// The accounts of the lanes as they are on disk.
-    pub(crate) async fn accounts(&self) -> Result<[Account; 3], anyhow::Error> {
-        let (answer, accounts) = oneshot::channel();
-        self.send(Request::Accounts(answer)).await?;
-        accounts.await.map_err(|_| Stopped)?.map_err(anyhow::Error::msg)
+    /// The accounts of the lanes as they are on disk. Counted on another connection: however long
+    /// it takes, no commit waits for it.
+    pub(crate) async fn accounts(&self) -> anyhow::Result<[Account; 3]> {
+        let path = Arc::clone(&self.path);
+        let count = move || Reader::open(&path)?.accounts();
+        Ok(tokio::task::spawn_blocking(count).await??)
     }
 
     /// Goes on under another configuration.

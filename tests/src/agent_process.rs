@@ -117,6 +117,14 @@ impl Device {
         self
     }
 
+    /// Lets only these sources speak in its inbox.
+    #[must_use]
+    pub fn inbox_only(mut self, sources: &[&str]) -> Self {
+        let only = format!("[[inbox]]\nsources = {sources:?}\n");
+        self.more = self.more.replacen("[[inbox]]\n", &only, 1);
+        self
+    }
+
     /// Its directory.
     #[must_use]
     pub fn dir(&self) -> &Path {

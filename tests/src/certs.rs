@@ -44,6 +44,12 @@ impl Certs {
         self.dir.path().join("ca.crt")
     }
 
+    /// The authority itself, for a stand-in.
+    #[must_use]
+    pub fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
     /// Issues a broker's certificate for [`HOST`] and 127.0.0.1.
     #[must_use]
     pub fn broker(&self) -> Issued {

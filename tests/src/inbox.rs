@@ -70,6 +70,22 @@ impl Inbox {
     }
 }
 
+impl Inbox {
+    /// Hands over lines, all of which must be taken, and returns their ids once they are durable.
+    ///
+    /// # Panics
+    /// When one is refused, or the agent goes away.
+    pub async fn store(&mut self, lines: &[String]) -> Vec<String> {
+        let answers = self.exchange_all(lines).await;
+        assert_eq!(answers.len(), lines.len(), "the agent went away");
+        let id = |(answer, line): (&Value, &String)| {
+            let id = answer["id"].as_str();
+            id.unwrap_or_else(|| panic!("`{line}` was refused: {answer}")).to_owned()
+        };
+        answers.iter().zip(lines).map(id).collect()
+    }
+}
+
 impl Sender {
     /// Sends one line; `false` once the agent has gone away.
     pub async fn send(&mut self, line: &str) -> bool {
@@ -97,6 +113,14 @@ impl Answers {
             .ok()??;
         Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in `{line}`")))
     }
+}
+
+/// The line of a heart rate with a time of its own, in milliseconds since 1970.
+#[must_use]
+pub fn heart_rate(source: &str, bpm: f64, time_ms: i64) -> String {
+    let mut reading = reading(source, "heart_rate", bpm);
+    reading["time"] = time_ms.into();
+    reading.to_string()
 }
 
 /// The line of a reading without a time of its own.

@@ -12,6 +12,7 @@ pub mod link;
 pub mod mosquitto;
 mod process;
 pub mod records;
+pub mod site;
 pub mod subscriber;
 mod wait;
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -27,6 +27,7 @@ enum State {
 #[derive(Debug)]
 pub struct Link {
     port: u16,
+    target: Arc<AtomicU16>,
     state: watch::Sender<State>,
     connections: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
@@ -41,10 +42,20 @@ impl Link {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let own_port = listener.local_addr().expect("a bound listener has an address").port();
         let (state, _) = watch::channel(State::Up);
-        let connections = Arc::default();
+        let (target, connections) = (Arc::new(AtomicU16::new(port)), Arc::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, port, state.subscribe(), Arc::clone(&connections)));
-        Self { port: own_port, state, connections, _tasks: tasks }
+        tasks.spawn(accept(
+            listener,
+            Arc::clone(&target),
+            state.subscribe(),
+            Arc::clone(&connections),
+        ));
+        Self { port: own_port, target, state, connections, _tasks: tasks }
+    }
+
+    /// Leads new connections to another port.
+    pub fn lead_to(&self, port: u16) {
+        self.target.store(port, Ordering::Relaxed);
     }
 
     /// Where it listens.
@@ -77,14 +88,14 @@ impl Link {
 
 async fn accept(
     listener: TcpListener,
-    port: u16,
+    target: Arc<AtomicU16>,
     state: watch::Receiver<State>,
     connections: Arc<AtomicUsize>,
 ) {
     let mut relays = JoinSet::new();
     while let Ok((near, _)) = listener.accept().await {
         connections.fetch_add(1, Ordering::Relaxed);
-        relays.spawn(relay(near, port, state.clone()));
+        relays.spawn(relay(near, target.load(Ordering::Relaxed), state.clone()));
         while relays.try_join_next().is_some() {}
     }
 }

@@ -104,6 +104,13 @@ impl Gatherer {
         Offer::Taken
     }
 
+    /// How full the fullest message is: its bytes, of how many.
+    #[must_use]
+    pub fn fill(&self) -> (usize, usize) {
+        let fullest = self.open.iter().map(|batch| batch.payload.len()).max();
+        (fullest.unwrap_or(0), self.limit_bytes)
+    }
+
     /// Whether anything was taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {

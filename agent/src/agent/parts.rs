@@ -1,6 +1,8 @@
 //! The parts of the agent, and the channels between them. Data travels through the store; what is
 //! lost in these channels loses no reading.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use crate::publisher::{self, Publisher, PublisherState, Settings};
 use crate::sampler::{self, Intake, SourceStates};
 use crate::status::{self, Observed};
 use crate::store::{self, Identity, Store};
-use crate::{boot, clock, compile, tls};
+use crate::{boot, clock, compile};
 
 /// Observations on their way to the sampler: a second of a hundred belts with their bursts.
 const OBSERVATIONS: usize = 512;
@@ -156,7 +158,7 @@ impl Parts {
         let same_link = old.identity == self.config.identity
             && old.link == self.config.link
             && old.host == self.config.host;
-        if !same_link || self.link.is_none() {
+        if !same_link {
             self.stop_link();
             self.start_link(tasks);
         }
@@ -199,16 +201,6 @@ impl Parts {
 
     fn start_link(&mut self, tasks: &mut Tasks) {
         let config = &self.config;
-        let clients = match tls::clients(&config.identity) {
-            Ok(clients) => clients,
-            Err(error) => {
-                let reason = format!("{error:#}");
-                tracing::error!(reason, "no link");
-                let outage = Outage { reason: Some(reason), ..Outage::unknown(clock::mono()) };
-                self.links.send_replace(LinkState::Down(outage));
-                return;
-            }
-        };
         let options = LinkOptions {
             thing: config.thing.clone(),
             host: config.host.clone(),
@@ -219,7 +211,7 @@ impl Parts {
             window: config.link.window,
             is_aws: config.link.limits == crate::config::Limits::Aws,
             status_topic: compile::status_topic(config),
-            tls: clients,
+            identity: config.identity.clone(),
         };
         let (wish, wishes) = watch::channel(Wish::Stay);
         let clock_set = self.clock_set.clone();
@@ -244,7 +236,9 @@ fn open_store(
     sources: &Arc<Sources>,
     pulse: &Pulse,
 ) -> anyhow::Result<(Store, std::thread::JoinHandle<()>, Option<String>)> {
-    std::fs::create_dir_all(&config.state_dir).with_context(|| {
+    // What people measured of themselves is nobody else's.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir);
+    made.with_context(|| {
         format!("cannot make the state directory `{}`", config.state_dir.display())
     })?;
     let path = config.state_dir.join(store::FILE);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
 use self::cloud::Cloud;
 use self::stage::Stage;
@@ -36,7 +36,7 @@ pub(crate) struct Demo {
 }
 
 /// What the demo comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 struct Count {
     recorded: u64,
     delivered: u64,
@@ -59,14 +59,7 @@ pub(crate) fn run(demo: &Demo) -> ExitCode {
 
 impl Count {
     fn to_json(self) -> String {
-        json!({
-            "recorded": self.recorded,
-            "delivered": self.delivered,
-            "duplicates": self.duplicates,
-            "lost": self.lost,
-            "alerts": self.alerts,
-        })
-        .to_string()
+        serde_json::to_string(&self).expect("numbers are JSON")
     }
 
     fn to_text(self) -> String {

@@ -99,13 +99,13 @@ fn link(link: &Value) -> String {
 }
 
 fn disk(disk: &Value) -> String {
-    let mebibytes = |key: &str| disk[key].as_f64().unwrap_or(0.0) / f64::from(1 << 20);
-    format!(
-        "{:.1} of {:.0} MiB used, {:.1} MiB written a day",
-        mebibytes("used_bytes"),
-        mebibytes("max_bytes"),
-        mebibytes("written_bytes_a_day")
-    )
+    let mebibytes = |key: &str| Some(disk[key].as_f64()? / f64::from(1 << 20));
+    let used = mebibytes("used_bytes").unwrap_or(0.0);
+    let mut text = format!("{used:.1} of {:.0} MiB used", mebibytes("max_bytes").unwrap_or(0.0));
+    if let Some(a_day) = mebibytes("written_bytes_a_day") {
+        text.push_str(&format!(", {a_day:.0} MiB written a day"));
+    }
+    text
 }
 
 fn word(value: &Value) -> &str {

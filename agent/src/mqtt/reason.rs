@@ -21,7 +21,7 @@ impl Reason {
         Self { text: text.into(), failure: Failure::Network, death: Death::Otherwise }
     }
 
-    fn refused(text: impl Into<String>) -> Self {
+    pub(super) fn refused(text: impl Into<String>) -> Self {
         Self { text: text.into(), failure: Failure::Refused, death: Death::Otherwise }
     }
 
@@ -51,7 +51,10 @@ pub(super) fn of(error: &ConnectionError, is_clock_set: bool) -> Reason {
         ConnectionError::FlushTimeout => Reason::network("the network takes nothing any more"),
         ConnectionError::Io(error) => io_error(error),
         ConnectionError::Tls(TlsError::Io(error)) => io_error(error),
-        ConnectionError::MqttState(StateError::Io(error)) => io_error(error),
+        ConnectionError::MqttState(
+            StateError::Io(error)
+            | StateError::Deserialization(rumqttc::mqttbytes::Error::Io(error)),
+        ) => io_error(error),
         ConnectionError::MqttState(StateError::ConnectionAborted) => Reason::hung_up(),
         ConnectionError::MqttState(StateError::AwaitPingResp) => {
             Reason::network("the broker does not answer pings")

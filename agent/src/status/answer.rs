@@ -108,16 +108,20 @@ fn degraded(observed: &Observed, progress: &Progress) -> Vec<String> {
     troubles
 }
 
+/// Before that, what the start itself wrote would be taken for the pace of a day.
+const PACE_AFTER_S: u64 = 300;
+
 /// Bytes on disk, and bytes written a day at the pace since the start (P10).
 fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Value {
     let written = written_bytes();
-    let uptime = now.since(observed.started).as_secs().max(1);
+    let uptime = now.since(observed.started).as_secs();
+    let a_day = written.filter(|_| uptime >= PACE_AFTER_S);
     json!({
         "used_bytes": progress.used_bytes,
         "file_bytes": progress.file_bytes,
         "max_bytes": observed.max_bytes,
         "written_bytes": written,
-        "written_bytes_a_day": written.map(|bytes| bytes.saturating_mul(86_400) / uptime),
+        "written_bytes_a_day": a_day.map(|bytes| bytes.saturating_mul(86_400) / uptime),
         "commits": progress.commits,
         "waiting": progress.waiting,
         "last_error": progress.fault,

@@ -326,13 +326,14 @@ impl ToSql for SqlValue<'_> {
     }
 }
 
+/// Readings of one commit lie side by side: only the first names its place, and SQLite gives the
+/// others the next ones without looking for them.
 fn insert_readings(tx: &Transaction<'_>, last: u64, readings: &[Reading]) -> rusqlite::Result<u64> {
-    let mut seq = last;
     let mut insert = tx.prepare_cached("INSERT INTO readings VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    let mut place = Some(last + 1);
     for reading in readings {
-        seq += 1;
         insert.execute(params![
-            seq,
+            place.take(),
             reading.source.0,
             reading.mono.0,
             SqlValue(&reading.value),
@@ -340,7 +341,13 @@ fn insert_readings(tx: &Transaction<'_>, last: u64, readings: &[Reading]) -> rus
             reading.detail.as_deref().map(detail::encode),
         ])?;
     }
-    Ok(seq)
+    let end = last + readings.len() as u64;
+    // The account and the answers to the inbox rely on it.
+    assert!(
+        readings.is_empty() || u64::try_from(tx.last_insert_rowid()) == Ok(end),
+        "readings lie side by side"
+    );
+    Ok(end)
 }
 
 fn insert_boot(

@@ -48,8 +48,13 @@ pub(crate) struct LaneFormat {
 pub(crate) enum Taken {
     /// A sheaf to publish.
     Sheaf(Sheaf),
-    /// Some records, which may wait until then for company.
-    Later(Mono),
+    /// Some records, which may wait for company.
+    Later {
+        /// Until then.
+        due: Mono,
+        /// Or until the lane reaches about this place, which fills a message.
+        full_at: Seq,
+    },
     /// Nothing.
     Nothing,
 }
@@ -93,7 +98,10 @@ impl Encoder {
             _ => now,
         };
         if full == Offer::Taken && due > now {
-            return Ok(Taken::Later(due));
+            let (bytes, limit) = walk.gatherer.fill();
+            let span = database.lanes[lane.index()].last.saturating_sub(after.0);
+            let full_at = after.0 + span * limit as u64 / bytes.max(1) as u64;
+            return Ok(Taken::Later { due, full_at: Seq(full_at) });
         }
         Ok(walk.gatherer.finish().map_or(Taken::Nothing, Taken::Sheaf))
     }

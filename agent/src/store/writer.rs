@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::database::{Database, EventRow, Work};
 use super::fold::Fold;
 use super::take::{Encoder, Taken};
-use super::{Options, Progress, QUEUE, Request, Store, load, retention, salvage};
+use super::{Options, Progress, QUEUE, Request, Store, retention, salvage};
 use crate::agent::AT_REST;
 use crate::clock;
 
@@ -75,6 +75,7 @@ pub(super) fn start(
     let first = Progress { set_aside, last: last(&database), ..Progress::default() };
     let (progress, watched) = watch::channel(first);
     let store = Store {
+        path: Arc::new(options.path.clone()),
         requests,
         progress: watched,
         watermarks: database.lanes.map(|lane| Seq(lane.watermark)),
@@ -169,10 +170,6 @@ impl Writer {
                 self.waiting.push(answer);
             }
             Request::InHand(through) => self.in_hand = self.in_hand.max(through),
-            Request::Accounts(answer) => {
-                let accounts = load::accounts(&mut self.database.connection);
-                drop(answer.send(accounts.map_err(|error| error.to_string())));
-            }
             Request::Configure { keep, rules, formats } => {
                 self.commit();
                 self.encoder = Encoder::new(Arc::clone(&formats), Arc::clone(&self.sources));
@@ -206,13 +203,7 @@ impl Writer {
         self.fold.readings(&readings, &self.database, &self.sources, &mut self.work.alerts);
         self.urgent |= self.work.alerts.len() > alerts;
         self.answers.extend(answer.map(|to| Answer { to, offset: gathered as u64 }));
-        self.gather(|work| {
-            if gathered == 0 {
-                work.readings = readings;
-            } else {
-                work.readings.extend(readings);
-            }
-        });
+        self.gather(|work| work.readings.extend(readings));
     }
 
     /// Each quarantined message becomes an event beside its row in the ledger.
@@ -333,7 +324,7 @@ impl Writer {
                 if salvage::is_damage(&error) {
                     self.replace();
                 }
-                Taken::Later(clock::mono() + RETRY)
+                Taken::Later { due: clock::mono() + RETRY, full_at: Seq(u64::MAX) }
             }
         }
     }
