@@ -9,10 +9,11 @@ use pulsegate_core::pace::Limits;
 use pulsegate_core::record::{Field, Framing, ReadingFormat};
 use pulsegate_core::rules::{Action, Condition, Limit, RuleSpec, Severity, Take, WindowSpec};
 use pulsegate_core::topic::{self, Open, Template};
+use pulsegate_core::visit::{First, Report, VisitSpec};
 
 use crate::config::{self, Config, PublishConfig};
 use crate::publisher::Settings;
-use crate::store::{Formats, Keep, LaneFormat};
+use crate::store::{Formats, Keep, LaneFormat, VisitFormat};
 
 /// The rules as the fold takes them.
 pub(crate) fn rules(config: &Config) -> Arc<Vec<RuleSpec>> {
@@ -86,8 +87,29 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
         readings: reading_format(config, &publish.readings),
         units,
         rr,
+        visits: config.visits.iter().map(visit).collect(),
         lanes,
     })
+}
+
+fn visit(visit: &config::VisitConfig) -> VisitFormat {
+    let report = |report: &config::ReportConfig| {
+        let text = Report::parse(&report.text).expect("a checked configuration");
+        // The check warned of a system that knows no time zones.
+        (text, jiff::tz::TimeZone::get(&report.zone).unwrap_or(jiff::tz::TimeZone::UTC))
+    };
+    VisitFormat {
+        spec: VisitSpec {
+            source: visit.source.as_str().into(),
+            opening: visit.opening.as_str().into(),
+            first: if visit.is_line { First::Level } else { First::Change },
+            gap: visit.gap,
+            units_per_opening: visit.units_per_opening,
+            live: visit.live,
+        },
+        unit: visit.unit.as_deref().map(Into::into),
+        report: visit.report.as_ref().map(report),
+    }
 }
 
 fn reading_format(config: &Config, format: &PublishConfig) -> ReadingFormat {

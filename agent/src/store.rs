@@ -18,6 +18,7 @@ mod retention;
 mod salvage;
 mod schema;
 mod take;
+mod visits;
 mod writer;
 
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ use crate::agent::Pulse;
 pub(crate) use database::{EventRow, Identity};
 pub(crate) use reader::{AlertFound, Reader, ReadingFound};
 pub(crate) use take::{Formats, LaneFormat, Taken};
+pub(crate) use visits::{VisitFormat, VisitFound};
 
 /// The database, in the state directory.
 pub(crate) const FILE: &str = "pulsegate.db";

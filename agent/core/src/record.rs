@@ -312,6 +312,14 @@ impl<'a> ObjectText<'a> {
         self
     }
 
+    /// Adds a number that keeps its point when it is whole: its type is the same in every record.
+    pub fn decimal(&mut self, key: &str, value: f64) -> &mut Self {
+        self.key(key);
+        // A Vec takes every write; what is not finite becomes `null`.
+        serde_json::to_writer(&mut *self.out, &value).expect("writing a number to memory");
+        self
+    }
+
     /// Adds an instant.
     pub fn time(&mut self, key: &str, value: Wall, clock: &mut ClockText) -> &mut Self {
         self.key(key);

@@ -83,7 +83,7 @@ pub(crate) enum Monitor {
 }
 
 /// A lid switch.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lid {
     /// Its opaque id.
     pub id: String,
@@ -95,8 +95,6 @@ pub(crate) struct Lid {
     pub closed: Level,
     /// The resistor that the line gets.
     pub bias: Bias,
-    /// When openings are one visit; not decided by this version.
-    pub visit: Option<Visit>,
 }
 
 /// A movement sensor or a button.
@@ -166,17 +164,6 @@ pub(crate) enum Bias {
     PullDown,
     /// None.
     Off,
-}
-
-/// When openings are one visit, and what a visit takes.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Visit {
-    /// A visit ends when the lid was not opened for that long.
-    pub gap: Duration,
-    /// Units that an opening takes on average.
-    pub units_per_opening: f64,
-    /// What is taken.
-    pub unit: Option<String>,
 }
 
 /// A number in a file.

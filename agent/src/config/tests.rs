@@ -5,6 +5,7 @@ mod files;
 mod hostile;
 mod rendered;
 mod rules;
+mod visits;
 mod whole;
 
 use std::path::Path;

@@ -170,7 +170,7 @@ fn first_within(database: &Database, rebuild: &Rebuild) -> rusqlite::Result<u64>
     Ok(first)
 }
 
-fn read_reading(row: &Row<'_>) -> rusqlite::Result<Reading> {
+pub(super) fn read_reading(row: &Row<'_>) -> rusqlite::Result<Reading> {
     Ok(Reading {
         source: SourceId(row.get(0)?),
         mono: Mono(row.get(1)?),

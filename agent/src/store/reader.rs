@@ -1,4 +1,4 @@
-//! Looking at the store from outside: the commands `readings` and `alerts`, beside a running agent
+//! Looking at the store from outside: the commands `readings`, `alerts` and `visits`, beside a running agent
 //! or without one.
 
 use std::path::Path;
@@ -13,6 +13,7 @@ use rusqlite::{Connection, params};
 use super::load::{self, BootRow};
 use super::schema;
 use super::take::{read_detail, read_value};
+use super::visits::{Stored, VISIT, VisitFound};
 
 /// A connection that cannot write.
 pub(crate) struct Reader {
@@ -130,6 +131,28 @@ impl Reader {
                 time,
                 trust,
             });
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// The last `limit` visits, to one source if it is named, the oldest first, each with its id.
+    pub(crate) fn visits(
+        &self,
+        source: Option<&str>,
+        limit: u32,
+    ) -> rusqlite::Result<Vec<(String, VisitFound)>> {
+        let mut select = self.connection.prepare(
+            "SELECT seq, members FROM events
+             WHERE event = ?1 AND (?2 IS NULL OR json_extract('{' || members || '}', '$.source') = ?2)
+             ORDER BY seq DESC LIMIT ?3",
+        )?;
+        let mut rows = select.query(params![VISIT, source, limit])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id = self.id(row.get(0)?);
+            let stored = Stored::read(VISIT, row.get_ref(1)?.as_str()?);
+            found.extend(stored.map(|stored| (id, stored.found(&self.timeline))));
         }
         found.reverse();
         Ok(found)

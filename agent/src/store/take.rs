@@ -18,6 +18,7 @@ use rusqlite::types::ValueRef as SqlRef;
 
 use super::database::Database;
 use super::detail;
+use super::visits::{Stored, VisitFormat};
 
 /// How everything is published; changes with the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,8 @@ pub(crate) struct Formats {
     /// By id of the source: its unit, and whether intervals between beats are wanted.
     pub(crate) units: Vec<(Box<str>, Box<str>)>,
     pub(crate) rr: Vec<Box<str>>,
+    /// What counts as a visit, and how it is told.
+    pub(crate) visits: Vec<VisitFormat>,
     /// By lane: the topic (not of readings), framing, size and patience.
     pub(crate) lanes: [LaneFormat; 3],
 }
@@ -215,15 +218,24 @@ impl Encoder {
             let seq = row.get(0)?;
             let at = database.boot_of(seq);
             let mono = Mono(row.get(3)?);
-            let (time, trust) = database.timeline.wall(Epoch(row.get(2)?), mono);
+            let (time, mut trust) = database.timeline.wall(Epoch(row.get(2)?), mono);
             let (event, members) = (text(row, 1)?, text(row, 4)?);
             walk.oldest.get_or_insert((at.epoch, mono));
             let format = &self.formats.lanes[Lane::Events.index()];
             let topic = format.topic.render("", "").into();
-            let clock = &mut self.clock;
+            let (clock, visits) = (&mut self.clock, &self.formats.visits);
             let offer = walk.gatherer.offer(Seq(seq), &topic, format.framing, |out| {
                 let mut object = ObjectText::begin(at.boot, Seq(seq), out);
-                object.text("event", event).members(members).time("time", time, clock);
+                object.text("event", event);
+                match Stored::read(event, members) {
+                    Some(visit) => {
+                        trust = visit.write(&database.timeline, visits, clock, &mut object);
+                    }
+                    None => {
+                        object.members(members);
+                    }
+                }
+                object.time("time", time, clock);
                 object.end(trust);
             });
             if offer == Offer::Full {

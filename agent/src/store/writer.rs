@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::database::{Database, EventRow, Work};
 use super::fold::Fold;
 use super::take::{Encoder, Taken};
+use super::visits::VisitFold;
 use super::{Options, Progress, QUEUE, Request, Store, retention, salvage};
 use crate::agent::AT_REST;
 use crate::clock;
@@ -44,6 +45,7 @@ struct Writer {
     database: Database,
     encoder: Encoder,
     fold: Fold,
+    visits: VisitFold,
     sources: Arc<Sources>,
     work: Work,
     answers: Vec<Answer>,
@@ -99,6 +101,7 @@ async fn run(
     let mut writer = Writer {
         encoder: Encoder::new(Arc::clone(&options.formats), Arc::clone(&sources)),
         fold: Fold::rebuild(&options.rules, &database, &sources),
+        visits: VisitFold::rebuild(&options.formats.visits, &database, &sources),
         options,
         database,
         sources,
@@ -138,7 +141,8 @@ impl Writer {
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
         let mut at = self.retention_at.min(now + AT_REST);
-        if let Some(deadline) = self.fold.next_deadline() {
+        let deadlines = [self.fold.next_deadline(), self.visits.next_deadline()];
+        if let Some(deadline) = deadlines.into_iter().flatten().min() {
             at = at.min(now + deadline.since(clock::mono()));
         }
         if self.retry_at.is_some() {
@@ -174,6 +178,7 @@ impl Writer {
                 self.commit();
                 self.encoder = Encoder::new(Arc::clone(&formats), Arc::clone(&self.sources));
                 self.fold = Fold::rebuild(&rules, &self.database, &self.sources);
+                self.visits = VisitFold::rebuild(&formats.visits, &self.database, &self.sources);
                 (self.options.keep, self.options.rules) = (keep, rules);
                 self.options.formats = formats;
             }
@@ -199,9 +204,10 @@ impl Writer {
             }
             return;
         }
-        let alerts = self.work.alerts.len();
+        let decided = self.work.decided();
         self.fold.readings(&readings, &self.database, &self.sources, &mut self.work.alerts);
-        self.urgent |= self.work.alerts.len() > alerts;
+        self.visits.readings(&readings, &self.database, &self.sources, &mut self.work.events);
+        self.urgent |= self.work.decided() > decided;
         self.answers.extend(answer.map(|to| Answer { to, offset: gathered as u64 }));
         self.gather(|work| work.readings.extend(readings));
     }
@@ -227,9 +233,10 @@ impl Writer {
     }
 
     fn after(&mut self, now: Mono, paused: bool) {
-        let alerts = self.work.alerts.len();
+        let decided = self.work.decided();
         self.fold.tick(&self.database, now, &mut self.work.alerts);
-        self.urgent |= self.work.alerts.len() > alerts;
+        self.visits.tick(&self.database, now, &self.sources, &mut self.work.events);
+        self.urgent |= self.work.decided() > decided;
         let instant = Instant::now();
         let due = match self.retry_at {
             Some(retry) => instant >= retry,

@@ -165,8 +165,7 @@ fn a_start_of_the_kernel_ends_the_visit_of_a_line_once() {
 
 #[test]
 fn a_live_source_tells_the_beginning_at_once_and_once() {
-    let (mut visits, mut out) =
-        (Visits::new(vec![VisitSpec { live: true, ..spec() }]), Vec::new());
+    let (mut visits, mut out) = (Visits::new(vec![VisitSpec { live: true, ..spec() }]), Vec::new());
 
     fold(&mut visits, &said(10.0, true), &mut out);
     assert!(matches!(&out[..], [Happening::Began(visit)] if visit.openings == 1));

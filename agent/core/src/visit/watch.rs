@@ -118,8 +118,7 @@ impl Watch {
     pub(super) fn resume(&mut self, told: Told) {
         let newest = self.clock.as_ref().map(EventClock::newest);
         let believed = |told: &Wall| newest.is_none_or(|newest| *told <= newest + MAX_LEAP);
-        self.told =
-            Told { began: told.began.filter(believed), ended: told.ended.filter(believed) };
+        self.told = Told { began: told.began.filter(believed), ended: told.ended.filter(believed) };
     }
 
     fn settle(&mut self, settled: Wall, out: &mut Vec<Happening>) {

@@ -96,7 +96,7 @@ fn kind(kind: &At<String>, known: &Known, findings: &mut Findings) {
     }
 }
 
-fn unknown_source(id: &At<String>, known: &Known) -> Finding {
+pub(super) fn unknown_source(id: &At<String>, known: &Known) -> Finding {
     let fault = Finding::fault(id.span(), format!("unknown source `{}`", **id));
     suggest(fault, id, &known.ids(), "sources")
 }

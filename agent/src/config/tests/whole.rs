@@ -31,7 +31,9 @@ fn the_full_example_passes() {
     assert_eq!(config.rules[1].then, [Action::Alert]);
     assert_eq!(config.publish.readings.topic, "pulsegate/{thing}/{kind}/{source}");
     assert_eq!(config.buffer.max_bytes, 500_000_000);
-    assert_eq!(warnings.len(), 3, "visits, camera, capture: {warnings:?}");
+    assert_eq!(config.visits.len(), 4);
+    assert_eq!(config.visits[1].opening, "active");
+    assert_eq!(warnings.len(), 2, "camera, capture: {warnings:?}");
 }
 
 #[test]
