@@ -43,8 +43,9 @@ pub(crate) use visits::{VisitFormat, VisitFound};
 
 /// The database, in the state directory.
 pub(crate) const FILE: &str = "pulsegate.db";
-/// Requests on their way to the writer: bounds what a burst holds in memory before back-pressure.
-const QUEUE: usize = 32;
+/// Requests on their way to the writer, each with up to 64 KiB of readings: bounds what a burst
+/// holds in memory before back-pressure.
+const QUEUE: usize = 8;
 
 /// What the store is told when it is opened.
 #[derive(Debug, Clone)]

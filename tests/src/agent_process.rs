@@ -32,6 +32,8 @@ pub struct Device {
     tables: BTreeMap<String, BTreeMap<String, String>>,
     more: String,
     environment: Vec<(OsString, OsString)>,
+    /// What starts the agent, if it does not start alone.
+    under: Vec<OsString>,
 }
 
 /// One life of the agent; killed when dropped.
@@ -55,7 +57,7 @@ impl Device {
         let tables = BTreeMap::new();
         let more = format!("\n[[inbox]]\npath = {}\n", path("inbox.sock"));
         let (state, status) = (path("state"), path("status.sock"));
-        let device = Self { dir, tables, more, environment: Vec::new() };
+        let device = Self { dir, tables, more, environment: Vec::new(), under: Vec::new() };
         device
             .set("", "thing", &quoted(OsStr::new(thing)))
             .set("", "endpoint", &quoted(OsStr::new(HOST)))
@@ -125,6 +127,14 @@ impl Device {
         self
     }
 
+    /// Starts the agent under another program, which hands its own process over to it, as
+    /// `strace -D` does.
+    #[must_use]
+    pub fn under(mut self, program: &[&OsStr]) -> Self {
+        self.under = program.iter().map(Into::into).collect();
+        self
+    }
+
     /// Its directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -174,7 +184,15 @@ impl Device {
     pub fn start(&self) -> Agent {
         self.write_config();
         std::fs::create_dir_all(self.state_dir()).expect("a directory for the store");
-        let mut command = self.command(&["run", "--config"]);
+        let mut command = match self.under.split_first() {
+            Some((under, arguments)) => {
+                let mut command = Command::new(under);
+                command.args(arguments).arg(program());
+                command
+            }
+            None => Command::new(program()),
+        };
+        self.furnish(&mut command, &["run", "--config"]);
         command.arg(self.config_path());
         let process = Process::start("pulsegate", &mut command, &self.dir.path().join("agent.log"));
         let (config, inbox) = (self.config_path(), self.inbox_path());
@@ -208,9 +226,13 @@ impl Device {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
+        self.furnish(&mut command, arguments);
+        command
+    }
+
+    fn furnish(&self, command: &mut Command, arguments: &[&str]) {
         command.args(arguments).current_dir(self.dir.path());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command
     }
 }
 

@@ -10,7 +10,7 @@ pub mod fake_bluez;
 pub mod inbox;
 pub mod link;
 pub mod mosquitto;
-mod process;
+pub mod process;
 pub mod records;
 pub mod site;
 pub mod subscriber;

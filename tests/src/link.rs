@@ -4,7 +4,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -30,6 +30,7 @@ pub struct Link {
     target: Arc<AtomicU16>,
     state: watch::Sender<State>,
     connections: Arc<AtomicUsize>,
+    sent: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -42,15 +43,14 @@ impl Link {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let own_port = listener.local_addr().expect("a bound listener has an address").port();
         let (state, _) = watch::channel(State::Up);
-        let (target, connections) = (Arc::new(AtomicU16::new(port)), Arc::default());
+        let connections = Arc::default();
+        let target = Arc::new(AtomicU16::new(port));
+        let path =
+            Path { target: Arc::clone(&target), state: state.subscribe(), sent: Arc::default() };
+        let sent = Arc::clone(&path.sent);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(
-            listener,
-            Arc::clone(&target),
-            state.subscribe(),
-            Arc::clone(&connections),
-        ));
-        Self { port: own_port, target, state, connections, _tasks: tasks }
+        tasks.spawn(accept(listener, path, Arc::clone(&connections)));
+        Self { port: own_port, target, state, connections, sent, _tasks: tasks }
     }
 
     /// Leads new connections to another port.
@@ -70,6 +70,12 @@ impl Link {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// How many bytes it has passed on to the port; not those that came back.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// Closes every connection, and every new one, until mended.
     pub fn cut(&self) {
         self.state.send_replace(State::Cut);
@@ -86,21 +92,27 @@ impl Link {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
+/// What every connection goes by.
+#[derive(Debug, Clone)]
+struct Path {
     target: Arc<AtomicU16>,
     state: watch::Receiver<State>,
-    connections: Arc<AtomicUsize>,
-) {
+    sent: Arc<AtomicU64>,
+}
+
+async fn accept(listener: TcpListener, path: Path, connections: Arc<AtomicUsize>) {
     let mut relays = JoinSet::new();
     while let Ok((near, _)) = listener.accept().await {
         connections.fetch_add(1, Ordering::Relaxed);
-        relays.spawn(relay(near, target.load(Ordering::Relaxed), state.clone()));
+        relays.spawn(relay(near, path.clone()));
         while relays.try_join_next().is_some() {}
     }
 }
 
-async fn relay(near: TcpStream, port: u16, state: watch::Receiver<State>) {
+async fn relay(near: TcpStream, path: Path) {
+    let Path { target, state, sent } = path;
+    let port = target.load(Ordering::Relaxed);
+    let came_back = AtomicU64::default();
     let both_ways = async {
         let far = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
         near.set_nodelay(true)?;
@@ -108,8 +120,8 @@ async fn relay(near: TcpStream, port: u16, state: watch::Receiver<State>) {
         let (near_in, near_out) = near.into_split();
         let (far_in, far_out) = far.into_split();
         tokio::try_join!(
-            pass(near_in, far_out, state.clone()),
-            pass(far_in, near_out, state.clone())
+            pass(near_in, far_out, state.clone(), &sent),
+            pass(far_in, near_out, state.clone(), &came_back)
         )
     };
     let mut until_cut = state.clone();
@@ -124,6 +136,7 @@ async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut state: watch::Receiver<State>,
+    passed: &AtomicU64,
 ) -> io::Result<()> {
     let mut bytes = vec![0; 16 * 1024];
     loop {
@@ -131,6 +144,7 @@ async fn pass(
         if state.wait_for(|state| *state != State::Frozen).await.is_err() || count == 0 {
             return to.shutdown().await;
         }
+        passed.fetch_add(count as u64, Ordering::Relaxed);
         to.write_all(&bytes[..count]).await?;
     }
 }

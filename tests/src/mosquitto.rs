@@ -233,15 +233,24 @@ fn acl(options: &Options) -> String {
     text
 }
 
-fn free_port() -> u16 {
+/// A port on which nobody listens.
+///
+/// # Panics
+/// When twenty at random are taken.
+#[must_use]
+pub fn free_port() -> u16 {
     (0..ATTEMPTS)
         .map(|_| fastrand::u16(PORTS))
         .find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
         .expect("one of 20 ports is free")
 }
 
-/// Debian puts it where only root's path looks.
-fn program() -> PathBuf {
+/// The program. Debian puts it where only root's path looks.
+///
+/// # Panics
+/// When it is not installed.
+#[must_use]
+pub fn program() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])

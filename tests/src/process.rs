@@ -14,7 +14,7 @@ const LAST_LINES: usize = 60;
 
 /// A running program; killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     name: &'static str,
     child: Child,
     log: PathBuf,
@@ -25,7 +25,10 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `command` with standard error appended to the file `log`.
-    pub(crate) fn start(name: &'static str, command: &mut Command, log: &Path) -> Self {
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(name: &'static str, command: &mut Command, log: &Path) -> Self {
         let file: File = OpenOptions::new()
             .create(true)
             .append(true)
@@ -42,12 +45,17 @@ impl Process {
         Self { name, child, log: log.to_owned(), begins, exited: None }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Its number, while it is there.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Its exit status, if it has ended.
-    pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
+    ///
+    /// # Panics
+    /// When it is not ours to wait for, which it is.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
         if self.exited.is_none() {
             self.exited = self.child.try_wait().expect("a child can be waited for");
         }
@@ -55,7 +63,10 @@ impl Process {
     }
 
     /// Sends a signal; none if it has ended.
-    pub(crate) fn signal(&mut self, signal: Signal) {
+    ///
+    /// # Panics
+    /// When the signal cannot be sent.
+    pub fn signal(&mut self, signal: Signal) {
         if self.exited().is_none() {
             let pid = Pid::from_child(&self.child);
             kill_process(pid, signal).expect("a child that was not waited for has its pid");
@@ -63,7 +74,7 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub(crate) async fn wait(&mut self, deadline: Duration) -> ExitStatus {
+    pub async fn wait(&mut self, deadline: Duration) -> ExitStatus {
         let what = format!("{} ends", self.name);
         eventually(&what, deadline, async || self.exited()).await
     }

@@ -182,7 +182,12 @@ fn lock(messages: &Mutex<Vec<Message>>) -> MutexGuard<'_, Vec<Message>> {
     messages.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn tls(ca: &Path, identity: &IdentityFiles) -> ClientConfig {
+/// What a client with these files shows to a broker, and trusts.
+///
+/// # Panics
+/// When the files do not hold what they should.
+#[must_use]
+pub fn tls(ca: &Path, identity: &IdentityFiles) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).expect("the authority")).expect("a root");
     let certificate = CertificateDer::from_pem_file(&identity.certificate).expect("a certificate");

@@ -1,0 +1,114 @@
+//! The benchmark: the agent beside others on this machine, one after the other, each over mutual
+//! TLS to a mosquitto that stands for the cloud. BENCHMARKS.md says what is measured and how.
+//!
+//! `bench [--quick] [--json] [--only PART]`, with a part of `flow`, `queue` and `wear`.
+//!
+//! It measures, and judges nothing: a slow machine makes large numbers, not a failure.
+
+mod cloud;
+mod feed;
+mod measure;
+mod passes;
+mod subject;
+mod table;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cloud::Cloud;
+use passes::{flow, queue, wear};
+use subject::{GATEWAY, Subject, THINGS};
+use table::Report;
+
+/// Short keys: what a record needs to be told apart, placed and read.
+const SHORT: &str = "{ s = \"seq\", i = \"source\", t = \"time_ms\", v = \"value\" }";
+const FEW: u32 = 20_000;
+const MANY: u32 = 1_000_000;
+/// Peers that need minutes for a million show the same with fewer.
+const MANY_FOR_PEERS: u32 = 100_000;
+/// Passes of [`FEW`] readings, of which the one in the middle counts.
+const REPEAT: u32 = 5;
+const WEAR: Duration = Duration::from_secs(120);
+
+/// What is asked for.
+struct Asked {
+    quick: bool,
+    json: bool,
+    only: Option<String>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Some(asked) = asked() else {
+        eprint("bench [--quick] [--json] [--only flow|queue|wear]");
+        return ExitCode::FAILURE;
+    };
+    let report = measure(&asked).await;
+    if asked.json {
+        table::json(&report)
+    } else {
+        table::text(&report)
+    }
+    ExitCode::SUCCESS
+}
+
+fn asked() -> Option<Asked> {
+    let mut asked = Asked { quick: false, json: false, only: None };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--quick" => asked.quick = true,
+            "--json" => asked.json = true,
+            "--only" => asked.only = Some(arguments.next()?),
+            _ => return None,
+        }
+    }
+    Some(asked)
+}
+
+async fn measure(asked: &Asked) -> Report {
+    let wanted = |part: &str| asked.only.as_deref().is_none_or(|only| only == part);
+    let mut report = Report { machine: measure::machine(), ..Report::default() };
+    let cloud = Cloud::start(&THINGS).await;
+    let repeat = if asked.quick { 1 } else { REPEAT };
+    let agents = [Subject::Agent { fields: Some(SHORT) }, Subject::Agent { fields: None }];
+    if wanted("flow") {
+        let mut peers = vec![Subject::Bridge];
+        match subject::interpreter() {
+            Ok(python) => peers.push(Subject::Python(python)),
+            Err(why) => report.not_run.push(format!("Python + SQLite: {why}")),
+        }
+        for subject in agents.iter().chain(&peers) {
+            eprint(&format!("{}: {FEW} readings", subject.name()));
+            report.flows.push(flow(subject, &cloud, FEW, repeat).await);
+        }
+        if !asked.quick {
+            for (subject, count) in agents
+                .iter()
+                .map(|agent| (agent, MANY))
+                .chain(peers.iter().map(|peer| (peer, MANY_FOR_PEERS)))
+            {
+                eprint(&format!("{}: {count} readings", subject.name()));
+                report.flows.push(flow(subject, &cloud, count, 1).await);
+            }
+        }
+    }
+    if wanted("queue") {
+        let count = if asked.quick { FEW } else { MANY };
+        eprint(&format!("a queue of {count} readings"));
+        report.queue = Some(queue(&cloud, count, SHORT).await);
+    }
+    if wanted("wear") && !asked.quick {
+        eprint(&format!("ten belts for {WEAR:?}"));
+        let (fast, slow) =
+            tokio::join!(wear(&cloud, GATEWAY, "1s", WEAR), wear(&cloud, THINGS[3], "10s", WEAR));
+        report.wear = vec![fast, slow];
+    }
+    report
+}
+
+/// What is going on, beside the report.
+#[expect(clippy::print_stderr, reason = "progress of a command")]
+fn eprint(line: &str) {
+    eprintln!("{line}");
+}

@@ -1,0 +1,158 @@
+//! The report: what was measured, on what, beside whom, and how far from the bars.
+
+#![expect(clippy::print_stdout, reason = "the report of a command")]
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::passes::{Flow, Queue, Wear};
+
+/// Everything that was measured.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    pub(crate) machine: Vec<(&'static str, String)>,
+    pub(crate) flows: Vec<Flow>,
+    pub(crate) not_run: Vec<String>,
+    pub(crate) queue: Option<Queue>,
+    pub(crate) wear: Vec<Wear>,
+}
+
+/// A figure that we set ourselves to reach.
+struct Bar {
+    what: &'static str,
+    measured: f64,
+    bar: f64,
+    /// Whether more is better.
+    more: bool,
+}
+
+pub(crate) fn json(report: &Report) {
+    let bars: Vec<_> = bars(report)
+        .iter()
+        .map(|bar| json!({ "what": bar.what, "measured": bar.measured, "bar": bar.bar, "times_as_good": bar.ratio() }))
+        .collect();
+    println!("{:#}", json!({ "measured": report, "bars": bars }));
+}
+
+pub(crate) fn text(report: &Report) {
+    for (what, value) in &report.machine {
+        println!("{what:12} {value}");
+    }
+    flows(report);
+    if let Some(queue) = &report.queue {
+        self::queue(queue);
+    }
+    for wear in &report.wear {
+        println!(
+            "\nTen belts at 1 Hz, published, commit_interval {}: {:.0} MB a day on disk ({:.0} with the end), \
+             {:.2} % CPU, {:.1} MB RSS, {:.1} MB PSS (from {:.0} s)",
+            wear.commit_interval,
+            wear.disk_mb_a_day,
+            wear.disk_mb_a_day_ended,
+            wear.cpu_percent,
+            wear.rss_mb,
+            wear.pss_mb,
+            wear.measured_s,
+        );
+    }
+    println!("\n{:44} {:>10} {:>10}   times as good", "bar", "measured", "bar");
+    for bar in bars(report) {
+        println!("{:44} {:>10.1} {:>10.1} {:>10.2}", bar.what, bar.measured, bar.bar, bar.ratio());
+    }
+}
+
+fn flows(report: &Report) {
+    if report.flows.is_empty() {
+        return;
+    }
+    println!(
+        "\n{:26} {:>9} {:>10} {:>10} {:>7} {:>8} {:>7} {:>7} {:>7} {:>8} {:>5}",
+        "",
+        "readings",
+        "a second",
+        "taken/s",
+        "CPU us",
+        "RSS MB",
+        "disk B",
+        "wire B",
+        "fsyncs",
+        "arrived",
+        "twice"
+    );
+    for flow in &report.flows {
+        println!(
+            "{:26} {:>9} {:>10.0} {:>10.0} {:>7.2} {:>8.1} {:>7.0} {:>7.0} {:>7} {:>8} {:>5}",
+            flow.subject,
+            flow.readings,
+            flow.readings_per_second,
+            flow.taken_per_second,
+            flow.cpu_us,
+            flow.peak_rss_mb,
+            flow.disk_bytes,
+            flow.wire_bytes,
+            flow.fsyncs.map_or_else(|| "?".to_owned(), |count| count.to_string()),
+            flow.arrived,
+            flow.duplicates,
+        );
+    }
+    for not_run in &report.not_run {
+        println!("not run: {not_run}");
+    }
+}
+
+fn queue(queue: &Queue) {
+    println!("\nA queue of {} readings, gathered while the cloud was away:", queue.readings);
+    for (what, value) in [
+        ("stored a second", queue.stored_per_second),
+        ("CPU us a reading", queue.cpu_us),
+        ("disk bytes written a reading", queue.disk_bytes),
+        ("disk bytes kept a reading", queue.file_bytes),
+        ("peak RSS, MB", queue.peak_rss_mb),
+        ("started with it: listens after, ms", queue.listens_after_ms),
+        ("first burst stored after, ms", queue.stores_after_ms),
+        ("first reading published after, ms", queue.publishes_after_ms),
+        ("RSS then, MB", queue.started_rss_mb),
+        ("drained, readings a second", queue.drained_per_second),
+        ("CPU us a reading", queue.drain_cpu_us),
+        ("peak RSS, MB", queue.drain_peak_rss_mb),
+        ("duplicates", f64::from(queue.duplicates)),
+    ] {
+        println!("  {what:36} {value:>12.1}");
+    }
+}
+
+fn bars(report: &Report) -> Vec<Bar> {
+    let at_least = |what, measured, bar| Bar { what, measured, bar, more: true };
+    let at_most = |what, measured, bar| Bar { what, measured, bar, more: false };
+    let mut bars = Vec::new();
+    let mut ours = report.flows.iter().filter(|flow| flow.subject.contains("short records"));
+    if let Some(flow) = ours.next_back() {
+        bars.extend([
+            at_least("readings a second", flow.readings_per_second, 400_000.0),
+            at_most("CPU us a reading", flow.cpu_us, 2.0),
+            at_most("wire bytes a reading", flow.wire_bytes, 70.0),
+            at_most("peak RSS, MB", flow.peak_rss_mb, 11.0),
+        ]);
+    }
+    if let Some(queue) = &report.queue {
+        bars.extend([
+            at_most("disk bytes a reading, offline", queue.disk_bytes, 60.0),
+            at_most("peak RSS while draining, MB", queue.drain_peak_rss_mb, 11.0),
+            at_most("first stored with that queue, ms", queue.stores_after_ms, 1_000.0),
+        ]);
+    }
+    for (wear, bar) in report.wear.iter().zip([520.0, 60.0]) {
+        let what = match wear.commit_interval {
+            "1s" => "ten belts, 1 s at risk, MB a day",
+            _ => "ten belts, 10 s at risk, MB a day",
+        };
+        bars.push(at_most(what, wear.disk_mb_a_day, bar));
+    }
+    bars
+}
+
+impl Bar {
+    fn ratio(&self) -> f64 {
+        if self.more { self.measured / self.bar } else { self.bar / self.measured }
+    }
+}
