@@ -2,6 +2,7 @@
 //!
 //! A [`Config`] holds, so nothing here can fail but by a bug.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pulsegate_core::lane::Lane;
@@ -159,6 +160,13 @@ fn units(config: &Config) -> Vec<(Box<str>, Box<str>)> {
 fn rr(config: &Config) -> Vec<Box<str>> {
     let monitors = config.sensors.heart_rates.iter().filter(|m| m.rr).map(|m| &m.id);
     let simulated = config.sensors.simulated.iter().filter(|s| s.rr).map(|s| &s.id);
+    monitors.chain(simulated).map(|id| id.as_str().into()).collect()
+}
+
+/// The monitors whose variability is derived.
+pub(crate) fn variability(config: &Config) -> HashSet<Box<str>> {
+    let monitors = config.sensors.heart_rates.iter().filter(|m| m.variability).map(|m| &m.id);
+    let simulated = config.sensors.simulated.iter().filter(|s| s.variability).map(|s| &s.id);
     monitors.chain(simulated).map(|id| id.as_str().into()).collect()
 }
 

@@ -71,6 +71,8 @@ pub(crate) struct HeartRate {
     pub monitor: Monitor,
     /// Whether RR intervals are published.
     pub rr: bool,
+    /// Whether heart-rate variability is derived.
+    pub variability: bool,
 }
 
 /// How a monitor is recognised.
@@ -217,6 +219,8 @@ pub(crate) struct Simulated {
     pub faults: SimulatedFaults,
     /// Whether RR intervals are published.
     pub rr: bool,
+    /// Whether heart-rate variability is derived.
+    pub variability: bool,
 }
 
 /// What a simulated source pretends to be; the kind of its readings.

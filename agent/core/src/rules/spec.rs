@@ -207,10 +207,11 @@ impl RuleSpec {
         faults
     }
 
-    /// Whether this rule covers `source`.
+    /// Whether this rule covers `source`. One that names no kind means what is measured, not what
+    /// is derived of it.
     #[must_use]
     pub fn covers(&self, source: &Source) -> bool {
-        self.on.as_ref().is_none_or(|kind| *kind == source.kind)
+        self.on.as_ref().map_or(!source.is_derived(), |kind| *kind == source.kind)
             && self.source.as_ref().is_none_or(|name| *name == source.name)
     }
 

@@ -78,7 +78,7 @@ fn coverage(table: &At<RuleTable>, known: &Known, findings: &mut Findings) {
         match known.source(id) {
             None if known.is_open() => {}
             None => findings.push(unknown_source(id, known)),
-            Some(source) => of_kind(id, source, table.on.as_ref(), findings),
+            Some(source) => of_kind(id, source, table.on.as_ref(), known, findings),
         }
     }
 }
@@ -106,10 +106,11 @@ fn of_kind(
     id: &At<String>,
     source: &KnownSource,
     on: Option<&At<String>>,
+    known: &Known,
     findings: &mut Findings,
 ) {
     let (Some(on), Some(readings)) = (on, &source.readings) else { return };
-    if **on != readings.kind {
+    if known.covered(Some(on), Some(id)).is_empty() {
         let kind = &readings.kind;
         let message = format!("this rule never sees source `{}`, whose kind is `{kind}`", **id);
         findings.push(Finding::fault(id.span(), message).also(on.span(), "only this kind"));
@@ -195,7 +196,7 @@ fn limits(table: &At<RuleTable>, known: &Known, findings: &mut Findings) {
         match known.source(&limit.source) {
             None if known.is_open() => {}
             None => findings.push(unknown_source(&limit.source, known)),
-            Some(source) => of_kind(&limit.source, source, table.on.as_ref(), findings),
+            Some(source) => of_kind(&limit.source, source, table.on.as_ref(), known, findings),
         }
         if let Some(only) =
             table.source.as_ref().filter(|only| only.as_str() != limit.source.as_str())

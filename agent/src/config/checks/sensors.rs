@@ -90,7 +90,7 @@ fn heart_rate(table: &At<HeartRateTable>, findings: &mut Findings) -> HeartRate 
             Monitor::Name(String::new())
         }
     };
-    HeartRate { id, monitor, rr: table.rr }
+    HeartRate { id, monitor, rr: table.rr, variability: table.variability }
 }
 
 fn bluetooth_address(text: &At<String>, findings: &mut Findings) -> [u8; 6] {
@@ -161,6 +161,10 @@ fn simulated(table: &SimulatedTable, findings: &mut Findings) -> Simulated {
         let message = "`replay` plays RR intervals, which only a heart rate has";
         findings.push(Finding::fault(replay.span(), message));
     }
+    if table.variability && table.kind != SimulatedKind::HeartRate {
+        let message = format!("source `{}` has no intervals between beats", *table.id);
+        findings.push(Finding::fault(table.id.span(), message).label("drop `variability`"));
+    }
     for (earlier, later) in table.steps.iter().zip(table.steps.iter().skip(1)) {
         if later.at <= earlier.at {
             let fault =
@@ -189,6 +193,7 @@ fn simulated(table: &SimulatedTable, findings: &mut Findings) -> Simulated {
             garbage: table.faults.garbage,
         },
         rr: table.rr,
+        variability: table.variability,
     }
 }
 

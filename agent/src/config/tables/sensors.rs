@@ -53,6 +53,9 @@ pub(in crate::config) struct HeartRateTable {
     /// Publishes RR intervals, as one string of milliseconds.
     #[serde(default)]
     pub(in crate::config) rr: bool,
+    /// Derives heart-rate variability, as readings of kinds such as `heart_rate.rmssd`.
+    #[serde(default)]
+    pub(in crate::config) variability: bool,
 }
 
 /// A lid switch.
@@ -190,6 +193,9 @@ pub(in crate::config) struct SimulatedTable {
     /// Publishes RR intervals, as one string of milliseconds.
     #[serde(default)]
     pub(in crate::config) rr: bool,
+    /// Derives heart-rate variability, as readings of kinds such as `heart_rate.rmssd`.
+    #[serde(default)]
+    pub(in crate::config) variability: bool,
     /// When openings of a simulated lid are one visit, and what a visit takes.
     pub(in crate::config) visit: Option<VisitTable>,
 }

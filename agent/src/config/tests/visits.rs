@@ -1,4 +1,4 @@
-//! Visits and what they report.
+//! Visits and what they report; what is derived of a heart.
 
 use std::time::Duration;
 
@@ -69,4 +69,20 @@ fn visits_need_a_source_with_openings_and_one_table_each() {
         "readings of kind `lid` are never `opne`",
         "\"opne\"",
     );
+}
+
+#[test]
+fn rules_and_sections_know_what_is_derived_only_where_it_is() {
+    let belt = |variability| {
+        format!(
+            "heart_rate = [{{ id = \"7\", name = \"Polar\", variability = {variability} }}]\n\
+             publish.\"heart_rate.rmssd\".topic = \"iot/rmssd\"\n\
+             rule = [{{ name = \"r\", on = \"heart_rate.rmssd\", source = \"7\", below = 20 }}]"
+        )
+    };
+
+    assert_eq!(with(&belt(true)).1, []);
+    let text = format!("{}\n{}", super::LEAST, belt(false));
+    let faults = super::Config::from_str_at(&text, super::path()).expect_err("no such kind");
+    assert_eq!(faults.report().faults(), 3, "section, rule and source: {faults}");
 }
