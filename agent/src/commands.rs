@@ -21,15 +21,12 @@ pub(crate) fn version() -> ExitCode {
     print(concat!("pulsegate ", env!("CARGO_PKG_VERSION")))
 }
 
-/// Reads the configuration, or prints its faults.
-fn load(path: &Path) -> Result<Config, ExitCode> {
-    match config::load(path) {
-        Ok((config, _warnings)) => Ok(config),
-        Err(faults) => {
-            complain(&faults.to_string());
-            Err(ExitCode::from(BAD_CONFIGURATION))
-        }
-    }
+/// Reads from the configuration where the agent and its store are, or prints why it cannot be read.
+fn peek(path: &Path) -> Result<Config, ExitCode> {
+    config::peek(path).map_err(|faults| {
+        complain(&faults.to_string());
+        ExitCode::from(BAD_CONFIGURATION)
+    })
 }
 
 /// Prints `text`. That nobody reads it to its end is a failure, but none to speak of.

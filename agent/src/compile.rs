@@ -13,7 +13,7 @@ use pulsegate_core::topic::{self, Open, Template};
 use pulsegate_core::visit::{First, Report, VisitSpec};
 
 use crate::config::{self, Config, PublishConfig};
-use crate::publisher::Settings;
+use crate::publisher::{ACK_DEADLINE, Settings};
 use crate::store::{Formats, Keep, LaneFormat, VisitFormat};
 
 /// The rules as the fold takes them.
@@ -191,7 +191,8 @@ pub(crate) fn settings(config: &Config) -> Settings {
         },
         config::Limits::None => Limits { records: link.records_per_second, ..Limits::default() },
     };
-    Settings { window: usize::from(link.window), limits }
+    let ack_deadline = ACK_DEADLINE.min(link.keep_alive);
+    Settings { window: usize::from(link.window), limits, ack_deadline }
 }
 
 /// Where the thing says whether it is online.

@@ -62,6 +62,16 @@ pub(crate) fn load(path: &Path) -> Result<(Config, Vec<Warning>), Faults> {
     usable(read(path))
 }
 
+/// Reads what can be read of a configuration: for those who only look for a running agent, or for
+/// what it stored. A fault elsewhere in the file, or a key that they may not see, is nothing to them.
+///
+/// # Errors
+/// Every fault of a file that makes no sense at all.
+pub(crate) fn peek(path: &Path) -> Result<Config, Faults> {
+    let outcome = read(path);
+    outcome.config.ok_or(Faults(outcome.report))
+}
+
 /// Says everything that is wrong with a configuration.
 #[must_use]
 pub(crate) fn examine(path: &Path) -> Report {

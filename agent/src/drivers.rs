@@ -1,7 +1,7 @@
 //! The drivers that the configuration asks for, each started with its end of the channels. A reload
 //! ends those that the new configuration does not ask for in the same words, and starts the rest.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +41,14 @@ pub(crate) enum Gauge {
     Monitors(watch::Receiver<Vec<MonitorState>>),
     Line(Arc<str>, watch::Receiver<LineCounters>),
     Inbox(PathBuf, Arc<inbox::Counters>),
+}
+
+/// The drivers that run, for `status`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Overview {
+    pub(crate) gauges: Vec<Gauge>,
+    /// The sources that they measure; other programs' are not among them.
+    pub(crate) sources: BTreeSet<String>,
 }
 
 /// Where drivers send to.
@@ -89,14 +97,26 @@ impl Drivers {
         started
     }
 
-    /// What the drivers tell of themselves.
-    pub(crate) fn gauges(&self) -> Vec<Gauge> {
-        self.running.iter().filter_map(|running| running.gauge.clone()).collect()
+    /// What the drivers tell of themselves, and what they measure.
+    pub(crate) fn overview(&self) -> Overview {
+        let specs = self.running.iter().map(|running| &running.spec);
+        Overview {
+            gauges: self.running.iter().filter_map(|running| running.gauge.clone()).collect(),
+            sources: specs.flat_map(Spec::sources).map(str::to_owned).collect(),
+        }
     }
 
     /// Ends all of them.
     pub(crate) fn stop(&mut self) {
         self.running.drain(..).for_each(|running| running.task.abort());
+    }
+
+    /// Whether an inbox still has clients to answer, once nothing new is taken in.
+    pub(crate) fn are_answering(&self) -> bool {
+        let answering = |running: &Running| {
+            matches!(running.spec, Spec::Inbox(_)) && !running.task.is_finished()
+        };
+        self.running.iter().any(answering)
     }
 
     fn start(&self, spec: Spec, tasks: &mut JoinSet<Ended>) -> Running {
@@ -126,6 +146,19 @@ impl Drivers {
             Spec::Simulated(simulated) => (None, tasks.spawn(simulate(simulated, outlets))),
         };
         Running { spec, task, gauge }
+    }
+}
+
+impl Spec {
+    fn sources(&self) -> Vec<&str> {
+        match self {
+            Self::Bluetooth(_, monitors) => monitors.iter().map(|one| one.id.as_str()).collect(),
+            Self::Lid(_, lid) => vec![&lid.id],
+            Self::Trigger(_, trigger) => vec![&trigger.id],
+            Self::Number(number) => vec![&number.id],
+            Self::Inbox(_) => Vec::new(),
+            Self::Simulated(simulated) => vec![&simulated.id],
+        }
     }
 }
 

@@ -31,6 +31,34 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to)
 }
 
+/// Gives a file a second name in the same folder.
+///
+/// # Errors
+/// What the file system says; some know no second names.
+pub(crate) fn link(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::hard_link(from, to)?;
+    sync_folder(to)
+}
+
+/// Makes what was written to a file, by whomever, survive a power cut.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Removes a file; one that is not there is removed already.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.and_then(|()| sync_folder(path)),
+    }
+}
+
 /// `path` with another extension after its own.
 pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

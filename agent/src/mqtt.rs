@@ -6,11 +6,14 @@
 
 mod reason;
 
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use pulsegate_core::backoff::Backoff;
 use pulsegate_core::batch::MAX_MESSAGE_BYTES;
 use pulsegate_core::delivery::Death;
@@ -33,11 +36,12 @@ const MAX_PACKET_BYTES: usize = MAX_MESSAGE_BYTES + 32 * 1024;
 const MAX_FOREIGN_PACKET_BYTES: usize = 2 * 1024 * 1024;
 /// AWS IoT Core's guidance is a base of a second or more.
 const BACKOFF_BASE: Duration = Duration::from_secs(1);
+/// A broker that takes longer to acknowledge the greeting is sent the rest all the same.
+const GREETING: Duration = Duration::from_secs(2);
+/// A thing that the broker hangs up on so often for saying that it is online says it no more.
+const MAX_GREETINGS_HUNG_UP_ON: u32 = 2;
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// Connections of this start of the agent: no two have the same number, also when a reload begins
-/// the link anew.
-static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -54,6 +58,8 @@ pub(crate) struct LinkOptions {
     pub(crate) status_topic: String,
     /// Read again for each connection, so that a renewed certificate needs no word to the agent.
     pub(crate) identity: Identity,
+    /// Counts the connections of this start of the agent, whatever the configuration was.
+    pub(crate) connections: Arc<AtomicU64>,
 }
 
 /// The link as the others see it.
@@ -135,15 +141,19 @@ pub(crate) async fn run(
     is_clock_set: impl Fn() -> bool,
 ) -> anyhow::Result<()> {
     let mut backoff = Backoff::new(BACKOFF_BASE, options.retry_max);
-    let mut attempts = 0_u64;
+    let (mut attempts, mut hung_up_on) = (0_u64, 0_u32);
     let mut complaint = None;
     let mut ports = options.ports.iter().copied().cycle();
     let mut port = ports.next().context("no port of the broker is configured")?;
     while *wishes.borrow() == Wish::Stay {
+        let number = options.connections.fetch_add(1, Ordering::Relaxed) + 1;
         attempts += 1;
+        let attempt = Attempt { port, number, greets: hung_up_on < MAX_GREETINGS_HUNG_UP_ON };
         let ended = match tls::clients(&options.identity) {
-            Ok(tls) => connection(&options, &tls, port, &states, &mut wishes, &mut doubts).await,
-            Err(error) => Ended { cause: Cause::NoIdentity(error), up_since: None },
+            Ok(tls) => connection(&options, &tls, attempt, &states, &mut wishes, &mut doubts).await,
+            Err(error) => {
+                Ended { cause: Cause::NoIdentity(error), up_since: None, greeting: Greeting::None }
+            }
         };
         let now = clock::mono();
         let reason = match ended.cause {
@@ -152,6 +162,15 @@ pub(crate) async fn run(
             Cause::NoIdentity(error) => Reason::refused(format!("{error:#}")),
             Cause::Failed(error) => reason::of(&error, is_clock_set()),
         };
+        match (ended.greeting, reason.death) {
+            (Greeting::Unanswered, Death::ByPeer) => hung_up_on += 1,
+            (Greeting::Unanswered, Death::Otherwise) | (Greeting::None, _) => {}
+            (Greeting::Answered, _) => hung_up_on = 0,
+        }
+        if hung_up_on == MAX_GREETINGS_HUNG_UP_ON {
+            let topic = options.status_topic.as_str();
+            tracing::warn!(topic, "the broker hangs up on the status: it is left out from now on");
+        }
         let random = fastrand::f64();
         let wait = match ended.up_since {
             Some(since) => {
@@ -184,9 +203,27 @@ pub(crate) async fn run(
     Ok(())
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    port: Port,
+    number: u64,
+    /// Whether to say that the thing is online.
+    greets: bool,
+}
+
 struct Ended {
     cause: Cause,
     up_since: Option<Mono>,
+    greeting: Greeting,
+}
+
+/// What became of the word that the thing is online. It goes alone, before everything else, so that
+/// a broker that forbids it is not thought to forbid the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Greeting {
+    None,
+    Unanswered,
+    Answered,
 }
 
 enum Cause {
@@ -199,63 +236,106 @@ enum Cause {
 async fn connection(
     options: &LinkOptions,
     tls: &Clients,
-    port: Port,
+    attempt: Attempt,
     states: &watch::Sender<LinkState>,
     wishes: &mut watch::Receiver<Wish>,
     doubts: &mut watch::Receiver<u64>,
 ) -> Ended {
-    let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed) + 1;
+    let Attempt { port, number, greets } = attempt;
     let (client, mut events) =
         AsyncClient::builder(mqtt_options(options, tls, port)).capacity(capacity(options)).build();
     let mut network = rumqttc::NetworkOptions::new();
     network.set_connection_timeout(options.connect_timeout.as_secs().max(1));
     network.set_tcp_nodelay(true);
     events.set_network_options(network);
-    let mut up_since = None;
-    let mut is_leaving = false;
-    loop {
+    let mut greeted: Option<Answer> = None;
+    let (mut up_since, mut greeting, mut is_leaving) = (None, Greeting::None, false);
+    let cause = loop {
         let event = tokio::select! {
             event = events.poll() => event,
+            answered = answer(&mut greeted) => {
+                greeted = None;
+                if answered {
+                    greeting = Greeting::Answered;
+                }
+                announce(states, &client, attempt, up_since);
+                continue;
+            }
             _ = wishes.wait_for(|wish| *wish == Wish::Leave), if !is_leaving => {
                 if up_since.is_none() {
-                    return Ended { cause: Cause::Asked, up_since };
+                    break Cause::Asked;
                 }
                 is_leaving = true;
-                say(&client, options, "offline");
+                if greets {
+                    drop(say(&client, options, "offline"));
+                }
                 // A queue that is full is drained on the way out all the same.
                 drop(client.try_disconnect_with_timeout(GOODBYE));
                 continue;
             }
-            Ok(_) = doubts.wait_for(|doubted| *doubted == number) => {
-                return Ended { cause: Cause::Doubted, up_since };
-            }
+            Ok(_) = doubts.wait_for(|doubted| *doubted == number) => break Cause::Doubted,
         };
         match event {
             Ok(Event::Incoming(Packet::ConnAck(ack))) if ack.code == ConnectReturnCode::Success => {
-                let since = clock::mono();
-                up_since = Some(since);
-                say(&client, options, "online");
-                let session = Session { client: client.clone(), number, port: port.number, since };
+                up_since = Some(clock::mono());
                 tracing::info!(host = options.host, port = port.number, "the link is up");
-                states.send_replace(LinkState::Up(session));
+                greeted = if greets { say(&client, options, "online") } else { None };
+                match greeted {
+                    Some(_) => greeting = Greeting::Unanswered,
+                    None => announce(states, &client, attempt, up_since),
+                }
             }
             Ok(_) => {}
             Err(error) if is_leaving => {
                 tracing::debug!(%error, "said goodbye");
-                return Ended { cause: Cause::Asked, up_since };
+                break Cause::Asked;
             }
-            Err(error) => return Ended { cause: Cause::Failed(error), up_since },
+            Err(error) => break Cause::Failed(error),
         }
+    };
+    // An answer may have been read together with the end of the connection.
+    if greeted.as_mut().and_then(|greeted| greeted.now_or_never()) == Some(true) {
+        greeting = Greeting::Answered;
+    }
+    Ended { cause, up_since, greeting }
+}
+
+fn announce(
+    states: &watch::Sender<LinkState>,
+    client: &AsyncClient,
+    attempt: Attempt,
+    up_since: Option<Mono>,
+) {
+    let Some(since) = up_since else { return };
+    let Attempt { port, number, .. } = attempt;
+    let session = Session { client: client.clone(), number, port: port.number, since };
+    states.send_replace(LinkState::Up(session));
+}
+
+/// Says whether a message was acknowledged, once that is known or enough time has passed.
+type Answer = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+async fn answer(answer: &mut Option<Answer>) -> bool {
+    match answer {
+        Some(answer) => answer.await,
+        None => std::future::pending().await,
     }
 }
 
 /// Says on the status topic how the thing is. It is no record: the last will says the same of a
 /// thing that cannot.
-fn say(client: &AsyncClient, options: &LinkOptions, status: &str) {
+fn say(client: &AsyncClient, options: &LinkOptions, status: &str) -> Option<Answer> {
     let payload = status_payload(status);
     let how = PublishOptions::new(QoS::AtLeastOnce);
-    if client.try_publish(options.status_topic.as_str(), payload, how).is_err() {
-        tracing::debug!(status, "no room to say so");
+    match client.try_publish_tracked(options.status_topic.as_str(), payload, how) {
+        Ok(notice) => Some(Box::pin(async move {
+            let answer = tokio::time::timeout(GREETING, notice.wait_completion_async()).await;
+            answer.is_ok_and(|answer| answer.is_ok())
+        })),
+        Err(_) => {
+            tracing::debug!(status, "no room to say so");
+            None
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use pulsegate_core::delivery::{Death, Delivery, MessageId};
-use pulsegate_core::lane::Lane;
+use pulsegate_core::lane::{Gap, Lane};
 use pulsegate_core::pace::{Cost, Limits, Pace};
 use pulsegate_core::reading::Seq;
 use pulsegate_core::time::Mono;
@@ -24,7 +24,7 @@ use crate::store::{Stopped, Store, Taken};
 /// for their right times. Alerts never wait.
 const CLOCK_GRACE: Duration = Duration::from_secs(60);
 /// A broker that acknowledges nothing for so long on a living connection never will.
-const ACK_DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const ACK_DEADLINE: Duration = Duration::from_secs(30);
 /// Nothing to wait for: look again at the latest then.
 const IDLE: Duration = AT_REST;
 
@@ -33,6 +33,8 @@ const IDLE: Duration = AT_REST;
 pub(crate) struct Settings {
     pub(crate) window: usize,
     pub(crate) limits: Limits,
+    /// How long a message may stay unacknowledged before the connection is given up.
+    pub(crate) ack_deadline: Duration,
 }
 
 /// How it is doing, for `status` and the watchdog.
@@ -137,10 +139,11 @@ impl Round {
         let Some(session) = self.session.clone() else { return Ok(wait) };
         if let Some(sent) = self.delivery.oldest_sent() {
             let waited = clock::mono().since(sent);
-            if waited >= ACK_DEADLINE {
+            let deadline = publisher.settings.borrow().ack_deadline;
+            if waited >= deadline {
                 publisher.doubts.send_replace(session.number);
             }
-            wait = wait.min(ACK_DEADLINE.saturating_sub(waited).max(Duration::from_secs(1)));
+            wait = wait.min(deadline.saturating_sub(waited).max(Duration::from_secs(1)));
         }
         loop {
             let delay = self.send(&session);
@@ -156,13 +159,13 @@ impl Round {
         loop {
             let (id, batch) = self.delivery.next()?;
             let now = clock::mono();
-            let delay = self.pace.delay(now);
-            if !delay.is_zero() && batch.lane != Lane::Alerts {
+            let bytes = (batch.payload.len() + batch.topic.len()) as u64;
+            let cost = Cost { bytes, records: batch.count };
+            let delay = self.pace.delay(now, batch.lane, cost);
+            if !delay.is_zero() {
                 return Some(delay);
             }
             let payload = Bytes::from_owner(Arc::clone(&batch.payload));
-            let bytes = (payload.len() + batch.topic.len()) as u64;
-            let cost = Cost { bytes, records: batch.count };
             let Ok(ack) = session.publish(&batch.topic, payload) else {
                 // An acknowledgement makes room and comes as an event of its own.
                 return Some(IDLE);
@@ -196,12 +199,11 @@ impl Round {
                 *wait = (*wait).min(not_before.since(now));
                 continue;
             }
-            match publisher.store.take(lane, after, draining).await? {
+            let room = self.delivery.room(lane);
+            match publisher.store.take(lane, after, room, draining).await? {
                 Taken::Sheaf(sheaf) => {
-                    if lane == Lane::Readings {
-                        publisher.store.in_hand(sheaf.through).await?;
-                    }
-                    self.delivery.add(lane, sheaf);
+                    let gaps = self.delivery.add(lane, sheaf, now);
+                    self.quarantined(&gaps);
                     return Ok(true);
                 }
                 Taken::Later { due, full_at } => {
@@ -258,15 +260,17 @@ impl Round {
         if same {
             return;
         }
-        if let Some(gap) = self.delivery.link_lost(death, clock::mono()) {
-            self.state.quarantined += 1;
-            tracing::error!(
-                count = gap.count,
-                lane = gap.lane.as_str(),
-                "a message after which the link died twice is quarantined"
-            );
-        }
+        let gaps = self.delivery.link_lost(death, clock::mono());
+        self.quarantined(&gaps);
         self.session = session;
+    }
+
+    fn quarantined(&mut self, gaps: &[Gap]) {
+        self.state.quarantined += gaps.len() as u64;
+        for gap in gaps {
+            let (count, lane) = (gap.count, gap.lane.as_str());
+            tracing::error!(count, lane, "a message that the broker hangs up on is quarantined");
+        }
     }
 
     fn is_done(&self) -> bool {

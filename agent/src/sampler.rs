@@ -46,7 +46,7 @@ pub(crate) struct Intake {
     pub(crate) observations: mpsc::Receiver<Observation>,
     pub(crate) chunks: mpsc::Receiver<Chunk>,
     /// Set when the agent stops: nothing new is taken in any more.
-    pub(crate) draining: watch::Receiver<bool>,
+    pub(crate) closing: watch::Receiver<bool>,
     pub(crate) pulse: Pulse,
     /// The monitors whose variability is derived, by id.
     pub(crate) variability: watch::Receiver<HashSet<Box<str>>>,
@@ -76,7 +76,7 @@ pub(crate) async fn run(
                 Some(chunk) => store.append(stamped(chunk.entries), Some(chunk.answer)).await?,
                 None => inboxes = false,
             },
-            () = told(&mut intake.draining), if !closing => {
+            () = told(&mut intake.closing), if !closing => {
                 closing = true;
                 intake.observations.close();
                 intake.chunks.close();
@@ -87,9 +87,9 @@ pub(crate) async fn run(
     Ok(())
 }
 
-async fn told(draining: &mut watch::Receiver<bool>) {
+async fn told(closing: &mut watch::Receiver<bool>) {
     // A sender that is gone says the same.
-    drop(draining.wait_for(|draining| *draining).await);
+    drop(closing.wait_for(|closing| *closing).await);
 }
 
 async fn take_in(

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
 
-use crate::drivers::Gauge;
+use crate::drivers::Overview;
 use crate::mqtt::LinkState;
 use crate::publisher::PublisherState;
 use crate::sampler::SourceStates;
@@ -35,7 +35,7 @@ pub(crate) struct Observed {
     pub(crate) clock_set: watch::Receiver<bool>,
     pub(crate) sources: watch::Receiver<SourceStates>,
     pub(crate) publisher: watch::Receiver<PublisherState>,
-    pub(crate) gauges: watch::Receiver<Vec<Gauge>>,
+    pub(crate) drivers: watch::Receiver<Overview>,
     /// What is wrong and belongs to no part.
     pub(crate) troubles: watch::Receiver<Vec<String>>,
     pub(crate) max_bytes: u64,

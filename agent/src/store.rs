@@ -9,9 +9,13 @@
 //! bound and then given up and counted (P3). A damaged database is set aside under a dated name,
 //! what can be read of it is carried over, and a new one begun (P7).
 
+mod ballast;
+mod carry;
+mod check;
 mod database;
 mod detail;
 mod fold;
+mod ledger;
 mod load;
 mod reader;
 mod retention;
@@ -19,7 +23,11 @@ mod salvage;
 mod schema;
 mod take;
 mod visits;
+mod write;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +44,7 @@ use pulsegate_sensors::inbox::{Receipt, Refused};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::agent::Pulse;
+pub(crate) use check::Checked;
 pub(crate) use database::{EventRow, Identity};
 pub(crate) use reader::{AlertFound, Reader, ReadingFound};
 pub(crate) use take::{Formats, LaneFormat, Taken};
@@ -82,8 +91,10 @@ pub(crate) struct Progress {
     pub(crate) file_bytes: u64,
     /// Readings that wait in memory for their commit.
     pub(crate) waiting: u64,
-    /// What was set aside when this store was opened.
+    /// What was set aside, if this store was damaged.
     pub(crate) set_aside: Option<String>,
+    /// Whether the database was looked through for damage.
+    pub(crate) checked: Checked,
 }
 
 /// A request to the writer.
@@ -94,6 +105,7 @@ enum Request {
     Take {
         lane: Lane,
         after: Seq,
+        room: usize,
         hurry: bool,
         answer: oneshot::Sender<Taken>,
     },
@@ -102,13 +114,13 @@ enum Request {
         urgent: bool,
         answer: oneshot::Sender<()>,
     },
-    /// Readings up to here are in the publisher's hands and are not given up.
-    InHand(Seq),
     Configure {
         keep: Keep,
         rules: Arc<Vec<RuleSpec>>,
         formats: Arc<Formats>,
     },
+    /// The database was looked through.
+    Checked(Checked),
     /// Commit now.
     Hurry,
     Flush(oneshot::Sender<()>),
@@ -117,13 +129,13 @@ enum Request {
 /// The agent's end of the channel to the writer.
 #[derive(Clone)]
 pub(crate) struct Store {
-    path: Arc<PathBuf>,
     requests: mpsc::Sender<Request>,
     progress: watch::Receiver<Progress>,
     /// Where publishing begins.
     pub(crate) watermarks: [Seq; 3],
     /// This start of the agent.
     pub(crate) boot: Boot,
+    path: PathBuf,
 }
 
 /// The writer is gone: the agent is stopping, or has to.
@@ -168,16 +180,18 @@ impl Store {
         self.send(Request::Clock(mono, wall, trust)).await
     }
 
-    /// Takes what lies behind `after` in a lane; in a hurry, also what could wait for company.
-    pub(crate) async fn take(&self, lane: Lane, after: Seq, hurry: bool) -> Result<Taken, Stopped> {
+    /// Takes what lies behind `after` in a lane, in at most `room` messages; in a hurry, also what
+    /// could wait for company.
+    pub(crate) async fn take(
+        &self,
+        lane: Lane,
+        after: Seq,
+        room: usize,
+        hurry: bool,
+    ) -> Result<Taken, Stopped> {
         let (answer, taken) = oneshot::channel();
-        self.send(Request::Take { lane, after, hurry, answer }).await?;
+        self.send(Request::Take { lane, after, room, hurry, answer }).await?;
         taken.await.map_err(|_| Stopped)
-    }
-
-    /// Says that readings up to `through` are in hand.
-    pub(crate) async fn in_hand(&self, through: Seq) -> Result<(), Stopped> {
-        self.send(Request::InHand(through)).await
     }
 
     /// Moves watermarks, with the next commit or at once; the receiver hears when it is durable.
@@ -191,10 +205,10 @@ impl Store {
         Ok(durable)
     }
 
-    /// The accounts of the lanes as they are on disk. Counted on another connection: however long
-    /// it takes, no commit waits for it.
+    /// The accounts of the lanes as they are on disk. They are counted on a connection of their
+    /// own, beside the writer: with a large backlog it takes a while.
     pub(crate) async fn accounts(&self) -> anyhow::Result<[Account; 3]> {
-        let path = Arc::clone(&self.path);
+        let path = self.path.clone();
         let count = move || Reader::open(&path)?.accounts();
         Ok(tokio::task::spawn_blocking(count).await??)
     }

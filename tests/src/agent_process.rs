@@ -14,6 +14,8 @@ use pulsegate_standin::pki::IdentityFiles;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
 
 use crate::PATIENCE;
 use crate::certs::{HOST, write};
@@ -182,7 +184,13 @@ impl Device {
     /// Starts the agent, and returns at once.
     #[must_use]
     pub fn start(&self) -> Agent {
-        self.write_config();
+        self.start_as(&self.config())
+    }
+
+    /// Starts the agent with this configuration, to the letter, and returns at once.
+    #[must_use]
+    pub fn start_as(&self, config: &str) -> Agent {
+        write(&self.config_path(), config);
         std::fs::create_dir_all(self.state_dir()).expect("a directory for the store");
         let mut command = match self.under.split_first() {
             Some((under, arguments)) => {
@@ -284,6 +292,14 @@ impl Agent {
             return None;
         }
         serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// As [`Agent::status`], straight from its socket: for who asks often.
+    pub async fn ask(&self) -> Option<Value> {
+        let mut socket = UnixStream::connect(self.dir.join("status.sock")).await.ok()?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await.ok()?;
+        serde_json::from_slice(&answer).ok()
     }
 
     /// Waits until `predicate` holds for its status, and returns that.

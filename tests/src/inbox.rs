@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -24,7 +24,7 @@ pub struct Sender(OwnedWriteHalf);
 
 /// The way back.
 #[derive(Debug)]
-pub struct Answers(Lines<BufReader<OwnedReadHalf>>);
+pub struct Answers(BufReader<OwnedReadHalf>);
 
 impl Inbox {
     /// Connects, as soon as the agent listens.
@@ -36,7 +36,7 @@ impl Inbox {
         let stream =
             eventually(&what, PATIENCE, async || UnixStream::connect(socket).await.ok()).await;
         let (reader, writer) = stream.into_split();
-        Self { sender: Sender(writer), answers: Answers(BufReader::new(reader).lines()) }
+        Self { sender: Sender(writer), answers: Answers(BufReader::new(reader)) }
     }
 
     /// Sends one reading and returns its answer; `None` if the agent went away before it.
@@ -102,16 +102,19 @@ impl Sender {
 }
 
 impl Answers {
-    /// The next answer; `None` once the agent has gone away.
+    /// The next answer; `None` once the agent has gone away, even amid an answer.
     ///
     /// # Panics
     /// When it is not JSON, or does not come within [`PATIENCE`].
     pub async fn next(&mut self) -> Option<Value> {
-        let line = tokio::time::timeout(PATIENCE, self.0.next_line())
+        let mut line = String::new();
+        tokio::time::timeout(PATIENCE, self.0.read_line(&mut line))
             .await
             .expect("the inbox answers in time")
-            .ok()??;
-        Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in `{line}`")))
+            .inspect_err(|e| eprintln!("READ {e:?}"))
+            .ok()?;
+        let line = line.strip_suffix('\n')?;
+        Some(serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in `{line}`")))
     }
 }
 

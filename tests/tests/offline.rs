@@ -1,6 +1,8 @@
 //! A day without network, HR-7 of the acceptance scenarios: ten monitors, a reading a second each,
 //! 864,000 in all, taken while the broker is away and drained when it is back. P1 to P4, P6, P9.
 
+#![expect(clippy::disallowed_methods, reason = "it measures how fast records arrive")]
+
 use std::time::{Duration, Instant};
 
 use pulsegate_tests::agent_process::{Agent, Device, lane_count};

@@ -55,6 +55,7 @@ pub enum Offer {
 pub struct Gatherer {
     lane: Lane,
     limit_bytes: usize,
+    max_batches: usize,
     through: Seq,
     open: Vec<OpenBatch>,
 }
@@ -70,10 +71,12 @@ struct OpenBatch {
 }
 
 impl Gatherer {
-    /// Begins a walk. `limit_bytes` bounds payload and topic together.
+    /// Begins a walk. `limit_bytes` bounds payload and topic together; `max_batches` bounds the
+    /// sheaf, and at least one is taken.
     #[must_use]
-    pub fn new(lane: Lane, limit_bytes: usize) -> Self {
-        Self { lane, limit_bytes, through: Seq(0), open: Vec::new() }
+    pub fn new(lane: Lane, limit_bytes: usize, max_batches: usize) -> Self {
+        let max_batches = max_batches.max(1);
+        Self { lane, limit_bytes, max_batches, through: Seq(0), open: Vec::new() }
     }
 
     /// Offers the record `seq`, which `write` appends to the buffer it is given.
@@ -85,7 +88,7 @@ impl Gatherer {
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Offer {
         let room = self.limit_bytes.saturating_sub(topic.len() + 1);
-        let batch = self.batch(seq, topic, framing);
+        let Some(batch) = self.batch(seq, topic, framing) else { return Offer::Full };
         let before = batch.payload.len();
         batch.payload.push(match (framing, batch.count) {
             (Framing::Array, 0) => b'[',
@@ -126,18 +129,23 @@ impl Gatherer {
         (!batches.is_empty()).then_some(Sheaf { through: self.through, batches })
     }
 
-    fn batch(&mut self, seq: Seq, topic: &Arc<str>, framing: Framing) -> &mut OpenBatch {
+    fn batch(&mut self, seq: Seq, topic: &Arc<str>, framing: Framing) -> Option<&mut OpenBatch> {
         let known = self.open.iter().position(|batch| {
             batch.framing == framing && (Arc::ptr_eq(&batch.topic, topic) || batch.topic == *topic)
         });
-        let at = known.unwrap_or_else(|| {
+        if known.is_none() {
+            if self.open.len() >= self.max_batches {
+                return None;
+            }
             let payload = Vec::with_capacity(self.limit_bytes);
             let topic = Arc::clone(topic);
             let (first, last) = (seq, seq);
             self.open.push(OpenBatch { topic, framing, payload, first, last, count: 0 });
-            self.open.len() - 1
-        });
-        &mut self.open[at]
+        }
+        match known {
+            Some(at) => self.open.get_mut(at),
+            None => self.open.last_mut(),
+        }
     }
 }
 
@@ -172,7 +180,7 @@ mod tests {
 
     #[test]
     fn records_stand_in_an_array_or_one_a_line() {
-        let mut gatherer = Gatherer::new(Lane::Readings, 1_000);
+        let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 9);
         for seq in 1..=2 {
             offer(&mut gatherer, seq, "array", Framing::Array);
             offer(&mut gatherer, seq + 10, "lines", Framing::Lines);
@@ -188,7 +196,7 @@ mod tests {
     #[test]
     fn payload_and_topic_together_never_pass_the_limit() {
         for limit in 30..200 {
-            let mut gatherer = Gatherer::new(Lane::Readings, limit);
+            let mut gatherer = Gatherer::new(Lane::Readings, limit, 9);
             let mut seq = 1;
             while offer(&mut gatherer, seq, "topic", Framing::Array) == Offer::Taken {
                 seq += 1;
@@ -204,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_single_record_is_taken_even_if_the_limit_is_absurd() {
-        let mut gatherer = Gatherer::new(Lane::Alerts, 1);
+        let mut gatherer = Gatherer::new(Lane::Alerts, 1, 9);
 
         assert_eq!(offer(&mut gatherer, 1, "topic", Framing::Array), Offer::Taken);
         assert_eq!(offer(&mut gatherer, 2, "topic", Framing::Array), Offer::Full);
@@ -212,7 +220,19 @@ mod tests {
     }
 
     #[test]
+    fn a_sheaf_ends_before_it_has_more_batches_than_there_is_room_for() {
+        let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 2);
+        offer(&mut gatherer, 1, "a", Framing::Array);
+        offer(&mut gatherer, 2, "b", Framing::Array);
+
+        assert_eq!(offer(&mut gatherer, 3, "a", Framing::Array), Offer::Taken);
+        assert_eq!(offer(&mut gatherer, 4, "c", Framing::Array), Offer::Full);
+
+        assert_eq!(gatherer.finish().unwrap().through, Seq(3));
+    }
+
+    #[test]
     fn nothing_gathered_is_no_sheaf() {
-        assert_eq!(Gatherer::new(Lane::Events, 100).finish(), None);
+        assert_eq!(Gatherer::new(Lane::Events, 100, 9).finish(), None);
     }
 }

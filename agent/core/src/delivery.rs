@@ -6,7 +6,11 @@
 //! window: that is what a crash can send twice (P4).
 //!
 //! After a lost link every unacknowledged message goes out again, byte for byte. A message after
-//! which the peer hangs up twice, while nothing else was on its way, is quarantined (P5).
+//! which the peer hangs up twice, while nothing else was on its way, is quarantined (P5): the second
+//! time as the first on its connection, and only if others passed. So neither a peer that hangs up
+//! on everything nor one that hangs up every now and then condemns what is innocent.
+
+mod topics;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -15,11 +19,10 @@ use crate::batch::{Batch, Sheaf};
 use crate::lane::{DropReason, Gap, Lane};
 use crate::reading::Seq;
 use crate::time::Mono;
+use topics::Topics;
 
 /// A peer that hangs up later than this after a publish hung up for another reason.
 const SUSPECT_WITHIN: Duration = Duration::from_secs(10);
-/// P5: "a message after which the link dies twice".
-const DEATHS_TO_QUARANTINE: u8 = 2;
 /// The share of the window that readings leave free, so that an alert never waits for them.
 const RESERVED_SHARE: usize = 4;
 
@@ -59,12 +62,24 @@ pub struct Delivery {
     /// Messages that are settled in marks not yet taken, and in marks taken but not yet durable.
     settled: usize,
     marking: usize,
+    topics: Topics,
+    here: Connection,
+}
+
+/// What this connection has seen so far.
+#[derive(Debug, Default)]
+struct Connection {
+    /// Something other than a first attempt at an alert was sent.
+    used: bool,
+    acknowledged: bool,
 }
 
 #[derive(Debug, Default)]
 struct LaneProgress {
     committed: Seq,
     taken: Seq,
+    /// Messages in the last sheaf: the next will hardly have fewer.
+    usual: usize,
     sheaves: VecDeque<OpenSheaf>,
 }
 
@@ -82,8 +97,25 @@ struct Message {
     batch: Batch,
     sheaf_through: Seq,
     sent: Option<Mono>,
+    /// It was on its way when the peer hung up.
     suspect: bool,
-    solo_deaths: u8,
+    /// It was alone on its way when the peer hung up.
+    died_alone: bool,
+    /// Others were acknowledged on that connection, or since.
+    others_passed: bool,
+    on_trial: bool,
+}
+
+/// When a message goes. The order is that of the declaration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// Alerts first.
+    Alert,
+    /// Alone and on a fresh connection: it is acknowledged, or condemned.
+    Trial,
+    Ordinary,
+    /// It killed a connection by itself: not before everything else is through.
+    Last,
 }
 
 impl Delivery {
@@ -93,10 +125,20 @@ impl Delivery {
         let lanes = watermarks.map(|watermark| LaneProgress {
             committed: watermark,
             taken: watermark,
+            usual: 1,
             sheaves: VecDeque::new(),
         });
         let messages = BTreeMap::new();
-        Self { window: window.max(1), lanes, messages, next: 0, settled: 0, marking: 0 }
+        Self {
+            window: window.max(1),
+            lanes,
+            messages,
+            next: 0,
+            settled: 0,
+            marking: 0,
+            topics: Topics::default(),
+            here: Connection::default(),
+        }
     }
 
     /// Takes the last record that is committed in each lane.
@@ -121,20 +163,34 @@ impl Delivery {
         })
     }
 
-    /// Whether a message of `lane` may be taken in hand.
+    /// Whether a sheaf of `lane` may be taken in hand: the window has room for one as large as the
+    /// last, so that a sheaf is not cut short by what room is left.
     #[must_use]
     pub fn has_room(&self, lane: Lane) -> bool {
+        let usual = self.lanes[lane.index()].usual;
+        self.room(lane) >= usual.clamp(1, self.share(lane))
+    }
+
+    /// How many messages of `lane` may be taken in hand.
+    #[must_use]
+    pub fn room(&self, lane: Lane) -> usize {
+        self.share(lane).saturating_sub(self.in_hand())
+    }
+
+    /// How much of the window a lane may use.
+    fn share(&self, lane: Lane) -> usize {
         let reserved = match lane {
             Lane::Alerts => 0,
             Lane::Events | Lane::Readings => self.window.div_ceil(RESERVED_SHARE),
         };
-        self.in_hand() < self.window.saturating_sub(reserved).max(1)
+        self.window.saturating_sub(reserved).max(1)
     }
 
-    /// Takes a sheaf in hand.
-    pub fn add(&mut self, lane: Lane, sheaf: Sheaf) {
+    /// Takes a sheaf in hand. Returns what of it was quarantined at once: its topic is at rest.
+    pub fn add(&mut self, lane: Lane, sheaf: Sheaf, now: Mono) -> Vec<Gap> {
         let progress = &mut self.lanes[lane.index()];
         progress.taken = progress.taken.max(sheaf.through);
+        progress.usual = sheaf.batches.len();
         progress.sheaves.push_back(OpenSheaf {
             through: sheaf.through,
             messages: sheaf.batches.len(),
@@ -142,17 +198,23 @@ impl Delivery {
             delivered: 0,
             gaps: Vec::new(),
         });
+        let first = MessageId(self.next);
         for batch in sheaf.batches {
             let message = Message {
+                suspect: self.topics.is_suspect(&batch.topic),
                 batch,
                 sheaf_through: sheaf.through,
                 sent: None,
-                suspect: false,
-                solo_deaths: 0,
+                died_alone: false,
+                others_passed: false,
+                on_trial: false,
             };
             self.messages.insert(MessageId(self.next), message);
             self.next += 1;
         }
+        self.quarantine_where(|delivery, id, message| {
+            id >= first && delivery.topics.is_at_rest(&message.batch.topic, now)
+        })
     }
 
     /// There is nothing to take in a lane: what was committed there has been given up since.
@@ -172,46 +234,67 @@ impl Delivery {
         self.messages
             .iter()
             .filter(|(_, message)| message.sent.is_none())
-            .min_by_key(|(id, message)| (message.solo_deaths, message.batch.lane, **id))
+            .min_by_key(|(id, message)| (self.turn(message), message.batch.lane, **id))
             .map(|(id, message)| (*id, &message.batch))
+    }
+
+    fn turn(&self, message: &Message) -> Turn {
+        match (message.died_alone, message.batch.lane) {
+            (true, _) if message.others_passed && !self.here.used => Turn::Trial,
+            (true, _) => Turn::Last,
+            (false, Lane::Alerts) => Turn::Alert,
+            (false, Lane::Events | Lane::Readings) => Turn::Ordinary,
+        }
     }
 
     /// A message was handed to the link.
     pub fn sent(&mut self, id: MessageId, now: Mono) {
-        if let Some(message) = self.messages.get_mut(&id) {
+        let turn = self.messages.get(&id).map(|message| self.turn(message));
+        if let (Some(message), Some(turn)) = (self.messages.get_mut(&id), turn) {
             message.sent = Some(now);
+            message.on_trial = turn == Turn::Trial;
+            self.here.used |= turn != Turn::Alert;
         }
     }
 
     /// The broker acknowledged a message.
     pub fn acknowledged(&mut self, id: MessageId) {
-        if let Some(message) = self.messages.remove(&id) {
-            let sheaf = self.settle(&message);
-            sheaf.delivered += message.batch.count;
+        let Some(message) = self.messages.remove(&id) else { return };
+        self.here.acknowledged = true;
+        self.topics.passed(&message.batch.topic);
+        for other in self.messages.values_mut() {
+            other.others_passed |= other.died_alone;
         }
+        let sheaf = self.settle(&message);
+        sheaf.delivered += message.batch.count;
     }
 
-    /// The link is gone. Returns the message that was quarantined for it, if one was.
-    pub fn link_lost(&mut self, death: Death, now: Mono) -> Option<Gap> {
-        let in_flight: Vec<MessageId> =
-            self.messages.iter().filter(|(_, m)| m.sent.is_some()).map(|(id, _)| *id).collect();
-        let alone = in_flight.len() == 1;
+    /// The link is gone. Returns what was quarantined for it.
+    pub fn link_lost(&mut self, death: Death, now: Mono) -> Vec<Gap> {
+        let here = std::mem::take(&mut self.here);
+        let alone = self.in_flight() == 1;
         let mut condemned = None;
-        for id in in_flight {
-            let Some(message) = self.messages.get_mut(&id) else { continue };
-            let sent = message.sent.take();
+        for (id, message) in &mut self.messages {
+            let Some(sent) = message.sent.take() else { continue };
             if death == Death::Otherwise {
                 continue;
             }
             message.suspect = true;
-            if alone && sent.is_some_and(|sent| now.since(sent) <= SUSPECT_WITHIN) {
-                message.solo_deaths += 1;
-                if message.solo_deaths >= DEATHS_TO_QUARANTINE {
-                    condemned = Some(id);
+            if alone && now.since(sent) <= SUSPECT_WITHIN {
+                if message.on_trial {
+                    condemned = Some(*id);
                 }
+                message.died_alone = true;
+                message.others_passed |= here.acknowledged;
             }
         }
-        condemned.and_then(|id| self.quarantine(id))
+        let Some(condemned) = condemned else { return Vec::new() };
+        if let Some(message) = self.messages.get(&condemned) {
+            self.topics.condemned(&message.batch.topic, now);
+        }
+        self.quarantine_where(|delivery, id, message| {
+            id == condemned || delivery.topics.is_at_rest(&message.batch.topic, now)
+        })
     }
 
     /// What is settled and should be made durable. Give [`Delivery::marked`] back when it is.
@@ -231,7 +314,7 @@ impl Delivery {
                 });
                 mark.through = sheaf.through;
                 mark.delivered += sheaf.delivered;
-                mark.gaps.extend(sheaf.gaps);
+                sheaf.gaps.into_iter().for_each(|gap| join(&mut mark.gaps, gap));
                 self.settled -= sheaf.messages;
                 self.marking += sheaf.messages;
             }
@@ -249,7 +332,7 @@ impl Delivery {
     /// half of the window waits for it.
     #[must_use]
     pub fn marks_are_urgent(&self) -> bool {
-        self.settled * 2 >= self.window
+        (self.settled + self.marking) * 2 >= self.window
     }
 
     /// Whether marks wait to be taken or to be durable.
@@ -276,6 +359,20 @@ impl Delivery {
         self.messages.len() + self.settled + self.marking
     }
 
+    /// Quarantines the messages that are not on their way and meet the condition.
+    fn quarantine_where(
+        &mut self,
+        is_condemned: impl Fn(&Self, MessageId, &Message) -> bool,
+    ) -> Vec<Gap> {
+        let condemned: Vec<MessageId> = self
+            .messages
+            .iter()
+            .filter(|(id, message)| message.sent.is_none() && is_condemned(self, **id, message))
+            .map(|(id, _)| *id)
+            .collect();
+        condemned.into_iter().filter_map(|id| self.quarantine(id)).collect()
+    }
+
     fn quarantine(&mut self, id: MessageId) -> Option<Gap> {
         let message = self.messages.remove(&id)?;
         let gap = Gap {
@@ -296,6 +393,17 @@ impl Delivery {
         let sheaf = &mut sheaves[at];
         sheaf.open -= 1;
         sheaf
+    }
+}
+
+/// Messages of one topic that are quarantined one after the other make one gap.
+fn join(gaps: &mut Vec<Gap>, gap: Gap) {
+    match gaps.last_mut() {
+        Some(last) if last.reason == gap.reason => {
+            last.last = gap.last;
+            last.count += gap.count;
+        }
+        _ => gaps.push(gap),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::lane::Lane;
 use crate::time::Mono;
 
 /// AWS IoT Core quotas: 100 publish requests a second and connection, in and out. Half of it
@@ -20,6 +21,13 @@ const _: () = assert!(WINDOW <= MAX_WINDOW);
 
 /// Saved-up allowance: this much of a second may be used at once after a pause.
 const BURST_MS: u64 = 250;
+/// What alerts may use beyond it, so that they need not wait for what went before them.
+const ALERT_BURST_MS: u64 = 80;
+const _: () = {
+    let worst_ms = 1_000 + BURST_MS + ALERT_BURST_MS;
+    assert!(MESSAGES_PER_SECOND as u64 * worst_ms <= 100 * 1_000);
+    assert!(BYTES_PER_SECOND as u64 * worst_ms <= 512 * 1024 * 1_000);
+};
 
 /// The limits; `None` is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,27 +64,36 @@ impl Pace {
         Self { limits, paid_until: [0; 3] }
     }
 
-    /// How long the next message has to wait; zero: it may go.
+    /// How long a message has to wait; zero: it may go. One that costs more than a burst goes when
+    /// nothing is owed.
     #[must_use]
-    pub fn delay(&self, now: Mono) -> Duration {
-        let allowed = (now.0 + BURST_MS) * 1000;
-        let latest = self.paid_until.iter().copied().max().unwrap_or(0);
-        Duration::from_micros(latest.saturating_sub(allowed))
+    pub fn delay(&self, now: Mono, lane: Lane, cost: Cost) -> Duration {
+        let burst = 1_000
+            * match lane {
+                Lane::Alerts => BURST_MS + ALERT_BURST_MS,
+                Lane::Events | Lane::Readings => BURST_MS,
+            };
+        let allowed = now.0 * 1_000 + burst;
+        let owed = self.paid_until.iter().zip(self.prices(cost));
+        let latest = owed.map(|(paid_until, price)| paid_until + price.min(burst)).max();
+        Duration::from_micros(latest.unwrap_or(0).saturating_sub(allowed))
     }
 
-    /// A message went. An alert goes whatever [`Pace::delay`] says; the others then wait for it.
+    /// A message went.
     pub fn spend(&mut self, now: Mono, cost: Cost) {
-        let costs = [
-            (self.limits.messages, 1),
-            (self.limits.bytes, cost.bytes),
-            (self.limits.records, cost.records),
-        ];
-        for (paid_until, (limit, amount)) in self.paid_until.iter_mut().zip(costs) {
-            if let Some(limit) = limit {
-                let price = amount * 1_000_000 / u64::from(limit.max(1));
-                *paid_until = (*paid_until).max(now.0 * 1000) + price;
-            }
+        let prices = self.prices(cost);
+        for (paid_until, price) in self.paid_until.iter_mut().zip(prices) {
+            *paid_until = (*paid_until).max(now.0 * 1_000) + price;
         }
+    }
+
+    /// What a message takes of each allowance, in microseconds.
+    fn prices(&self, cost: Cost) -> [u64; 3] {
+        let price = |limit: Option<u32>, amount: u64| {
+            limit.map_or(0, |limit| amount * 1_000_000 / u64::from(limit.max(1)))
+        };
+        let Limits { messages, bytes, records } = self.limits;
+        [price(messages, 1), price(bytes, cost.bytes), price(records, cost.records)]
     }
 }
 
@@ -88,7 +105,7 @@ mod tests {
         let mut pace = Pace::new(limits);
         let mut sent = 0;
         for ms in 0..10_000 {
-            while pace.delay(Mono(ms)).is_zero() {
+            while pace.delay(Mono(ms), Lane::Readings, cost).is_zero() {
                 pace.spend(Mono(ms), cost);
                 sent += 1;
             }
@@ -114,6 +131,69 @@ mod tests {
         for _ in 0..10_000 {
             pace.spend(Mono(1), Cost { bytes: 1 << 20, records: 10_000 });
         }
-        assert_eq!(pace.delay(Mono(1)), Duration::ZERO);
+        let cost = Cost { bytes: 1 << 20, records: 10_000 };
+        assert_eq!(pace.delay(Mono(1), Lane::Readings, cost), Duration::ZERO);
+    }
+
+    /// The most that goes in any second, of messages of random sizes and lanes sent as soon as may be.
+    fn worst_second(seed: u64, limits: Limits, max_bytes: u64) -> (usize, u64) {
+        let mut random = Xorshift(seed);
+        let mut pace = Pace::new(limits);
+        let mut sent: Vec<(u64, u64)> = Vec::new();
+        let mut worst = (0, 0);
+        for ms in 0..20_000 {
+            loop {
+                let lane = Lane::ALL[usize::try_from(random.next() % 3).unwrap()];
+                let cost = Cost { bytes: 1 + random.next() % max_bytes, records: 1 };
+                if random.next().is_multiple_of(8) || !pace.delay(Mono(ms), lane, cost).is_zero() {
+                    break;
+                }
+                pace.spend(Mono(ms), cost);
+                sent.push((ms, cost.bytes));
+            }
+            let recent = sent.iter().rev().take_while(|(at, _)| at + 1_000 > ms);
+            let (count, bytes) = recent.fold((0, 0), |(n, sum), (_, bytes)| (n + 1, sum + bytes));
+            worst = (worst.0.max(count), worst.1.max(bytes));
+        }
+        worst
+    }
+
+    struct Xorshift(u64);
+
+    impl Xorshift {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+    }
+
+    #[test]
+    fn no_second_exceeds_what_aws_takes_whatever_the_sizes_and_though_alerts_go_first() {
+        let limits = Limits {
+            messages: Some(MESSAGES_PER_SECOND),
+            bytes: Some(BYTES_PER_SECOND),
+            records: None,
+        };
+        for (seed, max_bytes) in [(1, 100), (2, 20 << 10), (3, 125 << 10), (4, 128 << 10)] {
+            let (messages, bytes) = worst_second(seed, limits, max_bytes);
+
+            assert!(messages <= 100 && bytes <= 512 << 10, "{messages} messages, {bytes} bytes");
+            assert!(messages >= 50 || bytes >= 300 << 10, "{messages} messages, {bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn an_alert_does_not_wait_for_the_readings_before_it() {
+        let limits = Limits { bytes: Some(BYTES_PER_SECOND), ..Limits::default() };
+        let cost = Cost { bytes: 20 << 10, records: 200 };
+        let alert = Cost { bytes: 300, records: 1 };
+        let mut pace = Pace::new(limits);
+        while pace.delay(Mono(0), Lane::Readings, cost).is_zero() {
+            pace.spend(Mono(0), cost);
+        }
+
+        assert_eq!(pace.delay(Mono(0), Lane::Alerts, alert), Duration::ZERO);
     }
 }

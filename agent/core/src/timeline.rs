@@ -83,7 +83,9 @@ impl Timeline {
     pub fn restore(&mut self, epoch: Epoch, segment: Segment) {
         let Some(boot) = self.boot_mut(epoch) else { return };
         if boot.segments.len() >= MAX_SEGMENTS {
-            boot.segments.remove(MAX_SEGMENTS / 2);
+            let first = boot.segments.iter().position(|segment| segment.trust == Trust::Trusted);
+            let middle = MAX_SEGMENTS / 2;
+            boot.segments.remove(if first == Some(middle) { middle + 1 } else { middle });
         }
         boot.segments.push(segment);
     }
@@ -115,6 +117,28 @@ impl Timeline {
     pub fn is_set(&self, epoch: Epoch) -> bool {
         self.boot(epoch)
             .is_some_and(|boot| boot.segments.iter().any(|segment| segment.trust == Trust::Trusted))
+    }
+
+    /// How the clock went in a kernel boot, as far as it is kept.
+    #[must_use]
+    pub fn segments(&self, epoch: Epoch) -> &[Segment] {
+        self.boot(epoch).map_or(&[], |boot| &boot.segments)
+    }
+
+    /// Every kernel boot with its reference, the oldest first.
+    pub fn references(&self) -> impl Iterator<Item = (Epoch, i64)> {
+        self.boots.iter().map(|boot| (boot.epoch, boot.reference_ms))
+    }
+
+    /// The highest reference of all, as a time on that axis.
+    #[must_use]
+    pub fn newest_reference(&self) -> Option<Wall> {
+        self.boots.iter().map(|boot| Wall(boot.reference_ms)).max()
+    }
+
+    /// Forgets the kernel boots before `epoch`.
+    pub fn forget_before(&mut self, epoch: Epoch) {
+        self.boots.retain(|boot| boot.epoch >= epoch);
     }
 
     fn boot(&self, epoch: Epoch) -> Option<&KernelBoot> {

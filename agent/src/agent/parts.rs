@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,12 +16,12 @@ use tokio::task::AbortHandle;
 use super::pulse::Finger;
 use super::{Pulse, Tasks, clock_watch};
 use crate::config::Config;
-use crate::drivers::{Drivers, Gauge, Outlets};
+use crate::drivers::{Drivers, Outlets, Overview};
 use crate::mqtt::{self, LinkOptions, LinkState, Outage, Wish};
 use crate::publisher::{self, Publisher, PublisherState, Settings};
 use crate::sampler::{self, Intake, SourceStates};
 use crate::status::{self, Observed};
-use crate::store::{self, Identity, Store};
+use crate::store::{self, Identity, Stopped, Store};
 use crate::{boot, clock, compile};
 
 /// Observations on their way to the sampler: a second of a hundred belts with their bursts.
@@ -39,13 +40,15 @@ pub(super) struct Parts {
     store: Store,
     store_thread: std::thread::JoinHandle<()>,
     drivers: Drivers,
-    gauges: watch::Sender<Vec<Gauge>>,
+    overview: watch::Sender<Overview>,
     links: watch::Sender<LinkState>,
     link: Option<(watch::Sender<Wish>, AbortHandle)>,
     doubts: watch::Sender<u64>,
+    connections: Arc<AtomicU64>,
     settings: watch::Sender<Settings>,
     variability: watch::Sender<HashSet<Box<str>>>,
     clock_set: watch::Receiver<bool>,
+    closing: watch::Sender<bool>,
     draining: watch::Sender<bool>,
     source_states: watch::Receiver<SourceStates>,
     publisher_state: watch::Receiver<PublisherState>,
@@ -69,10 +72,11 @@ impl Parts {
         let (clock_is_set, clock_set) = watch::channel(false);
         tasks.spawn(clock_watch::run(config.clock.trust, store.clone(), clock_is_set));
 
+        let (closing, closed) = watch::channel(false);
         let (draining, drain) = watch::channel(false);
         let (variability, variability_seen) = watch::channel(compile::variability(&config));
         let (states, source_states) = watch::channel(SourceStates::default());
-        let (outlets, intake) = intake(&sources, &drain, sampler_pulse, variability_seen);
+        let (outlets, intake) = intake(&sources, closed, sampler_pulse, variability_seen);
         tasks.spawn(sampler::run(intake, store.clone(), sources, states));
         let drivers = Drivers::new(outlets);
 
@@ -91,7 +95,7 @@ impl Parts {
             doubts: doubts.clone(),
         }));
 
-        let (gauges, gauges_seen) = watch::channel(Vec::new());
+        let (overview, overview_seen) = watch::channel(Overview::default());
         let observed = Observed {
             thing: config.thing.clone(),
             started: now,
@@ -100,7 +104,7 @@ impl Parts {
             clock_set: clock_set.clone(),
             sources: source_states.clone(),
             publisher: publisher_state.clone(),
-            gauges: gauges_seen,
+            drivers: overview_seen,
             troubles: troubles_seen,
             max_bytes: config.buffer.max_bytes,
         };
@@ -113,13 +117,15 @@ impl Parts {
             store,
             store_thread,
             drivers,
-            gauges,
+            overview,
             links,
             link: None,
             doubts,
+            connections: Arc::default(),
             settings,
             variability,
             clock_set,
+            closing,
             draining,
             source_states,
             publisher_state,
@@ -170,15 +176,21 @@ impl Parts {
 
     /// Ends everything in order: sensors, store, publisher, link.
     pub(super) async fn stop(mut self, mut tasks: Tasks) {
-        self.draining.send_replace(true);
+        self.closing.send_replace(true);
         let sampler_ended = self.source_states.wait_for(|_| false);
         if tokio::time::timeout(QUIESCE, sampler_ended).await.is_err() {
             tracing::warn!("the sensors did not end in time");
         }
-        self.drivers.stop();
-        if self.store.flush().await.is_err() {
-            tracing::error!("the store ended before the last commit");
+        self.flush().await;
+        // Each line that was taken in is answered by now, or on the way to be.
+        let answered =
+            async { while self.drivers.are_answering() && tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(QUIESCE, answered).await.is_err() {
+            tracing::warn!("the inboxes did not end in time");
         }
+        self.drivers.stop();
+        // Only now: whatever is to be delivered is committed.
+        self.draining.send_replace(true);
         let is_up = matches!(*self.links.borrow(), LinkState::Up(_));
         if is_up {
             let publisher_ended = self.publisher_state.wait_for(|_| false);
@@ -190,7 +202,7 @@ impl Parts {
             wish.send_replace(Wish::Leave);
             tokio::time::timeout(QUIESCE, wish.closed()).await.ok();
         }
-        self.store.flush().await.ok();
+        self.flush().await;
         tasks.shutdown().await;
         drop(self.store);
         if self.store_thread.join().is_err() {
@@ -198,9 +210,18 @@ impl Parts {
         }
     }
 
+    /// A disk that refuses writes is not waited for: it was tried, and is tried once more at the end.
+    async fn flush(&self) {
+        match tokio::time::timeout(QUIESCE, self.store.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Stopped)) => tracing::error!("the store ended before the last commit"),
+            Err(_) => tracing::error!("the last readings could not be committed in time"),
+        }
+    }
+
     fn follow_sensors(&mut self, tasks: &mut Tasks) {
         self.drivers.follow(&self.config, tasks);
-        self.gauges.send_replace(self.drivers.gauges());
+        self.overview.send_replace(self.drivers.overview());
     }
 
     fn start_link(&mut self, tasks: &mut Tasks) {
@@ -216,6 +237,7 @@ impl Parts {
             is_aws: config.link.limits == crate::config::Limits::Aws,
             status_topic: compile::status_topic(config),
             identity: config.identity.clone(),
+            connections: Arc::clone(&self.connections),
         };
         let (wish, wishes) = watch::channel(Wish::Stay);
         let clock_set = self.clock_set.clone();
@@ -236,15 +258,15 @@ impl Parts {
 /// The channels between drivers and sampler.
 fn intake(
     sources: &Arc<Sources>,
-    draining: &watch::Receiver<bool>,
+    closing: watch::Receiver<bool>,
     pulse: &Pulse,
     variability: watch::Receiver<HashSet<Box<str>>>,
 ) -> (Outlets, Intake) {
     let (observation_sender, observations) = mpsc::channel(OBSERVATIONS);
     let (chunk_sender, chunks) = mpsc::channel(CHUNKS);
-    let (sources, draining, pulse) = (Arc::clone(sources), draining.clone(), pulse.clone());
+    let (sources, pulse) = (Arc::clone(sources), pulse.clone());
     let outlets = Outlets { observations: observation_sender, chunks: chunk_sender, sources };
-    (outlets, Intake { observations, chunks, draining, pulse, variability })
+    (outlets, Intake { observations, chunks, closing, pulse, variability })
 }
 
 /// Counts the start and opens the store. What goes wrong without keeping it from opening is

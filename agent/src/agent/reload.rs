@@ -16,10 +16,10 @@ pub(super) async fn reload(path: &Path, parts: &mut Parts, tasks: &mut Tasks) {
                 faults = faults.report().faults(),
                 "the new configuration is not used: {faults}"
             );
-            let trouble = format!(
-                "the configuration was changed and has {} faults: the old one stays in force (see `pulsegate check`)",
-                faults.report().faults()
-            );
+            let trouble = match faults.report().faults() {
+                1 => "the configuration was changed and has a fault".to_owned(),
+                count => format!("the configuration was changed and has {count} faults"),
+            } + ": the old one stays in force (see `pulsegate check`)";
             parts.troubles.send_replace(vec![trouble]);
             return;
         }

@@ -10,7 +10,7 @@ use pulsegate_core::record::ClockText;
 use pulsegate_core::timeline::Trust;
 use serde_json::json;
 
-use super::{fail, load, print};
+use super::{fail, peek, print};
 use crate::cli::Config;
 use crate::store::{AlertFound, FILE, Reader, ReadingFound, VisitFound};
 
@@ -55,7 +55,7 @@ pub(crate) fn visits(listing: &Listing) -> ExitCode {
 }
 
 fn list(listing: &Listing, find: impl FnOnce(&Reader) -> anyhow::Result<Vec<String>>) -> ExitCode {
-    let config = match load(&listing.config.config) {
+    let config = match peek(&listing.config.config) {
         Ok(config) => config,
         Err(code) => return code,
     };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::{fail, load, print};
+use super::{fail, peek, print};
 
 /// The agent answers from memory and one query.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,7 +18,7 @@ const MAX_ANSWER_BYTES: u64 = 4 << 20;
 
 /// Prints how the agent is. Fails when no agent answers.
 pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
-    let config = match load(path) {
+    let config = match peek(path) {
         Ok(config) => config,
         Err(code) => return code,
     };

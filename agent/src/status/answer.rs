@@ -24,8 +24,9 @@ pub(super) async fn compose(observed: &Observed) -> Value {
     let progress = observed.store.progress().borrow().clone();
     let lanes = lanes(observed).await;
     let link = link(&observed.links.borrow(), now);
-    let sources = sources(&observed.sources.borrow(), now);
-    let gauges = gauges(&observed.gauges.borrow(), &observed.sources.borrow());
+    let states = present(observed);
+    let sources = sources(&states, now);
+    let gauges = gauges(&observed.drivers.borrow().gauges, &states);
     let clock_set = *observed.clock_set.borrow();
     let publisher = *observed.publisher.borrow();
     json!({
@@ -33,7 +34,7 @@ pub(super) async fn compose(observed: &Observed) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "boot": observed.store.boot.0,
         "uptime_s": now.since(observed.started).as_secs(),
-        "degraded": degraded(observed, &progress),
+        "degraded": degraded(observed, &progress, &states),
         "lanes": lanes,
         "link": link,
         "publisher": {
@@ -89,7 +90,7 @@ fn link(link: &LinkState, now: Mono) -> Value {
 }
 
 /// What is not as it should be, one sentence each.
-fn degraded(observed: &Observed, progress: &Progress) -> Vec<String> {
+fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> Vec<String> {
     let mut troubles = observed.troubles.borrow().clone();
     troubles.extend(progress.fault.as_ref().map(|fault| format!("disk: {fault}")));
     if let Some(aside) = &progress.set_aside {
@@ -101,7 +102,7 @@ fn degraded(observed: &Observed, progress: &Progress) -> Vec<String> {
     if let LinkState::Down(outage) = &*observed.links.borrow() {
         troubles.extend(outage.reason.as_ref().map(|reason| format!("link: {reason}")));
     }
-    for state in observed.sources.borrow().values() {
+    for state in states.values() {
         let reason = state.no_reading.as_ref();
         troubles.extend(reason.map(|reason| format!("source `{}`: {reason}", state.source)));
     }
@@ -124,8 +125,17 @@ fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Value {
         "written_bytes_a_day": a_day.map(|bytes| bytes.saturating_mul(86_400) / uptime),
         "commits": progress.commits,
         "waiting": progress.waiting,
+        "checked": progress.checked.as_str(),
         "last_error": progress.fault,
     })
+}
+
+/// The sources as they are, but for those that were lost and that nobody asks for any more.
+fn present(observed: &Observed) -> SourceStates {
+    let wanted = &observed.drivers.borrow().sources;
+    let mut states = observed.sources.borrow().clone();
+    states.retain(|_, state| state.no_reading.is_none() || wanted.contains(&*state.source));
+    states
 }
 
 fn sources(states: &SourceStates, now: Mono) -> Value {

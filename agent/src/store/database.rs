@@ -8,16 +8,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pulsegate_core::delivery::Mark;
-use pulsegate_core::lane::{DropReason, Gap, Lane};
+use pulsegate_core::lane::Lane;
 use pulsegate_core::reading::{Boot, Reading, Seq, Value};
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::timeline::{Epoch, Segment, Timeline, Trust};
-use pulsegate_sensors::{Source, Sources};
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension as _, ToSql, Transaction, params};
+use pulsegate_core::timeline::{Epoch, Timeline};
+use pulsegate_sensors::Sources;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::load::{self, BootRow, LaneRow};
-use super::{detail, schema};
+use super::write::{self, LaneWriter};
+use super::{ledger, schema};
 
 /// Who is writing: this start of the agent, on this run of the kernel.
 #[derive(Debug, Clone)]
@@ -59,12 +60,25 @@ pub(crate) struct EventRow {
 #[derive(Debug, Default)]
 pub(super) struct Work {
     pub(super) readings: Vec<Reading>,
-    /// Readings that arrived after those and were given up before they could be written.
-    pub(super) unwritten: u64,
     pub(super) alerts: Vec<AlertRow>,
     pub(super) events: Vec<EventRow>,
+    /// By lane: what arrived after those and was given up before it could be written.
+    pub(super) unwritten: [Unwritten; 3],
     pub(super) marks: Vec<Mark>,
-    pub(super) clock: Vec<Segment>,
+    /// Whether the clock was set or stepped.
+    pub(super) clock: bool,
+    /// When it was last added to.
+    pub(super) now: Mono,
+}
+
+/// Records that were given up before they could be written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Unwritten {
+    pub(super) count: u64,
+    /// When the first and the last of them arrived, as far as was known then.
+    pub(super) span: Option<(Wall, Wall)>,
+    /// When the last one arrived.
+    pub(super) until: Mono,
 }
 
 impl Work {
@@ -75,25 +89,44 @@ impl Work {
 
     pub(super) fn is_empty(&self) -> bool {
         self.readings.is_empty()
-            && self.unwritten == 0
             && self.alerts.is_empty()
             && self.events.is_empty()
+            && self.unwritten == [Unwritten::default(); 3]
             && self.marks.is_empty()
-            && self.clock.is_empty()
+            && !self.clock
     }
+}
+
+/// Where the records are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the file.
+    File,
+    /// Nowhere yet: the file could not be opened.
+    Nowhere,
+    /// The file was damaged, and could not be replaced yet; what is known of it is still known.
+    Lost,
 }
 
 /// See the module.
 pub(super) struct Database {
     pub(super) connection: Connection,
+    pub(super) place: Place,
     pub(super) lanes: [LaneRow; 3],
     pub(super) boots: Vec<BootRow>,
     pub(super) timeline: Timeline,
     pub(super) epoch: Epoch,
+    pub(super) identity: Identity,
     pub(super) last_seq: u64,
+    /// The newest row of the ledger, while it can still grow.
+    pub(super) growing: Option<ledger::Growing>,
     sources: Arc<Sources>,
     sources_stored: usize,
-    unwritten_boot: Option<Identity>,
+    is_boot_written: bool,
+    /// By lane: see [`LaneWriter::doubtful`].
+    pub(super) doubtful: [Seq; 3],
+    /// Whether the ledger has rows that no event tells of yet.
+    pub(super) has_untold: bool,
 }
 
 impl Database {
@@ -104,23 +137,52 @@ impl Database {
         identity: &Identity,
         sources: Arc<Sources>,
     ) -> rusqlite::Result<Self> {
-        let connection = schema::open_writer(path)?;
+        let mut database = Self::load(schema::open_writer(path)?, identity, sources)?;
+        database.begin_boot()?;
+        Ok(database)
+    }
+
+    /// Goes on in the middle of a start of the agent that an earlier connection began.
+    pub(super) fn reopen(path: &Path, before: &Self) -> rusqlite::Result<Self> {
+        let sources = Arc::clone(&before.sources);
+        let mut database = Self::load(schema::open_writer(path)?, &before.identity, sources)?;
+        database.epoch = before.epoch;
+        database.is_boot_written = true;
+        Ok(database)
+    }
+
+    /// Holds nothing and takes nothing, in the place of a file that cannot be opened.
+    pub(super) fn nowhere(identity: &Identity, sources: Arc<Sources>) -> rusqlite::Result<Self> {
+        let connection = Connection::open_in_memory()?;
+        schema::migrate(&connection)?;
+        let mut database = Self::load(connection, identity, sources)?;
+        database.begin_boot()?;
+        database.place = Place::Nowhere;
+        Ok(database)
+    }
+
+    fn load(
+        connection: Connection,
+        identity: &Identity,
+        sources: Arc<Sources>,
+    ) -> rusqlite::Result<Self> {
         let lanes = load::read_lanes(&connection)?;
-        let last_seq = load::last_seq(&connection, &lanes)?;
-        let sources_stored = load::load_sources(&connection, &sources)?;
-        let mut database = Self {
+        Ok(Self {
+            place: Place::File,
+            last_seq: load::last_seq(&connection, &lanes)?,
+            sources_stored: load::load_sources(&connection, &sources)?,
             boots: load::read_boots(&connection)?,
             timeline: load::read_timeline(&connection)?,
-            connection,
             lanes,
             epoch: Epoch(0),
-            last_seq,
+            identity: identity.clone(),
+            growing: None,
+            doubtful: [Seq(0); 3],
             sources,
-            sources_stored,
-            unwritten_boot: None,
-        };
-        database.begin_boot(identity)?;
-        Ok(database)
+            is_boot_written: false,
+            has_untold: load::read_meta(&connection, load::UNTOLD_GAP)?.is_some(),
+            connection,
+        })
     }
 
     /// The highest boot that the store knows of.
@@ -131,78 +193,94 @@ impl Database {
 
     /// Begins this start of the agent, on paper: it is written with the first commit, so that a
     /// store on a full disk opens as well.
-    fn begin_boot(&mut self, identity: &Identity) -> rusqlite::Result<()> {
+    fn begin_boot(&mut self) -> rusqlite::Result<()> {
         let known: Option<u32> = self
             .connection
             .query_row(
                 "SELECT epoch FROM kernel_boots WHERE boot_id = ?1",
-                [&identity.kernel_boot_id],
+                [&self.identity.kernel_boot_id],
                 |row| row.get(0),
             )
             .optional()?;
         let select = "SELECT coalesce(max(epoch), 0) + 1 FROM kernel_boots";
-        let epoch = match known {
+        self.epoch = match known {
             Some(epoch) => Epoch(epoch),
             None => Epoch(self.connection.query_row(select, [], |row| row.get(0))?),
         };
         if known.is_none() {
-            self.timeline.begin(epoch, identity.reference_ms);
+            // A clock that fell back must not take the axis of the rules back with it.
+            let floor = load::newest_reference(&self.connection, &self.boots, &self.timeline)?;
+            let reference_ms = &mut self.identity.reference_ms;
+            *reference_ms = floor.map_or(*reference_ms, |floor| floor.0.max(*reference_ms));
+            self.timeline.begin(self.epoch, *reference_ms);
         }
-        self.epoch = epoch;
-        self.boots.push(BootRow { first_seq: self.last_seq + 1, boot: identity.boot, epoch });
-        self.unwritten_boot = Some(identity.clone());
+        // A counter that was lost, and found again in what a damaged store still told.
+        let last = self.boots.iter().map(|row| row.boot).max();
+        if let Some(last) = last.filter(|last| *last >= self.identity.boot) {
+            self.identity.boot = Boot(last.0 + 1);
+        }
+        let first_seq = self.last_seq + 1;
+        self.boots.retain(|row| row.first_seq != first_seq);
+        self.boots.push(BootRow { first_seq, boot: self.identity.boot, epoch: self.epoch });
         Ok(())
     }
 
     /// Writes everything or nothing. Returns the place of the first reading.
     pub(super) fn commit(&mut self, work: &Work) -> rusqlite::Result<Seq> {
+        let first = Seq(self.last_seq + 1);
+        let clock = work.clock.then(|| self.timeline.segments(self.epoch).to_vec());
+        let (boot, has_untold) = (self.identity.boot, self.has_untold);
+        let untold = if has_untold { ledger::untold(self)? } else { Vec::new() };
+        self.write(|writer| {
+            writer.readings(&work.readings)?;
+            ledger::tell(writer, &untold, work.now)?;
+            work.alerts.iter().try_for_each(|alert| writer.alert(alert))?;
+            work.events.iter().try_for_each(|event| writer.event(event))?;
+            for lane in Lane::ALL {
+                ledger::unwritten(writer, boot, lane, &work.unwritten[lane.index()])?;
+            }
+            work.marks.iter().try_for_each(|mark| writer.mark(mark, work.now))?;
+            clock.iter().try_for_each(|clock| write::clock(writer.tx, writer.epoch, clock))
+        })?;
+        self.has_untold = false;
+        Ok(first)
+    }
+
+    /// Runs one transaction, in which this start of the agent and new sources are written too.
+    pub(super) fn write<T>(
+        &mut self,
+        write: impl FnOnce(&mut LaneWriter<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        if self.place != Place::File {
+            return Err(rusqlite::Error::InvalidPath("there is no store".into()));
+        }
         let mut lanes = self.lanes;
-        let mut last_seq = self.last_seq;
-        let first = Seq(last_seq + 1);
         let tx = self.connection.transaction()?;
-        if let Some(identity) = &self.unwritten_boot {
-            insert_boot(&tx, identity, self.epoch, first)?;
+        if !self.is_boot_written {
+            write::boot(&tx, &self.identity, self.epoch, Seq(self.last_seq + 1))?;
         }
         let new_sources = self.sources.since(self.sources_stored);
-        insert_sources(&tx, self.sources_stored, &new_sources)?;
-        last_seq = insert_readings(&tx, last_seq, &work.readings)?;
-        let readings = &mut lanes[Lane::Readings.index()];
-        readings.recorded += work.readings.len() as u64;
-        readings.last = if work.readings.is_empty() { readings.last } else { last_seq };
-        let mut writer = LaneWriter { tx: &tx, lanes: &mut lanes, last_seq, epoch: self.epoch };
-        writer.unwritten(work.unwritten)?;
-        work.alerts.iter().try_for_each(|alert| writer.alert(alert))?;
-        work.events.iter().try_for_each(|event| writer.event(event))?;
-        work.marks.iter().try_for_each(|mark| writer.mark(mark))?;
-        last_seq = writer.last_seq;
-        for segment in &work.clock {
-            insert_segment(&tx, self.epoch, *segment)?;
-        }
-        write_lanes(&tx, &self.lanes, &lanes)?;
+        write::sources(&tx, self.sources_stored, &new_sources)?;
+        let (last_seq, epoch) = (self.last_seq, self.epoch);
+        let doubtful = self.doubtful;
+        let mut writer = LaneWriter { tx: &tx, lanes: &mut lanes, last_seq, epoch, doubtful };
+        let written = write(&mut writer)?;
+        let last_seq = writer.last_seq;
+        write::lanes(&tx, &self.lanes, &lanes)?;
         tx.commit()?;
         self.lanes = lanes;
         self.last_seq = last_seq;
         self.sources_stored += new_sources.len();
-        self.unwritten_boot = None;
-        Ok(first)
+        self.is_boot_written = true;
+        Ok(written)
     }
 
-    /// Gives up `gap` on the way: deletes its records, counts them and says so in an event.
-    pub(super) fn give_up(&mut self, gap: &Gap, mono: Mono, members: &str) -> rusqlite::Result<()> {
-        let mut lanes = self.lanes;
-        let tx = self.connection.transaction()?;
-        let table = gap.lane.as_str();
-        tx.prepare_cached(&format!("DELETE FROM {table} WHERE seq BETWEEN ?1 AND ?2"))?
-            .execute(params![gap.first.0, gap.last.0])?;
-        let (epoch, last_seq) = (self.epoch, self.last_seq);
-        let mut writer = LaneWriter { tx: &tx, lanes: &mut lanes, last_seq, epoch };
-        writer.gap(gap, mono)?;
-        writer.event(&EventRow { event: "gap", mono, members: members.to_owned() })?;
-        let last_seq = writer.last_seq;
-        write_lanes(&tx, &self.lanes, &lanes)?;
-        tx.commit()?;
-        self.lanes = lanes;
-        self.last_seq = last_seq;
+    /// Lets go of a damaged file, without a last checkpoint: its log is part of what can be read.
+    pub(super) fn leave(&mut self) -> rusqlite::Result<()> {
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        self.connection = Connection::open_in_memory()?;
+        self.place = Place::Lost;
+        self.growing = None;
         Ok(())
     }
 
@@ -211,215 +289,34 @@ impl Database {
         load::boot_of(&self.boots, seq)
     }
 
+    /// The sources, by number.
+    pub(super) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Forgets the starts of the agent, and of the kernel, of which no record from `first` on is.
+    pub(super) fn forget_boots(&mut self, first: u64) -> rusqlite::Result<()> {
+        let kept = self.boots.partition_point(|boot| boot.first_seq <= first).saturating_sub(1);
+        if kept == 0 {
+            return Ok(());
+        }
+        let (boot, epoch) = (self.boots[kept].boot, self.boots[kept].epoch);
+        self.write(|writer| {
+            writer.tx.execute("DELETE FROM boots WHERE boot < ?1", [boot.0])?;
+            writer.tx.execute("DELETE FROM kernel_boots WHERE epoch < ?1", [epoch.0])?;
+            writer.tx.execute("DELETE FROM clock WHERE epoch < ?1", [epoch.0])
+        })?;
+        self.boots.drain(..kept);
+        self.timeline.forget_before(epoch);
+        Ok(())
+    }
+
     /// Bytes in use and bytes on disk.
     pub(super) fn size(&self) -> rusqlite::Result<(u64, u64)> {
         let pragma =
             |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
         let (pages, free, page) =
             (pragma("page_count")?, pragma("freelist_count")?, pragma("page_size")?);
-        Ok(((pages - free) * page, pages * page))
+        Ok((pages.saturating_sub(free) * page, pages * page))
     }
-}
-
-/// Writes the records that are few.
-struct LaneWriter<'a> {
-    tx: &'a Transaction<'a>,
-    lanes: &'a mut [LaneRow; 3],
-    last_seq: u64,
-    epoch: Epoch,
-}
-
-impl LaneWriter<'_> {
-    fn next(&mut self, lane: Lane) -> u64 {
-        self.last_seq += 1;
-        let row = &mut self.lanes[lane.index()];
-        row.recorded += 1;
-        row.last = self.last_seq;
-        self.last_seq
-    }
-
-    fn unwritten(&mut self, count: u64) -> rusqlite::Result<()> {
-        if count == 0 {
-            return Ok(());
-        }
-        let gap = Gap {
-            lane: Lane::Readings,
-            first: Seq(self.last_seq + 1),
-            last: Seq(self.last_seq + count),
-            count,
-            reason: DropReason::DiskFull,
-        };
-        self.last_seq += count;
-        let row = &mut self.lanes[Lane::Readings.index()];
-        row.recorded += count;
-        row.last = self.last_seq;
-        self.gap(&gap, Mono(0))
-    }
-
-    fn alert(&mut self, alert: &AlertRow) -> rusqlite::Result<()> {
-        let seq = self.next(Lane::Alerts);
-        let insert = "INSERT INTO alerts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-        self.tx.prepare_cached(insert)?.execute(params![
-            seq,
-            alert.rule,
-            alert.source,
-            alert.raised,
-            alert.severity,
-            SqlValue(&alert.value),
-            alert.window.map(|(start, _)| start.0),
-            alert.window.map(|(_, end)| end.0),
-            alert.time.0,
-            alert.derived.then_some(self.epoch.0),
-        ])?;
-        Ok(())
-    }
-
-    fn event(&mut self, event: &EventRow) -> rusqlite::Result<()> {
-        let seq = self.next(Lane::Events);
-        let insert = "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5)";
-        self.tx.prepare_cached(insert)?.execute(params![
-            seq,
-            event.event,
-            self.epoch.0,
-            event.mono.0,
-            event.members
-        ])?;
-        Ok(())
-    }
-
-    fn mark(&mut self, mark: &Mark) -> rusqlite::Result<()> {
-        let row = &mut self.lanes[mark.lane.index()];
-        row.watermark = row.watermark.max(mark.through.0);
-        row.delivered += mark.delivered;
-        mark.gaps.iter().try_for_each(|gap| self.gap(gap, Mono(0)))
-    }
-
-    fn gap(&mut self, gap: &Gap, mono: Mono) -> rusqlite::Result<()> {
-        self.lanes[gap.lane.index()].dropped += gap.count;
-        let insert = "INSERT INTO gaps(lane, first, last, count, reason, epoch, mono_ms)
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        self.tx.prepare_cached(insert)?.execute(params![
-            gap.lane.index(),
-            gap.first.0,
-            gap.last.0,
-            gap.count,
-            gap.reason.as_str(),
-            self.epoch.0,
-            mono.0,
-        ])?;
-        Ok(())
-    }
-}
-
-/// A value as SQLite keeps it: a whole number in as few bytes as it needs.
-struct SqlValue<'a>(&'a Value);
-
-/// Above it, not every whole f64 is an integer that reads back as the same f64.
-const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
-
-impl ToSql for SqlValue<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self.0 {
-            Value::Number(number) if number.fract() == 0.0 && number.abs() < MAX_WHOLE =>
-            {
-                #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53: exact")]
-                ValueRef::Integer(*number as i64)
-            }
-            Value::Number(number) => ValueRef::Real(*number),
-            Value::State(state) => ValueRef::Text(state.as_bytes()),
-        }))
-    }
-}
-
-/// Readings of one commit lie side by side: only the first names its place, and SQLite gives the
-/// others the next ones without looking for them.
-fn insert_readings(tx: &Transaction<'_>, last: u64, readings: &[Reading]) -> rusqlite::Result<u64> {
-    let mut insert = tx.prepare_cached("INSERT INTO readings VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-    let mut place = Some(last + 1);
-    for reading in readings {
-        insert.execute(params![
-            place.take(),
-            reading.source.0,
-            reading.mono.0,
-            SqlValue(&reading.value),
-            reading.time.map(|time| time.0),
-            reading.detail.as_deref().map(detail::encode),
-        ])?;
-    }
-    let end = last + readings.len() as u64;
-    // The account and the answers to the inbox rely on it.
-    assert!(
-        readings.is_empty() || u64::try_from(tx.last_insert_rowid()) == Ok(end),
-        "readings lie side by side"
-    );
-    Ok(end)
-}
-
-fn insert_boot(
-    tx: &Transaction<'_>,
-    identity: &Identity,
-    epoch: Epoch,
-    first: Seq,
-) -> rusqlite::Result<()> {
-    tx.execute(
-        "INSERT OR IGNORE INTO kernel_boots VALUES (?1, ?2, ?3)",
-        params![epoch.0, identity.kernel_boot_id, identity.reference_ms],
-    )?;
-    tx.execute(
-        "INSERT INTO boots VALUES (?1, ?2, ?3)",
-        params![identity.boot.0, epoch.0, first.0],
-    )?;
-    Ok(())
-}
-
-fn insert_sources(
-    tx: &Transaction<'_>,
-    from: usize,
-    sources: &[Arc<Source>],
-) -> rusqlite::Result<()> {
-    for (id, source) in (from..).zip(sources) {
-        tx.prepare_cached("INSERT INTO sources VALUES (?1, ?2, ?3)")?.execute(params![
-            id,
-            source.name,
-            source.kind
-        ])?;
-    }
-    Ok(())
-}
-
-fn insert_segment(tx: &Transaction<'_>, epoch: Epoch, segment: Segment) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT OR REPLACE INTO clock VALUES (?1, ?2, ?3, ?4)")?.execute(params![
-        epoch.0,
-        segment.since.0,
-        segment.offset_ms,
-        segment.trust == Trust::Trusted
-    ])?;
-    Ok(())
-}
-
-/// Writes the rows that changed. That readings were recorded is no reason: their number follows
-/// from the places of the records, and writing it would cost a page in every commit.
-fn write_lanes(
-    tx: &Transaction<'_>,
-    before: &[LaneRow; 3],
-    after: &[LaneRow; 3],
-) -> rusqlite::Result<()> {
-    for lane in Lane::ALL {
-        let (old, new) = (before[lane.index()], after[lane.index()]);
-        let recorded = lane != Lane::Readings && old.recorded != new.recorded;
-        let moved = old.watermark != new.watermark
-            || old.delivered != new.delivered
-            || old.dropped != new.dropped;
-        if recorded || moved {
-            tx.prepare_cached("INSERT OR REPLACE INTO lanes VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![
-                    lane.index(),
-                    new.watermark,
-                    new.recorded,
-                    new.delivered,
-                    new.dropped
-                ])?;
-        }
-    }
-    Ok(())
 }

@@ -1,7 +1,5 @@
 //! The rules, folded as readings arrive, and folded again over the last readings at start.
 
-use std::sync::Arc;
-
 use pulsegate_core::reading::{HeartDetail, Reading, Value};
 use pulsegate_core::record::ValueRef;
 use pulsegate_core::rules::{
@@ -10,7 +8,7 @@ use pulsegate_core::rules::{
 };
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{SourceId, Sources};
-use rusqlite::Row;
+use rusqlite::{Connection, Row};
 
 use super::database::{AlertRow, Database};
 use super::take::{read_detail, read_value};
@@ -28,9 +26,16 @@ pub(super) struct Fold {
 }
 
 impl Fold {
-    /// The rules as they stood after the last stored reading.
-    pub(super) fn rebuild(specs: &[RuleSpec], database: &Database, sources: &Sources) -> Self {
-        let rules = match rebuild(specs, database, sources) {
+    /// The rules as they stood after the last stored reading. Alerts that are still raised, and
+    /// that no rule can clear any more, are cleared in `alerts`.
+    pub(super) fn rebuild(
+        specs: &[RuleSpec],
+        database: &Database,
+        now: Mono,
+        alerts: &mut Vec<AlertRow>,
+    ) -> Self {
+        let mut own_time = Vec::new();
+        let rules = match rebuild(specs, database, now, &mut own_time, alerts) {
             Ok(rules) => rules,
             Err(error) => {
                 tracing::warn!(%error, "rules begin without their history");
@@ -38,8 +43,7 @@ impl Fold {
                     .unwrap_or_else(|_| Rules::new(Vec::new()).expect("no rules are valid rules"))
             }
         };
-        let transitions = Vec::new();
-        Self { rules, transitions, own_time: Vec::new(), idle: specs.is_empty() }
+        Self { rules, transitions: Vec::new(), own_time, idle: specs.is_empty() }
     }
 
     /// Folds readings in; what they decide is added to `alerts`.
@@ -57,7 +61,7 @@ impl Fold {
         for reading in readings {
             let event =
                 reading.time.unwrap_or(database.timeline.reference(database.epoch, reading.mono));
-            self.note_own_time(reading);
+            note_own_time(&mut self.own_time, reading);
             let input = Input { reading, boot, event };
             self.rules.fold(&input, sources, &mut self.transitions);
         }
@@ -73,14 +77,6 @@ impl Fold {
     /// When [`Fold::tick`] is next of use.
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         self.rules.next_deadline()
-    }
-
-    fn note_own_time(&mut self, reading: &Reading) {
-        let at = reading.source.0 as usize;
-        if self.own_time.len() <= at {
-            self.own_time.resize(at + 1, false);
-        }
-        self.own_time[at] = reading.time.is_some();
     }
 
     fn hand_over(&mut self, alerts: &mut Vec<AlertRow>) {
@@ -112,21 +108,34 @@ fn severity_word(severity: Severity) -> &'static str {
     }
 }
 
-fn rebuild(specs: &[RuleSpec], database: &Database, sources: &Sources) -> anyhow::Result<Rules> {
+fn severity(word: &str) -> Severity {
+    let all = [Severity::Info, Severity::Warning, Severity::Critical];
+    all.into_iter().find(|severity| severity_word(*severity) == word).unwrap_or(Severity::Warning)
+}
+
+fn note_own_time(own_time: &mut Vec<bool>, reading: &Reading) {
+    let at = reading.source.0 as usize;
+    if own_time.len() <= at {
+        own_time.resize(at + 1, false);
+    }
+    own_time[at] = reading.time.is_some();
+}
+
+fn rebuild(
+    specs: &[RuleSpec],
+    database: &Database,
+    now: Mono,
+    own_time: &mut Vec<bool>,
+    alerts: &mut Vec<AlertRow>,
+) -> anyhow::Result<Rules> {
+    let (connection, sources) = (&database.connection, database.sources());
+    let standing = standing(connection)?;
+    let time = database.timeline.reference(database.epoch, now);
+    alerts.extend(orphans(specs, &standing, sources).map(|alert| alert.cleared(time)));
     if specs.is_empty() {
         return Ok(Rules::new(Vec::new())?);
     }
-    let connection = &database.connection;
-    let mut select = connection.prepare(
-        "SELECT rule, source, raised, time_ms, window_end_ms, max(seq) FROM alerts
-         GROUP BY rule, source, raised ORDER BY max(seq)",
-    )?;
-    let mut rows = select.query([])?;
-    let mut alerts = Vec::new();
-    while let Some(row) = rows.next()? {
-        alerts.push(StoredAlert::read(row)?);
-    }
-    let past = alerts.iter().map(StoredAlert::as_past);
+    let past = standing.iter().map(StandingAlert::as_past);
     let mut rebuild = Rules::rebuild(specs.to_vec(), past, sources)?;
     let from = first_within(database, &rebuild)?;
     let mut select = connection.prepare(
@@ -138,10 +147,48 @@ fn rebuild(specs: &[RuleSpec], database: &Database, sources: &Sources) -> anyhow
         let reading = read_reading(row)?;
         let epoch = database.boot_of(row.get(5)?).epoch;
         let event = reading.time.unwrap_or(database.timeline.reference(epoch, reading.mono));
+        note_own_time(own_time, &reading);
         let input = Input { reading: &reading, boot: KernelBoot(epoch.0), event };
         rebuild.fold(&input, sources);
     }
     Ok(rebuild.done())
+}
+
+/// The alerts that are raised and that no rule watches any more.
+fn orphans<'a>(
+    specs: &'a [RuleSpec],
+    standing: &'a [StandingAlert],
+    sources: &'a Sources,
+) -> impl Iterator<Item = &'a StandingAlert> {
+    let is_last = |at: usize, alert: &StandingAlert| {
+        let later = &standing[at + 1..];
+        !later.iter().any(|other| other.rule == alert.rule && other.source == alert.source)
+    };
+    let is_watched = |alert: &StandingAlert| {
+        let source = sources.get(SourceId(alert.source));
+        specs.iter().any(|spec| {
+            *spec.name == *alert.rule
+                && spec.then.contains(&Action::Alert)
+                && source.as_deref().is_some_and(|source| spec.covers(source))
+        })
+    };
+    let raised = move |(at, alert): &(usize, &StandingAlert)| alert.raised && is_last(*at, alert);
+    standing
+        .iter()
+        .enumerate()
+        .filter(raised)
+        .map(|(_, alert)| alert)
+        .filter(move |alert| !is_watched(alert))
+}
+
+fn standing(connection: &Connection) -> rusqlite::Result<Vec<StandingAlert>> {
+    connection
+        .prepare(
+            "SELECT rule, source, raised, time_ms, window_end_ms, severity, value FROM standing
+             ORDER BY seq",
+        )?
+        .query_map([], StandingAlert::read)?
+        .collect()
 }
 
 /// The first of the last readings that lie within the horizon of the rules.
@@ -170,28 +217,35 @@ fn first_within(database: &Database, rebuild: &Rebuild) -> rusqlite::Result<u64>
     Ok(first)
 }
 
+pub(super) fn owned(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Number(number) => Value::Number(number),
+        ValueRef::State(state) => Value::State(state.into()),
+    }
+}
+
 pub(super) fn read_reading(row: &Row<'_>) -> rusqlite::Result<Reading> {
     Ok(Reading {
         source: SourceId(row.get(0)?),
         mono: Mono(row.get(1)?),
-        value: match read_value(row, 2)? {
-            ValueRef::Number(number) => Value::Number(number),
-            ValueRef::State(state) => Value::State(state.into()),
-        },
+        value: owned(read_value(row, 2)?),
         time: row.get::<_, Option<i64>>(3)?.map(Wall),
         detail: read_detail(row, 4)?.map(Box::<HeartDetail>::new),
     })
 }
 
-struct StoredAlert {
-    rule: Arc<str>,
+/// The last alert raised, or cleared, by a rule for a source.
+struct StandingAlert {
+    rule: Box<str>,
     source: u32,
     raised: bool,
     time: i64,
     window_end: Option<i64>,
+    severity: Severity,
+    value: Value,
 }
 
-impl StoredAlert {
+impl StandingAlert {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             rule: row.get(0)?,
@@ -199,6 +253,8 @@ impl StoredAlert {
             raised: row.get(2)?,
             time: row.get(3)?,
             window_end: row.get(4)?,
+            severity: severity(row.get_ref(5)?.as_str()?),
+            value: owned(read_value(row, 6)?),
         })
     }
 
@@ -209,6 +265,19 @@ impl StoredAlert {
             state: if self.raised { AlertState::Raised } else { AlertState::Cleared },
             time: Wall(self.time),
             window_end: self.window_end.map(Wall),
+        }
+    }
+
+    fn cleared(&self, time: Wall) -> AlertRow {
+        AlertRow {
+            rule: self.rule.clone(),
+            source: self.source,
+            raised: false,
+            severity: severity_word(self.severity),
+            value: self.value.clone(),
+            window: None,
+            time,
+            derived: true,
         }
     }
 }

@@ -3,13 +3,18 @@
 
 use pulsegate_core::lane::{Account, Lane};
 use pulsegate_core::reading::Boot;
-use pulsegate_core::time::Mono;
+use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Segment, Timeline, Trust};
 use pulsegate_sensors::{Source, Sources};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 /// The place before the first record, in a database that was begun after another was lost.
 pub(super) const BASE_SEQ: &str = "base_seq";
+/// A place that was given away in the database before, if no record tells.
+pub(super) const END_SEQ: &str = "end_seq";
+
+/// The first row of the ledger that no event tells of yet.
+pub(super) const UNTOLD_GAP: &str = "untold_gap";
 
 /// A row of `lanes`, and the last record of that lane.
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,9 +64,35 @@ pub(super) fn accounts(connection: &mut Connection) -> rusqlite::Result<[Account
 pub(super) fn last_seq(connection: &Connection, lanes: &[LaneRow; 3]) -> rusqlite::Result<u64> {
     let given_up: Option<u64> =
         connection.query_row("SELECT max(last) FROM gaps", [], |row| row.get(0))?;
-    let base = read_meta(connection, BASE_SEQ)?.unwrap_or(0);
+    let begun: Option<u64> =
+        connection.query_row("SELECT max(first_seq) - 1 FROM boots", [], |row| row.get(0))?;
+    let told = [given_up, begun, read_meta(connection, BASE_SEQ)?, read_meta(connection, END_SEQ)?];
     let ends = lanes.iter().map(|lane| lane.last.max(lane.watermark));
-    Ok(ends.chain(given_up).max().unwrap_or(0).max(base))
+    Ok(ends.chain(told.into_iter().flatten()).max().unwrap_or(0))
+}
+
+/// The highest time that the axis of the rules has come to.
+pub(super) fn newest_reference(
+    connection: &Connection,
+    boots: &[BootRow],
+    timeline: &Timeline,
+) -> rusqlite::Result<Option<Wall>> {
+    let last = |select: &str| {
+        connection
+            .query_row(select, [], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, i64>(1)?)))
+            .optional()
+    };
+    let reading = last("SELECT seq, mono_ms FROM readings ORDER BY seq DESC LIMIT 1")?;
+    let event = last("SELECT seq, mono_ms FROM events ORDER BY seq DESC LIMIT 1")?;
+    let alert =
+        last("SELECT seq, iif(epoch IS NULL, 0, time_ms) FROM alerts ORDER BY seq DESC LIMIT 1")?;
+    let begun = timeline.newest_reference();
+    let at = |(seq, mono): (u64, i64)| {
+        let mono = Mono(u64::try_from(mono).unwrap_or(0));
+        timeline.reference(boot_of(boots, seq).epoch, mono)
+    };
+    let told = [reading.map(at), event.map(at), alert.map(|(_, time)| Wall(time)), begun];
+    Ok(told.into_iter().flatten().max())
 }
 
 pub(super) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 3]> {
@@ -92,7 +123,7 @@ pub(super) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 
     Ok(lanes)
 }
 
-fn read_meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {
+pub(super) fn read_meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {
     connection
         .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
         .optional()
@@ -131,13 +162,23 @@ pub(super) fn read_timeline(connection: &Connection) -> rusqlite::Result<Timelin
     Ok(timeline)
 }
 
+/// Stands for a source of which only the number is known.
+pub(super) fn lost_source(id: usize) -> Source {
+    Source { name: format!("source-{id}").into(), kind: "unknown".into() }
+}
+
 /// Gives the stored sources the numbers that they had; the configured ones come after.
 pub(super) fn load_sources(connection: &Connection, sources: &Sources) -> rusqlite::Result<usize> {
-    let mut select = connection.prepare("SELECT name, kind FROM sources ORDER BY id")?;
+    let mut select = connection.prepare("SELECT name, kind, id FROM sources ORDER BY id")?;
     let mut rows = select.query([])?;
     let mut count = 0;
     while let Some(row) = rows.next()? {
         let source = Source { name: row.get(0)?, kind: row.get(1)? };
+        // A number that is missing stays missing: the readings that have it are nobody else's.
+        while count < row.get(2)? {
+            sources.intern(lost_source(count)).ok();
+            count += 1;
+        }
         // A full table cannot take what it already gave a number to; nothing else can fail here.
         sources.intern(source).ok();
         count += 1;

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use pulsegate_core::lane::Account;
 use pulsegate_core::reading::{HeartDetail, Value};
-use pulsegate_core::record::ValueRef;
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Timeline, Trust};
 use rusqlite::{Connection, params};
 
+use super::fold::owned;
 use super::load::{self, BootRow};
 use super::schema;
 use super::take::{read_detail, read_value};
@@ -164,12 +164,5 @@ impl Reader {
 
     fn boot_of(&self, seq: u64) -> BootRow {
         load::boot_of(&self.boots, seq)
-    }
-}
-
-fn owned(value: ValueRef<'_>) -> Value {
-    match value {
-        ValueRef::Number(number) => Value::Number(number),
-        ValueRef::State(state) => Value::State(state.into()),
     }
 }

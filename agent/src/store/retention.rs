@@ -1,185 +1,210 @@
-//! What is given up, and what is forgotten: delivered history after its time, and the oldest
-//! readings when the store reaches its cap or they their time to live.
+//! What is forgotten, and what is given up: delivered history after its time or when the store
+//! reaches its cap, then the oldest that is pending and in nobody's hands, readings first.
 //!
 //! Done in small steps between commits, so that no step holds up an alert. Freed pages are used
 //! again; the file itself does not shrink.
 
+use std::time::Duration;
+
 use pulsegate_core::lane::{DropReason, Gap, Lane};
 use pulsegate_core::reading::Seq;
-use pulsegate_core::record::ClockText;
-use pulsegate_core::time::Mono;
-use pulsegate_core::timeline::Trust;
-use rusqlite::{OptionalExtension as _, params};
+use pulsegate_core::time::{Mono, Wall};
+use pulsegate_core::timeline::{Epoch, Trust};
+use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::Keep;
 use super::database::Database;
+use super::ledger;
 
-/// Readings given up or forgotten in one step: some milliseconds on a slow card.
+/// Records given up or forgotten in one step: some milliseconds on a slow card.
 const STEP_ROWS: u64 = 2_000;
 /// Gaps that are remembered in the ledger after they were published.
 const LEDGER_ROWS: u64 = 10_000;
+/// What is forgotten for the cap, the least missed first.
+const FORGOTTEN_FIRST: [Lane; 3] = [Lane::Readings, Lane::Events, Lane::Alerts];
+
+/// What a step has to know.
+pub(super) struct Look<'a> {
+    pub(super) keep: &'a Keep,
+    /// By lane: records up to here are in the publisher's hands.
+    pub(super) in_hand: [Seq; 3],
+    /// Whether the disk is full: then whatever was delivered makes room.
+    pub(super) disk_full: bool,
+    pub(super) now: Mono,
+}
 
 /// Takes one step. Returns whether there may be more to do.
-pub(super) fn step(
-    database: &mut Database,
-    keep: &Keep,
-    in_hand: Seq,
-    now: Mono,
-) -> rusqlite::Result<bool> {
+pub(super) fn step(database: &mut Database, look: &Look<'_>) -> rusqlite::Result<bool> {
     let (used, _) = database.size()?;
-    if used > keep.max_bytes {
-        return Ok(forget(database, None, now)? || give_up(database, in_hand, now, None)?);
+    let over = used > look.keep.max_bytes;
+    if over || look.disk_full {
+        for lane in FORGOTTEN_FIRST {
+            if forget(database, lane, None, look.now)? {
+                return Ok(true);
+            }
+        }
     }
-    if let Some(ttl) = keep.ttl
-        && give_up(database, in_hand, now, Some(ttl))?
+    if over {
+        for lane in FORGOTTEN_FIRST {
+            if give_up(database, lane, look, None)? {
+                return Ok(true);
+            }
+        }
+    }
+    if let Some(ttl) = look.keep.ttl
+        && give_up(database, Lane::Readings, look, Some(ttl))?
     {
         return Ok(true);
     }
-    forget(database, Some(keep.history), now)
-}
-
-/// Forgets the oldest delivered readings: those older than `age`, or whatever their age.
-fn forget(
-    database: &mut Database,
-    age: Option<std::time::Duration>,
-    now: Mono,
-) -> rusqlite::Result<bool> {
-    let watermark = database.lanes[Lane::Readings.index()].watermark;
-    let Some((_, end)) = oldest(database, Seq(0), watermark)? else {
-        return forget_others(database, age, now);
-    };
-    if let Some(age) = age
-        && !is_older(database, end, age, now)?
-    {
-        return forget_others(database, Some(age), now);
+    for lane in FORGOTTEN_FIRST {
+        if forget(database, lane, Some(look.keep.history), look.now)? {
+            return Ok(true);
+        }
     }
-    let delete = "DELETE FROM readings WHERE seq <= ?1";
-    let count = database.connection.prepare_cached(delete)?.execute([end])?;
-    Ok(count > 0)
-}
-
-/// Alerts, events and ledger rows that were delivered go with the readings of their time.
-fn forget_others(
-    database: &Database,
-    age: Option<std::time::Duration>,
-    _now: Mono,
-) -> rusqlite::Result<bool> {
-    let first: Option<u64> =
-        database.connection.query_row("SELECT min(seq) FROM readings", [], |row| row.get(0))?;
-    let Some(first) = first.filter(|_| age.is_some()) else { return Ok(false) };
-    for lane in [Lane::Alerts, Lane::Events] {
-        let end = first.min(database.lanes[lane.index()].watermark);
-        let delete = format!("DELETE FROM {} WHERE seq < ?1", lane.as_str());
-        database.connection.prepare_cached(&delete)?.execute([end])?;
-    }
-    let oldest_gaps = "DELETE FROM gaps WHERE id <= (SELECT max(id) FROM gaps) - ?1 AND last < ?2";
-    database.connection.prepare_cached(oldest_gaps)?.execute(params![LEDGER_ROWS, first])?;
+    forget_frame(database)?;
     Ok(false)
 }
 
-/// Gives up the oldest pending readings that are not in hand.
-fn give_up(
-    database: &mut Database,
-    in_hand: Seq,
+/// Forgets the oldest delivered records of a lane: those older than `age`, or whatever their age.
+fn forget(
+    database: &Database,
+    lane: Lane,
+    age: Option<Duration>,
     now: Mono,
-    older_than: Option<std::time::Duration>,
 ) -> rusqlite::Result<bool> {
-    let watermark = database.lanes[Lane::Readings.index()].watermark;
-    let from = Seq(in_hand.0.max(watermark));
-    let Some((first, last)) = oldest(database, from, database.last_seq)? else { return Ok(false) };
-    let reason = match older_than {
-        Some(ttl) if !is_older(database, last, ttl, now)? => return Ok(false),
-        Some(_) => DropReason::Ttl,
-        None => DropReason::Cap,
+    let watermark = database.lanes[lane.index()].watermark;
+    let Some(oldest) = oldest(database, lane, (Seq(0), watermark), age, now)? else {
+        return Ok(false);
     };
-    let count = "SELECT count(*) FROM readings WHERE seq BETWEEN ?1 AND ?2";
-    let count = database
-        .connection
-        .prepare_cached(count)?
-        .query_row(params![first, last], |row| row.get(0))?;
-    let gap = Gap { lane: Lane::Readings, first: Seq(first), last: Seq(last), count, reason };
-    let members = gap_members(database, &gap)?;
-    database.give_up(&gap, now, &members)?;
-    tracing::warn!(count, reason = gap.reason.as_str(), "readings given up");
+    let delete = format!("DELETE FROM {} WHERE seq <= ?1", lane.as_str());
+    database.connection.prepare_cached(&delete)?.execute([oldest.last])?;
     Ok(true)
 }
 
-/// The first and last of the oldest [`STEP_ROWS`] readings in `(after, through]`.
-fn oldest(database: &Database, after: Seq, through: u64) -> rusqlite::Result<Option<(u64, u64)>> {
-    let connection = &database.connection;
-    let first = "SELECT seq FROM readings WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT 1";
-    let first: Option<u64> = connection
-        .prepare_cached(first)?
-        .query_row(params![after.0, through], |row| row.get(0))
-        .optional()?;
-    let Some(first) = first else { return Ok(None) };
-    let last = "SELECT max(seq) FROM readings WHERE seq BETWEEN ?1 AND ?2";
-    let end = through.min(first + STEP_ROWS - 1);
-    let last = connection.prepare_cached(last)?.query_row(params![first, end], |row| row.get(0))?;
-    Ok(Some((first, last)))
-}
-
-/// Whether the reading `seq` was recorded longer than `age` ago. Between two runs of the kernel
-/// only trusted clocks can tell; while they cannot, nothing counts as old.
-fn is_older(
-    database: &Database,
-    seq: u64,
-    age: std::time::Duration,
-    now: Mono,
+/// Gives up the oldest pending records of a lane that are not in hand.
+fn give_up(
+    database: &mut Database,
+    lane: Lane,
+    look: &Look<'_>,
+    older_than: Option<Duration>,
 ) -> rusqlite::Result<bool> {
-    let select = "SELECT mono_ms FROM readings WHERE seq = ?1";
-    let mono =
-        Mono(database.connection.prepare_cached(select)?.query_row([seq], |row| row.get(0))?);
-    let epoch = database.boot_of(seq).epoch;
-    if epoch == database.epoch {
-        return Ok(now.since(mono) > age);
-    }
-    let ((then, trust), (today, trust_today)) =
-        (database.timeline.wall(epoch, mono), database.timeline.wall(database.epoch, now));
-    Ok(trust == Trust::Trusted && trust_today == Trust::Trusted && then + age < today)
+    let watermark = database.lanes[lane.index()].watermark;
+    let from = Seq(look.in_hand[lane.index()].0.max(watermark));
+    // The event that tells of what is given up is still written to.
+    let growing = database.growing.as_ref().filter(|_| lane == Lane::Events);
+    let span = (from, growing.map_or(database.last_seq, |growing| growing.event.0 - 1));
+    let Some(oldest) = oldest(database, lane, span, older_than, look.now)? else {
+        return Ok(false);
+    };
+    let reason = if older_than.is_some() { DropReason::Ttl } else { DropReason::Cap };
+    let (first, last, count) = (Seq(oldest.first), Seq(oldest.last), oldest.count);
+    let gap = Gap { lane, first, last, count, reason };
+    ledger::give_up(database, &gap, look.in_hand[Lane::Events.index()], look.now)?;
+    tracing::warn!(count, lane = lane.as_str(), reason = gap.reason.as_str(), "given up");
+    Ok(true)
 }
 
-/// The members of a gap's event: lane, first and last record, how many, why, and the time span.
-pub(super) fn gap_members(database: &Database, gap: &Gap) -> rusqlite::Result<String> {
-    let id = |seq: Seq| format!("{}-{}", database.boot_of(seq.0).boot.0, seq.0);
-    let mut members = format!(
-        r#""lane":"{}","first":"{}","last":"{}","count":{},"reason":"{}""#,
-        gap.lane.as_str(),
-        id(gap.first),
-        id(gap.last),
-        gap.count,
-        gap.reason.as_str()
-    );
-    if let DropReason::Quarantine { topic } = &gap.reason {
-        let topic = serde_json::Value::from(&**topic);
-        members.push_str(&format!(r#","topic":{topic}"#));
-    }
-    for (key, seq) in [("start", gap.first), ("end", gap.last)] {
-        if let Some(time) = time_of(database, gap.lane, seq)? {
-            members.push_str(&format!(r#","{key}":"{}""#, ClockText::format(time)));
-        }
-    }
-    Ok(members)
+/// The oldest records of a lane within a span, at most [`STEP_ROWS`] of them.
+struct Oldest {
+    first: u64,
+    last: u64,
+    count: u64,
 }
 
-/// When a record was taken, if it can still be read.
-fn time_of(
+/// Finds the oldest records in `(after, through]`; with an age, only those that are older.
+fn oldest(
     database: &Database,
     lane: Lane,
-    seq: Seq,
-) -> rusqlite::Result<Option<pulsegate_core::time::Wall>> {
-    let select = match lane {
-        Lane::Readings => "SELECT mono_ms, time_ms FROM readings WHERE seq = ?1",
-        Lane::Alerts => "SELECT 0, time_ms FROM alerts WHERE seq = ?1",
-        Lane::Events => "SELECT mono_ms, NULL FROM events WHERE seq = ?1",
+    (after, through): (Seq, u64),
+    age: Option<Duration>,
+    now: Mono,
+) -> rusqlite::Result<Option<Oldest>> {
+    let columns = match lane {
+        Lane::Readings | Lane::Events => "seq, mono_ms, NULL, NULL",
+        Lane::Alerts => "seq, NULL, time_ms, epoch",
     };
-    let row: Option<(u64, Option<i64>)> = database
-        .connection
-        .prepare_cached(select)?
-        .query_row([seq.0], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    Ok(row.map(|(mono, given)| match given {
-        Some(given) => pulsegate_core::time::Wall(given),
-        None => database.timeline.wall(database.boot_of(seq.0).epoch, Mono(mono)).0,
-    }))
+    let select = format!(
+        "SELECT {columns} FROM {} WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT {STEP_ROWS}",
+        lane.as_str()
+    );
+    let mut select = database.connection.prepare_cached(&select)?;
+    let mut rows = select.query(params![after.0, through])?;
+    let mut oldest: Option<Oldest> = None;
+    while let Some(row) = rows.next()? {
+        if let Some(age) = age
+            && !is_older(database, &Taken::read(row)?, age, now)
+        {
+            break;
+        }
+        let seq = row.get(0)?;
+        let found = oldest.get_or_insert(Oldest { first: seq, last: seq, count: 0 });
+        (found.last, found.count) = (seq, found.count + 1);
+    }
+    Ok(oldest)
+}
+
+/// When a record was taken.
+enum Taken {
+    /// In the run of the kernel that its place tells.
+    Mono(u64, Mono),
+    /// On the axis of the rules in this run of the kernel.
+    Reference(Epoch, Wall),
+    /// As another program said.
+    Wall(Wall),
+}
+
+impl Taken {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let epoch: Option<u32> = row.get(3)?;
+        Ok(match (row.get::<_, Option<u64>>(1)?, row.get::<_, Option<i64>>(2)?, epoch) {
+            (Some(mono), _, _) => Self::Mono(row.get(0)?, Mono(mono)),
+            (None, time, Some(epoch)) => Self::Reference(Epoch(epoch), Wall(time.unwrap_or(0))),
+            (None, time, None) => Self::Wall(Wall(time.unwrap_or(0))),
+        })
+    }
+}
+
+/// Whether a record was taken longer than `age` ago. Between two runs of the kernel only trusted
+/// clocks can tell; while they cannot, nothing counts as old.
+fn is_older(database: &Database, taken: &Taken, age: Duration, now: Mono) -> bool {
+    let timeline = &database.timeline;
+    let (today, trust_today) = timeline.wall(database.epoch, now);
+    let (then, trust) = match taken {
+        Taken::Mono(seq, mono) => match database.boot_of(*seq).epoch {
+            epoch if epoch == database.epoch => return now.since(*mono) > age,
+            epoch => timeline.wall(epoch, *mono),
+        },
+        Taken::Reference(epoch, time) if *epoch == database.epoch => {
+            return *time + age < timeline.reference(*epoch, now);
+        }
+        Taken::Reference(epoch, time) => timeline.corrected(*epoch, *time),
+        Taken::Wall(time) => (*time, Trust::Trusted),
+    };
+    trust == Trust::Trusted && trust_today == Trust::Trusted && then + age < today
+}
+
+/// Forgets what only forgotten records needed.
+fn forget_frame(database: &mut Database) -> rusqlite::Result<()> {
+    let connection = &database.connection;
+    let mut first = database.last_seq + 1;
+    for lane in Lane::ALL {
+        let select = format!("SELECT seq FROM {} ORDER BY seq LIMIT 1", lane.as_str());
+        let found = connection.prepare_cached(&select)?.query_row([], |row| row.get(0));
+        first = found.optional()?.map_or(first, |found: u64| found.min(first));
+    }
+    let newest = "SELECT max(id) FROM gaps";
+    let newest: Option<u64> = connection.prepare_cached(newest)?.query_row([], |row| row.get(0))?;
+    let published = database.lanes[Lane::Events.index()].watermark;
+    if newest.unwrap_or(0) > LEDGER_ROWS {
+        // The newest row stays: its number must not be given again, nor its place.
+        let delete = "DELETE FROM gaps WHERE id <= ?1 - ?2 AND last < ?3";
+        connection.prepare_cached(delete)?.execute(params![newest, LEDGER_ROWS, published])?;
+    }
+    // An alert that is still raised is remembered for as long as it is.
+    let delete = "DELETE FROM standing WHERE seq < ?1 AND (raised = 0 OR EXISTS (
+                  SELECT 1 FROM standing AS cleared WHERE cleared.rule = standing.rule
+                  AND cleared.source = standing.source AND NOT cleared.raised
+                  AND cleared.seq > standing.seq))";
+    connection.prepare_cached(delete)?.execute([first])?;
+    database.forget_boots(first)
 }

@@ -1,34 +1,54 @@
 //! A damaged database: set aside under a dated name, read as far as it can be, and replaced.
 //!
-//! What is carried over keeps its place and its boot, so that the cloud can still tell what it has.
-//! What could not be read becomes a gap with the reason `corruption`.
+//! The new database is written beside the old one, and takes its place only when it is complete: a
+//! power cut in between leaves the damaged one, to be salvaged again, or the new one. What is
+//! carried over keeps its place and its boot, so that the cloud can still tell what it has. What
+//! could not be read becomes a gap with the reason `corruption`.
 
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use pulsegate_core::lane::{DropReason, Gap, Lane};
-use pulsegate_core::reading::Seq;
 use pulsegate_sensors::Sources;
-use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, params_from_iter};
+use rusqlite::ErrorCode;
 
+use super::carry::{self, Extent};
 use super::database::{Database, Identity};
-use super::{load, retention, schema};
+use super::schema;
 use crate::{clock, durable};
 
-/// Tables that tell what the records mean: carried over before them.
-const FRAME: [&str; 6] = ["meta", "kernel_boots", "clock", "boots", "sources", "lanes"];
-/// Where a page is damaged, the walk looks again this much further on, and then twice as far.
-const FIRST_LEAP: u64 = 64;
+/// The new database while it is written, and when it is complete.
+const WRITING: &str = "salvage";
+const COMPLETE: &str = "new";
+/// How the names of what was set aside go on.
+const ASIDE: &str = "damaged-";
+/// Damaged databases that are kept to be looked at; each is as large as the store may be (P10).
+const KEPT_ASIDE: usize = 2;
+/// The files of one database.
+const SUFFIXES: [&str; 3] = ["-wal", "-shm", ""];
 
 /// Whether an error means that the database, not the disk or the request, is at fault.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
-        || matches!(
-            error,
-            rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::FromSqlConversionFailure(..)
+    use rusqlite::Error;
+    let code = error.sqlite_error_code();
+    let damaged = matches!(
+        code,
+        Some(
+            ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                // A place that was given twice: what tells the next place cannot be believed.
+                | ErrorCode::ConstraintViolation
         )
+    );
+    // What is stored cannot be what was written.
+    let nonsense = [
+        matches!(error, Error::InvalidColumnType(..) | Error::FromSqlConversionFailure(..)),
+        matches!(error, Error::IntegralValueOutOfRange(..) | Error::Utf8Error(..)),
+        matches!(error, Error::StatementChangedRows(_)),
+    ];
+    damaged || nonsense.contains(&true)
 }
 
 /// Opens the database at `path`; a damaged one is replaced. Returns what was set aside, if
@@ -41,47 +61,64 @@ pub(super) fn open(
     identity: &Identity,
     sources: &Arc<Sources>,
 ) -> anyhow::Result<(Database, Option<String>)> {
-    match Database::open(path, identity, Arc::clone(sources)) {
-        Ok(database) => Ok((database, None)),
-        Err(error) if is_damage(&error) || is_missing_table(&error) => {
-            tracing::error!(%error, "the store is damaged");
-            let (database, set_aside) = replace(path, identity, sources)?;
-            Ok((database, Some(set_aside)))
-        }
-        Err(error) => {
-            Err(error).with_context(|| format!("cannot open the store `{}`", path.display()))
-        }
-    }
+    finish(path).with_context(|| format!("cannot finish the new store `{}`", path.display()))?;
+    let fault = match whole(path) {
+        Ok(()) => match Database::open(path, identity, Arc::clone(sources)) {
+            Ok(database) => return Ok((database, None)),
+            Err(error) if is_damage(&error) || is_missing_table(&error) => error.to_string(),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("cannot open the store `{}`", path.display()));
+            }
+        },
+        Err(fault) => fault.to_owned(),
+    };
+    tracing::error!(fault, "the store is damaged");
+    let set_aside = replace(path, None, sources, &mut || ())?;
+    let database = Database::open(path, identity, Arc::clone(sources))
+        .with_context(|| format!("cannot open the new store `{}`", path.display()))?;
+    Ok((database, Some(set_aside)))
 }
 
-/// Sets the database at `path` aside and begins a new one with what can be read of it.
+/// Sets the database at `path` aside and puts a new one in its place, with what can be read of the
+/// old one and what is known of it. Says so now and then to `alive`. Returns the name of what was
+/// set aside.
 ///
 /// # Errors
-/// When there is no way to have a database here.
+/// When there is no way to have a database here; the damaged one then keeps its place.
 pub(super) fn replace(
     path: &Path,
-    identity: &Identity,
-    sources: &Arc<Sources>,
-) -> anyhow::Result<(Database, String)> {
+    known: Option<&Database>,
+    sources: &Sources,
+    alive: &mut dyn FnMut(),
+) -> anyhow::Result<String> {
     let aside = set_aside(path)?;
-    let name = aside.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
-    let fresh = schema::open_writer(path)
-        .with_context(|| format!("cannot begin a new store `{}`", path.display()))?;
-    let carried = carry_over(&aside, &fresh);
-    drop(fresh);
-    let mut database = Database::open(path, identity, Arc::clone(sources))
-        .with_context(|| format!("cannot open the new store `{}`", path.display()))?;
-    match carried {
-        Ok(holes) => {
-            for hole in holes {
-                let members = retention::gap_members(&database, &hole)?;
-                database.give_up(&hole, clock::mono(), &members)?;
-            }
-            tracing::warn!(set_aside = name, "what could be read was carried over");
-        }
-        Err(error) => tracing::error!(%error, set_aside = name, "nothing could be carried over"),
+    let name = name_of(&aside).to_string_lossy().into_owned();
+    let writing = durable::beside(path, WRITING);
+    let mut written = write_new(&aside, &writing, known, sources, Extent::Everything, alive);
+    if let Err(error) = &written
+        && error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+    {
+        tracing::error!(set_aside = name, "no room for the readings of the damaged store");
+        written = write_new(&aside, &writing, known, sources, Extent::WithoutReadings, alive);
     }
-    Ok((database, name))
+    written.with_context(|| format!("cannot write a new store beside `{}`", path.display()))?;
+    durable::sync(&writing)?;
+    durable::rename(&writing, &durable::beside(path, COMPLETE))?;
+    finish(path)?;
+    forget_older(path);
+    tracing::warn!(set_aside = name, "what could be read was carried over");
+    Ok(name)
+}
+
+/// A file that SQLite would take for a new one although records are beside it, or that is none.
+fn whole(path: &Path) -> Result<(), &'static str> {
+    let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
+    if metadata.is_dir() {
+        return Err("it is a folder");
+    }
+    let has_log = std::fs::metadata(with(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    if metadata.len() == 0 && has_log { Err("its file is empty") } else { Ok(()) }
 }
 
 /// A database that was cut off so early, or so badly, that its tables are not there.
@@ -90,127 +127,102 @@ fn is_missing_table(error: &rusqlite::Error) -> bool {
         || error.sqlite_error_code() == Some(ErrorCode::Unknown)
 }
 
+/// Puts a new database that is complete in its place, and removes one that is not.
+fn finish(path: &Path) -> std::io::Result<()> {
+    let writing = durable::beside(path, WRITING);
+    SUFFIXES.iter().try_for_each(|suffix| durable::remove(&with(&writing, suffix)))?;
+    let complete = durable::beside(path, COMPLETE);
+    if !complete.exists() {
+        return Ok(());
+    }
+    // The log of the old one must not be taken for the new one's.
+    durable::remove(&with(path, "-wal"))?;
+    durable::remove(&with(path, "-shm"))?;
+    if path.is_dir() {
+        durable::rename(path, &unused_name(path))?;
+    }
+    durable::rename(&complete, path)
+}
+
+fn write_new(
+    from: &Path,
+    into: &Path,
+    known: Option<&Database>,
+    sources: &Sources,
+    extent: Extent,
+    alive: &mut dyn FnMut(),
+) -> rusqlite::Result<()> {
+    for suffix in SUFFIXES {
+        // What cannot be removed cannot be opened either, and that error says more.
+        durable::remove(&with(into, suffix)).ok();
+    }
+    let fresh = schema::open_writer(into)?;
+    fresh.pragma_update(None, "synchronous", "OFF")?;
+    carry::over(from, &fresh, known, sources, extent, alive)?;
+    fresh.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    fresh.close().map_err(|(_, error)| error)
+}
+
+/// Gives the database a second, dated name, once for one damage. A file system that knows no
+/// second names has it moved.
 fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
-    let date = pulsegate_core::record::ClockText::format(clock::wall()).replace(':', "");
-    let aside = durable::beside(path, &format!("damaged-{date}"));
-    for suffix in ["", "-wal", "-shm"] {
-        let mut from = path.as_os_str().to_owned();
-        let mut to = aside.as_os_str().to_owned();
-        from.push(suffix);
-        to.push(suffix);
-        let from = PathBuf::from(from);
-        if from.exists() {
-            durable::rename(&from, Path::new(&to))
+    let inode = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    let aside = older(path).into_iter().find(|aside| inode(aside) == inode(path));
+    let aside = aside.unwrap_or_else(|| unused_name(path));
+    for suffix in ["-wal", ""] {
+        let (from, to) = (with(path, suffix), with(&aside, suffix));
+        if from.exists() && inode(&from) != inode(&to) {
+            durable::link(&from, &to)
+                .or_else(|_| durable::rename(&from, &to))
                 .with_context(|| format!("cannot set `{}` aside", from.display()))?;
         }
     }
     Ok(aside)
 }
 
-/// Copies what can be read. Returns the holes in the readings.
-fn carry_over(from: &Path, into: &Connection) -> rusqlite::Result<Vec<Gap>> {
-    let damaged = schema::open_reader(from)?;
-    for table in FRAME {
-        // What is lost of the frame is begun anew; the records are worth more.
-        if let Err((_, error)) = copy(&damaged, into, table, "1", &[]) {
-            tracing::warn!(table, %error, "part of the store's frame is lost");
-        }
-    }
-    for table in ["alerts", "events"] {
-        let read = walk(&damaged, into, table)?;
-        tracing::info!(table, rows = read.rows, "carried over");
-    }
-    let read = walk(&damaged, into, "readings")?;
-    tracing::info!(table = "readings", rows = read.rows, "carried over");
-    let watermark = load::read_lanes(into)?[Lane::Readings.index()].watermark;
-    let mut holes = Vec::new();
-    for (first, last) in read.holes {
-        let first = first.max(watermark + 1);
-        let others: u64 = into.query_row(
-            "SELECT (SELECT count(*) FROM alerts WHERE seq BETWEEN ?1 AND ?2)
-                  + (SELECT count(*) FROM events WHERE seq BETWEEN ?1 AND ?2)",
-            [first, last],
-            |row| row.get(0),
-        )?;
-        if first <= last && last + 1 - first > others {
-            let count = last + 1 - first - others;
-            let (first, last) = (Seq(first), Seq(last));
-            let reason = DropReason::Corruption;
-            holes.push(Gap { lane: Lane::Readings, first, last, count, reason });
-        }
-    }
-    Ok(holes)
+/// A dated name that nothing has yet: a clock that is not set tells the same time twice.
+fn unused_name(path: &Path) -> PathBuf {
+    let date = pulsegate_core::record::ClockText::format(clock::wall()).replace(':', "");
+    let names = (1_u32..).map(|n| match n {
+        1 => durable::beside(path, &format!("{ASIDE}{date}")),
+        n => durable::beside(path, &format!("{ASIDE}{date}-{n}")),
+    });
+    names.into_iter().find(|name| !name.exists()).unwrap_or_else(|| durable::beside(path, ASIDE))
 }
 
-struct Walked {
-    rows: u64,
-    /// Places between the first and the last row read that could not be read.
-    holes: Vec<(u64, u64)>,
+/// What was set aside, the latest damage last.
+fn older(path: &Path) -> Vec<PathBuf> {
+    let Some(folder) = path.parent() else { return Vec::new() };
+    let mut begin = name_of(path).to_owned();
+    begin.push(format!(".{ASIDE}"));
+    let begin = begin.to_string_lossy().into_owned();
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries
+        .filter(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.starts_with(&begin) && !name.ends_with("-wal") && !name.ends_with("-shm")
+        })
+        .map(|entry| (entry.metadata().and_then(|file| file.modified()).ok(), entry.path()))
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// Copies the rows of a table with a place, leaping over what is damaged.
-fn walk(from: &Connection, into: &Connection, table: &str) -> rusqlite::Result<Walked> {
-    let bound = |order: &str| -> Option<u64> {
-        let select = format!("SELECT seq FROM {table} ORDER BY seq {order} LIMIT 1");
-        from.query_row(&select, [], |row| row.get(0)).ok()
-    };
-    let mut walked = Walked { rows: 0, holes: Vec::new() };
-    let (Some(first), Some(last)) = (bound("ASC").or(Some(1)), bound("DESC")) else {
-        return Ok(walked);
-    };
-    let (mut at, mut leap) = (first, FIRST_LEAP);
-    while at <= last {
-        let rows = match copy(from, into, table, "seq BETWEEN ?1 AND ?2", &[at, last]) {
-            Ok(rows) => {
-                walked.rows += rows;
-                break;
-            }
-            Err((rows, _damage)) => rows,
-        };
-        if rows > 0 {
-            let reached = format!("SELECT max(seq) FROM {table}");
-            at = into.query_row(&reached, [], |row| row.get::<_, u64>(0))? + 1;
-            leap = FIRST_LEAP;
+fn forget_older(path: &Path) {
+    let aside = older(path);
+    for aside in aside.iter().rev().skip(KEPT_ASIDE) {
+        for suffix in SUFFIXES {
+            durable::remove(&with(aside, suffix)).ok();
         }
-        walked.rows += rows;
-        let end = (at + leap - 1).min(last);
-        match walked.holes.last_mut() {
-            Some(hole) if hole.1 + 1 == at => hole.1 = end,
-            _ => walked.holes.push((at, end)),
-        }
-        (at, leap) = (end + 1, leap.saturating_mul(2));
     }
-    Ok(walked)
 }
 
-/// Copies rows until the end or the first damage; says how many in both cases.
-fn copy(
-    from: &Connection,
-    into: &Connection,
-    table: &str,
-    condition: &str,
-    bounds: &[u64],
-) -> Result<u64, (u64, rusqlite::Error)> {
-    let mut copied = 0;
-    let mut run = || -> rusqlite::Result<()> {
-        let order = if bounds.is_empty() { "" } else { "ORDER BY seq" };
-        let mut select =
-            from.prepare(&format!("SELECT * FROM {table} WHERE {condition} {order}"))?;
-        let columns = select.column_count();
-        let places = vec!["?"; columns].join(", ");
-        let mut insert =
-            into.prepare(&format!("INSERT OR REPLACE INTO {table} VALUES ({places})"))?;
-        let mut rows = select.query(params_from_iter(bounds))?;
-        while let Some(row) = rows.next()? {
-            let values: Vec<Value> =
-                (0..columns).map(|column| row.get(column)).collect::<Result<_, _>>()?;
-            insert.execute(params_from_iter(values))?;
-            copied += 1;
-        }
-        Ok(())
-    };
-    into.execute_batch("BEGIN").map_err(|error| (0, error))?;
-    let outcome = run();
-    into.execute_batch("COMMIT").map_err(|error| (0, error))?;
-    outcome.map(|()| copied).map_err(|error| (copied, error))
+fn name_of(path: &Path) -> &std::ffi::OsStr {
+    path.file_name().unwrap_or_default()
+}
+
+fn with(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
 }

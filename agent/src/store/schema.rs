@@ -16,7 +16,7 @@ const JOURNAL_LIMIT_BYTES: u32 = 8 << 20;
 const CACHE_KIB: i32 = 1024;
 
 /// What each schema version adds to the one before; `user_version` counts them.
-const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &["
 CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE kernel_boots(
     epoch INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, reference_ms INTEGER NOT NULL
@@ -50,6 +50,23 @@ CREATE TABLE gaps(
     count INTEGER NOT NULL, reason TEXT NOT NULL, epoch INTEGER NOT NULL, mono_ms INTEGER NOT NULL
 ) STRICT;
 INSERT INTO lanes VALUES (0, 0, 0, 0, 0), (1, 0, 0, 0, 0), (2, 0, 0, 0, 0);
+",
+// The last alert raised and the last one cleared of each rule and source: all that a start needs to
+// know of the alerts, however many there are (P9), and it outlives them. A trigger, so that a
+// version that knows nothing of this table keeps it as well.
+"
+CREATE TABLE standing(
+    rule TEXT NOT NULL, source INTEGER NOT NULL, raised INTEGER NOT NULL, seq INTEGER NOT NULL,
+    severity TEXT NOT NULL, value ANY NOT NULL, window_end_ms INTEGER, time_ms INTEGER NOT NULL,
+    PRIMARY KEY(rule, source, raised)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER stands AFTER INSERT ON alerts BEGIN
+    INSERT OR REPLACE INTO standing VALUES (
+        new.rule, new.source, new.raised, new.seq, new.severity, new.value, new.window_end_ms, new.time_ms
+    );
+END;
+INSERT OR REPLACE INTO standing
+    SELECT rule, source, raised, seq, severity, value, window_end_ms, time_ms FROM alerts ORDER BY seq;
 "];
 
 /// Opens the database for the one writer, and brings it up to date.
@@ -63,16 +80,21 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_size_limit", JOURNAL_LIMIT_BYTES)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    // Finds a damaged page when it is read, not when something of it makes no sense.
+    connection.pragma_update(None, "cell_size_check", "ON")?;
     migrate(&connection)?;
     Ok(connection)
 }
 
 /// Opens the database to look at it, beside a running agent or without one.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.pragma_update(None, "cell_size_check", "ON")?;
+    Ok(connection)
 }
 
-fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+/// Brings the tables up to this version.
+pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     let version: usize =
         connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))? as usize;
     for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {

@@ -75,19 +75,18 @@ impl Encoder {
         Self { formats, sources, layouts: Vec::new(), clock: ClockText::default() }
     }
 
-    /// Walks through `lane` behind `after`. A message that is not full goes only if its oldest
+    /// Walks through `lane` behind `after`, for at most `room` messages. A message that is not full goes only if its oldest
     /// record has waited long enough by `now`.
     pub(super) fn take(
         &mut self,
         database: &Database,
         lane: Lane,
         after: Seq,
+        room: usize,
         now: Mono,
     ) -> rusqlite::Result<Taken> {
-        let mut walk = Walk {
-            gatherer: Gatherer::new(lane, self.formats.lanes[lane.index()].limit_bytes),
-            oldest: None,
-        };
+        let limit_bytes = self.formats.lanes[lane.index()].limit_bytes;
+        let mut walk = Walk { gatherer: Gatherer::new(lane, limit_bytes, room), oldest: None };
         let full = match lane {
             Lane::Readings => self.readings(database, after, &mut walk)?,
             Lane::Alerts => self.alerts(database, after, &mut walk)?,

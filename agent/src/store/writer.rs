@@ -4,6 +4,8 @@
 //! when a burst pauses: a trickle costs the card one commit an interval, a flood waits for nothing.
 //! Rules are folded as readings arrive, so that an alert is in the commit of its reading.
 
+mod faults;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +18,16 @@ use pulsegate_sensors::inbox::{Receipt, Refused};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::database::{Database, EventRow, Work};
+use super::check::{Check, Checked};
+use super::database::{Database, EventRow, Place, Work};
 use super::fold::Fold;
+use super::retention::Look;
 use super::take::{Encoder, Taken};
 use super::visits::VisitFold;
-use super::{Options, Progress, QUEUE, Request, Store, retention, salvage};
+use super::{Options, Progress, QUEUE, Request, Store, ledger, retention, salvage};
 use crate::agent::AT_REST;
 use crate::clock;
+use faults::Faults;
 
 /// Commits of this size cost little more a row than larger ones, and bound memory.
 const COMMIT_ROWS: usize = 8_192;
@@ -30,11 +35,7 @@ const COMMIT_ROWS: usize = 8_192;
 const BURST_ROWS: usize = 1_024;
 /// What counts as a pause in a burst.
 const BURST_PAUSE: Duration = Duration::from_millis(3);
-/// Readings kept in memory while the disk refuses writes: hours of ten belts.
-const WAITING_ROWS: usize = 50_000;
-const _: () = assert!(BURST_ROWS < COMMIT_ROWS && COMMIT_ROWS < WAITING_ROWS);
-/// How often to try again while the disk refuses writes.
-const RETRY: Duration = Duration::from_secs(1);
+const _: () = assert!(BURST_ROWS < COMMIT_ROWS);
 /// How often retention is looked at while it has nothing to do.
 const RETENTION_EVERY: Duration = Duration::from_secs(10);
 /// Pause between two steps of retention: commits come first.
@@ -54,10 +55,12 @@ struct Writer {
     /// When the gathering must end.
     commit_at: Option<Instant>,
     urgent: bool,
-    /// Set while the disk refuses writes.
-    retry_at: Option<Instant>,
+    faults: Faults,
     retention_at: Instant,
-    in_hand: Seq,
+    /// By lane: records up to here are, or were, in the publisher's hands.
+    in_hand: [Seq; 3],
+    /// Set when there is nothing more to do here: the agent has to start anew.
+    ended: bool,
     progress: watch::Sender<Progress>,
 }
 
@@ -73,71 +76,95 @@ pub(super) fn start(
     sources: &Arc<Sources>,
 ) -> anyhow::Result<(Store, std::thread::JoinHandle<()>)> {
     let (requests, incoming) = mpsc::channel(QUEUE);
-    let (database, set_aside) = salvage::open(&options.path, &options.identity, sources)?;
-    let first = Progress { set_aside, last: last(&database), ..Progress::default() };
+    let needs_check = Check::is_needed(&options.path);
+    let (database, set_aside, fault) = faults::open(&options, sources)?;
+    let fault_at_start = fault.clone();
+    let first = Progress { set_aside, fault, last: last(&database), ..Progress::default() };
     let (progress, watched) = watch::channel(first);
     let store = Store {
-        path: Arc::new(options.path.clone()),
         requests,
         progress: watched,
         watermarks: database.lanes.map(|lane| Seq(lane.watermark)),
-        boot: options.identity.boot,
+        boot: database.identity.boot,
+        path: options.path.clone(),
     };
+    let is_whole = database.place == Place::File && progress.borrow().set_aside.is_none();
+    let check = (needs_check && is_whole)
+        .then(|| Check::start(options.path.clone(), store.requests.downgrade()))
+        .transpose()?;
+    if check.is_some() {
+        progress.send_modify(|progress| progress.checked = Checked::Running);
+    }
     let sources = Arc::clone(sources);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let thread = std::thread::Builder::new()
-        .name("store".into())
-        .spawn(move || runtime.block_on(run(options, database, sources, incoming, progress)))?;
+    let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
+        let mut writer = Writer::new(options, database, sources, progress);
+        if fault_at_start.is_some() {
+            writer.faults.begin();
+        }
+        runtime.block_on(writer.run(incoming));
+        drop(check);
+    })?;
     Ok((store, thread))
 }
 
-async fn run(
-    options: Options,
-    database: Database,
-    sources: Arc<Sources>,
-    mut incoming: mpsc::Receiver<Request>,
-    progress: watch::Sender<Progress>,
-) {
-    let mut writer = Writer {
-        encoder: Encoder::new(Arc::clone(&options.formats), Arc::clone(&sources)),
-        fold: Fold::rebuild(&options.rules, &database, &sources),
-        visits: VisitFold::rebuild(&options.formats.visits, &database, &sources),
-        options,
-        database,
-        sources,
-        work: Work::default(),
-        answers: Vec::new(),
-        waiting: Vec::new(),
-        commit_at: None,
-        urgent: false,
-        retry_at: None,
-        retention_at: Instant::now(),
-        in_hand: Seq(0),
-        progress,
-    };
-    loop {
-        let request = timeout_at(writer.wake_at(), incoming.recv()).await;
-        writer.options.pulse.beat();
-        // Before the queue is emptied: whatever arrives later was also stamped later.
+impl Writer {
+    fn new(
+        options: Options,
+        database: Database,
+        sources: Arc<Sources>,
+        progress: watch::Sender<Progress>,
+    ) -> Self {
+        let mut work = Work::default();
         let now = clock::mono();
-        match request {
-            Ok(None) => break,
-            Ok(Some(request)) => {
-                writer.take_up(request);
-                while writer.work.readings.len() < COMMIT_ROWS
-                    && let Ok(request) = incoming.try_recv()
-                {
-                    writer.take_up(request);
-                }
-                writer.after(now, false);
-            }
-            Err(_) => writer.after(now, true),
+        let fold = Fold::rebuild(&options.rules, &database, now, &mut work.alerts);
+        Self {
+            encoder: Encoder::new(Arc::clone(&options.formats), Arc::clone(&sources)),
+            fold,
+            visits: VisitFold::rebuild(&options.formats.visits, &database, &sources),
+            urgent: !work.alerts.is_empty() || database.has_untold,
+            options,
+            database,
+            sources,
+            work,
+            answers: Vec::new(),
+            waiting: Vec::new(),
+            commit_at: None,
+            faults: Faults::default(),
+            retention_at: Instant::now(),
+            in_hand: [Seq(0); 3],
+            ended: false,
+            progress,
         }
     }
-    writer.commit();
-}
 
-impl Writer {
+    async fn run(mut self, mut incoming: mpsc::Receiver<Request>) {
+        while !self.ended {
+            let request = timeout_at(self.wake_at(), incoming.recv()).await;
+            self.options.pulse.beat();
+            // Before the queue is emptied: whatever arrives later was also stamped later.
+            let now = clock::mono();
+            match request {
+                Ok(None) => break,
+                Ok(Some(request)) => {
+                    self.take_up(request);
+                    while self.work.readings.len() < COMMIT_ROWS
+                        && let Ok(request) = incoming.try_recv()
+                    {
+                        self.take_up(request);
+                    }
+                    self.after(now, false);
+                }
+                Err(_) => self.after(now, true),
+            }
+        }
+        self.commit();
+        if !self.work.is_empty() {
+            let readings = self.work.readings.len();
+            tracing::error!(readings, "lost: the disk refused them to the end");
+        }
+    }
+
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
         let mut at = self.retention_at.min(now + AT_REST);
@@ -145,8 +172,11 @@ impl Writer {
         if let Some(deadline) = deadlines.into_iter().flatten().min() {
             at = at.min(now + deadline.since(clock::mono()));
         }
-        if self.retry_at.is_some() {
-            return self.retry_at.map_or(at, |retry| at.min(retry));
+        if let Some(retry) = self.faults.retry_at() {
+            return at.min(retry);
+        }
+        if self.urgent {
+            return now;
         }
         if self.work.readings.len() >= BURST_ROWS {
             at = at.min(now + BURST_PAUSE);
@@ -157,30 +187,40 @@ impl Writer {
     fn take_up(&mut self, request: Request) {
         match request {
             Request::Append(readings, answer) => self.append(readings, answer),
-            Request::Event(event) => self.gather(|work| work.events.push(event)),
+            Request::Event(event) => {
+                self.gather(|work| work.events.push(event));
+                self.give_up_beyond_bounds();
+            }
             Request::Clock(mono, wall, trust) => {
-                let news = self.database.timeline.observe(self.database.epoch, mono, wall, trust);
-                if let Some(segment) = news {
-                    self.gather(|work| work.clock.push(segment));
+                let epoch = self.database.epoch;
+                if self.database.timeline.observe(epoch, mono, wall, trust).is_some() {
+                    self.gather(|work| work.clock = true);
                 }
             }
-            Request::Take { lane, after, hurry, answer } => {
+            Request::Take { lane, after, room, hurry, answer } => {
                 // A receiver that is gone was the publisher of an agent that is stopping.
-                drop(answer.send(self.take(lane, after, hurry)));
+                drop(answer.send(self.take(lane, after, room, hurry)));
             }
             Request::Mark { marks, urgent, answer } => {
                 self.mark(marks);
                 self.urgent |= urgent;
                 self.waiting.push(answer);
             }
-            Request::InHand(through) => self.in_hand = self.in_hand.max(through),
             Request::Configure { keep, rules, formats } => {
                 self.commit();
                 self.encoder = Encoder::new(Arc::clone(&formats), Arc::clone(&self.sources));
-                self.fold = Fold::rebuild(&rules, &self.database, &self.sources);
+                let (now, alerts) = (clock::mono(), &mut self.work.alerts);
+                self.fold = Fold::rebuild(&rules, &self.database, now, alerts);
+                self.urgent |= !self.work.alerts.is_empty();
                 self.visits = VisitFold::rebuild(&formats.visits, &self.database, &self.sources);
                 (self.options.keep, self.options.rules) = (keep, rules);
                 self.options.formats = formats;
+            }
+            Request::Checked(checked) => {
+                self.progress.send_modify(|progress| progress.checked = checked);
+                if checked == Checked::Damaged {
+                    self.replace();
+                }
             }
             Request::Hurry => self.urgent = true,
             Request::Flush(answer) => {
@@ -197,10 +237,10 @@ impl Writer {
         answer: Option<oneshot::Sender<Result<Receipt, Refused>>>,
     ) {
         let gathered = self.work.readings.len();
-        if self.retry_at.is_some() && gathered + readings.len() > WAITING_ROWS {
+        if self.faults.is_full(gathered + readings.len()) {
             match answer {
                 Some(to) => drop(to.send(Err(Refused("the disk refuses writes".into())))),
-                None => self.work.unwritten += readings.len() as u64,
+                None => self.give_up(Lane::Readings, readings.len() as u64),
             }
             return;
         }
@@ -210,12 +250,13 @@ impl Writer {
         self.urgent |= self.work.decided() > decided;
         self.answers.extend(answer.map(|to| Answer { to, offset: gathered as u64 }));
         self.gather(|work| work.readings.extend(readings));
+        self.give_up_beyond_bounds();
     }
 
     /// Each quarantined message becomes an event beside its row in the ledger.
     fn mark(&mut self, marks: Vec<Mark>) {
         for gap in marks.iter().flat_map(|mark| &mark.gaps) {
-            match retention::gap_members(&self.database, gap) {
+            match ledger::event_members(&self.database, gap) {
                 Ok(members) => {
                     let event = EventRow { event: "gap", mono: clock::mono(), members };
                     self.work.events.push(event);
@@ -238,10 +279,10 @@ impl Writer {
         self.visits.tick(&self.database, now, &self.sources, &mut self.work.events);
         self.urgent |= self.work.decided() > decided;
         let instant = Instant::now();
-        let due = match self.retry_at {
+        let rows = self.work.readings.len();
+        let due = match self.faults.retry_at() {
             Some(retry) => instant >= retry,
             None => {
-                let rows = self.work.readings.len();
                 self.urgent
                     || rows >= COMMIT_ROWS
                     || (paused && rows >= BURST_ROWS)
@@ -251,41 +292,38 @@ impl Writer {
         if due {
             self.commit();
         }
-        if instant >= self.retention_at && self.retry_at.is_none() {
-            self.retain(now);
+        if instant >= self.retention_at && self.faults.retry_at().is_none() {
+            self.retain(now, false);
         }
     }
 
     fn commit(&mut self) {
-        if self.work.is_empty() && self.waiting.is_empty() {
-            self.commit_at = None;
+        let is_whole = self.database.place == Place::File;
+        let has_work = !self.work.is_empty() || self.database.has_untold;
+        if is_whole && !has_work && self.waiting.is_empty() {
+            (self.commit_at, self.urgent) = (None, false);
             return;
         }
-        match self.database.commit(&self.work) {
-            Ok(first) => self.committed(first),
-            Err(error) if salvage::is_damage(&error) => {
-                tracing::error!(%error, "the store is damaged");
-                self.replace();
-            }
-            Err(error) => self.refused(&error),
+        self.work.now = clock::mono();
+        match self.database.place {
+            Place::File => match self.database.commit(&self.work) {
+                Ok(first) => self.committed(first),
+                Err(error) => self.failed(&error),
+            },
+            Place::Nowhere => self.look_for_file(),
+            Place::Lost => self.replace(),
         }
     }
 
     fn committed(&mut self, first: Seq) {
-        let boot = self.options.identity.boot.0;
-        for answer in self.answers.drain(..) {
-            let receipt = Receipt { boot, first_seq: first.0 + answer.offset };
-            // A client that left does not wait for its answer.
-            drop(answer.to.send(Ok(receipt)));
-        }
+        self.answer(self.database.identity.boot.0, first);
         for waiting in self.waiting.drain(..) {
             waiting.send(()).ok();
         }
-        if self.retry_at.take().is_some() {
-            tracing::info!("the disk takes writes again");
-        }
+        self.faults.end();
         self.work = Work { readings: self.spent_readings(), ..Work::default() };
         (self.commit_at, self.urgent) = (None, false);
+        self.progress.send_modify(|progress| progress.commits += 1);
         self.report(None);
     }
 
@@ -297,63 +335,61 @@ impl Writer {
         readings
     }
 
-    fn refused(&mut self, error: &rusqlite::Error) {
-        if self.retry_at.is_none() {
-            tracing::error!(%error, "the disk refuses writes; readings wait in memory");
+    fn take(&mut self, lane: Lane, after: Seq, room: usize, hurry: bool) -> Taken {
+        let later = Taken::Later { due: clock::mono() + faults::RETRY, full_at: Seq(u64::MAX) };
+        if self.database.place != Place::File {
+            return later;
         }
-        self.retry_at = Some(Instant::now() + RETRY);
-        // Room for what waits may be made by forgetting what was delivered.
-        self.retain(clock::mono());
-        self.report(Some(error.to_string()));
-    }
-
-    /// Sets the damaged database aside and goes on in a new one; what was gathered is kept.
-    fn replace(&mut self) {
-        match salvage::replace(&self.options.path, &self.options.identity, &self.sources) {
-            Ok((database, set_aside)) => {
-                self.database = database;
-                self.progress.send_modify(|progress| progress.set_aside = Some(set_aside));
-                self.retry_at = Some(Instant::now());
-            }
-            Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "no new store can be begun");
-                self.retry_at = Some(Instant::now() + RETRY);
-            }
-        }
-    }
-
-    fn take(&mut self, lane: Lane, after: Seq, hurry: bool) -> Taken {
         let now = if hurry { Mono(u64::MAX) } else { clock::mono() };
-        match self.encoder.take(&self.database, lane, after, now) {
-            Ok(taken) => taken,
+        match self.encoder.take(&self.database, lane, after, room, now) {
+            Ok(taken) => {
+                if let Taken::Sheaf(sheaf) = &taken {
+                    let in_hand = &mut self.in_hand[lane.index()];
+                    *in_hand = sheaf.through.max(*in_hand);
+                }
+                taken
+            }
             Err(error) => {
                 tracing::error!(%error, lane = lane.as_str(), "a lane cannot be read");
                 if salvage::is_damage(&error) {
                     self.replace();
                 }
-                Taken::Later { due: clock::mono() + RETRY, full_at: Seq(u64::MAX) }
+                later
             }
         }
     }
 
-    fn retain(&mut self, now: Mono) {
-        let more = retention::step(&mut self.database, &self.options.keep, self.in_hand, now);
+    fn retain(&mut self, now: Mono, disk_full: bool) {
+        if self.database.place != Place::File {
+            return;
+        }
+        let before = self.database.last_seq;
+        let look = Look { keep: &self.options.keep, in_hand: self.in_hand, disk_full, now };
+        let more = retention::step(&mut self.database, &look);
         let pause = match more {
             Ok(true) => RETENTION_PAUSE,
             Ok(false) => RETENTION_EVERY,
+            Err(error) if salvage::is_damage(&error) => {
+                tracing::error!(%error, "the store is damaged");
+                self.replace();
+                RETENTION_EVERY
+            }
             Err(error) => {
                 tracing::warn!(%error, "nothing could be forgotten");
                 RETENTION_EVERY
             }
         };
         self.retention_at = Instant::now() + pause;
+        if self.database.last_seq != before && self.faults.retry_at().is_none() {
+            // What tells of a gap wants to be published.
+            self.report(None);
+        }
     }
 
     fn report(&self, fault: Option<String>) {
         let (used_bytes, file_bytes) = self.database.size().unwrap_or_default();
         self.progress.send_modify(|progress| {
             progress.last = last(&self.database);
-            progress.commits += 1;
             progress.fault = fault;
             (progress.used_bytes, progress.file_bytes) = (used_bytes, file_bytes);
             progress.waiting = self.work.readings.len() as u64;

@@ -22,7 +22,7 @@ fn with_readings(window: usize, n: u64) -> Delivery {
     let mut delivery = Delivery::new(window, [Seq(0); 3]);
     delivery.committed([Seq(0), Seq(0), Seq(1_000)]);
     for i in 0..n {
-        delivery.add(Lane::Readings, sheaf(Lane::Readings, i * 10 + 1, i * 10 + 10));
+        delivery.add(Lane::Readings, sheaf(Lane::Readings, i * 10 + 1, i * 10 + 10), NOW);
     }
     delivery
 }
@@ -84,7 +84,7 @@ fn readings_leave_room_for_an_alert_which_then_goes_first() {
     assert!(!delivery.has_room(Lane::Readings));
     assert!(delivery.has_room(Lane::Alerts));
 
-    delivery.add(Lane::Alerts, sheaf(Lane::Alerts, 500, 500));
+    delivery.add(Lane::Alerts, sheaf(Lane::Alerts, 500, 500), NOW);
 
     assert_eq!(delivery.next().unwrap().1.lane, Lane::Alerts);
 }
@@ -128,7 +128,7 @@ fn a_message_after_which_the_link_dies_twice_is_quarantined_and_the_rest_goes_on
             }
             sent.into_iter().for_each(|id| delivery.acknowledged(id));
         }
-        gap = gap.or(delivery.link_lost(Death::ByPeer, Mono(connection)));
+        gap = gap.or(delivery.link_lost(Death::ByPeer, Mono(connection)).pop());
     }
 
     let gap = gap.unwrap();
@@ -144,7 +144,7 @@ fn a_network_that_fails_condemns_no_message() {
     let mut delivery = with_readings(16, 1);
     for i in 0..10 {
         send_all(&mut delivery);
-        assert_eq!(delivery.link_lost(Death::Otherwise, Mono(i)), None);
+        assert_eq!(delivery.link_lost(Death::Otherwise, Mono(i)), []);
     }
     assert_eq!(send_all(&mut delivery).len(), 1);
 }
@@ -154,7 +154,7 @@ fn a_peer_that_hangs_up_long_after_a_publish_did_so_for_another_reason() {
     let mut delivery = with_readings(16, 1);
     for _ in 0..10 {
         send_all(&mut delivery);
-        assert_eq!(delivery.link_lost(Death::ByPeer, NOW + SUSPECT_WITHIN + SUSPECT_WITHIN), None);
+        assert_eq!(delivery.link_lost(Death::ByPeer, NOW + SUSPECT_WITHIN + SUSPECT_WITHIN), []);
     }
 }
 
@@ -162,7 +162,7 @@ fn a_peer_that_hangs_up_long_after_a_publish_did_so_for_another_reason() {
 fn a_sheaf_of_several_topics_is_marked_when_all_of_them_arrived() {
     let mut delivery = Delivery::new(16, [Seq(0); 3]);
     let batches = vec![batch(Lane::Readings, 1, 4), batch(Lane::Readings, 5, 5)];
-    delivery.add(Lane::Readings, Sheaf { through: Seq(5), batches });
+    delivery.add(Lane::Readings, Sheaf { through: Seq(5), batches }, NOW);
     let ids = send_all(&mut delivery);
 
     delivery.acknowledged(ids[1]);
@@ -172,4 +172,118 @@ fn a_sheaf_of_several_topics_is_marked_when_all_of_them_arrived() {
     assert!(delivery.has_unmarked());
     delivery.marked();
     assert_eq!(delivery.in_hand(), 0);
+}
+
+/// Sends and has acknowledged what is not poison, until the peer hangs up. Returns what that
+/// condemned.
+fn connection(
+    delivery: &mut Delivery,
+    now: Mono,
+    mut hangs_up: impl FnMut(&Batch, usize) -> bool,
+) -> Vec<Gap> {
+    let mut publishes = 0;
+    while let Some((id, batch)) = delivery.next() {
+        publishes += 1;
+        let dies = hangs_up(batch, publishes);
+        delivery.sent(id, now);
+        if dies {
+            return delivery.link_lost(Death::ByPeer, now);
+        }
+        delivery.acknowledged(id);
+    }
+    Vec::new()
+}
+
+#[test]
+fn a_peer_that_hangs_up_on_everything_condemns_nothing() {
+    let mut delivery = with_readings(16, 5);
+
+    for second in 0..100 {
+        assert_eq!(connection(&mut delivery, Mono(second * 1_000), |_, _| true), []);
+    }
+
+    assert_eq!(connection(&mut delivery, Mono(200_000), |_, _| false), []);
+    assert_eq!(delivery.take_marks()[0].delivered, 50);
+}
+
+#[test]
+fn a_peer_that_hangs_up_after_every_few_messages_condemns_nothing() {
+    for after in 2..6 {
+        let mut delivery = with_readings(100, 40);
+        for second in 0..200 {
+            let cut = connection(&mut delivery, Mono(second * 1_000), |_, n| n == after);
+            assert_eq!(cut, [], "after {after}");
+        }
+        assert_eq!(delivery.take_marks()[0].delivered, 400, "after {after}");
+    }
+}
+
+#[test]
+fn an_alert_goes_before_a_message_on_trial() {
+    let mut delivery = with_readings(16, 2);
+    let poison = |batch: &Batch, _| batch.first == Seq(11);
+    connection(&mut delivery, NOW, poison);
+    delivery.add(Lane::Alerts, sheaf(Lane::Alerts, 500, 500), NOW);
+
+    assert_eq!(delivery.next().unwrap().1.lane, Lane::Alerts);
+    let gaps = connection(&mut delivery, NOW, poison);
+
+    assert_eq!(gaps[0].first, Seq(11));
+}
+
+#[test]
+fn a_topic_on_which_all_is_condemned_rests_and_is_tried_again() {
+    let mut delivery = Delivery::new(100, [Seq(0); 3]);
+    let forbidden = |batch: &Batch, _| &*batch.topic == "forbidden";
+    let mut sheaves = (0..).map(|n| {
+        let mut bad = batch(Lane::Readings, 2 * n + 2, 2 * n + 2);
+        bad.topic = "forbidden".into();
+        Sheaf {
+            through: Seq(2 * n + 2),
+            batches: vec![batch(Lane::Readings, 2 * n + 1, 2 * n + 1), bad],
+        }
+    });
+
+    let mut deaths = 0;
+    let mut now = NOW;
+    for sheaf in sheaves.by_ref().take(100) {
+        now = now + Duration::from_secs(1);
+        delivery.add(Lane::Readings, sheaf, now);
+        while delivery.next().is_some() {
+            let before = delivery.messages.len();
+            connection(&mut delivery, now, |batch, n| {
+                deaths += usize::from(forbidden(batch, n));
+                forbidden(batch, n)
+            });
+            assert!(delivery.messages.len() < before || deaths < 10);
+        }
+    }
+    let marks = delivery.take_marks();
+    assert_eq!(deaths, 6, "twice for each of three");
+    assert_eq!((marks[0].delivered, marks[0].gaps.len()), (100, 1));
+    assert_eq!(marks[0].gaps[0].count, 100);
+
+    now = now + Duration::from_secs(601);
+    delivery.add(Lane::Readings, sheaves.next().unwrap(), now);
+    connection(&mut delivery, now, |_, _| false);
+    assert_eq!(delivery.take_marks()[0].delivered, 2);
+}
+
+#[test]
+fn a_sheaf_is_taken_only_when_there_is_room_for_one_as_large_as_the_last() {
+    let mut delivery = Delivery::new(16, [Seq(0); 3]);
+    delivery.committed([Seq(0), Seq(0), Seq(1_000)]);
+    for n in 0..2 {
+        let batches = (0..5).map(|i| batch(Lane::Readings, n * 5 + i + 1, n * 5 + i + 1));
+        assert!(delivery.has_room(Lane::Readings));
+        delivery.add(
+            Lane::Readings,
+            Sheaf { through: Seq(n * 5 + 5), batches: batches.collect() },
+            NOW,
+        );
+    }
+
+    assert_eq!(delivery.room(Lane::Readings), 2);
+    assert!(!delivery.has_room(Lane::Readings));
+    assert!(delivery.has_room(Lane::Alerts));
 }

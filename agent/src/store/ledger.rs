@@ -1,0 +1,208 @@
+//! The gap ledger: whatever is given up is a row in it, and an event that is published (P3).
+//!
+//! While nobody takes the event, one row and one event grow with what is given up next to it: a
+//! month without a link costs the ledger a row, not thousands (P10).
+
+use pulsegate_core::lane::{DropReason, Gap, Lane};
+use pulsegate_core::reading::{Boot, Seq};
+use pulsegate_core::record::ClockText;
+use pulsegate_core::time::{Mono, Wall};
+use pulsegate_core::timeline::Epoch;
+use rusqlite::{OptionalExtension as _, Row, params};
+
+use super::database::{Database, EventRow, Unwritten};
+use super::load::UNTOLD_GAP;
+use super::write::LaneWriter;
+
+/// The newest row, and the event that tells of it.
+#[derive(Debug, Clone)]
+pub(super) struct Growing {
+    row: i64,
+    pub(super) event: Seq,
+    gap: Gap,
+    start: Option<Wall>,
+}
+
+/// Gives up `gap`: deletes its records, counts them and says so in an event. Events up to `in_hand`
+/// are on their way and say what they say.
+pub(super) fn give_up(
+    database: &mut Database,
+    gap: &Gap,
+    in_hand: Seq,
+    now: Mono,
+) -> rusqlite::Result<()> {
+    let grown = grown(database, gap, in_hand)?;
+    let mut span = span(database, gap)?;
+    let gap = match &grown {
+        Some(grown) => {
+            let start = grown.start.or(span.map(|(start, _)| start));
+            span = start.zip(span.map(|(_, end)| end));
+            let count = grown.gap.count + gap.count;
+            &Gap { last: gap.last, count, ..grown.gap.clone() }
+        }
+        None => gap,
+    };
+    let start = span.map(|(start, _)| start);
+    let id = |seq: Seq| id(database.boot_of(seq.0).boot, seq);
+    let members = members(gap, &id(gap.first), &id(gap.last), span);
+    let delete = format!("DELETE FROM {} WHERE seq BETWEEN ?1 AND ?2", gap.lane.as_str());
+    let (row, event) = database.write(|writer| {
+        writer.tx.prepare_cached(&delete)?.execute(params![gap.first.0, gap.last.0])?;
+        match &grown {
+            Some(grown) => {
+                grow(writer, grown, gap, &members)?;
+                Ok((grown.row, grown.event))
+            }
+            None => {
+                let row = writer.gap(gap, now)?;
+                writer.event(&EventRow { event: "gap", mono: now, members })?;
+                Ok((row, Seq(writer.last_seq)))
+            }
+        }
+    })?;
+    database.growing = Some(Growing { row, event, gap: gap.clone(), start });
+    Ok(())
+}
+
+/// The newest row, if `gap` only makes it longer.
+fn grown(database: &Database, gap: &Gap, in_hand: Seq) -> rusqlite::Result<Option<Growing>> {
+    let Some(growing) = &database.growing else { return Ok(None) };
+    let alike = growing.gap.lane == gap.lane && growing.gap.reason == gap.reason;
+    if !alike || growing.event <= in_hand || growing.gap.last >= gap.first {
+        return Ok(None);
+    }
+    let between = format!("SELECT 1 FROM {} WHERE seq > ?1 AND seq < ?2", gap.lane.as_str());
+    let between: Option<u8> = database
+        .connection
+        .prepare_cached(&between)?
+        .query_row(params![growing.gap.last.0, gap.first.0], |row| row.get(0))
+        .optional()?;
+    Ok(between.is_none().then(|| growing.clone()))
+}
+
+fn grow(
+    writer: &mut LaneWriter<'_>,
+    grown: &Growing,
+    gap: &Gap,
+    members: &str,
+) -> rusqlite::Result<()> {
+    writer.lanes[gap.lane.index()].dropped += gap.count - grown.gap.count;
+    writer
+        .tx
+        .prepare_cached("UPDATE gaps SET last = ?2, count = ?3 WHERE id = ?1")?
+        .execute(params![grown.row, gap.last.0, gap.count])?;
+    writer
+        .tx
+        .prepare_cached("UPDATE events SET members = ?2 WHERE seq = ?1")?
+        .execute(params![grown.event.0, members])?;
+    Ok(())
+}
+
+/// Gives places to what was given up before it could be written, and says so.
+pub(super) fn unwritten(
+    writer: &mut LaneWriter<'_>,
+    boot: Boot,
+    lane: Lane,
+    lost: &Unwritten,
+) -> rusqlite::Result<()> {
+    if lost.count == 0 {
+        return Ok(());
+    }
+    let first = Seq(writer.last_seq + 1);
+    writer.count(lane, lost.count);
+    let (last, count) = (Seq(writer.last_seq), lost.count);
+    let gap = Gap { lane, first, last, count, reason: DropReason::DiskFull };
+    writer.gap(&gap, lost.until)?;
+    let members = members(&gap, &id(boot, first), &id(boot, last), lost.span);
+    writer.event(&EventRow { event: "gap", mono: lost.until, members })
+}
+
+/// What an event must still tell: the losses found when a damaged database was replaced.
+pub(super) fn untold(database: &Database) -> rusqlite::Result<Vec<String>> {
+    let select = "SELECT lane, first, last, count FROM gaps
+                  WHERE id >= (SELECT value FROM meta WHERE key = ?1) ORDER BY id";
+    let mut select = database.connection.prepare(select)?;
+    let mut rows = select.query([UNTOLD_GAP])?;
+    let mut told = Vec::new();
+    while let Some(row) = rows.next()? {
+        let index: usize = row.get(0)?;
+        let lane = Lane::ALL.get(index).copied().unwrap_or(Lane::Readings);
+        let (first, last) = (Seq(row.get(1)?), Seq(row.get(2)?));
+        let gap = Gap { lane, first, last, count: row.get(3)?, reason: DropReason::Corruption };
+        told.push(event_members(database, &gap)?);
+    }
+    Ok(told)
+}
+
+/// Tells it.
+pub(super) fn tell(
+    writer: &mut LaneWriter<'_>,
+    untold: &[String],
+    now: Mono,
+) -> rusqlite::Result<()> {
+    for members in untold {
+        writer.event(&EventRow { event: "gap", mono: now, members: members.clone() })?;
+    }
+    if !untold.is_empty() {
+        writer.tx.execute("DELETE FROM meta WHERE key = ?1", [UNTOLD_GAP])?;
+    }
+    Ok(())
+}
+
+/// The members of the event of a gap.
+pub(super) fn event_members(database: &Database, gap: &Gap) -> rusqlite::Result<String> {
+    let id = |seq: Seq| id(database.boot_of(seq.0).boot, seq);
+    Ok(members(gap, &id(gap.first), &id(gap.last), span(database, gap)?))
+}
+
+fn id(boot: Boot, seq: Seq) -> String {
+    format!("{}-{}", boot.0, seq.0)
+}
+
+/// Lane, first and last record, how many, why, and the time span.
+fn members(gap: &Gap, first: &str, last: &str, span: Option<(Wall, Wall)>) -> String {
+    let (lane, count, reason) = (gap.lane.as_str(), gap.count, gap.reason.as_str());
+    let mut members = format!(
+        r#""lane":"{lane}","first":"{first}","last":"{last}","count":{count},"reason":"{reason}""#
+    );
+    if let DropReason::Quarantine { topic } = &gap.reason {
+        let topic = serde_json::Value::from(&**topic);
+        members.push_str(&format!(r#","topic":{topic}"#));
+    }
+    if let Some((start, end)) = span {
+        let (start, end) = (ClockText::format(start), ClockText::format(end));
+        members.push_str(&format!(r#","start":"{start}","end":"{end}""#));
+    }
+    members
+}
+
+/// When the gap begins and ends: the times of its records, or of those beside them.
+fn span(database: &Database, gap: &Gap) -> rusqlite::Result<Option<(Wall, Wall)>> {
+    let start = time_of(database, gap.lane, "<= ?1 ORDER BY seq DESC", gap.first)?;
+    let end = time_of(database, gap.lane, ">= ?1 ORDER BY seq", gap.last)?;
+    Ok(start.or(end).zip(end.or(start)))
+}
+
+fn time_of(
+    database: &Database,
+    lane: Lane,
+    near: &str,
+    seq: Seq,
+) -> rusqlite::Result<Option<Wall>> {
+    let columns = match lane {
+        Lane::Readings => "seq, mono_ms, time_ms, NULL",
+        Lane::Alerts => "seq, 0, time_ms, epoch",
+        Lane::Events => "seq, mono_ms, NULL, NULL",
+    };
+    let select = format!("SELECT {columns} FROM {} WHERE seq {near} LIMIT 1", lane.as_str());
+    let read = |row: &Row<'_>| -> rusqlite::Result<Wall> {
+        let (time, epoch): (Option<i64>, Option<u32>) = (row.get(2)?, row.get(3)?);
+        let timeline = &database.timeline;
+        Ok(match (time, epoch) {
+            (Some(time), Some(epoch)) => timeline.corrected(Epoch(epoch), Wall(time)).0,
+            (Some(time), None) => Wall(time),
+            (None, _) => timeline.wall(database.boot_of(row.get(0)?).epoch, Mono(row.get(1)?)).0,
+        })
+    };
+    database.connection.prepare_cached(&select)?.query_row([seq.0], read).optional()
+}

@@ -1,0 +1,278 @@
+//! The store with its real thread and real files, as the agent runs it.
+
+#![expect(clippy::disallowed_methods, reason = "damages, copies and fills files on purpose")]
+
+mod crash;
+mod damage;
+mod full_disk;
+mod keeping;
+mod model;
+mod rules;
+mod size;
+mod time;
+mod trip;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulsegate_core::delivery::Mark;
+use pulsegate_core::lane::{Account, Lane};
+use pulsegate_core::reading::{Reading, Seq, Value};
+use pulsegate_core::record::{Framing, ReadingFormat};
+use pulsegate_core::rules::RuleSpec;
+use pulsegate_core::time::{Mono, Wall};
+use pulsegate_core::topic::{Open, Template};
+use pulsegate_sensors::inbox::{Receipt, Refused};
+use pulsegate_sensors::{Source, SourceId, Sources};
+use serde_json::Value as Json;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::{boot, clock};
+
+/// Whatever is waited for comes within this, on the slowest of machines.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// 2026-11-20T12:00:00Z.
+const NOON: i64 = 1_795_176_000_000;
+
+/// A device: a state directory that outlives the starts of the agent.
+struct Device {
+    folder: tempfile::TempDir,
+    kernel_boot: &'static str,
+    reference_ms: i64,
+    keep: Keep,
+    rules: Vec<RuleSpec>,
+}
+
+/// The store while the agent runs.
+struct Running {
+    store: Store,
+    thread: std::thread::JoinHandle<()>,
+    sources: Arc<Sources>,
+}
+
+impl Device {
+    fn new() -> Self {
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    fn at(folder: tempfile::TempDir) -> Self {
+        Self {
+            folder,
+            kernel_boot: "first",
+            reference_ms: NOON,
+            keep: Keep {
+                commit_interval: Duration::from_millis(20),
+                max_bytes: 1 << 30,
+                history: Duration::from_secs(7 * 86_400),
+                ttl: None,
+            },
+            rules: Vec::new(),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join(FILE)
+    }
+
+    /// What a kill would leave behind, as another device.
+    fn killed(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        copy_files(self.folder.path(), folder.path());
+        Self { folder, rules: self.rules.clone(), ..*self }
+    }
+
+    fn options(&self) -> Options {
+        let (boot, counted) = boot::count(self.folder.path(), Store::last_boot(&self.path()));
+        counted.ok();
+        Options {
+            path: self.path(),
+            identity: Identity {
+                boot,
+                kernel_boot_id: self.kernel_boot.into(),
+                reference_ms: self.reference_ms,
+            },
+            keep: self.keep,
+            rules: Arc::new(self.rules.clone()),
+            formats: formats(),
+            pulse: Pulse::default(),
+        }
+    }
+
+    fn start(&self) -> Running {
+        let sources = Arc::new(Sources::default());
+        let (store, thread) = Store::open(self.options(), &sources).unwrap();
+        Running { store, thread, sources }
+    }
+
+    /// The files whose names begin with `pulsegate.db.damaged-`, without their logs.
+    fn set_aside(&self) -> Vec<PathBuf> {
+        let mut found: Vec<_> = std::fs::read_dir(self.folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| {
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                name.contains(".damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm")
+            })
+            .collect();
+        found.sort();
+        found
+    }
+}
+
+impl Running {
+    fn source(&self, name: &str, kind: &str) -> SourceId {
+        self.sources.intern(Source::new(name, kind).unwrap()).unwrap()
+    }
+
+    /// Appends `values` of a belt, and waits until they are durable.
+    async fn append(&self, values: impl IntoIterator<Item = f64>) -> Receipt {
+        self.offer(self.belt(values)).await.unwrap()
+    }
+
+    fn belt(&self, values: impl IntoIterator<Item = f64>) -> Vec<Reading> {
+        let source = self.source("7", "heart_rate");
+        values.into_iter().map(|value| number(source, clock::mono(), value)).collect()
+    }
+
+    async fn offer(&self, readings: Vec<Reading>) -> Result<Receipt, Refused> {
+        let (answer, answered) = oneshot::channel();
+        self.store.append(readings, Some(answer)).await.unwrap();
+        tokio::time::timeout(PATIENCE, answered).await.unwrap().unwrap()
+    }
+
+    async fn event(&self, event: &'static str) {
+        let members = format!(r#""source":"7","name":"{event}""#);
+        self.store.event(EventRow { event, mono: clock::mono(), members }).await.unwrap();
+        self.store.flush().await.unwrap();
+    }
+
+    /// Takes the records of a lane behind `after`, up to a message full.
+    async fn take(&self, lane: Lane, after: u64) -> (u64, Vec<Json>) {
+        match self.store.take(lane, Seq(after), usize::MAX, true).await.unwrap() {
+            Taken::Sheaf(sheaf) => {
+                let records = sheaf
+                    .batches
+                    .iter()
+                    .flat_map(|batch| serde_json::from_slice::<Vec<Json>>(&batch.payload).unwrap());
+                (sheaf.through.0, records.collect())
+            }
+            Taken::Later { .. } | Taken::Nothing => (after, Vec::new()),
+        }
+    }
+
+    /// Takes all the records of a lane behind `after`.
+    async fn take_all(&self, lane: Lane, mut after: u64) -> Vec<Json> {
+        let mut all = Vec::new();
+        loop {
+            let (through, records) = self.take(lane, after).await;
+            if records.is_empty() {
+                return all;
+            }
+            after = through;
+            all.extend(records);
+        }
+    }
+
+    /// Takes and acknowledges up to a message full. Returns what was delivered.
+    async fn deliver(&self, lane: Lane, after: u64) -> (u64, Vec<Json>) {
+        let (through, records) = self.take(lane, after).await;
+        if !records.is_empty() {
+            let delivered = records.len() as u64;
+            let mark = Mark { lane, through: Seq(through), delivered, gaps: Vec::new() };
+            self.store.mark(vec![mark], true).await.unwrap().await.unwrap();
+        }
+        (through, records)
+    }
+
+    async fn account(&self, lane: Lane) -> Account {
+        self.store.accounts().await.unwrap()[lane.index()]
+    }
+
+    async fn assert_balanced(&self) {
+        for (lane, account) in Lane::ALL.iter().zip(self.store.accounts().await.unwrap()) {
+            assert!(account.balances(), "{lane:?}: {account:?}");
+        }
+    }
+
+    async fn until(&self, what: &str, met: impl FnMut(&Progress) -> bool) -> Progress {
+        let mut progress = self.store.progress();
+        let met = tokio::time::timeout(PATIENCE, progress.wait_for(met)).await;
+        met.unwrap_or_else(|_| panic!("waited in vain: {what}")).unwrap().clone()
+    }
+
+    /// Waits until the accounts are as they should be.
+    async fn until_account(&self, lane: Lane, met: impl Fn(&Account) -> bool) -> Account {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let account = self.account(lane).await;
+            if met(&account) {
+                return account;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "waited in vain: {account:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn stop(self) {
+        let Self { store, thread, .. } = self;
+        store.flush().await.ok();
+        drop(store);
+        tokio::task::spawn_blocking(|| thread.join().expect("the store never panics"))
+            .await
+            .unwrap();
+    }
+}
+
+fn number(source: SourceId, mono: Mono, value: f64) -> Reading {
+    Reading { source, mono, time: None, value: Value::Number(value), detail: None }
+}
+
+fn formats() -> Arc<Formats> {
+    let template =
+        |topic| Template::parse(topic, "pi-1", Open { source: true, kind: true }).unwrap();
+    let lane = |topic| LaneFormat {
+        topic: template(topic),
+        framing: Framing::Array,
+        limit_bytes: 5_000,
+        delay: Duration::from_secs(1),
+    };
+    Arc::new(Formats {
+        kinds: Vec::new(),
+        readings: ReadingFormat {
+            topic: template("readings"),
+            fields: None,
+            framing: Framing::Array,
+        },
+        units: vec![("air".into(), "celsius".into())],
+        visits: Vec::new(),
+        rr: vec!["7".into()],
+        lanes: [lane("alerts"), lane("events"), lane("readings")],
+    })
+}
+
+/// Copies everything of one folder into another.
+fn copy_files(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        // The index of the log is made anew after a power cut.
+        if !entry.file_name().to_string_lossy().ends_with("-shm") {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+fn ids(records: &[Json]) -> Vec<String> {
+    records.iter().map(|record| record["seq"].as_str().unwrap().to_owned()).collect()
+}
+
+fn place(id: &str) -> (u32, u64) {
+    let (boot, seq) = id.split_once('-').unwrap();
+    (boot.parse().unwrap(), seq.parse().unwrap())
+}
+
+/// A wall time as records tell it.
+fn text(time: Wall) -> String {
+    pulsegate_core::record::ClockText::format(time)
+}

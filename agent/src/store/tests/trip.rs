@@ -1,0 +1,177 @@
+//! What is appended comes back as it was, under a name that is never given twice (P1, P4).
+
+use pulsegate_core::reading::HeartDetail;
+use pulsegate_sensors::Contact;
+use serde_json::json;
+
+use super::*;
+
+#[tokio::test]
+async fn every_kind_of_value_and_detail_comes_back_as_it_was_appended() {
+    let device = Device::new();
+    let agent = device.start();
+    let (belt, air) = (agent.source("7", "heart_rate"), agent.source("air", "number"));
+    let lid = agent.source("feeder", "lid");
+    let at = clock::mono();
+    let detail = |contact, energy_kj, rr: &[u16]| {
+        Some(Box::new(HeartDetail { contact, energy_kj, rr: rr.to_vec() }))
+    };
+    let numbers = [0.0, -0.0, 21.5, -40.0, 1e300, 5e-324, 9_007_199_254_740_991.0, -1e17];
+    let mut readings: Vec<_> = numbers.iter().map(|n| number(air, at, *n)).collect();
+    readings.push(Reading { value: Value::State("open".into()), ..number(lid, at, 0.0) });
+    readings.push(Reading { value: Value::State("\"\\\u{1}é".into()), ..number(lid, at, 0.0) });
+    readings.push(Reading { time: Some(Wall(NOON)), ..number(air, at, 1.0) });
+    readings.push(Reading { time: Some(Wall(-1)), ..number(air, at, 1.0) });
+    let details = [
+        detail(Contact::Lost, None, &[]),
+        detail(Contact::Detected, Some(65_535), &[1_024, 512, 65_535]),
+        detail(Contact::Unsupported, Some(0), &[1_107]),
+    ];
+    readings.extend(details.map(|detail| Reading { detail, ..number(belt, at, 72.0) }));
+
+    agent.offer(readings).await.unwrap();
+
+    let records = agent.take_all(Lane::Readings, 0).await;
+    for (record, number) in records.iter().zip(numbers) {
+        assert_eq!(record["value"].as_f64(), Some(number));
+        assert_eq!((&record["kind"], &record["unit"]), (&json!("number"), &json!("celsius")));
+    }
+    let told: Vec<_> = records[numbers.len()..].to_vec();
+    assert_eq!((&told[0]["state"], &told[1]["state"]), (&json!("open"), &json!("\"\\\u{1}é")));
+    assert_eq!(told[2]["time"], text(Wall(NOON)));
+    assert_eq!(told[3]["time"], "1969-12-31T23:59:59.999Z");
+    assert_eq!((&told[4]["contact"], &told[4]["energy_kj"]), (&json!("lost"), &Json::Null));
+    assert_eq!(
+        (&told[5]["energy_kj"], &told[5]["rr_ms"]),
+        (&json!(65_535), &json!("1000.00 500.00 63999.02"))
+    );
+    assert_eq!((&told[6]["contact"], &told[6]["energy_kj"]), (&Json::Null, &json!(0)));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_trickle_is_one_commit_an_interval_and_a_burst_waits_for_none() {
+    let mut device = Device::new();
+    device.keep.commit_interval = Duration::from_secs(3_600);
+    let agent = device.start();
+
+    for beat in 0..50 {
+        agent.store.append(agent.belt([f64::from(beat)]), None).await.unwrap();
+    }
+    // The writer has them: what it is asked next it answers after them.
+    agent.take(Lane::Readings, 0).await;
+    assert_eq!(agent.store.progress().borrow().commits, 0, "a trickle waits for company");
+    agent.store.append(agent.belt((0..2_000).map(f64::from)), None).await.unwrap();
+    let progress = agent.until("a burst that pauses", |progress| progress.commits > 0).await;
+
+    assert_eq!(progress.commits, 1);
+    assert_eq!(agent.account(Lane::Readings).await.recorded, 2_050);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn watermarks_and_sources_survive_a_restart() {
+    let device = Device::new();
+    let agent = device.start();
+    let (lid, air) = (agent.source("feeder", "lid"), agent.source("air", "number"));
+    agent.append((0..10).map(f64::from)).await;
+    agent.offer(vec![number(air, clock::mono(), 1.0)]).await.unwrap();
+    let (through, _) = agent.deliver(Lane::Readings, 0).await;
+    agent.append([99.0]).await;
+    agent.stop().await;
+
+    let agent = device.start();
+
+    assert_eq!(agent.store.watermarks[Lane::Readings.index()], Seq(through));
+    // Asked for in another order, as after a change of the configuration.
+    assert_eq!(agent.source("air", "number"), air);
+    assert_eq!(agent.source("feeder", "lid"), lid);
+    let rest = agent.take_all(Lane::Readings, through).await;
+    assert_eq!(rest.len(), 1);
+    assert_eq!(rest[0]["bpm"], 99);
+    agent.assert_balanced().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn no_record_gets_the_name_of_another_even_when_everything_was_forgotten_or_lost() {
+    let mut device = Device::new();
+    device.keep.history = Duration::ZERO;
+    let mut names = std::collections::HashSet::new();
+
+    for start in 0..6 {
+        match start {
+            3 => std::fs::remove_file(device.folder.path().join("boot")).unwrap(),
+            4 => std::fs::remove_file(device.path()).unwrap(),
+            _ => {}
+        }
+        let agent = device.start();
+        agent.append([1.0, 2.0]).await;
+        agent.event("started").await;
+        for lane in Lane::ALL {
+            let mut at = 0;
+            loop {
+                let (through, records) = agent.deliver(lane, at).await;
+                let fresh: Vec<_> =
+                    ids(&records).into_iter().filter(|id| names.insert(id.clone())).collect();
+                assert_eq!(fresh, ids(&records), "start {start}");
+                if records.is_empty() {
+                    break;
+                }
+                at = through;
+            }
+        }
+        agent.assert_balanced().await;
+        agent.stop().await;
+        empty_lanes(&device.path());
+    }
+    assert_eq!(names.len(), 6 * 3);
+}
+
+/// As retention does it after the history, at once.
+fn empty_lanes(path: &Path) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    connection
+        .execute_batch("DELETE FROM readings; DELETE FROM alerts; DELETE FROM events")
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_version_is_read_on_and_the_first_version_can_read_this_one() {
+    let device = Device::new();
+    let first = rusqlite::Connection::open(device.path()).unwrap();
+    first.pragma_update(None, "journal_mode", "WAL").unwrap();
+    first.execute_batch(schema::MIGRATIONS[0]).unwrap();
+    first
+        .execute_batch(
+            "PRAGMA user_version = 1; INSERT INTO kernel_boots VALUES (1, 'first', 0);
+             INSERT INTO boots VALUES (4, 1, 1); INSERT INTO sources VALUES (0, '7', 'heart_rate');
+             INSERT INTO readings VALUES (1, 0, 5, 72, NULL, NULL);
+             INSERT INTO alerts VALUES (2, 'r', 0, 1, 'warning', 150, NULL, NULL, 5, 1);
+             UPDATE lanes SET recorded = 1 WHERE lane = 0",
+        )
+        .unwrap();
+    drop(first);
+
+    let agent = device.start();
+    agent.append([80.0]).await;
+
+    assert_eq!(agent.store.boot.0, 5);
+    assert_eq!(ids(&agent.take_all(Lane::Readings, 0).await), ["4-1", "5-3"]);
+    let alerts = agent.take_all(Lane::Alerts, 0).await;
+    assert_eq!((&alerts[0]["seq"], &alerts[0]["state"]), (&json!("4-2"), &json!("raised")));
+    agent.stop().await;
+    // What version 1 asks for, it still finds; and what it writes, this version finds.
+    let first = rusqlite::Connection::open(device.path()).unwrap();
+    let seqs: u64 = first
+        .query_row("SELECT sum(seq) FROM (SELECT seq, source, mono_ms, value, time_ms, detail FROM readings)", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(seqs, 1 + 3);
+    first
+        .execute_batch("INSERT INTO alerts VALUES (6, 'new', 0, 1, 'info', 1, NULL, NULL, 5, 1)")
+        .unwrap();
+    let standing: u64 = first
+        .query_row("SELECT count(*) FROM standing WHERE rule = 'new'", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(standing, 1);
+}

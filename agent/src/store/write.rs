@@ -1,0 +1,228 @@
+//! What one transaction writes: the rows of a [`Work`], each at its place, and the accounts of the
+//! lanes.
+
+use std::sync::Arc;
+
+use pulsegate_core::delivery::Mark;
+use pulsegate_core::lane::{Gap, Lane};
+use pulsegate_core::reading::{Reading, Seq, Value};
+use pulsegate_core::time::Mono;
+use pulsegate_core::timeline::{Epoch, Segment, Trust};
+use pulsegate_sensors::Source;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{ToSql, Transaction, params};
+
+use super::database::{AlertRow, EventRow, Identity};
+use super::detail;
+use super::load::LaneRow;
+
+/// Writes records in the order of their places.
+pub(super) struct LaneWriter<'a> {
+    pub(super) tx: &'a Transaction<'a>,
+    pub(super) lanes: &'a mut [LaneRow; 3],
+    pub(super) last_seq: u64,
+    pub(super) epoch: Epoch,
+    /// By lane: records up to here that were in the publisher's hands may have been lost on disk
+    /// meanwhile, and then count as dropped already.
+    pub(super) doubtful: [Seq; 3],
+}
+
+impl LaneWriter<'_> {
+    pub(super) fn readings(&mut self, readings: &[Reading]) -> rusqlite::Result<()> {
+        let insert = "INSERT INTO readings VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let mut insert = self.tx.prepare_cached(insert)?;
+        // Only the first names its place: SQLite then gives the next ones without looking for them.
+        let mut place = Some(self.last_seq + 1);
+        for reading in readings {
+            insert.execute(params![
+                place.take(),
+                reading.source.0,
+                reading.mono.0,
+                SqlValue(&reading.value),
+                reading.time.map(|time| time.0),
+                reading.detail.as_deref().map(detail::encode),
+            ])?;
+        }
+        let end = self.last_seq + readings.len() as u64;
+        if !readings.is_empty() && u64::try_from(self.tx.last_insert_rowid()) != Ok(end) {
+            // Something lies where nothing can: the answers to the inbox would name other records.
+            return Err(rusqlite::Error::StatementChangedRows(readings.len()));
+        }
+        self.count(Lane::Readings, readings.len() as u64);
+        Ok(())
+    }
+
+    /// Gives places to records that will never be written. Returns the last one.
+    pub(super) fn count(&mut self, lane: Lane, count: u64) {
+        if count > 0 {
+            self.last_seq += count;
+            let row = &mut self.lanes[lane.index()];
+            row.recorded += count;
+            row.last = self.last_seq;
+        }
+    }
+
+    pub(super) fn alert(&mut self, alert: &AlertRow) -> rusqlite::Result<()> {
+        self.count(Lane::Alerts, 1);
+        let insert = "INSERT INTO alerts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        self.tx.prepare_cached(insert)?.execute(params![
+            self.last_seq,
+            alert.rule,
+            alert.source,
+            alert.raised,
+            alert.severity,
+            SqlValue(&alert.value),
+            alert.window.map(|(start, _)| start.0),
+            alert.window.map(|(_, end)| end.0),
+            alert.time.0,
+            alert.derived.then_some(self.epoch.0),
+        ])?;
+        Ok(())
+    }
+
+    pub(super) fn event(&mut self, event: &EventRow) -> rusqlite::Result<()> {
+        self.count(Lane::Events, 1);
+        let insert = "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.tx.prepare_cached(insert)?.execute(params![
+            self.last_seq,
+            event.event,
+            self.epoch.0,
+            event.mono.0,
+            event.members
+        ])?;
+        Ok(())
+    }
+
+    pub(super) fn mark(&mut self, mark: &Mark, now: Mono) -> rusqlite::Result<()> {
+        let row = &mut self.lanes[mark.lane.index()];
+        let is_doubtful = row.watermark < self.doubtful[mark.lane.index()].0;
+        row.watermark = row.watermark.max(mark.through.0);
+        row.delivered += mark.delivered;
+        mark.gaps.iter().try_for_each(|gap| self.gap(gap, now).map(drop))?;
+        if is_doubtful {
+            let row = &mut self.lanes[mark.lane.index()];
+            let count = format!("SELECT count(*) FROM {} WHERE seq > ?1", mark.lane.as_str());
+            let pending: u64 = self.tx.query_row(&count, [row.watermark], |row| row.get(0))?;
+            row.delivered = row.recorded.saturating_sub(row.dropped + pending);
+        }
+        Ok(())
+    }
+
+    /// Adds a row to the ledger. Returns its number.
+    pub(super) fn gap(&mut self, gap: &Gap, now: Mono) -> rusqlite::Result<i64> {
+        self.lanes[gap.lane.index()].dropped += gap.count;
+        let insert = "INSERT INTO gaps(lane, first, last, count, reason, epoch, mono_ms)
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        self.tx.prepare_cached(insert)?.execute(params![
+            gap.lane.index(),
+            gap.first.0,
+            gap.last.0,
+            gap.count,
+            gap.reason.as_str(),
+            self.epoch.0,
+            now.0,
+        ])?;
+        Ok(self.tx.last_insert_rowid())
+    }
+}
+
+/// A value as SQLite keeps it: a whole number in as few bytes as it needs.
+struct SqlValue<'a>(&'a Value);
+
+/// Above it, not every whole f64 is an integer that reads back as the same f64.
+const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
+
+impl ToSql for SqlValue<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Number(number) if number.fract() == 0.0 && number.abs() < MAX_WHOLE =>
+            {
+                #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53: exact")]
+                ValueRef::Integer(*number as i64)
+            }
+            Value::Number(number) => ValueRef::Real(*number),
+            Value::State(state) => ValueRef::Text(state.as_bytes()),
+        }))
+    }
+}
+
+/// Writes who writes from the place `first` on. A start that recorded nothing is forgotten.
+pub(super) fn boot(
+    tx: &Transaction<'_>,
+    identity: &Identity,
+    epoch: Epoch,
+    first: Seq,
+) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT OR IGNORE INTO kernel_boots VALUES (?1, ?2, ?3)",
+        params![epoch.0, identity.kernel_boot_id, identity.reference_ms],
+    )?;
+    tx.execute("DELETE FROM boots WHERE first_seq = ?1", [first.0])?;
+    tx.execute(
+        "INSERT OR IGNORE INTO boots VALUES (?1, ?2, ?3)",
+        params![identity.boot.0, epoch.0, first.0],
+    )?;
+    Ok(())
+}
+
+pub(super) fn sources(
+    tx: &Transaction<'_>,
+    from: usize,
+    sources: &[Arc<Source>],
+) -> rusqlite::Result<()> {
+    for (id, source) in (from..).zip(sources) {
+        tx.prepare_cached("INSERT INTO sources VALUES (?1, ?2, ?3)")?.execute(params![
+            id,
+            source.name,
+            source.kind
+        ])?;
+    }
+    Ok(())
+}
+
+/// Writes all that is kept of how the clock went in one run of the kernel: it is little, and
+/// seldom changes.
+pub(super) fn clock(
+    tx: &Transaction<'_>,
+    epoch: Epoch,
+    segments: &[Segment],
+) -> rusqlite::Result<()> {
+    tx.prepare_cached("DELETE FROM clock WHERE epoch = ?1")?.execute([epoch.0])?;
+    for segment in segments {
+        let insert = "INSERT OR REPLACE INTO clock VALUES (?1, ?2, ?3, ?4)";
+        tx.prepare_cached(insert)?.execute(params![
+            epoch.0,
+            segment.since.0,
+            segment.offset_ms,
+            segment.trust == Trust::Trusted
+        ])?;
+    }
+    Ok(())
+}
+
+/// Writes the rows that changed. That readings were recorded is no reason: their number follows
+/// from the places of the records, and writing it would cost a page in every commit.
+pub(super) fn lanes(
+    tx: &Transaction<'_>,
+    before: &[LaneRow; 3],
+    after: &[LaneRow; 3],
+) -> rusqlite::Result<()> {
+    for lane in Lane::ALL {
+        let (old, new) = (before[lane.index()], after[lane.index()]);
+        let recorded = lane != Lane::Readings && old.recorded != new.recorded;
+        let moved = old.watermark != new.watermark
+            || old.delivered != new.delivered
+            || old.dropped != new.dropped;
+        if recorded || moved {
+            tx.prepare_cached("INSERT OR REPLACE INTO lanes VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![
+                    lane.index(),
+                    new.watermark,
+                    new.recorded,
+                    new.delivered,
+                    new.dropped
+                ])?;
+        }
+    }
+    Ok(())
+}

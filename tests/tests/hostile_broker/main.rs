@@ -1,0 +1,50 @@
+//! The real agent against a broker that misbehaves in every way that it or a network may. Seeds of
+//! the faults are printed; with its seed a broker throws the same dice again.
+
+#![expect(clippy::print_stderr, reason = "the seed of a failed test")]
+
+mod faults;
+mod poison;
+mod priority;
+mod watch;
+mod window;
+
+use pulsegate_tests::agent_process::Agent;
+use pulsegate_tests::inbox::{Inbox, reading};
+
+/// What publishes small messages soon: many messages for a test, and few readings in each.
+const SMALL_BATCHES: &str = "{ bytes = \"1KiB\", delay = \"50ms\" }";
+
+/// Seeds for one test: fixed ones, which find what they found before, and a new one.
+fn seeds(fixed: usize) -> Vec<u64> {
+    let mut seeds: Vec<u64> = (1..=fixed as u64).collect();
+    seeds.push(fastrand::u64(..));
+    eprintln!("seeds: {seeds:?}");
+    seeds
+}
+
+/// Pushes numbered readings into the inbox, and counts them: each is answered as durable.
+struct Feeder {
+    inbox: Inbox,
+    source: &'static str,
+    fed: u64,
+}
+
+impl Feeder {
+    async fn on(agent: &Agent, source: &'static str) -> Self {
+        Self { inbox: agent.inbox().await, source, fed: 0 }
+    }
+
+    /// Returns the ids of the readings.
+    async fn feed(&mut self, count: u64) -> Vec<String> {
+        let line = |n: u64| reading(self.source, "count", n as f64).to_string();
+        let lines: Vec<String> = (self.fed..self.fed + count).map(line).collect();
+        self.fed += count;
+        let answers = self.inbox.exchange_all(&lines).await;
+        assert_eq!(answers.len(), lines.len(), "the agent answers every line");
+        let id = |answer: serde_json::Value| {
+            answer["id"].as_str().unwrap_or_else(|| panic!("refused: {answer}")).to_owned()
+        };
+        answers.into_iter().map(id).collect()
+    }
+}
