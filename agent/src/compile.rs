@@ -14,7 +14,7 @@ use pulsegate_core::visit::{First, Report, VisitSpec};
 
 use crate::config::{self, Config, PublishConfig};
 use crate::publisher::{ACK_DEADLINE, Settings};
-use crate::store::{Formats, Keep, LaneFormat, VisitFormat};
+use crate::store::{Filters, Formats, Keep, LaneFormat, VisitFormat};
 
 /// The rules as the fold takes them.
 pub(crate) fn rules(config: &Config) -> Arc<Vec<RuleSpec>> {
@@ -69,6 +69,8 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
     let kind = |(kind, format): (&String, &PublishConfig)| {
         (kind.as_str().into(), reading_format(config, format))
     };
+    let filter =
+        |(kind, format): (&String, &PublishConfig)| (kind.as_str().into(), format.filter.clone());
     let (units, rr) = (units(config), rr(config));
     let lanes = Lane::ALL.map(|lane| {
         let format = match lane {
@@ -79,6 +81,7 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
         LaneFormat {
             topic: template(config, &format.topic),
             framing: framing(format.format),
+            add: format.add.as_str().into(),
             limit_bytes: usize::try_from(format.batch.bytes).unwrap_or(usize::MAX),
             delay: format.batch.delay,
         }
@@ -86,6 +89,10 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
     Arc::new(Formats {
         kinds: publish.kinds.iter().map(kind).collect(),
         readings: reading_format(config, &publish.readings),
+        filters: Filters {
+            kinds: publish.kinds.iter().map(filter).collect(),
+            readings: publish.readings.filter.clone(),
+        },
         units,
         rr,
         visits: config.visits.iter().map(visit).collect(),
@@ -136,6 +143,7 @@ fn reading_format(config: &Config, format: &PublishConfig) -> ReadingFormat {
         topic: template(config, &format.topic),
         fields: format.fields.as_ref().map(|fields| fields.iter().filter_map(field).collect()),
         framing: framing(format.format),
+        add: format.add.as_str().into(),
     }
 }
 

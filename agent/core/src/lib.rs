@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod batch;
 pub mod delivery;
+pub mod filter;
 pub mod heart_variability;
 pub mod lane;
 pub mod pace;

@@ -67,6 +67,8 @@ pub struct ReadingFormat {
     pub fields: Option<Vec<(Box<str>, Field)>>,
     /// How records stand beside each other.
     pub framing: Framing,
+    /// Fixed members at the end of each: JSON without braces.
+    pub add: Box<str>,
 }
 
 /// A reading as it lies in the store.
@@ -140,6 +142,10 @@ impl ReadingLayout {
                 }
             }
             None => layout.defaults(source, unit, rr),
+        }
+        if !format.add.is_empty() {
+            layout.text.push(b',');
+            layout.text.extend_from_slice(format.add.as_bytes());
         }
         Self {
             topic: format.topic.render(&source.name, &source.kind).into(),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pulsegate_core::filter::FilterSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -184,6 +185,10 @@ pub(crate) struct PublishConfig {
     pub format: Format,
     /// When a batch is full.
     pub batch: Batch,
+    /// Fixed members of every record: JSON without braces.
+    pub add: String,
+    /// What is held back; nothing of alerts and events.
+    pub filter: FilterSpec,
 }
 
 /// One key of a record.

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 
-pub(super) use publish::{BatchTable, PublishTable, PublishTables};
+pub(super) use publish::{BatchTable, PublishTable, PublishTables, Scalar, TestTable};
 pub(super) use rules::{LimitTable, RuleTable};
 pub(super) use sensors::{
     BluetoothTable, CameraTable, GpioTable, HeartRateTable, InboxTable, LidTable, NumberTable,

@@ -3,6 +3,7 @@
 mod faults;
 mod files;
 mod hostile;
+mod published;
 mod rendered;
 mod rules;
 mod visits;
