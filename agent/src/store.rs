@@ -212,7 +212,11 @@ impl Store {
     pub(crate) async fn accounts(&self) -> anyhow::Result<[Account; 3]> {
         let path = self.path.clone();
         let count = move || Reader::open(&path)?.accounts();
-        Ok(tokio::task::spawn_blocking(count).await??)
+        let accounts = tokio::task::spawn_blocking(count).await?;
+        if accounts.as_ref().is_err_and(salvage::is_damage) {
+            self.send(Request::Checked(Checked::Damaged)).await?;
+        }
+        Ok(accounts?)
     }
 
     /// Goes on under another configuration.

@@ -1,7 +1,8 @@
 //! The benchmark: the agent beside others on this machine, one after the other, each over mutual
 //! TLS to a mosquitto that stands for the cloud. BENCHMARKS.md says what is measured and how.
 //!
-//! `bench [--quick] [--json] [--only PART]`, with a part of `flow`, `queue` and `wear`.
+//! `bench [--quick] [--json] [--only PART]`, with a part of `agent`, `peers`, `queue`
+//! and `wear`.
 //!
 //! It measures, and judges nothing: a slow machine makes large numbers, not a failure.
 
@@ -40,7 +41,7 @@ struct Asked {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Some(asked) = asked() else {
-        eprint("bench [--quick] [--json] [--only flow|queue|wear]");
+        eprint("bench [--quick] [--json] [--only agent|peers|queue|wear]");
         return ExitCode::FAILURE;
     };
     let report = measure(&asked).await;
@@ -71,27 +72,25 @@ async fn measure(asked: &Asked) -> Report {
     let mut report = Report { machine: measure::machine(), ..Report::default() };
     let cloud = Cloud::start(&THINGS).await;
     let repeat = if asked.quick { 1 } else { REPEAT };
-    let agents = [Subject::Agent { fields: Some(SHORT) }, Subject::Agent { fields: None }];
-    if wanted("flow") {
-        let mut peers = vec![Subject::Bridge];
+    let mut subjects = Vec::new();
+    if wanted("agent") {
+        subjects.extend([Some(SHORT), None].map(|fields| Subject::Agent { fields }));
+    }
+    if wanted("peers") {
+        subjects.push(Subject::Bridge);
         match subject::interpreter() {
-            Ok(python) => peers.push(Subject::Python(python)),
+            Ok(python) => subjects.push(Subject::Python(python)),
             Err(why) => report.not_run.push(format!("Python + SQLite: {why}")),
         }
-        for subject in agents.iter().chain(&peers) {
-            eprint(&format!("{}: {FEW} readings", subject.name()));
-            report.flows.push(flow(subject, &cloud, FEW, repeat).await);
-        }
-        if !asked.quick {
-            for (subject, count) in agents
-                .iter()
-                .map(|agent| (agent, MANY))
-                .chain(peers.iter().map(|peer| (peer, MANY_FOR_PEERS)))
-            {
-                eprint(&format!("{}: {count} readings", subject.name()));
-                report.flows.push(flow(subject, &cloud, count, 1).await);
-            }
-        }
+    }
+    let few = subjects.iter().map(|subject| (subject, FEW, repeat));
+    let many = subjects.iter().map(|subject| match subject {
+        Subject::Agent { .. } => (subject, MANY, 1),
+        Subject::Bridge | Subject::Python(_) => (subject, MANY_FOR_PEERS, 1),
+    });
+    for (subject, count, repeat) in few.chain(many.filter(|_| !asked.quick)) {
+        eprint(&format!("{}: {count} readings", subject.name()));
+        report.flows.push(flow(subject, &cloud, count, repeat).await);
     }
     if wanted("queue") {
         let count = if asked.quick { FEW } else { MANY };

@@ -111,7 +111,6 @@ impl Answers {
         tokio::time::timeout(PATIENCE, self.0.read_line(&mut line))
             .await
             .expect("the inbox answers in time")
-            .inspect_err(|e| eprintln!("READ {e:?}"))
             .ok()?;
         let line = line.strip_suffix('\n')?;
         Some(serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in `{line}`")))

@@ -25,9 +25,10 @@ pub struct Site {
 }
 
 impl Site {
-    /// Starts one where [`THING`] may write `pulsegate/box/#`.
+    /// Starts one where [`THING`] may write `pulsegate/box/#`. When its broker was stopped and is
+    /// started again, the listener misses nothing that comes before it is back.
     pub async fn start() -> Self {
-        Self::start_with(Options::default().thing(THING)).await
+        Self::start_with(Options::default().thing(THING).persistent()).await
     }
 
     /// Starts one with a broker of these options, which have to name [`THING`].

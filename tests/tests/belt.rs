@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pulsegate_tests::PATIENCE;
-use pulsegate_tests::agent_process::{Agent, Device};
+use pulsegate_tests::agent_process::Device;
 use pulsegate_tests::fake_bluez::{Belt, FakeBluez};
 use pulsegate_tests::site::{Site, THING};
 use serde_json::{Value, json};

@@ -12,8 +12,8 @@ use pulsegate_standin::{Door, Options};
 use pulsegate_tests::PATIENCE;
 use pulsegate_tests::agent_process::{Device, lane_count};
 use pulsegate_tests::cloud::{Cloud, Tally};
-use pulsegate_tests::inbox::{Inbox, reading};
-use serde_json::Value;
+use pulsegate_tests::inbox::Inbox;
+use serde_json::{Value, json};
 
 const KILLS: u64 = 100;
 /// In milliseconds, how long the agent may work before it is killed.
@@ -177,7 +177,8 @@ async fn push(random: &mut fastrand::Rng, next: &mut u64, inbox: &mut Inbox) -> 
     loop {
         let values: Vec<u64> = (*next..*next + random.u64(1..60)).collect();
         *next += values.len() as u64;
-        let line = |value: &u64| reading("meter", "count", *value as f64).to_string();
+        let line =
+            |value: &u64| json!({ "source": "meter", "kind": "count", "value": value }).to_string();
         let lines: Vec<String> = values.iter().map(line).collect();
         let answers = inbox.exchange_all(&lines).await;
         let is_last = answers.len() < lines.len();
@@ -201,7 +202,8 @@ fn is_whole(device: &Device) {
     let files = std::fs::read_dir(device.state_dir()).expect("the state directory");
     let names: BTreeSet<String> =
         files.flatten().map(|file| file.file_name().to_string_lossy().into_owned()).collect();
-    let known = ["boot", "pulsegate.db", "pulsegate.db-shm", "pulsegate.db-wal"];
+    let known =
+        ["boot", "pulsegate.db", "pulsegate.db.ballast", "pulsegate.db-shm", "pulsegate.db-wal"];
     let strange: Vec<&String> =
         names.iter().filter(|name| !known.contains(&name.as_str())).collect();
     assert!(strange.is_empty(), "left behind: {strange:?}");

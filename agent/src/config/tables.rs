@@ -128,7 +128,8 @@ pub(super) struct LinkTable {
     pub(super) ports: At<Vec<u16>>,
     /// Ports at which TLS offers `x-amzn-mqtt-ca`.
     pub(super) alpn_ports: Vec<u16>,
-    /// MQTT keep-alive; 30s to 1200s at AWS.
+    /// MQTT keep-alive; 30s to 1200s at AWS. A publish that is not acknowledged for so long, or for
+    /// 30s, ends the connection.
     #[schemars(extend("x-range" = ["5s", "12h"]))]
     pub(super) keep_alive: At<Period>,
     /// Unacknowledged messages at any time; a crash sends at most these twice. AWS takes 100.

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use crate::durable;
 
-/// Room for the log's index, and for a log that forgets some thousand delivered readings.
-const BYTES: usize = 1 << 20;
+/// Room for the index of the log, without which nothing can even be read, and for a log that forgets
+/// some delivered readings.
+const BYTES: usize = 256 << 10;
 /// It is taken on again only while this many times its size is free.
-const SPARE: u64 = 8;
+const SPARE: u64 = 4;
 
 /// Takes it on, if there is room.
 pub(super) fn hold(path: &Path) {

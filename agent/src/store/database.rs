@@ -118,6 +118,8 @@ pub(super) struct Database {
     pub(super) epoch: Epoch,
     pub(super) identity: Identity,
     pub(super) last_seq: u64,
+    /// Whether no start of the agent ever wrote to it.
+    is_new: bool,
     /// The newest row of the ledger, while it can still grow.
     pub(super) growing: Option<ledger::Growing>,
     sources: Arc<Sources>,
@@ -167,11 +169,13 @@ impl Database {
         sources: Arc<Sources>,
     ) -> rusqlite::Result<Self> {
         let lanes = load::read_lanes(&connection)?;
+        let boots = load::read_boots(&connection)?;
         Ok(Self {
             place: Place::File,
+            is_new: boots.is_empty(),
             last_seq: load::last_seq(&connection, &lanes)?,
             sources_stored: load::load_sources(&connection, &sources)?,
-            boots: load::read_boots(&connection)?,
+            boots,
             timeline: load::read_timeline(&connection)?,
             lanes,
             epoch: Epoch(0),
@@ -282,6 +286,11 @@ impl Database {
         self.place = Place::Lost;
         self.growing = None;
         Ok(())
+    }
+
+    /// Whether earlier starts of the agent must have had another database here.
+    pub(super) fn is_lost(&self) -> bool {
+        self.place == Place::File && self.is_new && self.identity.boot > Boot(1)
     }
 
     /// The start of the agent in which the record `seq` was written.

@@ -142,17 +142,18 @@ impl Reader {
         source: Option<&str>,
         limit: u32,
     ) -> rusqlite::Result<Vec<(String, VisitFound)>> {
-        let mut select = self.connection.prepare(
-            "SELECT seq, members FROM events
-             WHERE event = ?1 AND (?2 IS NULL OR json_extract('{' || members || '}', '$.source') = ?2)
-             ORDER BY seq DESC LIMIT ?3",
-        )?;
-        let mut rows = select.query(params![VISIT, source, limit])?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut select = self
+            .connection
+            .prepare("SELECT seq, members FROM events WHERE event = ?1 ORDER BY seq DESC")?;
+        let mut rows = select.query([VISIT])?;
         let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
+        while let Some(row) = rows.next()?.filter(|_| found.len() < limit) {
             let id = self.id(row.get(0)?);
             let stored = Stored::read(VISIT, row.get_ref(1)?.as_str()?);
-            found.extend(stored.map(|stored| (id, stored.found(&self.timeline))));
+            let visit = stored.map(|stored| (id, stored.found(&self.timeline)));
+            let is_asked = |visit: &VisitFound| source.is_none_or(|name| name == visit.source);
+            found.extend(visit.filter(|(_, visit)| is_asked(visit)));
         }
         found.reverse();
         Ok(found)

@@ -26,6 +26,8 @@ const COMPLETE: &str = "new";
 const ASIDE: &str = "damaged-";
 /// Damaged databases that are kept to be looked at; each is as large as the store may be (P10).
 const KEPT_ASIDE: usize = 2;
+/// No page is smaller; SQLite takes a file that has none for a new one.
+const MIN_BYTES: u64 = 512;
 /// The files of one database.
 const SUFFIXES: [&str; 3] = ["-wal", "-shm", ""];
 
@@ -46,6 +48,8 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     let nonsense = [
         matches!(error, Error::InvalidColumnType(..) | Error::FromSqlConversionFailure(..)),
         matches!(error, Error::IntegralValueOutOfRange(..) | Error::Utf8Error(..)),
+        // Our statements are right, so the tables are wrong.
+        matches!(error, Error::SqlInputError { .. }),
         matches!(error, Error::StatementChangedRows(_)),
     ];
     damaged || nonsense.contains(&true)
@@ -118,7 +122,11 @@ fn whole(path: &Path) -> Result<(), &'static str> {
         return Err("it is a folder");
     }
     let has_log = std::fs::metadata(with(path, "-wal")).is_ok_and(|log| log.len() > 0);
-    if metadata.len() == 0 && has_log { Err("its file is empty") } else { Ok(()) }
+    match metadata.len() {
+        0 if has_log => Err("its file is empty"),
+        1..MIN_BYTES => Err("its file is cut off"),
+        _ => Ok(()),
+    }
 }
 
 /// A database that was cut off so early, or so badly, that its tables are not there.

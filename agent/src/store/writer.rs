@@ -24,7 +24,7 @@ use super::fold::Fold;
 use super::retention::Look;
 use super::take::{Encoder, Taken};
 use super::visits::VisitFold;
-use super::{Options, Progress, QUEUE, Request, Store, ledger, retention, salvage};
+use super::{Options, Progress, QUEUE, Request, Store, ballast, ledger, retention, salvage};
 use crate::agent::AT_REST;
 use crate::clock;
 use faults::Faults;
@@ -102,6 +102,7 @@ pub(super) fn start(
         if fault_at_start.is_some() {
             writer.faults.begin();
         }
+        writer.say_what_was_lost();
         runtime.block_on(writer.run(incoming));
         drop(check);
     })?;
@@ -215,6 +216,7 @@ impl Writer {
                 self.visits = VisitFold::rebuild(&formats.visits, &self.database, &self.sources);
                 (self.options.keep, self.options.rules) = (keep, rules);
                 self.options.formats = formats;
+                self.retention_at = Instant::now();
             }
             Request::Checked(checked) => {
                 self.progress.send_modify(|progress| progress.checked = checked);
@@ -315,16 +317,19 @@ impl Writer {
         }
     }
 
+    /// The progress is told first: whoever has an answer can rely on it.
     fn committed(&mut self, first: Seq) {
-        self.answer(self.database.identity.boot.0, first);
-        for waiting in self.waiting.drain(..) {
-            waiting.send(()).ok();
+        if self.faults.end() {
+            ballast::hold(&self.options.path);
         }
-        self.faults.end();
         self.work = Work { readings: self.spent_readings(), ..Work::default() };
         (self.commit_at, self.urgent) = (None, false);
         self.progress.send_modify(|progress| progress.commits += 1);
         self.report(None);
+        self.answer(self.database.identity.boot.0, first);
+        for waiting in self.waiting.drain(..) {
+            waiting.send(()).ok();
+        }
     }
 
     /// The memory of the readings just written, to gather the next ones in.

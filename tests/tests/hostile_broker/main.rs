@@ -10,7 +10,8 @@ mod watch;
 mod window;
 
 use pulsegate_tests::agent_process::Agent;
-use pulsegate_tests::inbox::{Inbox, reading};
+use pulsegate_tests::inbox::Inbox;
+use serde_json::{Value, json};
 
 /// What publishes small messages soon: many messages for a test, and few readings in each.
 const SMALL_BATCHES: &str = "{ bytes = \"1KiB\", delay = \"50ms\" }";
@@ -37,12 +38,14 @@ impl Feeder {
 
     /// Returns the ids of the readings.
     async fn feed(&mut self, count: u64) -> Vec<String> {
-        let line = |n: u64| reading(self.source, "count", n as f64).to_string();
+        let line = |value: u64| {
+            json!({ "source": self.source, "kind": "count", "value": value }).to_string()
+        };
         let lines: Vec<String> = (self.fed..self.fed + count).map(line).collect();
         self.fed += count;
         let answers = self.inbox.exchange_all(&lines).await;
         assert_eq!(answers.len(), lines.len(), "the agent answers every line");
-        let id = |answer: serde_json::Value| {
+        let id = |answer: Value| {
             answer["id"].as_str().unwrap_or_else(|| panic!("refused: {answer}")).to_owned()
         };
         answers.into_iter().map(id).collect()

@@ -1,1 +1,414 @@
-//! x
+//! Whatever is where the database should be: the agent starts, sets it aside once, and carries
+//! over what can be read under the names that it had; what is lost is in the accounts and in an
+//! event (P3, P4, P7).
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt as _;
+
+use super::*;
+
+const PAGE: u64 = 1024;
+/// The first byte of a page with rows (SQLite file format, section 1.6).
+const LEAF: u8 = 0x0d;
+
+/// A device with history: 4,000 readings in two starts, the first 1,000 or so delivered, some
+/// events and alerts between them, stopped in order.
+async fn device_with_history() -> (Device, BTreeMap<String, Json>) {
+    let mut device = Device::new();
+    device.rules = vec![rules::above(200.0)];
+    for _ in 0..2 {
+        let agent = device.start();
+        for round in 0..20 {
+            agent.append((0..100).map(|beat| f64::from(60 + (round * 100 + beat) % 90))).await;
+            agent.event("door").await;
+        }
+        agent.append([250.0, 70.0]).await;
+        agent.stop().await;
+    }
+    let agent = device.start();
+    let mut at = 0;
+    for _ in 0..20 {
+        (at, _) = agent.deliver(Lane::Readings, at).await;
+    }
+    assert!(at > 500);
+    let pending = everything_pending(&agent).await;
+    agent.stop().await;
+    (device, pending)
+}
+
+async fn everything_pending(agent: &Running) -> BTreeMap<String, Json> {
+    let mut all = BTreeMap::new();
+    for lane in Lane::ALL {
+        let watermark = agent.account(lane).await.delivered;
+        let after = if watermark == 0 { 0 } else { agent.watermark(lane) };
+        for record in agent.take_all(lane, after).await {
+            all.insert(record["seq"].as_str().unwrap().to_owned(), record);
+        }
+    }
+    all
+}
+
+impl Running {
+    fn watermark(&self, lane: Lane) -> u64 {
+        let connection = rusqlite::Connection::open(&self.store.path).unwrap();
+        let select = "SELECT watermark FROM lanes WHERE lane = ?1";
+        connection.query_row(select, [lane.index()], |row| row.get(0)).unwrap()
+    }
+
+    /// Reads every lane, and once more if the damage shows only then.
+    async fn pending(&self) -> BTreeMap<String, Json> {
+        let before = self.store.progress().borrow().set_aside.clone();
+        let pending = everything_pending(self).await;
+        self.store.flush().await.unwrap();
+        if self.store.progress().borrow().set_aside == before {
+            return pending;
+        }
+        everything_pending(self).await
+    }
+}
+
+fn gaps(pending: &BTreeMap<String, Json>) -> Vec<&Json> {
+    pending.values().filter(|record| record["event"] == "gap").collect()
+}
+
+/// The pages, counted from 0, that hold rows and are not the root of a table.
+fn leaves(path: &Path) -> Vec<u64> {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let mut select =
+        connection.prepare("SELECT rootpage - 1 FROM sqlite_schema WHERE rootpage > 0").unwrap();
+    let roots = select.query_map([], |row| row.get(0)).unwrap();
+    let roots: Vec<u64> = roots.collect::<Result<_, _>>().unwrap();
+    let content = std::fs::read(path).unwrap();
+    let pages = (0..).zip(content.chunks(1024)).skip(1);
+    pages.filter(|(at, page)| page[0] == LEAF && !roots.contains(at)).map(|(at, _)| at).collect()
+}
+
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(bytes, at).unwrap();
+}
+
+/// Starts on a damaged store, and checks what always holds. Returns what is pending.
+async fn survives(
+    device: &Device,
+    before: &BTreeMap<String, Json>,
+    what: &str,
+) -> BTreeMap<String, Json> {
+    let agent = device.start();
+    agent.append([61.0, 62.0]).await;
+    let pending = agent.pending().await;
+    agent.assert_balanced().await;
+    let is_set_aside = agent.store.progress().borrow().set_aside.is_some();
+    assert_eq!(device.set_aside().len(), usize::from(is_set_aside), "{what}");
+    let lost = before.keys().filter(|id| !pending.contains_key(*id)).count();
+    let is_said = pending.values().any(|record| record["event"] == "store_damaged");
+    assert_eq!(is_said, is_set_aside, "{what}");
+    assert!(lost == 0 || is_said, "{what}: {lost} lost without a word");
+    let boot = agent.store.boot.0;
+    for (id, record) in &pending {
+        let known = before.get(id);
+        assert!(
+            known.is_some() || place(id).0 == boot,
+            "{what}: `{id}` was never recorded: {record}"
+        );
+    }
+    agent.stop().await;
+
+    // The next start finds it whole.
+    let agent = device.start();
+    assert_eq!(agent.store.progress().borrow().set_aside, None, "{what}: damaged again");
+    agent.assert_balanced().await;
+    agent.stop().await;
+    pending
+}
+
+#[tokio::test]
+async fn a_page_that_is_lost_costs_its_own_rows_and_nothing_else() {
+    let (device, before) = device_with_history().await;
+    let leaves = leaves(&device.path());
+    let mut seed = fastrand::Rng::with_seed(7);
+
+    for round in 0..12 {
+        let device = device.killed();
+        // The last page of all is the one that was written last.
+        let page =
+            if round == 0 { *leaves.last().unwrap() } else { *seed.choice(&leaves).unwrap() };
+        let garbage: Vec<u8> = match round % 3 {
+            0 => vec![0; 1024],
+            1 => (0..1024).map(|_| seed.u8(..)).collect(),
+            _ => vec![0xff; 1024],
+        };
+        overwrite(&device.path(), page * PAGE, &garbage);
+
+        let what = format!("page {page}, round {round}");
+        let pending = survives(&device, &before, &what).await;
+
+        let lost: Vec<_> = before.keys().filter(|id| !pending.contains_key(*id)).collect();
+        assert!(lost.len() <= 120, "{what}: {} lost", lost.len());
+        for (id, record) in &pending {
+            assert!(before.get(id).is_none_or(|known| known == record), "{what}: {id} changed");
+        }
+        let told: u64 = gaps(&pending).iter().map(|gap| gap["count"].as_u64().unwrap()).sum();
+        assert_eq!(told, lost.len() as u64, "{what}: {:?}", gaps(&pending));
+        assert!(gaps(&pending).iter().all(|gap| gap["reason"] == "corruption"));
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_flip_anywhere_never_stop_the_agent() {
+    let (device, before) = device_with_history().await;
+    let length = std::fs::metadata(device.path()).unwrap().len();
+    let mut random = random();
+
+    for round in 0..25 {
+        let device = device.killed();
+        for _ in 0..random.u32(1..40) {
+            // Every third is in the header or the schema, where it hurts most.
+            let end = if round % 3 == 0 { 4 * PAGE } else { length };
+            overwrite(&device.path(), random.u64(..end), &[random.u8(..)]);
+        }
+        let agent = device.start();
+        agent.append([61.0]).await;
+        agent.pending().await;
+        agent.append([62.0]).await;
+        assert!(device.set_aside().len() <= 1, "round {round}");
+        agent.stop().await;
+    }
+    drop(before);
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_off_or_is_no_database_is_set_aside() {
+    let (device, before) = device_with_history().await;
+    let length = std::fs::metadata(device.path()).unwrap().len();
+
+    for cut in [1, 17, 100, 1_023, 1_024, 5_000, length / 2 + 3, length - PAGE, length - 1] {
+        let device = device.killed();
+        let file = std::fs::OpenOptions::new().write(true).open(device.path()).unwrap();
+        file.set_len(cut).unwrap();
+        survives(&device, &before, &format!("cut at {cut}")).await;
+    }
+    for garbage in [vec![0; 9_000], b"not a database at all".repeat(300)] {
+        let device = device.killed();
+        std::fs::write(device.path(), garbage).unwrap();
+        survives_empty(&device, 1).await;
+    }
+    drop(before);
+}
+
+/// Nothing can be carried over: the names go on after the boot counter.
+async fn survives_empty(device: &Device, set_aside: usize) {
+    let agent = device.start();
+    let receipt = agent.append([61.0]).await;
+    assert_eq!(receipt.boot, 4, "the boot counter lies beside the store");
+    let events = agent.take_all(Lane::Events, 0).await;
+    assert!(events[0]["event"].as_str().unwrap().starts_with("store_"), "{events:?}");
+    agent.assert_balanced().await;
+    assert_eq!(device.set_aside().len(), set_aside);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_empty_file_a_folder_or_nothing_at_all_is_no_reason_not_to_start() {
+    let (device, _) = device_with_history().await;
+
+    let empty = device.killed();
+    std::fs::write(empty.path(), b"").unwrap();
+    survives_empty(&empty, 0).await;
+
+    let folder = device.killed();
+    std::fs::remove_file(folder.path()).unwrap();
+    std::fs::create_dir(folder.path()).unwrap();
+    std::fs::write(folder.path().join("something"), b"of somebody's").unwrap();
+    survives_empty(&folder, 1).await;
+    assert!(folder.set_aside()[0].join("something").exists());
+
+    let nothing = device.killed();
+    std::fs::remove_file(nothing.path()).unwrap();
+    survives_empty(&nothing, 0).await;
+}
+
+#[tokio::test]
+async fn damage_that_shows_only_when_a_lane_is_read_or_written_is_mended_in_the_middle_of_work() {
+    let (device, before) = device_with_history().await;
+    let leaves = leaves(&device.path());
+    let root_of = |table: &str| -> u64 {
+        let connection = rusqlite::Connection::open(device.path()).unwrap();
+        let select = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+        connection.query_row(select, [table], |row| row.get(0)).unwrap()
+    };
+    let middle = leaves[leaves.len() / 2];
+
+    for (what, page) in
+        [("read", middle), ("write", root_of("gaps") - 1), ("frame", root_of("lanes") - 1)]
+    {
+        let device = device.killed();
+        let agent = device.start();
+        let first = agent.append([61.0]).await;
+        overwrite(&device.path(), page * PAGE, &[0; 1024]);
+        agent.refresh(&device);
+
+        let pending = agent.pending().await;
+        let second = agent.append([62.0]).await;
+
+        assert_eq!(second.boot, first.boot, "{what}: the same start");
+        assert!(second.first_seq > first.first_seq, "{what}: places rise");
+        agent.assert_balanced().await;
+        let lost = before.keys().filter(|id| !pending.contains_key(*id)).count();
+        let told: u64 = gaps(&pending).iter().map(|gap| gap["count"].as_u64().unwrap()).sum();
+        assert_eq!(told, lost as u64, "{what}");
+        assert!(device.set_aside().len() <= 1, "{what}");
+        agent.stop().await;
+        let agent = device.start();
+        let names = ids(&agent.take_all(Lane::Readings, 0).await);
+        let name = |receipt: Receipt| format!("{}-{}", receipt.boot, receipt.first_seq);
+        assert!(names.contains(&name(first)) && names.contains(&name(second)), "{what}");
+        agent.assert_balanced().await;
+        agent.stop().await;
+    }
+}
+
+impl Running {
+    /// Makes the writer see what is on disk: another connection that writes empties its cache.
+    fn refresh(&self, device: &Device) {
+        let connection = rusqlite::Connection::open(device.path()).unwrap();
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('refresh', 1)", []).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_in_hand_when_its_rows_were_lost_is_counted_once() {
+    let (device, _) = device_with_history().await;
+    let agent = device.start();
+    agent.append([61.0]).await;
+    let watermark = agent.watermark(Lane::Readings);
+    let (through, records) = agent.take(Lane::Readings, watermark).await;
+    // Rows of the message that is on its way, and of those behind it.
+    let leaves = leaves(&device.path());
+    for page in &leaves[leaves.len() / 8..leaves.len() / 2] {
+        overwrite(&device.path(), page * PAGE, &[0; 1024]);
+    }
+    agent.refresh(&device);
+    agent.take(Lane::Readings, through).await;
+    agent.append([62.0]).await;
+    assert_eq!(device.set_aside().len(), 1);
+    agent.assert_balanced().await;
+
+    let delivered = records.len() as u64;
+    let mark = Mark {
+        lane: Lane::Readings,
+        through: Seq(through),
+        delivered,
+        filtered: 0,
+        gaps: Vec::new(),
+    };
+    agent.store.mark(vec![mark], true).await.unwrap().await.unwrap();
+
+    agent.assert_balanced().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_power_cut_in_the_middle_of_a_salvage_leaves_the_old_store_or_the_new_one() {
+    let (device, before) = device_with_history().await;
+    let leaf = leaves(&device.path())[30];
+    overwrite(&device.path(), leaf * PAGE, &[0; 1024]);
+    let damaged = std::fs::read(device.path()).unwrap();
+    let mended = device.killed();
+    survives(&mended, &before, "without a power cut").await;
+    let complete = std::fs::read(mended.path()).unwrap();
+
+    // The new one was being written.
+    let writing = device.killed();
+    std::fs::write(crate::durable::beside(&writing.path(), "salvage"), &complete[..5_000]).unwrap();
+    survives(&writing, &before, "while it was written").await;
+    assert!(!crate::durable::beside(&writing.path(), "salvage").exists());
+
+    // It was complete, and the old one still in its place, with its log.
+    let swapping = device.killed();
+    std::fs::write(crate::durable::beside(&swapping.path(), "new"), &complete).unwrap();
+    std::fs::write(swapping.folder.path().join("pulsegate.db-wal"), &damaged[..4_000]).unwrap();
+    let agent = swapping.start();
+    agent.append([63.0]).await;
+    assert_eq!(agent.store.progress().borrow().set_aside, None);
+    agent.assert_balanced().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn readings_of_a_source_whose_name_is_lost_are_nobody_elses() {
+    let (device, _) = device_with_history().await;
+    {
+        let connection = rusqlite::Connection::open(device.path()).unwrap();
+        connection.execute("DELETE FROM sources", []).unwrap();
+        connection.execute("DELETE FROM lanes", []).unwrap();
+    }
+
+    let agent = device.start();
+    let other = agent.source("another", "heart_rate");
+    agent.offer(vec![number(other, clock::mono(), 99.0)]).await.unwrap();
+
+    let records = agent.take_all(Lane::Readings, 0).await;
+    let of_another: Vec<_> =
+        records.iter().filter(|record| record["source"] == "another").collect();
+    assert_eq!(of_another.len(), 1);
+    assert_eq!(records[0]["source"], "source-0");
+    agent.assert_balanced().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_had_yet_is_looked_for_until_it_can() {
+    let device = Device::new();
+    let place = device.folder.path().join("not").join("mounted");
+    let mut options = device.options();
+    options.path = place.join(FILE);
+    let sources = Arc::new(Sources::default());
+    let (store, thread) = Store::open(options.clone(), &sources).unwrap();
+    let agent = Running { store, thread, sources };
+    assert!(agent.store.progress().borrow().fault.is_some(), "says what is wrong");
+    let belt = agent.source("7", "heart_rate");
+    let reading = number(belt, clock::mono(), 72.0);
+    let (answer, answered) = oneshot::channel();
+    agent.store.append(vec![reading], Some(answer)).await.unwrap();
+    assert!(agent.take(Lane::Readings, 0).await.1.is_empty());
+
+    std::fs::create_dir_all(&place).unwrap();
+
+    tokio::time::timeout(PATIENCE, answered).await.unwrap().unwrap().unwrap();
+    // The process ends, and systemd starts it anew, with the numbers of the store.
+    tokio::task::spawn_blocking(|| agent.thread.join().unwrap()).await.unwrap();
+    let sources = Arc::new(Sources::default());
+    let (store, thread) = Store::open(options, &sources).unwrap();
+    let agent = Running { store, thread, sources };
+    assert_eq!(agent.take_all(Lane::Readings, 0).await[0]["bpm"], 72);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn after_an_unclean_stop_the_whole_database_is_looked_through_beside_the_work() {
+    let (device, before) = device_with_history().await;
+    let agent = device.start();
+    assert_eq!(agent.store.progress().borrow().checked, Checked::NotNeeded);
+    agent.append([61.0]).await;
+    let (sound, damaged) = (device.killed(), device.killed());
+    agent.stop().await;
+    // A page of the delivered history, which nobody reads any more.
+    let page = leaves(&device.killed().path())[5];
+    overwrite(&damaged.path(), page * PAGE, &[0; 1024]);
+
+    let agent = sound.start();
+    agent.until("no damage", |progress| progress.checked == Checked::Sound).await;
+    agent.stop().await;
+    assert!(sound.set_aside().is_empty());
+
+    let agent = damaged.start();
+    let progress = agent.until("damage", |progress| progress.set_aside.is_some()).await;
+    assert_eq!(progress.checked, Checked::Damaged);
+    agent.append([62.0]).await;
+    let pending = agent.pending().await;
+    assert!(before.keys().filter(|id| !pending.contains_key(*id)).count() <= 120);
+    agent.assert_balanced().await;
+    assert_eq!(damaged.set_aside().len(), 1);
+    agent.stop().await;
+}

@@ -1,1 +1,142 @@
-//! x
+//! Rules across restarts and changes of the configuration.
+
+use pulsegate_core::rules::{Action, Condition, Severity, Take, WindowSpec};
+use pulsegate_core::timeline::Trust;
+
+use super::*;
+
+/// A heart rate above `limit` is an alert.
+pub(super) fn above(limit: f64) -> RuleSpec {
+    RuleSpec {
+        name: "heart rate out of range".into(),
+        on: Some("heart_rate".into()),
+        source: None,
+        condition: Condition { above: Some(limit), below: None, is: None },
+        window: None,
+        limits: Vec::new(),
+        at_most_every: None,
+        severity: Severity::Warning,
+        then: vec![Action::Alert],
+    }
+}
+
+fn states(alerts: &[Json]) -> Vec<&str> {
+    alerts.iter().map(|alert| alert["state"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn an_alert_is_committed_at_once_with_its_reading_and_raised_once_however_often_it_starts() {
+    let mut device = Device::new();
+    device.rules = vec![above(200.0)];
+    device.keep.commit_interval = Duration::from_secs(3_600);
+    let agent = device.start();
+
+    agent.store.append(agent.belt([250.0]), None).await.unwrap();
+    let progress = agent.until("the alert", |progress| progress.commits > 0).await;
+
+    assert_eq!(progress.last.map(|last| last.0), [2, 0, 1]);
+    agent.stop().await;
+    device.keep = Device::new().keep;
+    for _ in 0..3 {
+        let agent = device.start();
+        agent.append([251.0]).await;
+        assert_eq!(states(&agent.take_all(Lane::Alerts, 0).await), ["raised"]);
+        agent.stop().await;
+    }
+    let agent = device.start();
+    agent.append([70.0]).await;
+    assert_eq!(states(&agent.take_all(Lane::Alerts, 0).await), ["raised", "cleared"]);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_alert_that_no_rule_watches_any_more_is_cleared_when_the_configuration_changes() {
+    let mut device = Device::new();
+    device.rules = vec![above(200.0)];
+    let agent = device.start();
+    agent.append([250.0]).await;
+    let keep = device.keep;
+
+    // The same rule with another limit still watches it.
+    agent.store.configure(keep, Arc::new(vec![above(220.0)]), formats()).await.unwrap();
+    agent.store.flush().await.unwrap();
+    assert_eq!(states(&agent.take_all(Lane::Alerts, 0).await), ["raised"]);
+    for _ in 0..2 {
+        agent.store.configure(keep, Arc::new(Vec::new()), formats()).await.unwrap();
+        agent.store.flush().await.unwrap();
+        let alerts = agent.take_all(Lane::Alerts, 0).await;
+        assert_eq!(states(&alerts), ["raised", "cleared"], "once");
+        assert_eq!(alerts[1]["severity"], "warning");
+        assert_eq!(alerts[1]["source"], "7");
+    }
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_alert_is_cleared_at_the_start_if_its_rule_went_while_the_agent_was_stopped() {
+    let mut device = Device::new();
+    device.rules = vec![above(200.0)];
+    let agent = device.start();
+    agent.append([250.0]).await;
+    agent.stop().await;
+    let other = RuleSpec { source: Some("8".into()), ..above(200.0) };
+    device.rules = vec![other];
+
+    let agent = device.start();
+
+    agent.until("the clearing", |progress| progress.last[0] > Seq(2)).await;
+    assert_eq!(states(&agent.take_all(Lane::Alerts, 0).await), ["raised", "cleared"]);
+    agent.assert_balanced().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_alert_that_was_raised_before_the_history_begins_is_still_cleared() {
+    let mut device = Device::new();
+    device.rules = vec![above(200.0)];
+    let agent = device.start();
+    agent.append([250.0]).await;
+    agent.deliver(Lane::Alerts, 0).await;
+    agent.deliver(Lane::Readings, 0).await;
+    agent.stop().await;
+    let connection = rusqlite::Connection::open(device.path()).unwrap();
+    connection.execute_batch("DELETE FROM readings; DELETE FROM alerts").unwrap();
+    drop(connection);
+
+    let agent = device.start();
+    agent.append([70.0]).await;
+
+    let alerts = agent.take_all(Lane::Alerts, agent.store.watermarks[0].0).await;
+    assert_eq!(states(&alerts), ["cleared"]);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_window_over_times_of_another_program_is_told_in_those_times_after_a_restart_too() {
+    let mut device = Device::new();
+    // Our own clock is 10 hours behind theirs.
+    device.reference_ms = NOON - 36_000_000;
+    let length = Duration::from_secs(10);
+    let window = WindowSpec { length, take: Take::Mean };
+    device.rules =
+        vec![RuleSpec { on: Some("number".into()), window: Some(window), ..above(200.0) }];
+    let agent = device.start();
+    let air = agent.source("air", "number");
+    let at = clock::mono();
+    let given = |second: i64, value| Reading {
+        time: Some(Wall(NOON + second * 1_000)),
+        ..number(air, at, value)
+    };
+    agent.offer(vec![given(0, 250.0), given(1, 250.0)]).await.unwrap();
+    agent.stop().await;
+
+    let agent = device.start();
+    let theirs = Trust::Trusted;
+    agent.store.clock(Mono(0), Wall(NOON - 1), theirs).await.unwrap();
+    agent.offer(vec![given(30, 100.0)]).await.unwrap();
+
+    let alerts = agent.take_all(Lane::Alerts, 0).await;
+    assert_eq!(alerts[0]["window_start"], text(Wall(NOON)));
+    assert_eq!(alerts[0]["window_end"], text(Wall(NOON + 10_000)));
+    agent.stop().await;
+}

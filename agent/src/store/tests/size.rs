@@ -1,1 +1,59 @@
-//! x
+//! Constant cost (P9): what a start and a commit read and write does not depend on the backlog.
+
+use super::*;
+use crate::store::database::{Database, Work};
+use crate::store::fold::Fold;
+
+/// Bytes that this thread has read and written through system calls so far.
+fn io_bytes() -> (u64, u64) {
+    let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    let told = |key: &str| {
+        let line = io.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.trim().parse().unwrap()
+    };
+    (told("rchar:"), told("wchar:"))
+}
+
+/// What it costs to open a store with so many pending readings, and to append one more.
+fn cost(readings: u64) -> (u64, u64) {
+    let mut device = Device::new();
+    device.rules = vec![rules::above(200.0)];
+    {
+        let options = device.options();
+        let mut database =
+            Database::open(&options.path, &options.identity, Arc::new(Sources::default())).unwrap();
+        database.commit(&Work { clock: true, ..Work::default() }).unwrap();
+        let fill =
+            "WITH RECURSIVE n(seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM n WHERE seq < ?1)
+                    INSERT INTO readings SELECT seq, 0, seq * 1000, 72, NULL, NULL FROM n";
+        database.connection.execute(fill, [readings]).unwrap();
+        let fill =
+            "INSERT INTO alerts SELECT ?1 + seq, 'r', 0, seq % 2, 'info', 1, NULL, NULL, seq, 1
+                    FROM readings WHERE seq <= ?1 / 10";
+        database.connection.execute(fill, [readings]).unwrap();
+    }
+    let options = device.options();
+    let before = io_bytes();
+
+    let mut database =
+        Database::open(&options.path, &options.identity, Arc::new(Sources::default())).unwrap();
+    Fold::rebuild(&device.rules, &database, clock::mono(), &mut Vec::new());
+    let readings = vec![number(SourceId(0), clock::mono(), 72.0)];
+    database.commit(&Work { readings, ..Work::default() }).unwrap();
+    let (read, written) = io_bytes();
+    (read - before.0, written - before.1)
+}
+
+#[test]
+fn opening_and_appending_cost_the_same_with_a_million_readings_queued_as_with_a_hundred() {
+    let (few_read, few_written) = cost(100);
+    let (many_read, many_written) = cost(1_000_000);
+
+    // A deeper tree is a page more on each way down.
+    let allowance = 64 * 1024;
+    assert!(many_read <= few_read + allowance, "{few_read} and {many_read} bytes read");
+    assert!(
+        many_written <= few_written + allowance,
+        "{few_written} and {many_written} bytes written"
+    );
+}

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Writer;
 use crate::clock;
 use crate::store::ballast;
-use crate::store::database::Database;
+use crate::store::database::{Database, EventRow};
 use crate::store::{Options, salvage};
 
 /// Readings kept in memory while the disk refuses writes: hours of ten belts.
@@ -52,10 +52,13 @@ impl Faults {
         self.retry = Some((Instant::now() + pause, pause));
     }
 
-    pub(super) fn end(&mut self) {
-        if self.retry.take().is_some() {
+    /// Whether there was something wrong that is over.
+    pub(super) fn end(&mut self) -> bool {
+        let is_over = self.retry.take().is_some();
+        if is_over {
             tracing::info!("the disk takes writes again");
         }
+        is_over
     }
 }
 
@@ -132,9 +135,22 @@ impl Writer {
                 self.faults.replaced_at = Some(Instant::now());
                 self.progress.send_modify(|progress| progress.set_aside = Some(set_aside));
                 self.faults.end();
-                self.urgent = true;
+                self.say_what_was_lost();
             }
             Err(error) => self.refused(&format!("{error:#}")),
+        }
+    }
+
+    /// Where a store was damaged, or is gone, what is lost may be more than any gap can tell.
+    pub(super) fn say_what_was_lost(&mut self) {
+        let event = match &self.progress.borrow().set_aside {
+            Some(name) => Some(("store_damaged", format!(r#""set_aside":"{name}""#))),
+            None if self.database.is_lost() => Some(("store_lost", String::new())),
+            None => None,
+        };
+        if let Some((event, members)) = event {
+            self.work.events.push(EventRow { event, mono: clock::mono(), members });
+            self.urgent = true;
         }
     }
 
