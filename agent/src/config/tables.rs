@@ -7,18 +7,20 @@
 mod publish;
 mod rules;
 mod sensors;
+mod visits;
 
 use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 
-pub(super) use publish::{BatchTable, PublishTable, PublishTables};
+pub(super) use publish::{BatchTable, PublishTable, PublishTables, Scalar, TestTable};
 pub(super) use rules::{LimitTable, MemberTable, RuleTable, WindowTable};
 pub(super) use sensors::{
     BluetoothTable, CameraTable, GpioTable, HeartRateTable, InboxTable, LidTable, NumberTable,
     SimulatedTable, TriggerTable,
 };
+pub(super) use visits::{ReportTable, SourceVisitTable, VisitTable};
 
 use super::model::{Limits, LogLevel, Trust};
 use super::place::At;
@@ -75,6 +77,9 @@ pub(super) struct Tables {
     /// Cameras.
     #[serde(default)]
     pub(super) camera: Vec<At<CameraTable>>,
+    /// Visits to sources of other programs.
+    #[serde(default)]
+    pub(super) visit: Vec<At<SourceVisitTable>>,
     /// What raises alerts.
     #[serde(default)]
     pub(super) rule: Vec<At<RuleTable>>,

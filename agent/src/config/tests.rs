@@ -3,8 +3,10 @@
 mod faults;
 mod files;
 mod hostile;
+mod published;
 mod rendered;
 mod rules;
+mod visits;
 mod vocabulary;
 mod whole;
 
