@@ -61,6 +61,8 @@ struct Writer {
     in_hand: [Seq; 3],
     /// Set when there is nothing more to do here: the agent has to start anew.
     ended: bool,
+    /// Commits so far.
+    commits: u64,
     progress: watch::Sender<Progress>,
 }
 
@@ -136,6 +138,7 @@ impl Writer {
             in_hand: [Seq(0); 3],
             ended: false,
             progress,
+            commits: 0,
         }
     }
 
@@ -324,7 +327,7 @@ impl Writer {
         }
         self.work = Work { readings: self.spent_readings(), ..Work::default() };
         (self.commit_at, self.urgent) = (None, false);
-        self.progress.send_modify(|progress| progress.commits += 1);
+        self.commits += 1;
         self.report(None);
         self.answer(self.database.identity.boot.0, first);
         for waiting in self.waiting.drain(..) {
@@ -395,6 +398,7 @@ impl Writer {
         let (used_bytes, file_bytes) = self.database.size().unwrap_or_default();
         self.progress.send_modify(|progress| {
             progress.last = last(&self.database);
+            progress.commits = self.commits;
             progress.fault = fault;
             (progress.used_bytes, progress.file_bytes) = (used_bytes, file_bytes);
             progress.waiting = self.work.readings.len() as u64;
