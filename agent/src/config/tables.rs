@@ -90,6 +90,10 @@ pub(super) struct Tables {
     /// What the store keeps, and for how long.
     #[serde(default)]
     pub(super) buffer: BufferTable,
+    /// What must never leave the device.
+    #[serde(default)]
+    #[expect(dead_code, reason = "checked on the text of the file, before there are tables")]
+    pub(super) privacy: PrivacyTable,
     /// How much is logged.
     #[serde(default)]
     pub(super) log: LogTable,
@@ -221,6 +225,15 @@ impl Default for BufferTable {
             ttl: None,
         }
     }
+}
+
+/// What must never leave the device.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct PrivacyTable {
+    /// Names, phone numbers, positions: nothing else in this file may contain one of them, but the
+    /// `name` and `address` by which a monitor is found. Case, spaces and `- _ . ( ) /` are ignored.
+    pub(super) forbidden: Vec<String>,
 }
 
 /// How much is logged.

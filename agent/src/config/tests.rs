@@ -3,6 +3,7 @@
 mod faults;
 mod files;
 mod hostile;
+mod privacy;
 mod published;
 mod rendered;
 mod rules;
