@@ -2,6 +2,7 @@
 //!
 //! A [`Config`] holds, so nothing here can fail but by a bug.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pulsegate_core::lane::Lane;
@@ -12,11 +13,12 @@ use pulsegate_core::rules::{
     WindowSpec,
 };
 use pulsegate_core::topic::{self, Open, Template};
+use pulsegate_core::visit::{First, Report, VisitSpec};
 use pulsegate_sensors::Source;
 
 use crate::config::{self, Config, PublishConfig};
 use crate::publisher::{ACK_DEADLINE, Settings};
-use crate::store::{Formats, Keep, LaneFormat};
+use crate::store::{Filters, Formats, Keep, LaneFormat, VisitFormat};
 
 /// The rules as the fold takes them.
 pub(crate) fn rules(config: &Config) -> Arc<Vec<RuleSpec>> {
@@ -121,6 +123,8 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
     let kind = |(kind, format): (&String, &PublishConfig)| {
         (kind.as_str().into(), reading_format(config, format))
     };
+    let filter =
+        |(kind, format): (&String, &PublishConfig)| (kind.as_str().into(), format.filter.clone());
     let (units, rr) = (units(config), rr(config));
     let lanes = Lane::ALL.map(|lane| {
         let format = match lane {
@@ -131,6 +135,7 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
         LaneFormat {
             topic: template(config, &format.topic),
             framing: framing(format.format),
+            add: format.add.as_str().into(),
             limit_bytes: usize::try_from(format.batch.bytes).unwrap_or(usize::MAX),
             delay: format.batch.delay,
         }
@@ -138,10 +143,35 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
     Arc::new(Formats {
         kinds: publish.kinds.iter().map(kind).collect(),
         readings: reading_format(config, &publish.readings),
+        filters: Filters {
+            kinds: publish.kinds.iter().map(filter).collect(),
+            readings: publish.readings.filter.clone(),
+        },
         units,
         rr,
+        visits: config.visits.iter().map(visit).collect(),
         lanes,
     })
+}
+
+fn visit(visit: &config::VisitConfig) -> VisitFormat {
+    let report = |report: &config::ReportConfig| {
+        let text = Report::parse(&report.text).expect("a checked configuration");
+        // The check warned of a system that knows no time zones.
+        (text, jiff::tz::TimeZone::get(&report.zone).unwrap_or(jiff::tz::TimeZone::UTC))
+    };
+    VisitFormat {
+        spec: VisitSpec {
+            source: visit.source.as_str().into(),
+            opening: visit.opening.as_str().into(),
+            first: if visit.is_line { First::Level } else { First::Change },
+            gap: visit.gap,
+            units_per_opening: visit.units_per_opening,
+            live: visit.live,
+        },
+        unit: visit.unit.as_deref().map(Into::into),
+        report: visit.report.as_ref().map(report),
+    }
 }
 
 fn reading_format(config: &Config, format: &PublishConfig) -> ReadingFormat {
@@ -167,6 +197,7 @@ fn reading_format(config: &Config, format: &PublishConfig) -> ReadingFormat {
         topic: template(config, &format.topic),
         fields: format.fields.as_ref().map(|fields| fields.iter().filter_map(field).collect()),
         framing: framing(format.format),
+        add: format.add.as_str().into(),
     }
 }
 
@@ -191,6 +222,13 @@ fn units(config: &Config) -> Vec<(Box<str>, Box<str>)> {
 fn rr(config: &Config) -> Vec<Box<str>> {
     let monitors = config.sensors.heart_rates.iter().filter(|m| m.rr).map(|m| &m.id);
     let simulated = config.sensors.simulated.iter().filter(|s| s.rr).map(|s| &s.id);
+    monitors.chain(simulated).map(|id| id.as_str().into()).collect()
+}
+
+/// The monitors whose variability is derived.
+pub(crate) fn variability(config: &Config) -> HashSet<Box<str>> {
+    let monitors = config.sensors.heart_rates.iter().filter(|m| m.variability).map(|m| &m.id);
+    let simulated = config.sensors.simulated.iter().filter(|s| s.variability).map(|s| &s.id);
     monitors.chain(simulated).map(|id| id.as_str().into()).collect()
 }
 

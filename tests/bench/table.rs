@@ -39,6 +39,7 @@ pub(crate) fn text(report: &Report) {
         println!("{what:12} {value}");
     }
     flows(report);
+    ratios(report);
     if let Some(queue) = &report.queue {
         self::queue(queue);
     }
@@ -97,6 +98,42 @@ fn flows(report: &Report) {
     }
     for not_run in &report.not_run {
         println!("not run: {not_run}");
+    }
+}
+
+/// How many times as good the agent is as each peer, with as many readings or the most there were.
+fn ratios(report: &Report) {
+    let (ours, peers): (Vec<_>, Vec<_>) =
+        report.flows.iter().partition(|flow| flow.subject.starts_with("pulsegate"));
+    if ours.is_empty() || peers.is_empty() {
+        return;
+    }
+    println!(
+        "\n{:44} {:>9} {:>7} {:>7} {:>7} {:>7}",
+        "times as good as", "a second", "CPU", "RSS", "disk", "wire"
+    );
+    for peer in peers {
+        let same = |flow: &&&Flow| flow.readings == peer.readings;
+        let most = ours.iter().map(|flow| flow.readings).max().unwrap_or(0);
+        let matching: Vec<_> = match ours.iter().filter(same).count() {
+            0 => ours.iter().filter(|flow| flow.readings == most).collect(),
+            _ => ours.iter().filter(same).collect(),
+        };
+        for flow in matching {
+            println!(
+                "{:44} {:>9.1} {:>7.1} {:>7.2} {:>7} {:>7.2}",
+                format!("{} ({}): {}", peer.subject, peer.readings, flow.subject),
+                flow.readings_per_second / peer.readings_per_second,
+                peer.cpu_us / flow.cpu_us,
+                peer.peak_rss_mb / flow.peak_rss_mb,
+                if peer.disk_bytes > 0.0 {
+                    format!("{:.1}", peer.disk_bytes / flow.disk_bytes)
+                } else {
+                    "-".to_owned() // it saves each second, and this took less
+                },
+                peer.wire_bytes / flow.wire_bytes,
+            );
+        }
     }
 }
 

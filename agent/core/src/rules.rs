@@ -38,7 +38,7 @@ use crate::time::{Mono, Wall};
 
 use agenda::Agenda;
 use anomaly::Anomaly;
-use clock::{EventClock, Verdict};
+pub(crate) use clock::{EventClock, Verdict};
 use joint::Joint;
 use judge::{Judge, Sink};
 use level::Level;

@@ -82,6 +82,11 @@ pub(super) struct Unwritten {
 }
 
 impl Work {
+    /// How many alerts and events it holds.
+    pub(super) fn decided(&self) -> usize {
+        self.alerts.len() + self.events.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.readings.is_empty()
             && self.alerts.is_empty()

@@ -226,7 +226,7 @@ pub(super) fn owned(value: ValueRef<'_>) -> Value {
     }
 }
 
-fn read_reading(row: &Row<'_>) -> rusqlite::Result<Reading> {
+pub(super) fn read_reading(row: &Row<'_>) -> rusqlite::Result<Reading> {
     Ok(Reading {
         source: SourceId(row.get(0)?),
         mono: Mono(row.get(1)?),

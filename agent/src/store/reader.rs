@@ -1,4 +1,4 @@
-//! Looking at the store from outside: the commands `readings` and `alerts`, beside a running agent
+//! Looking at the store from outside: the commands `readings`, `alerts` and `visits`, beside a running agent
 //! or without one.
 
 use std::path::Path;
@@ -13,6 +13,7 @@ use super::fold::owned;
 use super::load::{self, BootRow};
 use super::schema;
 use super::take::{read_detail, read_value};
+use super::visits::{Stored, VISIT, VisitFound};
 
 /// A connection that cannot write.
 pub(crate) struct Reader {
@@ -130,6 +131,29 @@ impl Reader {
                 time,
                 trust,
             });
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// The last `limit` visits, to one source if it is named, the oldest first, each with its id.
+    pub(crate) fn visits(
+        &self,
+        source: Option<&str>,
+        limit: u32,
+    ) -> rusqlite::Result<Vec<(String, VisitFound)>> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut select = self
+            .connection
+            .prepare("SELECT seq, members FROM events WHERE event = ?1 ORDER BY seq DESC")?;
+        let mut rows = select.query([VISIT])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()?.filter(|_| found.len() < limit) {
+            let id = self.id(row.get(0)?);
+            let stored = Stored::read(VISIT, row.get_ref(1)?.as_str()?);
+            let visit = stored.map(|stored| (id, stored.found(&self.timeline)));
+            let is_asked = |visit: &VisitFound| source.is_none_or(|name| name == visit.source);
+            found.extend(visit.filter(|(_, visit)| is_asked(visit)));
         }
         found.reverse();
         Ok(found)

@@ -23,6 +23,7 @@ use super::database::{Database, EventRow, Place, Work};
 use super::fold::Fold;
 use super::retention::Look;
 use super::take::{Encoder, Taken};
+use super::visits::VisitFold;
 use super::{Options, Progress, QUEUE, Request, Store, ballast, ledger, retention, salvage};
 use crate::agent::AT_REST;
 use crate::clock;
@@ -45,6 +46,7 @@ struct Writer {
     database: Database,
     encoder: Encoder,
     fold: Fold,
+    visits: VisitFold,
     sources: Arc<Sources>,
     work: Work,
     answers: Vec<Answer>,
@@ -59,6 +61,8 @@ struct Writer {
     in_hand: [Seq; 3],
     /// Set when there is nothing more to do here: the agent has to start anew.
     ended: bool,
+    /// Commits so far.
+    commits: u64,
     progress: watch::Sender<Progress>,
 }
 
@@ -120,6 +124,7 @@ impl Writer {
         Self {
             encoder: Encoder::new(Arc::clone(&options.formats), Arc::clone(&sources)),
             fold,
+            visits: VisitFold::rebuild(&options.formats.visits, &database, &sources),
             urgent: !work.alerts.is_empty() || database.has_untold,
             options,
             database,
@@ -133,6 +138,7 @@ impl Writer {
             in_hand: [Seq(0); 3],
             ended: false,
             progress,
+            commits: 0,
         }
     }
 
@@ -166,7 +172,8 @@ impl Writer {
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
         let mut at = self.retention_at.min(now + AT_REST);
-        if let Some(deadline) = self.fold.next_deadline() {
+        let deadlines = [self.fold.next_deadline(), self.visits.next_deadline()];
+        if let Some(deadline) = deadlines.into_iter().flatten().min() {
             at = at.min(now + deadline.since(clock::mono()));
         }
         if let Some(retry) = self.faults.retry_at() {
@@ -209,6 +216,7 @@ impl Writer {
                 let (now, alerts) = (clock::mono(), &mut self.work.alerts);
                 self.fold = Fold::rebuild(&rules, &self.database, now, alerts);
                 self.urgent |= !self.work.alerts.is_empty();
+                self.visits = VisitFold::rebuild(&formats.visits, &self.database, &self.sources);
                 (self.options.keep, self.options.rules) = (keep, rules);
                 self.options.formats = formats;
                 self.retention_at = Instant::now();
@@ -241,9 +249,10 @@ impl Writer {
             }
             return;
         }
-        let alerts = self.work.alerts.len();
+        let decided = self.work.decided();
         self.fold.readings(&readings, &self.database, &self.sources, &mut self.work.alerts);
-        self.urgent |= self.work.alerts.len() > alerts;
+        self.visits.readings(&readings, &self.database, &self.sources, &mut self.work.events);
+        self.urgent |= self.work.decided() > decided;
         self.answers.extend(answer.map(|to| Answer { to, offset: gathered as u64 }));
         self.gather(|work| work.readings.extend(readings));
         self.give_up_beyond_bounds();
@@ -270,9 +279,10 @@ impl Writer {
     }
 
     fn after(&mut self, now: Mono, paused: bool) {
-        let alerts = self.work.alerts.len();
+        let decided = self.work.decided();
         self.fold.tick(&self.database, now, &mut self.work.alerts);
-        self.urgent |= self.work.alerts.len() > alerts;
+        self.visits.tick(&self.database, now, &self.sources, &mut self.work.events);
+        self.urgent |= self.work.decided() > decided;
         let instant = Instant::now();
         let rows = self.work.readings.len();
         let due = match self.faults.retry_at() {
@@ -317,7 +327,7 @@ impl Writer {
         }
         self.work = Work { readings: self.spent_readings(), ..Work::default() };
         (self.commit_at, self.urgent) = (None, false);
-        self.progress.send_modify(|progress| progress.commits += 1);
+        self.commits += 1;
         self.report(None);
         self.answer(self.database.identity.boot.0, first);
         for waiting in self.waiting.drain(..) {
@@ -388,6 +398,7 @@ impl Writer {
         let (used_bytes, file_bytes) = self.database.size().unwrap_or_default();
         self.progress.send_modify(|progress| {
             progress.last = last(&self.database);
+            progress.commits = self.commits;
             progress.fault = fault;
             (progress.used_bytes, progress.file_bytes) = (used_bytes, file_bytes);
             progress.waiting = self.work.readings.len() as u64;

@@ -25,7 +25,7 @@ pub const BELIEVED_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// What to make of a reading's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It can be used.
     Good,
     /// It cannot be used.
@@ -35,7 +35,7 @@ pub(super) enum Verdict {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct EventClock {
+pub(crate) struct EventClock {
     boot: KernelBoot,
     anchor: Anchor,
     /// Whether the source told no time yet.
@@ -54,6 +54,11 @@ struct Anchor {
 }
 
 impl EventClock {
+    /// The clock of a source that told `event` at `mono`.
+    pub(crate) fn new(boot: KernelBoot, mono: Mono, event: Wall) -> Self {
+        Self::told(boot, Anchor { event, mono })
+    }
+
     /// The clock of a source that told nothing yet, and may tell any time.
     pub(super) fn assumed(boot: KernelBoot, mono: Mono, event: Wall) -> Self {
         Self { assumed: true, ..Self::told(boot, Anchor { event, mono }) }
@@ -69,24 +74,24 @@ impl EventClock {
     }
 
     /// The source's time at the monotonic time `now`.
-    pub(super) fn at(&self, boot: KernelBoot, now: Mono) -> Wall {
+    pub(crate) fn at(&self, boot: KernelBoot, now: Mono) -> Wall {
         self.anchor(boot).at(now)
     }
 
     /// The monotonic time at which the source's time will be `event`.
-    pub(super) fn when(&self, boot: KernelBoot, event: Wall) -> Mono {
+    pub(crate) fn when(&self, boot: KernelBoot, event: Wall) -> Mono {
         let anchor = self.anchor(boot);
         let ahead = event.0.saturating_sub(anchor.event.0);
         anchor.mono + Duration::from_millis(u64::try_from(ahead).unwrap_or(0))
     }
 
     /// The highest time that the source told.
-    pub(super) fn newest(&self) -> Wall {
+    pub(crate) fn newest(&self) -> Wall {
         self.anchor.event
     }
 
     /// Takes the time of one more reading.
-    pub(super) fn judge(&mut self, boot: KernelBoot, mono: Mono, event: Wall) -> Verdict {
+    pub(crate) fn judge(&mut self, boot: KernelBoot, mono: Mono, event: Wall) -> Verdict {
         let rebooted = boot != self.boot;
         self.anchor = self.anchor(boot);
         self.boot = boot;

@@ -216,10 +216,11 @@ impl RuleSpec {
         self.covers(source) || members.iter().any(|member| member.is(source))
     }
 
-    /// Whether this rule covers `source` by itself.
+    /// Whether this rule covers `source` by itself. One that names no kind means what is measured,
+    /// not what is derived of it.
     pub(super) fn covers(&self, source: &Source) -> bool {
         self.members().is_none()
-            && self.on.as_ref().is_none_or(|kind| *kind == source.kind)
+            && self.on.as_ref().map_or(!source.is_derived(), |kind| *kind == source.kind)
             && self.source.as_ref().is_none_or(|name| *name == source.name)
     }
 

@@ -1,5 +1,7 @@
 //! The sources, kinds and cameras that a rule, an action or a section may name.
 
+use pulsegate_core::heart_variability::Derived;
+
 use crate::config::tables::Tables;
 
 /// The states of a lid.
@@ -45,6 +47,14 @@ impl Known {
             let kind = table.kind.as_str();
             add(&table.id, kind, if kind == "lid" { LID } else { &[] });
         }
+        let belts = tables.heart_rate.iter().map(|table| (&table.id, table.variability));
+        let simulated = tables.simulated.iter().map(|table| (&table.id, table.variability));
+        for (id, _) in belts.chain(simulated).filter(|(_, variability)| *variability) {
+            for derived in Derived::ALL {
+                let readings = Some(Readings { kind: derived.kind().to_owned(), states: &[] });
+                sources.push(KnownSource { id: id.to_string(), readings });
+            }
+        }
         for id in tables.inbox.iter().flat_map(|inbox| &inbox.sources).flatten() {
             sources.push(KnownSource { id: id.to_string(), readings: None });
         }
@@ -68,6 +78,7 @@ impl Known {
         self.open || self.sources.iter().any(|source| source.readings.is_none())
     }
 
+    /// A source by its id, as what is measured, not as what is derived of it.
     pub(super) fn source(&self, id: &str) -> Option<&KnownSource> {
         self.sources.iter().find(|source| source.id == id)
     }

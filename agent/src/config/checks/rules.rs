@@ -80,7 +80,7 @@ fn coverage(table: &At<RuleTable>, known: &Known, findings: &mut Findings) {
         match known.source(id) {
             None if known.is_open() => {}
             None => findings.push(unknown_source(id, known)),
-            Some(source) => of_kind(id, source, table.on.as_ref(), findings),
+            Some(source) => of_kind(id, source, table.on.as_ref(), known, findings),
         }
     }
 }
@@ -98,7 +98,7 @@ fn kind(kind: &At<String>, known: &Known, findings: &mut Findings) {
     }
 }
 
-fn unknown_source(id: &At<String>, known: &Known) -> Finding {
+pub(super) fn unknown_source(id: &At<String>, known: &Known) -> Finding {
     let fault = Finding::fault(id.span(), format!("unknown source `{}`", **id));
     suggest(fault, id, &known.ids(), "sources")
 }
@@ -108,10 +108,11 @@ fn of_kind(
     id: &At<String>,
     source: &KnownSource,
     on: Option<&At<String>>,
+    known: &Known,
     findings: &mut Findings,
 ) {
     let (Some(on), Some(readings)) = (on, &source.readings) else { return };
-    if **on != readings.kind {
+    if known.covered(Some(on), Some(id)).is_empty() {
         let kind = &readings.kind;
         let message = format!("this rule never sees source `{}`, whose kind is `{kind}`", **id);
         findings.push(Finding::fault(id.span(), message).also(on.span(), "only this kind"));

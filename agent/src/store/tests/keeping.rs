@@ -22,7 +22,8 @@ fn record(database: &mut Database, times: impl IntoIterator<Item = u64>) {
 }
 
 fn deliver(database: &mut Database, lane: Lane, through: u64, delivered: u64) {
-    let marks = vec![Mark { lane, through: Seq(through), delivered, gaps: Vec::new() }];
+    let marks =
+        vec![Mark { lane, through: Seq(through), delivered, filtered: 0, gaps: Vec::new() }];
     database.commit(&Work { marks, ..Work::default() }).unwrap();
 }
 

@@ -32,7 +32,7 @@ fn check(table: &RuleTable, known: &Known, findings: &mut Findings) {
         match known.source(&limit.source) {
             None if known.is_open() => {}
             None => findings.push(unknown_source(&limit.source, known)),
-            Some(source) => of_kind(&limit.source, source, table.on.as_ref(), findings),
+            Some(source) => of_kind(&limit.source, source, table.on.as_ref(), known, findings),
         }
         if let Some(only) =
             table.source.as_ref().filter(|only| only.as_str() != limit.source.as_str())

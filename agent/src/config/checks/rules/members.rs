@@ -39,7 +39,7 @@ fn member(
     match known.source(&table.source) {
         None if known.is_open() => {}
         None => findings.push(unknown_source(&table.source, known)),
-        Some(source) => of_kind(&table.source, source, table.on.as_ref(), findings),
+        Some(source) => of_kind(&table.source, source, table.on.as_ref(), known, findings),
     }
     let outside = table.outside.as_ref();
     let number = table.above.as_ref().or(table.below.as_ref()).map(At::span);
