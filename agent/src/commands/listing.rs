@@ -108,6 +108,9 @@ fn alert_line(found: &AlertFound, json: bool) -> String {
             "value": plain(&found.value),
             "time": time,
         });
+        if let Some(score) = found.score {
+            record["score"] = json!(score);
+        }
         if let Some((start, end)) = found.window {
             record["window_start"] = json!(ClockText::format(start));
             record["window_end"] = json!(ClockText::format(end));

@@ -43,6 +43,8 @@ pub(crate) struct AlertFound {
     pub(crate) raised: bool,
     pub(crate) severity: String,
     pub(crate) value: Value,
+    /// How unlike those before it is, if its rule asked that.
+    pub(crate) score: Option<f64>,
     pub(crate) window: Option<(Wall, Wall)>,
     pub(crate) time: Wall,
     pub(crate) trust: Trust,
@@ -106,8 +108,9 @@ impl Reader {
     ) -> rusqlite::Result<Vec<AlertFound>> {
         let mut select = self.connection.prepare(
             "SELECT seq, rule, coalesce(name, source), raised, severity, value, window_start_ms,
-             window_end_ms, time_ms, epoch
+             window_end_ms, time_ms, epoch, score
              FROM alerts LEFT JOIN sources ON sources.id = alerts.source
+             LEFT JOIN scores USING (seq)
              WHERE ?1 IS NULL OR name = ?1 ORDER BY seq DESC LIMIT ?2",
         )?;
         let mut rows = select.query(params![source, limit])?;
@@ -127,6 +130,7 @@ impl Reader {
                 raised: row.get(3)?,
                 severity: row.get(4)?,
                 value: owned(read_value(row, 5)?),
+                score: row.get(10)?,
                 window: window.map(|(start, end)| (correct(start).0, correct(end).0)),
                 time,
                 trust,

@@ -179,7 +179,8 @@ impl Encoder {
     ) -> rusqlite::Result<Offer> {
         let mut select = database.connection.prepare_cached(
             "SELECT seq, rule, source, raised, severity, value, window_start_ms, window_end_ms,
-             time_ms, epoch FROM alerts WHERE seq > ?1 ORDER BY seq",
+             time_ms, epoch, score FROM alerts LEFT JOIN scores USING (seq)
+             WHERE seq > ?1 ORDER BY seq",
         )?;
         let mut rows = select.query([after.0])?;
         while let Some(row) = rows.next()? {
@@ -194,7 +195,7 @@ impl Encoder {
             let window = row.get::<_, Option<i64>>(6)?.zip(row.get::<_, Option<i64>>(7)?);
             let (rule, severity) = (text(row, 1)?, text(row, 4)?);
             let value = read_value(row, 5)?;
-            let raised: bool = row.get(3)?;
+            let (raised, score): (bool, Option<f64>) = (row.get(3)?, row.get(10)?);
             let source = self.sources.get(SourceId(row.get(2)?));
             walk.oldest.get_or_insert((at.epoch, Mono(0)));
             let format = &self.formats.lanes[Lane::Alerts.index()];
@@ -211,6 +212,9 @@ impl Encoder {
                     ValueRef::Number(value) => object.number("value", value),
                     ValueRef::State(value) => object.text("value", value),
                 };
+                if let Some(score) = score {
+                    object.number("score", score);
+                }
                 if let Some((start, end)) = window {
                     object.time("window_start", correct(start).0, clock);
                     object.time("window_end", correct(end).0, clock);

@@ -192,3 +192,40 @@ async fn what_several_sources_raised_together_stands_across_a_restart() {
     assert_eq!((&alerts[1]["source"], &alerts[1]["state"]), (&"7".into(), &"cleared".into()));
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn the_score_of_an_anomaly_is_in_its_alert_and_goes_with_it() {
+    let mut device = Device::new();
+    let anomaly = Condition::Anomaly { learn: Duration::from_secs(60), score: 5.0 };
+    device.rules = vec![RuleSpec { condition: anomaly, ..above(0.0) }];
+    let agent = device.start();
+    let belt = agent.source("7", "heart_rate");
+    let at = clock::mono();
+    let given = |second: i64| Reading {
+        time: Some(Wall(NOON + second * 1_000)),
+        ..number(
+            belt,
+            at,
+            if second == 120 {
+                140.0
+            } else {
+                f64::from(i32::try_from(second % 7).unwrap()) + 70.0
+            },
+        )
+    };
+
+    agent.offer((0..122).map(given).collect()).await.unwrap();
+
+    let (through, alerts) = agent.deliver(Lane::Alerts, 0).await;
+    let raised = &alerts[0];
+    assert_eq!((&raised["state"], &raised["value"]), (&"raised".into(), &140.into()));
+    assert!(raised["score"].as_f64().is_some_and(|score| score > 20.0), "{raised}");
+    assert!(alerts[1]["score"].as_f64().is_some_and(|score| score < 5.0), "{alerts:?}");
+    assert!(through > 0);
+    agent.stop().await;
+    let connection = rusqlite::Connection::open(device.path()).unwrap();
+    let count = || connection.query_row("SELECT count(*) FROM scores", [], |row| row.get(0));
+    assert_eq!(count(), Ok(2));
+    connection.execute("DELETE FROM alerts", []).unwrap();
+    assert_eq!(count(), Ok(0));
+}
