@@ -8,9 +8,13 @@ use std::sync::Arc;
 use pulsegate_core::lane::Lane;
 use pulsegate_core::pace::Limits;
 use pulsegate_core::record::{Field, Framing, ReadingFormat};
-use pulsegate_core::rules::{Action, Condition, Limit, RuleSpec, Severity, Take, WindowSpec};
+use pulsegate_core::rules::{
+    Action, Clear, Condition, Drive, Limit, Member, Range, RuleSpec, Severity, Take, Test,
+    WindowSpec,
+};
 use pulsegate_core::topic::{self, Open, Template};
 use pulsegate_core::visit::{First, Report, VisitSpec};
+use pulsegate_sensors::Source;
 
 use crate::config::{self, Config, PublishConfig};
 use crate::publisher::{ACK_DEADLINE, Settings};
@@ -31,21 +35,26 @@ fn rule(rule: &config::RuleConfig) -> RuleSpec {
         name: rule.name.as_str().into(),
         on: rule.on.as_deref().map(Into::into),
         source: rule.source.as_deref().map(Into::into),
-        condition: Condition {
-            above: rule.above,
-            below: rule.below,
-            is: rule.is.as_deref().map(Into::into),
-        },
+        condition: condition(&rule.condition),
         window: rule.window.map(|window| WindowSpec {
             length: window.length,
+            step: window.step,
             take: match window.take {
                 config::Take::Mean => Take::Mean,
                 config::Take::Min => Take::Min,
                 config::Take::Max => Take::Max,
                 config::Take::Count => Take::Count,
+                config::Take::Sum => Take::Sum,
+                config::Take::Rate => Take::Rate,
             },
         }),
         limits: rule.limits.iter().map(limit).collect(),
+        hold_for: rule.hold_for,
+        clear: Clear {
+            above: rule.clear.above,
+            below: rule.clear.below,
+            hold_for: rule.clear.hold_for,
+        },
         at_most_every: rule.at_most_every,
         severity: match rule.severity {
             config::Severity::Info => Severity::Info,
@@ -56,10 +65,55 @@ fn rule(rule: &config::RuleConfig) -> RuleSpec {
     }
 }
 
+fn condition(condition: &config::Condition) -> Condition {
+    let members = |members: &[config::MemberConfig]| members.iter().map(member).collect();
+    match condition {
+        config::Condition::Reading(asked) => Condition::Reading(test(asked)),
+        config::Condition::Silent { after, expected } => {
+            let source = |(id, kind): &(String, String)| Source::new(id, kind).ok();
+            let expected = expected.iter().filter_map(source).collect();
+            Condition::Silent { after: *after, expected }
+        }
+        config::Condition::Anomaly { learn, score } => {
+            Condition::Anomaly { learn: *learn, score: *score }
+        }
+        config::Condition::All { members: all, within } => {
+            Condition::All { members: members(all), within: *within }
+        }
+        config::Condition::Any(any) => Condition::Any { members: members(any) },
+    }
+}
+
+fn member(member: &config::MemberConfig) -> Member {
+    Member {
+        source: member.source.as_str().into(),
+        on: member.on.as_deref().map(Into::into),
+        test: test(&member.test),
+    }
+}
+
+fn test(test: &config::Test) -> Test {
+    match test {
+        config::Test::Number { above, below } => {
+            Test::Outside(Range { above: *above, below: *below })
+        }
+        config::Test::Is(state) => Test::Is(state.as_str().into()),
+    }
+}
+
 fn action(action: &config::Action) -> Action {
     match action {
         config::Action::Alert => Action::Alert,
         config::Action::Capture(camera) => Action::Capture(camera.as_str().into()),
+        config::Action::Output(line, drive) => Action::Output(
+            *line,
+            match drive {
+                config::Drive::Raised => Drive::Raised,
+                config::Drive::Pulse => Drive::Pulse,
+                config::Drive::Count => Drive::Count,
+            },
+        ),
+        config::Action::Record(length) => Action::Record(*length),
     }
 }
 

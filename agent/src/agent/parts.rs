@@ -278,12 +278,13 @@ fn open_store(
 ) -> anyhow::Result<(Store, std::thread::JoinHandle<()>, Option<String>)> {
     // What people measured of themselves is nobody else's.
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir);
-    made.with_context(|| {
-        format!("cannot make the state directory `{}`", config.state_dir.display())
-    })?;
     let path = config.state_dir.join(store::FILE);
     let (boot, counted) = boot::count(&config.state_dir, Store::last_boot(&path));
-    let trouble = counted.err().map(|error| format!("{error:#}"));
+    // Without a folder there is no store yet; one that can be had later is found then.
+    let made = made.with_context(|| {
+        format!("cannot make the state directory `{}`", config.state_dir.display())
+    });
+    let trouble = made.and(counted).err().map(|error| format!("{error:#}"));
     if let Some(trouble) = &trouble {
         tracing::error!(trouble, "this start is counted in the store only");
     }

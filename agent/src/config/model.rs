@@ -11,7 +11,10 @@ use pulsegate_core::filter::FilterSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use super::rules::{Action, LimitConfig, RuleConfig, Severity, Take, WindowConfig};
+pub(crate) use super::rules::{
+    Action, ClearConfig, Condition, Drive, LimitConfig, MemberConfig, RuleConfig, Severity, Take,
+    Test, WindowConfig,
+};
 pub(crate) use super::sensors::{
     Backend, Bias, Bluetooth, Camera, Gpio, HeartRate, Inbox, Level, Lid, Monitor, Number, Sensors,
     Simulated, SimulatedFaults, SimulatedKind, Step, Trigger, TriggerKind,

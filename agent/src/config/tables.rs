@@ -15,7 +15,7 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 
 pub(super) use publish::{BatchTable, PublishTable, PublishTables, Scalar, TestTable};
-pub(super) use rules::{LimitTable, RuleTable};
+pub(super) use rules::{LimitTable, MemberTable, RuleTable, WindowTable};
 pub(super) use sensors::{
     BluetoothTable, CameraTable, GpioTable, HeartRateTable, InboxTable, LidTable, NumberTable,
     SimulatedTable, TriggerTable,

@@ -8,6 +8,7 @@ mod published;
 mod rendered;
 mod rules;
 mod visits;
+mod vocabulary;
 mod whole;
 
 use std::path::Path;

@@ -38,6 +38,8 @@ pub(crate) enum Verdict {
 pub(crate) struct EventClock {
     boot: KernelBoot,
     anchor: Anchor,
+    /// Whether the source told no time yet.
+    assumed: bool,
     /// Whether a second reading agreed with the anchor.
     confirmed: bool,
     /// The first of those that told another time.
@@ -52,8 +54,18 @@ struct Anchor {
 }
 
 impl EventClock {
-    pub(crate) fn new(boot: KernelBoot, mono: Mono, event: Wall) -> Self {
-        Self { boot, anchor: Anchor { event, mono }, confirmed: false, doubt: None }
+    /// The clock of a source that told nothing yet, and may tell any time.
+    pub(crate) fn assumed(boot: KernelBoot, mono: Mono, event: Wall) -> Self {
+        Self { assumed: true, ..Self::told(boot, Anchor { event, mono }) }
+    }
+
+    fn told(boot: KernelBoot, anchor: Anchor) -> Self {
+        Self { boot, anchor, assumed: false, confirmed: false, doubt: None }
+    }
+
+    /// Whether the source told no time yet.
+    pub(crate) fn is_assumed(&self) -> bool {
+        self.assumed
     }
 
     /// The source's time at the monotonic time `now`.
@@ -79,6 +91,10 @@ impl EventClock {
         self.anchor = self.anchor(boot);
         self.boot = boot;
         let told = Anchor { event, mono };
+        if self.assumed {
+            *self = Self::told(boot, told);
+            return Verdict::Good;
+        }
         let now = self.anchor.at(mono);
         let near = is_near(event, now);
         let off_for_long = rebooted && event > now;
@@ -93,7 +109,7 @@ impl EventClock {
         if self.confirmed && !self.is_kept_to(told, event > now) {
             return Verdict::Doubtful;
         }
-        *self = Self::new(boot, mono, event);
+        *self = Self::told(boot, told);
         if event < now { Verdict::Back } else { Verdict::Good }
     }
 

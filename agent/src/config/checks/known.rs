@@ -13,6 +13,8 @@ const TRIGGER: &[&str] = &["active", "idle"];
 pub(super) struct Known {
     sources: Vec<KnownSource>,
     cameras: Vec<String>,
+    /// Lines that sensors read.
+    inputs: Vec<u16>,
     open: bool,
 }
 
@@ -56,9 +58,12 @@ impl Known {
         for id in tables.inbox.iter().flat_map(|inbox| &inbox.sources).flatten() {
             sources.push(KnownSource { id: id.to_string(), readings: None });
         }
+        let lids = tables.lid.iter().map(|table| *table.pin);
+        let triggers = tables.trigger.iter().map(|table| *table.pin);
         Self {
             sources,
             cameras: tables.camera.iter().map(|camera| camera.id.to_string()).collect(),
+            inputs: lids.chain(triggers).collect(),
             open: tables.inbox.iter().any(|inbox| inbox.sources.is_none()),
         }
     }
@@ -84,6 +89,11 @@ impl Known {
 
     pub(super) fn has_camera(&self, id: &str) -> bool {
         self.cameras.iter().any(|camera| camera == id)
+    }
+
+    /// Whether a sensor reads this line.
+    pub(super) fn is_input(&self, line: u16) -> bool {
+        self.inputs.contains(&line)
     }
 
     pub(super) fn ids(&self) -> Vec<&str> {

@@ -1,6 +1,6 @@
 //! Rules across restarts and changes of the configuration.
 
-use pulsegate_core::rules::{Action, Condition, Severity, Take, WindowSpec};
+use pulsegate_core::rules::{Action, Clear, Condition, Range, Severity, Take, Test, WindowSpec};
 use pulsegate_core::timeline::Trust;
 
 use super::*;
@@ -11,9 +11,11 @@ pub(super) fn above(limit: f64) -> RuleSpec {
         name: "heart rate out of range".into(),
         on: Some("heart_rate".into()),
         source: None,
-        condition: Condition { above: Some(limit), below: None, is: None },
+        condition: Condition::Reading(Test::Outside(Range { above: Some(limit), below: None })),
         window: None,
         limits: Vec::new(),
+        hold_for: Duration::ZERO,
+        clear: Clear::default(),
         at_most_every: None,
         severity: Severity::Warning,
         then: vec![Action::Alert],
@@ -117,7 +119,7 @@ async fn a_window_over_times_of_another_program_is_told_in_those_times_after_a_r
     // Our own clock is 10 hours behind theirs.
     device.reference_ms = NOON - 36_000_000;
     let length = Duration::from_secs(10);
-    let window = WindowSpec { length, take: Take::Mean };
+    let window = WindowSpec { length, step: length, take: Take::Mean };
     device.rules =
         vec![RuleSpec { on: Some("number".into()), window: Some(window), ..above(200.0) }];
     let agent = device.start();

@@ -19,7 +19,7 @@ struct Told {
 }
 
 fn specs() -> Vec<RuleSpec> {
-    let window = |millis, take| Some(WindowSpec { length: Duration::from_millis(millis), take });
+    let window = |millis, take| tumbling(Duration::from_millis(millis), take);
     let named = |name: &str, spec: RuleSpec| RuleSpec { name: name.into(), ..spec };
     let cool = Some(Duration::from_secs(45));
     vec![
@@ -41,6 +41,43 @@ fn specs() -> Vec<RuleSpec> {
             },
         ),
         named("many", RuleSpec { window: window(3_000, Take::Count), ..rule(over(2.0)) }),
+        named(
+            "sliding",
+            RuleSpec {
+                window: sliding(20, 1, Take::Mean),
+                clear: Clear { below: Some(100.0), ..Clear::default() },
+                ..rule(over(101.0))
+            },
+        ),
+        named(
+            "sum",
+            RuleSpec {
+                window: sliding(12, 4, Take::Sum),
+                hold_for: Duration::from_secs(9),
+                at_most_every: cool,
+                ..rule(under(400.0))
+            },
+        ),
+        named(
+            "rate",
+            RuleSpec {
+                window: sliding(10, 5, Take::Rate),
+                clear: Clear { hold_for: Duration::from_secs(30), ..Clear::default() },
+                ..rule(out_of(-60.0, 60.0))
+            },
+        ),
+        named(
+            "lull",
+            RuleSpec {
+                window: sliding(30, 3, Take::Count),
+                clear: Clear {
+                    above: Some(12.0),
+                    hold_for: Duration::from_secs(7),
+                    ..Clear::default()
+                },
+                ..rule(under(10.0))
+            },
+        ),
     ]
 }
 
@@ -49,6 +86,13 @@ fn with_levels() -> Vec<RuleSpec> {
     let mut specs = specs();
     specs.push(RuleSpec { name: "level".into(), ..rule(over(110.0)) });
     specs.push(RuleSpec { name: "calm".into(), at_most_every: cool, ..rule(over(105.0)) });
+    specs.push(RuleSpec {
+        name: "long".into(),
+        hold_for: Duration::from_secs(4),
+        at_most_every: cool,
+        clear: Clear { below: Some(90.0), hold_for: Duration::from_secs(2), ..Clear::default() },
+        ..rule(over(95.0))
+    });
     specs
 }
 
