@@ -54,14 +54,6 @@ struct Anchor {
 }
 
 impl EventClock {
-<<<<<<< HEAD
-    /// The clock of a source that told `event` at `mono`.
-    pub(crate) fn new(boot: KernelBoot, mono: Mono, event: Wall) -> Self {
-        Self::told(boot, Anchor { event, mono })
-    }
-
-=======
->>>>>>> visits
     /// The clock of a source that told nothing yet, and may tell any time.
     pub(crate) fn assumed(boot: KernelBoot, mono: Mono, event: Wall) -> Self {
         Self { assumed: true, ..Self::told(boot, Anchor { event, mono }) }
