@@ -1,6 +1,8 @@
 //! Rules on several sources, on silence and without a threshold, by the agent as it runs: SO-1, AN-1.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use pulsegate_tests::PATIENCE;
 use pulsegate_tests::site::Site;
