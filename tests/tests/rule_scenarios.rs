@@ -1,10 +1,11 @@
 //! Rules on several sources, on silence and without a threshold, by the agent as it runs: SO-1, AN-1.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pulsegate_tests::PATIENCE;
 use pulsegate_tests::site::Site;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// 2026-11-20T10:00:00Z.
 const TEN: i64 = 1_795_168_800_000;
