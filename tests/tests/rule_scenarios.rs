@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use pulsegate_tests::PATIENCE;
 use pulsegate_tests::site::Site;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// 2026-11-20T10:00:00Z.
 const TEN: i64 = 1_795_168_800_000;
