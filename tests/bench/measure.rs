@@ -54,6 +54,11 @@ pub(crate) fn pss(pid: u32) -> u64 {
     number(&read(pid, "smaps_rollup"), "Pss:") * 1024
 }
 
+/// Its anonymous memory in bytes.
+pub(crate) fn anonymous(pid: u32) -> u64 {
+    number(&read(pid, "status"), "RssAnon:") * 1024
+}
+
 fn read(pid: u32, file: &str) -> String {
     fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
 }

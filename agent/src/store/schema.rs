@@ -13,7 +13,7 @@ const CHECKPOINT_PAGES: u32 = 4096;
 /// Bounds the log that is left behind by one long transaction.
 const JOURNAL_LIMIT_BYTES: u32 = 8 << 20;
 /// Bounds SQLite's own memory, in KiB.
-const CACHE_KIB: i32 = 1024;
+const CACHE_KIB: i32 = 512;
 
 /// What each schema version adds to the one before; `user_version` counts them.
 pub(super) const MIGRATIONS: &[&str] = &["
