@@ -98,7 +98,7 @@ fn ratios(report: &Report) {
         return;
     }
     println!(
-        "\n{:44} {:>9} {:>7} {:>7} {:>7} {:>7}",
+        "\n{:52} {:>9} {:>7} {:>7} {:>7} {:>7}",
         "times as good as", "a second", "CPU", "RSS", "disk", "wire"
     );
     for peer in peers {
@@ -110,7 +110,7 @@ fn ratios(report: &Report) {
         };
         for flow in matching {
             println!(
-                "{:44} {:>9.1} {:>7.1} {:>7.2} {:>7} {:>7.2}",
+                "{:52} {:>9.1} {:>7.1} {:>7.2} {:>7} {:>7.2}",
                 format!("{} ({}): {}", peer.subject, peer.readings, flow.subject),
                 flow.readings_per_second / peer.readings_per_second,
                 peer.cpu_us / flow.cpu_us,
