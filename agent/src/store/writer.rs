@@ -57,6 +57,7 @@ struct Writer {
     retention_at: Instant,
     /// By lane: records up to here are, or were, in the publisher's hands.
     in_hand: [Seq; 3],
+    commits: u64,
     /// Set when there is nothing more to do here: the agent has to start anew.
     ended: bool,
     progress: watch::Sender<Progress>,
@@ -131,6 +132,7 @@ impl Writer {
             faults: Faults::default(),
             retention_at: Instant::now(),
             in_hand: [Seq(0); 3],
+            commits: 0,
             ended: false,
             progress,
         }
@@ -320,7 +322,7 @@ impl Writer {
         }
         self.work = Work { readings: self.spent_readings(), ..Work::default() };
         (self.commit_at, self.urgent) = (None, false);
-        self.progress.send_modify(|progress| progress.commits += 1);
+        self.commits += 1;
         self.report(None);
     }
 
@@ -387,6 +389,7 @@ impl Writer {
         let (used_bytes, file_bytes) = self.database.size().unwrap_or_default();
         self.progress.send_modify(|progress| {
             progress.last = last(&self.database);
+            progress.commits = self.commits;
             progress.fault = fault;
             (progress.used_bytes, progress.file_bytes) = (used_bytes, file_bytes);
             progress.waiting = self.work.readings.len() as u64;
