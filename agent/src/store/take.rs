@@ -14,7 +14,8 @@ use pulsegate_core::timeline::{Epoch, Trust};
 use pulsegate_core::topic::Template;
 use pulsegate_sensors::{Source, SourceId, Sources};
 use rusqlite::Row;
-use rusqlite::types::ValueRef as SqlRef;
+use rusqlite::types::{Type, ValueRef as SqlRef};
+use serde::de::IgnoredAny;
 
 use super::database::Database;
 use super::detail;
@@ -244,7 +245,7 @@ impl Encoder {
             let at = database.boot_of(seq);
             let mono = Mono(row.get(3)?);
             let (time, mut trust) = database.timeline.wall(Epoch(row.get(2)?), mono);
-            let (event, members) = (text(row, 1)?, text(row, 4)?);
+            let (event, members) = (text(row, 1)?, read_members(row, 4)?);
             walk.oldest.get_or_insert((at.epoch, mono));
             let format = &self.formats.lanes[Lane::Events.index()];
             let topic = format.topic.render("", "").into();
@@ -312,6 +313,17 @@ impl Formats {
 
 fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
     Ok(row.get_ref(column)?.as_str()?)
+}
+
+/// Members go into a message as they are: what is not JSON would make all of it unreadable.
+pub(super) fn read_members<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+    let members = text(row, column)?;
+    match serde_json::from_str::<IgnoredAny>(&format!("{{{members}}}")) {
+        Ok(_) => Ok(members),
+        Err(error) => {
+            Err(rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
+        }
+    }
 }
 
 pub(super) fn read_value<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<ValueRef<'a>> {

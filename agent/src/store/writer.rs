@@ -59,6 +59,7 @@ struct Writer {
     retention_at: Instant,
     /// By lane: records up to here are, or were, in the publisher's hands.
     in_hand: [Seq; 3],
+    commits: u64,
     /// Set when there is nothing more to do here: the agent has to start anew.
     ended: bool,
     /// Commits so far.
@@ -136,6 +137,7 @@ impl Writer {
             faults: Faults::default(),
             retention_at: Instant::now(),
             in_hand: [Seq(0); 3],
+            commits: 0,
             ended: false,
             progress,
             commits: 0,

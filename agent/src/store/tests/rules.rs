@@ -124,21 +124,21 @@ async fn a_window_over_times_of_another_program_is_told_in_those_times_after_a_r
     let window = WindowSpec { length, step: length, take: Take::Mean };
     device.rules =
         vec![RuleSpec { on: Some("number".into()), window: Some(window), ..above(200.0) }];
+    let rules = std::mem::take(&mut device.rules);
     let agent = device.start();
     let air = agent.source("air", "number");
-    let at = clock::mono();
-    let given = |second: i64, value| Reading {
-        time: Some(Wall(NOON + second * 1_000)),
-        ..number(air, at, value)
-    };
-    agent.offer(vec![given(0, 250.0), given(1, 250.0)]).await.unwrap();
+    // Long enough ago for the window to be over when the rule comes to look at it.
+    let at = clock::mono() - Duration::from_secs(60);
+    let given =
+        |second: i64| Reading { time: Some(Wall(NOON + second * 1_000)), ..number(air, at, 250.0) };
+    agent.store.clock(Mono(0), Wall(NOON - 1), Trust::Trusted).await.unwrap();
+    agent.offer(vec![given(0), given(1)]).await.unwrap();
     agent.stop().await;
+    device.rules = rules;
 
     let agent = device.start();
-    let theirs = Trust::Trusted;
-    agent.store.clock(Mono(0), Wall(NOON - 1), theirs).await.unwrap();
-    agent.offer(vec![given(30, 100.0)]).await.unwrap();
 
+    agent.until("the window", |progress| progress.last[0] > Seq(0)).await;
     let alerts = agent.take_all(Lane::Alerts, 0).await;
     assert_eq!(alerts[0]["window_start"], text(Wall(NOON)));
     assert_eq!(alerts[0]["window_end"], text(Wall(NOON + 10_000)));
