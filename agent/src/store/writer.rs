@@ -59,7 +59,6 @@ struct Writer {
     retention_at: Instant,
     /// By lane: records up to here are, or were, in the publisher's hands.
     in_hand: [Seq; 3],
-    commits: u64,
     /// Set when there is nothing more to do here: the agent has to start anew.
     ended: bool,
     /// Commits so far.
@@ -140,7 +139,6 @@ impl Writer {
             commits: 0,
             ended: false,
             progress,
-            commits: 0,
         }
     }
 
