@@ -3,6 +3,8 @@
 CARGO ?= cargo
 # For example: make demo DEMO="--for 60s"
 DEMO ?=
+# make bench BENCH="--quick"
+BENCH ?=
 SCRIPTS = .ci/run certs/make-dev-ca systemd/verify tests/install-packages
 
 .PHONY: build check fmt lint doc deny test shellcheck systemd-verify demo bench ci
@@ -48,9 +50,10 @@ systemd-verify:
 demo: ## everything on this machine: no root, no configuration, nothing to install
 	@$(CARGO) run --release -- demo $(DEMO)
 
-bench: ## measured beside others on this machine; prints a table
+bench: ## measured beside others on this machine, in ten minutes; prints a table (BENCHMARKS.md)
+	tests/install-packages strace:strace
 	$(CARGO) build --release --package pulsegate
-	$(CARGO) run --release --package pulsegate-tests --bin bench
+	$(CARGO) run --release --package pulsegate-tests --bin bench -- $(BENCH)
 
 ci:
 	.ci/run

@@ -34,6 +34,8 @@ enum Command {
     Readings(Listing),
     /// Print the last alerts in the store
     Alerts(Listing),
+    /// Print the last visits in the store
+    Visits(Listing),
     /// Print the version
     Version,
 }
@@ -65,6 +67,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Status(report) => commands::status::run(&report.config.config, report.json),
         Command::Readings(listing) => commands::listing::readings(&listing),
         Command::Alerts(listing) => commands::listing::alerts(&listing),
+        Command::Visits(listing) => commands::listing::visits(&listing),
         Command::Version => commands::version(),
     }
 }

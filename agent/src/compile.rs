@@ -2,17 +2,23 @@
 //!
 //! A [`Config`] holds, so nothing here can fail but by a bug.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pulsegate_core::lane::Lane;
 use pulsegate_core::pace::Limits;
 use pulsegate_core::record::{Field, Framing, ReadingFormat};
-use pulsegate_core::rules::{Action, Condition, Limit, RuleSpec, Severity, Take, WindowSpec};
+use pulsegate_core::rules::{
+    Action, Clear, Condition, Drive, Limit, Member, Range, RuleSpec, Severity, Take, Test,
+    WindowSpec,
+};
 use pulsegate_core::topic::{self, Open, Template};
+use pulsegate_core::visit::{First, Report, VisitSpec};
+use pulsegate_sensors::Source;
 
 use crate::config::{self, Config, PublishConfig};
 use crate::publisher::{ACK_DEADLINE, Settings};
-use crate::store::{Formats, Keep, LaneFormat};
+use crate::store::{Filters, Formats, Keep, LaneFormat, VisitFormat};
 
 /// The rules as the fold takes them.
 pub(crate) fn rules(config: &Config) -> Arc<Vec<RuleSpec>> {
@@ -29,21 +35,26 @@ fn rule(rule: &config::RuleConfig) -> RuleSpec {
         name: rule.name.as_str().into(),
         on: rule.on.as_deref().map(Into::into),
         source: rule.source.as_deref().map(Into::into),
-        condition: Condition {
-            above: rule.above,
-            below: rule.below,
-            is: rule.is.as_deref().map(Into::into),
-        },
+        condition: condition(&rule.condition),
         window: rule.window.map(|window| WindowSpec {
             length: window.length,
+            step: window.step,
             take: match window.take {
                 config::Take::Mean => Take::Mean,
                 config::Take::Min => Take::Min,
                 config::Take::Max => Take::Max,
                 config::Take::Count => Take::Count,
+                config::Take::Sum => Take::Sum,
+                config::Take::Rate => Take::Rate,
             },
         }),
         limits: rule.limits.iter().map(limit).collect(),
+        hold_for: rule.hold_for,
+        clear: Clear {
+            above: rule.clear.above,
+            below: rule.clear.below,
+            hold_for: rule.clear.hold_for,
+        },
         at_most_every: rule.at_most_every,
         severity: match rule.severity {
             config::Severity::Info => Severity::Info,
@@ -54,10 +65,55 @@ fn rule(rule: &config::RuleConfig) -> RuleSpec {
     }
 }
 
+fn condition(condition: &config::Condition) -> Condition {
+    let members = |members: &[config::MemberConfig]| members.iter().map(member).collect();
+    match condition {
+        config::Condition::Reading(asked) => Condition::Reading(test(asked)),
+        config::Condition::Silent { after, expected } => {
+            let source = |(id, kind): &(String, String)| Source::new(id, kind).ok();
+            let expected = expected.iter().filter_map(source).collect();
+            Condition::Silent { after: *after, expected }
+        }
+        config::Condition::Anomaly { learn, score } => {
+            Condition::Anomaly { learn: *learn, score: *score }
+        }
+        config::Condition::All { members: all, within } => {
+            Condition::All { members: members(all), within: *within }
+        }
+        config::Condition::Any(any) => Condition::Any { members: members(any) },
+    }
+}
+
+fn member(member: &config::MemberConfig) -> Member {
+    Member {
+        source: member.source.as_str().into(),
+        on: member.on.as_deref().map(Into::into),
+        test: test(&member.test),
+    }
+}
+
+fn test(test: &config::Test) -> Test {
+    match test {
+        config::Test::Number { above, below } => {
+            Test::Outside(Range { above: *above, below: *below })
+        }
+        config::Test::Is(state) => Test::Is(state.as_str().into()),
+    }
+}
+
 fn action(action: &config::Action) -> Action {
     match action {
         config::Action::Alert => Action::Alert,
         config::Action::Capture(camera) => Action::Capture(camera.as_str().into()),
+        config::Action::Output(line, drive) => Action::Output(
+            *line,
+            match drive {
+                config::Drive::Raised => Drive::Raised,
+                config::Drive::Pulse => Drive::Pulse,
+                config::Drive::Count => Drive::Count,
+            },
+        ),
+        config::Action::Record(length) => Action::Record(*length),
     }
 }
 
@@ -67,6 +123,8 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
     let kind = |(kind, format): (&String, &PublishConfig)| {
         (kind.as_str().into(), reading_format(config, format))
     };
+    let filter =
+        |(kind, format): (&String, &PublishConfig)| (kind.as_str().into(), format.filter.clone());
     let (units, rr) = (units(config), rr(config));
     let lanes = Lane::ALL.map(|lane| {
         let format = match lane {
@@ -77,6 +135,7 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
         LaneFormat {
             topic: template(config, &format.topic),
             framing: framing(format.format),
+            add: format.add.as_str().into(),
             limit_bytes: usize::try_from(format.batch.bytes).unwrap_or(usize::MAX),
             delay: format.batch.delay,
         }
@@ -84,10 +143,35 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
     Arc::new(Formats {
         kinds: publish.kinds.iter().map(kind).collect(),
         readings: reading_format(config, &publish.readings),
+        filters: Filters {
+            kinds: publish.kinds.iter().map(filter).collect(),
+            readings: publish.readings.filter.clone(),
+        },
         units,
         rr,
+        visits: config.visits.iter().map(visit).collect(),
         lanes,
     })
+}
+
+fn visit(visit: &config::VisitConfig) -> VisitFormat {
+    let report = |report: &config::ReportConfig| {
+        let text = Report::parse(&report.text).expect("a checked configuration");
+        // The check warned of a system that knows no time zones.
+        (text, jiff::tz::TimeZone::get(&report.zone).unwrap_or(jiff::tz::TimeZone::UTC))
+    };
+    VisitFormat {
+        spec: VisitSpec {
+            source: visit.source.as_str().into(),
+            opening: visit.opening.as_str().into(),
+            first: if visit.is_line { First::Level } else { First::Change },
+            gap: visit.gap,
+            units_per_opening: visit.units_per_opening,
+            live: visit.live,
+        },
+        unit: visit.unit.as_deref().map(Into::into),
+        report: visit.report.as_ref().map(report),
+    }
 }
 
 fn reading_format(config: &Config, format: &PublishConfig) -> ReadingFormat {
@@ -113,6 +197,7 @@ fn reading_format(config: &Config, format: &PublishConfig) -> ReadingFormat {
         topic: template(config, &format.topic),
         fields: format.fields.as_ref().map(|fields| fields.iter().filter_map(field).collect()),
         framing: framing(format.format),
+        add: format.add.as_str().into(),
     }
 }
 
@@ -137,6 +222,13 @@ fn units(config: &Config) -> Vec<(Box<str>, Box<str>)> {
 fn rr(config: &Config) -> Vec<Box<str>> {
     let monitors = config.sensors.heart_rates.iter().filter(|m| m.rr).map(|m| &m.id);
     let simulated = config.sensors.simulated.iter().filter(|s| s.rr).map(|s| &s.id);
+    monitors.chain(simulated).map(|id| id.as_str().into()).collect()
+}
+
+/// The monitors whose variability is derived.
+pub(crate) fn variability(config: &Config) -> HashSet<Box<str>> {
+    let monitors = config.sensors.heart_rates.iter().filter(|m| m.variability).map(|m| &m.id);
+    let simulated = config.sensors.simulated.iter().filter(|s| s.variability).map(|s| &s.id);
     monitors.chain(simulated).map(|id| id.as_str().into()).collect()
 }
 

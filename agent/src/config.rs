@@ -12,6 +12,7 @@ mod model;
 mod nearest;
 mod place;
 mod placeholder;
+mod privacy;
 mod rules;
 mod sensors;
 mod structure;
@@ -156,6 +157,9 @@ fn tables(text: &str, findings: &mut Findings) -> Option<Tables> {
     let (mut file, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         errors.iter().for_each(|error| findings.report(not_read(error)));
+        return None;
+    }
+    if !privacy::is_kept(file.get_ref(), findings) {
         return None;
     }
     structure::mend(&mut file, &tables::schema(), findings);

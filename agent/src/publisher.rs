@@ -93,10 +93,12 @@ pub(crate) async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
     };
     let mut progress = publisher.store.progress();
     loop {
+        // Before the progress, which is complete by the time that the drain begins.
+        let draining = *publisher.draining.borrow();
         round.delivery.committed(progress.borrow_and_update().last);
         let wait = round.work(&publisher).await?;
         round.report(&publisher);
-        if *publisher.draining.borrow() && round.is_done() {
+        if draining && round.is_done() {
             return Ok(());
         }
         tokio::select! {

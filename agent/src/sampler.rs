@@ -1,9 +1,12 @@
 //! The sampler: stamps what the drivers learn, and hands it to the store.
 //!
 //! It also knows how each source is: one that is lost is an event when it goes and another when it
-//! returns, with how long it was away; nothing is repeated in between.
+//! returns, with how long it was away; nothing is repeated in between. What is derived of readings is
+//! appended beside them, as readings of kinds of its own.
 
-use std::collections::BTreeMap;
+mod variability;
+
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use pulsegate_core::reading::{Reading, Value};
@@ -15,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::agent::{AT_REST, Pulse};
 use crate::clock;
 use crate::store::{EventRow, Stopped, Store};
+use variability::Variability;
 
 /// Observations that are taken from the channel at once.
 const GATHER: usize = 256;
@@ -44,6 +48,8 @@ pub(crate) struct Intake {
     /// Set when the agent stops: nothing new is taken in any more.
     pub(crate) closing: watch::Receiver<bool>,
     pub(crate) pulse: Pulse,
+    /// The monitors whose variability is derived, by id.
+    pub(crate) variability: watch::Receiver<HashSet<Box<str>>>,
 }
 
 /// Takes in what comes until every driver is gone, or the agent stops.
@@ -57,13 +63,14 @@ pub(crate) async fn run(
     states: watch::Sender<SourceStates>,
 ) -> anyhow::Result<()> {
     let mut observed = Vec::with_capacity(GATHER);
+    let mut variability = Variability::new(intake.variability, Arc::clone(&sources));
     let (mut drivers, mut inboxes, mut closing) = (true, true, false);
     while drivers || inboxes {
         intake.pulse.beat();
         tokio::select! {
             count = intake.observations.recv_many(&mut observed, GATHER), if drivers => {
                 drivers = count > 0;
-                take_in(&mut observed, &store, &sources, &states).await?;
+                take_in(&mut observed, &store, &sources, &states, &mut variability).await?;
             }
             chunk = intake.chunks.recv(), if inboxes => match chunk {
                 Some(chunk) => store.append(stamped(chunk.entries), Some(chunk.answer)).await?,
@@ -90,6 +97,7 @@ async fn take_in(
     store: &Store,
     sources: &Sources,
     states: &watch::Sender<SourceStates>,
+    variability: &mut Variability,
 ) -> Result<(), Stopped> {
     let mut readings = Vec::new();
     let mut events = Vec::new();
@@ -102,7 +110,9 @@ async fn take_in(
                     events.extend(state.returned(mono));
                     let reading = Reading::new(observation.source, mono, measurement);
                     state.measured(&reading);
+                    let derived = variability.derive(&reading);
                     readings.push(reading);
+                    readings.extend(derived);
                 }
                 Err(reason) => events.extend(state.lost(mono, &reason)),
             }

@@ -14,6 +14,7 @@ mod carry;
 mod check;
 mod database;
 mod detail;
+mod filters;
 mod fold;
 mod ledger;
 mod load;
@@ -22,6 +23,7 @@ mod retention;
 mod salvage;
 mod schema;
 mod take;
+mod visits;
 mod write;
 mod writer;
 
@@ -45,14 +47,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::agent::Pulse;
 pub(crate) use check::Checked;
 pub(crate) use database::{EventRow, Identity};
+pub(crate) use filters::Filters;
 pub(crate) use reader::{AlertFound, Reader, ReadingFound};
 pub(crate) use take::{Formats, LaneFormat, Taken};
+pub(crate) use visits::{VisitFormat, VisitFound};
 
 /// The database, in the state directory.
 pub(crate) const FILE: &str = "pulsegate.db";
 /// Requests on their way to the writer, each with up to 64 KiB of readings: bounds what a burst
 /// holds in memory before back-pressure.
-const QUEUE: usize = 8;
+const QUEUE: usize = 4;
 
 /// What the store is told when it is opened.
 #[derive(Debug, Clone)]

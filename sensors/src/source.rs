@@ -48,6 +48,13 @@ impl Source {
         }
         Ok(Self { name: name.into(), kind: kind.into() })
     }
+
+    /// Whether its readings are derived from those of another kind: `heart_rate.rmssd`. Only the
+    /// agent itself makes such a source; [`Source::new`] takes no such kind.
+    #[must_use]
+    pub fn is_derived(&self) -> bool {
+        self.kind.contains('.')
+    }
 }
 
 /// Whether `name` can be a source's id.

@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde_json::json;
 
-use crate::passes::{Flow, Queue, Wear};
+use crate::passes::{Flow, Memory, Queue, Wear};
 
 /// Everything that was measured.
 #[derive(Debug, Default, Serialize)]
@@ -14,6 +14,7 @@ pub(crate) struct Report {
     pub(crate) flows: Vec<Flow>,
     pub(crate) not_run: Vec<String>,
     pub(crate) queue: Option<Queue>,
+    pub(crate) memory: Option<Memory>,
     pub(crate) wear: Vec<Wear>,
 }
 
@@ -39,22 +40,11 @@ pub(crate) fn text(report: &Report) {
         println!("{what:12} {value}");
     }
     flows(report);
+    ratios(report);
     if let Some(queue) = &report.queue {
         self::queue(queue);
     }
-    for wear in &report.wear {
-        println!(
-            "\nTen belts at 1 Hz, published, commit_interval {}: {:.0} MB a day on disk ({:.0} with the end), \
-             {:.2} % CPU, {:.1} MB RSS, {:.1} MB PSS (from {:.0} s)",
-            wear.commit_interval,
-            wear.disk_mb_a_day,
-            wear.disk_mb_a_day_ended,
-            wear.cpu_percent,
-            wear.rss_mb,
-            wear.pss_mb,
-            wear.measured_s,
-        );
-    }
+    ten_belts(report);
     println!("\n{:44} {:>10} {:>10}   times as good", "bar", "measured", "bar");
     for bar in bars(report) {
         println!("{:44} {:>10.1} {:>10.1} {:>10.2}", bar.what, bar.measured, bar.bar, bar.ratio());
@@ -100,6 +90,42 @@ fn flows(report: &Report) {
     }
 }
 
+/// How many times as good the agent is as each peer, with as many readings or the most there were.
+fn ratios(report: &Report) {
+    let (ours, peers): (Vec<_>, Vec<_>) =
+        report.flows.iter().partition(|flow| flow.subject.starts_with("pulsegate"));
+    if ours.is_empty() || peers.is_empty() {
+        return;
+    }
+    println!(
+        "\n{:52} {:>9} {:>7} {:>7} {:>7} {:>7}",
+        "times as good as", "a second", "CPU", "RSS", "disk", "wire"
+    );
+    for peer in peers {
+        let same = |flow: &&&Flow| flow.readings == peer.readings;
+        let most = ours.iter().map(|flow| flow.readings).max().unwrap_or(0);
+        let matching: Vec<_> = match ours.iter().filter(same).count() {
+            0 => ours.iter().filter(|flow| flow.readings == most).collect(),
+            _ => ours.iter().filter(same).collect(),
+        };
+        for flow in matching {
+            println!(
+                "{:52} {:>9.1} {:>7.1} {:>7.2} {:>7} {:>7.2}",
+                format!("{} ({}): {}", peer.subject, peer.readings, flow.subject),
+                flow.readings_per_second / peer.readings_per_second,
+                peer.cpu_us / flow.cpu_us,
+                peer.peak_rss_mb / flow.peak_rss_mb,
+                if peer.disk_bytes > 0.0 {
+                    format!("{:.1}", peer.disk_bytes / flow.disk_bytes)
+                } else {
+                    "-".to_owned() // it saves each second, and this took less
+                },
+                peer.wire_bytes / flow.wire_bytes,
+            );
+        }
+    }
+}
+
 fn queue(queue: &Queue) {
     println!("\nA queue of {} readings, gathered while the cloud was away:", queue.readings);
     for (what, value) in [
@@ -118,6 +144,26 @@ fn queue(queue: &Queue) {
         ("duplicates", f64::from(queue.duplicates)),
     ] {
         println!("  {what:36} {value:>12.1}");
+    }
+}
+
+fn ten_belts(report: &Report) {
+    if let Some(Memory { rss_mb, pss_mb, anonymous_mb }) = &report.memory {
+        println!(
+            "\nTen belts at 1 Hz, published: {rss_mb:.1} MB RSS, {pss_mb:.1} MB PSS, \
+             {anonymous_mb:.1} MB of it anonymous"
+        );
+    }
+    for wear in &report.wear {
+        println!(
+            "  commit_interval {:>3}: {:.0} MB a day on disk ({:.0} with the end), {:.2} % CPU; \
+             from {:.0} s",
+            wear.commit_interval,
+            wear.disk_mb_a_day,
+            wear.disk_mb_a_day_ended,
+            wear.cpu_percent,
+            wear.measured_s,
+        );
     }
 }
 

@@ -37,8 +37,10 @@ pub struct Batch {
 pub struct Sheaf {
     /// Every record of the lane up to here is in this sheaf or in one before it.
     pub through: Seq,
-    /// At least one.
+    /// None only if everything was filtered.
     pub batches: Vec<Batch>,
+    /// Records up to there that are not published by choice.
+    pub filtered: u64,
 }
 
 /// What became of a record that was offered.
@@ -57,6 +59,7 @@ pub struct Gatherer {
     limit_bytes: usize,
     max_batches: usize,
     through: Seq,
+    filtered: u64,
     open: Vec<OpenBatch>,
 }
 
@@ -76,7 +79,7 @@ impl Gatherer {
     #[must_use]
     pub fn new(lane: Lane, limit_bytes: usize, max_batches: usize) -> Self {
         let max_batches = max_batches.max(1);
-        Self { lane, limit_bytes, max_batches, through: Seq(0), open: Vec::new() }
+        Self { lane, limit_bytes, max_batches, through: Seq(0), filtered: 0, open: Vec::new() }
     }
 
     /// Offers the record `seq`, which `write` appends to the buffer it is given.
@@ -107,6 +110,18 @@ impl Gatherer {
         Offer::Taken
     }
 
+    /// Passes over the record `seq`, which is not published by choice.
+    pub fn filter(&mut self, seq: Seq) {
+        self.through = seq;
+        self.filtered += 1;
+    }
+
+    /// How many records were passed over.
+    #[must_use]
+    pub fn filtered(&self) -> u64 {
+        self.filtered
+    }
+
     /// How full the fullest message is: its bytes, of how many.
     #[must_use]
     pub fn fill(&self) -> (usize, usize) {
@@ -114,7 +129,7 @@ impl Gatherer {
         (fullest.unwrap_or(0), self.limit_bytes)
     }
 
-    /// Whether anything was taken.
+    /// Whether nothing was taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.iter().all(|batch| batch.count == 0)
@@ -126,7 +141,8 @@ impl Gatherer {
         let lane = self.lane;
         let open = self.open.into_iter().filter(|batch| batch.count > 0);
         let batches: Vec<Batch> = open.map(|batch| batch.close(lane)).collect();
-        (!batches.is_empty()).then_some(Sheaf { through: self.through, batches })
+        let (through, filtered) = (self.through, self.filtered);
+        (!batches.is_empty() || filtered > 0).then_some(Sheaf { through, batches, filtered })
     }
 
     fn batch(&mut self, seq: Seq, topic: &Arc<str>, framing: Framing) -> Option<&mut OpenBatch> {
@@ -229,6 +245,23 @@ mod tests {
         assert_eq!(offer(&mut gatherer, 4, "c", Framing::Array), Offer::Full);
 
         assert_eq!(gatherer.finish().unwrap().through, Seq(3));
+    }
+
+    #[test]
+    fn what_is_filtered_is_passed_over_and_counted_even_alone() {
+        let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 9);
+        gatherer.filter(Seq(1));
+        offer(&mut gatherer, 2, "a", Framing::Array);
+        gatherer.filter(Seq(3));
+        let sheaf = gatherer.finish().unwrap();
+
+        assert_eq!((sheaf.through, sheaf.filtered, sheaf.batches[0].count), (Seq(3), 2, 1));
+
+        let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 9);
+        gatherer.filter(Seq(4));
+        let sheaf = gatherer.finish().unwrap();
+
+        assert_eq!((sheaf.through, sheaf.filtered, sheaf.batches.len()), (Seq(4), 1, 0));
     }
 
     #[test]

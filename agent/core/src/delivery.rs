@@ -48,6 +48,8 @@ pub struct Mark {
     pub through: Seq,
     /// Records acknowledged since the mark before.
     pub delivered: u64,
+    /// Records passed over by choice since then.
+    pub filtered: u64,
     /// Messages that were quarantined since then.
     pub gaps: Vec<Gap>,
 }
@@ -89,6 +91,7 @@ struct OpenSheaf {
     messages: usize,
     open: usize,
     delivered: u64,
+    filtered: u64,
     gaps: Vec<Gap>,
 }
 
@@ -196,6 +199,7 @@ impl Delivery {
             messages: sheaf.batches.len(),
             open: sheaf.batches.len(),
             delivered: 0,
+            filtered: sheaf.filtered,
             gaps: Vec::new(),
         });
         let first = MessageId(self.next);
@@ -310,10 +314,12 @@ impl Delivery {
                     lane,
                     through: sheaf.through,
                     delivered: 0,
+                    filtered: 0,
                     gaps: Vec::new(),
                 });
                 mark.through = sheaf.through;
                 mark.delivered += sheaf.delivered;
+                mark.filtered += sheaf.filtered;
                 sheaf.gaps.into_iter().for_each(|gap| join(&mut mark.gaps, gap));
                 self.settled -= sheaf.messages;
                 self.marking += sheaf.messages;

@@ -38,7 +38,7 @@ impl Lane {
     }
 }
 
-/// The account of one lane. P3: `recorded == delivered + pending + dropped`, at all times.
+/// The account of one lane. P3: `recorded == delivered + pending + dropped + filtered`, at all times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Account {
     /// Committed to the store, ever.
@@ -49,13 +49,15 @@ pub struct Account {
     pub pending: u64,
     /// Given up, each with a row in the gap ledger.
     pub dropped: u64,
+    /// Not published by choice: the configuration's filters.
+    pub filtered: u64,
 }
 
 impl Account {
     /// Whether nothing is missing from the account.
     #[must_use]
     pub fn balances(&self) -> bool {
-        self.recorded == self.delivered + self.pending + self.dropped
+        self.recorded == self.delivered + self.pending + self.dropped + self.filtered
     }
 }
 

@@ -6,6 +6,8 @@
 pub mod backoff;
 pub mod batch;
 pub mod delivery;
+pub mod filter;
+pub mod heart_variability;
 pub mod lane;
 pub mod pace;
 pub mod reading;
@@ -14,3 +16,4 @@ pub mod rules;
 pub mod time;
 pub mod timeline;
 pub mod topic;
+pub mod visit;

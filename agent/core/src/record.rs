@@ -63,10 +63,12 @@ impl Field {
 pub struct ReadingFormat {
     /// Where to.
     pub topic: Template,
-    /// Keys and what fills them; `None`: the record of design.md.
+    /// Keys and what fills them; `None`: the standard record.
     pub fields: Option<Vec<(Box<str>, Field)>>,
     /// How records stand beside each other.
     pub framing: Framing,
+    /// Fixed members at the end of each: JSON without braces.
+    pub add: Box<str>,
 }
 
 /// A reading as it lies in the store.
@@ -140,6 +142,10 @@ impl ReadingLayout {
                 }
             }
             None => layout.defaults(source, unit, rr),
+        }
+        if !format.add.is_empty() {
+            layout.text.push(b',');
+            layout.text.extend_from_slice(format.add.as_bytes());
         }
         Self {
             topic: format.topic.render(&source.name, &source.kind).into(),
@@ -309,6 +315,14 @@ impl<'a> ObjectText<'a> {
     pub fn number(&mut self, key: &str, value: f64) -> &mut Self {
         self.key(key);
         write_number(value, self.out);
+        self
+    }
+
+    /// Adds a number that keeps its point when it is whole: its type is the same in every record.
+    pub fn decimal(&mut self, key: &str, value: f64) -> &mut Self {
+        self.key(key);
+        // A Vec takes every write; what is not finite becomes `null`.
+        serde_json::to_writer(&mut *self.out, &value).expect("writing a number to memory");
         self
     }
 

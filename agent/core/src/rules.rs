@@ -12,13 +12,18 @@
 //! what turns findings into transitions is a [`Judge`].
 
 mod agenda;
+mod anomaly;
 mod clock;
+mod faults;
+mod joint;
 mod judge;
 mod level;
 mod rebuild;
+mod silence;
 mod spec;
 mod sum;
-mod tumbling;
+mod tally;
+mod windows;
 
 #[cfg(test)]
 mod tests;
@@ -32,16 +37,20 @@ use crate::reading::{Reading, Value};
 use crate::time::{Mono, Wall};
 
 use agenda::Agenda;
-use clock::{EventClock, Verdict};
+use anomaly::Anomaly;
+pub(crate) use clock::{EventClock, Verdict};
+use joint::Joint;
 use judge::{Judge, Sink};
 use level::Level;
-use tumbling::Tumbling;
+use silence::Silence;
+use windows::Windows;
 
 pub use clock::{BELIEVED_AFTER, MAX_LEAP};
+pub use faults::{Fault, InvalidRule};
 pub use rebuild::{PastAlert, Rebuild};
 pub use spec::{
-    Action, Condition, Fault, InvalidRule, Limit, MAX_WINDOW, MIN_WINDOW, RuleSpec, Severity, Take,
-    WindowSpec,
+    Action, Clear, Condition, Drive, Limit, MAX_MEMBERS, MAX_STEPS, MAX_WINDOW, MIN_SILENCE,
+    MIN_WINDOW, Member, Range, RuleSpec, Severity, Take, Test, WindowSpec,
 };
 
 /// How late a reading may be and still count in its window; a window is judged that long after
@@ -85,12 +94,14 @@ pub struct Transition {
     pub source: SourceId,
     /// Raised or cleared.
     pub state: AlertState,
-    /// The value that decided: of the reading, or taken over the window.
+    /// The value that decided: of the reading, taken over the window, or the seconds of a silence.
     pub value: Value,
+    /// How unlike those before it is, if the rule asked that.
+    pub score: Option<f64>,
     /// Start and end of the window, if the rule has one.
     pub window: Option<(Wall, Wall)>,
     /// The event time at which it happened: of the reading, the end of the window, or the end of
-    /// the cool-down that had held it back.
+    /// what it had to wait for.
     pub time: Wall,
 }
 
@@ -110,18 +121,22 @@ pub struct Counts {
 #[derive(Debug, Clone)]
 pub struct Rules {
     rules: Vec<Arc<RuleSpec>>,
-    /// By the number of the source; as long as the sources seen so far.
+    /// One for each rule that looks at several sources, then by the number of the source; as long
+    /// as the sources seen so far.
     tracks: Vec<Track>,
+    joints: usize,
     boot: KernelBoot,
     agenda: Agenda,
     counts: Counts,
 }
 
-/// One source, as the rules that cover it see it.
+/// One source, as the rules that cover it see it; or several, as one rule sees them together.
 #[derive(Debug, Clone)]
 struct Track {
     heart_rate: bool,
     watches: Vec<Watch>,
+    /// The tracks that look at it beside others, and as which member.
+    feeds: Vec<(usize, usize)>,
     clock: Option<EventClock>,
 }
 
@@ -136,7 +151,10 @@ struct Watch {
 #[derive(Debug, Clone)]
 enum Shape {
     Level(Level),
-    Tumbling(Tumbling),
+    Windows(Windows),
+    Silence(Silence),
+    Anomaly(Anomaly),
+    Joint(Joint),
 }
 
 impl Rules {
@@ -145,10 +163,30 @@ impl Rules {
     /// # Errors
     /// The first rule that makes no sense; [`RuleSpec::faults`] tells all of one rule.
     pub fn new(specs: Vec<RuleSpec>) -> Result<Self, InvalidRule> {
-        spec::check(&specs)?;
-        let rules = specs.into_iter().map(Arc::new).collect();
-        let (boot, counts) = (KernelBoot::default(), Counts::default());
-        Ok(Self { rules, tracks: Vec::new(), boot, agenda: Agenda::default(), counts })
+        faults::check(&specs)?;
+        let rules: Vec<Arc<RuleSpec>> = specs.into_iter().map(Arc::new).collect();
+        let joint = |rule: &&Arc<RuleSpec>| rule.members().is_some();
+        let tracks: Vec<Track> = rules.iter().filter(joint).map(Track::joint).collect();
+        let (joints, boot, counts) = (tracks.len(), KernelBoot::default(), Counts::default());
+        Ok(Self { rules, tracks, joints, boot, agenda: Agenda::default(), counts })
+    }
+
+    /// Begins to expect the sources that should speak: the agent has just started, and `event` is
+    /// the time of `now` for a source that says none. Those that are new get a number.
+    pub fn begin(&mut self, boot: KernelBoot, now: Mono, event: Wall, sources: &Sources) {
+        for rule in self.rules.clone() {
+            let Condition::Silent { expected, .. } = &rule.condition else { continue };
+            let mut begun = Vec::new();
+            for source in expected {
+                let id = sources.intern(source.clone()).ok();
+                begun.extend(id.and_then(|id| self.resolve(id, sources)));
+            }
+            for (index, track) in self.tracks.iter_mut().enumerate() {
+                track.begin(&rule, begun.contains(&index).then_some((boot, now, event)));
+            }
+        }
+        self.boot = boot;
+        self.schedule_all();
     }
 
     /// Takes one more reading, and adds to `out` what it decides. Readings come in the order of
@@ -194,11 +232,16 @@ impl Rules {
         self.pass(input.boot, input.reading.mono, &mut out);
         let Some(index) = self.resolve(input.reading.source, sources) else { return };
         let track = &mut self.tracks[index];
-        if track.watches.is_empty() {
+        if track.watches.is_empty() && track.feeds.is_empty() {
             return;
         }
-        track.take(input, &mut Sink { out, counts: &mut self.counts });
-        self.schedule(index);
+        let mut sink = Sink { out, counts: &mut self.counts };
+        let counts = track.take(input, None, &mut sink);
+        let feeds = if counts { track.feeds.clone() } else { Vec::new() };
+        for (joint, member) in &feeds {
+            self.tracks[*joint].take(input, Some(*member), &mut sink);
+        }
+        feeds.iter().map(|(joint, _)| *joint).chain([index]).for_each(|one| self.schedule(one));
     }
 
     /// Lets time pass for every source for which it makes a difference.
@@ -230,16 +273,20 @@ impl Rules {
 
     /// The index of a source, after making room for all that came up to it.
     fn resolve(&mut self, id: SourceId, sources: &Sources) -> Option<usize> {
-        let index = usize::try_from(id.0).ok()?;
+        let index = self.index(id)?;
         if index >= self.tracks.len() {
             self.extend(sources);
         }
         (index < self.tracks.len()).then_some(index)
     }
 
+    fn index(&self, id: SourceId) -> Option<usize> {
+        usize::try_from(id.0).ok()?.checked_add(self.joints)
+    }
+
     fn extend(&mut self, sources: &Sources) {
-        for source in sources.since(self.tracks.len()) {
-            let Ok(id) = u32::try_from(self.tracks.len()) else { return };
+        for source in sources.since(self.tracks.len() - self.joints) {
+            let Ok(id) = u32::try_from(self.tracks.len() - self.joints) else { return };
             self.tracks.push(Track::new(&self.rules, &source, SourceId(id)));
         }
     }
@@ -248,45 +295,68 @@ impl Rules {
 impl Track {
     fn new(rules: &[Arc<RuleSpec>], source: &Source, id: SourceId) -> Self {
         let covering = rules.iter().filter(|rule| rule.covers(source));
-        let watches = covering.map(|rule| Watch::new(rule, source, id)).collect();
-        Self { heart_rate: &*source.kind == HEART_RATE, watches, clock: None }
+        let watches = covering.map(|rule| Watch::new(rule, &source.name, id)).collect();
+        let joints = rules.iter().filter_map(|rule| rule.members()).enumerate();
+        let fed = joints.flat_map(|(joint, members)| {
+            let members = members.iter().enumerate();
+            members.filter(|(_, one)| one.is(source)).map(move |(member, _)| (joint, member))
+        });
+        let feeds = fed.collect();
+        Self { heart_rate: &*source.kind == HEART_RATE, watches, feeds, clock: None }
+    }
+
+    fn joint(rule: &Arc<RuleSpec>) -> Self {
+        let watches = vec![Watch::new(rule, "", SourceId(u32::MAX))];
+        Self { heart_rate: false, watches, feeds: Vec::new(), clock: None }
+    }
+
+    /// From now on a rule expects this source to speak, or knows nothing of it.
+    fn begin(&mut self, rule: &Arc<RuleSpec>, now: Option<(KernelBoot, Mono, Wall)>) {
+        for watch in &mut self.watches {
+            if let Shape::Silence(silence) = &mut watch.shape
+                && Arc::ptr_eq(watch.judge.rule(), rule)
+            {
+                let since = now.map(|(boot, now, event)| {
+                    let assumed = || EventClock::assumed(boot, now, event);
+                    self.clock.get_or_insert_with(assumed).at(boot, now)
+                });
+                silence.begin(since);
+            }
+        }
     }
 
     /// Before a reading counts, its source's time passes up to its arrival: so it makes no
-    /// difference whether there were ticks in between.
-    fn take(&mut self, input: &Input<'_>, sink: &mut Sink<'_>) {
+    /// difference whether there were ticks in between. Returns whether it counts.
+    fn take(&mut self, input: &Input<'_>, member: Option<usize>, sink: &mut Sink<'_>) -> bool {
         let (boot, mono, event) = (input.boot, input.reading.mono, input.event);
         self.pass(boot, mono, sink);
-        let verdict = match &mut self.clock {
-            Some(clock) => clock.judge(boot, mono, event),
-            none => {
-                *none = Some(EventClock::new(boot, mono, event));
-                Verdict::Good
-            }
-        };
-        match verdict {
-            Verdict::Good => {}
-            Verdict::Back => self.watches.iter_mut().for_each(Watch::restart),
-            Verdict::Doubtful => {
-                sink.counts.doubtful += 1;
-                return;
-            }
+        let new = || EventClock::assumed(boot, mono, event);
+        let clock = self.clock.get_or_insert_with(new);
+        let before = clock.at(boot, mono);
+        let verdict = clock.judge(boot, mono, event);
+        let arrival = (before, clock.at(boot, mono));
+        self.watches.iter_mut().for_each(|watch| watch.hear(arrival, sink));
+        if verdict == Verdict::Back {
+            self.watches.iter_mut().for_each(Watch::restart);
         }
         self.pass(boot, mono, sink);
-        if self.can_use(input.reading) {
-            for watch in &mut self.watches {
-                watch.take(event, &input.reading.value, sink);
-            }
+        if verdict == Verdict::Doubtful {
+            sink.counts.doubtful += 1;
+            return false;
         }
+        let counts = self.can_use(input.reading);
+        for watch in self.watches.iter_mut().filter(|_| counts) {
+            watch.take((member, input.reading.source), event, &input.reading.value, sink);
+        }
+        counts
     }
 
     /// Lets the source's time pass up to the monotonic time `now`.
     fn pass(&mut self, boot: KernelBoot, now: Mono, sink: &mut Sink<'_>) {
         let Some(clock) = &self.clock else { return };
         let settled = clock.at(boot, now) - LATENESS;
-        for watch in &mut self.watches {
-            watch.pass(settled, sink);
-        }
+        let runs = |watch: &&mut Watch| watch.runs_by(clock);
+        self.watches.iter_mut().filter(runs).for_each(|watch| watch.pass(settled, sink));
     }
 
     fn can_use(&self, reading: &Reading) -> bool {
@@ -298,40 +368,78 @@ impl Track {
     }
 
     fn deadline(&self, boot: KernelBoot) -> Option<Mono> {
-        let due = self.watches.iter().filter_map(Watch::due).min()?;
-        self.clock.as_ref().map(|clock| clock.when(boot, due + LATENESS))
+        let clock = self.clock.as_ref()?;
+        let watches = self.watches.iter().filter(|watch| watch.runs_by(clock));
+        let due = watches.filter_map(Watch::due).min()?;
+        Some(clock.when(boot, due + LATENESS))
     }
 }
 
 impl Watch {
-    fn new(rule: &Arc<RuleSpec>, source: &Source, id: SourceId) -> Self {
-        let shape = match &rule.window {
-            None => Shape::Level(Level::default()),
-            Some(window) => Shape::Tumbling(Tumbling::new(window)),
+    fn new(rule: &Arc<RuleSpec>, name: &str, id: SourceId) -> Self {
+        let shape = match (&rule.condition, &rule.window) {
+            (Condition::Reading(_), None) => Shape::Level(Level::default()),
+            (Condition::Reading(_), Some(window)) => Shape::Windows(Windows::new(window)),
+            (Condition::Silent { after, .. }, _) => Shape::Silence(Silence::new(*after)),
+            (Condition::Anomaly { learn, score }, _) => {
+                Shape::Anomaly(Anomaly::new(*learn, *score))
+            }
+            (Condition::All { .. } | Condition::Any { .. }, _) => Shape::Joint(Joint::new(rule)),
         };
-        Self { judge: Judge::new(rule, source, id), shape }
+        Self { judge: Judge::new(rule, rule.range(name), id), shape }
     }
 
-    fn take(&mut self, event: Wall, value: &Value, sink: &mut Sink<'_>) {
-        match &mut self.shape {
-            Shape::Level(level) => level.take(event, value, &mut self.judge, sink),
-            Shape::Tumbling(windows) => windows.take(event, value, sink),
+    /// Something arrived, of whatever kind, by the source's clock as it was before and as it is.
+    fn hear(&mut self, arrival: (Wall, Wall), sink: &mut Sink<'_>) {
+        if let Shape::Silence(silence) = &mut self.shape {
+            silence.hear(arrival, &mut self.judge, sink);
         }
+    }
+
+    /// Takes a reading of `source`, as the member of a rule that looks at several.
+    fn take(
+        &mut self,
+        (member, source): (Option<usize>, SourceId),
+        event: Wall,
+        value: &Value,
+        sink: &mut Sink<'_>,
+    ) {
+        let judge = &mut self.judge;
+        match &mut self.shape {
+            Shape::Level(level) => level.take(event, value, judge, sink),
+            Shape::Windows(windows) => windows.take(event, value, sink),
+            Shape::Silence(_) => {}
+            Shape::Anomaly(anomaly) => anomaly.take(event, value, judge, sink),
+            Shape::Joint(joint) => {
+                if let Some(member) = member {
+                    joint.take((member, source), event, value, judge, sink);
+                }
+            }
+        }
+    }
+
+    /// A clock that is only assumed tells how long nothing came, and nothing of what came.
+    fn runs_by(&self, clock: &EventClock) -> bool {
+        !clock.is_assumed() || matches!(self.shape, Shape::Silence(_))
     }
 
     /// Everything up to `settled` is known: what was late has come.
     fn pass(&mut self, settled: Wall, sink: &mut Sink<'_>) {
         match &mut self.shape {
-            Shape::Level(_) => self.judge.release(settled, sink),
-            Shape::Tumbling(windows) => windows.pass(settled, &mut self.judge, sink),
+            Shape::Level(_) | Shape::Anomaly(_) | Shape::Joint(_) => {
+                self.judge.release(settled, sink);
+            }
+            Shape::Windows(windows) => windows.pass(settled, &mut self.judge, sink),
+            Shape::Silence(silence) => silence.pass(settled, &mut self.judge, sink),
         }
     }
 
     /// The event time that must have settled before there is something to decide.
     fn due(&self) -> Option<Wall> {
         match &self.shape {
-            Shape::Level(_) => self.judge.released_at(),
-            Shape::Tumbling(windows) => windows.due(&self.judge),
+            Shape::Level(_) | Shape::Anomaly(_) | Shape::Joint(_) => self.judge.turns_at(),
+            Shape::Windows(windows) => windows.due(&self.judge),
+            Shape::Silence(silence) => silence.due(&self.judge),
         }
     }
 
@@ -339,7 +447,11 @@ impl Watch {
     fn restart(&mut self) {
         match &mut self.shape {
             Shape::Level(level) => level.restart(),
-            Shape::Tumbling(windows) => windows.restart(),
+            Shape::Windows(windows) => windows.restart(),
+            // What arrives is not of the source's time.
+            Shape::Silence(_) => {}
+            Shape::Anomaly(anomaly) => anomaly.restart(),
+            Shape::Joint(joint) => joint.restart(),
         }
     }
 }

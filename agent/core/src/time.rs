@@ -19,6 +19,15 @@ impl Mono {
     }
 }
 
+impl Wall {
+    /// How long after `earlier` this is; zero if it is before.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        let apart = self.0.saturating_sub(earlier.0);
+        Duration::from_millis(u64::try_from(apart).unwrap_or(0))
+    }
+}
+
 impl Add<Duration> for Mono {
     type Output = Self;
     fn add(self, rhs: Duration) -> Self {

@@ -1,6 +1,7 @@
 //! The parts of the agent, and the channels between them. Data travels through the store; what is
 //! lost in these channels loses no reading.
 
+use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::{boot, clock, compile};
 /// Observations on their way to the sampler: a second of a hundred belts with their bursts.
 const OBSERVATIONS: usize = 512;
 /// Chunks of other programs' readings on their way: each is at most 64 KiB of lines.
-const CHUNKS: usize = 8;
+const CHUNKS: usize = 4;
 /// How long drivers may take to end, and inbox clients to read their last answers.
 const QUIESCE: Duration = Duration::from_secs(3);
 /// How long the publisher may take to deliver what is left. With [`QUIESCE`] and the goodbye it
@@ -45,6 +46,7 @@ pub(super) struct Parts {
     doubts: watch::Sender<u64>,
     connections: Arc<AtomicU64>,
     settings: watch::Sender<Settings>,
+    variability: watch::Sender<HashSet<Box<str>>>,
     clock_set: watch::Receiver<bool>,
     closing: watch::Sender<bool>,
     draining: watch::Sender<bool>,
@@ -72,12 +74,10 @@ impl Parts {
 
         let (closing, closed) = watch::channel(false);
         let (draining, drain) = watch::channel(false);
-        let (observation_sender, observations) = mpsc::channel(OBSERVATIONS);
-        let (chunk_sender, chunks) = mpsc::channel(CHUNKS);
+        let (variability, variability_seen) = watch::channel(compile::variability(&config));
         let (states, source_states) = watch::channel(SourceStates::default());
-        let intake = Intake { observations, chunks, closing: closed, pulse: sampler_pulse.clone() };
-        tasks.spawn(sampler::run(intake, store.clone(), Arc::clone(&sources), states));
-        let outlets = Outlets { observations: observation_sender, chunks: chunk_sender, sources };
+        let (outlets, intake) = intake(&sources, closed, sampler_pulse, variability_seen);
+        tasks.spawn(sampler::run(intake, store.clone(), sources, states));
         let drivers = Drivers::new(outlets);
 
         let (links, link_state) = watch::channel(LinkState::Down(Outage::unknown(now)));
@@ -123,6 +123,7 @@ impl Parts {
             doubts,
             connections: Arc::default(),
             settings,
+            variability,
             clock_set,
             closing,
             draining,
@@ -152,6 +153,10 @@ impl Parts {
         let old = std::mem::replace(&mut self.config, config);
         let new = &self.config;
         self.settings.send_replace(compile::settings(new));
+        self.variability.send_if_modified(|wanted| {
+            let changed = compile::variability(new);
+            std::mem::replace(wanted, changed.clone()) != changed
+        });
         let (keep, rules, formats) =
             (compile::keep(new), compile::rules(new), compile::formats(new));
         if self.store.configure(keep, rules, formats).await.is_err() {
@@ -248,6 +253,20 @@ impl Parts {
         }
         self.links.send_replace(LinkState::Down(Outage::unknown(clock::mono())));
     }
+}
+
+/// The channels between drivers and sampler.
+fn intake(
+    sources: &Arc<Sources>,
+    closing: watch::Receiver<bool>,
+    pulse: &Pulse,
+    variability: watch::Receiver<HashSet<Box<str>>>,
+) -> (Outlets, Intake) {
+    let (observation_sender, observations) = mpsc::channel(OBSERVATIONS);
+    let (chunk_sender, chunks) = mpsc::channel(CHUNKS);
+    let (sources, pulse) = (Arc::clone(sources), pulse.clone());
+    let outlets = Outlets { observations: observation_sender, chunks: chunk_sender, sources };
+    (outlets, Intake { observations, chunks, closing, pulse, variability })
 }
 
 /// Counts the start and opens the store. What goes wrong without keeping it from opening is

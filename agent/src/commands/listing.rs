@@ -1,4 +1,4 @@
-//! `pulsegate readings` and `pulsegate alerts`: what the store holds, beside a running agent or
+//! `pulsegate readings`, `alerts` and `visits`: what the store holds, beside a running agent or
 //! without one.
 
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{fail, peek, print};
 use crate::cli::Config;
-use crate::store::{AlertFound, FILE, Reader, ReadingFound};
+use crate::store::{AlertFound, FILE, Reader, ReadingFound, VisitFound};
 
 /// What to list.
 #[derive(Debug, Args)]
@@ -43,6 +43,14 @@ pub(crate) fn alerts(listing: &Listing) -> ExitCode {
     list(listing, |reader| {
         let found = reader.alerts(listing.source.as_deref(), listing.last)?;
         Ok(found.iter().map(|found| alert_line(found, listing.json)).collect())
+    })
+}
+
+/// Lists visits.
+pub(crate) fn visits(listing: &Listing) -> ExitCode {
+    list(listing, |reader| {
+        let found = reader.visits(listing.source.as_deref(), listing.last)?;
+        Ok(found.iter().map(|(id, visit)| visit_line(id, visit, listing.json)).collect())
     })
 }
 
@@ -100,6 +108,9 @@ fn alert_line(found: &AlertFound, json: bool) -> String {
             "value": plain(&found.value),
             "time": time,
         });
+        if let Some(score) = found.score {
+            record["score"] = json!(score);
+        }
         if let Some((start, end)) = found.window {
             record["window_start"] = json!(ClockText::format(start));
             record["window_end"] = json!(ClockText::format(end));
@@ -111,6 +122,34 @@ fn alert_line(found: &AlertFound, json: bool) -> String {
     let (severity, source, rule) = (&found.severity, &found.source, &found.rule);
     let value = plain(&found.value);
     format!("{:<12} {time}{unset}  {state:<8} {severity:<9} {source:<12} {rule}: {value}", found.id)
+}
+
+fn visit_line(id: &str, visit: &VisitFound, json: bool) -> String {
+    let (start, end) = (ClockText::format(visit.start), ClockText::format(visit.end));
+    let unset = visit.trust == Trust::Unset;
+    let (source, openings, units) = (&visit.source, visit.openings, visit.units);
+    let unit = visit.unit.as_deref().unwrap_or("units");
+    if json {
+        let mut record = json!({
+            "seq": id,
+            "source": source,
+            "start": start,
+            "end": end,
+            "openings": openings,
+            "units": units,
+            "seconds": visit.seconds(),
+        });
+        if let Some(unit) = &visit.unit {
+            record["unit"] = json!(unit);
+        }
+        flag(&mut record, unset);
+        return record.to_string();
+    }
+    let unset = if unset { " (clock not set)" } else { "" };
+    let seconds = visit.seconds();
+    format!(
+        "{id:<12} {start}{unset}  {source:<12} {openings} openings, {units} {unit}, {seconds} s"
+    )
 }
 
 fn flag(record: &mut serde_json::Value, unset: bool) {

@@ -6,7 +6,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::{BAD_CONFIGURATION, complain, fail};
 use crate::agent;
@@ -54,17 +57,18 @@ fn start(path: &Path, config: Config) -> anyhow::Result<()> {
 
 /// The journal of systemd adds the time itself.
 fn log_to_stderr(level: &str) {
-    let filter = EnvFilter::try_from_env("PULSEGATE_LOG").unwrap_or_else(|_| {
-        EnvFilter::new(format!("error,pulsegate={level},pulsegate_sensors={level}"))
+    let asked = std::env::var("PULSEGATE_LOG").ok().and_then(|words| words.parse().ok());
+    let filter: Targets = asked.unwrap_or_else(|| {
+        let usual = format!("error,pulsegate={level},pulsegate_sensors={level}");
+        usual.parse().expect("a level of the configuration is one of the log")
     });
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        subscriber.without_time().init();
-    } else {
-        subscriber.init();
-    }
+    let lines = match std::env::var_os("JOURNAL_STREAM") {
+        Some(_) => lines.without_time().boxed(),
+        None => lines.boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).init();
 }

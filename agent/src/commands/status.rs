@@ -55,17 +55,18 @@ fn render(status: &Value) -> String {
     let clock = if status["clock"]["set"] == true { "set" } else { "not set" };
     line(&mut text, &format!("clock  {clock}, {}", word(&status["clock"]["time"])));
     line(&mut text, &format!("disk   {}", disk(&status["disk"])));
-    line(&mut text, "\nlane        recorded   delivered     pending     dropped");
+    line(&mut text, "\nlane        recorded   delivered     pending     dropped    filtered");
     for (lane, numbers) in status["lanes"].as_object().into_iter().flatten() {
         let number = |key: &str| numbers[key].to_string();
         line(
             &mut text,
             &format!(
-                "{lane:<9}{:>11} {:>11} {:>11} {:>11}",
+                "{lane:<9}{:>11} {:>11} {:>11} {:>11} {:>11}",
                 number("recorded"),
                 number("delivered"),
                 number("pending"),
-                number("dropped")
+                number("dropped"),
+                number("filtered")
             ),
         );
     }

@@ -8,6 +8,7 @@ mod names;
 mod publish;
 mod rules;
 mod sensors;
+mod visits;
 
 use super::findings::Findings;
 use super::model::{Buffer, Clock, Config, Identity, Log, Status};
@@ -21,11 +22,13 @@ pub(super) fn build(tables: Tables, findings: &mut Findings) -> Config {
     names::check(&tables, findings);
     let (host, port) = link::endpoint(&tables.endpoint, findings);
     let sensors = sensors::build(&tables, findings);
+    let visits = visits::build(&tables, &known, findings);
     let publish =
         publish::build(tables.publish, &tables.thing, tables.link.limits, &known, findings);
     Config {
         link: link::build(tables.link, port, findings),
         sensors,
+        visits,
         rules: rules::build(tables.rule, &known, findings),
         thing: tables.thing.into_inner(),
         host,

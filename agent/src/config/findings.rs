@@ -36,6 +36,8 @@ pub(super) struct Finding {
     message: String,
     label: Option<String>,
     also: Option<(Span, String)>,
+    /// Whether its line is not shown.
+    veiled: bool,
     help: Option<String>,
 }
 
@@ -48,6 +50,7 @@ impl Finding {
             message: message.into(),
             label: None,
             also: None,
+            veiled: false,
             help: None,
         }
     }
@@ -65,6 +68,11 @@ impl Finding {
     /// Gives it its place.
     pub(super) fn at(self, span: Span) -> Self {
         Self { span: Some(span), ..self }
+    }
+
+    /// Tells the place, but does not show what stands there.
+    pub(super) fn veiled(self) -> Self {
+        Self { veiled: true, ..self }
     }
 
     /// Says something right at the caret.
@@ -110,6 +118,9 @@ impl Finding {
     /// Only the lines from the first place to the last: a file may be large. None if one of them is
     /// too long to be drawn.
     fn snippet<'a>(&'a self, span: &Span, path: &'a str, text: &'a str) -> Option<Drawing<'a>> {
+        if self.veiled {
+            return None;
+        }
         let primary = visible(text, span);
         let also = self.also.as_ref().map(|(span, label)| (visible(text, span), label));
         let (first, last) = match &also {

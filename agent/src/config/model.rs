@@ -7,13 +7,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pulsegate_core::filter::FilterSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use super::rules::{Action, LimitConfig, RuleConfig, Severity, Take, WindowConfig};
+pub(crate) use super::rules::{
+    Action, ClearConfig, Condition, Drive, LimitConfig, MemberConfig, RuleConfig, Severity, Take,
+    Test, WindowConfig,
+};
 pub(crate) use super::sensors::{
     Backend, Bias, Bluetooth, Camera, Gpio, HeartRate, Inbox, Level, Lid, Monitor, Number, Sensors,
-    Simulated, SimulatedFaults, SimulatedKind, Step, Trigger, TriggerKind, Visit,
+    Simulated, SimulatedFaults, SimulatedKind, Step, Trigger, TriggerKind,
 };
 
 /// Everything that one configuration file says.
@@ -35,6 +39,8 @@ pub(crate) struct Config {
     pub status: Status,
     /// Every source, and what reaches it.
     pub sensors: Sensors,
+    /// Which sources have visits.
+    pub visits: Vec<VisitConfig>,
     /// The rules, in the order of the file.
     pub rules: Vec<RuleConfig>,
     /// Topics, fields and batches.
@@ -128,6 +134,36 @@ pub(crate) struct Status {
     pub socket: PathBuf,
 }
 
+/// What counts as a visit to one source.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct VisitConfig {
+    /// Its id.
+    pub source: String,
+    /// The state that is an opening.
+    pub opening: String,
+    /// Whether it is a line, whose first state is a level and no change.
+    pub is_line: bool,
+    /// A visit ends when there was no opening for that long.
+    pub gap: Duration,
+    /// Units that an opening takes on average.
+    pub units_per_opening: f64,
+    /// What is taken.
+    pub unit: Option<String>,
+    /// Whether the beginning and the end are events as well.
+    pub live: bool,
+    /// The text that tells a visit.
+    pub report: Option<ReportConfig>,
+}
+
+/// The text that tells a visit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReportConfig {
+    /// A template without faults.
+    pub text: String,
+    /// The name of a time zone that the system knows.
+    pub zone: String,
+}
+
 /// Topics, fields and batches.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Publish {
@@ -152,6 +188,10 @@ pub(crate) struct PublishConfig {
     pub format: Format,
     /// When a batch is full.
     pub batch: Batch,
+    /// Fixed members of every record: JSON without braces.
+    pub add: String,
+    /// What is held back; nothing of alerts and events.
+    pub filter: FilterSpec,
 }
 
 /// One key of a record.

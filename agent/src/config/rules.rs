@@ -14,16 +14,16 @@ pub(crate) struct RuleConfig {
     pub on: Option<String>,
     /// The only source; each source by itself if absent.
     pub source: Option<String>,
-    /// Fires strictly above.
-    pub above: Option<f64>,
-    /// Fires strictly below.
-    pub below: Option<f64>,
-    /// Fires in this state.
-    pub is: Option<String>,
+    /// When it fires.
+    pub condition: Condition,
     /// Looks at windows instead of single readings.
     pub window: Option<WindowConfig>,
     /// Limits of single sources, in the place of those of the rule.
     pub limits: Vec<LimitConfig>,
+    /// Fires only after it held that long.
+    pub hold_for: Duration,
+    /// When it is over.
+    pub clear: ClearConfig,
     /// The least time between two alerts of one source.
     pub at_most_every: Option<Duration>,
     /// How bad it is.
@@ -32,11 +32,79 @@ pub(crate) struct RuleConfig {
     pub then: Vec<Action>,
 }
 
-/// A tumbling window, on the grid of wall time.
+/// When a rule fires.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Condition {
+    /// For such a reading, or such a value of a window.
+    Reading(Test),
+    /// When one of the sources says nothing.
+    Silent {
+        /// For that long.
+        after: Duration,
+        /// Those of the file: id and kind. Sources of other programs come on top, once seen.
+        expected: Vec<(String, String)>,
+    },
+    /// For a reading unlike those before.
+    Anomaly {
+        /// How far back it compares.
+        learn: Duration,
+        /// How far off a reading must be.
+        score: f64,
+    },
+    /// When all of them hold.
+    All {
+        /// What must hold.
+        members: Vec<MemberConfig>,
+        /// How far apart their readings may be.
+        within: Option<Duration>,
+    },
+    /// When one of them holds.
+    Any(Vec<MemberConfig>),
+}
+
+/// A condition on the newest reading of one source.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct MemberConfig {
+    /// The source.
+    pub source: String,
+    /// The kind of reading.
+    pub on: Option<String>,
+    /// What must hold.
+    pub test: Test,
+}
+
+/// What a reading can be asked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Test {
+    /// Whether it is strictly above or strictly below.
+    Number {
+        /// Nothing is above if absent.
+        above: Option<f64>,
+        /// Nothing is below if absent.
+        below: Option<f64>,
+    },
+    /// Whether it is this state.
+    Is(String),
+}
+
+/// When an alert is over, besides that its condition does not hold any more.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct ClearConfig {
+    /// Only strictly above.
+    pub above: Option<f64>,
+    /// Only strictly below.
+    pub below: Option<f64>,
+    /// Only after that long.
+    pub hold_for: Duration,
+}
+
+/// Windows on the grid of wall time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WindowConfig {
     /// Its length.
     pub length: Duration,
+    /// From one to the next: the length, or a part of it.
+    pub step: Duration,
     /// What becomes of its values.
     pub take: Take,
 }
@@ -55,6 +123,10 @@ pub(crate) enum Take {
     Max,
     /// How many there are.
     Count,
+    /// All of them together.
+    Sum,
+    /// How much more the last is than the first, a minute.
+    Rate,
 }
 
 /// Limits of one source, in the place of those of the rule.
@@ -94,11 +166,26 @@ pub(crate) enum Severity {
     Critical,
 }
 
-/// What a rule does when it fires.
+/// What a rule does when it fires. This version raises alerts and does none of the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Raises an alert, and clears it.
     Alert,
-    /// Asks this camera for a picture; not done by this version.
+    /// Asks this camera for a picture.
     Capture(String),
+    /// Drives an output line.
+    Output(u16, Drive),
+    /// Records for that long.
+    Record(Duration),
+}
+
+/// How an output line is driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drive {
+    /// While the alert is raised.
+    Raised,
+    /// Once, for a moment.
+    Pulse,
+    /// As often as the rule has fired.
+    Count,
 }

@@ -71,6 +71,8 @@ pub(crate) struct HeartRate {
     pub monitor: Monitor,
     /// Whether RR intervals are published.
     pub rr: bool,
+    /// Whether heart-rate variability is derived.
+    pub variability: bool,
 }
 
 /// How a monitor is recognised.
@@ -83,7 +85,7 @@ pub(crate) enum Monitor {
 }
 
 /// A lid switch.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lid {
     /// Its opaque id.
     pub id: String,
@@ -95,8 +97,6 @@ pub(crate) struct Lid {
     pub closed: Level,
     /// The resistor that the line gets.
     pub bias: Bias,
-    /// When openings are one visit; not decided by this version.
-    pub visit: Option<Visit>,
 }
 
 /// A movement sensor or a button.
@@ -168,17 +168,6 @@ pub(crate) enum Bias {
     Off,
 }
 
-/// When openings are one visit, and what a visit takes.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Visit {
-    /// A visit ends when the lid was not opened for that long.
-    pub gap: Duration,
-    /// Units that an opening takes on average.
-    pub units_per_opening: f64,
-    /// What is taken.
-    pub unit: Option<String>,
-}
-
 /// A number in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Number {
@@ -230,6 +219,8 @@ pub(crate) struct Simulated {
     pub faults: SimulatedFaults,
     /// Whether RR intervals are published.
     pub rr: bool,
+    /// Whether heart-rate variability is derived.
+    pub variability: bool,
 }
 
 /// What a simulated source pretends to be; the kind of its readings.

@@ -23,6 +23,10 @@ pub(super) fn mend(file: &mut Spanned<DeTable<'_>>, schema: &Schema, findings: &
 
 /// The sort of value that a schema asks for.
 fn sort(schema: &Value) -> &str {
+    // The only choice of types that there is: a string or a number.
+    if schema["type"].is_array() {
+        return "scalar";
+    }
     schema["type"].as_str().unwrap_or("string")
 }
 

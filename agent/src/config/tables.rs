@@ -7,18 +7,20 @@
 mod publish;
 mod rules;
 mod sensors;
+mod visits;
 
 use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 
-pub(super) use publish::{BatchTable, PublishTable, PublishTables};
-pub(super) use rules::{LimitTable, RuleTable};
+pub(super) use publish::{BatchTable, PublishTable, PublishTables, Scalar, TestTable};
+pub(super) use rules::{LimitTable, MemberTable, RuleTable, WindowTable};
 pub(super) use sensors::{
     BluetoothTable, CameraTable, GpioTable, HeartRateTable, InboxTable, LidTable, NumberTable,
     SimulatedTable, TriggerTable,
 };
+pub(super) use visits::{ReportTable, SourceVisitTable, VisitTable};
 
 use super::model::{Limits, LogLevel, Trust};
 use super::place::At;
@@ -75,6 +77,9 @@ pub(super) struct Tables {
     /// Cameras.
     #[serde(default)]
     pub(super) camera: Vec<At<CameraTable>>,
+    /// Visits to sources of other programs.
+    #[serde(default)]
+    pub(super) visit: Vec<At<SourceVisitTable>>,
     /// What raises alerts.
     #[serde(default)]
     pub(super) rule: Vec<At<RuleTable>>,
@@ -85,6 +90,10 @@ pub(super) struct Tables {
     /// What the store keeps, and for how long.
     #[serde(default)]
     pub(super) buffer: BufferTable,
+    /// What must never leave the device.
+    #[serde(default)]
+    #[expect(dead_code, reason = "checked on the text of the file, before there are tables")]
+    pub(super) privacy: PrivacyTable,
     /// How much is logged.
     #[serde(default)]
     pub(super) log: LogTable,
@@ -216,6 +225,15 @@ impl Default for BufferTable {
             ttl: None,
         }
     }
+}
+
+/// What must never leave the device.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct PrivacyTable {
+    /// Names, phone numbers, positions: nothing else in this file may contain one of them, but the
+    /// `name` and `address` by which a monitor is found. Case, spaces and `- _ . ( ) /` are ignored.
+    pub(super) forbidden: Vec<String>,
 }
 
 /// How much is logged.

@@ -3,8 +3,12 @@
 mod faults;
 mod files;
 mod hostile;
+mod privacy;
+mod published;
 mod rendered;
 mod rules;
+mod visits;
+mod vocabulary;
 mod whole;
 
 use std::path::Path;

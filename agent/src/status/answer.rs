@@ -61,6 +61,7 @@ async fn lanes(observed: &Observed) -> Value {
                     "delivered": account.delivered,
                     "pending": account.pending,
                     "dropped": account.dropped,
+                    "filtered": account.filtered,
                     "balanced": account.balances(),
                 });
                 (lane.as_str().to_owned(), numbers)

@@ -314,7 +314,7 @@ fn close_accounts(into: &Connection, is_told: bool, walked: &[Walked; 3]) -> rus
         let pending: u64 = into.query_row(&pending, [row.watermark], |row| row.get(0))?;
         let holes = holes(into, lane, row.watermark, walked)?;
         let in_holes = holes.iter().map(|gap| gap.count).sum();
-        let accounted = row.delivered + row.dropped + pending;
+        let accounted = row.delivered + row.dropped + row.filtered + pending;
         let lost = match (is_told, lane) {
             (true, _) => row.recorded.saturating_sub(accounted),
             (false, Lane::Readings) => in_holes,

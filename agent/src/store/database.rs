@@ -39,6 +39,8 @@ pub(crate) struct AlertRow {
     pub(crate) raised: bool,
     pub(crate) severity: &'static str,
     pub(crate) value: Value,
+    /// How unlike those before it is, if its rule asked that.
+    pub(crate) score: Option<f64>,
     pub(crate) window: Option<(Wall, Wall)>,
     pub(crate) time: Wall,
     /// Whether the times lie on the reference axis of this kernel boot, and want correcting.
@@ -82,6 +84,11 @@ pub(super) struct Unwritten {
 }
 
 impl Work {
+    /// How many alerts and events it holds.
+    pub(super) fn decided(&self) -> usize {
+        self.alerts.len() + self.events.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.readings.is_empty()
             && self.alerts.is_empty()

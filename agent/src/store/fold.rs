@@ -35,7 +35,7 @@ impl Fold {
         alerts: &mut Vec<AlertRow>,
     ) -> Self {
         let mut own_time = Vec::new();
-        let rules = match rebuild(specs, database, now, &mut own_time, alerts) {
+        let mut rules = match rebuild(specs, database, now, &mut own_time, alerts) {
             Ok(rules) => rules,
             Err(error) => {
                 tracing::warn!(%error, "rules begin without their history");
@@ -43,6 +43,8 @@ impl Fold {
                     .unwrap_or_else(|_| Rules::new(Vec::new()).expect("no rules are valid rules"))
             }
         };
+        let event = database.timeline.reference(database.epoch, now);
+        rules.begin(KernelBoot(database.epoch.0), now, event, database.sources());
         Self { rules, transitions: Vec::new(), own_time, idle: specs.is_empty() }
     }
 
@@ -91,6 +93,7 @@ impl Fold {
                 raised: transition.state == AlertState::Raised,
                 severity: severity_word(transition.rule.severity),
                 value: transition.value,
+                score: transition.score,
                 window: transition.window,
                 time: transition.time,
                 derived: !own_time.copied().unwrap_or(false),
@@ -169,7 +172,7 @@ fn orphans<'a>(
         specs.iter().any(|spec| {
             *spec.name == *alert.rule
                 && spec.then.contains(&Action::Alert)
-                && source.as_deref().is_some_and(|source| spec.covers(source))
+                && source.as_deref().is_some_and(|source| spec.concerns(source))
         })
     };
     let raised = move |(at, alert): &(usize, &StandingAlert)| alert.raised && is_last(*at, alert);
@@ -224,7 +227,7 @@ pub(super) fn owned(value: ValueRef<'_>) -> Value {
     }
 }
 
-fn read_reading(row: &Row<'_>) -> rusqlite::Result<Reading> {
+pub(super) fn read_reading(row: &Row<'_>) -> rusqlite::Result<Reading> {
     Ok(Reading {
         source: SourceId(row.get(0)?),
         mono: Mono(row.get(1)?),
@@ -275,6 +278,7 @@ impl StandingAlert {
             raised: false,
             severity: severity_word(self.severity),
             value: self.value.clone(),
+            score: None,
             window: None,
             time,
             derived: true,

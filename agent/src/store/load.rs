@@ -16,6 +16,9 @@ pub(super) const END_SEQ: &str = "end_seq";
 /// The first row of the ledger that no event tells of yet.
 pub(super) const UNTOLD_GAP: &str = "untold_gap";
 
+/// How many readings were not published by choice.
+pub(super) const FILTERED: &str = "filtered";
+
 /// A row of `lanes`, and the last record of that lane.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct LaneRow {
@@ -23,6 +26,7 @@ pub(super) struct LaneRow {
     pub(super) recorded: u64,
     pub(super) delivered: u64,
     pub(super) dropped: u64,
+    pub(super) filtered: u64,
     pub(super) last: u64,
 }
 
@@ -55,6 +59,7 @@ pub(super) fn accounts(connection: &mut Connection) -> rusqlite::Result<[Account
             delivered: row.delivered,
             pending: snapshot.query_row(&count, params![row.watermark], |row| row.get(0))?,
             dropped: row.dropped,
+            filtered: row.filtered,
         };
     }
     Ok(accounts)
@@ -110,11 +115,14 @@ pub(super) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 
                     recorded: row.get(1)?,
                     delivered: row.get(2)?,
                     dropped: row.get(3)?,
+                    filtered: 0,
                     last: last.unwrap_or(0),
                 })
             },
         )?;
     }
+    // Only readings have filters, and not every device has any: a row of its own, if needed.
+    lanes[Lane::Readings.index()].filtered = read_meta(connection, FILTERED)?.unwrap_or(0);
     // Every place in the store belongs to one lane, so the readings are what the others leave.
     let end = last_seq(connection, &lanes)?;
     let base = read_meta(connection, BASE_SEQ)?.unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Looking at the store from outside: the commands `readings` and `alerts`, beside a running agent
+//! Looking at the store from outside: the commands `readings`, `alerts` and `visits`, beside a running agent
 //! or without one.
 
 use std::path::Path;
@@ -13,6 +13,7 @@ use super::fold::owned;
 use super::load::{self, BootRow};
 use super::schema;
 use super::take::{read_detail, read_value};
+use super::visits::{Stored, VISIT, VisitFound};
 
 /// A connection that cannot write.
 pub(crate) struct Reader {
@@ -42,6 +43,8 @@ pub(crate) struct AlertFound {
     pub(crate) raised: bool,
     pub(crate) severity: String,
     pub(crate) value: Value,
+    /// How unlike those before it is, if its rule asked that.
+    pub(crate) score: Option<f64>,
     pub(crate) window: Option<(Wall, Wall)>,
     pub(crate) time: Wall,
     pub(crate) trust: Trust,
@@ -105,8 +108,9 @@ impl Reader {
     ) -> rusqlite::Result<Vec<AlertFound>> {
         let mut select = self.connection.prepare(
             "SELECT seq, rule, coalesce(name, source), raised, severity, value, window_start_ms,
-             window_end_ms, time_ms, epoch
+             window_end_ms, time_ms, epoch, score
              FROM alerts LEFT JOIN sources ON sources.id = alerts.source
+             LEFT JOIN scores USING (seq)
              WHERE ?1 IS NULL OR name = ?1 ORDER BY seq DESC LIMIT ?2",
         )?;
         let mut rows = select.query(params![source, limit])?;
@@ -126,10 +130,34 @@ impl Reader {
                 raised: row.get(3)?,
                 severity: row.get(4)?,
                 value: owned(read_value(row, 5)?),
+                score: row.get(10)?,
                 window: window.map(|(start, end)| (correct(start).0, correct(end).0)),
                 time,
                 trust,
             });
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// The last `limit` visits, to one source if it is named, the oldest first, each with its id.
+    pub(crate) fn visits(
+        &self,
+        source: Option<&str>,
+        limit: u32,
+    ) -> rusqlite::Result<Vec<(String, VisitFound)>> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut select = self
+            .connection
+            .prepare("SELECT seq, members FROM events WHERE event = ?1 ORDER BY seq DESC")?;
+        let mut rows = select.query([VISIT])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()?.filter(|_| found.len() < limit) {
+            let id = self.id(row.get(0)?);
+            let stored = Stored::read(VISIT, row.get_ref(1)?.as_str()?);
+            let visit = stored.map(|stored| (id, stored.found(&self.timeline)));
+            let is_asked = |visit: &VisitFound| source.is_none_or(|name| name == visit.source);
+            found.extend(visit.filter(|(_, visit)| is_asked(visit)));
         }
         found.reverse();
         Ok(found)

@@ -19,6 +19,11 @@ use serde::de::IgnoredAny;
 
 use super::database::Database;
 use super::detail;
+use super::filters::{Filters, Sieve};
+use super::visits::{Stored, VisitFormat};
+
+/// Bounds how long a walk through readings that are all held back keeps the writer from commits.
+const MAX_FILTERED: u64 = 10_000;
 
 /// How everything is published; changes with the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,9 +31,13 @@ pub(crate) struct Formats {
     /// Readings by kind, and the rest.
     pub(crate) kinds: Vec<(Box<str>, ReadingFormat)>,
     pub(crate) readings: ReadingFormat,
+    /// What of them is held back.
+    pub(crate) filters: Filters,
     /// By id of the source: its unit, and whether intervals between beats are wanted.
     pub(crate) units: Vec<(Box<str>, Box<str>)>,
     pub(crate) rr: Vec<Box<str>>,
+    /// What counts as a visit, and how it is told.
+    pub(crate) visits: Vec<VisitFormat>,
     /// By lane: the topic (not of readings), framing, size and patience.
     pub(crate) lanes: [LaneFormat; 3],
 }
@@ -38,6 +47,8 @@ pub(crate) struct Formats {
 pub(crate) struct LaneFormat {
     pub(crate) topic: Template,
     pub(crate) framing: Framing,
+    /// Fixed members at the end of each record; not of readings.
+    pub(crate) add: Box<str>,
     /// Payload and topic of a message together.
     pub(crate) limit_bytes: usize,
     /// How long a record may wait for a message to fill.
@@ -65,12 +76,14 @@ pub(super) struct Encoder {
     formats: Arc<Formats>,
     sources: Arc<Sources>,
     layouts: Vec<Option<ReadingLayout>>,
+    sieve: Sieve,
     clock: ClockText,
 }
 
 impl Encoder {
     pub(super) fn new(formats: Arc<Formats>, sources: Arc<Sources>) -> Self {
-        Self { formats, sources, layouts: Vec::new(), clock: ClockText::default() }
+        let sieve = Sieve::new(formats.filters.clone(), Arc::clone(&sources));
+        Self { formats, sources, layouts: Vec::new(), sieve, clock: ClockText::default() }
     }
 
     /// Walks through `lane` behind `after`, for at most `room` messages. A message that is not full goes only if its oldest
@@ -86,7 +99,10 @@ impl Encoder {
         let limit_bytes = self.formats.lanes[lane.index()].limit_bytes;
         let mut walk = Walk { gatherer: Gatherer::new(lane, limit_bytes, room), oldest: None };
         let full = match lane {
-            Lane::Readings => self.readings(database, after, &mut walk)?,
+            Lane::Readings => {
+                self.sieve.begin(database, after)?;
+                self.readings(database, after, &mut walk)?
+            }
             Lane::Alerts => self.alerts(database, after, &mut walk)?,
             Lane::Events => self.events(database, after, &mut walk)?,
         };
@@ -101,6 +117,7 @@ impl Encoder {
             let (bytes, limit) = walk.gatherer.fill();
             let span = database.lanes[lane.index()].last.saturating_sub(after.0);
             let full_at = after.0 + span * limit as u64 / bytes.max(1) as u64;
+            self.sieve.abandon();
             return Ok(Taken::Later { due, full_at: Seq(full_at) });
         }
         Ok(walk.gatherer.finish().map_or(Taken::Nothing, Taken::Sheaf))
@@ -126,7 +143,7 @@ impl Encoder {
                 None => database.timeline.wall(at.epoch, mono),
             };
             let detail = read_detail(row, 5)?;
-            let reading = ReadingRow {
+            let mut reading = ReadingRow {
                 boot: at.boot,
                 seq: Seq(seq),
                 value: read_value(row, 3)?,
@@ -135,12 +152,20 @@ impl Encoder {
                 trust,
             };
             let source = SourceId(row.get(1)?);
-            let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
             walk.oldest.get_or_insert((at.epoch, mono));
+            if !self.sieve.passes(source, &mut reading) {
+                walk.gatherer.filter(reading.seq);
+                if walk.gatherer.filtered() >= MAX_FILTERED {
+                    return Ok(Offer::Full);
+                }
+                continue;
+            }
+            let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
             let offer = walk.gatherer.offer(reading.seq, &layout.topic, layout.framing, |out| {
                 layout.write(&reading, &mut self.clock, out);
             });
             if offer == Offer::Full {
+                self.sieve.take_back(source);
                 return Ok(Offer::Full);
             }
         }
@@ -155,7 +180,8 @@ impl Encoder {
     ) -> rusqlite::Result<Offer> {
         let mut select = database.connection.prepare_cached(
             "SELECT seq, rule, source, raised, severity, value, window_start_ms, window_end_ms,
-             time_ms, epoch FROM alerts WHERE seq > ?1 ORDER BY seq",
+             time_ms, epoch, score FROM alerts LEFT JOIN scores USING (seq)
+             WHERE seq > ?1 ORDER BY seq",
         )?;
         let mut rows = select.query([after.0])?;
         while let Some(row) = rows.next()? {
@@ -170,7 +196,7 @@ impl Encoder {
             let window = row.get::<_, Option<i64>>(6)?.zip(row.get::<_, Option<i64>>(7)?);
             let (rule, severity) = (text(row, 1)?, text(row, 4)?);
             let value = read_value(row, 5)?;
-            let raised: bool = row.get(3)?;
+            let (raised, score): (bool, Option<f64>) = (row.get(3)?, row.get(10)?);
             let source = self.sources.get(SourceId(row.get(2)?));
             walk.oldest.get_or_insert((at.epoch, Mono(0)));
             let format = &self.formats.lanes[Lane::Alerts.index()];
@@ -187,11 +213,14 @@ impl Encoder {
                     ValueRef::Number(value) => object.number("value", value),
                     ValueRef::State(value) => object.text("value", value),
                 };
+                if let Some(score) = score {
+                    object.number("score", score);
+                }
                 if let Some((start, end)) = window {
                     object.time("window_start", correct(start).0, clock);
                     object.time("window_end", correct(end).0, clock);
                 }
-                object.time("time", time, clock);
+                object.time("time", time, clock).members(&format.add);
                 object.end(trust);
             });
             if offer == Offer::Full {
@@ -215,15 +244,24 @@ impl Encoder {
             let seq = row.get(0)?;
             let at = database.boot_of(seq);
             let mono = Mono(row.get(3)?);
-            let (time, trust) = database.timeline.wall(Epoch(row.get(2)?), mono);
+            let (time, mut trust) = database.timeline.wall(Epoch(row.get(2)?), mono);
             let (event, members) = (text(row, 1)?, read_members(row, 4)?);
             walk.oldest.get_or_insert((at.epoch, mono));
             let format = &self.formats.lanes[Lane::Events.index()];
             let topic = format.topic.render("", "").into();
-            let clock = &mut self.clock;
+            let (clock, visits) = (&mut self.clock, &self.formats.visits);
             let offer = walk.gatherer.offer(Seq(seq), &topic, format.framing, |out| {
                 let mut object = ObjectText::begin(at.boot, Seq(seq), out);
-                object.text("event", event).members(members).time("time", time, clock);
+                object.text("event", event);
+                match Stored::read(event, members) {
+                    Some(visit) => {
+                        trust = visit.write(&database.timeline, visits, clock, &mut object);
+                    }
+                    None => {
+                        object.members(members);
+                    }
+                }
+                object.time("time", time, clock).members(&format.add);
                 object.end(trust);
             });
             if offer == Offer::Full {

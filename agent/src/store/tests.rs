@@ -9,6 +9,7 @@ mod keeping;
 mod model;
 mod rules;
 mod size;
+mod sql;
 mod time;
 mod trip;
 
@@ -183,7 +184,8 @@ impl Running {
         let (through, records) = self.take(lane, after).await;
         if !records.is_empty() {
             let delivered = records.len() as u64;
-            let mark = Mark { lane, through: Seq(through), delivered, gaps: Vec::new() };
+            let mark =
+                Mark { lane, through: Seq(through), delivered, filtered: 0, gaps: Vec::new() };
             self.store.mark(vec![mark], true).await.unwrap().await.unwrap();
         }
         (through, records)
@@ -247,6 +249,7 @@ fn formats() -> Arc<Formats> {
     let lane = |topic| LaneFormat {
         topic: template(topic),
         framing: Framing::Array,
+        add: "".into(),
         limit_bytes: 5_000,
         delay: Duration::from_secs(1),
     };
@@ -256,8 +259,11 @@ fn formats() -> Arc<Formats> {
             topic: template("readings"),
             fields: None,
             framing: Framing::Array,
+            add: "".into(),
         },
+        filters: Filters::default(),
         units: vec![("air".into(), "celsius".into())],
+        visits: Vec::new(),
         rr: vec!["7".into()],
         lanes: [lane("alerts"), lane("events"), lane("readings")],
     })

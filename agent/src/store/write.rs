@@ -14,7 +14,7 @@ use rusqlite::{ToSql, Transaction, params};
 
 use super::database::{AlertRow, EventRow, Identity};
 use super::detail;
-use super::load::LaneRow;
+use super::load::{FILTERED, LaneRow};
 
 /// Writes records in the order of their places.
 pub(super) struct LaneWriter<'a> {
@@ -77,6 +77,10 @@ impl LaneWriter<'_> {
             alert.time.0,
             alert.derived.then_some(self.epoch.0),
         ])?;
+        if let Some(score) = alert.score {
+            let insert = "INSERT OR REPLACE INTO scores VALUES (?1, ?2)";
+            self.tx.prepare_cached(insert)?.execute(params![self.last_seq, score])?;
+        }
         Ok(())
     }
 
@@ -98,12 +102,13 @@ impl LaneWriter<'_> {
         let is_doubtful = row.watermark < self.doubtful[mark.lane.index()].0;
         row.watermark = row.watermark.max(mark.through.0);
         row.delivered += mark.delivered;
+        row.filtered += mark.filtered;
         mark.gaps.iter().try_for_each(|gap| self.gap(gap, now).map(drop))?;
         if is_doubtful {
             let row = &mut self.lanes[mark.lane.index()];
             let count = format!("SELECT count(*) FROM {} WHERE seq > ?1", mark.lane.as_str());
             let pending: u64 = self.tx.query_row(&count, [row.watermark], |row| row.get(0))?;
-            row.delivered = row.recorded.saturating_sub(row.dropped + pending);
+            row.delivered = row.recorded.saturating_sub(row.dropped + row.filtered + pending);
         }
         Ok(())
     }
@@ -213,6 +218,10 @@ pub(super) fn lanes(
         let moved = old.watermark != new.watermark
             || old.delivered != new.delivered
             || old.dropped != new.dropped;
+        if old.filtered != new.filtered {
+            tx.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
+                .execute(params![FILTERED, new.filtered])?;
+        }
         if recorded || moved {
             tx.prepare_cached("INSERT OR REPLACE INTO lanes VALUES (?1, ?2, ?3, ?4, ?5)")?
                 .execute(params![

@@ -23,13 +23,14 @@ use super::database::{Database, EventRow, Place, Work};
 use super::fold::Fold;
 use super::retention::Look;
 use super::take::{Encoder, Taken};
+use super::visits::VisitFold;
 use super::{Options, Progress, QUEUE, Request, Store, ballast, ledger, retention, salvage};
 use crate::agent::AT_REST;
 use crate::clock;
 use faults::Faults;
 
 /// Commits of this size cost little more a row than larger ones, and bound memory.
-const COMMIT_ROWS: usize = 8_192;
+const COMMIT_ROWS: usize = 4_096;
 /// From here on a pause ends the gathering: the commit fills several blocks anyway.
 const BURST_ROWS: usize = 1_024;
 /// What counts as a pause in a burst.
@@ -45,6 +46,7 @@ struct Writer {
     database: Database,
     encoder: Encoder,
     fold: Fold,
+    visits: VisitFold,
     sources: Arc<Sources>,
     work: Work,
     answers: Vec<Answer>,
@@ -57,9 +59,10 @@ struct Writer {
     retention_at: Instant,
     /// By lane: records up to here are, or were, in the publisher's hands.
     in_hand: [Seq; 3],
-    commits: u64,
     /// Set when there is nothing more to do here: the agent has to start anew.
     ended: bool,
+    /// Commits so far.
+    commits: u64,
     progress: watch::Sender<Progress>,
 }
 
@@ -121,6 +124,7 @@ impl Writer {
         Self {
             encoder: Encoder::new(Arc::clone(&options.formats), Arc::clone(&sources)),
             fold,
+            visits: VisitFold::rebuild(&options.formats.visits, &database, &sources),
             urgent: !work.alerts.is_empty() || database.has_untold,
             options,
             database,
@@ -132,9 +136,9 @@ impl Writer {
             faults: Faults::default(),
             retention_at: Instant::now(),
             in_hand: [Seq(0); 3],
-            commits: 0,
             ended: false,
             progress,
+            commits: 0,
         }
     }
 
@@ -168,7 +172,8 @@ impl Writer {
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
         let mut at = self.retention_at.min(now + AT_REST);
-        if let Some(deadline) = self.fold.next_deadline() {
+        let deadlines = [self.fold.next_deadline(), self.visits.next_deadline()];
+        if let Some(deadline) = deadlines.into_iter().flatten().min() {
             at = at.min(now + deadline.since(clock::mono()));
         }
         if let Some(retry) = self.faults.retry_at() {
@@ -211,6 +216,7 @@ impl Writer {
                 let (now, alerts) = (clock::mono(), &mut self.work.alerts);
                 self.fold = Fold::rebuild(&rules, &self.database, now, alerts);
                 self.urgent |= !self.work.alerts.is_empty();
+                self.visits = VisitFold::rebuild(&formats.visits, &self.database, &self.sources);
                 (self.options.keep, self.options.rules) = (keep, rules);
                 self.options.formats = formats;
                 self.retention_at = Instant::now();
@@ -243,9 +249,10 @@ impl Writer {
             }
             return;
         }
-        let alerts = self.work.alerts.len();
+        let decided = self.work.decided();
         self.fold.readings(&readings, &self.database, &self.sources, &mut self.work.alerts);
-        self.urgent |= self.work.alerts.len() > alerts;
+        self.visits.readings(&readings, &self.database, &self.sources, &mut self.work.events);
+        self.urgent |= self.work.decided() > decided;
         self.answers.extend(answer.map(|to| Answer { to, offset: gathered as u64 }));
         self.gather(|work| work.readings.extend(readings));
         self.give_up_beyond_bounds();
@@ -272,9 +279,10 @@ impl Writer {
     }
 
     fn after(&mut self, now: Mono, paused: bool) {
-        let alerts = self.work.alerts.len();
+        let decided = self.work.decided();
         self.fold.tick(&self.database, now, &mut self.work.alerts);
-        self.urgent |= self.work.alerts.len() > alerts;
+        self.visits.tick(&self.database, now, &self.sources, &mut self.work.events);
+        self.urgent |= self.work.decided() > decided;
         let instant = Instant::now();
         let rows = self.work.readings.len();
         let due = match self.faults.retry_at() {
@@ -312,11 +320,8 @@ impl Writer {
         }
     }
 
+    /// The progress is told first: whoever has an answer can rely on it.
     fn committed(&mut self, first: Seq) {
-        self.answer(self.database.identity.boot.0, first);
-        for waiting in self.waiting.drain(..) {
-            waiting.send(()).ok();
-        }
         if self.faults.end() {
             ballast::hold(&self.options.path);
         }
@@ -324,13 +329,17 @@ impl Writer {
         (self.commit_at, self.urgent) = (None, false);
         self.commits += 1;
         self.report(None);
+        self.answer(self.database.identity.boot.0, first);
+        for waiting in self.waiting.drain(..) {
+            waiting.send(()).ok();
+        }
     }
 
     /// The memory of the readings just written, to gather the next ones in.
     fn spent_readings(&mut self) -> Vec<Reading> {
         let mut readings = std::mem::take(&mut self.work.readings);
         readings.clear();
-        readings.shrink_to(COMMIT_ROWS);
+        readings.shrink_to(2 * COMMIT_ROWS);
         readings
     }
 

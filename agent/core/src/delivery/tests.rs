@@ -14,7 +14,7 @@ fn batch(lane: Lane, first: u64, last: u64) -> Batch {
 }
 
 fn sheaf(lane: Lane, first: u64, last: u64) -> Sheaf {
-    Sheaf { through: Seq(last), batches: vec![batch(lane, first, last)] }
+    Sheaf { through: Seq(last), batches: vec![batch(lane, first, last)], filtered: 0 }
 }
 
 /// A delivery with `n` sheaves of ten readings in hand.
@@ -162,7 +162,7 @@ fn a_peer_that_hangs_up_long_after_a_publish_did_so_for_another_reason() {
 fn a_sheaf_of_several_topics_is_marked_when_all_of_them_arrived() {
     let mut delivery = Delivery::new(16, [Seq(0); 3]);
     let batches = vec![batch(Lane::Readings, 1, 4), batch(Lane::Readings, 5, 5)];
-    delivery.add(Lane::Readings, Sheaf { through: Seq(5), batches }, NOW);
+    delivery.add(Lane::Readings, Sheaf { through: Seq(5), batches, filtered: 0 }, NOW);
     let ids = send_all(&mut delivery);
 
     delivery.acknowledged(ids[1]);
@@ -241,6 +241,7 @@ fn a_topic_on_which_all_is_condemned_rests_and_is_tried_again() {
         Sheaf {
             through: Seq(2 * n + 2),
             batches: vec![batch(Lane::Readings, 2 * n + 1, 2 * n + 1), bad],
+            filtered: 0,
         }
     });
 
@@ -278,7 +279,7 @@ fn a_sheaf_is_taken_only_when_there_is_room_for_one_as_large_as_the_last() {
         assert!(delivery.has_room(Lane::Readings));
         delivery.add(
             Lane::Readings,
-            Sheaf { through: Seq(n * 5 + 5), batches: batches.collect() },
+            Sheaf { through: Seq(n * 5 + 5), batches: batches.collect(), filtered: 0 },
             NOW,
         );
     }
@@ -286,4 +287,21 @@ fn a_sheaf_is_taken_only_when_there_is_room_for_one_as_large_as_the_last() {
     assert_eq!(delivery.room(Lane::Readings), 2);
     assert!(!delivery.has_room(Lane::Readings));
     assert!(delivery.has_room(Lane::Alerts));
+}
+
+#[test]
+fn what_is_filtered_is_settled_at_once_and_in_its_order() {
+    let mut delivery = Delivery::new(4, [Seq(0); 3]);
+    delivery.committed([Seq(0), Seq(0), Seq(30)]);
+    delivery.add(Lane::Readings, sheaf(Lane::Readings, 1, 10), NOW);
+    let alone = Sheaf { through: Seq(20), batches: Vec::new(), filtered: 10 };
+    delivery.add(Lane::Readings, alone, NOW);
+
+    assert_eq!(delivery.take_marks(), [], "what lies before is not yet acknowledged");
+    let (first, _) = delivery.next().unwrap();
+    delivery.sent(first, NOW);
+    delivery.acknowledged(first);
+    let marks = delivery.take_marks();
+
+    assert_eq!((marks[0].through, marks[0].delivered, marks[0].filtered), (Seq(20), 10, 10));
 }

@@ -9,7 +9,7 @@ fn source(kind: &str) -> Source {
 
 fn format(fields: Option<Vec<(Box<str>, Field)>>) -> ReadingFormat {
     let topic = Template::parse("t/{source}", "pi", Open { source: true, kind: true }).unwrap();
-    ReadingFormat { topic, fields, framing: Framing::Array }
+    ReadingFormat { topic, fields, framing: Framing::Array, add: "".into() }
 }
 
 fn written(layout: &ReadingLayout, value: ValueRef<'_>, detail: Option<&HeartDetail>) -> String {

@@ -25,7 +25,7 @@ pub const BELIEVED_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// What to make of a reading's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It can be used.
     Good,
     /// It cannot be used.
@@ -35,9 +35,11 @@ pub(super) enum Verdict {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct EventClock {
+pub(crate) struct EventClock {
     boot: KernelBoot,
     anchor: Anchor,
+    /// Whether the source told no time yet.
+    assumed: bool,
     /// Whether a second reading agreed with the anchor.
     confirmed: bool,
     /// The first of those that told another time.
@@ -52,33 +54,47 @@ struct Anchor {
 }
 
 impl EventClock {
-    pub(super) fn new(boot: KernelBoot, mono: Mono, event: Wall) -> Self {
-        Self { boot, anchor: Anchor { event, mono }, confirmed: false, doubt: None }
+    /// The clock of a source that told nothing yet, and may tell any time.
+    pub(crate) fn assumed(boot: KernelBoot, mono: Mono, event: Wall) -> Self {
+        Self { assumed: true, ..Self::told(boot, Anchor { event, mono }) }
+    }
+
+    fn told(boot: KernelBoot, anchor: Anchor) -> Self {
+        Self { boot, anchor, assumed: false, confirmed: false, doubt: None }
+    }
+
+    /// Whether the source told no time yet.
+    pub(crate) fn is_assumed(&self) -> bool {
+        self.assumed
     }
 
     /// The source's time at the monotonic time `now`.
-    pub(super) fn at(&self, boot: KernelBoot, now: Mono) -> Wall {
+    pub(crate) fn at(&self, boot: KernelBoot, now: Mono) -> Wall {
         self.anchor(boot).at(now)
     }
 
     /// The monotonic time at which the source's time will be `event`.
-    pub(super) fn when(&self, boot: KernelBoot, event: Wall) -> Mono {
+    pub(crate) fn when(&self, boot: KernelBoot, event: Wall) -> Mono {
         let anchor = self.anchor(boot);
         let ahead = event.0.saturating_sub(anchor.event.0);
         anchor.mono + Duration::from_millis(u64::try_from(ahead).unwrap_or(0))
     }
 
     /// The highest time that the source told.
-    pub(super) fn newest(&self) -> Wall {
+    pub(crate) fn newest(&self) -> Wall {
         self.anchor.event
     }
 
     /// Takes the time of one more reading.
-    pub(super) fn judge(&mut self, boot: KernelBoot, mono: Mono, event: Wall) -> Verdict {
+    pub(crate) fn judge(&mut self, boot: KernelBoot, mono: Mono, event: Wall) -> Verdict {
         let rebooted = boot != self.boot;
         self.anchor = self.anchor(boot);
         self.boot = boot;
         let told = Anchor { event, mono };
+        if self.assumed {
+            *self = Self::told(boot, told);
+            return Verdict::Good;
+        }
         let now = self.anchor.at(mono);
         let near = is_near(event, now);
         let off_for_long = rebooted && event > now;
@@ -93,7 +109,7 @@ impl EventClock {
         if self.confirmed && !self.is_kept_to(told, event > now) {
             return Verdict::Doubtful;
         }
-        *self = Self::new(boot, mono, event);
+        *self = Self::told(boot, told);
         if event < now { Verdict::Back } else { Verdict::Good }
     }
 

@@ -1,15 +1,16 @@
 //! From findings to transitions, for one rule and one source.
 //!
 //! An alert is raised when the condition comes to hold and cleared when it ceases to; in between
-//! nothing is repeated. `at_most_every` holds a raise back: if the condition still holds when the
-//! cool-down ends, it is raised then; if not, it is not heard of, and neither is its clear.
+//! nothing is repeated. Either turn may have to wait: a raise for `for` and for the cool-down of
+//! `at_most_every`, a clear for the `for` of `clear`. If what would turn it lasts that long, it
+//! turns then; if not, nothing is heard of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_sensors::{Source, SourceId};
+use pulsegate_sensors::SourceId;
 
-use super::{AlertState, Counts, RuleSpec, Transition};
+use super::{AlertState, Counts, PastAlert, Range, RuleSpec, Test, Transition};
 use crate::reading::Value;
 use crate::time::Wall;
 
@@ -25,55 +26,59 @@ pub(super) struct Sink<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Finding {
     pub(super) value: Value,
+    /// How unlike those before it is, if that was asked.
+    pub(super) score: Option<f64>,
     pub(super) window: Option<(Wall, Wall)>,
     pub(super) time: Wall,
+}
+
+impl Finding {
+    pub(super) fn new(value: Value, time: Wall) -> Self {
+        Self { value, score: None, window: None, time }
+    }
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Judge {
     rule: Arc<RuleSpec>,
     source: SourceId,
-    /// Infinite where the rule has no threshold.
-    above: f64,
-    below: f64,
+    /// What raises.
+    range: Range,
     raised: bool,
     last_raise: Option<Wall>,
-    /// The condition holds, and a cool-down keeps it from being raised.
-    held: Option<Finding>,
+    /// The first finding of those that would turn it, but have to last.
+    pending: Option<Finding>,
 }
 
 impl Judge {
-    pub(super) fn new(rule: &Arc<RuleSpec>, source: &Source, id: SourceId) -> Self {
-        let (above, below) = rule.thresholds(&source.name);
-        Self {
-            rule: Arc::clone(rule),
-            source: id,
-            above: above.unwrap_or(f64::INFINITY),
-            below: below.unwrap_or(f64::NEG_INFINITY),
-            raised: false,
-            last_raise: None,
-            held: None,
-        }
+    /// Judges the numbers of a source by `range`.
+    pub(super) fn new(rule: &Arc<RuleSpec>, range: Range, source: SourceId) -> Self {
+        let rule = Arc::clone(rule);
+        Self { rule, source, range, raised: false, last_raise: None, pending: None }
     }
 
     /// Takes over what the store knows of this alert.
-    pub(super) fn resume(&mut self, state: AlertState, time: Wall) {
-        self.raised = state == AlertState::Raised;
+    pub(super) fn resume(&mut self, alert: &PastAlert<'_>) {
+        self.raised = alert.state == AlertState::Raised;
+        self.source = alert.source;
         if self.raised {
-            self.last_raise = Some(time);
+            self.last_raise = Some(alert.time);
         }
     }
 
-    pub(super) fn rule(&self) -> &RuleSpec {
+    pub(super) fn rule(&self) -> &Arc<RuleSpec> {
         &self.rule
     }
 
-    /// Whether the condition holds for a value; `None` if it says nothing about such a value.
+    /// Whether the condition holds for a value, or while it is raised, still does; `None` if it
+    /// says nothing about such a value.
     pub(super) fn holds(&self, value: &Value) -> Option<bool> {
-        match (value, &self.rule.condition.is) {
-            (Value::Number(number), None) => Some(*number > self.above || *number < self.below),
-            (Value::State(state), Some(is)) => Some(state == is),
-            (Value::Number(_), Some(_)) | (Value::State(_), None) => None,
+        match (value, self.rule.test()?) {
+            (Value::Number(number), Test::Outside(_)) if self.raised => {
+                Some(self.rule.clear.keeps(*number, self.range))
+            }
+            (Value::Number(number), Test::Outside(_)) => Some(self.range.excludes(*number)),
+            (_, test) => test.holds(value),
         }
     }
 
@@ -84,60 +89,77 @@ impl Judge {
         find: impl FnOnce() -> Finding,
         sink: &mut Sink<'_>,
     ) {
-        match (self.raised, holds) {
-            (true, true) => {}
-            (false, false) => self.held = None,
-            (true, false) => {
-                if let Some(out) = &mut sink.out {
-                    self.raised = false;
-                    out.push(self.transition(AlertState::Cleared, find()));
-                }
-            }
-            (false, true) => self.rise(find(), sink),
+        if holds == self.raised {
+            self.pending = None;
+            return;
+        }
+        let finding = find();
+        let is_new = self.pending.is_none();
+        let since = self.pending.get_or_insert_with(|| finding.clone()).time;
+        if self.turn_of(since) <= finding.time {
+            self.turn(finding, sink);
+        } else if is_new && self.cooling_until(since).is_some() && sink.out.is_some() {
+            sink.counts.suppressed += 1;
         }
     }
 
-    /// Raises what a cool-down held back, if that ended by `time`.
+    /// Turns what had to last until `time` or less, and lasted.
     pub(super) fn release(&mut self, time: Wall, sink: &mut Sink<'_>) {
-        if let Some(end) = self.released_at()
-            && end <= time
-            && let Some(held) = self.held.take()
+        if let Some(turn) = self.turns_at().filter(|turn| *turn <= time)
+            && let Some(pending) = self.pending.clone()
         {
-            self.rise(Finding { time: end, ..held }, sink);
+            self.turn(Finding { time: turn, ..pending }, sink);
         }
     }
 
-    /// When what is held back can be raised.
-    pub(super) fn released_at(&self) -> Option<Wall> {
-        let held = self.held.as_ref()?;
-        Some(self.cooling_until(held.time).unwrap_or(held.time))
+    /// Nothing was known for a while: what has to last begins anew.
+    pub(super) fn lapse(&mut self) {
+        self.pending = None;
+    }
+
+    /// When what has to last has lasted.
+    pub(super) fn turns_at(&self) -> Option<Wall> {
+        self.pending.as_ref().map(|pending| self.turn_of(pending.time))
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    pub(super) fn source(&self) -> SourceId {
+        self.source
+    }
+
+    /// Says in whose name it is raised, where a rule looks at several sources.
+    pub(super) fn speak_for(&mut self, source: SourceId) {
+        self.source = source;
     }
 
     pub(super) fn is_raised(&self) -> bool {
         self.raised
     }
 
-    pub(super) fn is_holding(&self) -> bool {
-        self.held.is_some()
+    /// When it turns if what would turn it lasts from `since` on.
+    fn turn_of(&self, since: Wall) -> Wall {
+        if self.raised {
+            return since + self.rule.clear.hold_for;
+        }
+        let held = since + self.rule.hold_for;
+        self.cooling_until(held).unwrap_or(held)
     }
 
-    fn rise(&mut self, finding: Finding, sink: &mut Sink<'_>) {
-        let cooling = self.cooling_until(finding.time).is_some();
-        let Some(out) = &mut sink.out else {
-            self.held.get_or_insert(finding);
-            return;
-        };
-        if cooling {
-            if self.held.is_none() {
-                sink.counts.suppressed += 1;
-            }
-            self.held.get_or_insert(finding);
-            return;
+    /// While nothing is decided, what would turn it stays pending.
+    fn turn(&mut self, finding: Finding, sink: &mut Sink<'_>) {
+        let Some(out) = &mut sink.out else { return };
+        self.pending = None;
+        self.raised = !self.raised;
+        let state = if self.raised { AlertState::Raised } else { AlertState::Cleared };
+        if self.raised {
+            self.last_raise = Some(finding.time);
         }
-        self.raised = true;
-        self.last_raise = Some(finding.time);
-        self.held = None;
-        out.push(self.transition(AlertState::Raised, finding));
+        let Finding { value, score, window, time } = finding;
+        let (rule, source) = (Arc::clone(&self.rule), self.source);
+        out.push(Transition { rule, source, state, value, score, window, time });
     }
 
     /// The end of the cool-down that `time` lies in. A raise that lies ahead cools nothing: the
@@ -145,11 +167,6 @@ impl Judge {
     fn cooling_until(&self, time: Wall) -> Option<Wall> {
         let every = self.rule.at_most_every.filter(|every| *every > Duration::ZERO)?;
         let last = self.last_raise.filter(|last| *last <= time)?;
-        Some(last + every).filter(|end| time < *end)
-    }
-
-    fn transition(&self, state: AlertState, finding: Finding) -> Transition {
-        let Finding { value, window, time } = finding;
-        Transition { rule: Arc::clone(&self.rule), source: self.source, state, value, window, time }
+        Some(last + every).filter(|end| !self.raised && time < *end)
     }
 }

@@ -20,14 +20,17 @@ impl Level {
         judge: &mut Judge,
         sink: &mut Sink<'_>,
     ) {
-        let Some(holds) = judge.holds(value) else { return };
+        if judge.holds(value).is_none() {
+            return;
+        }
         if self.newest.is_some_and(|newest| event < newest) {
             sink.counts.late += 1;
             return;
         }
         self.newest = Some(event);
         judge.release(event, sink);
-        judge.decide(holds, || Finding { value: value.clone(), window: None, time: event }, sink);
+        let holds = judge.holds(value).unwrap_or(false);
+        judge.decide(holds, || Finding::new(value.clone(), event), sink);
     }
 
     pub(super) fn restart(&mut self) {

@@ -10,7 +10,7 @@
 
 use pulsegate_sensors::{SourceId, Sources};
 
-use super::{AlertState, Counts, Input, InvalidRule, MAX_LEAP, RuleSpec, Rules, Shape};
+use super::{AlertState, Counts, Input, InvalidRule, MAX_LEAP, RuleSpec, Rules, Shape, Watch};
 use crate::time::Wall;
 
 /// A transition, as the store kept it.
@@ -55,17 +55,24 @@ impl Rules {
     }
 
     fn resume(&mut self, alert: &PastAlert<'_>) {
-        let track = usize::try_from(alert.source.0).ok().and_then(|id| self.tracks.get_mut(id));
-        let Some(track) = track else { return };
-        for watch in &mut track.watches {
-            if &*watch.judge.rule().name != alert.rule {
-                continue;
+        let own = self.index(alert.source).filter(|index| *index < self.tracks.len());
+        for index in (0..self.joints).chain(own) {
+            for watch in &mut self.tracks[index].watches {
+                if &*watch.judge.rule().name == alert.rule {
+                    watch.resume(alert);
+                }
             }
-            watch.judge.resume(alert.state, alert.time);
-            match (&mut watch.shape, alert.window_end) {
-                (Shape::Tumbling(windows), Some(end)) => windows.resume(end),
-                (Shape::Tumbling(_), None) | (Shape::Level(_), _) => {}
-            }
+        }
+    }
+}
+
+impl Watch {
+    fn resume(&mut self, alert: &PastAlert<'_>) {
+        self.judge.resume(alert);
+        match (&mut self.shape, alert.window_end) {
+            (Shape::Windows(windows), Some(end)) => windows.resume(end),
+            (Shape::Windows(_), None)
+            | (Shape::Level(_) | Shape::Silence(_) | Shape::Anomaly(_) | Shape::Joint(_), _) => {}
         }
     }
 }
@@ -90,12 +97,16 @@ impl Rebuild {
             for watch in &mut track.watches {
                 match &mut watch.shape {
                     // An alert from the time before the source's clock was set back.
-                    Shape::Tumbling(windows)
+                    Shape::Windows(windows)
                         if windows.is_closed_after(clock.newest() + MAX_LEAP) =>
                     {
                         windows.restart();
                     }
-                    Shape::Tumbling(_) | Shape::Level(_) => {}
+                    Shape::Windows(_)
+                    | Shape::Level(_)
+                    | Shape::Silence(_)
+                    | Shape::Anomaly(_)
+                    | Shape::Joint(_) => {}
                 }
             }
         }

@@ -1,17 +1,26 @@
-//! What a rule says, as the configuration maps to it, and which combinations make no sense.
+//! What a rule says, as the configuration maps to it.
 //!
-//! Names of sources and cameras are the configuration's to check: only it knows them all.
+//! Which combinations make no sense is said in `faults.rs`. Names of sources and cameras are the
+//! configuration's to check: only it knows them all.
 
 use std::time::Duration;
 
 use pulsegate_sensors::Source;
 
 use super::LATENESS;
+use crate::reading::Value;
 
-/// The shortest window: with [`LATENESS`] it bounds how many are open at once.
+/// The shortest window and the shortest step: with [`LATENESS`] it bounds how many are open.
 pub const MIN_WINDOW: Duration = Duration::from_secs(1);
-/// The longest window: it bounds how much a start must read back.
+/// The longest window, and the longest that something must last: it bounds how much a start must
+/// read back.
 pub const MAX_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+/// The shortest silence: less is the rhythm of a belt.
+pub const MIN_SILENCE: Duration = Duration::from_secs(1);
+/// The most sources that one rule looks at together: it bounds what a reading of each costs.
+pub const MAX_MEMBERS: usize = 32;
+/// The most steps that a sliding window takes to pass by: it bounds what each of them costs.
+pub const MAX_STEPS: u32 = 60;
 /// How far a start looks back for a condition that a cool-down holds back: a line tells its level
 /// at start anyway, and belts and numbers tell theirs within seconds.
 const HELD_LOOKBACK: Duration = Duration::from_secs(60 * 60);
@@ -33,6 +42,10 @@ pub struct RuleSpec {
     pub window: Option<WindowSpec>,
     /// Other thresholds for some sources.
     pub limits: Vec<Limit>,
+    /// It is raised only if it held for that long, in event time.
+    pub hold_for: Duration,
+    /// When it is cleared.
+    pub clear: Clear,
     /// A raise comes at the earliest that long after the one before, per source.
     pub at_most_every: Option<Duration>,
     /// How bad it is.
@@ -41,15 +54,80 @@ pub struct RuleSpec {
     pub then: Vec<Action>,
 }
 
-/// When a rule holds: above the one or below the other, strictly; or when the state is the word.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Condition {
-    /// Holds for numbers greater than this.
+/// When a rule holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    /// For such a reading, or such a value of a window.
+    Reading(Test),
+    /// When nothing comes of a source: not for that long since its last reading, or since the
+    /// agent started.
+    Silent {
+        /// At least [`MIN_SILENCE`].
+        after: Duration,
+        /// Those that should speak from the start; others that the rule covers, once they did.
+        expected: Vec<Source>,
+    },
+    /// For a reading that is unlike those before.
+    Anomaly {
+        /// How far back it is compared, and how long it takes to learn; at most [`MAX_WINDOW`].
+        learn: Duration,
+        /// How many times as far from the median as readings commonly are.
+        score: f64,
+    },
+    /// When the newest readings of several sources all hold.
+    All {
+        /// At least two.
+        members: Vec<Member>,
+        /// How far apart the readings may be by which they come to hold.
+        within: Option<Duration>,
+    },
+    /// When one of several does.
+    Any {
+        /// At least two.
+        members: Vec<Member>,
+    },
+}
+
+/// What a single value can be asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Test {
+    /// Whether it is a number out of a range.
+    Outside(Range),
+    /// Whether it is this state.
+    Is(Box<str>),
+}
+
+/// A condition on the newest reading of one source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// The source's id.
+    pub source: Box<str>,
+    /// The kind of its readings, if only one counts.
+    pub on: Option<Box<str>>,
+    /// What must hold.
+    pub test: Test,
+}
+
+/// Numbers above the one or below the other, strictly.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Range {
+    /// Greater than this.
     pub above: Option<f64>,
-    /// Holds for numbers less than this.
+    /// Less than this.
     pub below: Option<f64>,
-    /// Holds for this state.
-    pub is: Option<Box<str>>,
+}
+
+/// When an alert is cleared: as soon as the condition does not hold any more, unless this asks for
+/// more. For numbers it may ask for other thresholds, strictly, so that a value that trembles at a
+/// threshold is one alert (hysteresis).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Clear {
+    /// What was raised below the rule's threshold is cleared only above this.
+    pub above: Option<f64>,
+    /// What was raised above the rule's threshold is cleared only below this.
+    pub below: Option<f64>,
+    /// Only if it lasts that long, in event time.
+    pub hold_for: Duration,
 }
 
 /// The thresholds of one source. A side that is not set is the rule's own.
@@ -57,24 +135,26 @@ pub struct Condition {
 pub struct Limit {
     /// The source's id.
     pub source: Box<str>,
-    /// Replaces [`Condition::above`].
+    /// Replaces [`Range::above`].
     pub above: Option<f64>,
-    /// Replaces [`Condition::below`].
+    /// Replaces [`Range::below`].
     pub below: Option<f64>,
 }
 
-/// Windows that follow each other without overlap, on the grid of event time: a window of a
-/// minute starts with the minute.
+/// Windows on the grid of event time: a tumbling one of a minute starts with the minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowSpec {
     /// From [`MIN_WINDOW`] to [`MAX_WINDOW`].
     pub length: Duration,
+    /// From the end of one to the end of the next. The length itself, for windows that follow
+    /// each other without overlap, or a part of it, at least a [`MAX_STEPS`]th.
+    pub step: Duration,
     /// What is taken over the readings in it.
     pub take: Take,
 }
 
-/// What is taken over the readings of a window. A window without readings has no mean, least or
-/// greatest value and changes nothing; its count is 0.
+/// What is taken over the readings of a window. A window without readings has a count and a sum of
+/// 0; it has nothing else, and changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Take {
     /// The arithmetic mean.
@@ -85,6 +165,11 @@ pub enum Take {
     Max,
     /// How many there are.
     Count,
+    /// All of them together.
+    Sum,
+    /// How much more the last is than the first, a minute of the time between them. A window
+    /// whose readings are all of one time has none.
+    Rate,
 }
 
 /// How bad an alert is.
@@ -106,143 +191,122 @@ pub enum Action {
     Alert,
     /// Takes a picture with this camera.
     Capture(Box<str>),
+    /// Drives this line.
+    Output(u16, Drive),
+    /// Records for that long.
+    Record(Duration),
 }
 
-/// Why a rule makes no sense.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Fault {
-    /// It covers nothing.
-    #[error("needs `on` (a kind of source) or `source` (one of them)")]
-    CoversNothing,
-    /// It has no condition.
-    #[error("needs a condition: `above`, `below` or `is`")]
-    NoCondition,
-    /// It has two conditions of different kinds.
-    #[error("`is` is about a state, `above` and `below` are about a number: use one of them")]
-    StateAndNumber,
-    /// It takes a number over states.
-    #[error("`is` is about a state, of which a window has none: use `above` or `below`")]
-    StateInWindow,
-    /// It has thresholds for a state.
-    #[error("`is` has no thresholds that `limits` could replace")]
-    LimitOnState,
-    /// It always holds.
-    #[error("always holds: every number is above {above} or below {below}")]
-    AlwaysHolds {
-        /// The upper threshold.
-        above: f64,
-        /// The lower threshold.
-        below: f64,
-    },
-    /// A threshold is not a number.
-    #[error("{0} is not a threshold")]
-    NotFinite(f64),
-    /// The window is too short.
-    #[error("a window is at least {} s long", MIN_WINDOW.as_secs())]
-    ShortWindow,
-    /// The window is too long.
-    #[error("a window is at most {} h long", MAX_WINDOW.as_secs() / 3600)]
-    LongWindow,
-    /// Two limits are for the same source.
-    #[error("has more than one limit for `{0}`")]
-    LimitTwice(Box<str>),
-    /// Two rules have the same name.
-    #[error("another rule has the same name")]
-    NameTwice,
-}
-
-/// A rule that cannot be run.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("rule `{rule}` {fault}")]
-pub struct InvalidRule {
-    /// Its name.
-    pub rule: Box<str>,
-    /// Why.
-    pub fault: Fault,
-}
-
-/// Checks each rule, and that their names differ.
-pub(super) fn check(specs: &[RuleSpec]) -> Result<(), InvalidRule> {
-    for (index, spec) in specs.iter().enumerate() {
-        let twice = specs[..index].iter().any(|other| other.name == spec.name);
-        let fault = spec.faults().into_iter().next().or(twice.then_some(Fault::NameTwice));
-        if let Some(fault) = fault {
-            return Err(InvalidRule { rule: spec.name.clone(), fault });
-        }
-    }
-    Ok(())
+/// How an output line is driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Drive {
+    /// On while the alert is raised.
+    Raised,
+    /// On for a moment when it is raised.
+    Pulse,
+    /// Pulses as often as it was raised.
+    Count,
 }
 
 impl RuleSpec {
-    /// Everything about this rule that makes no sense.
+    /// Whether an alert of this rule can be in the name of `source`.
     #[must_use]
-    pub fn faults(&self) -> Vec<Fault> {
-        let Condition { above, below, is } = &self.condition;
-        let is_number = above.is_some() || below.is_some();
-        let is_limited = self.limits.iter().any(|l| l.above.is_some() || l.below.is_some());
-        let mut faults = Vec::new();
-        let mut fault_if = |wrong: bool, fault: Fault| {
-            if wrong {
-                faults.push(fault);
-            }
-        };
-        fault_if(self.on.is_none() && self.source.is_none(), Fault::CoversNothing);
-        fault_if(is.is_none() && !is_number && !is_limited, Fault::NoCondition);
-        fault_if(is.is_some() && is_number, Fault::StateAndNumber);
-        fault_if(is.is_some() && self.window.is_some(), Fault::StateInWindow);
-        fault_if(is.is_some() && !self.limits.is_empty(), Fault::LimitOnState);
-        if let Some(window) = self.window {
-            fault_if(window.length < MIN_WINDOW, Fault::ShortWindow);
-            fault_if(window.length > MAX_WINDOW, Fault::LongWindow);
-        }
-        faults.extend(threshold_faults(*above, *below));
-        for (index, limit) in self.limits.iter().enumerate() {
-            if self.limits[..index].iter().any(|other| other.source == limit.source) {
-                faults.push(Fault::LimitTwice(limit.source.clone()));
-            }
-            if limit.above.is_some() || limit.below.is_some() {
-                faults.extend(threshold_faults(limit.above.or(*above), limit.below.or(*below)));
-            }
-        }
-        faults
+    pub fn concerns(&self, source: &Source) -> bool {
+        let members = self.members().unwrap_or_default();
+        self.covers(source) || members.iter().any(|member| member.is(source))
     }
 
-    /// Whether this rule covers `source`.
-    #[must_use]
-    pub fn covers(&self, source: &Source) -> bool {
-        self.on.as_ref().is_none_or(|kind| *kind == source.kind)
+    /// Whether this rule covers `source` by itself. One that names no kind means what is measured,
+    /// not what is derived of it.
+    pub(super) fn covers(&self, source: &Source) -> bool {
+        self.members().is_none()
+            && self.on.as_ref().map_or(!source.is_derived(), |kind| *kind == source.kind)
             && self.source.as_ref().is_none_or(|name| *name == source.name)
     }
 
-    /// The thresholds for the source of this name: above, below.
-    pub(super) fn thresholds(&self, source: &str) -> (Option<f64>, Option<f64>) {
-        let Condition { above, below, is: _ } = self.condition;
+    /// The sources that it looks at together, if it does.
+    #[must_use]
+    pub fn members(&self) -> Option<&[Member]> {
+        match &self.condition {
+            Condition::All { members, .. } | Condition::Any { members } => Some(members),
+            Condition::Reading(_) | Condition::Silent { .. } | Condition::Anomaly { .. } => None,
+        }
+    }
+
+    /// What its values are asked, where they are asked something by themselves.
+    pub(super) fn test(&self) -> Option<&Test> {
+        match &self.condition {
+            Condition::Reading(test) => Some(test),
+            Condition::Silent { .. }
+            | Condition::Anomaly { .. }
+            | Condition::All { .. }
+            | Condition::Any { .. } => None,
+        }
+    }
+
+    /// What raises for the source of this name.
+    pub(super) fn range(&self, source: &str) -> Range {
+        let range = match self.test() {
+            Some(Test::Outside(range)) => *range,
+            Some(Test::Is(_)) | None => Range::default(),
+        };
         match self.limits.iter().find(|limit| &*limit.source == source) {
-            Some(limit) => (limit.above.or(above), limit.below.or(below)),
-            None => (above, below),
+            Some(limit) => range.limited(limit),
+            None => range,
         }
     }
 
     /// How far back a rebuild must look: to the start of the last window that held a reading and
-    /// of the empty one after it, and to what a cool-down holds back.
+    /// of the empty one after it, to what has to last, and to what a cool-down holds back.
     pub(super) fn horizon(&self) -> Duration {
         let window = self.window.map_or(Duration::ZERO, |window| window.length * 2);
         let held = self.at_most_every.unwrap_or_default().min(HELD_LOOKBACK);
-        window + held + LATENESS + SLACK
+        let known = match &self.condition {
+            Condition::Reading(_) | Condition::Silent { .. } => Duration::ZERO,
+            Condition::Anomaly { learn, .. } => *learn * 2,
+            Condition::All { within, .. } => within.unwrap_or(HELD_LOOKBACK),
+            Condition::Any { .. } => HELD_LOOKBACK,
+        };
+        window + known + self.hold_for.max(self.clear.hold_for) + held + LATENESS + SLACK
     }
 }
 
-fn threshold_faults(above: Option<f64>, below: Option<f64>) -> Vec<Fault> {
-    let mut faults: Vec<_> = above
-        .into_iter()
-        .chain(below)
-        .filter(|threshold| !threshold.is_finite())
-        .map(Fault::NotFinite)
-        .collect();
-    if let (Some(above), Some(below)) = (above, below)
-        && above < below
-    {
-        faults.push(Fault::AlwaysHolds { above, below });
+impl Member {
+    /// Whether it is about `source`.
+    pub(super) fn is(&self, source: &Source) -> bool {
+        self.source == source.name
+            && self.on.as_ref().map_or(!source.is_derived(), |kind| *kind == source.kind)
     }
-    faults
+}
+
+impl Test {
+    /// Whether it holds for a value; `None` if it says nothing about such a value.
+    pub(super) fn holds(&self, value: &Value) -> Option<bool> {
+        match (self, value) {
+            (Self::Outside(range), Value::Number(number)) => Some(range.excludes(*number)),
+            (Self::Is(is), Value::State(state)) => Some(is == state),
+            (Self::Outside(_), Value::State(_)) | (Self::Is(_), Value::Number(_)) => None,
+        }
+    }
+}
+
+impl Range {
+    /// Whether a number lies out of the range.
+    pub(super) fn excludes(self, number: f64) -> bool {
+        self.above.is_some_and(|above| number > above)
+            || self.below.is_some_and(|below| number < below)
+    }
+
+    pub(super) fn limited(self, limit: &Limit) -> Self {
+        Self { above: limit.above.or(self.above), below: limit.below.or(self.below) }
+    }
+}
+
+impl Clear {
+    /// Whether an alert that was raised out of `range` stays raised.
+    pub(super) fn keeps(&self, number: f64, range: Range) -> bool {
+        range.excludes(number)
+            || self.below.is_some_and(|below| number >= below)
+            || self.above.is_some_and(|above| number <= above)
+    }
 }

@@ -11,6 +11,14 @@ pub(super) struct ExactSum {
 }
 
 impl ExactSum {
+    pub(super) fn of(number: f64) -> Self {
+        Self { partials: vec![number] }
+    }
+
+    pub(super) fn extend(&mut self, other: &Self) {
+        other.partials.iter().for_each(|partial| self.add(*partial));
+    }
+
     pub(super) fn add(&mut self, number: f64) {
         let mut carry = number;
         let mut kept = 0;

@@ -1,8 +1,10 @@
 //! A bench for rules: sources by name, readings by the second, transitions as text.
 
+mod faults;
 mod history;
 mod levels;
 mod properties;
+mod together;
 mod windows;
 
 use std::time::Duration;
@@ -144,6 +146,8 @@ fn rule(condition: Condition) -> RuleSpec {
         condition,
         window: None,
         limits: Vec::new(),
+        hold_for: Duration::ZERO,
+        clear: Clear::default(),
         at_most_every: None,
         severity: Severity::default(),
         then: vec![Action::Alert],
@@ -151,23 +155,32 @@ fn rule(condition: Condition) -> RuleSpec {
 }
 
 fn out_of(below: f64, above: f64) -> Condition {
-    Condition { above: Some(above), below: Some(below), is: None }
+    Condition::Reading(Test::Outside(Range { above: Some(above), below: Some(below) }))
 }
 
 fn over(above: f64) -> Condition {
-    Condition { above: Some(above), ..Condition::default() }
+    Condition::Reading(Test::Outside(Range { above: Some(above), below: None }))
 }
 
 fn under(below: f64) -> Condition {
-    Condition { below: Some(below), ..Condition::default() }
+    Condition::Reading(Test::Outside(Range { above: None, below: Some(below) }))
 }
 
 fn is(state: &str) -> Condition {
-    Condition { is: Some(state.into()), ..Condition::default() }
+    Condition::Reading(Test::Is(state.into()))
+}
+
+fn tumbling(length: Duration, take: Take) -> Option<WindowSpec> {
+    Some(WindowSpec { length, step: length, take })
+}
+
+fn sliding(length: u64, step: u64, take: Take) -> Option<WindowSpec> {
+    let (length, step) = (Duration::from_secs(length), Duration::from_secs(step));
+    Some(WindowSpec { length, step, take })
 }
 
 fn each_minute(take: Take) -> Option<WindowSpec> {
-    Some(WindowSpec { length: minutes(1), take })
+    tumbling(minutes(1), take)
 }
 
 /// The rule of the scenarios: the mean of a minute above 120 or below 40.

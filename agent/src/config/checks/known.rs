@@ -1,5 +1,7 @@
 //! The sources, kinds and cameras that a rule, an action or a section may name.
 
+use pulsegate_core::heart_variability::Derived;
+
 use crate::config::tables::Tables;
 
 /// The states of a lid.
@@ -11,6 +13,8 @@ const TRIGGER: &[&str] = &["active", "idle"];
 pub(super) struct Known {
     sources: Vec<KnownSource>,
     cameras: Vec<String>,
+    /// Lines that sensors read.
+    inputs: Vec<u16>,
     open: bool,
 }
 
@@ -43,12 +47,23 @@ impl Known {
             let kind = table.kind.as_str();
             add(&table.id, kind, if kind == "lid" { LID } else { &[] });
         }
+        let belts = tables.heart_rate.iter().map(|table| (&table.id, table.variability));
+        let simulated = tables.simulated.iter().map(|table| (&table.id, table.variability));
+        for (id, _) in belts.chain(simulated).filter(|(_, variability)| *variability) {
+            for derived in Derived::ALL {
+                let readings = Some(Readings { kind: derived.kind().to_owned(), states: &[] });
+                sources.push(KnownSource { id: id.to_string(), readings });
+            }
+        }
         for id in tables.inbox.iter().flat_map(|inbox| &inbox.sources).flatten() {
             sources.push(KnownSource { id: id.to_string(), readings: None });
         }
+        let lids = tables.lid.iter().map(|table| *table.pin);
+        let triggers = tables.trigger.iter().map(|table| *table.pin);
         Self {
             sources,
             cameras: tables.camera.iter().map(|camera| camera.id.to_string()).collect(),
+            inputs: lids.chain(triggers).collect(),
             open: tables.inbox.iter().any(|inbox| inbox.sources.is_none()),
         }
     }
@@ -63,6 +78,7 @@ impl Known {
         self.open || self.sources.iter().any(|source| source.readings.is_none())
     }
 
+    /// A source by its id, as what is measured, not as what is derived of it.
     pub(super) fn source(&self, id: &str) -> Option<&KnownSource> {
         self.sources.iter().find(|source| source.id == id)
     }
@@ -73,6 +89,11 @@ impl Known {
 
     pub(super) fn has_camera(&self, id: &str) -> bool {
         self.cameras.iter().any(|camera| camera == id)
+    }
+
+    /// Whether a sensor reads this line.
+    pub(super) fn is_input(&self, line: u16) -> bool {
+        self.inputs.contains(&line)
     }
 
     pub(super) fn ids(&self) -> Vec<&str> {

@@ -1,8 +1,12 @@
 //! What is published: topics, fields, batches.
 
+mod additions;
+mod filters;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pulsegate_core::filter::FilterSpec;
 use pulsegate_core::topic::{self, Open, Template};
 
 use pulsegate_sensors::{MAX_NAME_BYTES, is_kind};
@@ -29,6 +33,38 @@ const READINGS_DELAY: Duration = Duration::from_secs(5);
 const MAX_KEY_BYTES: usize = 64;
 /// As long as another program's id or kind may be.
 const FOREIGN: [u8; MAX_NAME_BYTES] = [b'x'; MAX_NAME_BYTES];
+
+/// The keys of a record that is not put together otherwise.
+const READING_KEYS: &[&str] = &[
+    "seq",
+    "source",
+    "kind",
+    "time",
+    "bpm",
+    "value",
+    "state",
+    "unit",
+    "contact",
+    "energy_kj",
+    "rr_ms",
+    "clock",
+];
+const ALERT_KEYS: &[&str] = &[
+    "seq",
+    "rule",
+    "source",
+    "state",
+    "severity",
+    "value",
+    "window_start",
+    "window_end",
+    "time",
+    "clock",
+];
+const EVENT_KEYS: &[&str] = &[
+    "seq", "event", "source", "time", "clock", "start", "end", "openings", "units", "seconds",
+    "unit", "text", "state", "lane", "first", "last", "count", "reason", "topic",
+];
 
 const _: () =
     assert!(BATCH_BYTES <= MAX_AWS_BATCH.0 && MAX_AWS_BATCH.0.is_multiple_of(BILLED_BYTES));
@@ -62,8 +98,8 @@ pub(super) fn build(
     Publish {
         readings,
         kinds,
-        alerts: section.without_fields(alerts, &alerts_usual, Some(source)),
-        events: section.without_fields(events, &events_usual, None),
+        alerts: section.without_fields(alerts, &alerts_usual, Some(source), ALERT_KEYS),
+        events: section.without_fields(events, &events_usual, None, EVENT_KEYS),
     }
 }
 
@@ -73,6 +109,8 @@ fn usual(topic: &str, delay: Duration) -> PublishConfig {
         fields: None,
         format: Format::Array,
         batch: Batch { bytes: BATCH_BYTES, delay },
+        add: String::new(),
+        filter: FilterSpec::default(),
     }
 }
 
@@ -129,11 +167,20 @@ impl Section<'_> {
     ) -> PublishConfig {
         let longest = Longest { source: Some(source), kind: Some(kind) };
         let fields = table.fields.as_ref().map(|fields| self.fields(fields));
+        let fields = fields.or_else(|| usual.fields.clone());
+        let taken = |key: &str| match &fields {
+            Some(fields) => key == "clock" || fields.iter().any(|field| field.key == key),
+            None => READING_KEYS.contains(&key),
+        };
+        let add = table.add.as_ref().map(|add| additions::build(add, taken, self.findings));
+        let filter = filters::build(&table, kind, usual, self.known, self.findings);
         PublishConfig {
             topic: self.topic(table.topic, &longest).unwrap_or_else(|| usual.topic.clone()),
-            fields: fields.or_else(|| usual.fields.clone()),
+            fields,
             format: table.format.unwrap_or(usual.format),
             batch: self.batch(&table.batch, usual.batch),
+            add: add.unwrap_or_else(|| usual.add.clone()),
+            filter,
         }
     }
 
@@ -142,17 +189,23 @@ impl Section<'_> {
         table: PublishTable,
         usual: &PublishConfig,
         source: Option<&str>,
+        keys: &[&str],
     ) -> PublishConfig {
         if let Some(fields) = &table.fields {
             let message = "only readings have fields that can be chosen";
             self.findings.push(Finding::fault(fields.span(), message));
         }
+        filters::none(&table, self.findings);
+        let taken = |key: &str| keys.contains(&key);
+        let add = table.add.as_ref().map(|add| additions::build(add, taken, self.findings));
         let longest = Longest { source, kind: None };
         PublishConfig {
             topic: self.topic(table.topic, &longest).unwrap_or_else(|| usual.topic.clone()),
             fields: None,
             format: table.format.unwrap_or(usual.format),
             batch: self.batch(&table.batch, usual.batch),
+            add: add.unwrap_or_default(),
+            filter: FilterSpec::default(),
         }
     }
 
@@ -182,15 +235,7 @@ impl Section<'_> {
             let warning = Finding::warning(fields.span(), message);
             self.findings.push(warning.help("add a key for it, such as `seq = \"seq\"`"));
         }
-        for key in fields.keys() {
-            let fits = (1..=MAX_KEY_BYTES).contains(&key.len())
-                && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-            if !fits {
-                let fault =
-                    Finding::fault(key.span(), format!("`{}` cannot be a key of a record", **key));
-                self.findings.push(fault.label("1 to 64 of `a-z 0-9 _`"));
-            }
-        }
+        fields.keys().for_each(|name| key(name, self.findings));
         fields
             .iter()
             .map(|(key, field)| FieldConfig { key: key.to_string(), field: **field })
@@ -212,5 +257,14 @@ impl Section<'_> {
             bytes: table.bytes.as_ref().map_or(usual.bytes, |bytes| bytes.0),
             delay: table.delay.map_or(usual.delay, |delay| delay.0),
         }
+    }
+}
+
+fn key(key: &At<String>, findings: &mut Findings) {
+    let fits = (1..=MAX_KEY_BYTES).contains(&key.len())
+        && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if !fits {
+        let fault = Finding::fault(key.span(), format!("`{}` cannot be a key of a record", **key));
+        findings.push(fault.label("1 to 64 of `a-z 0-9 _`"));
     }
 }

@@ -4,7 +4,7 @@ use super::names::repeated;
 use crate::config::findings::{Finding, Findings};
 use crate::config::model::{
     Backend, Bias, Bluetooth, Camera, Gpio, HeartRate, Inbox, Level, Lid, Monitor, Number, Sensors,
-    Simulated, SimulatedFaults, SimulatedKind, Step, Trigger, Visit,
+    Simulated, SimulatedFaults, SimulatedKind, Step, Trigger,
 };
 use crate::config::place::At;
 use crate::config::tables::{
@@ -28,7 +28,7 @@ pub(super) fn build(tables: &Tables, findings: &mut Findings) -> Sensors {
         },
         gpio: Gpio { backend: tables.gpio.backend, chip: tables.gpio.chip.clone() },
         heart_rates: tables.heart_rate.iter().map(|table| heart_rate(table, findings)).collect(),
-        lids: tables.lid.iter().map(|table| lid(table, findings)).collect(),
+        lids: tables.lid.iter().map(lid).collect(),
         triggers: tables.trigger.iter().map(trigger).collect(),
         numbers: tables.number.iter().map(number).collect(),
         inboxes: tables.inbox.iter().map(|table| inbox(table, findings)).collect(),
@@ -90,7 +90,7 @@ fn heart_rate(table: &At<HeartRateTable>, findings: &mut Findings) -> HeartRate 
             Monitor::Name(String::new())
         }
     };
-    HeartRate { id, monitor, rr: table.rr }
+    HeartRate { id, monitor, rr: table.rr, variability: table.variability }
 }
 
 fn bluetooth_address(text: &At<String>, findings: &mut Findings) -> [u8; 6] {
@@ -106,22 +106,13 @@ fn bluetooth_address(text: &At<String>, findings: &mut Findings) -> [u8; 6] {
     })
 }
 
-fn lid(table: &LidTable, findings: &mut Findings) -> Lid {
-    if let Some(visit) = &table.visit {
-        let warning = Finding::warning(visit.span(), "visits are not decided by this version");
-        findings.push(warning.label("its openings are still recorded"));
-    }
+fn lid(table: &LidTable) -> Lid {
     Lid {
         id: table.id.to_string(),
         pin: *table.pin,
         debounce: table.debounce.0,
         closed: table.closed,
         bias: table.bias.unwrap_or(away_from(table.closed)),
-        visit: table.visit.as_ref().map(|visit| Visit {
-            gap: visit.gap.0,
-            units_per_opening: visit.units_per_opening,
-            unit: visit.unit.clone(),
-        }),
     }
 }
 
@@ -170,6 +161,10 @@ fn simulated(table: &SimulatedTable, findings: &mut Findings) -> Simulated {
         let message = "`replay` plays RR intervals, which only a heart rate has";
         findings.push(Finding::fault(replay.span(), message));
     }
+    if table.variability && table.kind != SimulatedKind::HeartRate {
+        let message = format!("source `{}` has no intervals between beats", *table.id);
+        findings.push(Finding::fault(table.id.span(), message).label("drop `variability`"));
+    }
     for (earlier, later) in table.steps.iter().zip(table.steps.iter().skip(1)) {
         if later.at <= earlier.at {
             let fault =
@@ -198,6 +193,7 @@ fn simulated(table: &SimulatedTable, findings: &mut Findings) -> Simulated {
             garbage: table.faults.garbage,
         },
         rr: table.rr,
+        variability: table.variability,
     }
 }
 

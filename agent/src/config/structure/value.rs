@@ -27,11 +27,12 @@ pub(super) fn check(
             let wanted = quantity(schema)?;
             Some(fault(format!("`{name}` is a number without a unit")).label(wanted.example()))
         }
-        ("integer" | "number", DeValue::Integer(number)) => match whole(number) {
+        ("scalar", DeValue::String(text)) => word(place, schema, text, name),
+        ("integer" | "number" | "scalar", DeValue::Integer(number)) => match whole(number) {
             Some(number) => number_range(schema, number.to_string().parse().ok()?, name),
             None => Some(fault(format!("`{name}` is too large a number"))),
         },
-        ("number", DeValue::Float(number)) => match number.as_str().parse::<f64>() {
+        ("number" | "scalar", DeValue::Float(number)) => match number.as_str().parse::<f64>() {
             Ok(number) if number.is_finite() => number_range(schema, number, name),
             _ => Some(fault(format!("`{name}` must be a finite number"))),
         },
@@ -107,6 +108,7 @@ fn in_words(schema: &Value) -> &str {
         ("boolean", _) => "`true` or `false`",
         ("integer", _) => "a whole number",
         ("number", _) => "a number",
+        ("scalar", _) => "a string or a number",
         (_, Some(Quantity::Duration)) => "a duration in quotes",
         (_, Some(Quantity::Size)) => "a size in quotes",
         (_, None) => "a string in quotes",

@@ -1,5 +1,6 @@
 //! Tables of what is published.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -34,6 +35,62 @@ pub(in crate::config) struct PublishTable {
     pub(in crate::config) format: Option<Format>,
     /// When a batch is full.
     pub(in crate::config) batch: BatchTable,
+    /// Fixed keys of every record, such as `{ site = "garden" }`.
+    pub(in crate::config) add: Option<At<BTreeMap<At<String>, At<Scalar>>>>,
+    /// Publishes only readings that meet one of these.
+    pub(in crate::config) keep: Option<At<Vec<At<TestTable>>>>,
+    /// Publishes no readings that meet one of these.
+    pub(in crate::config) drop: Option<At<Vec<At<TestTable>>>>,
+    /// Publishes the mean of each such period instead of single readings.
+    #[schemars(extend("x-range" = ["1s", "1d"]))]
+    pub(in crate::config) mean_every: Option<At<Period>>,
+    /// Publishes a reading only if it is so far from the last one published of its source.
+    #[schemars(range(min = 0))]
+    pub(in crate::config) min_change: Option<At<f64>>,
+}
+
+/// A test of a reading: all that it says must fit.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct TestTable {
+    /// Readings of this source.
+    pub(in crate::config) source: Option<At<String>>,
+    /// Numbers strictly above, or below `below` if that is given too.
+    pub(in crate::config) above: Option<At<f64>>,
+    /// Numbers strictly below.
+    pub(in crate::config) below: Option<At<f64>>,
+    /// Numbers below the first or above the second.
+    #[schemars(length(min = 2, max = 2))]
+    pub(in crate::config) outside: Option<At<Vec<At<f64>>>>,
+    /// This state.
+    #[schemars(length(min = 1))]
+    pub(in crate::config) is: Option<At<String>>,
+}
+
+/// A string or a number.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub(in crate::config) enum Scalar {
+    /// A whole number.
+    Whole(i64),
+    /// Any other number.
+    Number(f64),
+    /// A string.
+    Text(String),
+}
+
+impl JsonSchema for Scalar {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Scalar".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number"] })
+    }
 }
 
 /// When a batch is full.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ms;
+use super::{VisitTable, ms};
 use crate::config::model::{Backend, Bias, Level, SimulatedKind, TriggerKind};
 use crate::config::place::At;
 use crate::config::units::Period;
@@ -53,6 +53,9 @@ pub(in crate::config) struct HeartRateTable {
     /// Publishes RR intervals, as one string of milliseconds.
     #[serde(default)]
     pub(in crate::config) rr: bool,
+    /// Derives heart-rate variability, as readings of kinds such as `heart_rate.rmssd`.
+    #[serde(default)]
+    pub(in crate::config) variability: bool,
 }
 
 /// A lid switch.
@@ -75,7 +78,7 @@ pub(in crate::config) struct LidTable {
     /// closes to ground or supply.
     pub(in crate::config) bias: Option<Bias>,
     /// When openings are one visit.
-    pub(in crate::config) visit: Option<At<VisitTable>>,
+    pub(in crate::config) visit: Option<VisitTable>,
 }
 
 fn low() -> Level {
@@ -84,22 +87,6 @@ fn low() -> Level {
 
 fn high() -> Level {
     Level::High
-}
-
-/// When openings are one visit, and what a visit takes.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct VisitTable {
-    /// A visit ends when the lid was not opened for that long.
-    #[schemars(extend("x-range" = ["1s", "1d"]))]
-    pub(in crate::config) gap: Period,
-    /// Units that an opening takes on average.
-    #[serde(default = "one")]
-    #[schemars(range(min = 0))]
-    pub(in crate::config) units_per_opening: f64,
-    /// What is taken.
-    #[schemars(length(min = 1))]
-    pub(in crate::config) unit: Option<String>,
 }
 
 fn one() -> f64 {
@@ -127,6 +114,8 @@ pub(in crate::config) struct TriggerTable {
     /// The resistor that the line gets; if absent, the one that pulls it away from a switch that
     /// closes to ground or supply.
     pub(in crate::config) bias: Option<Bias>,
+    /// When movements are one visit, and what a visit takes.
+    pub(in crate::config) visit: Option<VisitTable>,
 }
 
 /// A number in a file: any sensor that Linux shows as one.
@@ -204,6 +193,11 @@ pub(in crate::config) struct SimulatedTable {
     /// Publishes RR intervals, as one string of milliseconds.
     #[serde(default)]
     pub(in crate::config) rr: bool,
+    /// Derives heart-rate variability, as readings of kinds such as `heart_rate.rmssd`.
+    #[serde(default)]
+    pub(in crate::config) variability: bool,
+    /// When openings of a simulated lid are one visit, and what a visit takes.
+    pub(in crate::config) visit: Option<VisitTable>,
 }
 
 /// A change of the mean.

@@ -337,7 +337,13 @@ async fn what_was_in_hand_when_its_rows_were_lost_is_counted_once() {
     agent.assert_balanced().await;
 
     let delivered = records.len() as u64;
-    let mark = Mark { lane: Lane::Readings, through: Seq(through), delivered, gaps: Vec::new() };
+    let mark = Mark {
+        lane: Lane::Readings,
+        through: Seq(through),
+        delivered,
+        filtered: 0,
+        gaps: Vec::new(),
+    };
     agent.store.mark(vec![mark], true).await.unwrap().await.unwrap();
 
     agent.assert_balanced().await;

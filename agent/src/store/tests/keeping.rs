@@ -22,7 +22,8 @@ fn record(database: &mut Database, times: impl IntoIterator<Item = u64>) {
 }
 
 fn deliver(database: &mut Database, lane: Lane, through: u64, delivered: u64) {
-    let marks = vec![Mark { lane, through: Seq(through), delivered, gaps: Vec::new() }];
+    let marks =
+        vec![Mark { lane, through: Seq(through), delivered, filtered: 0, gaps: Vec::new() }];
     database.commit(&Work { marks, ..Work::default() }).unwrap();
 }
 
@@ -186,6 +187,7 @@ fn alert(raised: bool, time: i64) -> AlertRow {
         raised,
         severity: "warning",
         value: Value::Number(180.0),
+        score: None,
         window: None,
         time: Wall(time),
         derived: true,

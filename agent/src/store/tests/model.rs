@@ -123,7 +123,8 @@ impl Model {
                 }
                 let (through, ids) = self.in_hand[lane.index()].remove(0);
                 let delivered = ids.len() as u64;
-                let mark = Mark { lane, through: Seq(through), delivered, gaps: Vec::new() };
+                let mark =
+                    Mark { lane, through: Seq(through), delivered, filtered: 0, gaps: Vec::new() };
                 agent.store.mark(vec![mark], true).await.unwrap().await.unwrap();
                 for id in ids {
                     assert!(self.delivered[lane.index()].insert(place(&id)), "delivered twice");

@@ -17,7 +17,7 @@ pub(super) fn past(out: &[Transition]) -> Vec<PastAlert<'_>> {
 
 impl Bench {
     /// Loses the state, and makes it again of nothing but the alerts so far.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         let specs = self.rules.rules.iter().map(|rule| RuleSpec::clone(rule)).collect();
         let rebuild = Rules::rebuild(specs, past(&self.out), &self.sources);
         self.rules = rebuild.unwrap().done();
@@ -71,7 +71,7 @@ fn keeps_a_cool_down_across_a_restart() {
 #[test]
 fn stays_on_the_grid_when_the_length_of_a_window_changes_with_a_restart() {
     let counting = |seconds| RuleSpec {
-        window: Some(WindowSpec { length: Duration::from_secs(seconds), take: Take::Count }),
+        window: tumbling(Duration::from_secs(seconds), Take::Count),
         ..rule(over(0.0))
     };
     let mut bench = Bench::new(vec![counting(7)]);

@@ -19,7 +19,7 @@ struct Told {
 }
 
 fn specs() -> Vec<RuleSpec> {
-    let window = |millis, take| Some(WindowSpec { length: Duration::from_millis(millis), take });
+    let window = |millis, take| tumbling(Duration::from_millis(millis), take);
     let named = |name: &str, spec: RuleSpec| RuleSpec { name: name.into(), ..spec };
     let cool = Some(Duration::from_secs(45));
     vec![
@@ -41,6 +41,43 @@ fn specs() -> Vec<RuleSpec> {
             },
         ),
         named("many", RuleSpec { window: window(3_000, Take::Count), ..rule(over(2.0)) }),
+        named(
+            "sliding",
+            RuleSpec {
+                window: sliding(20, 1, Take::Mean),
+                clear: Clear { below: Some(100.0), ..Clear::default() },
+                ..rule(over(101.0))
+            },
+        ),
+        named(
+            "sum",
+            RuleSpec {
+                window: sliding(12, 4, Take::Sum),
+                hold_for: Duration::from_secs(9),
+                at_most_every: cool,
+                ..rule(under(400.0))
+            },
+        ),
+        named(
+            "rate",
+            RuleSpec {
+                window: sliding(10, 5, Take::Rate),
+                clear: Clear { hold_for: Duration::from_secs(30), ..Clear::default() },
+                ..rule(out_of(-60.0, 60.0))
+            },
+        ),
+        named(
+            "lull",
+            RuleSpec {
+                window: sliding(30, 3, Take::Count),
+                clear: Clear {
+                    above: Some(12.0),
+                    hold_for: Duration::from_secs(7),
+                    ..Clear::default()
+                },
+                ..rule(under(10.0))
+            },
+        ),
     ]
 }
 
@@ -49,7 +86,52 @@ fn with_levels() -> Vec<RuleSpec> {
     let mut specs = specs();
     specs.push(RuleSpec { name: "level".into(), ..rule(over(110.0)) });
     specs.push(RuleSpec { name: "calm".into(), at_most_every: cool, ..rule(over(105.0)) });
+    specs.push(RuleSpec {
+        name: "long".into(),
+        hold_for: Duration::from_secs(4),
+        at_most_every: cool,
+        clear: Clear { below: Some(90.0), hold_for: Duration::from_secs(2), ..Clear::default() },
+        ..rule(over(95.0))
+    });
+    specs.push(RuleSpec {
+        name: "unlike".into(),
+        ..rule(Condition::Anomaly { learn: Duration::from_secs(80), score: 1.5 })
+    });
+    specs.extend(together(cool));
     specs
+}
+
+/// Rules on the three sources together.
+fn together(at_most_every: Option<Duration>) -> Vec<RuleSpec> {
+    let member = |source: &str, above| Member {
+        source: source.into(),
+        on: None,
+        test: Test::Outside(Range { above: Some(above), below: None }),
+    };
+    let members = vec![member("1", 90.0), member("2", 85.0), member("3", 90.0)];
+    let within = Some(Duration::from_secs(3));
+    let all = Condition::All { members: members.clone(), within };
+    let hold_for = Duration::from_secs(2);
+    let named = |name: &str, condition| RuleSpec { name: name.into(), on: None, ..rule(condition) };
+    vec![
+        named("all", all.clone()),
+        RuleSpec { hold_for, at_most_every, ..named("all for long", all) },
+        named("any", Condition::Any { members }),
+    ]
+}
+
+/// Silence is counted from the start of the agent at the earliest, so that a restart counts.
+fn with_silence() -> Vec<RuleSpec> {
+    let expected = vec![Source::new("3", "heart_rate").unwrap()];
+    let silent = Condition::Silent { after: Duration::from_secs(6), expected };
+    let silent = RuleSpec { name: "silent".into(), ..rule(silent) };
+    with_levels().into_iter().chain([silent]).collect()
+}
+
+fn begin(specs: Vec<RuleSpec>, sources: &Sources) -> Rules {
+    let mut rules = Rules::new(specs).unwrap();
+    rules.begin(BOOT, at(0).0, at(0).1, sources);
+    rules
 }
 
 fn sources() -> Sources {
@@ -114,7 +196,8 @@ fn sorted(mut out: Vec<Transition>) -> Vec<String> {
 }
 
 fn run(specs: Vec<RuleSpec>, history: &[Told]) -> Vec<String> {
-    let (mut rules, sources, mut out) = (Rules::new(specs).unwrap(), sources(), Vec::new());
+    let (sources, mut out) = (sources(), Vec::new());
+    let mut rules = begin(specs, &sources);
     for told in history {
         fold(*told, |input| rules.fold(input, &sources, &mut out));
     }
@@ -169,9 +252,9 @@ proptest! {
     #[test]
     fn ticks_make_no_difference(history in history(TOO_LATE), every in 1i64..5000) {
         let history = shuffled(history);
-        let expected = run(with_levels(), &history);
-        let (mut rules, sources, mut out) =
-            (Rules::new(with_levels()).unwrap(), sources(), Vec::new());
+        let expected = run(with_silence(), &history);
+        let (sources, mut out) = (sources(), Vec::new());
+        let mut rules = begin(with_silence(), &sources);
 
         let mut now = 0;
         for told in &history {
@@ -189,9 +272,9 @@ proptest! {
     #[test]
     fn deadlines_are_all_the_ticks_there_need_be(history in history(TOO_LATE)) {
         let history = shuffled(history);
-        let expected = run(with_levels(), &history);
-        let (mut rules, sources, mut out) =
-            (Rules::new(with_levels()).unwrap(), sources(), Vec::new());
+        let expected = run(with_silence(), &history);
+        let (sources, mut out) = (sources(), Vec::new());
+        let mut rules = begin(with_silence(), &sources);
 
         let wait = |rules: &mut Rules, out: &mut Vec<Transition>, until: Mono| {
             while let Some(deadline) = rules.next_deadline().filter(|at| *at <= until) {

@@ -109,6 +109,7 @@ fn tells_rule_source_value_window_and_severity_in_an_alert() {
         source: belt,
         state: AlertState::Raised,
         value: Value::Number(130.0),
+        score: None,
         window: Some((wall(0.0), wall(60.0))),
         time: wall(60.0),
     };
@@ -294,7 +295,7 @@ fn counts_the_readings_of_a_window_and_none_in_an_empty_one() {
 #[test]
 fn counts_a_year_of_empty_windows_at_once() {
     let spec = RuleSpec {
-        window: Some(WindowSpec { length: MIN_WINDOW, take: Take::Count }),
+        window: tumbling(MIN_WINDOW, Take::Count),
         at_most_every: Some(minutes(1)),
         ..rule(under(2.0))
     };
@@ -309,6 +310,99 @@ fn counts_a_year_of_empty_windows_at_once() {
     let first = ["raised 7 1 @1 (0..1)", "cleared 7 2 @2 (1..2)"];
     assert_eq!(bench.said()[..2], first);
     assert_eq!(bench.said()[2..], ["raised 7 0 @61 (60..61)"]);
+}
+
+#[test]
+fn slides_by_its_step_and_raises_between_two_minutes() {
+    let mut bench =
+        Bench::new(vec![RuleSpec { window: sliding(60, 15, Take::Mean), ..rule(over(120.0)) }]);
+    let belt = bench.belt("7");
+
+    for second in 0..180 {
+        bench.put(belt, seconds(second), if (75..150).contains(&second) { 140.0 } else { 80.0 });
+    }
+    bench.tick(185.0);
+
+    let said = ["raised 7 125 @120 (60..120)", "cleared 7 110 @180 (120..180)"];
+    assert_eq!(bench.said(), said);
+}
+
+#[test]
+fn slides_on_over_a_source_that_fell_silent_until_nothing_is_left() {
+    let mut bench =
+        Bench::new(vec![RuleSpec { window: sliding(60, 20, Take::Count), ..rule(over(1.0)) }]);
+    let belt = bench.belt("7");
+    bench.put(belt, 5.0, 80.0);
+    bench.put(belt, 30.0, 80.0);
+
+    let mut deadlines = Vec::new();
+    while let Some(deadline) = bench.rules.next_deadline() {
+        deadlines.push(deadline);
+        bench.rules.tick(BOOT, deadline, &mut bench.out);
+    }
+
+    assert_eq!(deadlines, [45.0, 65.0, 85.0].map(mono));
+    assert_eq!(bench.said(), ["raised 7 2 @40 (-20..40)", "cleared 7 1 @80 (20..80)"]);
+}
+
+#[test]
+fn takes_the_sum_or_the_rate_of_change_a_minute() {
+    for (take, condition, raised) in [
+        (Take::Sum, over(59.0), "raised 7 60 @60 (0..60)"),
+        (Take::Rate, over(19.0), "raised 7 20 @60 (0..60)"),
+        (Take::Rate, under(-1.0), ""),
+    ] {
+        let mut bench = Bench::new(vec![RuleSpec { window: each_minute(take), ..rule(condition) }]);
+        let belt = bench.belt("7");
+
+        for (at, value) in [(10.0, 10.0), (20.0, 30.0), (40.0, 20.0)] {
+            bench.put(belt, at, value);
+        }
+        bench.tick(65.0);
+
+        assert_eq!(bench.said().concat(), raised);
+    }
+}
+
+#[test]
+fn has_no_rate_for_readings_of_one_time() {
+    let mut bench =
+        Bench::new(vec![RuleSpec { window: each_minute(Take::Rate), ..rule(out_of(-1.0, 1.0)) }]);
+    let belt = bench.belt("7");
+
+    bench.put(belt, 10.0, 1.0);
+    bench.put(belt, 10.0, 100.0);
+    bench.tick(65.0);
+
+    assert_eq!(bench.said(), [""; 0]);
+}
+
+#[test]
+fn raises_only_after_windows_that_held_for_long_enough() {
+    let mut bench = Bench::new(vec![RuleSpec { hold_for: minutes(2), ..heart_rule() }]);
+    let belt = bench.belt("7");
+
+    bench.beat(belt, 0..2, 130.0);
+    bench.beat(belt, 2..3, 80.0);
+    bench.beat(belt, 3..6, 131.0);
+    bench.tick(365.0);
+
+    assert_eq!(bench.said(), ["raised 7 131 @360 (300..360)"]);
+}
+
+#[test]
+fn does_not_take_a_silence_for_what_must_last() {
+    let mut bench = Bench::new(vec![RuleSpec { hold_for: minutes(2), ..heart_rule() }]);
+    let belt = bench.belt("7");
+
+    bench.beat(belt, 0..2, 130.0);
+    bench.beat(belt, 3..5, 130.0);
+    bench.tick(305.0);
+    assert_eq!(bench.said(), [""; 0]);
+    bench.beat(belt, 5..6, 130.0);
+    bench.tick(365.0);
+
+    assert_eq!(bench.said(), ["raised 7 130 @360 (300..360)"]);
 }
 
 #[test]

@@ -1,0 +1,200 @@
+//! Which rules make no sense, and why.
+
+use std::time::Duration;
+
+use super::spec::{
+    Clear, Condition, MAX_MEMBERS, MAX_STEPS, MAX_WINDOW, MIN_SILENCE, MIN_WINDOW, Member, Range,
+    RuleSpec, Test, WindowSpec,
+};
+
+/// Why a rule makes no sense.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Fault {
+    /// It covers nothing.
+    #[error("needs `on` (a kind of source) or `source` (one of them)")]
+    CoversNothing,
+    /// It looks at too few sources together, or too many.
+    #[error("looks at 2 to {MAX_MEMBERS} sources together")]
+    Members,
+    /// It has no condition.
+    #[error("has no threshold")]
+    NoCondition,
+    /// It says something of numbers where there are none.
+    #[error("is about no number, and `{0}` is")]
+    NoNumber(&'static str),
+    /// It always holds.
+    #[error("always holds: every number is above {above} or below {below}")]
+    AlwaysHolds {
+        /// The upper threshold.
+        above: f64,
+        /// The lower threshold.
+        below: f64,
+    },
+    /// It holds for next to everything.
+    #[error("takes longer than {} s to be silent, or 1 to be unlike others", MIN_SILENCE.as_secs())]
+    AnythingGoes,
+    /// It asks a silence to last.
+    #[error("says itself how long a silence is, and any reading ends it")]
+    SilenceLasts,
+    /// It would be cleared by what raises it, or never.
+    #[error("clears by no number that does not raise it, or by none at all")]
+    NeverClears,
+    /// A threshold is not a number.
+    #[error("{0} is not a threshold")]
+    NotFinite(f64),
+    /// The window is too short.
+    #[error("a window is at least {} s long", MIN_WINDOW.as_secs())]
+    ShortWindow,
+    /// Something takes too long.
+    #[error("a window or `for` is at most {} h long", MAX_WINDOW.as_secs() / 3600)]
+    TooLong,
+    /// A window cannot be walked through in such steps.
+    #[error("a window passes by in 1 to {MAX_STEPS} whole steps of at least {} s",
+        MIN_WINDOW.as_secs())]
+    UnevenSteps,
+    /// Two limits are for the same source.
+    #[error("has more than one limit for `{0}`")]
+    LimitTwice(Box<str>),
+    /// Two rules have the same name.
+    #[error("another rule has the same name")]
+    NameTwice,
+}
+
+/// A rule that cannot be run.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("rule `{rule}` {fault}")]
+pub struct InvalidRule {
+    /// Its name.
+    pub rule: Box<str>,
+    /// Why.
+    pub fault: Fault,
+}
+
+/// Checks each rule, and that their names differ.
+pub(super) fn check(specs: &[RuleSpec]) -> Result<(), InvalidRule> {
+    for (index, spec) in specs.iter().enumerate() {
+        let twice = specs[..index].iter().any(|other| other.name == spec.name);
+        let fault = spec.faults().into_iter().next().or(twice.then_some(Fault::NameTwice));
+        if let Some(fault) = fault {
+            return Err(InvalidRule { rule: spec.name.clone(), fault });
+        }
+    }
+    Ok(())
+}
+
+impl RuleSpec {
+    /// Everything about this rule that makes no sense.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if self.members().is_none() && self.on.is_none() && self.source.is_none() {
+            faults.push(Fault::CoversNothing);
+        }
+        match &self.condition {
+            Condition::Reading(Test::Outside(range)) => faults.extend(self.range_faults(*range)),
+            Condition::Reading(Test::Is(_))
+            | Condition::Silent { .. }
+            | Condition::Anomaly { .. }
+            | Condition::All { .. }
+            | Condition::Any { .. } => faults.extend(self.number_faults()),
+        }
+        faults.extend(self.members().into_iter().flat_map(member_faults));
+        faults.extend(self.span_faults());
+        faults.extend(self.window.into_iter().flat_map(window_faults));
+        faults
+    }
+
+    /// What takes too long, or no time.
+    fn span_faults(&self) -> impl Iterator<Item = Fault> {
+        let lasts = self.hold_for.max(self.clear.hold_for);
+        let (learn, loose, silent) = match &self.condition {
+            Condition::Silent { after, .. } => (Duration::ZERO, *after < MIN_SILENCE, true),
+            Condition::Anomaly { learn, score } => (*learn, score.is_nan() || *score <= 1.0, false),
+            Condition::Reading(_) | Condition::All { .. } | Condition::Any { .. } => {
+                (Duration::ZERO, false, false)
+            }
+        };
+        let faults = [
+            (loose, Fault::AnythingGoes),
+            (silent && !lasts.is_zero(), Fault::SilenceLasts),
+            (lasts.max(learn) > MAX_WINDOW, Fault::TooLong),
+        ];
+        faults.into_iter().filter(|(wrong, _)| *wrong).map(|(_, fault)| fault)
+    }
+
+    /// What only a number can have.
+    fn number_faults(&self) -> impl Iterator<Item = Fault> {
+        let Clear { above, below, hold_for: _ } = self.clear;
+        let of_numbers = [
+            ("window", self.window.is_some()),
+            ("limits", !self.limits.is_empty()),
+            ("clear", above.or(below).is_some()),
+        ];
+        of_numbers.into_iter().filter(|(_, is)| *is).map(|(word, _)| Fault::NoNumber(word))
+    }
+
+    fn range_faults(&self, range: Range) -> Vec<Fault> {
+        let limited = self.limits.iter().map(|limit| range.limited(limit));
+        let ranges: Vec<Range> = std::iter::once(range).chain(limited).collect();
+        let mut faults = Vec::new();
+        if ranges.iter().all(|range| range.above.or(range.below).is_none()) {
+            faults.push(Fault::NoCondition);
+        }
+        for (index, limit) in self.limits.iter().enumerate() {
+            if self.limits[..index].iter().any(|other| other.source == limit.source) {
+                faults.push(Fault::LimitTwice(limit.source.clone()));
+            }
+        }
+        let given = self.limits.iter().flat_map(|limit| [limit.above, limit.below]);
+        let given = given.chain([range.above, range.below, self.clear.above, self.clear.below]);
+        let endless = given.flatten().filter(|threshold| !threshold.is_finite());
+        faults.extend(endless.map(Fault::NotFinite));
+        for range in &ranges {
+            if let Range { above: Some(above), below: Some(below) } = *range
+                && above < below
+            {
+                faults.push(Fault::AlwaysHolds { above, below });
+            }
+        }
+        if !ranges.iter().all(|range| self.clear.fits(*range)) {
+            faults.push(Fault::NeverClears);
+        }
+        faults
+    }
+}
+
+impl Clear {
+    /// Whether its thresholds lie within the range, and some number between them.
+    fn fits(self, range: Range) -> bool {
+        let within = |own: Option<f64>, limit: Option<f64>, fits: fn(&f64, &f64) -> bool| {
+            own.is_none_or(|own| limit.is_some_and(|limit| fits(&own, &limit)))
+        };
+        within(self.below, range.above, f64::le)
+            && within(self.above, range.below, f64::ge)
+            && self.above.zip(self.below).is_none_or(|(above, below)| above < below)
+    }
+}
+
+fn member_faults(members: &[Member]) -> impl Iterator<Item = Fault> {
+    let few = !(2..=MAX_MEMBERS).contains(&members.len());
+    let ranges = members.iter().filter_map(|member| match &member.test {
+        Test::Outside(range) => Some(*range),
+        Test::Is(_) => None,
+    });
+    let empty = ranges.filter(|range| range.above.or(range.below).is_none());
+    few.then_some(Fault::Members).into_iter().chain(empty.map(|_| Fault::NoCondition))
+}
+
+fn window_faults(window: WindowSpec) -> impl Iterator<Item = Fault> {
+    let WindowSpec { length, step, take: _ } = window;
+    let steps = length.as_millis().checked_div(step.as_millis()).unwrap_or(0);
+    let even = step >= MIN_WINDOW
+        && step * u32::try_from(steps).unwrap_or(0) == length
+        && (1..=u128::from(MAX_STEPS)).contains(&steps);
+    let faults = [
+        (length < MIN_WINDOW, Fault::ShortWindow),
+        (length > MAX_WINDOW, Fault::TooLong),
+        (length >= MIN_WINDOW && !even, Fault::UnevenSteps),
+    ];
+    faults.into_iter().filter(|(wrong, _)| *wrong).map(|(_, fault)| fault)
+}

@@ -1,0 +1,86 @@
+//! What is taken over the readings of a pane, and of several panes together: the same in every
+//! order of the readings, to the last bit.
+
+use super::Take;
+use super::sum::ExactSum;
+use crate::time::Wall;
+
+const MINUTE_MS: f64 = 60_000.0;
+
+/// Counts are exact up to 2^53.
+#[derive(Debug, Clone)]
+pub(super) enum Tally {
+    /// With the count.
+    Sum(ExactSum, f64),
+    Min(f64),
+    Max(f64),
+    Count(f64),
+    /// The first reading and the last. Of two at the same time, the lower and the higher.
+    Span((Wall, f64), (Wall, f64)),
+}
+
+impl Tally {
+    pub(super) fn new(take: Take, event: Wall, number: f64) -> Self {
+        match take {
+            Take::Mean | Take::Sum => Self::Sum(ExactSum::of(number), 1.0),
+            Take::Min => Self::Min(number),
+            Take::Max => Self::Max(number),
+            Take::Count => Self::Count(1.0),
+            Take::Rate => Self::Span((event, number), (event, number)),
+        }
+    }
+
+    pub(super) fn add(&mut self, event: Wall, number: f64) {
+        match self {
+            Self::Sum(sum, count) => {
+                sum.add(number);
+                *count += 1.0;
+            }
+            Self::Min(least) => *least = least.min(number),
+            Self::Max(greatest) => *greatest = greatest.max(number),
+            Self::Count(count) => *count += 1.0,
+            Self::Span(first, last) => {
+                *first = earlier(*first, (event, number));
+                *last = later(*last, (event, number));
+            }
+        }
+    }
+
+    /// This and `other`, which is of the same kind.
+    pub(super) fn with(self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Sum(mut sum, count), Self::Sum(more, others)) => {
+                sum.extend(more);
+                Self::Sum(sum, count + others)
+            }
+            (Self::Min(a), Self::Min(b)) => Self::Min(a.min(*b)),
+            (Self::Max(a), Self::Max(b)) => Self::Max(a.max(*b)),
+            (Self::Count(a), Self::Count(b)) => Self::Count(a + b),
+            (Self::Span(first, last), Self::Span(a, b)) => {
+                Self::Span(earlier(first, *a), later(last, *b))
+            }
+            (own, _) => own,
+        }
+    }
+
+    /// The value, if there is one: a rate needs two readings that are apart.
+    pub(super) fn value(&self, take: Take) -> Option<f64> {
+        match self {
+            Self::Sum(sum, _) if take == Take::Sum => Some(sum.value()),
+            Self::Sum(sum, count) => Some(sum.value() / count),
+            Self::Min(number) | Self::Max(number) | Self::Count(number) => Some(*number),
+            Self::Span((from, first), (to, last)) => {
+                let apart = i32::try_from(to.0 - from.0).ok().filter(|apart| *apart > 0)?;
+                Some((last - first) / f64::from(apart) * MINUTE_MS)
+            }
+        }
+    }
+}
+
+fn earlier(a: (Wall, f64), b: (Wall, f64)) -> (Wall, f64) {
+    if b.0 < a.0 || (b.0 == a.0 && b.1 < a.1) { b } else { a }
+}
+
+fn later(a: (Wall, f64), b: (Wall, f64)) -> (Wall, f64) {
+    if b.0 > a.0 || (b.0 == a.0 && b.1 > a.1) { b } else { a }
+}

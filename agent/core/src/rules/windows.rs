@@ -1,0 +1,201 @@
+//! Windows over event time, tumbling and sliding, for one rule and one source.
+//!
+//! Time is cut into panes on the grid of the step; a window is the panes of one length, and a
+//! tumbling one has a single pane. It is judged once its end has settled: the source's clock is
+//! [`LATENESS`] past it. A reading that comes after that is not used, and counted. Because windows
+//! are judged in their order and each from an exact tally, the outcome does not depend on the
+//! order of the readings. A sliding window that reaches back before the first reading is judged by
+//! what is in it. What has to last begins anew after a window without a value.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::judge::{Finding, Judge, Sink};
+use super::spec::{MAX_STEPS, MIN_WINDOW};
+use super::tally::Tally;
+use super::{LATENESS, Take, WindowSpec};
+use crate::reading::Value;
+use crate::time::Wall;
+
+/// Bounds the memory of one rule and source: the panes of a window, those that end within the
+/// lateness, and the two that its ends fall into.
+const MAX_PANES: usize = MAX_STEPS as usize + 7;
+const _: () = assert!(
+    MAX_STEPS as u128 + LATENESS.as_millis().div_ceil(MIN_WINDOW.as_millis()) + 2
+        <= MAX_PANES as u128
+);
+
+#[derive(Debug, Clone)]
+pub(super) struct Windows {
+    length: Duration,
+    step: Duration,
+    take: Take,
+    /// No pane that ends here or before takes a reading any more.
+    closed: Option<Wall>,
+    /// The end of the last window that was judged: those since then are empty or open.
+    judged: Option<Wall>,
+    /// The end of the last window that had a value.
+    valued: Option<Wall>,
+    /// In order; only those that a window still to be judged covers.
+    panes: VecDeque<Pane>,
+}
+
+#[derive(Debug, Clone)]
+struct Pane {
+    start: Wall,
+    tally: Tally,
+}
+
+impl Windows {
+    pub(super) fn new(window: &WindowSpec) -> Self {
+        let WindowSpec { length, step, take } = *window;
+        Self {
+            length,
+            step,
+            take,
+            closed: None,
+            judged: None,
+            valued: None,
+            panes: VecDeque::new(),
+        }
+    }
+
+    /// Takes over from the store that the window ending at `end` was judged. Its grid may have
+    /// been another.
+    pub(super) fn resume(&mut self, end: Wall) {
+        self.judged = self.judged.max(Some(ceil(end, self.step)));
+    }
+
+    /// Whether windows after `time` are closed.
+    pub(super) fn is_closed_after(&self, time: Wall) -> bool {
+        self.judged.max(self.closed).is_some_and(|closed| closed > time)
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.closed = None;
+        self.judged = None;
+        self.valued = None;
+        self.panes.clear();
+    }
+
+    pub(super) fn take(&mut self, event: Wall, value: &Value, sink: &mut Sink<'_>) {
+        let number = match (value, self.take) {
+            (Value::Number(number), _) => *number,
+            (Value::State(_), Take::Count) => 0.0,
+            (Value::State(_), Take::Mean | Take::Min | Take::Max | Take::Sum | Take::Rate) => {
+                return;
+            }
+        };
+        let start = floor(event, self.step);
+        let is_closed = self.closed.is_some_and(|closed| start < closed);
+        if is_closed || self.judged.is_some_and(|judged| start + self.length <= judged) {
+            sink.counts.late += 1;
+            return;
+        }
+        match self.panes.binary_search_by_key(&start, |pane| pane.start) {
+            Ok(index) => self.panes[index].tally.add(event, number),
+            Err(index) => {
+                let tally = Tally::new(self.take, event, number);
+                self.panes.insert(index, Pane { start, tally });
+                debug_assert!(self.panes.len() <= MAX_PANES, "panes pile up");
+            }
+        }
+    }
+
+    /// Judges the windows that end by `settled`.
+    pub(super) fn pass(&mut self, settled: Wall, judge: &mut Judge, sink: &mut Sink<'_>) {
+        if self.closed.is_some_and(|closed| settled < closed + self.step) {
+            return;
+        }
+        let closed = floor(settled, self.step);
+        self.closed = self.closed.max(Some(closed));
+        while let Some(end) = self.next_end().filter(|end| *end <= closed) {
+            self.pass_empty(end - self.step, judge, sink);
+            self.judge(end, judge, sink);
+            while self.panes.front().is_some_and(|pane| pane.start + self.length <= end) {
+                self.panes.pop_front();
+            }
+        }
+        self.pass_empty(closed, judge, sink);
+    }
+
+    /// The end of the next window that can change something.
+    pub(super) fn due(&self, judge: &Judge) -> Option<Wall> {
+        self.next_end().into_iter().chain(self.next_empty(judge)).min()
+    }
+
+    /// The end of the next window with a reading in it.
+    fn next_end(&self) -> Option<Wall> {
+        let first = self.panes.front()?.start + self.step;
+        Some(self.judged.map_or(first, |judged| first.max(judged + self.step)))
+    }
+
+    fn judge(&mut self, end: Wall, judge: &mut Judge, sink: &mut Sink<'_>) {
+        self.judged = Some(end);
+        let start = end - self.length;
+        let inside = self.panes.iter().filter(|pane| start <= pane.start && pane.start < end);
+        let tally = inside.map(|pane| &pane.tally).fold(None, |all: Option<Tally>, pane| {
+            Some(all.map_or_else(|| pane.clone(), |all| all.with(pane)))
+        });
+        let number = tally.map_or(self.take.of_nothing(), |tally| tally.value(self.take));
+        let Some(number) = number.filter(|number| number.is_finite()) else { return };
+        if self.valued.replace(end).is_some_and(|last| last + self.step < end)
+            && self.take.of_nothing().is_none()
+        {
+            judge.lapse();
+        }
+        let value = Value::Number(number);
+        let holds = judge.holds(&value).unwrap_or(false);
+        let find = || Finding { window: Some((start, end)), ..Finding::new(value, end) };
+        judge.decide(holds, find, sink);
+    }
+
+    /// Judges the empty windows that end by `until`, of which only few can change something. While
+    /// nothing is decided, what is pending stays so.
+    fn pass_empty(&mut self, until: Wall, judge: &mut Judge, sink: &mut Sink<'_>) {
+        if self.judged.is_none_or(|judged| judged >= until) {
+            return;
+        }
+        while let Some(end) = self.next_empty(judge).filter(|end| *end <= until) {
+            let pending = judge.turns_at();
+            self.judge(end, judge, sink);
+            if sink.out.is_none() && judge.turns_at() == pending {
+                break;
+            }
+        }
+        self.judged = Some(until);
+    }
+
+    /// The end of the next window, if it stays empty and that changes something.
+    fn next_empty(&self, judge: &Judge) -> Option<Wall> {
+        let next = self.judged? + self.step;
+        let holds = judge.holds(&Value::Number(self.take.of_nothing()?)).unwrap_or(false);
+        match (holds == judge.is_raised(), judge.turns_at()) {
+            (true, None) => None,
+            (true, Some(_)) | (false, None) => Some(next),
+            (false, Some(turn)) => Some(ceil(turn, self.step).max(next)),
+        }
+    }
+}
+
+impl Take {
+    /// What is taken over a window without readings.
+    fn of_nothing(self) -> Option<f64> {
+        match self {
+            Self::Count | Self::Sum => Some(0.0),
+            Self::Mean | Self::Min | Self::Max | Self::Rate => None,
+        }
+    }
+}
+
+/// The start of the pane that `time` lies in.
+pub(super) fn floor(time: Wall, step: Duration) -> Wall {
+    let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);
+    Wall(time.0.saturating_sub(time.0.rem_euclid(step)))
+}
+
+/// The end of the pane that ends at `time` or that `time` lies in.
+fn ceil(time: Wall, step: Duration) -> Wall {
+    let start = floor(time, step);
+    if start == time { time } else { start + step }
+}

@@ -1,0 +1,249 @@
+//! The text that tells a visit to people: a template, filled in.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::time::Wall;
+
+/// A template with its placeholders found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Word(Word, usize),
+}
+
+/// What a placeholder is filled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Source,
+    Openings,
+    Units,
+    Unit,
+    Seconds,
+    Minutes,
+    Start,
+    End,
+    StartDate,
+    EndDate,
+}
+
+/// Every placeholder, and how many decimals it has unless it says so.
+const WORDS: [(&str, Word, usize); 10] = [
+    ("source", Word::Source, 0),
+    ("openings", Word::Openings, 0),
+    ("units", Word::Units, 1),
+    ("unit", Word::Unit, 0),
+    ("seconds", Word::Seconds, 1),
+    ("minutes", Word::Minutes, 2),
+    ("start", Word::Start, 0),
+    ("end", Word::End, 0),
+    ("start_date", Word::StartDate, 0),
+    ("end_date", Word::EndDate, 0),
+];
+/// More decimals than this tell nothing.
+const MAX_DECIMALS: usize = 9;
+
+/// Why a text cannot be a template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReportFault {
+    /// A placeholder that does not exist.
+    #[error("unknown placeholder `{{{0}}}`")]
+    Unknown(String),
+    /// Decimals of something that is no number, or too many of them.
+    #[error("`{{{0}}}` cannot have these decimals")]
+    Decimals(String),
+    /// A brace without its partner.
+    #[error("a brace without its partner")]
+    Unbalanced,
+}
+
+/// What a report tells.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Facts<'a> {
+    /// The source's id.
+    pub source: &'a str,
+    /// How many openings.
+    pub openings: u32,
+    /// What was taken.
+    pub units: f64,
+    /// The word for it; empty if there is none.
+    pub unit: &'a str,
+    /// The first opening.
+    pub start: Wall,
+    /// The last opening.
+    pub end: Wall,
+}
+
+impl Facts<'_> {
+    /// From the first opening to the last.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        let milliseconds = self.end.0.saturating_sub(self.start.0).max(0);
+        std::time::Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0)).as_secs_f64()
+    }
+}
+
+impl Report {
+    /// Reads a template: text with placeholders such as `{units}`, or `{units:2}` for two decimals.
+    ///
+    /// # Errors
+    /// The first placeholder or brace that makes no sense.
+    pub fn parse(text: &str) -> Result<Self, ReportFault> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            let (word, after) = after.split_once('}').ok_or(ReportFault::Unbalanced)?;
+            parts.push(Part::Text(balanced(before)?));
+            parts.push(placeholder(word)?);
+            rest = after;
+        }
+        parts.push(Part::Text(balanced(rest)?));
+        Ok(Self { parts })
+    }
+
+    /// The placeholders that there are.
+    #[must_use]
+    pub fn placeholders() -> Vec<&'static str> {
+        WORDS.iter().map(|(name, ..)| *name).collect()
+    }
+
+    /// Fills the template in; times are told in `zone`.
+    #[must_use]
+    pub fn render(&self, facts: &Facts<'_>, zone: &TimeZone) -> String {
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(literal) => text.push_str(literal),
+                Part::Word(word, decimals) => text.push_str(&word.render(*decimals, facts, zone)),
+            }
+        }
+        text
+    }
+}
+
+impl Word {
+    fn is_number(self) -> bool {
+        matches!(self, Self::Units | Self::Seconds | Self::Minutes)
+    }
+
+    fn render(self, decimals: usize, facts: &Facts<'_>, zone: &TimeZone) -> String {
+        let clock = "%H:%M:%S %Z";
+        let date = "%Y-%m-%d";
+        match self {
+            Self::Source => facts.source.to_owned(),
+            Self::Openings => facts.openings.to_string(),
+            Self::Unit => facts.unit.to_owned(),
+            Self::Units => format!("{:.decimals$}", facts.units),
+            Self::Seconds => format!("{:.decimals$}", facts.seconds()),
+            Self::Minutes => format!("{:.decimals$}", facts.seconds() / 60.0),
+            Self::Start => time(facts.start, zone, clock),
+            Self::End => time(facts.end, zone, clock),
+            Self::StartDate => time(facts.start, zone, date),
+            Self::EndDate => time(facts.end, zone, date),
+        }
+    }
+}
+
+fn placeholder(text: &str) -> Result<Part, ReportFault> {
+    let (name, decimals) = match text.split_once(':') {
+        Some((name, decimals)) => (name, Some(decimals)),
+        None => (text, None),
+    };
+    let known = WORDS.iter().find(|(known, ..)| *known == name);
+    let (_, word, usual) = *known.ok_or_else(|| ReportFault::Unknown(name.to_owned()))?;
+    let decimals = match decimals {
+        None => usual,
+        Some(decimals) => decimals
+            .parse()
+            .ok()
+            .filter(|decimals| word.is_number() && *decimals <= MAX_DECIMALS)
+            .ok_or_else(|| ReportFault::Decimals(text.to_owned()))?,
+    };
+    Ok(Part::Word(word, decimals))
+}
+
+fn balanced(text: &str) -> Result<String, ReportFault> {
+    if text.contains('}') { Err(ReportFault::Unbalanced) } else { Ok(text.to_owned()) }
+}
+
+fn time(time: Wall, zone: &TimeZone, format: &str) -> String {
+    let timestamp = Timestamp::from_millisecond(time.0).unwrap_or_default();
+    timestamp.to_zoned(zone.clone()).strftime(format).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SQUIRREL: &str = "Squirrel chowed down on {units} {unit} for {minutes} min at {end}. \
+        An #IoT project to predict how cold it’ll be next winter. #ThingSpeak";
+
+    /// 2016-10-09T12:53:18 in Berlin.
+    const END: i64 = 1_476_010_398_000;
+
+    fn berlin() -> TimeZone {
+        TimeZone::get("Europe/Berlin").expect("the system knows time zones")
+    }
+
+    fn facts(units: f64, milliseconds: i64) -> Facts<'static> {
+        let (start, end) = (Wall(END - milliseconds), Wall(END));
+        Facts { source: "feeder", openings: 10, units, unit: "nuts", start, end }
+    }
+
+    #[test]
+    fn the_squirrel_is_reported_byte_for_byte() {
+        let report = Report::parse(SQUIRREL).unwrap();
+
+        assert_eq!(
+            report.render(&facts(5.0, 189_600), &berlin()),
+            "Squirrel chowed down on 5.0 nuts for 3.16 min at 12:53:18 CEST. An #IoT project to \
+             predict how cold it’ll be next winter. #ThingSpeak"
+        );
+        let longer = report.render(&facts(4.5, 396_000), &berlin());
+        assert!(longer.contains("4.5 nuts for 6.60 min at"), "{longer}");
+    }
+
+    #[test]
+    fn decimals_the_start_and_dates_can_be_chosen() {
+        let text = "{source} {openings} {units:2} {seconds:0} {start} {start_date} {end_date}";
+        let report = Report::parse(text).unwrap();
+
+        assert_eq!(
+            report.render(&facts(1.25, 61_000), &TimeZone::UTC),
+            "feeder 10 1.25 61 10:52:17 UTC 2016-10-09 2016-10-09"
+        );
+    }
+
+    #[test]
+    fn every_placeholder_is_known_and_no_other() {
+        for word in Report::placeholders() {
+            assert!(Report::parse(&format!("{{{word}}}")).is_ok(), "{word}");
+        }
+        for (text, fault) in [
+            ("{minuets}", ReportFault::Unknown("minuets".into())),
+            ("{}", ReportFault::Unknown(String::new())),
+            ("{unit:1}", ReportFault::Decimals("unit:1".into())),
+            ("{units:10}", ReportFault::Decimals("units:10".into())),
+            ("{units:-1}", ReportFault::Decimals("units:-1".into())),
+            ("{units", ReportFault::Unbalanced),
+            ("units}", ReportFault::Unbalanced),
+            ("{units}}", ReportFault::Unbalanced),
+        ] {
+            assert_eq!(Report::parse(text), Err(fault), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_that_no_calendar_has_do_no_harm() {
+        let report = Report::parse("{start} {seconds}").unwrap();
+        let mut wild = facts(1.0, 0);
+        (wild.start, wild.end) = (Wall(i64::MAX), Wall(i64::MIN));
+
+        assert!(report.render(&wild, &berlin()).ends_with(" 0.0"));
+    }
+}

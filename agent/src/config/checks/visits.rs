@@ -1,0 +1,135 @@
+//! Visits: that their source can be opened, and that their report can be told.
+
+use jiff::tz::{self, TimeZone};
+use pulsegate_core::visit::{Report, ReportFault};
+
+use super::known::Known;
+use super::names::repeated;
+use super::rules::unknown_source;
+use crate::config::findings::{Finding, Findings, Span};
+use crate::config::model::{ReportConfig, SimulatedKind, VisitConfig};
+use crate::config::nearest::suggest;
+use crate::config::place::At;
+use crate::config::tables::{ReportTable, SourceVisitTable, Tables, VisitTable};
+
+/// Bounds what a report adds to its visit's record.
+const MAX_TEXT_BYTES: usize = 1_024;
+/// What an opening is called unless something else is said or known.
+const OPENING: &str = "open";
+
+pub(super) fn build(tables: &Tables, known: &Known, findings: &mut Findings) -> Vec<VisitConfig> {
+    for table in &tables.simulated {
+        if table.visit.is_some() && table.kind != SimulatedKind::Lid {
+            let message = format!("source `{}` is no lid: it has no openings", *table.id);
+            findings.push(Finding::fault(table.id.span(), message));
+        }
+    }
+    let lids = tables.lid.iter().map(|table| (&table.id, &table.visit));
+    let triggers = tables.trigger.iter().map(|table| (&table.id, &table.visit));
+    let simulated = tables.simulated.iter().map(|table| (&table.id, &table.visit));
+    let own = lids.chain(triggers).chain(simulated);
+    let mut visits: Vec<(VisitConfig, Span)> = own
+        .filter_map(|(id, visit)| Some((line(id, visit.as_ref()?, known, findings), id.span())))
+        .collect();
+    for table in &tables.visit {
+        visits.push((other(table, known, findings), table.source.span()));
+    }
+    let named = visits.iter().map(|(visit, span)| (visit.source.as_str(), span.clone()));
+    for ((source, span), first) in repeated(named) {
+        // Two tables of one id were reported as such.
+        if !tables.visit.iter().any(|table| table.source.span() == span) {
+            continue;
+        }
+        let fault = Finding::fault(span, format!("source `{source}` has its visits twice"));
+        findings.push(fault.also(first, "first here"));
+    }
+    visits.into_iter().map(|(visit, _)| visit).collect()
+}
+
+fn line(
+    id: &At<String>,
+    table: &VisitTable,
+    known: &Known,
+    findings: &mut Findings,
+) -> VisitConfig {
+    VisitConfig {
+        source: id.to_string(),
+        opening: usual_opening(id, known).to_owned(),
+        is_line: true,
+        gap: table.gap.0,
+        units_per_opening: table.units_per_opening,
+        unit: table.unit.clone(),
+        live: table.live,
+        report: table.report.as_ref().map(|table| report(table, findings)),
+    }
+}
+
+fn other(table: &At<SourceVisitTable>, known: &Known, findings: &mut Findings) -> VisitConfig {
+    let source = known.source(&table.source);
+    if source.is_none() && !known.is_open() {
+        findings.push(unknown_source(&table.source, known));
+    }
+    let readings = source.and_then(|source| source.readings.as_ref());
+    if let Some(readings) = readings {
+        let states = readings.states;
+        if states.is_empty() {
+            let message = format!("readings of kind `{}` are numbers: no openings", readings.kind);
+            findings.push(Finding::fault(table.source.span(), message));
+        } else if let Some(is) = table.is.as_ref().filter(|is| !states.contains(&is.as_str())) {
+            let message = format!("readings of kind `{}` are never `{}`", readings.kind, **is);
+            findings.push(suggest(Finding::fault(is.span(), message), is, states, "states"));
+        }
+    }
+    let opening = table.is.as_ref().map_or(usual_opening(&table.source, known), |is| is.as_str());
+    VisitConfig {
+        source: table.source.to_string(),
+        opening: opening.to_owned(),
+        is_line: readings.is_some(),
+        gap: table.gap.0,
+        units_per_opening: table.units_per_opening,
+        unit: table.unit.clone(),
+        live: table.live,
+        report: table.report.as_ref().map(|table| report(table, findings)),
+    }
+}
+
+fn usual_opening(id: &str, known: &Known) -> &'static str {
+    let readings = known.source(id).and_then(|source| source.readings.as_ref());
+    readings.and_then(|readings| readings.states.first()).copied().unwrap_or(OPENING)
+}
+
+fn report(table: &ReportTable, findings: &mut Findings) -> ReportConfig {
+    let text = &table.text;
+    if text.len() > MAX_TEXT_BYTES || text.contains(char::is_control) {
+        let fault = Finding::fault(text.span(), "this cannot be the text of a report");
+        findings.push(fault.label(format!("at most {MAX_TEXT_BYTES} bytes on one line")));
+    }
+    if let Err(fault) = Report::parse(text) {
+        let finding = Finding::fault(text.span(), fault.to_string());
+        findings.push(match &fault {
+            ReportFault::Unknown(word) => {
+                suggest(finding, word, &Report::placeholders(), "placeholders")
+            }
+            ReportFault::Decimals(_) => finding.label("such as `{units:2}` or `{minutes:0}`"),
+            ReportFault::Unbalanced => finding.label("a report has no braces of its own"),
+        });
+    }
+    zone(&table.zone, findings);
+    ReportConfig { text: text.to_string(), zone: table.zone.to_string() }
+}
+
+/// A system without a time zone database is no fault of the file: times are then told in UTC.
+fn zone(name: &At<String>, findings: &mut Findings) {
+    if TimeZone::get(name).is_ok() {
+        return;
+    }
+    let available: Vec<String> = tz::db().available().map(|zone| zone.to_string()).collect();
+    if available.is_empty() {
+        let warning = Finding::warning(name.span(), "this system knows no time zones");
+        findings.push(warning.label("times are told in UTC: install `tzdata`"));
+        return;
+    }
+    let names: Vec<&str> = available.iter().map(String::as_str).collect();
+    let fault = Finding::fault(name.span(), format!("unknown time zone `{}`", **name));
+    findings.push(suggest(fault, name, &names, "time zones"));
+}

@@ -1,0 +1,94 @@
+//! Opaque people (P13): what the operator forbids stands nowhere in the file where it could get into a
+//! topic, a record, a log line or the status.
+//!
+//! The whole text is looked at, keys and values, not a list of what is published: whatever is added
+//! to the tables later is covered. What is found is shown by its place alone; the forbidden text is
+//! not repeated in the fault, which may end in a log, and no other fault is shown beside it, since
+//! those show their lines.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::findings::{Finding, Findings, Span};
+
+/// Shorter texts would be found everywhere.
+const MIN_CHARS: usize = 3;
+/// By these a monitor is found; they are never published or logged.
+const RECOGNISES: [&str; 2] = ["name", "address"];
+
+/// Looks for what `privacy.forbidden` lists. Returns whether it is nowhere.
+pub(super) fn is_kept(file: &DeTable<'_>, findings: &mut Findings) -> bool {
+    let listed = file.get("privacy").and_then(|privacy| match privacy.get_ref() {
+        DeValue::Table(privacy) => privacy.get("forbidden"),
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_) => None,
+    });
+    let Some(DeValue::Array(listed)) = listed.map(Spanned::get_ref) else { return true };
+    let mut forbidden = Vec::new();
+    for text in listed.iter() {
+        let DeValue::String(words) = text.get_ref() else { continue };
+        let plain = plain(words);
+        if plain.chars().count() < MIN_CHARS {
+            let message = format!("a forbidden text has at least {MIN_CHARS} letters or digits");
+            findings.push(Finding::fault(text.span(), message).veiled());
+        } else {
+            forbidden.push(plain);
+        }
+    }
+    let mut search = Search { forbidden, found: false, findings };
+    if !search.forbidden.is_empty() {
+        for (key, value) in file.iter().filter(|(key, _)| key.get_ref() != "privacy") {
+            search.text(key.get_ref(), key.span());
+            search.value(value, key.get_ref() == "heart_rate");
+        }
+    }
+    !search.found
+}
+
+struct Search<'a> {
+    forbidden: Vec<String>,
+    found: bool,
+    findings: &'a mut Findings,
+}
+
+impl Search<'_> {
+    fn value(&mut self, value: &Spanned<DeValue<'_>>, is_monitor: bool) {
+        match value.get_ref() {
+            DeValue::String(text) => self.text(text, value.span()),
+            DeValue::Integer(number) => self.text(number.as_str(), value.span()),
+            DeValue::Float(number) => self.text(number.as_str(), value.span()),
+            DeValue::Boolean(_) | DeValue::Datetime(_) => {}
+            DeValue::Array(elements) => {
+                elements.iter().for_each(|element| self.value(element, is_monitor));
+            }
+            DeValue::Table(table) => {
+                for (key, value) in table.iter() {
+                    self.text(key.get_ref(), key.span());
+                    if !(is_monitor && RECOGNISES.contains(&key.get_ref().as_ref())) {
+                        self.value(value, false);
+                    }
+                }
+            }
+        }
+    }
+
+    fn text(&mut self, text: &str, span: Span) {
+        let plain = plain(text);
+        if self.forbidden.iter().any(|forbidden| plain.contains(forbidden)) {
+            self.found = true;
+            let fault = Finding::fault(span, "a text that `privacy.forbidden` lists");
+            self.findings
+                .report(fault.veiled().help("use an opaque id: only the cloud knows whose it is"));
+        }
+    }
+}
+
+/// Without case and without what separates words and digits.
+fn plain(text: &str) -> String {
+    let separates = |c: &char| c.is_whitespace() || "-_.()/".contains(*c);
+    text.chars().filter(|c| !separates(c)).flat_map(char::to_lowercase).collect()
+}

@@ -1,0 +1,112 @@
+//! What is added to records, and what is held back.
+
+use std::time::Duration;
+
+use pulsegate_core::filter::{FilterSpec, Test};
+
+use super::{expect_fault, fix_of, with};
+
+const AIR: &str = "number = [{ id = \"air\", kind = \"temperature\", file = \"f\" }]\n\
+                   lid = [{ id = \"feeder\", pin = 1 }]\n";
+
+#[track_caller]
+fn expect(section: &str, message: &str, caret: &str) {
+    expect_fault(&format!("{AIR}{section}"), message, caret);
+}
+
+#[test]
+fn fixed_fields_are_strings_and_numbers_of_every_record() {
+    let (config, warnings) = with(&format!(
+        "{AIR}[publish.readings]\nadd = {{ site = \"a \\\"b\\\"\", floor = 3, height = 1.5 }}\n\
+         [publish.lid]\nadd = {{ site = \"c\" }}\n[publish.temperature]\nformat = \"lines\"\n\
+         [publish.events]\nadd = {{ firmware = \"1.2\" }}"
+    ));
+
+    assert_eq!(warnings, []);
+    let publish = &config.publish;
+    let mut members: Vec<&str> = publish.readings.add.split(',').collect();
+    members.sort_unstable();
+    assert_eq!(members, ["\"floor\":3", "\"height\":1.5", "\"site\":\"a \\\"b\\\"\""]);
+    assert_eq!(publish.kinds["lid"].add, "\"site\":\"c\"");
+    assert_eq!(publish.kinds["temperature"].add, publish.readings.add);
+    assert_eq!(publish.events.add, "\"firmware\":\"1.2\"");
+    assert_eq!(publish.alerts.add, "");
+}
+
+#[test]
+fn a_record_keeps_its_own_keys_and_stays_flat() {
+    expect("publish.readings.add = { time = 1 }", "a record has its own `time`", "time");
+    expect("publish.alerts.add = { rule = 1 }", "a record has its own `rule`", "rule");
+    expect("publish.events.add = { openings = 1 }", "a record has its own `openings`", "openings");
+    expect("publish.readings.add = { Site = 1 }", "`Site` cannot be a key of a record", "Site");
+    expect(
+        "publish.readings.add = { a = [1] }",
+        "`a` must be a string or a number, not an array",
+        "[1]",
+    );
+    expect(
+        "publish.readings.add = { a = true }",
+        "`a` must be a string or a number, not a boolean",
+        "true",
+    );
+    expect("publish.readings.add = { a = inf }", "`a` must be a finite number", "inf");
+    let long = format!("publish.readings.add = {{ a = \"{}\" }}", "ab".repeat(300));
+    expect(&long, "this is too much for every record", "{");
+    let named =
+        "[publish.readings]\nfields = { seq = \"seq\", site = \"source\" }\nadd = { site = 1 }";
+    expect(named, "a record has its own `site`", "site = 1");
+}
+
+#[test]
+fn tests_periods_and_changes_are_read_and_inherited() {
+    let (config, _) = with(&format!(
+        "{AIR}[publish.readings]\nmin_change = 0.5\ndrop = [{{ source = \"feeder\", is = \"closed\" }}]\n\
+         [publish.temperature]\nkeep = [{{ outside = [10, 20] }}, {{ source = \"air\", above = 0 }}]\n\
+         mean_every = \"1m\""
+    ));
+
+    let closed =
+        Test { source: Some("feeder".into()), is: Some("closed".into()), ..Test::default() };
+    let outside = Test { above: Some(20.0), below: Some(10.0), ..Test::default() };
+    let above = Test { source: Some("air".into()), above: Some(0.0), ..Test::default() };
+    let readings =
+        FilterSpec { drop: vec![closed], min_change: Some(0.5), ..FilterSpec::default() };
+    assert_eq!(config.publish.readings.filter, readings);
+    assert_eq!(
+        config.publish.kinds["temperature"].filter,
+        FilterSpec {
+            keep: vec![outside, above],
+            mean_every: Some(Duration::from_secs(60)),
+            ..readings
+        }
+    );
+}
+
+#[test]
+fn filters_that_make_no_sense_say_why() {
+    expect("publish.readings.keep = [{ source = \"aire\" }]", "unknown source `aire`", "\"aire\"");
+    assert_eq!(
+        fix_of(&format!("{AIR}publish.readings.keep = [{{ source = \"aire\" }}]")),
+        "did you mean `air`?"
+    );
+    expect("publish.readings.drop = [{}]", "this test says nothing", "{}");
+    expect(
+        "publish.readings.drop = [{ above = 1, is = \"open\" }]",
+        "`is` compares a state, and no state is above or below a number",
+        "\"open\"",
+    );
+    expect("publish.readings.drop = [{ outside = [1] }]", "`outside` takes two numbers", "[1]");
+    expect("publish.readings.drop = [{ outside = [2, 1] }]", "the lower limit comes first", "2");
+    expect(
+        "publish.readings.drop = [{ above = 5, outside = [1, 2] }]",
+        "`outside` says what is above and below",
+        "[1, 2]",
+    );
+    expect(
+        "publish.lid.mean_every = \"1m\"",
+        "readings of kind `lid` are states: no means",
+        "\"1m\"",
+    );
+    expect("publish.alerts.min_change = 1", "only readings can be filtered", "1");
+    expect("publish.events.keep = [{ above = 1 }]", "only readings can be filtered", "[");
+}

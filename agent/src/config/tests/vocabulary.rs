@@ -1,0 +1,318 @@
+//! The words of a rule: what each becomes, and which do not go together.
+
+use std::time::Duration;
+
+use super::rules::rule;
+use super::{expect_fault, fix_of, with};
+use crate::config::{
+    Action, ClearConfig, Condition, Drive, MemberConfig, RuleConfig, Take, Test, WindowConfig,
+};
+
+const BELT: &str = "on = \"heart_rate\"";
+const LID: &str = "on = \"lid\"\nis = \"open\"";
+
+fn read(lines: &str) -> RuleConfig {
+    let (mut config, _) = with(&rule(lines));
+    config.rules.remove(0)
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn number(above: f64, below: f64) -> Test {
+    Test::Number { above: Some(above), below: Some(below) }
+}
+
+#[test]
+fn outside_is_both_sides_at_once() {
+    let condition = read(&format!("{BELT}\noutside = [40, 120]")).condition;
+
+    assert_eq!(condition, Condition::Reading(number(120.0, 40.0)));
+}
+
+#[test]
+fn outside_has_two_thresholds_and_stands_alone() {
+    let outside = |rest: &str| rule(&format!("{BELT}\noutside = {rest}"));
+
+    expect_fault(&outside("[40]"), "`outside` has two thresholds", "[40]");
+    let message = "`outside` 120 and 40 fires at nearly any value";
+    expect_fault(&outside("[120, 40]"), message, "[120");
+    let message = "`outside` gives both thresholds: `above` and `below` add nothing";
+    expect_fault(&outside("[40, 120]\nabove = 1"), message, "1");
+}
+
+#[test]
+fn a_window_slides_by_the_finest_step_unless_told_otherwise() {
+    let window = |window: &str| read(&format!("{BELT}\nabove = 1\nwindow = {window}")).window;
+    let sliding = |length, step, take| Some(WindowConfig { length, step, take });
+
+    let minute = window("{ sliding = \"60s\", take = \"sum\" }");
+    assert_eq!(minute, sliding(seconds(60), seconds(1), Take::Sum));
+    let day = window("{ sliding = \"1d\", take = \"rate\" }");
+    assert_eq!(day, sliding(seconds(86_400), seconds(1440), Take::Rate));
+    let odd = window("{ sliding = \"1009ms\", take = \"max\" }");
+    assert_eq!(odd, sliding(Duration::from_millis(1009), Duration::from_millis(1009), Take::Max));
+    let told = window("{ sliding = \"60s\", every = \"5s\", take = \"mean\" }");
+    assert_eq!(told, sliding(seconds(60), seconds(5), Take::Mean));
+}
+
+#[test]
+fn a_window_has_one_length_and_whole_steps() {
+    let window = |window: &str| {
+        rule(&format!("{BELT}\nabove = 1\nwindow = {{ {window}, take = \"mean\" }}"))
+    };
+
+    let none = rule(&format!("{BELT}\nabove = 1\nwindow = {{ take = \"mean\" }}"));
+    expect_fault(&none, "this window has no length", "{ take");
+    let both = window("tumbling = \"60s\", sliding = \"50s\"");
+    expect_fault(&both, "a window is either tumbling or sliding", "\"50s\"");
+    let message = "a tumbling window begins where the one before ends: `every` is for sliding";
+    expect_fault(&window("tumbling = \"60s\", every = \"5s\""), message, "\"5s\"");
+    let message = "a window of 1m does not pass by in steps of 7s";
+    expect_fault(&window("sliding = \"60s\", every = \"7s\""), message, "\"7s\"");
+    let message = "a window of 1m does not pass by in steps of 2m";
+    expect_fault(&window("sliding = \"60s\", every = \"2m\""), message, "\"2m\"");
+    let fine = window("sliding = \"2m\", every = \"1s\"");
+    expect_fault(&fine, "a window of 2m has more than 60 steps of 1s", "\"1s\"");
+    assert_eq!(fix_of(&fine), "\"2s\" or more");
+}
+
+#[test]
+fn for_and_clear_say_how_long_and_how_far() {
+    let clear = "clear = { below = 110, above = 45, for = \"2m\" }";
+
+    let rule = read(&format!("{BELT}\noutside = [40, 120]\nfor = \"30s\"\n{clear}"));
+
+    assert_eq!(rule.hold_for, seconds(30));
+    let over = ClearConfig { above: Some(45.0), below: Some(110.0), hold_for: seconds(120) };
+    assert_eq!(rule.clear, over);
+}
+
+#[test]
+fn an_alert_clears_between_its_thresholds() {
+    let clear = |rest: &str| rule(&format!("{BELT}\n{rest}"));
+
+    let empty = clear("above = 120\nclear = {}");
+    expect_fault(&empty, "`clear` does not say when an alert is over", "{}");
+    let beyond = clear("above = 120\nclear = { below = 130 }");
+    expect_fault(&beyond, "what is raised above 120 cannot be over below 130", "130");
+    let beyond = clear("below = 40\nclear = { above = 30 }");
+    expect_fault(&beyond, "what is raised below 40 cannot be over above 30", "30");
+    let other = clear("above = 120\nclear = { above = 30 }");
+    expect_fault(&other, "this rule has no `below` that it could clear `above`", "30");
+    let none = clear("outside = [40, 120]\nclear = { above = 100, below = 90 }");
+    expect_fault(&none, "no value is above 100 and below 90", "100");
+    let limit = "limits = [{ source = \"7\", above = 100 }]";
+    let limited = clear(&format!("above = 120\nclear = {{ below = 110 }}\n{limit}"));
+    expect_fault(&limited, "what is raised above 100 cannot be over below 110", "110");
+    let state = rule(&format!("{LID}\nclear = {{ below = 1 }}"));
+    expect_fault(&state, "`clear` compares a number here, and `is` compares a state", "1");
+    with(&rule(&format!("{LID}\nclear = {{ for = \"1m\" }}")));
+}
+
+#[test]
+fn silent_for_expects_every_source_that_the_rule_covers() {
+    let of = |lines: &str| read(&format!("{lines}\nsilent_for = \"90s\"")).condition;
+    let silent = |expected: &[(&str, &str)]| {
+        let expected = expected.iter().map(|(id, kind)| ((*id).to_owned(), (*kind).to_owned()));
+        Condition::Silent { after: seconds(90), expected: expected.collect() }
+    };
+
+    assert_eq!(of(BELT), silent(&[("7", "heart_rate")]));
+    assert_eq!(of("source = \"feeder\""), silent(&[("feeder", "lid")]));
+    let inbox = "inbox = [{ path = \"a\", sources = [\"meter\"] }]\n[[rule]]\nname = \"r\"\nsource = \"meter\"";
+    let (config, _) = with(&format!("{inbox}\non = \"power\"\nsilent_for = \"90s\""));
+    assert_eq!(config.rules[0].condition, silent(&[("meter", "power")]));
+    let (config, _) = with(&format!("{inbox}\nsilent_for = \"90s\""));
+    assert_eq!(config.rules[0].condition, silent(&[]), "its kind is not known yet");
+}
+
+#[test]
+fn anomaly_learns_and_scores() {
+    let anomaly = |table: &str| read(&format!("{BELT}\nanomaly = {table}")).condition;
+
+    let common = Condition::Anomaly { learn: seconds(600), score: 5.0 };
+    assert_eq!(anomaly("{ learn = \"10m\" }"), common);
+    let strict = Condition::Anomaly { learn: seconds(60), score: 7.0 };
+    assert_eq!(anomaly("{ learn = \"1m\", score = 7 }"), strict);
+    let states = rule("on = \"lid\"\nanomaly = { learn = \"10m\" }");
+    expect_fault(&states, "readings of kind `lid` are states, not numbers", "{ learn");
+    let loose = rule(&format!("{BELT}\nanomaly = {{ learn = \"10m\", score = 1 }}"));
+    expect_fault(&loose, "`score` must be 3 to 1000, not 1", "1");
+}
+
+#[test]
+fn all_and_any_look_at_several_sources() {
+    let members = "[{ source = \"feeder\", is = \"open\" }, { source = \"air\", above = 30 }]";
+    let lid =
+        MemberConfig { source: "feeder".to_owned(), on: None, test: Test::Is("open".to_owned()) };
+    let air = MemberConfig {
+        source: "air".to_owned(),
+        on: None,
+        test: Test::Number { above: Some(30.0), below: None },
+    };
+
+    let all = read(&format!("all = {members}\nwithin = \"5s\"")).condition;
+    let any = read(&format!("any = {members}")).condition;
+
+    let members = vec![lid, air];
+    assert_eq!(all, Condition::All { members: members.clone(), within: Some(seconds(5)) });
+    assert_eq!(any, Condition::Any(members));
+}
+
+#[test]
+fn a_member_is_a_source_that_is_asked_one_thing() {
+    let all =
+        |second: &str| rule(&format!("all = [{{ source = \"feeder\", is = \"open\" }}, {second}]"));
+
+    let unknown = all("{ source = \"airr\", above = 1 }");
+    expect_fault(&unknown, "unknown source `airr`", "\"airr\"");
+    assert_eq!(fix_of(&unknown), "did you mean `air`?");
+    let nothing = all("{ source = \"air\" }");
+    expect_fault(&nothing, "`all` does not say what of `air` must hold", "{ source = \"air\"");
+    let two = all("{ source = \"air\", above = 1, is = \"open\" }");
+    let message = "`is` compares a state, and no state is above or below a number";
+    expect_fault(&two, message, "\"open\"");
+    let state = all("{ source = \"air\", is = \"open\" }");
+    let message = "`is` compares a state, and readings of kind `number` are numbers";
+    expect_fault(&state, message, "\"open\"");
+    let never = all("{ source = \"feeder\", is = \"opn\" }");
+    expect_fault(&never, "readings of kind `lid` are never `opn`", "\"opn\"");
+    let kind = all("{ source = \"air\", on = \"lid\", above = 1 }");
+    let message = "this rule never sees source `air`, whose kind is `number`";
+    expect_fault(&kind, message, "\"air\"");
+    let one = rule("all = [{ source = \"feeder\", is = \"open\" }]");
+    expect_fault(&one, "`all` looks at two or more", "[{");
+    let crowd = "{ source = \"air\", above = 1 }, ".repeat(33);
+    expect_fault(&rule(&format!("any = [{crowd}]")), "`any` looks at no more than 32", "[{");
+}
+
+#[test]
+fn a_rule_fires_by_one_condition() {
+    let silent = "silent_for = \"1m\"";
+    let anomaly = "anomaly = { learn = \"1m\" }";
+    let all = "all = [{ source = \"7\", above = 1 }, { source = \"air\", above = 1 }]";
+    let any = "any = [{ source = \"7\", above = 1 }, { source = \"air\", above = 1 }]";
+    let cases = [
+        (format!("{BELT}\nabove = 1\n{silent}"), "above", "silent_for", "1"),
+        (format!("{BELT}\noutside = [1, 2]\n{anomaly}"), "outside", "anomaly", "[1"),
+        (format!("{BELT}\n{silent}\n{anomaly}"), "silent_for", "anomaly", "\"1m\""),
+        (format!("above = 1\n{all}"), "above", "all", "1"),
+        (format!("{all}\n{any}"), "all", "any", "[{"),
+    ];
+
+    for (lines, first, second, caret) in cases {
+        let message = format!("a rule fires by one condition, not by `{first}` and `{second}`");
+        expect_fault(&rule(&lines), &message, caret);
+    }
+}
+
+#[test]
+fn what_adds_nothing_to_a_condition_is_refused_with_the_reason() {
+    let window = "window = { tumbling = \"1m\", take = \"mean\" }";
+    let silent = format!("{BELT}\nsilent_for = \"1m\"");
+    let anomaly = format!("{BELT}\nanomaly = {{ learn = \"1m\" }}");
+    let members = "[{ source = \"7\", above = 1 }, { source = \"air\", above = 1 }]";
+    let limits = "limits = [{ source = \"7\", above = 1 }]";
+    let all = format!("all = {members}");
+    let cases = [
+        (
+            format!("{silent}\n{window}"),
+            "a window takes numbers, and `silent_for` asks only whether one comes",
+            "{ tumbling",
+        ),
+        (
+            format!("{anomaly}\n{window}"),
+            "a window takes numbers, and `anomaly` compares readings with each other",
+            "{ tumbling",
+        ),
+        (
+            format!("{all}\n{window}"),
+            "a window takes numbers, and `all` names its sources itself",
+            "{ tumbling",
+        ),
+        (
+            format!("{all}\n{BELT}"),
+            "`all` names its sources itself: `on` adds nothing",
+            "\"heart_rate\"",
+        ),
+        (
+            format!("any = {members}\nsource = \"7\""),
+            "`any` names its sources itself: `source` adds nothing",
+            "\"7\"",
+        ),
+        (
+            format!("{silent}\nfor = \"5s\""),
+            "`silent_for` says itself how long: `for` adds nothing",
+            "\"5s\"",
+        ),
+        (
+            format!("{silent}\nclear = {{ for = \"5s\" }}"),
+            "a source that speaks is not silent: `clear` adds nothing",
+            "{ for",
+        ),
+        (
+            format!("{anomaly}\nclear = {{ below = 1 }}"),
+            "`clear` compares a number here, and `anomaly` compares readings with each other",
+            "1",
+        ),
+        (
+            format!("any = {members}\nwithin = \"5s\""),
+            "`any` fires as soon as one of them holds: `within` is for `all`",
+            "\"5s\"",
+        ),
+        (
+            format!("{LID}\nwithin = \"5s\""),
+            "`within` is about the readings of several sources: it is for `all`",
+            "\"5s\"",
+        ),
+    ];
+
+    for (lines, message, caret) in cases {
+        expect_fault(&rule(&lines), message, caret);
+    }
+    // Limits are a condition themselves.
+    let message = "a rule fires by one condition, not by `limits` and `silent_for`";
+    expect_some_fault(&format!("{silent}\n{limits}"), message);
+}
+
+#[track_caller]
+fn expect_some_fault(lines: &str, message: &str) {
+    let text = format!("{}\n{}", super::LEAST, rule(lines));
+    let faults = super::Config::from_str_at(&text, super::path()).unwrap_err().to_string();
+    assert!(faults.contains(message), "{faults}");
+}
+
+#[test]
+fn actions_besides_an_alert_are_parsed_and_warned_of() {
+    let then = "then = [\"alert\", \"output:17\", \"output:18:pulse\", \"output:19:count\", \"record:30s\"]";
+    let (config, warnings) = with(&rule(&format!("{LID}\n{then}")));
+
+    let output = |line, drive| Action::Output(line, drive);
+    let actions = [
+        Action::Alert,
+        output(17, Drive::Raised),
+        output(18, Drive::Pulse),
+        output(19, Drive::Count),
+        Action::Record(seconds(30)),
+    ];
+    assert_eq!(config.rules[0].then, actions);
+    let of_rules = warnings.iter().filter(|warning| warning.message.ends_with("by this version"));
+    let warned: Vec<_> = of_rules.map(|warning| warning.message.as_str()).collect();
+    assert!(warned.contains(&"line `17` is not driven by this version"), "{warned:?}");
+    assert!(warned.contains(&"nothing is recorded by this version"), "{warned:?}");
+}
+
+#[test]
+fn an_output_is_a_line_that_nothing_reads_and_a_recording_has_a_length() {
+    let then = |action: &str| rule(&format!("{LID}\nthen = [\"{action}\"]"));
+
+    let message = "line 1 is read by a sensor: it cannot be driven";
+    expect_fault(&then("output:1"), message, "\"output:1\"");
+    expect_fault(&then("output:led"), "`led` is not the number of a line", "\"output:led\"");
+    expect_fault(&then("output:17:puls"), "an output cannot be driven `puls`", "\"output");
+    assert_eq!(fix_of(&then("output:17:puls")), "did you mean `pulse`?");
+    expect_fault(&then("record:30"), "`30` is no time to record", "\"record:30\"");
+    expect_fault(&then("record:1h"), "`1h` is no time to record", "\"record:1h\"");
+}

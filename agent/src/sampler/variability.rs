@@ -1,0 +1,62 @@
+//! Heart-rate variability of the monitors that are configured for it: readings derived of readings.
+//!
+//! A restart begins the minute anew. What was derived is stored like what was measured, so a replay
+//! finds it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use pulsegate_core::heart_variability::{Derived, HeartVariability};
+use pulsegate_core::reading::{Reading, Value};
+use pulsegate_sensors::{Source, SourceId, Sources};
+use tokio::sync::watch;
+
+/// See the module.
+pub(super) struct Variability {
+    wanted: watch::Receiver<HashSet<Box<str>>>,
+    sources: Arc<Sources>,
+    /// What is known of each source of readings with detail: nothing, if none is wanted.
+    monitors: HashMap<SourceId, Option<Monitor>>,
+    told: Vec<(Derived, f64)>,
+}
+
+struct Monitor {
+    name: Box<str>,
+    heart: HeartVariability,
+}
+
+impl Variability {
+    pub(super) fn new(wanted: watch::Receiver<HashSet<Box<str>>>, sources: Arc<Sources>) -> Self {
+        Self { wanted, sources, monitors: HashMap::new(), told: Vec::new() }
+    }
+
+    /// What `reading` completes.
+    pub(super) fn derive(&mut self, reading: &Reading) -> Vec<Reading> {
+        let Some(detail) = &reading.detail else { return Vec::new() };
+        if self.wanted.has_changed().unwrap_or(false) {
+            self.wanted.mark_unchanged();
+            self.monitors.clear();
+        }
+        let (wanted, sources) = (&self.wanted, &self.sources);
+        let monitor = self.monitors.entry(reading.source).or_insert_with(|| {
+            let source = sources.get(reading.source)?;
+            let heart = HeartVariability::default();
+            let name = source.name.clone();
+            wanted.borrow().contains(&name).then_some(Monitor { name, heart })
+        });
+        let Some(Monitor { name, heart }) = monitor else { return Vec::new() };
+        heart.take(reading.mono, detail, &mut self.told);
+        let read = |(derived, value): (Derived, f64)| {
+            let source = Source { name: name.clone(), kind: derived.kind().into() };
+            Some(Reading {
+                // A full table of sources has no place for what is derived.
+                source: sources.intern(source).ok()?,
+                mono: reading.mono,
+                time: None,
+                value: Value::Number(value),
+                detail: None,
+            })
+        };
+        self.told.drain(..).filter_map(read).collect()
+    }
+}

@@ -1,0 +1,188 @@
+//! The filters at work: on a walk through the readings of the store, which may turn out to be in
+//! vain and is then walked again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulsegate_core::filter::{Filter, FilterSpec, Passage};
+use pulsegate_core::reading::Seq;
+use pulsegate_core::record::{ReadingRow, ValueRef};
+use pulsegate_core::time::{Mono, Wall};
+use pulsegate_core::timeline::Trust;
+use pulsegate_sensors::{Contact, Source, SourceId, Sources};
+
+use super::database::Database;
+use super::take::{read_detail, read_value};
+
+/// Bounds what a start reads back of the periods that are not over (P9).
+const LOOKBACK_ROWS: u32 = 50_000;
+
+/// What is held back.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Filters {
+    /// By kind of reading.
+    pub(crate) kinds: Vec<(Box<str>, FilterSpec)>,
+    /// Of the other kinds.
+    pub(crate) readings: FilterSpec,
+}
+
+impl Filters {
+    fn of(&self, source: &Source) -> Option<Filter> {
+        let own = self.kinds.iter().find(|(kind, _)| *kind == source.kind);
+        Filter::new(own.map_or(&self.readings, |(_, spec)| spec), source)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &FilterSpec> {
+        self.kinds.iter().map(|(_, spec)| spec).chain([&self.readings])
+    }
+}
+
+/// See the module.
+pub(super) struct Sieve {
+    filters: Filters,
+    sources: Arc<Sources>,
+    /// Whether everything passes.
+    is_open: bool,
+    is_primed: bool,
+    /// By number of the source; as long as the sources seen so far.
+    slots: Vec<Option<Slot>>,
+    walk: u64,
+}
+
+struct Slot {
+    filter: Filter,
+    /// How it was when the walk began, and before the last reading.
+    at_start: Filter,
+    before: Filter,
+    walk: u64,
+}
+
+impl Sieve {
+    pub(super) fn new(filters: Filters, sources: Arc<Sources>) -> Self {
+        let is_open = filters.all().all(FilterSpec::is_open);
+        Self { filters, sources, is_open, is_primed: is_open, slots: Vec::new(), walk: 0 }
+    }
+
+    /// Begins a walk behind `after`. Before the first, the readings before it are looked at: they
+    /// began the periods that are not over.
+    pub(super) fn begin(&mut self, database: &Database, after: Seq) -> rusqlite::Result<()> {
+        self.walk += 1;
+        if !self.is_primed {
+            self.is_primed = true;
+            self.prime(database, after)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a reading passes; it may pass as a mean.
+    pub(super) fn passes(&mut self, source: SourceId, reading: &mut ReadingRow<'_>) -> bool {
+        if self.is_open {
+            return true;
+        }
+        let walk = self.walk;
+        let Some((slot, kind)) = self.slot(source) else { return true };
+        if slot.walk != walk {
+            slot.walk = walk;
+            slot.at_start = slot.filter.clone();
+        }
+        slot.before = slot.filter.clone();
+        let plausible = is_plausible(reading, &kind);
+        match slot.filter.take(reading.value, reading.time, plausible) {
+            Passage::AsItIs => true,
+            Passage::Filtered => false,
+            Passage::Mean { value, time } => {
+                reading.value = ValueRef::Number(value);
+                reading.time = time;
+                reading.detail = None;
+                true
+            }
+        }
+    }
+
+    /// The last reading that passed found no room: the next walk begins with it.
+    pub(super) fn take_back(&mut self, source: SourceId) {
+        if let Some(Some(slot)) = self.slots.get_mut(source.0 as usize) {
+            slot.filter = slot.before.clone();
+        }
+    }
+
+    /// The whole walk was in vain.
+    pub(super) fn abandon(&mut self) {
+        for slot in self.slots.iter_mut().flatten().filter(|slot| slot.walk == self.walk) {
+            slot.filter = slot.at_start.clone();
+        }
+    }
+
+    fn slot(&mut self, id: SourceId) -> Option<(&mut Slot, Arc<Source>)> {
+        let at = id.0 as usize;
+        while self.slots.len() <= at {
+            let next = SourceId(u32::try_from(self.slots.len()).ok()?);
+            let filter = self.sources.get(next).and_then(|source| self.filters.of(&source));
+            self.slots.push(filter.map(|filter| Slot {
+                at_start: filter.clone(),
+                before: filter.clone(),
+                filter,
+                walk: 0,
+            }));
+        }
+        let slot = self.slots.get_mut(at)?.as_mut()?;
+        Some((slot, self.sources.get(id)?))
+    }
+
+    fn prime(&mut self, database: &Database, after: Seq) -> rusqlite::Result<()> {
+        let periods = self.filters.all().filter_map(|spec| spec.mean_every);
+        let Some(longest) = periods.max() else { return Ok(()) };
+        let Some(first) = begin_of(database, after, longest)? else { return Ok(()) };
+        let mut select = database.connection.prepare(
+            "SELECT seq, source, mono_ms, value, time_ms, detail FROM readings
+             WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq",
+        )?;
+        let mut rows = select.query([first, after.0])?;
+        while let Some(row) = rows.next()? {
+            let seq = row.get(0)?;
+            let at = database.boot_of(seq);
+            let (time, trust) = match row.get::<_, Option<i64>>(4)? {
+                Some(given) => (Wall(given), Trust::Trusted),
+                None => database.timeline.wall(at.epoch, Mono(row.get(2)?)),
+            };
+            let detail = read_detail(row, 5)?;
+            let mut reading = ReadingRow {
+                boot: at.boot,
+                seq: Seq(seq),
+                value: read_value(row, 3)?,
+                detail: detail.as_ref(),
+                time,
+                trust,
+            };
+            self.passes(SourceId(row.get(1)?), &mut reading);
+        }
+        self.slots.iter_mut().flatten().for_each(|slot| slot.filter.forget_last());
+        // None of these walks can be in vain any more.
+        self.walk += 1;
+        Ok(())
+    }
+}
+
+/// A monitor without skin contact, or without a rate to tell, says nothing of a heart.
+fn is_plausible(reading: &ReadingRow<'_>, source: &Source) -> bool {
+    let lost = reading.detail.is_some_and(|detail| detail.contact == Contact::Lost);
+    let none = &*source.kind == "heart_rate" && reading.value == ValueRef::Number(0.0);
+    !lost && !none
+}
+
+/// The first of the readings up to `after` that lie within `period` of the last of them.
+fn begin_of(database: &Database, after: Seq, period: Duration) -> rusqlite::Result<Option<u64>> {
+    let mut select = database
+        .connection
+        .prepare("SELECT seq, mono_ms FROM readings WHERE seq <= ?1 ORDER BY seq DESC LIMIT ?2")?;
+    let mut rows = select.query([after.0, u64::from(LOOKBACK_ROWS)])?;
+    let (mut begin, mut newest) = (None, None);
+    while let Some(row) = rows.next()? {
+        let mono = Mono(row.get(1)?);
+        if newest.get_or_insert(mono).since(mono) > period {
+            break;
+        }
+        begin = Some(row.get(0)?);
+    }
+    Ok(begin)
+}

@@ -1,0 +1,353 @@
+//! Visits, folded as readings arrive and folded again over the last readings at start; and how
+//! they are kept: as events whose times are still those of the axis on which they were decided, so
+//! that they are told with the right times once these are known (P8).
+
+use std::collections::HashMap;
+
+use pulsegate_core::reading::Reading;
+use pulsegate_core::record::{ClockText, ObjectText};
+use pulsegate_core::rules::{Input, KernelBoot};
+use pulsegate_core::time::{Mono, Wall};
+use pulsegate_core::timeline::{Epoch, Timeline, Trust};
+use pulsegate_core::visit::{Facts, Happening, Report, Told, Visit, VisitSpec, Visits};
+use pulsegate_sensors::{SourceId, Sources};
+use rusqlite::params;
+use serde::{Deserialize, Serialize};
+
+use super::database::{Database, EventRow};
+use super::fold::read_reading;
+
+/// The event of a visit that has ended.
+pub(super) const VISIT: &str = "visit";
+/// The event of a source where a visit began or ended.
+const LIVE: &str = "live";
+/// Bounds what a start reads back of each of the last two kernel starts (P9).
+const LOOKBACK_ROWS: u32 = 50_000;
+/// What may have been on its way into the store when the agent ended.
+const SLACK: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What is decided about one source, and how it is told.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct VisitFormat {
+    pub(crate) spec: VisitSpec,
+    /// What is taken.
+    pub(crate) unit: Option<Box<str>>,
+    /// The text that tells a visit, and the time zone of its times.
+    pub(crate) report: Option<(Report, jiff::tz::TimeZone)>,
+}
+
+/// See the module.
+pub(super) struct VisitFold {
+    visits: Visits,
+    formats: Vec<VisitFormat>,
+    happenings: Vec<Happening>,
+}
+
+impl VisitFold {
+    /// The visits as they stood after the last stored reading.
+    pub(super) fn rebuild(formats: &[VisitFormat], database: &Database, sources: &Sources) -> Self {
+        let new = || Visits::new(formats.iter().map(|format| format.spec.clone()).collect());
+        let mut visits = new();
+        if let Err(error) = rebuild(&mut visits, database, sources) {
+            tracing::warn!(%error, "visits begin without their history");
+            visits = new();
+        }
+        Self { visits, formats: formats.to_vec(), happenings: Vec::new() }
+    }
+
+    /// Folds readings in; what they decide is added to `events`.
+    pub(super) fn readings(
+        &mut self,
+        readings: &[Reading],
+        database: &Database,
+        sources: &Sources,
+        events: &mut Vec<EventRow>,
+    ) {
+        if self.visits.is_idle() {
+            return;
+        }
+        let boot = KernelBoot(database.epoch.0);
+        for reading in readings {
+            let event =
+                reading.time.unwrap_or(database.timeline.reference(database.epoch, reading.mono));
+            let input = Input { reading, boot, event };
+            self.visits.fold(&input, sources, &mut self.happenings);
+            self.hand_over(reading.mono, sources, events);
+        }
+    }
+
+    /// Lets time pass.
+    pub(super) fn tick(
+        &mut self,
+        database: &Database,
+        now: Mono,
+        sources: &Sources,
+        events: &mut Vec<EventRow>,
+    ) {
+        self.visits.tick(KernelBoot(database.epoch.0), now, &mut self.happenings);
+        self.hand_over(now, sources, events);
+    }
+
+    /// When [`VisitFold::tick`] is next of use.
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        self.visits.next_deadline()
+    }
+
+    fn hand_over(&mut self, mono: Mono, sources: &Sources, events: &mut Vec<EventRow>) {
+        for happening in self.happenings.drain(..) {
+            let mut put = |event, stored: Stored| {
+                let members = stored.members();
+                events.push(EventRow { event, mono, members });
+            };
+            match happening {
+                Happening::Began(visit) => {
+                    put(LIVE, Stored::of(&visit, &self.formats, sources, Some(true)));
+                }
+                Happening::Ended(visit) => {
+                    put(VISIT, Stored::of(&visit, &self.formats, sources, None));
+                    if visit.spec.live {
+                        put(LIVE, Stored::of(&visit, &self.formats, sources, Some(false)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A visit or a change of a live source, as it is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Stored {
+    source: String,
+    start_ms: i64,
+    end_ms: i64,
+    openings: u32,
+    units: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<String>,
+    /// The kernel start on whose axis the times lie, if they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u32>,
+    /// Whether a visit is under way from now on; absent from the visit itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<bool>,
+}
+
+/// A stored visit with its times as they are known by now.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct VisitFound {
+    pub(crate) source: String,
+    pub(crate) start: Wall,
+    pub(crate) end: Wall,
+    pub(crate) openings: u32,
+    pub(crate) units: f64,
+    pub(crate) unit: Option<String>,
+    pub(crate) trust: Trust,
+}
+
+impl Stored {
+    fn of(visit: &Visit, formats: &[VisitFormat], sources: &Sources, live: Option<bool>) -> Self {
+        let format = formats.iter().find(|format| format.spec.source == visit.spec.source);
+        let source = sources.get(visit.source);
+        Self {
+            source: source.map_or_else(String::new, |source| source.name.to_string()),
+            start_ms: visit.start.0,
+            end_ms: visit.end.0,
+            openings: visit.openings,
+            units: visit.units(),
+            unit: format.and_then(|format| format.unit.as_deref()).map(str::to_owned),
+            epoch: visit.boot.map(|boot| boot.0),
+            live,
+        }
+    }
+
+    /// As members of an event; [`Stored::read`] reads them back.
+    fn members(&self) -> String {
+        let object = serde_json::to_string(self).unwrap_or_default();
+        object.trim_start_matches('{').trim_end_matches('}').to_owned()
+    }
+
+    /// The visit in the members of an event, if that is what the event is about.
+    pub(super) fn read(event: &str, members: &str) -> Option<Self> {
+        let ours = event == VISIT || event == LIVE;
+        ours.then(|| serde_json::from_str(&format!("{{{members}}}")).ok())?
+    }
+
+    /// Corrects the times.
+    pub(super) fn found(self, timeline: &Timeline) -> VisitFound {
+        let correct = |time: i64| match self.epoch {
+            Some(epoch) => timeline.corrected(Epoch(epoch), Wall(time)),
+            None => (Wall(time), Trust::Trusted),
+        };
+        let ((start, trust), (end, _)) = (correct(self.start_ms), correct(self.end_ms));
+        VisitFound {
+            start,
+            end,
+            trust,
+            source: self.source,
+            openings: self.openings,
+            units: self.units,
+            unit: self.unit,
+        }
+    }
+
+    /// Writes the members of its record. Returns whether its times can be believed.
+    pub(super) fn write(
+        self,
+        timeline: &Timeline,
+        formats: &[VisitFormat],
+        clock: &mut ClockText,
+        object: &mut ObjectText<'_>,
+    ) -> Trust {
+        let live = self.live;
+        let visit = self.found(timeline);
+        object.text("source", &visit.source);
+        if let Some(live) = live {
+            object.text("state", if live { "on" } else { "off" });
+            object.time("start", visit.start, clock);
+            return visit.trust;
+        }
+        let facts = visit.facts();
+        object.time("start", visit.start, clock);
+        object.time("end", visit.end, clock);
+        object.number("openings", f64::from(visit.openings));
+        object.decimal("units", visit.units);
+        object.decimal("seconds", facts.seconds());
+        if let Some(unit) = &visit.unit {
+            object.text("unit", unit);
+        }
+        let format = formats.iter().find(|format| *format.spec.source == *visit.source);
+        if let Some((report, zone)) = format.and_then(|format| format.report.as_ref()) {
+            object.text("text", &report.render(&facts, zone));
+        }
+        visit.trust
+    }
+}
+
+impl VisitFound {
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            source: &self.source,
+            openings: self.openings,
+            units: self.units,
+            unit: self.unit.as_deref().unwrap_or(""),
+            start: self.start,
+            end: self.end,
+        }
+    }
+
+    /// From the first opening to the last.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.facts().seconds()
+    }
+}
+
+fn rebuild(visits: &mut Visits, database: &Database, sources: &Sources) -> rusqlite::Result<()> {
+    if visits.is_idle() {
+        return Ok(());
+    }
+    let gaps: HashMap<u32, std::time::Duration> = (0..)
+        .zip(sources.since(0))
+        .filter_map(|(id, source)| Some((id, visits.gap(&source)?)))
+        .collect();
+    let mut select = database.connection.prepare(
+        "SELECT source, mono_ms, value, time_ms, detail, seq FROM readings
+         WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq",
+    )?;
+    let mut from = u64::MAX >> 1;
+    for (epoch, first, last) in last_epochs(database) {
+        let first = tail(database, &gaps, first, last)?;
+        from = from.min(first);
+        let mut rows = select.query([first, last])?;
+        while let Some(row) = rows.next()? {
+            if gaps.contains_key(&row.get(0)?) {
+                let reading = read_reading(row)?;
+                let reference = database.timeline.reference(epoch, reading.mono);
+                let event = reading.time.unwrap_or(reference);
+                let input = Input { reading: &reading, boot: KernelBoot(epoch.0), event };
+                visits.fold(&input, sources, &mut Vec::new());
+            }
+        }
+    }
+    let told = told(database, from)?;
+    let name = |id| sources.get(id).map(|source| source.name.to_string());
+    visits.resume(|id: SourceId| {
+        name(id).and_then(|name| told.get(&name).copied()).unwrap_or_default()
+    });
+    Ok(())
+}
+
+/// The last two kernel starts with the first and last place of their records, the older first.
+fn last_epochs(database: &Database) -> Vec<(Epoch, u64, u64)> {
+    let mut epochs: Vec<(Epoch, u64, u64)> = Vec::new();
+    let mut last = u64::MAX >> 1;
+    for boot in database.boots.iter().rev() {
+        let known = epochs.len();
+        match epochs.last_mut() {
+            Some((epoch, first, _)) if *epoch == boot.epoch => *first = boot.first_seq,
+            Some(_) if known == 2 => break,
+            Some(_) | None => epochs.push((boot.epoch, boot.first_seq, last)),
+        }
+        last = boot.first_seq.saturating_sub(1);
+    }
+    epochs.reverse();
+    epochs
+}
+
+/// Where to begin to fold between the places `first` and `last`: where every source had been quiet
+/// for longer than its gap, with its state before that.
+fn tail(
+    database: &Database,
+    gaps: &HashMap<u32, std::time::Duration>,
+    first: u64,
+    last: u64,
+) -> rusqlite::Result<u64> {
+    let mut select = database.connection.prepare(
+        "SELECT seq, source, mono_ms, typeof(value) = 'text' FROM readings
+         WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq DESC LIMIT ?3",
+    )?;
+    let mut rows = select.query(params![first, last, LOOKBACK_ROWS])?;
+    let (mut begin, mut newest) = (last, None);
+    // By source: the earliest of the states that may belong to a visit under way.
+    let mut open: HashMap<u32, Option<Mono>> = gaps.keys().map(|id| (*id, None)).collect();
+    while let Some(row) = rows.next()? {
+        begin = row.get(0)?;
+        let (source, mono) = (row.get::<_, u32>(1)?, Mono(row.get(2)?));
+        let newest = *newest.get_or_insert(mono);
+        let (Some(gap), Some(earliest)) = (gaps.get(&source), open.get_mut(&source)) else {
+            continue;
+        };
+        if !row.get::<_, bool>(3)? {
+            continue;
+        }
+        if mono + *gap + SLACK < earliest.unwrap_or(newest) {
+            open.remove(&source);
+        } else {
+            *earliest = Some(mono);
+        }
+        if open.is_empty() {
+            break;
+        }
+    }
+    Ok(begin)
+}
+
+/// What was told of each source from the place `from` on.
+fn told(database: &Database, from: u64) -> rusqlite::Result<HashMap<String, Told>> {
+    let mut select = database
+        .connection
+        .prepare("SELECT event, members FROM events WHERE seq >= ?1 ORDER BY seq")?;
+    let mut rows = select.query([from])?;
+    let mut told: HashMap<String, Told> = HashMap::new();
+    while let Some(row) = rows.next()? {
+        let (event, members) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+        let Some(stored) = Stored::read(event, members) else { continue };
+        let start = Some(Wall(stored.start_ms));
+        let known = told.entry(stored.source).or_default();
+        match stored.live {
+            Some(true) => known.began = start,
+            None => known.ended = start,
+            Some(false) => {}
+        }
+    }
+    Ok(told)
+}
