@@ -10,12 +10,12 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, Row, params, params_from_iter};
 
 use super::database::Database;
-use super::load::{self, BASE_SEQ, END_SEQ, LaneRow, UNTOLD_GAP};
+use super::load::{self, BASE_SEQ, END_SEQ, FILTERED, LaneRow, UNTOLD_GAP};
 use super::{schema, take};
 
 /// Tables that tell what the records mean: carried over before them.
-const FRAME: [&str; 8] =
-    ["meta", "kernel_boots", "clock", "boots", "sources", "lanes", "gaps", "standing"];
+const FRAME: [&str; 9] =
+    ["meta", "kernel_boots", "clock", "boots", "sources", "lanes", "gaps", "standing", "scores"];
 /// Where a page is damaged, the walk looks again this much further on, and then twice as far.
 const FIRST_LEAP: u64 = 16;
 /// No place is higher, whatever a damaged page tells.
@@ -210,7 +210,7 @@ fn sound(table: &str, row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Val
         "readings" => &[0, 1, 2],
         "alerts" => &[0, 2, 3],
         "events" => &[0, 2, 3],
-        "kernel_boots" => &[0],
+        "kernel_boots" | "scores" => &[0],
         "clock" => &[0, 1, 3],
         "boots" | "lanes" => &[0, 1, 2],
         "gaps" => &[0, 1, 2, 3, 4, 6],
@@ -274,6 +274,7 @@ fn write_known(into: &Connection, known: &Database) -> rusqlite::Result<()> {
     for lane in Lane::ALL {
         write_lane(into, lane, &known.lanes[lane.index()])?;
     }
+    write_meta(into, FILTERED, known.lanes[Lane::Readings.index()].filtered)?;
     for (id, source) in known.sources().since(0).iter().enumerate() {
         into.execute(
             "INSERT OR REPLACE INTO sources VALUES (?1, ?2, ?3)",
