@@ -136,6 +136,7 @@ impl Writer {
             faults: Faults::default(),
             retention_at: Instant::now(),
             in_hand: [Seq(0); 3],
+            commits: 0,
             ended: false,
             progress,
         }
