@@ -2,7 +2,8 @@
 //! without one.
 //!
 //! JSON Lines have the keys of the records that are published; CSV has the same in columns. It is
-//! read in pages, so memory stays small and the writer of a running agent is never held up.
+//! read in pages, so memory stays small and the writer of a running agent is never held up. There is
+//! no Parquet: the crates for it weigh more than the rest of this program.
 
 mod csv;
 mod records;
