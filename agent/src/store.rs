@@ -58,7 +58,7 @@ pub(crate) use visits::{VisitFormat, VisitFound};
 pub(crate) const FILE: &str = "pulsegate.db";
 /// Requests on their way to the writer, each with up to 64 KiB of readings: bounds what a burst
 /// holds in memory before back-pressure.
-const QUEUE: usize = 8;
+const QUEUE: usize = 4;
 
 /// What the store is told when it is opened.
 #[derive(Debug, Clone)]

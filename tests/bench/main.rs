@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cloud::Cloud;
-use passes::{flow, queue, wear};
+use passes::{flow, memory, queue, wear};
 use subject::{GATEWAY, Subject, THINGS};
 use table::Report;
 
@@ -99,6 +99,7 @@ async fn measure(asked: &Asked) -> Report {
     }
     if wanted("wear") && !asked.quick {
         eprint(&format!("ten belts for {WEAR:?}"));
+        report.memory = Some(memory(&cloud).await);
         let (fast, slow) =
             tokio::join!(wear(&cloud, GATEWAY, "1s", WEAR), wear(&cloud, THINGS[3], "10s", WEAR));
         report.wear = vec![fast, slow];

@@ -54,6 +54,11 @@ pub(crate) fn pss(pid: u32) -> u64 {
     number(&read(pid, "smaps_rollup"), "Pss:") * 1024
 }
 
+/// Its anonymous memory in bytes.
+pub(crate) fn anonymous(pid: u32) -> u64 {
+    number(&read(pid, "status"), "RssAnon:") * 1024
+}
+
 fn read(pid: u32, file: &str) -> String {
     fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
 }
@@ -104,7 +109,7 @@ pub(crate) async fn fsyncs(counts: &Path) -> u64 {
     table.await.lines().filter_map(calls).sum()
 }
 
-/// Processor, kernel, file system of temporary files.
+/// Processor, what it is busy with already, kernel, file system of temporary files, programs.
 pub(crate) fn machine() -> Vec<(&'static str, String)> {
     let first_of = |text: &str, key: &str| {
         let line = text.lines().find(|line| line.starts_with(key));
@@ -114,7 +119,9 @@ pub(crate) fn machine() -> Vec<(&'static str, String)> {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let count = std::thread::available_parallelism().map_or(0, usize::from);
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     vec![
+        ("load before", load.split_whitespace().take(3).collect::<Vec<_>>().join(" ")),
         ("processor", format!("{count} x {}", first_of(&cpus, "model name"))),
         ("memory", first_of(&memory, "MemTotal")),
         ("kernel", said(Command::new("uname").args(["-sr"]))),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pulsegate_tests::PATIENCE;
-use pulsegate_tests::agent_process::Device;
+use pulsegate_tests::agent_process::{Agent, Device};
 use pulsegate_tests::link::Link;
 use pulsegate_tests::mosquitto::free_port;
 use serde::Serialize;
@@ -19,6 +19,8 @@ use crate::subject::{GATEWAY, Running, Subject, device};
 const DEADLINE: Duration = Duration::from_secs(300);
 /// A flood of this size is committed as soon as it pauses.
 const BURST: u32 = 2_000;
+/// One of the longest commit intervals measured, and a little more.
+const SETTLING: Duration = Duration::from_secs(11);
 
 /// Readings that went all the way, and what one of them cost.
 #[derive(Debug, Clone, Serialize)]
@@ -129,16 +131,16 @@ pub(crate) async fn queue(cloud: &Cloud, count: u32, fields: &'static str) -> Qu
     let file = device.state_dir().join("pulsegate.db");
     let file_bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
 
-    let (end, all) = (count + 1 + BURST, count + 1 + BURST);
-    cloud.expect(end);
+    let all = count + 1 + BURST;
+    cloud.expect(all);
     let device = device.broker(cloud.broker.port(), &cloud.certs.ca());
     let began = Instant::now();
     let agent = device.start();
-    let (pid, started) = (agent.pid(), Usage { cpu: Duration::ZERO, written: 0 });
-    let burst = feed::socket(&device.inbox_path(), 1, count + 1..end).await;
+    let pid = agent.pid();
+    let burst = feed::socket(&device.inbox_path(), 1, count + 1..all).await;
     let started_rss = measure::rss(pid);
     let seen = cloud.arrived(all, DEADLINE).await;
-    let drained = Usage::of(pid).since(started);
+    let drained = Usage::of(pid);
     let drain_peak_rss = measure::peak_rss(pid);
     Running::Agent { device, agent }.stop().await;
 
@@ -162,7 +164,7 @@ pub(crate) async fn queue(cloud: &Cloud, count: u32, fields: &'static str) -> Qu
     }
 }
 
-/// What a device with ten belts costs in a day, and in memory, while it publishes.
+/// What a device with ten belts writes in a day while it publishes.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Wear {
     pub(crate) commit_interval: &'static str,
@@ -171,8 +173,6 @@ pub(crate) struct Wear {
     /// With what ending it writes: a checkpoint, which in a long life is rarer.
     pub(crate) disk_mb_a_day_ended: f64,
     pub(crate) cpu_percent: f64,
-    pub(crate) rss_mb: f64,
-    pub(crate) pss_mb: f64,
 }
 
 pub(crate) async fn wear(
@@ -181,16 +181,10 @@ pub(crate) async fn wear(
     commit_interval: &'static str,
     span: Duration,
 ) -> Wear {
-    let device = ten_belts(cloud, thing, commit_interval);
-    let mut agent = device.started().await;
-    let up = |status: &serde_json::Value| status["link"]["state"] == "up";
-    agent.wait_status("the link is up", PATIENCE, up).await;
-    // One interval, so that what a start writes is not taken for a day's work.
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    let (_device, mut agent) = settled(cloud, thing, commit_interval).await;
     let (began, before) = (Instant::now(), Usage::of(agent.pid()));
     tokio::time::sleep(span).await;
     let (took, used) = (began.elapsed(), Usage::of(agent.pid()).since(before));
-    let (rss, pss) = (measure::rss(agent.pid()), measure::pss(agent.pid()));
     let pid = agent.pid();
     agent.sigterm();
     let ended = pulsegate_tests::eventually("the agent ends", PATIENCE, async || {
@@ -205,9 +199,39 @@ pub(crate) async fn wear(
         disk_mb_a_day: a_day(used.written),
         disk_mb_a_day_ended: a_day(ended),
         cpu_percent: 100.0 * used.cpu.as_secs_f64() / took.as_secs_f64(),
-        rss_mb: float(rss) / 1e6,
-        pss_mb: float(pss) / 1e6,
     }
+}
+
+/// What a gateway with ten belts holds in memory while it publishes.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Memory {
+    pub(crate) rss_mb: f64,
+    pub(crate) pss_mb: f64,
+    /// What is its own, and no file.
+    pub(crate) anonymous_mb: f64,
+}
+
+/// Alone: what two processes share would count by half.
+pub(crate) async fn memory(cloud: &Cloud) -> Memory {
+    let (_device, mut agent) = settled(cloud, GATEWAY, "1s").await;
+    let pid = agent.pid();
+    let memory = Memory {
+        rss_mb: float(measure::rss(pid)) / 1e6,
+        pss_mb: float(measure::pss(pid)) / 1e6,
+        anonymous_mb: float(measure::anonymous(pid)) / 1e6,
+    };
+    agent.stop().await;
+    memory
+}
+
+/// A device that has been publishing for a while, so that its start is not measured.
+async fn settled(cloud: &Cloud, thing: &str, commit_interval: &str) -> (Device, Agent) {
+    let device = ten_belts(cloud, thing, commit_interval);
+    let mut agent = device.started().await;
+    let up = |status: &serde_json::Value| status["link"]["state"] == "up";
+    agent.wait_status("the link is up", PATIENCE, up).await;
+    tokio::time::sleep(SETTLING).await;
+    (device, agent)
 }
 
 fn ten_belts(cloud: &Cloud, thing: &str, commit_interval: &str) -> Device {

@@ -23,7 +23,7 @@ use crate::measure;
 pub(crate) const THINGS: [&str; 4] = [GATEWAY, "bridge", "python", "gateway-10s"];
 pub(crate) const GATEWAY: &str = "gateway";
 /// As large as most brokers take without being asked.
-pub(crate) const BATCH: &str = "{ bytes = \"120KiB\", delay = \"10ms\" }";
+pub(crate) const BATCH: &str = "{ bytes = \"40KiB\", delay = \"10ms\" }";
 
 /// What carries readings to the cloud.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde_json::json;
 
-use crate::passes::{Flow, Queue, Wear};
+use crate::passes::{Flow, Memory, Queue, Wear};
 
 /// Everything that was measured.
 #[derive(Debug, Default, Serialize)]
@@ -14,6 +14,7 @@ pub(crate) struct Report {
     pub(crate) flows: Vec<Flow>,
     pub(crate) not_run: Vec<String>,
     pub(crate) queue: Option<Queue>,
+    pub(crate) memory: Option<Memory>,
     pub(crate) wear: Vec<Wear>,
 }
 
@@ -43,19 +44,7 @@ pub(crate) fn text(report: &Report) {
     if let Some(queue) = &report.queue {
         self::queue(queue);
     }
-    for wear in &report.wear {
-        println!(
-            "\nTen belts at 1 Hz, published, commit_interval {}: {:.0} MB a day on disk ({:.0} with the end), \
-             {:.2} % CPU, {:.1} MB RSS, {:.1} MB PSS (from {:.0} s)",
-            wear.commit_interval,
-            wear.disk_mb_a_day,
-            wear.disk_mb_a_day_ended,
-            wear.cpu_percent,
-            wear.rss_mb,
-            wear.pss_mb,
-            wear.measured_s,
-        );
-    }
+    ten_belts(report);
     println!("\n{:44} {:>10} {:>10}   times as good", "bar", "measured", "bar");
     for bar in bars(report) {
         println!("{:44} {:>10.1} {:>10.1} {:>10.2}", bar.what, bar.measured, bar.bar, bar.ratio());
@@ -109,7 +98,7 @@ fn ratios(report: &Report) {
         return;
     }
     println!(
-        "\n{:44} {:>9} {:>7} {:>7} {:>7} {:>7}",
+        "\n{:52} {:>9} {:>7} {:>7} {:>7} {:>7}",
         "times as good as", "a second", "CPU", "RSS", "disk", "wire"
     );
     for peer in peers {
@@ -121,7 +110,7 @@ fn ratios(report: &Report) {
         };
         for flow in matching {
             println!(
-                "{:44} {:>9.1} {:>7.1} {:>7.2} {:>7} {:>7.2}",
+                "{:52} {:>9.1} {:>7.1} {:>7.2} {:>7} {:>7.2}",
                 format!("{} ({}): {}", peer.subject, peer.readings, flow.subject),
                 flow.readings_per_second / peer.readings_per_second,
                 peer.cpu_us / flow.cpu_us,
@@ -155,6 +144,26 @@ fn queue(queue: &Queue) {
         ("duplicates", f64::from(queue.duplicates)),
     ] {
         println!("  {what:36} {value:>12.1}");
+    }
+}
+
+fn ten_belts(report: &Report) {
+    if let Some(Memory { rss_mb, pss_mb, anonymous_mb }) = &report.memory {
+        println!(
+            "\nTen belts at 1 Hz, published: {rss_mb:.1} MB RSS, {pss_mb:.1} MB PSS, \
+             {anonymous_mb:.1} MB of it anonymous"
+        );
+    }
+    for wear in &report.wear {
+        println!(
+            "  commit_interval {:>3}: {:.0} MB a day on disk ({:.0} with the end), {:.2} % CPU; \
+             from {:.0} s",
+            wear.commit_interval,
+            wear.disk_mb_a_day,
+            wear.disk_mb_a_day_ended,
+            wear.cpu_percent,
+            wear.measured_s,
+        );
     }
 }
 

@@ -63,7 +63,7 @@ impl Field {
 pub struct ReadingFormat {
     /// Where to.
     pub topic: Template,
-    /// Keys and what fills them; `None`: the record of design.md.
+    /// Keys and what fills them; `None`: the standard record.
     pub fields: Option<Vec<(Box<str>, Field)>>,
     /// How records stand beside each other.
     pub framing: Framing,

@@ -27,7 +27,7 @@ use crate::{boot, clock, compile};
 /// Observations on their way to the sampler: a second of a hundred belts with their bursts.
 const OBSERVATIONS: usize = 512;
 /// Chunks of other programs' readings on their way: each is at most 64 KiB of lines.
-const CHUNKS: usize = 8;
+const CHUNKS: usize = 4;
 /// How long drivers may take to end, and inbox clients to read their last answers.
 const QUIESCE: Duration = Duration::from_secs(3);
 /// How long the publisher may take to deliver what is left. With [`QUIESCE`] and the goodbye it

@@ -117,6 +117,9 @@ pub(super) fn alert_record(found: &AlertFound) -> serde_json::Value {
         "value": plain(&found.value),
         "time": ClockText::format(found.time),
     });
+    if let Some(score) = found.score {
+        record["score"] = json!(score);
+    }
     if let Some((start, end)) = found.window {
         record["window_start"] = json!(ClockText::format(start));
         record["window_end"] = json!(ClockText::format(end));

@@ -7,7 +7,7 @@ use pulsegate_core::lane::{DropReason, Gap, Lane};
 use pulsegate_core::reading::Seq;
 use pulsegate_sensors::{MAX_SOURCES, Sources};
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params, params_from_iter};
+use rusqlite::{Connection, ErrorCode, Row, params, params_from_iter};
 
 use super::database::Database;
 use super::load::{self, BASE_SEQ, END_SEQ, LaneRow, UNTOLD_GAP};
@@ -170,9 +170,16 @@ fn copy(
         };
         match values {
             Ok(values) => {
-                copied.reached = values.first().and_then(place);
-                insert.execute(params_from_iter(values))?;
-                copied.rows += 1;
+                let place = values.first().and_then(place);
+                match insert.execute(params_from_iter(values)) {
+                    Ok(_) => (copied.reached, copied.rows) = (place, copied.rows + 1),
+                    // What no table of ours takes was never written by us.
+                    Err(damage) if is_refused(&damage) => {
+                        copied.damage = Some(damage);
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             Err(damage) => {
                 copied.damage = Some(damage);
@@ -182,6 +189,11 @@ fn copy(
     }
     into.execute_batch("COMMIT")?;
     Ok(copied)
+}
+
+fn is_refused(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch))
 }
 
 fn place(value: &Value) -> Option<u64> {
@@ -224,6 +236,7 @@ fn sound(table: &str, row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Val
     match table {
         "readings" => drop((take::read_value(row, 3)?, take::read_detail(row, 5)?)),
         "alerts" => drop(take::read_value(row, 5)?),
+        "events" => drop(take::read_members(row, 4)?),
         _ => {}
     }
     (0..columns).map(|column| row.get(column)).collect()

@@ -39,6 +39,8 @@ pub(crate) struct AlertRow {
     pub(crate) raised: bool,
     pub(crate) severity: &'static str,
     pub(crate) value: Value,
+    /// How unlike those before it is, if its rule asked that.
+    pub(crate) score: Option<f64>,
     pub(crate) window: Option<(Wall, Wall)>,
     pub(crate) time: Wall,
     /// Whether the times lie on the reference axis of this kernel boot, and want correcting.

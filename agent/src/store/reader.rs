@@ -19,8 +19,8 @@ use super::visits::{Stored, VISIT, VisitFound};
 const READINGS: &str = "SELECT readings.seq, name, kind, value, mono_ms, time_ms, detail
     FROM readings JOIN sources ON sources.id = readings.source";
 const ALERTS: &str = "SELECT seq, rule, coalesce(name, source), raised, severity, value,
-    window_start_ms, window_end_ms, time_ms, epoch
-    FROM alerts LEFT JOIN sources ON sources.id = alerts.source";
+    window_start_ms, window_end_ms, time_ms, epoch, score
+    FROM alerts LEFT JOIN sources ON sources.id = alerts.source LEFT JOIN scores USING (seq)";
 const VISITS: &str = "SELECT seq, members FROM events WHERE event = 'visit'";
 /// Whom a visit was to.
 const VISITED: &str = "json_extract('{' || members || '}', '$.source')";
@@ -63,6 +63,8 @@ pub(crate) struct AlertFound {
     pub(crate) raised: bool,
     pub(crate) severity: String,
     pub(crate) value: Value,
+    /// How unlike those before it is, if its rule asked that.
+    pub(crate) score: Option<f64>,
     pub(crate) window: Option<(Wall, Wall)>,
     pub(crate) time: Wall,
     pub(crate) trust: Trust,
@@ -191,6 +193,7 @@ impl Reader {
             raised: row.get(3)?,
             severity: row.get(4)?,
             value: owned(read_value(row, 5)?),
+            score: row.get(10)?,
             window: window.map(|(start, end)| (Wall(start), Wall(end))),
             time: Wall(row.get(8)?),
             trust: Trust::Trusted,

@@ -182,6 +182,7 @@ impl Replay {
                 raised: row.raised,
                 severity: row.severity.into(),
                 value: row.value,
+                score: row.score,
                 window: row.window,
                 time: row.time,
                 trust: Trust::Trusted,
@@ -367,8 +368,8 @@ fn stored_alerts(
 ) -> rusqlite::Result<Vec<Raw>> {
     let mut select = connection.prepare(
         "SELECT rule, source, raised, severity, value, window_start_ms, window_end_ms, time_ms,
-         epoch, coalesce(name, source)
-         FROM alerts LEFT JOIN sources ON sources.id = alerts.source
+         epoch, coalesce(name, source), score
+         FROM alerts LEFT JOIN sources ON sources.id = alerts.source LEFT JOIN scores USING (seq)
          WHERE seq >= ?1 ORDER BY seq",
     )?;
     let read = |row: &rusqlite::Row<'_>| {
@@ -383,6 +384,7 @@ fn stored_alerts(
             raised,
             severity: row.get(3)?,
             value: owned(read_value(row, 4)?),
+            score: row.get(10)?,
             window: window.map(|(start, end)| (Wall(start), Wall(end))),
             time: Wall(time),
             trust: Trust::Trusted,

@@ -6,7 +6,7 @@
 //! could not be read becomes a gap with the reason `corruption`.
 
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,6 +28,10 @@ const ASIDE: &str = "damaged-";
 const KEPT_ASIDE: usize = 2;
 /// No page is smaller; SQLite takes a file that has none for a new one.
 const MIN_BYTES: u64 = 512;
+/// Where the header tells the versions for writing and for reading, and the highest there is
+/// (SQLite file format, section 1.3.3).
+const VERSIONS_AT: u64 = 18;
+const WAL_VERSION: u8 = 2;
 /// The files of one database.
 const SUFFIXES: [&str; 3] = ["-wal", "-shm", ""];
 
@@ -115,7 +119,8 @@ pub(super) fn replace(
     Ok(name)
 }
 
-/// A file that SQLite would take for a new one although records are beside it, or that is none.
+/// Finds what SQLite takes for something else: an empty file with records beside it for a new one, a
+/// file of a version to come for one that must not be written.
 fn whole(path: &Path) -> Result<(), &'static str> {
     let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
     if metadata.is_dir() {
@@ -125,7 +130,16 @@ fn whole(path: &Path) -> Result<(), &'static str> {
     match metadata.len() {
         0 if has_log => Err("its file is empty"),
         1..MIN_BYTES => Err("its file is cut off"),
-        _ => Ok(()),
+        _ => match std::fs::File::open(path).and_then(|file| {
+            let mut versions = [0; 2];
+            file.read_exact_at(&mut versions, VERSIONS_AT).map(|()| versions)
+        }) {
+            Ok(versions) if versions.iter().any(|version| *version > WAL_VERSION) => {
+                Err("its file is of a version that does not exist")
+            }
+            // A file that cannot be read is found out by SQLite.
+            Ok(_) | Err(_) => Ok(()),
+        },
     }
 }
 

@@ -13,7 +13,7 @@ const CHECKPOINT_PAGES: u32 = 4096;
 /// Bounds the log that is left behind by one long transaction.
 const JOURNAL_LIMIT_BYTES: u32 = 8 << 20;
 /// Bounds SQLite's own memory, in KiB.
-const CACHE_KIB: i32 = 1024;
+const CACHE_KIB: i32 = 512;
 
 /// What each schema version adds to the one before; `user_version` counts them.
 pub(super) const MIGRATIONS: &[&str] = &["
@@ -67,6 +67,12 @@ CREATE TRIGGER stands AFTER INSERT ON alerts BEGIN
 END;
 INSERT OR REPLACE INTO standing
     SELECT rule, source, raised, seq, severity, value, window_end_ms, time_ms FROM alerts ORDER BY seq;
+",
+// How unlike those before the reading of an alert was, where its rule asked that. A table of its
+// own, and a trigger, so that a version that knows nothing of it writes and forgets alerts as ever.
+"
+CREATE TABLE scores(seq INTEGER PRIMARY KEY, score REAL NOT NULL) STRICT;
+CREATE TRIGGER forgets AFTER DELETE ON alerts BEGIN DELETE FROM scores WHERE seq = old.seq; END;
 "];
 
 /// Opens the database for the one writer, and brings it up to date.

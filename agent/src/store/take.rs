@@ -14,7 +14,8 @@ use pulsegate_core::timeline::{Epoch, Trust};
 use pulsegate_core::topic::Template;
 use pulsegate_sensors::{Source, SourceId, Sources};
 use rusqlite::Row;
-use rusqlite::types::ValueRef as SqlRef;
+use rusqlite::types::{Type, ValueRef as SqlRef};
+use serde::de::IgnoredAny;
 
 use super::database::Database;
 use super::detail;
@@ -179,7 +180,8 @@ impl Encoder {
     ) -> rusqlite::Result<Offer> {
         let mut select = database.connection.prepare_cached(
             "SELECT seq, rule, source, raised, severity, value, window_start_ms, window_end_ms,
-             time_ms, epoch FROM alerts WHERE seq > ?1 ORDER BY seq",
+             time_ms, epoch, score FROM alerts LEFT JOIN scores USING (seq)
+             WHERE seq > ?1 ORDER BY seq",
         )?;
         let mut rows = select.query([after.0])?;
         while let Some(row) = rows.next()? {
@@ -194,7 +196,7 @@ impl Encoder {
             let window = row.get::<_, Option<i64>>(6)?.zip(row.get::<_, Option<i64>>(7)?);
             let (rule, severity) = (text(row, 1)?, text(row, 4)?);
             let value = read_value(row, 5)?;
-            let raised: bool = row.get(3)?;
+            let (raised, score): (bool, Option<f64>) = (row.get(3)?, row.get(10)?);
             let source = self.sources.get(SourceId(row.get(2)?));
             walk.oldest.get_or_insert((at.epoch, Mono(0)));
             let format = &self.formats.lanes[Lane::Alerts.index()];
@@ -211,6 +213,9 @@ impl Encoder {
                     ValueRef::Number(value) => object.number("value", value),
                     ValueRef::State(value) => object.text("value", value),
                 };
+                if let Some(score) = score {
+                    object.number("score", score);
+                }
                 if let Some((start, end)) = window {
                     object.time("window_start", correct(start).0, clock);
                     object.time("window_end", correct(end).0, clock);
@@ -240,7 +245,7 @@ impl Encoder {
             let at = database.boot_of(seq);
             let mono = Mono(row.get(3)?);
             let (time, mut trust) = database.timeline.wall(Epoch(row.get(2)?), mono);
-            let (event, members) = (text(row, 1)?, text(row, 4)?);
+            let (event, members) = (text(row, 1)?, read_members(row, 4)?);
             walk.oldest.get_or_insert((at.epoch, mono));
             let format = &self.formats.lanes[Lane::Events.index()];
             let topic = format.topic.render("", "").into();
@@ -308,6 +313,17 @@ impl Formats {
 
 fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
     Ok(row.get_ref(column)?.as_str()?)
+}
+
+/// Members go into a message as they are: what is not JSON would make all of it unreadable.
+pub(super) fn read_members<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+    let members = text(row, column)?;
+    match serde_json::from_str::<IgnoredAny>(&format!("{{{members}}}")) {
+        Ok(_) => Ok(members),
+        Err(error) => {
+            Err(rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
+        }
+    }
 }
 
 pub(super) fn read_value<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<ValueRef<'a>> {

@@ -9,6 +9,7 @@ mod keeping;
 mod model;
 mod rules;
 mod size;
+mod sql;
 mod time;
 mod trip;
 

@@ -77,6 +77,10 @@ impl LaneWriter<'_> {
             alert.time.0,
             alert.derived.then_some(self.epoch.0),
         ])?;
+        if let Some(score) = alert.score {
+            let insert = "INSERT OR REPLACE INTO scores VALUES (?1, ?2)";
+            self.tx.prepare_cached(insert)?.execute(params![self.last_seq, score])?;
+        }
         Ok(())
     }
 

@@ -31,7 +31,7 @@ use crate::clock;
 use faults::Faults;
 
 /// Commits of this size cost little more a row than larger ones, and bound memory.
-const COMMIT_ROWS: usize = 8_192;
+const COMMIT_ROWS: usize = 4_096;
 /// From here on a pause ends the gathering: the commit fills several blocks anyway.
 const BURST_ROWS: usize = 1_024;
 /// What counts as a pause in a burst.
@@ -137,9 +137,9 @@ impl Writer {
             faults: Faults::default(),
             retention_at: Instant::now(),
             in_hand: [Seq(0); 3],
+            commits: 0,
             ended: false,
             progress,
-            commits: 0,
         }
     }
 
@@ -341,7 +341,7 @@ impl Writer {
     fn spent_readings(&mut self) -> Vec<Reading> {
         let mut readings = std::mem::take(&mut self.work.readings);
         readings.clear();
-        readings.shrink_to(COMMIT_ROWS);
+        readings.shrink_to(2 * COMMIT_ROWS);
         readings
     }
 

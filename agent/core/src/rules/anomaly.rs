@@ -4,6 +4,20 @@
 //! deviations: 1.4826 times the median distance from the median. Up to half of what it learnt from
 //! may be wild, and a new level is believed once it has lasted for half of `learn`.
 //!
+//! It finds what leaps, not what stands still or creeps: those are for `window` with `max` or
+//! `rate`. Measured against random cut forests (rcf3 0.5.2, 50 trees of 256, and its isolation
+//! forest), these with the best threshold for each run, ours with its default of 5; found of
+//! injected, and false alarms; three seeds, 10 minutes of learning, a reading a second:
+//!
+//! | | AN-1, 9,300 readings | heart rate, 20 spikes in 2,460 s | a reading, a source |
+//! |---|---|---|---|
+//! | this | all of 272, 0 false | 49 of 59, 0 false | < 1 us, 4 KiB |
+//! | cut forest | 260, 1 false | 48 of 59, 8 false | 285 us, 3.3 MB |
+//! | isolation forest | all, 0 false | 59 of 59, 142 false | 14 us |
+//!
+//! None of them saw two minutes of one value; of a drift by 60 % within five minutes each saw next
+//! to nothing.
+//!
 //! The readings of `learn` are cut into panes on the grid of event time. Each keeps a sample of
 //! them, chosen by a hash of the reading, so that memory is bounded and neither their order nor a
 //! restart makes a difference. A reading is compared with the panes that ended [`LATENESS`] before

@@ -54,13 +54,8 @@ struct Anchor {
 }
 
 impl EventClock {
-    /// The clock of a source that told `event` at `mono`.
-    pub(crate) fn new(boot: KernelBoot, mono: Mono, event: Wall) -> Self {
-        Self::told(boot, Anchor { event, mono })
-    }
-
     /// The clock of a source that told nothing yet, and may tell any time.
-    pub(super) fn assumed(boot: KernelBoot, mono: Mono, event: Wall) -> Self {
+    pub(crate) fn assumed(boot: KernelBoot, mono: Mono, event: Wall) -> Self {
         Self { assumed: true, ..Self::told(boot, Anchor { event, mono }) }
     }
 
@@ -69,7 +64,7 @@ impl EventClock {
     }
 
     /// Whether the source told no time yet.
-    pub(super) fn is_assumed(&self) -> bool {
+    pub(crate) fn is_assumed(&self) -> bool {
         self.assumed
     }
 

@@ -274,7 +274,8 @@ impl RuleSpec {
 impl Member {
     /// Whether it is about `source`.
     pub(super) fn is(&self, source: &Source) -> bool {
-        self.source == source.name && self.on.as_ref().is_none_or(|kind| *kind == source.kind)
+        self.source == source.name
+            && self.on.as_ref().map_or(!source.is_derived(), |kind| *kind == source.kind)
     }
 }
 

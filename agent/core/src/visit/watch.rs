@@ -65,13 +65,8 @@ impl Watch {
         let (boot, mono, event) = (input.boot, input.reading.mono, input.event);
         self.pass(boot, mono, out);
         self.own_time = input.reading.time.is_some();
-        let verdict = match &mut self.clock {
-            Some(clock) => clock.judge(boot, mono, event),
-            none => {
-                *none = Some(EventClock::new(boot, mono, event));
-                Verdict::Good
-            }
-        };
+        let new = || EventClock::assumed(boot, mono, event);
+        let verdict = self.clock.get_or_insert_with(new).judge(boot, mono, event);
         self.boot = boot;
         match verdict {
             Verdict::Good => {}

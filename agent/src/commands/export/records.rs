@@ -41,6 +41,7 @@ pub(super) fn columns(what: What) -> &'static [Column] {
             ("state", &["state"]),
             ("severity", &["severity"]),
             ("value", &["value"]),
+            ("score", &["score"]),
             ("window_start", &["window_start"]),
             ("window_end", &["window_end"]),
             ("time", &["time"]),

@@ -78,7 +78,7 @@ pub(in crate::config) struct AnomalyTable {
 }
 
 fn score() -> f64 {
-    8.0
+    5.0
 }
 
 /// A condition on the newest reading of one source.

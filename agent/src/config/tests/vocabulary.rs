@@ -132,10 +132,10 @@ fn silent_for_expects_every_source_that_the_rule_covers() {
 fn anomaly_learns_and_scores() {
     let anomaly = |table: &str| read(&format!("{BELT}\nanomaly = {table}")).condition;
 
-    let common = Condition::Anomaly { learn: seconds(600), score: 8.0 };
+    let common = Condition::Anomaly { learn: seconds(600), score: 5.0 };
     assert_eq!(anomaly("{ learn = \"10m\" }"), common);
-    let strict = Condition::Anomaly { learn: seconds(60), score: 5.0 };
-    assert_eq!(anomaly("{ learn = \"1m\", score = 5 }"), strict);
+    let strict = Condition::Anomaly { learn: seconds(60), score: 7.0 };
+    assert_eq!(anomaly("{ learn = \"1m\", score = 7 }"), strict);
     let states = rule("on = \"lid\"\nanomaly = { learn = \"10m\" }");
     expect_fault(&states, "readings of kind `lid` are states, not numbers", "{ learn");
     let loose = rule(&format!("{BELT}\nanomaly = {{ learn = \"10m\", score = 1 }}"));

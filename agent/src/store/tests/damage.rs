@@ -8,6 +8,8 @@ use std::os::unix::fs::FileExt as _;
 use super::*;
 
 const PAGE: u64 = 1024;
+/// The smallest reading takes 14 bytes of one.
+const ROWS_A_PAGE: usize = 72;
 /// The first byte of a page with rows (SQLite file format, section 1.6).
 const LEAF: u8 = 0x0d;
 
@@ -144,13 +146,53 @@ async fn a_page_that_is_lost_costs_its_own_rows_and_nothing_else() {
         let pending = survives(&device, &before, &what).await;
 
         let lost: Vec<_> = before.keys().filter(|id| !pending.contains_key(*id)).collect();
-        assert!(lost.len() <= 120, "{what}: {} lost", lost.len());
+        assert!(lost.len() <= ROWS_A_PAGE, "{what}: {} lost", lost.len());
         for (id, record) in &pending {
             assert!(before.get(id).is_none_or(|known| known == record), "{what}: {id} changed");
         }
         let told: u64 = gaps(&pending).iter().map(|gap| gap["count"].as_u64().unwrap()).sum();
         assert_eq!(told, lost.len() as u64, "{what}: {:?}", gaps(&pending));
         assert!(gaps(&pending).iter().all(|gap| gap["reason"] == "corruption"));
+    }
+}
+
+#[tokio::test]
+async fn damage_that_was_met_before_is_met_again() {
+    let (device, _) = device_with_history().await;
+    let sql = |statement: &'static str| {
+        let device = device.killed();
+        let connection = rusqlite::Connection::open(device.path()).unwrap();
+        connection.execute_batch(statement).unwrap();
+        device
+    };
+    let written = |at: u64, bytes: &'static [u8]| {
+        let device = device.killed();
+        overwrite(&device.path(), at, bytes);
+        device
+    };
+    let met = [
+        // SQLite then takes it for a file that must not be written.
+        ("version", written(18, &[3, 3])),
+        // An event that is not JSON would make its whole message unreadable.
+        ("members", sql("UPDATE events SET members = '\"source\":' || char(1)")),
+        // Numbers that no row of ours has.
+        ("mono", sql("UPDATE readings SET mono_ms = -1 WHERE seq % 500 = 0")),
+        ("source", sql("UPDATE readings SET source = 1 << 40 WHERE seq = 3000")),
+        ("value", sql("UPDATE readings SET value = x'00' WHERE seq = 3000")),
+        ("boots", sql("UPDATE boots SET first_seq = -5 WHERE boot = 2")),
+        ("lanes", sql("DELETE FROM lanes WHERE lane = 1")),
+    ];
+    for (what, device) in met {
+        let agent = device.start();
+        agent.append([61.0]).await;
+        agent.pending().await;
+        agent.append([62.0]).await;
+        agent.assert_balanced().await;
+        assert_eq!(device.set_aside().len(), 1, "{what}");
+        agent.stop().await;
+        let agent = device.start();
+        assert_eq!(agent.store.progress().borrow().set_aside, None, "{what}: damaged again");
+        agent.stop().await;
     }
 }
 
@@ -407,7 +449,7 @@ async fn after_an_unclean_stop_the_whole_database_is_looked_through_beside_the_w
     assert_eq!(progress.checked, Checked::Damaged);
     agent.append([62.0]).await;
     let pending = agent.pending().await;
-    assert!(before.keys().filter(|id| !pending.contains_key(*id)).count() <= 120);
+    assert!(before.keys().filter(|id| !pending.contains_key(*id)).count() <= ROWS_A_PAGE);
     agent.assert_balanced().await;
     assert_eq!(damaged.set_aside().len(), 1);
     agent.stop().await;

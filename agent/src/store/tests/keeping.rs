@@ -187,6 +187,7 @@ fn alert(raised: bool, time: i64) -> AlertRow {
         raised,
         severity: "warning",
         value: Value::Number(180.0),
+        score: None,
         window: None,
         time: Wall(time),
         derived: true,

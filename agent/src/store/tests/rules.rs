@@ -1,6 +1,8 @@
 //! Rules across restarts and changes of the configuration.
 
-use pulsegate_core::rules::{Action, Clear, Condition, Range, Severity, Take, Test, WindowSpec};
+use pulsegate_core::rules::{
+    Action, Clear, Condition, Member, Range, Severity, Take, Test, WindowSpec,
+};
 use pulsegate_core::timeline::Trust;
 
 use super::*;
@@ -122,23 +124,108 @@ async fn a_window_over_times_of_another_program_is_told_in_those_times_after_a_r
     let window = WindowSpec { length, step: length, take: Take::Mean };
     device.rules =
         vec![RuleSpec { on: Some("number".into()), window: Some(window), ..above(200.0) }];
+    let rules = std::mem::take(&mut device.rules);
     let agent = device.start();
     let air = agent.source("air", "number");
-    let at = clock::mono();
-    let given = |second: i64, value| Reading {
-        time: Some(Wall(NOON + second * 1_000)),
-        ..number(air, at, value)
-    };
-    agent.offer(vec![given(0, 250.0), given(1, 250.0)]).await.unwrap();
+    // Long enough ago for the window to be over when the rule comes to look at it.
+    let at = clock::mono() - Duration::from_secs(60);
+    let given =
+        |second: i64| Reading { time: Some(Wall(NOON + second * 1_000)), ..number(air, at, 250.0) };
+    agent.store.clock(Mono(0), Wall(NOON - 1), Trust::Trusted).await.unwrap();
+    agent.offer(vec![given(0), given(1)]).await.unwrap();
     agent.stop().await;
+    device.rules = rules;
 
     let agent = device.start();
-    let theirs = Trust::Trusted;
-    agent.store.clock(Mono(0), Wall(NOON - 1), theirs).await.unwrap();
-    agent.offer(vec![given(30, 100.0)]).await.unwrap();
 
+    agent.until("the window", |progress| progress.last[0] > Seq(0)).await;
     let alerts = agent.take_all(Lane::Alerts, 0).await;
     assert_eq!(alerts[0]["window_start"], text(Wall(NOON)));
     assert_eq!(alerts[0]["window_end"], text(Wall(NOON + 10_000)));
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_that_never_spoke_since_the_start_is_told_of_by_its_name() {
+    let mut device = Device::new();
+    let expected = vec![Source::new("7", "heart_rate").unwrap()];
+    let silent = Condition::Silent { after: Duration::from_secs(1), expected };
+    device.rules = vec![RuleSpec { condition: silent, ..above(0.0) }];
+    let agent = device.start();
+
+    agent.until("an alert", |progress| progress.last[Lane::Alerts.index()] > Seq(0)).await;
+    let alerts = agent.take_all(Lane::Alerts, 0).await;
+    assert_eq!((&alerts[0]["source"], &alerts[0]["state"]), (&"7".into(), &"raised".into()));
+    agent.stop().await;
+    let agent = device.start();
+    assert_eq!(agent.sources.get(SourceId(0)).map(|source| source.name.clone()), Some("7".into()));
+    agent.append([70.0]).await;
+
+    let alerts = agent.take_all(Lane::Alerts, 0).await;
+    let states: Vec<_> = alerts.iter().map(|alert| alert["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["raised", "cleared"]);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_several_sources_raised_together_stands_across_a_restart() {
+    let mut device = Device::new();
+    let member = |source: &str| Member {
+        source: source.into(),
+        on: None,
+        test: Test::Outside(Range { above: Some(100.0), below: None }),
+    };
+    let all = Condition::All { members: vec![member("7"), member("8")], within: None };
+    device.rules = vec![RuleSpec { condition: all, on: None, ..above(0.0) }];
+    let agent = device.start();
+    agent.append([120.0]).await;
+    let other = agent.source("8", "heart_rate");
+    agent.offer(vec![number(other, clock::mono(), 120.0)]).await.unwrap();
+    agent.stop().await;
+
+    let agent = device.start();
+    agent.append([130.0]).await;
+    assert_eq!(agent.take_all(Lane::Alerts, 0).await.len(), 1);
+    agent.append([90.0]).await;
+
+    let alerts = agent.take_all(Lane::Alerts, 0).await;
+    assert_eq!((&alerts[1]["source"], &alerts[1]["state"]), (&"7".into(), &"cleared".into()));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn the_score_of_an_anomaly_is_in_its_alert_and_goes_with_it() {
+    let mut device = Device::new();
+    let anomaly = Condition::Anomaly { learn: Duration::from_secs(60), score: 5.0 };
+    device.rules = vec![RuleSpec { condition: anomaly, ..above(0.0) }];
+    let agent = device.start();
+    let belt = agent.source("7", "heart_rate");
+    let at = clock::mono();
+    let given = |second: i64| Reading {
+        time: Some(Wall(NOON + second * 1_000)),
+        ..number(
+            belt,
+            at,
+            if second == 120 {
+                140.0
+            } else {
+                f64::from(i32::try_from(second % 7).unwrap()) + 70.0
+            },
+        )
+    };
+
+    agent.offer((0..122).map(given).collect()).await.unwrap();
+
+    let (through, alerts) = agent.deliver(Lane::Alerts, 0).await;
+    let raised = &alerts[0];
+    assert_eq!((&raised["state"], &raised["value"]), (&"raised".into(), &140.into()));
+    assert!(raised["score"].as_f64().is_some_and(|score| score > 20.0), "{raised}");
+    assert!(alerts[1]["score"].as_f64().is_some_and(|score| score < 5.0), "{alerts:?}");
+    assert!(through > 0);
+    agent.stop().await;
+    let connection = rusqlite::Connection::open(device.path()).unwrap();
+    let count = || connection.query_row("SELECT count(*) FROM scores", [], |row| row.get(0));
+    assert_eq!(count(), Ok(2));
+    connection.execute("DELETE FROM alerts", []).unwrap();
+    assert_eq!(count(), Ok(0));
 }

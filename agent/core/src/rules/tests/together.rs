@@ -250,7 +250,7 @@ fn an_1(seed: u64) -> Vec<f64> {
 
 #[test]
 fn finds_without_a_threshold_what_a_threshold_finds_once_it_has_learnt() {
-    let anomaly = Condition::Anomaly { learn: minutes(10), score: 8.0 };
+    let anomaly = Condition::Anomaly { learn: minutes(10), score: 5.0 };
     let named = |name: &str, spec: RuleSpec| RuleSpec { name: name.into(), ..spec };
     for seed in [1, 7, 4711, fastrand::u64(..)] {
         println!("seed {seed}");
@@ -278,7 +278,7 @@ fn finds_without_a_threshold_what_a_threshold_finds_once_it_has_learnt() {
 
 #[test]
 fn believes_a_new_level_once_it_has_lasted() {
-    let anomaly = Condition::Anomaly { learn: minutes(10), score: 8.0 };
+    let anomaly = Condition::Anomaly { learn: minutes(10), score: 5.0 };
     let mut bench = Bench::new(vec![rule(anomaly)]);
     let belt = bench.belt("7");
 
@@ -299,7 +299,7 @@ fn believes_a_new_level_once_it_has_lasted() {
 
 #[test]
 fn does_not_mind_the_last_digit_of_a_value_that_stood_still() {
-    let mut bench = Bench::new(vec![rule(Condition::Anomaly { learn: minutes(10), score: 8.0 })]);
+    let mut bench = Bench::new(vec![rule(Condition::Anomaly { learn: minutes(10), score: 5.0 })]);
     let belt = bench.belt("7");
     for second in 0..1200 {
         bench.put(belt, seconds(second), 20.0);

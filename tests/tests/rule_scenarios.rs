@@ -1,0 +1,135 @@
+//! Rules on several sources, on silence and without a threshold, by the agent as it runs: SO-1, AN-1.
+
+use std::time::Duration;
+
+use pulsegate_tests::PATIENCE;
+use pulsegate_tests::site::Site;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// 2026-11-20T10:00:00Z.
+const TEN: i64 = 1_795_168_800_000;
+
+fn state(source: &str, state: &str, time: i64) -> String {
+    json!({ "source": source, "kind": "state", "value": state, "time": time }).to_string()
+}
+
+fn of<'a>(alerts: &'a [Value], rule: &str) -> Vec<(&'a str, &'a str, &'a str)> {
+    let word = |alert: &'a Value, key| alert[key].as_str().expect("a string");
+    let own = alerts.iter().filter(|alert| alert["rule"] == rule);
+    own.map(|alert| (word(alert, "state"), word(alert, "source"), word(alert, "time"))).collect()
+}
+
+#[tokio::test]
+async fn so_1_headlights_left_on_are_one_alert_within_a_second_in_whatever_order_it_is_told() {
+    let site = Site::start().await;
+    let device = site.device().with(
+        r#"
+[[rule]]
+name = "headlights left on"
+all = [
+    { source = "engine", is = "off" },
+    { source = "door", is = "closed" },
+    { source = "headlights", is = "on" },
+]
+within = "5s"
+"#,
+    );
+    let mut agent = device.started().await;
+    let mut inbox = agent.inbox().await;
+    let drive = [("engine", "on"), ("door", "open"), ("headlights", "off")];
+    inbox.store(&drive.map(|(source, word)| state(source, word, TEN))).await;
+
+    // The door comes last though it was closed first, and everything is told twice.
+    let told =
+        [("headlights", "on", 64_000), ("engine", "off", 62_000), ("door", "closed", 60_000)];
+    let lines = told.map(|(source, word, at)| state(source, word, TEN + at));
+    inbox.store(&lines[..2]).await;
+    inbox.store(&lines[2..]).await;
+    let answered = Instant::now();
+    let alerts = site.subscriber.wait_records("/alerts", PATIENCE, |all| !all.is_empty()).await;
+    assert!(answered.elapsed() < Duration::from_secs(1), "{:?}", answered.elapsed());
+    inbox.store(&lines).await;
+    inbox.store(&[state("door", "open", TEN + 90_000)]).await;
+
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    let both = site.subscriber.wait_records("/alerts", PATIENCE, |all| all.len() > 1).await;
+    let said = [
+        ("raised", "engine", "2026-11-20T10:01:04.000Z"),
+        ("cleared", "engine", "2026-11-20T10:01:30.000Z"),
+    ];
+    assert_eq!(of(&both, "headlights left on"), said);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_1_anomalies_are_found_without_a_threshold_once_it_has_learnt() {
+    let site = Site::start().await;
+    let device = site.device().with(
+        r#"
+[[rule]]
+name = "threshold"
+on = "level"
+above = 50
+
+[[rule]]
+name = "anomaly"
+on = "level"
+anomaly = { learn = "10m" }
+"#,
+    );
+    let mut agent = device.started().await;
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut line = |second: i64| {
+        let wild = random.u32(..100) == 0 && second < 9_999;
+        let (least, most) = if wild { (100.0, 120.0) } else { (10.0, 20.0) };
+        let value = least + (most - least) * random.f64();
+        let time = TEN + second * 1_000;
+        json!({ "source": "tank", "kind": "level", "value": value, "time": time }).to_string()
+    };
+    let lines: Vec<String> = (0..10_000).map(&mut line).collect();
+
+    agent.inbox().await.store(&lines).await;
+
+    let recorded = |status: &Value| {
+        let alerts = &status["lanes"]["alerts"];
+        alerts["pending"] == 0 && alerts["delivered"].as_u64().is_some_and(|count| count > 200)
+    };
+    agent.wait_status("the alerts are delivered", PATIENCE, recorded).await;
+    let alerts = site.subscriber.records("/alerts");
+    let learnt = "2026-11-20T10:10:00.000Z";
+    let after = |rule| of(&alerts, rule).into_iter().filter(|(_, _, time)| *time > learnt);
+    assert!(after("threshold").count() > 100);
+    let (found, expected): (Vec<_>, Vec<_>) =
+        (after("anomaly").collect(), after("threshold").collect());
+    assert_eq!(found, expected);
+    assert!(alerts.iter().all(|alert| alert["score"].is_number() == (alert["rule"] == "anomaly")));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_configured_source_that_never_speaks_is_told_of() {
+    let site = Site::start().await;
+    let device = site.device().with(
+        r#"
+[[number]]
+id = "air"
+file = "/nowhere/at/all"
+every = "1h"
+
+[[rule]]
+name = "silent"
+on = "number"
+silent_for = "1s"
+"#,
+    );
+    let mut agent = device.started().await;
+
+    let alerts = site.subscriber.wait_records("/alerts", PATIENCE, |all| !all.is_empty()).await;
+
+    assert_eq!(alerts[0]["source"], "air");
+    assert_eq!((&alerts[0]["state"], &alerts[0]["value"]), (&json!("raised"), &json!(1)));
+    agent.stop().await;
+}
