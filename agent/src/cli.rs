@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{self, demo::Demo, listing::Listing};
+use crate::commands::{self, demo::Demo, export::Export, listing::Listing, replay::Replay};
 use crate::config::DEFAULT_PATH;
 
 /// An edge gateway agent for Raspberry Pi: heart-rate belts, lids and numbers, kept in SQLite and
@@ -36,6 +36,10 @@ enum Command {
     Alerts(Listing),
     /// Print the last visits in the store
     Visits(Listing),
+    /// Print the alerts and visits that rules would have told, over history or another program's lines
+    Replay(Replay),
+    /// Write all readings, alerts or visits in the store, for other programs
+    Export(Export),
     /// Print the version
     Version,
 }
@@ -68,6 +72,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Readings(listing) => commands::listing::readings(&listing),
         Command::Alerts(listing) => commands::listing::alerts(&listing),
         Command::Visits(listing) => commands::listing::visits(&listing),
+        Command::Replay(replay) => commands::replay::run(&replay),
+        Command::Export(export) => commands::export::run(&export),
         Command::Version => commands::version(),
     }
 }

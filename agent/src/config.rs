@@ -6,6 +6,7 @@
 //! [`Config`] need not check it again. The file is only read, never written.
 
 mod checks;
+mod exchange;
 mod files;
 mod findings;
 mod model;
@@ -28,8 +29,10 @@ use std::time::Duration;
 
 use schemars::Schema;
 use serde::Deserialize as _;
+use toml::Spanned;
 use toml::de::DeTable;
 
+pub(crate) use exchange::plan;
 pub(crate) use findings::{Faults, Report, Warning};
 pub(crate) use model::*;
 
@@ -51,7 +54,6 @@ struct Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Named {
     Checked,
-    #[cfg(test)]
     Ignored,
 }
 
@@ -114,23 +116,29 @@ fn usable(outcome: Outcome) -> Result<(Config, Vec<Warning>), Faults> {
 }
 
 fn read(path: &Path) -> Outcome {
+    match text(path) {
+        Ok(text) => parse(path, text, Named::Checked),
+        Err(outcome) => *outcome,
+    }
+}
+
+/// The text of a file, or why there is none.
+fn text(path: &Path) -> Result<String, Box<Outcome>> {
     let mut bytes = Vec::new();
     let file = fs::File::open(path);
+    let unusable = |text, finding| Err(Box::new(unusable(path, text, finding)));
     match file.and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)) {
         Err(error) => {
-            unusable(path, String::new(), Finding::of_the_file(format!("cannot read: {error}")))
+            unusable(String::new(), Finding::of_the_file(format!("cannot read: {error}")))
         }
         Ok(length) if u64::try_from(length).is_ok_and(|length| length > MAX_BYTES) => {
-            unusable(path, String::new(), Finding::of_the_file("larger than 1 MiB"))
+            unusable(String::new(), Finding::of_the_file("larger than 1 MiB"))
         }
-        Ok(_) => match String::from_utf8(bytes) {
-            Ok(text) => parse(path, text, Named::Checked),
-            Err(error) => {
-                let valid = error.utf8_error().valid_up_to();
-                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-                unusable(path, text, Finding::fault(valid..valid + 1, "not UTF-8"))
-            }
-        },
+        Ok(_) => String::from_utf8(bytes).or_else(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            unusable(text, Finding::fault(valid..valid + 1, "not UTF-8"))
+        }),
     }
 }
 
@@ -154,11 +162,17 @@ fn parse(path: &Path, text: String, named: Named) -> Outcome {
 
 /// Reads the tables, mended where they must be. None if the text is not TOML.
 fn tables(text: &str, findings: &mut Findings) -> Option<Tables> {
-    let (mut file, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        errors.iter().for_each(|error| findings.report(not_read(error)));
-        return None;
-    }
+    let file = toml(text, findings)?;
+    mended(file, findings)
+}
+
+fn toml<'a>(text: &'a str, findings: &mut Findings) -> Option<Spanned<DeTable<'a>>> {
+    let (file, errors) = DeTable::parse_recoverable(text);
+    errors.iter().for_each(|error| findings.report(not_read(error)));
+    errors.is_empty().then_some(file)
+}
+
+fn mended(mut file: Spanned<DeTable<'_>>, findings: &mut Findings) -> Option<Tables> {
     if !privacy::is_kept(file.get_ref(), findings) {
         return None;
     }

@@ -19,6 +19,7 @@ mod fold;
 mod ledger;
 mod load;
 mod reader;
+mod replay;
 mod retention;
 mod salvage;
 mod schema;
@@ -48,7 +49,8 @@ use crate::agent::Pulse;
 pub(crate) use check::Checked;
 pub(crate) use database::{EventRow, Identity};
 pub(crate) use filters::Filters;
-pub(crate) use reader::{AlertFound, Reader, ReadingFound};
+pub(crate) use reader::{AlertFound, Named, Reader, ReadingFound, RecordId};
+pub(crate) use replay::{Change, Decided, Outcome, Replay, Replayed};
 pub(crate) use take::{Formats, LaneFormat, Taken};
 pub(crate) use visits::{VisitFormat, VisitFound};
 

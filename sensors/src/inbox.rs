@@ -34,7 +34,8 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::{SourceId, Sources};
 use client::Inbox;
-use desk::Desk;
+use desk::{Desk, Register};
+use line::Fault;
 
 /// Bounds descriptors and what stalled clients hold; far more programs than a gateway runs.
 pub const MAX_CLIENTS: usize = 256;
@@ -103,6 +104,30 @@ impl Admission {
             Self::Any => true,
             Self::Only(sources) => sources.contains(source),
         }
+    }
+}
+
+/// Reads lines as the inbox does, from wherever they come.
+#[derive(Debug)]
+pub struct Lines(Register);
+
+impl Lines {
+    /// Any source may speak; each gets a number of `sources`.
+    #[must_use]
+    pub fn new(sources: Arc<Sources>) -> Self {
+        Self(Register::new(Admission::Any, sources))
+    }
+
+    /// What a line says; `None` if there is nothing on it.
+    ///
+    /// # Errors
+    /// What is wrong with it, in the words of the inbox.
+    pub fn read(&mut self, line: &[u8]) -> Option<Result<Entry, Refused>> {
+        let refused = |fault: Fault| match fault.field {
+            Some(field) => Refused(format!("`{field}`: {}", fault.error)),
+            None => Refused(fault.error.into_owned()),
+        };
+        self.0.entry(line).map(|entry| entry.map_err(refused))
     }
 }
 

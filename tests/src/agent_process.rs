@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -223,6 +224,22 @@ impl Device {
         let mut command = self.command(arguments);
         command.stdin(Stdio::null());
         command.output().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
+    }
+
+    /// As [`Device::run`], with a text as standard input.
+    ///
+    /// # Panics
+    /// When it cannot be started, or does not read all of it.
+    #[must_use]
+    pub fn run_with(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let mut stdin = child.stdin.take().expect("it was piped");
+        stdin.write_all(input.as_bytes()).expect("it reads all");
+        drop(stdin);
+        child.wait_with_output().expect("a child can be waited for")
     }
 
     /// All that the agent has logged in all its lives on this device.

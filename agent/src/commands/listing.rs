@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{fail, peek, print};
 use crate::cli::Config;
-use crate::store::{AlertFound, FILE, Reader, ReadingFound, VisitFound};
+use crate::store::{AlertFound, FILE, Reader, ReadingFound, RecordId, VisitFound};
 
 /// What to list.
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ pub(crate) struct Listing {
 pub(crate) fn readings(listing: &Listing) -> ExitCode {
     list(listing, |reader| {
         let found = reader.readings(listing.source.as_deref(), listing.last)?;
-        Ok(found.iter().map(|found| reading_line(found, listing.json)).collect())
+        Ok(found.iter().map(|(id, found)| reading_line(*id, found, listing.json)).collect())
     })
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn readings(listing: &Listing) -> ExitCode {
 pub(crate) fn alerts(listing: &Listing) -> ExitCode {
     list(listing, |reader| {
         let found = reader.alerts(listing.source.as_deref(), listing.last)?;
-        Ok(found.iter().map(|found| alert_line(found, listing.json)).collect())
+        Ok(found.iter().map(|(id, found)| alert_line(*id, found, listing.json)).collect())
     })
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn alerts(listing: &Listing) -> ExitCode {
 pub(crate) fn visits(listing: &Listing) -> ExitCode {
     list(listing, |reader| {
         let found = reader.visits(listing.source.as_deref(), listing.last)?;
-        Ok(found.iter().map(|(id, visit)| visit_line(id, visit, listing.json)).collect())
+        Ok(found.iter().map(|(id, visit)| visit_line(*id, visit, listing.json)).collect())
     })
 }
 
@@ -71,12 +71,11 @@ fn list(listing: &Listing, find: impl FnOnce(&Reader) -> anyhow::Result<Vec<Stri
     }
 }
 
-fn reading_line(found: &ReadingFound, json: bool) -> String {
+fn reading_line(id: RecordId, found: &ReadingFound, json: bool) -> String {
     let time = ClockText::format(found.time);
-    let unset = found.trust == Trust::Unset;
     if json {
         let mut record = json!({
-            "seq": found.id,
+            "seq": id.to_string(),
             "source": found.source,
             "kind": found.kind,
             "time": time,
@@ -86,74 +85,95 @@ fn reading_line(found: &ReadingFound, json: bool) -> String {
             record["rr"] = json!(detail.rr);
             record["energy_kj"] = json!(detail.energy_kj);
         }
-        flag(&mut record, unset);
+        flag(&mut record, found.trust);
         return record.to_string();
     }
-    let unset = if unset { " (clock not set)" } else { "" };
+    let unset = unset(found.trust);
     let (source, kind) = (&found.source, &found.kind);
-    format!("{:<12} {time}{unset}  {source:<12} {kind:<12} {}", found.id, plain(&found.value))
+    format!("{id:<12} {time}{unset}  {source:<12} {kind:<12} {}", plain(&found.value))
 }
 
-fn alert_line(found: &AlertFound, json: bool) -> String {
-    let time = ClockText::format(found.time);
-    let state = if found.raised { "raised" } else { "cleared" };
-    let unset = found.trust == Trust::Unset;
-    if json {
-        let mut record = json!({
-            "seq": found.id,
-            "rule": found.rule,
-            "source": found.source,
-            "state": state,
-            "severity": found.severity,
-            "value": plain(&found.value),
-            "time": time,
-        });
-        if let Some(score) = found.score {
-            record["score"] = json!(score);
-        }
-        if let Some((start, end)) = found.window {
-            record["window_start"] = json!(ClockText::format(start));
-            record["window_end"] = json!(ClockText::format(end));
-        }
-        flag(&mut record, unset);
-        return record.to_string();
+fn alert_line(id: RecordId, found: &AlertFound, json: bool) -> String {
+    if json { named(id, alert_record(found)) } else { format!("{id:<12} {}", alert_text(found)) }
+}
+
+fn visit_line(id: RecordId, found: &VisitFound, json: bool) -> String {
+    if json { named(id, visit_record(found)) } else { format!("{id:<12} {}", visit_text(found)) }
+}
+
+/// Puts its name into a record.
+pub(super) fn named(id: RecordId, mut record: serde_json::Value) -> String {
+    record["seq"] = json!(id.to_string());
+    record.to_string()
+}
+
+/// An alert, for programs.
+pub(super) fn alert_record(found: &AlertFound) -> serde_json::Value {
+    let mut record = json!({
+        "rule": found.rule,
+        "source": found.source,
+        "state": state(found),
+        "severity": found.severity,
+        "value": plain(&found.value),
+        "time": ClockText::format(found.time),
+    });
+    if let Some(score) = found.score {
+        record["score"] = json!(score);
     }
-    let unset = if unset { " (clock not set)" } else { "" };
+    if let Some((start, end)) = found.window {
+        record["window_start"] = json!(ClockText::format(start));
+        record["window_end"] = json!(ClockText::format(end));
+    }
+    flag(&mut record, found.trust);
+    record
+}
+
+/// An alert, for people.
+pub(super) fn alert_text(found: &AlertFound) -> String {
+    let (time, unset) = (ClockText::format(found.time), unset(found.trust));
     let (severity, source, rule) = (&found.severity, &found.source, &found.rule);
-    let value = plain(&found.value);
-    format!("{:<12} {time}{unset}  {state:<8} {severity:<9} {source:<12} {rule}: {value}", found.id)
+    let (state, value) = (state(found), plain(&found.value));
+    format!("{time}{unset}  {state:<8} {severity:<9} {source:<12} {rule}: {value}")
 }
 
-fn visit_line(id: &str, visit: &VisitFound, json: bool) -> String {
-    let (start, end) = (ClockText::format(visit.start), ClockText::format(visit.end));
-    let unset = visit.trust == Trust::Unset;
-    let (source, openings, units) = (&visit.source, visit.openings, visit.units);
-    let unit = visit.unit.as_deref().unwrap_or("units");
-    if json {
-        let mut record = json!({
-            "seq": id,
-            "source": source,
-            "start": start,
-            "end": end,
-            "openings": openings,
-            "units": units,
-            "seconds": visit.seconds(),
-        });
-        if let Some(unit) = &visit.unit {
-            record["unit"] = json!(unit);
-        }
-        flag(&mut record, unset);
-        return record.to_string();
+/// A visit, for programs.
+pub(super) fn visit_record(visit: &VisitFound) -> serde_json::Value {
+    let mut record = json!({
+        "source": visit.source,
+        "start": ClockText::format(visit.start),
+        "end": ClockText::format(visit.end),
+        "openings": visit.openings,
+        "units": visit.units,
+        "seconds": visit.seconds(),
+    });
+    if let Some(unit) = &visit.unit {
+        record["unit"] = json!(unit);
     }
-    let unset = if unset { " (clock not set)" } else { "" };
-    let seconds = visit.seconds();
-    format!(
-        "{id:<12} {start}{unset}  {source:<12} {openings} openings, {units} {unit}, {seconds} s"
-    )
+    flag(&mut record, visit.trust);
+    record
 }
 
-fn flag(record: &mut serde_json::Value, unset: bool) {
-    if unset {
+/// A visit, for people.
+pub(super) fn visit_text(visit: &VisitFound) -> String {
+    let (start, unset) = (ClockText::format(visit.start), unset(visit.trust));
+    let (source, openings, units) = (&visit.source, visit.openings, visit.units);
+    let (unit, seconds) = (visit.unit.as_deref().unwrap_or("units"), visit.seconds());
+    format!("{start}{unset}  {source:<12} {openings} openings, {units} {unit}, {seconds} s")
+}
+
+fn state(found: &AlertFound) -> &'static str {
+    if found.raised { "raised" } else { "cleared" }
+}
+
+fn unset(trust: Trust) -> &'static str {
+    match trust {
+        Trust::Trusted => "",
+        Trust::Unset => " (clock not set)",
+    }
+}
+
+fn flag(record: &mut serde_json::Value, trust: Trust) {
+    if trust == Trust::Unset {
         record["clock"] = json!("unset");
     }
 }

@@ -195,6 +195,21 @@ impl Findings {
         self.muted.push(span);
     }
 
+    /// What was found from `offset` on, as of a text that begins there.
+    pub(super) fn behind(self, offset: usize) -> Self {
+        let moved = |span: Span| {
+            (span.start >= offset).then(|| span.start - offset..span.end.max(offset) - offset)
+        };
+        let list = self.list.into_iter().filter_map(|finding| {
+            let also = finding.also.and_then(|(span, label)| Some((moved(span)?, label)));
+            match finding.span {
+                Some(span) => Some(Finding { span: Some(moved(span)?), also, ..finding }),
+                None => Some(Finding { also, ..finding }),
+            }
+        });
+        Self { list: list.collect(), muted: Vec::new() }
+    }
+
     fn is_muted(&self, span: &Span) -> bool {
         let holds = |muted: &Span| span.start <= muted.start && muted.end <= span.end;
         *span == NOWHERE || self.muted.iter().any(holds)

@@ -48,6 +48,34 @@ impl Fold {
         Self { rules, transitions: Vec::new(), own_time, idle: specs.is_empty() }
     }
 
+    /// The rules as they stood after the alerts before the place `first`, and nothing else.
+    pub(super) fn after(
+        specs: &[RuleSpec],
+        connection: &Connection,
+        first: u64,
+        sources: &Sources,
+    ) -> anyhow::Result<Self> {
+        let past: Vec<StandingAlert> = connection
+            .prepare(
+                "SELECT rule, source, raised, time_ms, window_end_ms, severity, value FROM alerts
+                 WHERE seq < ?1 ORDER BY seq",
+            )?
+            .query_map([first], StandingAlert::read)?
+            .collect::<rusqlite::Result<_>>()?;
+        let past = past.iter().map(StandingAlert::as_past);
+        Ok(Self::over(Rules::rebuild(specs.to_vec(), past, sources)?.done()))
+    }
+
+    /// Rules without any history.
+    pub(super) fn over(rules: Rules) -> Self {
+        Self { rules, transitions: Vec::new(), own_time: Vec::new(), idle: false }
+    }
+
+    /// The agent starts at `now`, which is `event` on the axis of the rules.
+    pub(super) fn begin(&mut self, boot: KernelBoot, now: Mono, event: Wall, sources: &Sources) {
+        self.rules.begin(boot, now, event, sources);
+    }
+
     /// Folds readings in; what they decide is added to `alerts`.
     pub(super) fn readings(
         &mut self,
@@ -63,22 +91,36 @@ impl Fold {
         for reading in readings {
             let event =
                 reading.time.unwrap_or(database.timeline.reference(database.epoch, reading.mono));
-            note_own_time(&mut self.own_time, reading);
-            let input = Input { reading, boot, event };
-            self.rules.fold(&input, sources, &mut self.transitions);
+            self.take(&Input { reading, boot, event }, sources, alerts);
         }
+    }
+
+    /// Folds one reading in.
+    pub(super) fn take(
+        &mut self,
+        input: &Input<'_>,
+        sources: &Sources,
+        alerts: &mut Vec<AlertRow>,
+    ) {
+        note_own_time(&mut self.own_time, input.reading);
+        self.rules.fold(input, sources, &mut self.transitions);
         self.hand_over(alerts);
     }
 
     /// Lets time pass.
-    pub(super) fn tick(&mut self, database: &Database, now: Mono, alerts: &mut Vec<AlertRow>) {
-        self.rules.tick(KernelBoot(database.epoch.0), now, &mut self.transitions);
+    pub(super) fn tick(&mut self, boot: KernelBoot, now: Mono, alerts: &mut Vec<AlertRow>) {
+        self.rules.tick(boot, now, &mut self.transitions);
         self.hand_over(alerts);
     }
 
     /// When [`Fold::tick`] is next of use.
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         self.rules.next_deadline()
+    }
+
+    /// For how long a reading can still decide something.
+    pub(super) fn horizon(&self) -> std::time::Duration {
+        self.rules.horizon()
     }
 
     fn hand_over(&mut self, alerts: &mut Vec<AlertRow>) {

@@ -1,13 +1,14 @@
 //! Looking at the store from outside: the commands `readings`, `alerts` and `visits`, beside a running agent
 //! or without one.
 
+use std::fmt;
 use std::path::Path;
 
 use pulsegate_core::lane::Account;
-use pulsegate_core::reading::{HeartDetail, Value};
+use pulsegate_core::reading::{Boot, HeartDetail, Seq, Value};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Timeline, Trust};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Params, Row, params};
 
 use super::fold::owned;
 use super::load::{self, BootRow};
@@ -15,17 +16,37 @@ use super::schema;
 use super::take::{read_detail, read_value};
 use super::visits::{Stored, VISIT, VisitFound};
 
+const READINGS: &str = "SELECT readings.seq, name, kind, value, mono_ms, time_ms, detail
+    FROM readings JOIN sources ON sources.id = readings.source";
+const ALERTS: &str = "SELECT seq, rule, coalesce(name, source), raised, severity, value,
+    window_start_ms, window_end_ms, time_ms, epoch, score
+    FROM alerts LEFT JOIN sources ON sources.id = alerts.source LEFT JOIN scores USING (seq)";
+const VISITS: &str = "SELECT seq, members FROM events WHERE event = 'visit'";
+/// Whom a visit was to.
+const VISITED: &str = "json_extract('{' || members || '}', '$.source')";
+const FIRST: &str = "ORDER BY 1 LIMIT ?2";
+const LAST: &str = "ORDER BY 1 DESC LIMIT ?2";
+
 /// A connection that cannot write.
 pub(crate) struct Reader {
-    connection: Connection,
-    boots: Vec<BootRow>,
-    timeline: Timeline,
+    pub(super) connection: Connection,
+    pub(super) boots: Vec<BootRow>,
+    pub(super) timeline: Timeline,
 }
+
+/// The name of a record: the start of the agent, and its place in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordId {
+    pub(crate) boot: Boot,
+    pub(crate) seq: Seq,
+}
+
+/// Some records, the oldest first, each with its name.
+pub(crate) type Named<T> = Vec<(RecordId, T)>;
 
 /// A reading that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ReadingFound {
-    pub(crate) id: String,
     pub(crate) source: String,
     pub(crate) kind: String,
     pub(crate) value: Value,
@@ -37,7 +58,6 @@ pub(crate) struct ReadingFound {
 /// An alert that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct AlertFound {
-    pub(crate) id: String,
     pub(crate) rule: String,
     pub(crate) source: String,
     pub(crate) raised: bool,
@@ -66,108 +86,144 @@ impl Reader {
         load::accounts(&mut self.connection)
     }
 
-    /// The last `limit` readings, of one source if it is named, the oldest first.
+    /// The last `limit` readings, of one source if it is named.
     pub(crate) fn readings(
         &self,
         source: Option<&str>,
         limit: u32,
-    ) -> rusqlite::Result<Vec<ReadingFound>> {
-        let mut select = self.connection.prepare(
-            "SELECT readings.seq, name, kind, value, mono_ms, time_ms, detail
-             FROM readings JOIN sources ON sources.id = readings.source
-             WHERE ?1 IS NULL OR name = ?1 ORDER BY readings.seq DESC LIMIT ?2",
-        )?;
-        let mut rows = select.query(params![source, limit])?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            let seq = row.get(0)?;
-            let own: Option<i64> = row.get(5)?;
-            let (time, trust) = match own {
-                Some(own) => (Wall(own), Trust::Trusted),
-                None => self.timeline.wall(self.boot_of(seq).epoch, Mono(row.get(4)?)),
-            };
-            found.push(ReadingFound {
-                id: self.id(seq),
-                source: row.get(1)?,
-                kind: row.get(2)?,
-                value: owned(read_value(row, 3)?),
-                detail: read_detail(row, 6)?,
-                time,
-                trust,
-            });
-        }
+    ) -> rusqlite::Result<Named<ReadingFound>> {
+        let select = format!("{READINGS} WHERE ?1 IS NULL OR name = ?1 {LAST}");
+        let mut found = self.found(&select, params![source, limit], |row| self.reading(row))?;
         found.reverse();
         Ok(found)
     }
 
-    /// The last `limit` alerts, of one source if it is named, the oldest first.
+    /// The first `limit` readings behind the place `after`.
+    pub(crate) fn readings_behind(
+        &self,
+        after: Seq,
+        limit: u32,
+    ) -> rusqlite::Result<Named<ReadingFound>> {
+        let select = format!("{READINGS} WHERE readings.seq > ?1 {FIRST}");
+        self.found(&select, params![after.0, limit], |row| self.reading(row))
+    }
+
+    /// The last `limit` alerts, of one source if it is named.
     pub(crate) fn alerts(
         &self,
         source: Option<&str>,
         limit: u32,
-    ) -> rusqlite::Result<Vec<AlertFound>> {
-        let mut select = self.connection.prepare(
-            "SELECT seq, rule, coalesce(name, source), raised, severity, value, window_start_ms,
-             window_end_ms, time_ms, epoch, score
-             FROM alerts LEFT JOIN sources ON sources.id = alerts.source
-             LEFT JOIN scores USING (seq)
-             WHERE ?1 IS NULL OR name = ?1 ORDER BY seq DESC LIMIT ?2",
-        )?;
-        let mut rows = select.query(params![source, limit])?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            let epoch: Option<u32> = row.get(9)?;
-            let correct = |time: i64| match epoch {
-                Some(epoch) => self.timeline.corrected(Epoch(epoch), Wall(time)),
-                None => (Wall(time), Trust::Trusted),
-            };
-            let (time, trust) = correct(row.get(8)?);
-            let window = row.get::<_, Option<i64>>(6)?.zip(row.get::<_, Option<i64>>(7)?);
-            found.push(AlertFound {
-                id: self.id(row.get(0)?),
-                rule: row.get(1)?,
-                source: row.get(2)?,
-                raised: row.get(3)?,
-                severity: row.get(4)?,
-                value: owned(read_value(row, 5)?),
-                score: row.get(10)?,
-                window: window.map(|(start, end)| (correct(start).0, correct(end).0)),
-                time,
-                trust,
-            });
-        }
+    ) -> rusqlite::Result<Named<AlertFound>> {
+        let select = format!("{ALERTS} WHERE ?1 IS NULL OR name = ?1 {LAST}");
+        let mut found = self.found(&select, params![source, limit], |row| self.alert(row))?;
         found.reverse();
         Ok(found)
     }
 
-    /// The last `limit` visits, to one source if it is named, the oldest first, each with its id.
+    /// The first `limit` alerts behind the place `after`.
+    pub(crate) fn alerts_behind(
+        &self,
+        after: Seq,
+        limit: u32,
+    ) -> rusqlite::Result<Named<AlertFound>> {
+        let select = format!("{ALERTS} WHERE alerts.seq > ?1 {FIRST}");
+        self.found(&select, params![after.0, limit], |row| self.alert(row))
+    }
+
+    /// The last `limit` visits, to one source if it is named.
     pub(crate) fn visits(
         &self,
         source: Option<&str>,
         limit: u32,
-    ) -> rusqlite::Result<Vec<(String, VisitFound)>> {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut select = self
-            .connection
-            .prepare("SELECT seq, members FROM events WHERE event = ?1 ORDER BY seq DESC")?;
-        let mut rows = select.query([VISIT])?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()?.filter(|_| found.len() < limit) {
-            let id = self.id(row.get(0)?);
-            let stored = Stored::read(VISIT, row.get_ref(1)?.as_str()?);
-            let visit = stored.map(|stored| (id, stored.found(&self.timeline)));
-            let is_asked = |visit: &VisitFound| source.is_none_or(|name| name == visit.source);
-            found.extend(visit.filter(|(_, visit)| is_asked(visit)));
-        }
+    ) -> rusqlite::Result<Named<VisitFound>> {
+        let select = format!("{VISITS} AND (?1 IS NULL OR {VISITED} = ?1) {LAST}");
+        let mut found = self.found(&select, params![source, limit], |row| self.visit(row))?;
         found.reverse();
         Ok(found)
     }
 
-    fn id(&self, seq: u64) -> String {
-        format!("{}-{seq}", self.boot_of(seq).boot.0)
+    /// The first `limit` visits behind the place `after`.
+    pub(crate) fn visits_behind(
+        &self,
+        after: Seq,
+        limit: u32,
+    ) -> rusqlite::Result<Named<VisitFound>> {
+        let select = format!("{VISITS} AND events.seq > ?1 {FIRST}");
+        self.found(&select, params![after.0, limit], |row| self.visit(row))
     }
 
-    fn boot_of(&self, seq: u64) -> BootRow {
+    fn found<T>(
+        &self,
+        select: &str,
+        parameters: impl Params,
+        read: impl Fn(&Row<'_>) -> rusqlite::Result<Option<T>>,
+    ) -> rusqlite::Result<Named<T>> {
+        let mut select = self.connection.prepare_cached(select)?;
+        let mut rows = select.query(parameters)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let seq = row.get(0)?;
+            let id = RecordId { boot: self.boot_of(seq).boot, seq: Seq(seq) };
+            found.extend(read(row)?.map(|record| (id, record)));
+        }
+        Ok(found)
+    }
+
+    fn reading(&self, row: &Row<'_>) -> rusqlite::Result<Option<ReadingFound>> {
+        let (time, trust) = match row.get::<_, Option<i64>>(5)? {
+            Some(own) => (Wall(own), Trust::Trusted),
+            None => self.timeline.wall(self.boot_of(row.get(0)?).epoch, Mono(row.get(4)?)),
+        };
+        Ok(Some(ReadingFound {
+            source: row.get(1)?,
+            kind: row.get(2)?,
+            value: owned(read_value(row, 3)?),
+            detail: read_detail(row, 6)?,
+            time,
+            trust,
+        }))
+    }
+
+    fn alert(&self, row: &Row<'_>) -> rusqlite::Result<Option<AlertFound>> {
+        let epoch: Option<u32> = row.get(9)?;
+        let window = row.get::<_, Option<i64>>(6)?.zip(row.get::<_, Option<i64>>(7)?);
+        let found = AlertFound {
+            rule: row.get(1)?,
+            source: row.get(2)?,
+            raised: row.get(3)?,
+            severity: row.get(4)?,
+            value: owned(read_value(row, 5)?),
+            score: row.get(10)?,
+            window: window.map(|(start, end)| (Wall(start), Wall(end))),
+            time: Wall(row.get(8)?),
+            trust: Trust::Trusted,
+        };
+        Ok(Some(found.corrected(&self.timeline, epoch.map(Epoch))))
+    }
+
+    fn visit(&self, row: &Row<'_>) -> rusqlite::Result<Option<VisitFound>> {
+        let stored = Stored::read(VISIT, row.get_ref(1)?.as_str()?);
+        Ok(stored.map(|stored| stored.found(&self.timeline)))
+    }
+
+    pub(super) fn boot_of(&self, seq: u64) -> BootRow {
         load::boot_of(&self.boots, seq)
+    }
+}
+
+impl AlertFound {
+    /// Turns its times, which lie on the axis of a kernel boot, into what they were.
+    pub(super) fn corrected(mut self, timeline: &Timeline, epoch: Option<Epoch>) -> Self {
+        let Some(epoch) = epoch else { return self };
+        let correct = |time| timeline.corrected(epoch, time);
+        self.window = self.window.map(|(start, end)| (correct(start).0, correct(end).0));
+        (self.time, self.trust) = correct(self.time);
+        self
+    }
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}-{}", self.boot.0, self.seq.0))
     }
 }

@@ -55,6 +55,12 @@ impl VisitFold {
         Self { visits, formats: formats.to_vec(), happenings: Vec::new() }
     }
 
+    /// Visits without any history.
+    pub(super) fn new(formats: &[VisitFormat]) -> Self {
+        let visits = Visits::new(formats.iter().map(|format| format.spec.clone()).collect());
+        Self { visits, formats: formats.to_vec(), happenings: Vec::new() }
+    }
+
     /// Folds readings in; what they decide is added to `events`.
     pub(super) fn readings(
         &mut self,
@@ -70,21 +76,30 @@ impl VisitFold {
         for reading in readings {
             let event =
                 reading.time.unwrap_or(database.timeline.reference(database.epoch, reading.mono));
-            let input = Input { reading, boot, event };
-            self.visits.fold(&input, sources, &mut self.happenings);
-            self.hand_over(reading.mono, sources, events);
+            self.take(&Input { reading, boot, event }, sources, events);
         }
+    }
+
+    /// Folds one reading in.
+    pub(super) fn take(
+        &mut self,
+        input: &Input<'_>,
+        sources: &Sources,
+        events: &mut Vec<EventRow>,
+    ) {
+        self.visits.fold(input, sources, &mut self.happenings);
+        self.hand_over(input.reading.mono, sources, events);
     }
 
     /// Lets time pass.
     pub(super) fn tick(
         &mut self,
-        database: &Database,
+        boot: KernelBoot,
         now: Mono,
         sources: &Sources,
         events: &mut Vec<EventRow>,
     ) {
-        self.visits.tick(KernelBoot(database.epoch.0), now, &mut self.happenings);
+        self.visits.tick(boot, now, &mut self.happenings);
         self.hand_over(now, sources, events);
     }
 
@@ -113,6 +128,9 @@ impl VisitFold {
         }
     }
 }
+
+/// Source, kernel start, first and last opening, and how many.
+pub(super) type VisitKey = (String, Option<u32>, i64, i64, u32);
 
 /// A visit or a change of a live source, as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -170,6 +188,11 @@ impl Stored {
     pub(super) fn read(event: &str, members: &str) -> Option<Self> {
         let ours = event == VISIT || event == LIVE;
         ours.then(|| serde_json::from_str(&format!("{{{members}}}")).ok())?
+    }
+
+    /// What makes it the same visit when it is decided again.
+    pub(super) fn key(&self) -> VisitKey {
+        (self.source.clone(), self.epoch, self.start_ms, self.end_ms, self.openings)
     }
 
     /// Corrects the times.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use pulsegate_core::delivery::Mark;
 use pulsegate_core::lane::Lane;
 use pulsegate_core::reading::{Reading, Seq};
+use pulsegate_core::rules::KernelBoot;
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::Sources;
 use pulsegate_sensors::inbox::{Receipt, Refused};
@@ -280,8 +281,9 @@ impl Writer {
 
     fn after(&mut self, now: Mono, paused: bool) {
         let decided = self.work.decided();
-        self.fold.tick(&self.database, now, &mut self.work.alerts);
-        self.visits.tick(&self.database, now, &self.sources, &mut self.work.events);
+        let boot = KernelBoot(self.database.epoch.0);
+        self.fold.tick(boot, now, &mut self.work.alerts);
+        self.visits.tick(boot, now, &self.sources, &mut self.work.events);
         self.urgent |= self.work.decided() > decided;
         let instant = Instant::now();
         let rows = self.work.readings.len();

@@ -63,12 +63,7 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) fn new(admission: Admission, sources: Arc<Sources>) -> Self {
-        let known = (0..REMEMBERED).map(|_| None).collect();
-        let calendar = Calendar::default();
-        Self {
-            buffer: vec![0; BUFFER_BYTES],
-            register: Register { admission, sources, known, latest: 0, calendar },
-        }
+        Self { buffer: vec![0; BUFFER_BYTES], register: Register::new(admission, sources) }
     }
 
     /// Reads once, behind what `intake` kept, and deals with all lines that are complete.
@@ -147,7 +142,7 @@ fn too_long() -> Fault {
 
 /// Turns what a line says into an entry.
 #[derive(Debug)]
-struct Register {
+pub(super) struct Register {
     admission: Admission,
     sources: Arc<Sources>,
     /// Sources that spoke lately, each at the place that its names hash to.
@@ -165,8 +160,13 @@ struct Known {
 }
 
 impl Register {
+    pub(super) fn new(admission: Admission, sources: Arc<Sources>) -> Self {
+        let known = (0..REMEMBERED).map(|_| None).collect();
+        Self { admission, sources, known, latest: 0, calendar: Calendar::default() }
+    }
+
     /// `None`: there is nothing on the line.
-    fn entry(&mut self, line: &[u8]) -> Option<Result<Entry, Fault>> {
+    pub(super) fn entry(&mut self, line: &[u8]) -> Option<Result<Entry, Fault>> {
         if line.len() > MAX_LINE_BYTES {
             return Some(Err(too_long()));
         }

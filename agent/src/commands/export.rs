@@ -1,0 +1,118 @@
+//! `pulsegate export`: everything in the store, as CSV or JSON Lines, beside a running agent or
+//! without one.
+//!
+//! JSON Lines have the keys of the records that are published; CSV has the same in columns. It is
+//! read in pages, so memory stays small and the writer of a running agent is never held up. There is
+//! no Parquet: the crates for it weigh more than the rest of this program.
+
+mod csv;
+mod records;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use pulsegate_core::reading::Seq;
+use pulsegate_core::time::Wall;
+
+use super::{fail, peek};
+use crate::cli::{self, Config};
+use crate::store::{FILE, Reader};
+use crate::{clock, compile};
+use records::{Records, Written};
+
+/// What to write, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// What to write
+    what: What,
+    #[command(flatten)]
+    config: Config,
+    /// Only what happened that long ago or later
+    #[arg(long, value_name = "DURATION", value_parser = cli::duration)]
+    since: Option<Duration>,
+    /// Of this source only
+    #[arg(long, value_name = "ID")]
+    source: Option<String>,
+    /// How to write it
+    #[arg(long, value_name = "FORMAT", default_value = "csv")]
+    format: Format,
+    /// Write to this file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    Readings,
+    Alerts,
+    Visits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Csv,
+    Jsonl,
+}
+
+/// Writes it.
+#[must_use]
+pub(crate) fn run(export: &Export) -> ExitCode {
+    let config = match peek(&export.config.config) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    match write(export, &config) {
+        Ok(()) => ExitCode::SUCCESS,
+        // That nobody reads it to its end is a failure, but none to speak of.
+        Err(error) if is_unread(&error) => ExitCode::FAILURE,
+        Err(error) => fail(&error),
+    }
+}
+
+fn is_unread(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn write(export: &Export, config: &crate::config::Config) -> anyhow::Result<()> {
+    let path = config.state_dir.join(FILE);
+    let context = || format!("cannot read the store `{}`", path.display());
+    let reader = Reader::open(&path).with_context(context)?;
+    let formats = compile::formats(config);
+    let since = export.since.map(|since| clock::wall() - since);
+    let mut out: Box<dyn Write> = match &export.output {
+        Some(file) => {
+            let made = File::create(file);
+            let made = made.with_context(|| format!("cannot write `{}`", file.display()))?;
+            Box::new(BufWriter::new(made))
+        }
+        None => Box::new(BufWriter::new(stdout().lock())),
+    };
+    let mut records = Records::new(&reader, export.what, &formats);
+    let columns = records::columns(export.what);
+    if export.format == Format::Csv {
+        csv::header(columns, &mut out)?;
+    }
+    let asked = |time: Wall, source: &str| {
+        since.is_none_or(|since| time >= since)
+            && export.source.as_deref().is_none_or(|asked| asked == source)
+    };
+    let mut after = Seq(0);
+    while let Some(last) = records.page(after).with_context(context)? {
+        for written in records.drain().filter(|written| asked(written.time, &written.source)) {
+            let Written { json, .. } = written;
+            match export.format {
+                Format::Jsonl => writeln!(out, "{json}")?,
+                Format::Csv => csv::row(columns, &json, &mut out)?,
+            }
+        }
+        after = last;
+    }
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! Records of the store as they are published, a page at a time.
+
+use std::collections::HashMap;
+
+use pulsegate_core::reading::{Seq, Value};
+use pulsegate_core::record::{
+    ClockText, Framing, ReadingFormat, ReadingLayout, ReadingRow, ValueRef,
+};
+use pulsegate_core::time::Wall;
+use pulsegate_core::topic::{Open, Template};
+use pulsegate_sensors::Source;
+use serde_json::json;
+
+use super::What;
+use super::csv::Column;
+use crate::commands::listing::{alert_record, named, visit_record};
+use crate::store::{Formats, Named, Reader, ReadingFound, RecordId};
+
+/// Bounds memory; a page takes little more time than its records.
+const PAGE: u32 = 4_096;
+
+/// The columns of each sort of record.
+pub(super) fn columns(what: What) -> &'static [Column] {
+    match what {
+        What::Readings => &[
+            ("seq", &["seq"]),
+            ("source", &["source"]),
+            ("kind", &["kind"]),
+            ("time", &["time"]),
+            ("value", &["value", "bpm", "state"]),
+            ("unit", &["unit"]),
+            ("contact", &["contact"]),
+            ("energy_kj", &["energy_kj"]),
+            ("rr_ms", &["rr_ms"]),
+            ("clock", &["clock"]),
+        ],
+        What::Alerts => &[
+            ("seq", &["seq"]),
+            ("rule", &["rule"]),
+            ("source", &["source"]),
+            ("state", &["state"]),
+            ("severity", &["severity"]),
+            ("value", &["value"]),
+            ("score", &["score"]),
+            ("window_start", &["window_start"]),
+            ("window_end", &["window_end"]),
+            ("time", &["time"]),
+            ("clock", &["clock"]),
+        ],
+        What::Visits => &[
+            ("seq", &["seq"]),
+            ("source", &["source"]),
+            ("start", &["start"]),
+            ("end", &["end"]),
+            ("openings", &["openings"]),
+            ("units", &["units"]),
+            ("unit", &["unit"]),
+            ("seconds", &["seconds"]),
+            ("clock", &["clock"]),
+        ],
+    }
+}
+
+/// A record, and what it can be chosen by.
+pub(super) struct Written {
+    pub(super) time: Wall,
+    pub(super) source: String,
+    pub(super) json: String,
+}
+
+/// See the module.
+pub(super) struct Records<'a> {
+    reader: &'a Reader,
+    what: What,
+    formats: &'a Formats,
+    layouts: HashMap<(String, String), ReadingLayout>,
+    clock: ClockText,
+    page: Vec<Written>,
+}
+
+impl<'a> Records<'a> {
+    pub(super) fn new(reader: &'a Reader, what: What, formats: &'a Formats) -> Self {
+        let (layouts, clock) = (HashMap::new(), ClockText::default());
+        Self { reader, what, formats, layouts, clock, page: Vec::new() }
+    }
+
+    /// Reads the records behind the place `after`. Returns the place of the last; `None` if there
+    /// are no more.
+    pub(super) fn page(&mut self, after: Seq) -> anyhow::Result<Option<Seq>> {
+        Ok(match self.what {
+            What::Readings => {
+                let found = self.reader.readings_behind(after, PAGE)?;
+                self.take(found, |records, id, found| {
+                    let json = records.reading(id, &found);
+                    Written { time: found.time, source: found.source, json }
+                })
+            }
+            What::Alerts => {
+                let found = self.reader.alerts_behind(after, PAGE)?;
+                self.take(found, |_, id, found| {
+                    let json = named(id, alert_record(&found));
+                    Written { time: found.time, source: found.source, json }
+                })
+            }
+            What::Visits => {
+                let found = self.reader.visits_behind(after, PAGE)?;
+                self.take(found, |_, id, found| {
+                    let mut record = visit_record(&found);
+                    record["event"] = json!("visit");
+                    Written { time: found.end, source: found.source, json: named(id, record) }
+                })
+            }
+        })
+    }
+
+    /// Takes out what was read.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Written> {
+        self.page.drain(..)
+    }
+
+    fn take<T>(
+        &mut self,
+        found: Named<T>,
+        write: impl Fn(&mut Self, RecordId, T) -> Written,
+    ) -> Option<Seq> {
+        let last = found.last().map(|(id, _)| id.seq);
+        for (id, found) in found {
+            let written = write(self, id, found);
+            self.page.push(written);
+        }
+        last
+    }
+
+    /// As it is published if nothing else is configured, with the intervals between beats.
+    fn reading(&mut self, id: RecordId, found: &ReadingFound) -> String {
+        let key = (found.source.clone(), found.kind.clone());
+        let units = &self.formats.units;
+        let layout = self.layouts.entry(key).or_insert_with_key(|(name, kind)| {
+            let unit = units.iter().find(|(source, _)| **source == **name);
+            let open = Open { source: false, kind: false };
+            let format = ReadingFormat {
+                topic: Template::parse("", "", open).expect("a text without placeholders"),
+                fields: None,
+                framing: Framing::Lines,
+                add: "".into(),
+            };
+            let source = Source { name: name.as_str().into(), kind: kind.as_str().into() };
+            ReadingLayout::new(&format, &source, unit.map(|(_, unit)| &**unit), true)
+        });
+        let value = match &found.value {
+            Value::Number(number) => ValueRef::Number(*number),
+            Value::State(state) => ValueRef::State(state),
+        };
+        let row = ReadingRow {
+            boot: id.boot,
+            seq: id.seq,
+            value,
+            detail: found.detail.as_ref(),
+            time: found.time,
+            trust: found.trust,
+        };
+        let mut out = Vec::new();
+        layout.write(&row, &mut self.clock, &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+}

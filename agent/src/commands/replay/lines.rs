@@ -1,0 +1,139 @@
+//! Lines as the inbox takes them, from a file or standard input.
+//!
+//! A line arrives, as far as anybody can tell, at the time that it brings, or together with the
+//! line before it if it brings none. A time that lies more than a day ahead of all others is
+//! believed when the next time agrees with it. A line that makes no sense is told by its number.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _, stdin};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use indicatif::ProgressBar;
+use pulsegate_core::reading::{Reading, Value};
+use pulsegate_core::rules::{Input, KernelBoot, MAX_LEAP};
+use pulsegate_core::time::{Mono, Wall};
+use pulsegate_sensors::Sources;
+use pulsegate_sensors::inbox::{Entry, EntryValue, Lines, MAX_LINE_BYTES};
+
+use super::{Plan, bar};
+use crate::commands::complain;
+use crate::store::{Replay, Replayed};
+
+/// How often the progress is shown.
+const SHOWN_EVERY: u64 = 4_096;
+/// Bounds what a file of something else costs the terminal.
+const MAX_TOLD: u64 = 100;
+const BOOT: KernelBoot = KernelBoot(1);
+
+/// Runs `plan` over the lines of a file, or of standard input if it is `-`. Returns also how many
+/// made no sense.
+pub(super) fn run(plan: &Plan, path: &Path) -> anyhow::Result<(Replayed, u64)> {
+    let replayed = if path == Path::new("-") {
+        fold(plan, &mut stdin().lock(), &ProgressBar::hidden())
+    } else {
+        let context = || format!("cannot read `{}`", path.display());
+        let file = File::open(path).with_context(context)?;
+        let bar = bar(file.metadata().map_or(0, |metadata| metadata.len()));
+        let replayed = fold(plan, &mut BufReader::new(file), &bar).with_context(context);
+        bar.finish_and_clear();
+        replayed
+    };
+    replayed.context("cannot replay")
+}
+
+fn fold(
+    plan: &Plan,
+    from: &mut impl BufRead,
+    bar: &ProgressBar,
+) -> anyhow::Result<(Replayed, u64)> {
+    let sources = Arc::new(Sources::default());
+    let mut lines = Lines::new(Arc::clone(&sources));
+    let mut replay = Replay::new(&plan.rules, &plan.visits, sources)?;
+    let mut clock = Arrivals::default();
+    let (mut number, mut bytes, mut refused) = (0_u64, 0_u64, 0_u64);
+    let mut line = Vec::new();
+    while read_line(from, &mut line)? {
+        number += 1;
+        bytes += u64::try_from(line.len())?;
+        if number.is_multiple_of(SHOWN_EVERY) {
+            bar.set_position(bytes);
+        }
+        let begins = clock.highest.is_none();
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let reading = match lines.read(text) {
+            Some(Ok(entry)) => clock.stamp(entry),
+            Some(Err(error)) => Err(error.to_string()),
+            None => continue,
+        };
+        match reading {
+            Ok(reading) => {
+                let event = reading.time.unwrap_or_default();
+                if begins {
+                    replay.begin(BOOT, reading.mono, event);
+                }
+                replay.take(&Input { reading: &reading, boot: BOOT, event });
+            }
+            Err(error) => {
+                refused += 1;
+                if refused <= MAX_TOLD {
+                    bar.suspend(|| complain(&format!("line {number}: {error}")));
+                }
+            }
+        }
+    }
+    if refused > MAX_TOLD {
+        complain(&format!("and {} more lines", refused - MAX_TOLD));
+    }
+    Ok((replay.finish(), refused))
+}
+
+/// Reads one line, at most a little more than the inbox takes of it. `false` at the end.
+fn read_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    let limit = u64::try_from(MAX_LINE_BYTES + 2).unwrap_or(u64::MAX);
+    from.by_ref().take(limit).read_until(b'\n', line)?;
+    if line.len() > MAX_LINE_BYTES && line.last() != Some(&b'\n') {
+        from.skip_until(b'\n')?;
+    }
+    Ok(!line.is_empty())
+}
+
+/// When lines arrived that only say when they were.
+#[derive(Debug, Default)]
+struct Arrivals {
+    last: Option<Wall>,
+    /// The first time, and the highest that is believed.
+    highest: Option<(Wall, Wall)>,
+    doubt: Option<Wall>,
+}
+
+impl Arrivals {
+    fn stamp(&mut self, entry: Entry) -> Result<Reading, String> {
+        let Some(time) = entry.time_ms.map(Wall).or(self.last) else {
+            return Err("`time`: neither this line nor one before it has any".into());
+        };
+        self.last = Some(time);
+        let (first, highest) = *self.highest.get_or_insert((time, time));
+        let is_leap = time > highest + MAX_LEAP;
+        let agreed = self.doubt.is_some_and(|doubt| time + MAX_LEAP >= doubt);
+        if time > highest && (!is_leap || agreed) {
+            self.highest = Some((first, time));
+        }
+        self.doubt = is_leap.then_some(time);
+        let highest = self.highest.map_or(time, |(_, highest)| highest);
+        let mono = u64::try_from(highest.since(first).as_millis()).unwrap_or(u64::MAX);
+        let value = match entry.value {
+            EntryValue::Number(number) => Value::Number(number),
+            EntryValue::State(state) => Value::State(state),
+        };
+        Ok(Reading {
+            source: entry.source,
+            mono: Mono(mono),
+            time: Some(time),
+            value,
+            detail: None,
+        })
+    }
+}
