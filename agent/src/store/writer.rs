@@ -136,9 +136,9 @@ impl Writer {
             faults: Faults::default(),
             retention_at: Instant::now(),
             in_hand: [Seq(0); 3],
+            commits: 0,
             ended: false,
             progress,
-            commits: 0,
         }
     }
 
