@@ -12,7 +12,7 @@ use pulsegate_core::timeline::Trust;
 use pulsegate_sensors::{Contact, Source, SourceId, Sources};
 
 use super::database::Database;
-use super::take::{read_detail, read_value};
+use super::take::{read_detail, read_source, read_value};
 
 /// Bounds what a start reads back of the periods that are not over (P9).
 const LOOKBACK_ROWS: u32 = 50_000;
@@ -154,7 +154,7 @@ impl Sieve {
                 time,
                 trust,
             };
-            self.passes(SourceId(row.get(1)?), &mut reading);
+            self.passes(read_source(row, 1)?, &mut reading);
         }
         self.slots.iter_mut().flatten().for_each(|slot| slot.filter.forget_last());
         // None of these walks can be in vain any more.

@@ -11,7 +11,7 @@ use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::{Connection, Row};
 
 use super::database::{AlertRow, Database};
-use super::take::{read_detail, read_value};
+use super::take::{read_detail, read_source, read_value};
 
 /// Bounds what a start reads back, whatever the windows ask for (P9).
 const REBUILD_ROWS: u32 = 200_000;
@@ -271,7 +271,7 @@ pub(super) fn owned(value: ValueRef<'_>) -> Value {
 
 pub(super) fn read_reading(row: &Row<'_>) -> rusqlite::Result<Reading> {
     Ok(Reading {
-        source: SourceId(row.get(0)?),
+        source: read_source(row, 0)?,
         mono: Mono(row.get(1)?),
         value: owned(read_value(row, 2)?),
         time: row.get::<_, Option<i64>>(3)?.map(Wall),
@@ -294,7 +294,7 @@ impl StandingAlert {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             rule: row.get(0)?,
-            source: row.get(1)?,
+            source: read_source(row, 1)?.0,
             raised: row.get(2)?,
             time: row.get(3)?,
             window_end: row.get(4)?,

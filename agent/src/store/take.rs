@@ -12,7 +12,7 @@ use pulsegate_core::record::{
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Trust};
 use pulsegate_core::topic::Template;
-use pulsegate_sensors::{Source, SourceId, Sources};
+use pulsegate_sensors::{MAX_SOURCES, Source, SourceId, Sources};
 use rusqlite::Row;
 use rusqlite::types::{Type, ValueRef as SqlRef};
 use serde::de::IgnoredAny;
@@ -109,7 +109,9 @@ impl Encoder {
         let Some(oldest) = walk.oldest else { return Ok(Taken::Nothing) };
         let due = match oldest {
             (epoch, mono) if epoch == database.epoch => {
-                mono + self.formats.lanes[lane.index()].delay
+                // A time that is still to come holds nothing up.
+                let delay = self.formats.lanes[lane.index()].delay;
+                (mono + delay).min(now + delay)
             }
             _ => now,
         };
@@ -151,7 +153,7 @@ impl Encoder {
                 time,
                 trust,
             };
-            let source = SourceId(row.get(1)?);
+            let source = read_source(row, 1)?;
             walk.oldest.get_or_insert((at.epoch, mono));
             if !self.sieve.passes(source, &mut reading) {
                 walk.gatherer.filter(reading.seq);
@@ -197,7 +199,7 @@ impl Encoder {
             let (rule, severity) = (text(row, 1)?, text(row, 4)?);
             let value = read_value(row, 5)?;
             let (raised, score): (bool, Option<f64>) = (row.get(3)?, row.get(10)?);
-            let source = self.sources.get(SourceId(row.get(2)?));
+            let source = self.sources.get(read_source(row, 2)?);
             walk.oldest.get_or_insert((at.epoch, Mono(0)));
             let format = &self.formats.lanes[Lane::Alerts.index()];
             let name = source.as_deref().map_or("", |source| &source.name);
@@ -313,6 +315,16 @@ impl Formats {
 
 fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
     Ok(row.get_ref(column)?.as_str()?)
+}
+
+/// A number that no source can have is no number of ours, and tables by number stay small.
+pub(super) fn read_source(row: &Row<'_>, column: usize) -> rusqlite::Result<SourceId> {
+    let id: u32 = row.get(column)?;
+    if usize::try_from(id).is_ok_and(|id| id < MAX_SOURCES) {
+        Ok(SourceId(id))
+    } else {
+        Err(rusqlite::Error::IntegralValueOutOfRange(column, i64::from(id)))
+    }
 }
 
 /// Members go into a message as they are: what is not JSON would make all of it unreadable.
