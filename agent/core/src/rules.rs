@@ -8,8 +8,8 @@
 //! in one go or with restarts between, give the same transitions. A rule sees neither the wall
 //! clock nor a step of it (P8). Nothing here knows of delivery, cameras or people.
 //!
-//! One file for each word of the vocabulary: what turns readings into findings is a [`Shape`],
-//! what turns findings into transitions is a [`Judge`].
+//! One file for each word of the vocabulary: what turns readings into findings is a `Shape`,
+//! what turns findings into transitions is a `Judge`.
 
 mod agenda;
 mod anomaly;

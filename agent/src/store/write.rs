@@ -1,4 +1,4 @@
-//! What one transaction writes: the rows of a [`Work`], each at its place, and the accounts of the
+//! What one transaction writes: the rows of a `Work`, each at its place, and the accounts of the
 //! lanes.
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! BlueZ, the Bluetooth daemon of Linux, reached over the system bus through btleplug.
 //!
-//! [`watch`] finds the monitors, keeps them connected, decodes what they send and heals those that fall
+//! [`watch()`] finds the monitors, keeps them connected, decodes what they send and heals those that fall
 //! silent ([`super::ladder`]). It holds what the radio needs held: no scan while connecting, one
 //! connect at a time per adapter, no scan while no monitor is missing, and a limit of its own on every call.
 //! It does not pair, and it keeps no list of what it saw: a monitor is asked for anew in each scan.
