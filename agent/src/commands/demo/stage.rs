@@ -141,6 +141,7 @@ roots       = "{dir}/ca.pem"
 [link]
 ports      = [{port}]
 alpn_ports = [{port}]
+retry_max  = "2s"
 
 [clock]
 trust = "system"
