@@ -75,8 +75,8 @@ CREATE TABLE scores(seq INTEGER PRIMARY KEY, score REAL NOT NULL) STRICT;
 CREATE TRIGGER forgets AFTER DELETE ON alerts BEGIN DELETE FROM scores WHERE seq = old.seq; END;
 "];
 
-/// The tables that came after the first version and that are looked at from outside: version, name,
-/// columns.
+/// What is looked at from outside and was not there from the first version on: since which, and the
+/// table.
 const LATER: &[(usize, &str)] = &[(3, "scores(seq INTEGER PRIMARY KEY, score REAL NOT NULL)")];
 
 /// Opens the database for the one writer, and brings it up to date.
