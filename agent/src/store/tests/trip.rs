@@ -155,7 +155,8 @@ fn a_store_that_no_newer_agent_has_opened_can_be_looked_at() {
         assert_eq!(reader.readings(None, 10).unwrap().len(), 1);
         assert_eq!(reader.visits(None, 10).unwrap(), []);
         assert_eq!(reader.accounts().unwrap()[0].recorded, 1);
-        let replayed = reader.replay(&[], &[], |_, _| {}).unwrap();
+        let replayed =
+            reader.replay(Plan { rules: &[], visits: &[], charted: None }, |_, _| {}).unwrap();
         assert_eq!((replayed.readings, replayed.outcomes.len()), (1, 1));
     }
 }
