@@ -118,7 +118,7 @@ impl Rig {
     /// # Errors
     /// It does not get there.
     pub async fn wait_link(&mut self) -> Result<()> {
-        let up = |status: &serde_json::Value| status["link"]["state"] == "connected";
+        let up = |status: &serde_json::Value| status["link"]["state"] == "up";
         self.device.wait_status("the link is up", up).await.map(drop)
     }
 }
