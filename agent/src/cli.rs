@@ -1,12 +1,19 @@
 //! The command line.
 
+#[cfg(test)]
+mod pages;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use pulsegate_core::time::Wall;
 
-use crate::commands::{self, demo::Demo, export::Export, listing::Listing, replay::Replay};
+use crate::clock;
+#[cfg(feature = "demo")]
+use crate::commands::demo::Demo;
+use crate::commands::{self, export::Export, listing::Listing, replay::Replay};
 use crate::config::DEFAULT_PATH;
 
 /// An edge gateway agent for Raspberry Pi: heart-rate belts, lids and numbers, kept in SQLite and
@@ -23,6 +30,7 @@ enum Command {
     /// Run the agent: what the systemd service does
     Run(Config),
     /// Show everything on this machine: simulated sensors, a broker with mutual TLS, the real agent
+    #[cfg(feature = "demo")]
     Demo(Demo),
     /// Print every fault of a configuration, with line, caret and the nearest valid name
     Check(Report),
@@ -52,6 +60,24 @@ pub(crate) struct Config {
     pub(crate) config: PathBuf,
 }
 
+/// Of when.
+#[derive(Debug, Args)]
+pub(crate) struct Span {
+    /// Only what happened so long ago or later: `7d`, or since a time such as `2026-11-20T10:00:00Z`
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    since: Option<Wall>,
+    /// Only what happened before, told in the same way
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    until: Option<Wall>,
+}
+
+impl Span {
+    /// Whether `time` lies in it.
+    pub(crate) fn holds(&self, time: Wall) -> bool {
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
+    }
+}
+
 #[derive(Debug, Args)]
 struct Report {
     #[command(flatten)]
@@ -65,6 +91,7 @@ struct Report {
 pub(crate) fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Run(config) => commands::run::run(&config.config),
+        #[cfg(feature = "demo")]
         Command::Demo(demo) => commands::demo::run(&demo),
         Command::Check(report) => commands::check::run(&report.config.config, report.json),
         Command::Schema => commands::schema::run(),
@@ -81,4 +108,15 @@ pub(crate) fn run() -> ExitCode {
 /// Reads a duration as the configuration writes it: `60s`, `5m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     crate::config::parse_duration(text).map_err(str::to_owned)
+}
+
+/// Reads a duration back from now, or a time.
+fn moment(text: &str) -> Result<Wall, String> {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => Ok(Wall(time.as_millisecond())),
+        Err(_) if text.contains([':', 'T', 'Z']) => {
+            Err("a time is written like `2026-11-20T10:00:00Z`".into())
+        }
+        Err(_) => Ok(clock::wall() - duration(text)?),
+    }
 }
