@@ -23,8 +23,8 @@ pub(super) fn build(tables: Tables, findings: &mut Findings) -> Config {
     let (host, port) = link::endpoint(&tables.endpoint, findings);
     let sensors = sensors::build(&tables, findings);
     let visits = visits::build(&tables, &known, findings);
-    let publish =
-        publish::build(tables.publish, &tables.thing, tables.link.limits, &known, findings);
+    let link = (tables.link.limits, *tables.link.window);
+    let publish = publish::build(tables.publish, &tables.thing, link, &known, findings);
     Config {
         link: link::build(tables.link, port, findings),
         sensors,
