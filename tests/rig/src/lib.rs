@@ -5,6 +5,7 @@
 //! gets: the device, a broker with mutual TLS, and a clock to ask. Everything lives in one network
 //! namespace of its own, so nothing can leave, and in one process namespace, so nothing stays behind.
 
+pub mod account;
 pub mod device;
 pub mod guest;
 pub mod image;
