@@ -11,7 +11,7 @@ use super::*;
 use crate::store::database::{AlertRow, Database, Work};
 use crate::store::fold::Fold;
 
-const READINGS: usize = 3_000;
+const READINGS: usize = 2_000;
 const DEATHS: usize = 25;
 /// The most readings of one commit.
 const COMMIT: usize = 8;
