@@ -157,8 +157,8 @@ async fn published(cloud: &Cloud, filters: &str, count: u32, fields: &str) -> f6
     cloud.hears().await;
     cloud.expect(count);
     let before = Usage::of(agent.pid());
-    feed::socket(&device.inbox_path(), 1, 0..count).await;
-    cloud.arrived(count, DEADLINE).await;
+    feed::socket(&device.inbox_path(), 1, 1..count).await;
+    cloud.arrived(count - 1, DEADLINE).await;
     let used = Usage::of(agent.pid()).since(before);
     agent.stop().await;
     used.cpu.as_secs_f64() * 1e6 / float(count.into())
