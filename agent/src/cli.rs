@@ -1,5 +1,8 @@
 //! The command line.
 
+#[cfg(test)]
+mod pages;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
