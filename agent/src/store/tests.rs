@@ -7,6 +7,7 @@ mod damage;
 mod full_disk;
 mod keeping;
 mod model;
+mod restarts;
 mod rules;
 mod size;
 mod sql;
