@@ -10,6 +10,7 @@ mod config;
 mod drivers;
 mod durable;
 mod mqtt;
+mod outputs;
 mod publisher;
 mod sampler;
 mod status;

@@ -14,6 +14,7 @@ use tokio::time::{Duration, timeout};
 
 use crate::drivers::Overview;
 use crate::mqtt::LinkState;
+use crate::outputs::OutputStates;
 use crate::publisher::PublisherState;
 use crate::sampler::SourceStates;
 use crate::store::Store;
@@ -36,6 +37,7 @@ pub(crate) struct Observed {
     pub(crate) sources: watch::Receiver<SourceStates>,
     pub(crate) publisher: watch::Receiver<PublisherState>,
     pub(crate) drivers: watch::Receiver<Overview>,
+    pub(crate) outputs: watch::Receiver<OutputStates>,
     /// What is wrong and belongs to no part.
     pub(crate) troubles: watch::Receiver<Vec<String>>,
     pub(crate) max_bytes: u64,

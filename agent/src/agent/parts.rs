@@ -13,6 +13,7 @@ use pulsegate_sensors::Sources;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
+use super::acting::Acting;
 use super::pulse::Finger;
 use super::{Pulse, Tasks, clock_watch};
 use crate::config::Config;
@@ -47,6 +48,7 @@ pub(super) struct Parts {
     connections: Arc<AtomicU64>,
     settings: watch::Sender<Settings>,
     variability: watch::Sender<HashSet<Box<str>>>,
+    acting: Acting,
     clock_set: watch::Receiver<bool>,
     closing: watch::Sender<bool>,
     draining: watch::Sender<bool>,
@@ -79,6 +81,7 @@ impl Parts {
         let (outlets, intake) = intake(&sources, closed, sampler_pulse, variability_seen);
         tasks.spawn(sampler::run(intake, store.clone(), sources, states));
         let drivers = Drivers::new(outlets);
+        let acting = Acting::start(&config, &store, clock_set.clone(), closing.subscribe(), tasks);
 
         let (links, link_state) = watch::channel(LinkState::Down(Outage::unknown(now)));
         let (settings, settings_seen) = watch::channel(compile::settings(&config));
@@ -105,6 +108,7 @@ impl Parts {
             sources: source_states.clone(),
             publisher: publisher_state.clone(),
             drivers: overview_seen,
+            outputs: acting.output_states.clone(),
             troubles: troubles_seen,
             max_bytes: config.buffer.max_bytes,
         };
@@ -124,6 +128,7 @@ impl Parts {
             connections: Arc::default(),
             settings,
             variability,
+            acting,
             clock_set,
             closing,
             draining,
@@ -157,6 +162,7 @@ impl Parts {
             let changed = compile::variability(new);
             std::mem::replace(wanted, changed.clone()) != changed
         });
+        self.acting.follow(new);
         let (keep, rules, formats) =
             (compile::keep(new), compile::rules(new), compile::formats(new));
         if self.store.configure(keep, rules, formats).await.is_err() {

@@ -74,6 +74,11 @@ fn render(status: &Value) -> String {
     for source in status["sources"].as_array().into_iter().flatten() {
         line(&mut text, &source_line(source));
     }
+    let outputs = status["outputs"].as_array().filter(|outputs| !outputs.is_empty());
+    if let Some(outputs) = outputs {
+        line(&mut text, "\noutput           value  switched");
+        outputs.iter().for_each(|output| line(&mut text, &output_line(output)));
+    }
     text
 }
 
@@ -87,6 +92,15 @@ fn source_line(source: &Value) -> String {
     };
     let (name, kind) = (word(&source["source"]), word(&source["kind"]));
     format!("{name:<17}{kind:<12}{:>10}  {last}", source["readings"].to_string())
+}
+
+fn output_line(output: &Value) -> String {
+    let value = match (&output["value"], &output["last_error"]) {
+        (_, Value::String(reason)) => format!("failed: {reason}"),
+        (Value::Number(number), _) if *number == 0.into() => "off".to_owned(),
+        (value, _) => value.to_string(),
+    };
+    format!("{:<17}{value:<7}{}", word(&output["output"]), output["switched"])
 }
 
 fn link(link: &Value) -> String {

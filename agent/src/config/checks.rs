@@ -5,6 +5,7 @@
 mod known;
 mod link;
 mod names;
+mod outputs;
 mod publish;
 mod rules;
 mod sensors;
@@ -23,11 +24,15 @@ pub(super) fn build(tables: Tables, findings: &mut Findings) -> Config {
     let (host, port) = link::endpoint(&tables.endpoint, findings);
     let sensors = sensors::build(&tables, findings);
     let visits = visits::build(&tables, &known, findings);
+    let outputs = outputs::build(&tables, findings);
+    let night = outputs::night(tables.night.as_ref(), &known, findings);
     let publish =
         publish::build(tables.publish, &tables.thing, tables.link.limits, &known, findings);
     Config {
         link: link::build(tables.link, port, findings),
         sensors,
+        outputs,
+        night,
         visits,
         rules: rules::build(tables.rule, &known, findings),
         thing: tables.thing.into_inner(),

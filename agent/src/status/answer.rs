@@ -15,6 +15,7 @@ use super::Observed;
 use crate::clock;
 use crate::drivers::Gauge;
 use crate::mqtt::LinkState;
+use crate::outputs::{OutputState, OutputStates};
 use crate::sampler::SourceStates;
 use crate::store::Progress;
 
@@ -48,6 +49,8 @@ pub(super) async fn compose(observed: &Observed) -> Value {
         "memory_bytes": memory_bytes(),
         "sources": sources,
         "drivers": gauges,
+        "outputs": outputs(&observed.outputs.borrow()),
+        "night": observed.outputs.borrow().is_night,
     })
 }
 
@@ -107,7 +110,23 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
         let reason = state.no_reading.as_ref();
         troubles.extend(reason.map(|reason| format!("source `{}`: {reason}", state.source)));
     }
+    for output in &observed.outputs.borrow().outputs {
+        let reason = output.failure.as_ref();
+        troubles.extend(reason.map(|reason| format!("output `{}`: {reason}", output.id)));
+    }
     troubles
+}
+
+fn outputs(states: &OutputStates) -> Value {
+    let output = |output: &OutputState| {
+        json!({
+            "output": &*output.id,
+            "value": output.value,
+            "switched": output.switched,
+            "last_error": output.failure,
+        })
+    };
+    states.outputs.iter().map(output).collect()
 }
 
 /// Before that, what the start itself wrote would be taken for the pace of a day.

@@ -38,6 +38,8 @@ pub(crate) struct Formats {
     pub(crate) rr: Vec<Box<str>>,
     /// What counts as a visit, and how it is told.
     pub(crate) visits: Vec<VisitFormat>,
+    /// The source that tells night from day.
+    pub(crate) light: Option<Box<str>>,
     /// By lane: the topic (not of readings), framing, size and patience.
     pub(crate) lanes: [LaneFormat; 3],
 }

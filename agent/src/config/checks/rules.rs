@@ -8,6 +8,8 @@ mod window;
 
 use pulsegate_sensors::is_kind;
 
+pub(super) use actions::of_visits;
+
 use super::known::{Known, KnownSource};
 use super::names;
 use crate::config::findings::{Finding, Findings, Span};

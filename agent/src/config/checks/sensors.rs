@@ -39,7 +39,11 @@ pub(super) fn build(tables: &Tables, findings: &mut Findings) -> Sensors {
 
 fn pins(tables: &Tables, findings: &mut Findings) {
     let lids = tables.lid.iter().map(|table| &table.pin);
-    let pins: Vec<&At<u16>> = lids.chain(tables.trigger.iter().map(|table| &table.pin)).collect();
+    let triggers = tables.trigger.iter().map(|table| &table.pin);
+    let single = tables.output.iter().filter_map(|table| table.pin.as_ref());
+    let displays = tables.output.iter().filter_map(|table| table.pins.as_ref());
+    let driven = single.chain(displays.flat_map(|pins| pins.iter()));
+    let pins: Vec<&At<u16>> = lids.chain(triggers).chain(driven).collect();
     for pin in &pins {
         if tables.gpio.backend == Backend::RaspberryPi && ***pin >= RASPBERRY_PI_LINES {
             let last = RASPBERRY_PI_LINES - 1;
@@ -48,7 +52,7 @@ fn pins(tables: &Tables, findings: &mut Findings) {
         }
     }
     for ((pin, span), first) in repeated(pins.iter().map(|pin| (***pin, pin.span()))) {
-        let fault = Finding::fault(span, format!("pin {pin} has two lines"));
+        let fault = Finding::fault(span, format!("pin {pin} has two uses"));
         findings.push(fault.also(first, "the other is here"));
     }
 }
