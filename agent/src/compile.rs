@@ -22,7 +22,7 @@ use crate::config::{self, Config, PublishConfig};
 use crate::publisher::{ACK_DEADLINE, Settings};
 use crate::store::{Filters, Formats, Keep, LaneFormat, VisitFormat};
 
-pub(crate) use actions::{backend, level, outputs};
+pub(crate) use actions::{backend, cameras, level, outputs};
 
 /// The rules as the fold takes them.
 pub(crate) fn rules(config: &Config) -> Arc<Vec<RuleSpec>> {

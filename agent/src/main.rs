@@ -2,6 +2,7 @@
 
 mod agent;
 mod boot;
+mod cameras;
 mod cli;
 mod clock;
 mod commands;

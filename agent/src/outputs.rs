@@ -17,6 +17,7 @@ use pulsegate_sensors::output::{Output, Wiring};
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::sampler::told;
 use crate::store::{EventRow, Store};
 
 /// How often an output that failed is tried again.
@@ -103,8 +104,7 @@ pub(crate) async fn run(mut board: Switchboard) -> anyhow::Result<()> {
                 (decisions, driven) = begin(&board.plans.borrow_and_update(), driven);
             }
             Ok(()) = board.clock_set.changed() => {}
-            // A sender that is gone says the same.
-            _ = board.closing.wait_for(|closing| *closing) => return Ok(()),
+            () = told(&mut board.closing) => return Ok(()),
             () = tokio::time::sleep(due.since(clock::mono())) => {}
         }
     }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
 
+use crate::cameras::CameraStates;
 use crate::drivers::Overview;
 use crate::mqtt::LinkState;
 use crate::outputs::OutputStates;
@@ -38,6 +39,7 @@ pub(crate) struct Observed {
     pub(crate) publisher: watch::Receiver<PublisherState>,
     pub(crate) drivers: watch::Receiver<Overview>,
     pub(crate) outputs: watch::Receiver<OutputStates>,
+    pub(crate) cameras: watch::Receiver<CameraStates>,
     /// What is wrong and belongs to no part.
     pub(crate) troubles: watch::Receiver<Vec<String>>,
     pub(crate) max_bytes: u64,

@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod batch;
+pub mod capture;
 pub mod delivery;
 pub mod filter;
 pub mod heart_variability;

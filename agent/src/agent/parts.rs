@@ -79,9 +79,9 @@ impl Parts {
         let (variability, variability_seen) = watch::channel(compile::variability(&config));
         let (states, source_states) = watch::channel(SourceStates::default());
         let (outlets, intake) = intake(&sources, closed, sampler_pulse, variability_seen);
-        tasks.spawn(sampler::run(intake, store.clone(), sources, states));
+        tasks.spawn(sampler::run(intake, store.clone(), Arc::clone(&sources), states));
         let drivers = Drivers::new(outlets);
-        let acting = Acting::start(&config, &store, clock_set.clone(), closing.subscribe(), tasks);
+        let acting = Acting::start(&config, &store, &sources, &clock_set, &closing, tasks);
 
         let (links, link_state) = watch::channel(LinkState::Down(Outage::unknown(now)));
         let (settings, settings_seen) = watch::channel(compile::settings(&config));
@@ -109,6 +109,7 @@ impl Parts {
             publisher: publisher_state.clone(),
             drivers: overview_seen,
             outputs: acting.output_states.clone(),
+            cameras: acting.camera_states.clone(),
             troubles: troubles_seen,
             max_bytes: config.buffer.max_bytes,
         };

@@ -79,7 +79,26 @@ fn render(status: &Value) -> String {
         line(&mut text, "\noutput           value  switched");
         outputs.iter().for_each(|output| line(&mut text, &output_line(output)));
     }
+    let cameras = status["cameras"].as_array().filter(|cameras| !cameras.is_empty());
+    if let Some(cameras) = cameras {
+        line(&mut text, "\ncamera           taken  failed  skipped");
+        cameras.iter().for_each(|camera| line(&mut text, &camera_line(camera)));
+        line(&mut text, &format!("pictures         {}", pictures(&status["pictures"])));
+    }
     text
+}
+
+fn camera_line(camera: &Value) -> String {
+    let number = |key: &str| camera[key].to_string();
+    let (taken, failed, skipped) = (number("taken"), number("failed"), number("skipped"));
+    format!("{:<17}{taken:<7}{failed:<8}{skipped}", word(&camera["camera"]))
+}
+
+fn pictures(pictures: &Value) -> String {
+    let mebibytes = |key: &str| pictures[key].as_f64().unwrap_or(0.0) / f64::from(1 << 20);
+    let (used, most) = (mebibytes("bytes"), mebibytes("max_bytes"));
+    let (kept, evicted) = (&pictures["kept"], &pictures["evicted"]);
+    format!("{kept} kept, {used:.1} of {most:.0} MiB, {evicted} given up")
 }
 
 fn source_line(source: &Value) -> String {

@@ -1,4 +1,4 @@
-//! Outputs as their decisions and their drivers take them.
+//! Outputs and cameras as their decisions and their drivers take them.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use pulsegate_core::output::{Hours, Light, NightSpec, Only, OutputSpec};
 use pulsegate_sensors::line;
 use pulsegate_sensors::output::Wiring;
 
+use crate::cameras::{self, Recipe};
 use crate::config::{self, Config};
 use crate::outputs::Plan;
 
@@ -69,4 +70,20 @@ fn night(night: &config::Night) -> NightSpec {
     });
     let light = night.light.as_ref().map(|light| Light { below: light.below, above: light.above });
     NightSpec { light, hours }
+}
+
+/// The cameras, and what is wanted of them.
+pub(crate) fn cameras(config: &Config) -> Arc<cameras::Plan> {
+    let camera = |camera: &config::Camera| cameras::CameraPlan {
+        id: camera.id.as_str().into(),
+        recipe: Recipe { command: camera.command.clone(), deadline: camera.deadline },
+        rest: camera.rest,
+    };
+    Arc::new(cameras::Plan {
+        folder: config.state_dir.join(cameras::FOLDER),
+        cameras: config.sensors.cameras.iter().map(camera).collect(),
+        max_bytes: config.pictures_max_bytes,
+        rules: super::rules(config),
+        visits: config.visits.iter().map(|visit| super::visit(visit).spec).collect(),
+    })
 }

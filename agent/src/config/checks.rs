@@ -33,6 +33,7 @@ pub(super) fn build(tables: Tables, findings: &mut Findings) -> Config {
         sensors,
         outputs,
         night,
+        pictures_max_bytes: tables.pictures.max_bytes.0,
         visits,
         rules: rules::build(tables.rule, &known, findings),
         thing: tables.thing.into_inner(),

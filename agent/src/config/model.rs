@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub outputs: Vec<Output>,
     /// How night is told from day.
     pub night: Option<Night>,
+    /// What the pictures of all cameras may have.
+    pub pictures_max_bytes: u64,
     /// Which sources have visits.
     pub visits: Vec<VisitConfig>,
     /// The rules, in the order of the file.

@@ -20,7 +20,7 @@ pub(super) use publish::{BatchTable, PublishTable, PublishTables, Scalar, TestTa
 pub(super) use rules::{LimitTable, MemberTable, RuleTable, WindowTable};
 pub(super) use sensors::{
     BluetoothTable, CameraTable, GpioTable, HeartRateTable, InboxTable, LidTable, NumberTable,
-    SimulatedTable, TriggerTable,
+    PicturesTable, SimulatedTable, TriggerTable,
 };
 pub(super) use visits::{ReportTable, SourceVisitTable, VisitTable};
 
@@ -79,6 +79,9 @@ pub(super) struct Tables {
     /// Cameras.
     #[serde(default)]
     pub(super) camera: Vec<At<CameraTable>>,
+    /// The pictures of all cameras.
+    #[serde(default)]
+    pub(super) pictures: PicturesTable,
     /// What rules and visits switch.
     #[serde(default)]
     pub(super) output: Vec<At<OutputTable>>,

@@ -12,6 +12,7 @@ use pulsegate_sensors::line::LineCounters;
 use serde_json::{Map, Value, json};
 
 use super::Observed;
+use crate::cameras::{CameraState, CameraStates};
 use crate::clock;
 use crate::drivers::Gauge;
 use crate::mqtt::LinkState;
@@ -51,6 +52,8 @@ pub(super) async fn compose(observed: &Observed) -> Value {
         "drivers": gauges,
         "outputs": outputs(&observed.outputs.borrow()),
         "night": observed.outputs.borrow().is_night,
+        "cameras": cameras(&observed.cameras.borrow()),
+        "pictures": pictures(&observed.cameras.borrow()),
     })
 }
 
@@ -114,7 +117,33 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
         let reason = output.failure.as_ref();
         troubles.extend(reason.map(|reason| format!("output `{}`: {reason}", output.id)));
     }
+    for camera in &observed.cameras.borrow().cameras {
+        let reason = camera.failure.as_ref();
+        troubles.extend(reason.map(|reason| format!("camera `{}`: {reason}", camera.id)));
+    }
     troubles
+}
+
+fn cameras(states: &CameraStates) -> Value {
+    let camera = |camera: &CameraState| {
+        json!({
+            "camera": &*camera.id,
+            "taken": camera.taken,
+            "failed": camera.failed,
+            "skipped": camera.skipped,
+            "last_error": camera.failure,
+        })
+    };
+    states.cameras.iter().map(camera).collect()
+}
+
+fn pictures(states: &CameraStates) -> Value {
+    json!({
+        "kept": states.kept,
+        "bytes": states.bytes,
+        "max_bytes": states.max_bytes,
+        "evicted": states.evicted,
+    })
 }
 
 fn outputs(states: &OutputStates) -> Value {

@@ -21,6 +21,7 @@ pub(super) fn build(tables: &Tables, findings: &mut Findings) -> Sensors {
     pins(tables, findings);
     monitors_differ(&tables.heart_rate, findings);
     sockets(&tables.inbox, findings);
+    not_uploaded(&tables.camera, findings);
     Sensors {
         bluetooth: Bluetooth {
             adapter: tables.bluetooth.adapter.as_deref().cloned(),
@@ -201,16 +202,30 @@ fn simulated(table: &SimulatedTable, findings: &mut Findings) -> Simulated {
     }
 }
 
+/// The warnings say what of a camera this version does not do.
 fn camera(table: &At<CameraTable>, findings: &mut Findings) -> Camera {
-    let warning = Finding::warning(table.span(), "cameras are not captured by this version");
-    findings.push(warning);
-    if table.capture.command.first().is_none_or(String::is_empty) {
-        findings.push(Finding::fault(table.capture.command.span(), "`command` names no program"));
+    let command = &table.capture.command;
+    if command.first().is_none_or(String::is_empty) {
+        findings.push(Finding::fault(command.span(), "`command` names no program"));
+    } else if !command.iter().any(|word| word.contains("{path}")) {
+        let fault = Finding::fault(command.span(), "`command` does not say where the picture goes");
+        findings.push(fault.label("such as [\"rpicam-still\", \"-o\", \"{path}\"]"));
+    }
+    if let Some(every) = &table.every {
+        let message = "this version takes pictures only when a rule or a visit asks for one";
+        findings.push(Finding::warning(every.span(), message).label("`every` is not followed yet"));
     }
     Camera {
         id: table.id.to_string(),
-        command: table.capture.command.to_vec(),
+        command: command.to_vec(),
         deadline: table.capture.deadline.0,
-        every: table.every.map(|every| every.0),
+        rest: table.capture.rest.0,
+    }
+}
+
+fn not_uploaded(cameras: &[At<CameraTable>], findings: &mut Findings) {
+    if let Some(first) = cameras.first() {
+        let message = "pictures stay on this device: this version uploads none";
+        findings.push(Finding::warning(first.span(), message));
     }
 }

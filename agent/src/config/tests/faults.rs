@@ -294,6 +294,26 @@ fn a_camera_needs_a_program() {
     let line = "camera = [{ id = \"a\", capture = { command = [] } }]";
 
     expect_fault(line, "`command` names no program", "[]");
+    let line = "camera = [{ id = \"a\", capture = { command = [\"raspistill\"] } }]";
+    let message = "`command` does not say where the picture goes";
+    expect_fault(line, message, "[\"raspistill\"]");
+}
+
+#[test]
+fn what_this_version_does_not_do_with_pictures_is_a_warning() {
+    let (_, warnings) = with(
+        "camera = [{ id = \"b\", capture = { command = [\"a\", \"{path}\"] }, every = \"1h\" }]",
+    );
+
+    let mut messages: Vec<_> = warnings.iter().map(|warning| &*warning.message).collect();
+    messages.sort_unstable();
+    assert_eq!(
+        messages,
+        [
+            "pictures stay on this device: this version uploads none",
+            "this version takes pictures only when a rule or a visit asks for one",
+        ]
+    );
 }
 
 #[test]

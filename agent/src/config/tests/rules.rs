@@ -8,7 +8,7 @@ pub(super) fn rule(lines: &str) -> String {
     format!(
         "heart_rate = [{{ id = \"7\", name = \"P\" }}]\nlid = [{{ id = \"feeder\", pin = 1 }}]\n\
          number = [{{ id = \"air\", file = \"f\" }}]\n\
-         camera = [{{ id = \"nest\", capture = {{ command = [\"true\"] }} }}]\n\
+         camera = [{{ id = \"nest\", capture = {{ command = [\"true\", \"{{path}}\"] }} }}]\n\
          [[rule]]\nname = \"r\"\n{lines}"
     )
 }
