@@ -6,6 +6,7 @@ mod actions;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pulsegate_core::lane::Lane;
 use pulsegate_core::output::Drive;
@@ -153,6 +154,7 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
         filters: Filters {
             kinds: publish.kinds.iter().map(filter).collect(),
             readings: publish.readings.filter.clone(),
+            recordings: config.rules.iter().filter_map(recording).collect(),
         },
         units,
         rr,
@@ -160,6 +162,14 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
         light: light(config),
         lanes,
     })
+}
+
+fn recording(rule: &config::RuleConfig) -> Option<(Box<str>, Duration)> {
+    let lengths = rule.then.iter().filter_map(|action| match action {
+        config::Action::Record(length) => Some(*length),
+        config::Action::Alert | config::Action::Capture(_) | config::Action::Output(..) => None,
+    });
+    Some((rule.name.as_str().into(), lengths.max()?))
 }
 
 fn visit(visit: &config::VisitConfig) -> VisitFormat {

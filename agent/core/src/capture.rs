@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn it_takes_one_at_a_time_and_rests_after_each() {
         let mut camera = camera(&[Moment::Opening]);
-        let mut opening = |camera: &mut Camera, at| camera.handle_turn(&turn(Moment::Opening), at);
+        let opening = |camera: &mut Camera, at| camera.handle_turn(&turn(Moment::Opening), at);
 
         assert!(opening(&mut camera, Mono(0)));
         assert!(!opening(&mut camera, Mono(60_000)), "still at it");

@@ -35,6 +35,9 @@ const QUIESCE: Duration = Duration::from_secs(3);
 /// stays below TimeoutStopSec of the unit.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// Whose pulses are felt.
+const PULSES: [&str; 3] = ["store", "publisher", "sensors"];
+
 /// Everything that runs.
 pub(super) struct Parts {
     config: Config,
@@ -80,7 +83,6 @@ impl Parts {
         let (states, source_states) = watch::channel(SourceStates::default());
         let (outlets, intake) = intake(&sources, closed, sampler_pulse, variability_seen);
         tasks.spawn(sampler::run(intake, store.clone(), Arc::clone(&sources), states));
-        let drivers = Drivers::new(outlets);
         let acting = Acting::start(&config, &store, &sources, &clock_set, &closing, tasks);
 
         let (links, link_state) = watch::channel(LinkState::Down(Outage::unknown(now)));
@@ -115,13 +117,12 @@ impl Parts {
         };
         tasks.spawn(status::serve(config.status.socket.clone(), observed));
 
-        let names = ["store", "publisher", "sensors"];
-        let fingers = std::array::from_fn(|i| Finger::on(names[i], &pulses[i], now));
+        let fingers = std::array::from_fn(|i| Finger::on(PULSES[i], &pulses[i], now));
         let mut parts = Self {
             config,
             store,
             store_thread,
-            drivers,
+            drivers: Drivers::new(outlets),
             overview,
             links,
             link: None,

@@ -12,7 +12,7 @@ mod sensors;
 mod visits;
 
 use super::findings::Findings;
-use super::model::{Buffer, Clock, Config, Identity, Log, Status};
+use super::model::{Buffer, Clock, Config, Identity, Log, Publish, Status};
 use super::place::At;
 use super::tables::{BufferTable, IdentityTable, Tables};
 use known::Known;
@@ -28,6 +28,7 @@ pub(super) fn build(tables: Tables, findings: &mut Findings) -> Config {
     let night = outputs::night(tables.night.as_ref(), &known, findings);
     let publish =
         publish::build(tables.publish, &tables.thing, tables.link.limits, &known, findings);
+    rules::recordings(&tables.rule, is_filtered(&publish), findings);
     Config {
         link: link::build(tables.link, port, findings),
         sensors,
@@ -46,6 +47,12 @@ pub(super) fn build(tables: Tables, findings: &mut Findings) -> Config {
         buffer: buffer(&tables.buffer),
         log: Log { level: tables.log.level },
     }
+}
+
+/// Whether the cloud sees less than the device.
+fn is_filtered(publish: &Publish) -> bool {
+    let mut all = publish.kinds.values().chain([&publish.readings]);
+    all.any(|format| !format.filter.is_open())
 }
 
 fn identity(table: IdentityTable) -> Identity {

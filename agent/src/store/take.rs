@@ -19,7 +19,7 @@ use serde::de::IgnoredAny;
 
 use super::database::Database;
 use super::detail;
-use super::filters::{Filters, Sieve};
+use super::filters::{Filters, Sieve, event};
 use super::visits::{Stored, VisitFormat};
 
 /// Bounds how long a walk through readings that are all held back keeps the writer from commits.
@@ -157,7 +157,8 @@ impl Encoder {
             };
             let source = read_source(row, 1)?;
             walk.oldest.get_or_insert((at.epoch, mono));
-            if !self.sieve.passes(source, &mut reading) {
+            let event = event(database, at.epoch, mono, row.get(4)?);
+            if !self.sieve.passes(source, event, &mut reading) {
                 walk.gatherer.filter(reading.seq);
                 if walk.gatherer.filtered() >= MAX_FILTERED {
                     return Ok(Offer::Full);

@@ -119,6 +119,12 @@ fn a_recording_has_a_length_and_belongs_to_an_alert() {
 
     expect_fault(&record("30"), "`30` is no time to record", "\"record:30\"");
     expect_fault(&record("1h"), "`1h` is no time to record", "\"record:1h\"");
+    let (_, warnings) = with(&record("30s"));
+    let message = "a recording makes no difference: every reading is published";
+    assert!(warnings.iter().any(|warning| warning.message == message), "{warnings:?}");
+    let (_, warnings) =
+        with(&format!("{}\n[publish.readings]\nmean_every = \"1m\"", record("30s")));
+    assert!(warnings.iter().all(|warning| warning.message != message), "{warnings:?}");
     let alone = rule(r#""record:30s""#);
     expect_fault(&alone, "a recording belongs to an alert", "\"record:30s\"");
 }
