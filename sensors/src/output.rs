@@ -7,11 +7,14 @@
 //! Several lines are decimal digits, four lines each, the lowest bit and the lowest digit first: what
 //! a seven-segment decoder such as the 4511 takes. They change at once where the kernel sets them.
 
+use std::fs::OpenOptions;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use gpiocdev::line::{Value, Values};
 use rppal::gpio::{Gpio, OutputPin};
+use rustix::fs::OFlags;
 
 use crate::NoReading;
 use crate::line::{Backend, Level, character_device, raspberry_pi};
@@ -47,7 +50,8 @@ pub struct Output {
 #[derive(Debug)]
 enum Port {
     Pi(Vec<OutputPin>, Level),
-    Chip(gpiocdev::Request),
+    /// With the pins in the order of their bits.
+    Chip(gpiocdev::Request, Vec<u32>),
     File(PathBuf),
 }
 
@@ -99,11 +103,10 @@ impl Port {
                 }
                 Ok(())
             }
-            Self::Chip(request) => {
-                let offsets = &request.config().lines().clone();
+            Self::Chip(request, pins) => {
                 let mut values = Values::default();
-                for (offset, on) in offsets.iter().zip(bits(value, offsets.len())) {
-                    values.set(*offset, if on { Value::Active } else { Value::Inactive });
+                for (pin, on) in pins.iter().zip(bits(value, pins.len())) {
+                    values.set(*pin, if on { Value::Active } else { Value::Inactive });
                 }
                 let set = request.set_values(&values);
                 set.map_err(|error| character_device::failed("setting the lines", &error))
@@ -177,13 +180,17 @@ fn open_chip(pins: &[u32], chip: Option<&str>, active: Level) -> Result<Port, No
         Level::Low => builder.as_active_low(),
     };
     let request = builder.as_output(Value::Inactive).request();
-    request.map(Port::Chip).map_err(|error| character_device::failed(&name, &error))
+    let request = request.map_err(|error| character_device::failed(&name, &error))?;
+    Ok(Port::Chip(request, pins.to_vec()))
 }
 
-/// In place, since the kernel's files cannot be replaced; nothing of it has to last.
+/// In place, since the kernel's files cannot be replaced; nothing of it has to last. A pipe that
+/// nobody reads is an error, not a wait.
 fn write(path: &Path, value: u32) -> io::Result<()> {
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).custom_flags(flags);
+    let mut file = options.open(path)?;
     file.write_all(format!("{value}\n").as_bytes())
 }
 
@@ -228,6 +235,18 @@ mod tests {
         assert_eq!(read(), "9\n");
         drop(output);
         assert_eq!(read(), "0\n");
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+
+        let reason = Output::new(Wiring::File(path)).set(1).unwrap_err();
+
+        assert!(matches!(reason, NoReading::Failed(_)), "{reason:?}");
     }
 
     #[test]

@@ -116,6 +116,52 @@ async fn a_visit_has_pictures_that_are_linked_to_its_id() {
     agent.stop().await;
 }
 
+/// SQ-3, by a lid that moves by itself: nine openings, and then none.
+#[tokio::test]
+async fn nine_openings_of_a_lid_are_counted_on_a_display_and_have_their_picture() {
+    let site = Site::start().await;
+    let device = site.device().with(
+        r#"
+[[simulated]]
+id = "lid"
+kind = "lid"
+every = "500ms"
+faults = { silences = [{ at = "4550ms", lasts = "7d" }] }
+visit = { gap = "5s", then = ["output:display:count", "capture:nest:opening"] }
+[[output]]
+id = "display"
+file = "{dir}/display"
+[[camera]]
+id = "nest"
+capture = { command = ["{dir}/camera", "{path}"] }
+"#,
+    );
+    std::fs::write(device.dir().join("jpeg"), JPEG).expect("a picture");
+    script(&device, "");
+    let agent = device.started().await;
+
+    let mut shown = vec![0];
+    let display = device.dir().join("display");
+    let is_over = async || {
+        let level = std::fs::read_to_string(&display).unwrap_or_default();
+        if let Ok(level) = level.trim().parse::<u32>()
+            && shown.last() != Some(&level)
+        {
+            shown.push(level);
+        }
+        (shown.len() > 1 && shown.last() == Some(&0)).then_some(())
+    };
+    eventually("the display is at 0 again", PATIENCE, is_over).await;
+    let visits = events(&site, "visit", 1).await;
+    let pictures = events(&site, "picture", 1).await;
+
+    let (up, down) = shown.split_at(shown.len() - 1);
+    assert!(up.is_sorted() && up.last() == Some(&9) && down == [0], "{shown:?}");
+    assert_eq!(visits[0]["openings"], 9);
+    assert!(pictures.iter().all(|picture| picture["visit"] == visits[0]["visit"]));
+    drop(agent);
+}
+
 #[tokio::test]
 async fn an_alert_has_a_picture_with_its_rule_and_source() {
     let site = Site::start().await;

@@ -57,6 +57,7 @@ pub(super) fn columns(what: What) -> &'static [Column] {
             ("unit", &["unit"]),
             ("seconds", &["seconds"]),
             ("clock", &["clock"]),
+            ("visit", &["visit"]),
         ],
     }
 }
