@@ -201,6 +201,40 @@ async fn a_power_cut_in_the_middle_of_a_picture_leaves_none() {
     std::fs::write(device.dir().join("go"), "").expect("a sign");
 }
 
+/// P1 and P3: the power fails at any moment of a picture. Each that is told of is there, and whole.
+#[tokio::test]
+async fn whatever_moment_the_power_fails_a_picture_that_is_told_of_is_whole() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let site = Site::start().await;
+    let device = cafe(&site, "", "printf half > \"$1\"; sleep 0.02; rm \"$1\"");
+
+    for _ in 0..8 {
+        let mut agent = device.started().await;
+        let mut inbox = agent.inbox().await;
+        inbox.store(&[warm(20.0), warm(31.0)]).await;
+        let moment = std::time::Duration::from_millis(random.u64(..120));
+        tokio::time::sleep(moment).await;
+        agent.sigkill().await;
+    }
+    let agent = device.started().await;
+    agent.inbox().await.store(&[warm(20.0), warm(31.0)]).await;
+    let last = |records: &[Value]| {
+        let mut pictures = records.iter().filter(|record| record["event"] == "picture");
+        pictures
+            .any(|picture| picture["key"].as_str().is_some_and(|key| key.starts_with("00000009")))
+    };
+    site.subscriber.wait_records("/events", PATIENCE, last).await;
+
+    for picture in events(&site, "picture", 1).await {
+        let path = pictures(&device).join(picture["key"].as_str().expect("a key"));
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{picture}: {error}"));
+        assert_eq!(picture["sha256"], sha256(&bytes), "{picture}");
+        assert_eq!(bytes, JPEG, "{picture}");
+    }
+}
+
 /// P7: a camera that hangs, or gives nothing, is told once with its reason, and works again when it
 /// does.
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Outputs, by the agent as it runs: SQ-3 and NB-1 of the acceptance scenarios; P7 for outputs. Files
 //! stand in for lines, so that what is on them can be read.
 
+#![expect(clippy::disallowed_methods, reason = "a test may write files")]
+
 use std::path::Path;
 
 use pulsegate_tests::PATIENCE;
@@ -139,6 +141,32 @@ async fn movement_at_night_switches_infrared_and_never_visible_light() {
     let status = agent.status().await.expect("a status");
     assert_eq!(switched(&status, "infrared"), 2, "on and off, that one night");
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_switches_what_is_new_and_lets_go_of_what_is_not_wanted() {
+    let site = Site::start().await;
+    let device = site.device().with(OUTPUTS);
+    let mut agent = device.started().await;
+    agent.inbox().await.store(&[number("air", 40.0)]).await;
+    wait_at(&device, "buzzer", "1").await;
+
+    let device = device.with(
+        "[[output]]\nid = \"lamp\"\nfile = \"{dir}/lamp\"\n\
+         [[rule]]\nname = \"warm\"\nsource = \"air\"\nabove = 20\nthen = [\"output:lamp\"]\n",
+    );
+    let config = device.config().replace("\"output:buzzer\"", "\"output:lamp\"");
+    std::fs::write(device.config_path(), config).expect("a configuration");
+    agent.sighup();
+
+    wait_at(&device, "buzzer", "0").await;
+    wait_at(&device, "lamp", "1").await;
+    agent.inbox().await.store(&[number("air", 25.0)]).await;
+    let cleared = |records: &[Value]| records.iter().any(|record| record["state"] == "cleared");
+    site.subscriber.wait_records("/alerts", PATIENCE, cleared).await;
+    assert_eq!(level(&device.dir().join("lamp")), "1", "the other rule still wants it");
+    agent.inbox().await.store(&[number("air", 10.0)]).await;
+    wait_at(&device, "lamp", "0").await;
 }
 
 /// P7: what an alert switched on is on again after a power cut, and off when the agent was asked to
