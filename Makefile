@@ -5,9 +5,11 @@ CARGO ?= cargo
 DEMO ?=
 # make bench BENCH="--quick"
 BENCH ?=
-SCRIPTS = .ci/run certs/make-dev-ca systemd/verify tests/install-packages
+SCRIPTS = .ci/run certs/make-dev-ca systemd/verify tests/install-packages \
+	cross/build cross/tools cross/targets cross/check cross/changelog cross/smoke cross/try-check cross/try-package \
+	cross/try-package-inside
 
-.PHONY: build check fmt lint doc deny test shellcheck systemd-verify demo bench ci
+.PHONY: build check fmt lint doc deny test shellcheck systemd-verify packages package-amd64 try-packages demo bench ci
 
 build: ## the agent, as it is shipped
 	$(CARGO) build --release
@@ -42,10 +44,23 @@ test: ## installs the Debian packages that are missing, and says so
 	fi
 
 shellcheck:
-	shellcheck $(SCRIPTS)
+	shellcheck --external-sources $(SCRIPTS)
 
 systemd-verify:
 	systemd/verify
+
+packages: ## for each device, into target/packages; installs what it needs below target/cross-tools
+	cross/build all
+
+package-amd64: build ## of this machine's own build, for the virtual device of the tests
+	cross/build amd64 --native
+
+try-packages: ## what `make packages` made: that the check bites, emulated starts, installation to purge
+	cross/try-check
+	for device in arm64 armhf armv6 amd64; do cross/smoke $$device || exit; done
+	for release in bullseye bookworm trixie; do \
+	  cross/try-package target/packages/pulsegate_*_amd64.deb $$release || exit; \
+	done
 
 demo: ## everything on this machine: no root, no configuration, nothing to install
 	@$(CARGO) run --release -- demo $(DEMO)

@@ -1,11 +1,16 @@
 //! The command line.
 
+#[cfg(test)]
+mod pages;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use pulsegate_core::time::Wall;
 
+use crate::clock;
 use crate::commands::{self, demo::Demo, export::Export, listing::Listing, replay::Replay};
 use crate::config::DEFAULT_PATH;
 
@@ -52,6 +57,24 @@ pub(crate) struct Config {
     pub(crate) config: PathBuf,
 }
 
+/// Of when.
+#[derive(Debug, Args)]
+pub(crate) struct Span {
+    /// Only what happened so long ago or later: `7d`, or since a time such as `2026-11-20T10:00:00Z`
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    since: Option<Wall>,
+    /// Only what happened before, told in the same way
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    until: Option<Wall>,
+}
+
+impl Span {
+    /// Whether `time` lies in it.
+    pub(crate) fn holds(&self, time: Wall) -> bool {
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
+    }
+}
+
 #[derive(Debug, Args)]
 struct Report {
     #[command(flatten)]
@@ -81,4 +104,15 @@ pub(crate) fn run() -> ExitCode {
 /// Reads a duration as the configuration writes it: `60s`, `5m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     crate::config::parse_duration(text).map_err(str::to_owned)
+}
+
+/// Reads a duration back from now, or a time.
+fn moment(text: &str) -> Result<Wall, String> {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => Ok(Wall(time.as_millisecond())),
+        Err(_) if text.contains([':', 'T', 'Z']) => {
+            Err("a time is written like `2026-11-20T10:00:00Z`".into())
+        }
+        Err(_) => Ok(clock::wall() - duration(text)?),
+    }
 }

@@ -13,6 +13,8 @@ use std::io::{Write as _, stderr, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
+use indicatif::{ProgressBar, ProgressStyle};
+
 use crate::config::{self, Config};
 
 /// `EX_CONFIG` of `sysexits.h`: systemd does not start the service again.
@@ -37,6 +39,13 @@ fn print(text: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// How far something has come; seen on a terminal only.
+fn progress(length: u64) -> ProgressBar {
+    let style = "{elapsed_precise} {wide_bar} {percent} %";
+    let style = ProgressStyle::with_template(style).expect("a template that indicatif knows");
+    ProgressBar::new(length).with_style(style)
 }
 
 /// Prints `text` where errors go.

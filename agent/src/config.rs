@@ -151,10 +151,12 @@ fn unusable(path: &Path, text: String, finding: Finding) -> Outcome {
 
 fn parse(path: &Path, text: String, named: Named) -> Outcome {
     let mut findings = Findings::default();
-    let config = tables(&text, &mut findings).map(|tables| {
+    let config = tables(&text, &mut findings).map(|mut tables| {
         if named == Named::Checked {
             let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
-            files::check(&tables.identity, credentials.as_deref().map(Path::new), &mut findings);
+            let credentials = credentials.as_deref().map(Path::new);
+            tables.identity.private_key = files::key(tables.identity.private_key, credentials);
+            files::check(&tables.identity, credentials, &mut findings);
         }
         checks::build(tables, &mut findings)
     });

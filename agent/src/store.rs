@@ -52,7 +52,7 @@ pub(crate) use check::Checked;
 pub(crate) use database::{EventRow, Identity};
 pub(crate) use filters::Filters;
 pub(crate) use reader::{AlertFound, Named, Reader, ReadingFound, RecordId};
-pub(crate) use replay::{Change, Decided, Outcome, Replay, Replayed};
+pub(crate) use replay::{Change, Curve, Decided, Outcome, Plan, Replay, Replayed};
 pub(crate) use take::{Formats, LaneFormat, Taken};
 pub(crate) use visits::{VisitFormat, VisitFound};
 

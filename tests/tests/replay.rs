@@ -3,10 +3,10 @@
 
 #![expect(clippy::disallowed_methods, reason = "files for a test need not outlive a power cut")]
 
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use pulsegate_tests::PATIENCE;
-use pulsegate_tests::agent_process::{Device, lane_count};
+use pulsegate_tests::agent_process::{Device, lane_count, program};
 use pulsegate_tests::inbox::{heart_rate, reading};
 use pulsegate_tests::site::Site;
 use serde_json::{Value, json};
@@ -29,6 +29,7 @@ window = { tumbling = "30s", take = "mean" }
 [[visit]]
 source = "door"
 gap = "1s"
+report = { text = "{openings} times, {source}" }
 "#;
 
 /// Five minutes of a heart that is fast in the third and the fourth.
@@ -152,6 +153,72 @@ async fn lines_are_replayed_without_any_store() {
 }
 
 #[tokio::test]
+async fn a_silence_is_told_again_at_the_time_at_which_it_was_told() {
+    let site = Site::start().await;
+    let rule = "[[rule]]\nname = \"silent\"\non = \"temperature\"\nsilent_for = \"1s\"\n";
+    let device = site.device().with(rule);
+    let mut agent = device.started().await;
+    for count in [1, 3] {
+        agent.inbox().await.store(&warm(&[20.0])).await;
+        let told = |status: &Value| lane_count(status, "alerts", "recorded") >= count;
+        agent.wait_status("the silence is told", PATIENCE, told).await;
+    }
+    agent.stop().await;
+
+    let mut lines = json_lines(&run(&device, &["replay", "--json"]));
+
+    let summary = lines.pop().expect("a summary");
+    assert_eq!((&summary["added"], &summary["removed"]), (&json!(0), &json!(0)), "{lines:#?}");
+    let told = |alerts: &[Value]| -> Vec<String> {
+        alerts.iter().map(|alert| format!("{} {}", alert["state"], alert["time"])).collect()
+    };
+    assert_eq!(told(&lines), told(&json_lines(&run(&device, &["alerts", "--json"]))));
+}
+
+#[tokio::test]
+async fn a_chart_shows_what_a_rule_saw() {
+    let device = configured();
+    let input = heart().join("\n");
+
+    let output = piped(&device, &["replay", "--from", "-", "--chart", "fast"], &input);
+
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.starts_with("fast: 7\n") && text.ends_with("\n300 readings\n"), "{text}");
+    for mark in ["       150 ", "       170 ", "        80 ", "\u{2504}", "\u{25b2}", "\u{25bd}"] {
+        assert!(text.contains(mark), "`{mark}`: {text}");
+    }
+    assert!(!text.contains('\u{1b}'), "no terminal, no colours: {text}");
+
+    let output = piped(&device, &["replay", "--from", "-", "--chart", "slow"], &input);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains("there is no rule `slow`: there are `hot`, `fast`"), "{errors}");
+}
+
+#[tokio::test]
+async fn what_is_told_can_be_narrowed_to_a_source_and_a_time() {
+    let device = configured();
+    let input = [heart(), door(&["open", "closed"])].concat().join("\n");
+    let told = |narrowed: &[&str]| {
+        let asked = [&["replay", "--json", "--from", "-"], narrowed].concat();
+        let lines = json_lines(&piped(&device, &asked, &input));
+        lines.iter().map(|line| line["record"].as_str().expect("a word").to_owned()).collect()
+    };
+    let all: Vec<String> = told(&[]);
+    assert_eq!(all, ["alert", "alert", "visit", "summary"]);
+
+    let narrowed: Vec<String> = told(&["--source", "door"]);
+    assert_eq!(narrowed, ["visit", "summary"]);
+    let until: Vec<String> = told(&["--until", "2026-11-20T10:04:30Z"]);
+    assert_eq!(until, ["alert", "summary"]);
+    let since: Vec<String> = told(&["--since", "2026-11-20T10:04:30Z"]);
+    assert_eq!(since, ["alert", "visit", "summary"]);
+    let output = run(&device, &["replay", "--since", "2026-11-20T10"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_a_failure_that_says_why() {
     let device = configured();
 
@@ -187,7 +254,17 @@ async fn an_export_holds_every_record_and_can_be_replayed() {
     let listed = json_lines(&run(&device, &["alerts", "--json"]));
     assert_eq!(alerts.lines().map(parse).collect::<Vec<_>>(), listed);
     let visits = stdout(&run(&device, &["export", "visits"]));
-    assert_eq!(visits.lines().count(), 2, "{visits}");
+    let rows: Vec<&str> = visits.lines().collect();
+    assert_eq!(rows[0], "seq,source,start,end,openings,units,unit,seconds,text,time,clock");
+    assert_eq!(rows.len(), 2, "{visits}");
+    let visit = &json_lines(&run(&device, &["export", "visits", "--format", "jsonl"]))[0];
+    assert_eq!((&visit["event"], &visit["text"]), (&json!("visit"), &json!("2 times, door")));
+    assert!(visit["time"].as_str() > visit["end"].as_str(), "told after it ended: {visit}");
+    let minute = ["--since", "2026-11-20T10:01:00Z", "--until", "2026-11-20T10:02:00Z"];
+    let minute = [&["export", "readings", "--format", "jsonl"][..], &minute].concat();
+    let minute = json_lines(&run(&device, &minute));
+    assert_eq!(minute.len(), 60);
+    assert_eq!(minute[0]["time"], "2026-11-20T10:01:00.000Z");
     let recent = stdout(&run(&device, &["export", "readings", "--since", "1s"]));
     assert!(recent.lines().count() < 308);
 
@@ -205,6 +282,27 @@ async fn an_export_holds_every_record_and_can_be_replayed() {
     let output = piped(&device, &["replay", "--json", "--from", "-"], &input);
     let summary = json_lines(&output).pop().expect("a summary");
     assert_eq!((&summary["alerts"], &summary["visits"]), (&json!(5), &json!(1)));
+}
+
+#[tokio::test]
+async fn nobody_reading_it_to_its_end_is_nothing_to_speak_of() {
+    let site = Site::start().await;
+    let device = recorded(&site).await;
+    let config = device.config_path();
+
+    for command in [&["export", "readings"][..], &["replay"], &["replay", "--chart", "hot"]] {
+        let mut child = Command::new(program())
+            .args(command)
+            .args(["--config", config.to_str().expect("UTF-8")])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{command:?}");
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+    }
 }
 
 /// A device that never ran.

@@ -26,6 +26,16 @@ const SUSPECT_WITHIN: Duration = Duration::from_secs(10);
 /// The share of the window that readings leave free, so that an alert never waits for them.
 const RESERVED_SHARE: usize = 4;
 
+/// How many messages of a window a lane may use.
+#[must_use]
+pub fn share(window: usize, lane: Lane) -> usize {
+    let reserved = match lane {
+        Lane::Alerts => 0,
+        Lane::Events | Lane::Readings => window.div_ceil(RESERVED_SHARE),
+    };
+    window.saturating_sub(reserved).max(1)
+}
+
 /// Tells the messages in hand apart; rises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(u64);
@@ -180,13 +190,8 @@ impl Delivery {
         self.share(lane).saturating_sub(self.in_hand())
     }
 
-    /// How much of the window a lane may use.
     fn share(&self, lane: Lane) -> usize {
-        let reserved = match lane {
-            Lane::Alerts => 0,
-            Lane::Events | Lane::Readings => self.window.div_ceil(RESERVED_SHARE),
-        };
-        self.window.saturating_sub(reserved).max(1)
+        share(self.window, lane)
     }
 
     /// Takes a sheaf in hand. Returns what of it was quarantined at once: its topic is at rest.

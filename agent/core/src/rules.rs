@@ -4,8 +4,9 @@
 //! last readings ([`Rules::horizon`]) and the alerts of the store ([`Rules::rebuild`]). So a rule
 //! can be replayed over history, and gives there what it gave live.
 //!
-//! Windows go by event time: the same readings, in order, shuffled or late by up to [`LATENESS`],
-//! in one go or with restarts between, give the same transitions. A rule sees neither the wall
+//! Windows, and what has to last (`for`), go by event time: the same readings, in order, shuffled or
+//! late by up to [`LATENESS`], give the same transitions. What answers at once goes by the newest
+//! reading of each source. All give the same in one go or with restarts between, and see neither the wall
 //! clock nor a step of it (P8). Nothing here knows of delivery, cameras or people.
 //!
 //! One file for each word of the vocabulary: what turns readings into findings is a `Shape`,
@@ -19,10 +20,12 @@ mod joint;
 mod judge;
 mod level;
 mod rebuild;
+mod settling;
 mod silence;
 mod spec;
 mod sum;
 mod tally;
+mod watch;
 mod windows;
 
 #[cfg(test)]
@@ -37,13 +40,10 @@ use crate::reading::{Reading, Value};
 use crate::time::{Mono, Wall};
 
 use agenda::Agenda;
-use anomaly::Anomaly;
 pub(crate) use clock::{EventClock, Verdict};
-use joint::Joint;
-use judge::{Judge, Sink};
-use level::Level;
-use silence::Silence;
-use windows::Windows;
+use judge::{Sink, Trace};
+use settling::Told;
+use watch::{Shape, Watch};
 
 pub use clock::{BELIEVED_AFTER, MAX_LEAP};
 pub use faults::{Fault, InvalidRule};
@@ -105,6 +105,21 @@ pub struct Transition {
     pub time: Wall,
 }
 
+/// What a rule was asked about, whether or not it made a difference.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// Whose readings they are; of several together, in whose name it speaks.
+    pub source: SourceId,
+    /// The value of the reading, or taken over the window, or the seconds of a silence.
+    pub value: Value,
+    /// How unlike those before it is, if the rule asks that and has learnt.
+    pub score: Option<f64>,
+    /// The event time of the reading, or the end of the window.
+    pub time: Wall,
+    /// Whether the condition holds.
+    pub holds: bool,
+}
+
 /// What the rules did not use or not say, since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
@@ -128,6 +143,7 @@ pub struct Rules {
     boot: KernelBoot,
     agenda: Agenda,
     counts: Counts,
+    trace: Option<Trace>,
 }
 
 /// One source, as the rules that cover it see it; or several, as one rule sees them together.
@@ -138,23 +154,6 @@ struct Track {
     /// The tracks that look at it beside others, and as which member.
     feeds: Vec<(usize, usize)>,
     clock: Option<EventClock>,
-}
-
-/// One rule for one source.
-#[derive(Debug, Clone)]
-struct Watch {
-    judge: Judge,
-    shape: Shape,
-}
-
-/// How readings become findings.
-#[derive(Debug, Clone)]
-enum Shape {
-    Level(Level),
-    Windows(Windows),
-    Silence(Silence),
-    Anomaly(Anomaly),
-    Joint(Joint),
 }
 
 impl Rules {
@@ -168,7 +167,8 @@ impl Rules {
         let joint = |rule: &&Arc<RuleSpec>| rule.members().is_some();
         let tracks: Vec<Track> = rules.iter().filter(joint).map(Track::joint).collect();
         let (joints, boot, counts) = (tracks.len(), KernelBoot::default(), Counts::default());
-        Ok(Self { rules, tracks, joints, boot, agenda: Agenda::default(), counts })
+        let agenda = Agenda::default();
+        Ok(Self { rules, tracks, joints, boot, agenda, counts, trace: None })
     }
 
     /// Begins to expect the sources that should speak: the agent has just started, and `event` is
@@ -222,6 +222,17 @@ impl Rules {
         raised.map(|judge| (&**judge.rule(), judge.source()))
     }
 
+    /// From now on everything is kept that the rule of this name is asked about, until it is taken
+    /// out by [`Rules::asked`].
+    pub fn trace(&mut self, rule: &str) {
+        self.trace = Some(Trace { rule: rule.into(), asked: Vec::new() });
+    }
+
+    /// What the traced rule was asked about since the last time.
+    pub fn asked(&mut self) -> impl Iterator<Item = Asked> {
+        self.trace.iter_mut().flat_map(|trace| trace.asked.drain(..))
+    }
+
     /// What was not used or not said.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -242,7 +253,7 @@ impl Rules {
         if track.watches.is_empty() && track.feeds.is_empty() {
             return;
         }
-        let mut sink = Sink { out, counts: &mut self.counts };
+        let mut sink = Sink { out, counts: &mut self.counts, trace: self.trace.as_mut() };
         let counts = track.take(input, None, &mut sink);
         let feeds = if counts { track.feeds.clone() } else { Vec::new() };
         for (joint, member) in &feeds {
@@ -258,7 +269,8 @@ impl Rules {
             self.schedule_all();
         }
         while let Some(index) = self.agenda.pop(now) {
-            let mut sink = Sink { out: out.as_deref_mut(), counts: &mut self.counts };
+            let (out, trace) = (out.as_deref_mut(), self.trace.as_mut());
+            let mut sink = Sink { out, counts: &mut self.counts, trace };
             self.tracks[index].pass(boot, now, &mut sink);
             // Without `out` something may stay due: not before there is one.
             if let Some(deadline) = self.tracks[index].deadline(boot).filter(|due| *due > now) {
@@ -351,11 +363,15 @@ impl Track {
             sink.counts.doubtful += 1;
             return false;
         }
-        let counts = self.can_use(input.reading);
-        for watch in self.watches.iter_mut().filter(|_| counts) {
-            watch.take((member, input.reading.source), event, &input.reading.value, sink);
+        if !self.can_use(input.reading) {
+            return false;
         }
-        counts
+        let Reading { source, time, value, .. } = input.reading;
+        let told = Told { event, member, source: *source };
+        for watch in &mut self.watches {
+            watch.take(told, value, time.is_some(), sink);
+        }
+        true
     }
 
     /// Lets the source's time pass up to the monotonic time `now`.
@@ -379,86 +395,5 @@ impl Track {
         let watches = self.watches.iter().filter(|watch| watch.runs_by(clock));
         let due = watches.filter_map(Watch::due).min()?;
         Some(clock.when(boot, due + LATENESS))
-    }
-}
-
-impl Watch {
-    fn new(rule: &Arc<RuleSpec>, name: &str, id: SourceId) -> Self {
-        let shape = match (&rule.condition, &rule.window) {
-            (Condition::Reading(_), None) => Shape::Level(Level::default()),
-            (Condition::Reading(_), Some(window)) => Shape::Windows(Windows::new(window)),
-            (Condition::Silent { after, .. }, _) => Shape::Silence(Silence::new(*after)),
-            (Condition::Anomaly { learn, score }, _) => {
-                Shape::Anomaly(Anomaly::new(*learn, *score))
-            }
-            (Condition::All { .. } | Condition::Any { .. }, _) => Shape::Joint(Joint::new(rule)),
-        };
-        Self { judge: Judge::new(rule, rule.range(name), id), shape }
-    }
-
-    /// Something arrived, of whatever kind, by the source's clock as it was before and as it is.
-    fn hear(&mut self, arrival: (Wall, Wall), sink: &mut Sink<'_>) {
-        if let Shape::Silence(silence) = &mut self.shape {
-            silence.hear(arrival, &mut self.judge, sink);
-        }
-    }
-
-    /// Takes a reading of `source`, as the member of a rule that looks at several.
-    fn take(
-        &mut self,
-        (member, source): (Option<usize>, SourceId),
-        event: Wall,
-        value: &Value,
-        sink: &mut Sink<'_>,
-    ) {
-        let judge = &mut self.judge;
-        match &mut self.shape {
-            Shape::Level(level) => level.take(event, value, judge, sink),
-            Shape::Windows(windows) => windows.take(event, value, sink),
-            Shape::Silence(_) => {}
-            Shape::Anomaly(anomaly) => anomaly.take(event, value, judge, sink),
-            Shape::Joint(joint) => {
-                if let Some(member) = member {
-                    joint.take((member, source), event, value, judge, sink);
-                }
-            }
-        }
-    }
-
-    /// A clock that is only assumed tells how long nothing came, and nothing of what came.
-    fn runs_by(&self, clock: &EventClock) -> bool {
-        !clock.is_assumed() || matches!(self.shape, Shape::Silence(_))
-    }
-
-    /// Everything up to `settled` is known: what was late has come.
-    fn pass(&mut self, settled: Wall, sink: &mut Sink<'_>) {
-        match &mut self.shape {
-            Shape::Level(_) | Shape::Anomaly(_) | Shape::Joint(_) => {
-                self.judge.release(settled, sink);
-            }
-            Shape::Windows(windows) => windows.pass(settled, &mut self.judge, sink),
-            Shape::Silence(silence) => silence.pass(settled, &mut self.judge, sink),
-        }
-    }
-
-    /// The event time that must have settled before there is something to decide.
-    fn due(&self) -> Option<Wall> {
-        match &self.shape {
-            Shape::Level(_) | Shape::Anomaly(_) | Shape::Joint(_) => self.judge.turns_at(),
-            Shape::Windows(windows) => windows.due(&self.judge),
-            Shape::Silence(silence) => silence.due(&self.judge),
-        }
-    }
-
-    /// The source's time went back: forgets what was seen, but not what was raised.
-    fn restart(&mut self) {
-        match &mut self.shape {
-            Shape::Level(level) => level.restart(),
-            Shape::Windows(windows) => windows.restart(),
-            // What arrives is not of the source's time.
-            Shape::Silence(_) => {}
-            Shape::Anomaly(anomaly) => anomaly.restart(),
-            Shape::Joint(joint) => joint.restart(),
-        }
     }
 }

@@ -21,8 +21,9 @@ pub struct Standing {
     visits: BTreeMap<Box<str>, VisitNow>,
     /// The newest reading of the source that tells night from day, and when it came.
     pub light: Option<(f64, Mono)>,
-    /// Whether anybody has looked yet: what stands at the start has not just happened.
-    pub is_known: bool,
+    /// The visits that were under way when the agent started, once that is known: what stands at the
+    /// start has not just happened.
+    remembered: Option<BTreeMap<Box<str>, VisitNow>>,
 }
 
 /// The alerts that are raised, of rules that do more than tell of it.
@@ -123,6 +124,12 @@ impl Alerts {
 }
 
 impl Standing {
+    /// Takes the visits that were under way when the agent started.
+    pub fn begin(&mut self, under_way: impl Iterator<Item = Visit>) {
+        self.take_visits(under_way);
+        self.remembered = Some(self.visits.clone());
+    }
+
     /// Takes the visits that are under way. Returns whether they make a difference.
     pub fn take_visits(&mut self, under_way: impl Iterator<Item = Visit>) -> bool {
         let mut visits = self.visits.clone();
@@ -151,13 +158,12 @@ impl Standing {
         }
     }
 
-    /// What happened since it was as `before`.
+    /// What happened since it was as `before`; since the start, if that was before it.
     #[must_use]
     pub fn since(&self, before: &Self) -> Vec<Turn> {
         let mut turns = Vec::new();
-        if !before.is_known {
-            return turns;
-        }
+        let Some(remembered) = &self.remembered else { return turns };
+        let visits = if before.remembered.is_some() { &before.visits } else { remembered };
         for (rule, (times, source)) in &self.alerts.raises {
             let seen = before.alerts.raises.get(rule).map_or(0, |(times, _)| *times);
             if *times > seen {
@@ -165,7 +171,7 @@ impl Standing {
             }
         }
         for (source, visit) in &self.visits {
-            visit.since(before.visits.get(source), source, &mut turns);
+            visit.since(visits.get(source), source, &mut turns);
         }
         turns
     }

@@ -3,26 +3,26 @@
 //!
 //! JSON Lines have the keys of the records that are published; CSV has the same in columns. It is
 //! read in pages, so memory stays small and the writer of a running agent is never held up. There is
-//! no Parquet: the crates for it weigh more than the rest of this program.
+//! no Parquet: see ARCHITECTURE.md.
 
 mod csv;
 mod records;
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write, stdout};
+use std::io::{self, BufWriter, IsTerminal as _, Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use pulsegate_core::reading::Seq;
 use pulsegate_core::time::Wall;
 
-use super::{fail, peek};
-use crate::cli::{self, Config};
+use super::{fail, peek, progress};
+use crate::cli::{Config, Span};
+use crate::compile;
 use crate::store::{FILE, Reader};
-use crate::{clock, compile};
 use records::{Records, Written};
 
 /// What to write, and how.
@@ -32,9 +32,8 @@ pub(crate) struct Export {
     what: What,
     #[command(flatten)]
     config: Config,
-    /// Only what happened that long ago or later
-    #[arg(long, value_name = "DURATION", value_parser = cli::duration)]
-    since: Option<Duration>,
+    #[command(flatten)]
+    span: Span,
     /// Of this source only
     #[arg(long, value_name = "ID")]
     source: Option<String>,
@@ -84,7 +83,8 @@ fn write(export: &Export, config: &crate::config::Config) -> anyhow::Result<()> 
     let context = || format!("cannot read the store `{}`", path.display());
     let reader = Reader::open(&path).with_context(context)?;
     let formats = compile::formats(config);
-    let since = export.since.map(|since| clock::wall() - since);
+    let shows = export.output.is_some() || !stdout().is_terminal();
+    let bar = if shows { progress(reader.last()?.0) } else { ProgressBar::hidden() };
     let mut out: Box<dyn Write> = match &export.output {
         Some(file) => {
             let made = File::create(file);
@@ -99,8 +99,7 @@ fn write(export: &Export, config: &crate::config::Config) -> anyhow::Result<()> 
         csv::header(columns, &mut out)?;
     }
     let asked = |time: Wall, source: &str| {
-        since.is_none_or(|since| time >= since)
-            && export.source.as_deref().is_none_or(|asked| asked == source)
+        export.span.holds(time) && export.source.as_deref().is_none_or(|asked| asked == source)
     };
     let mut after = Seq(0);
     while let Some(last) = records.page(after).with_context(context)? {
@@ -112,7 +111,9 @@ fn write(export: &Export, config: &crate::config::Config) -> anyhow::Result<()> 
             }
         }
         after = last;
+        bar.set_position(last.0);
     }
+    bar.finish_and_clear();
     out.flush()?;
     Ok(())
 }

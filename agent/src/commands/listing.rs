@@ -150,6 +150,9 @@ pub(super) fn visit_record(visit: &VisitFound) -> serde_json::Value {
     if let Some(unit) = &visit.unit {
         record["unit"] = json!(unit);
     }
+    if let Some(time) = visit.told {
+        record["time"] = json!(ClockText::format(time));
+    }
     flag(&mut record, visit.trust);
     record
 }

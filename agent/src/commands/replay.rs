@@ -1,25 +1,29 @@
 //! `pulsegate replay`: what rules and visits would have told, over the stored history or over lines
 //! as the inbox takes them. Beside a running agent or without one; nothing is written.
 
+mod chart;
 mod lines;
 
-use std::io::{BufWriter, Write, stdout};
+use std::io::{BufWriter, IsTerminal as _, Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use pulsegate_core::rules::RuleSpec;
+use pulsegate_core::rules::{Condition, RuleSpec};
+use pulsegate_core::time::Wall;
+use rustix::termios::tcgetwinsize;
 use serde_json::json;
 
 use super::listing::{alert_record, alert_text, visit_record, visit_text};
-use super::{BAD_CONFIGURATION, complain, fail};
-use crate::cli::{self, Config};
-use crate::config;
-use crate::store::{Change, Decided, FILE, Outcome, Reader, Replayed, VisitFormat};
-use crate::{clock, compile};
+use super::{BAD_CONFIGURATION, complain, fail, progress};
+use crate::cli::{Config, Span};
+use crate::store::{AlertFound, Change, Curve, Decided, FILE, Outcome, Plan, Reader, Replayed};
+use crate::{compile, config};
+use chart::{Chart, Paper};
+
+/// Wider than anybody can read.
+const MAX_WIDTH: usize = 240;
 
 /// What to run over what.
 #[derive(Debug, Args)]
@@ -29,21 +33,20 @@ pub(crate) struct Replay {
     /// Try the rules and visits of this file, a whole configuration or `[[rule]]` tables alone
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
-    /// Tell only what happened that long ago or later
-    #[arg(long, value_name = "DURATION", value_parser = cli::duration)]
-    since: Option<Duration>,
+    #[command(flatten)]
+    span: Span,
+    /// Of this source only
+    #[arg(long, value_name = "ID")]
+    source: Option<String>,
     /// Read lines like those of the inbox from a file, or `-`, instead of the stored history
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
+    /// Draw what this rule saw, with its thresholds and alerts, instead of telling everything
+    #[arg(long, value_name = "RULE", conflicts_with = "json")]
+    chart: Option<String>,
     /// Print JSON Lines
     #[arg(long)]
     json: bool,
-}
-
-/// What is tried.
-struct Plan {
-    rules: std::sync::Arc<Vec<RuleSpec>>,
-    visits: Vec<VisitFormat>,
 }
 
 /// Runs it. Lines that make no sense are a failure, after all others were used; a difference is
@@ -57,50 +60,64 @@ pub(crate) fn run(replay: &Replay) -> ExitCode {
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
-    let visits = compile::formats(&config).visits.clone();
-    let plan = Plan { rules: compile::rules(&config), visits };
+    let (rules, formats) = (compile::rules(&config), compile::formats(&config));
+    let charted = match replay.chart.as_deref().map(|name| named(name, &rules)).transpose() {
+        Ok(charted) => charted,
+        Err(error) => return fail(&error),
+    };
+    let plan = Plan { rules: &rules, visits: &formats.visits, charted };
     let (replayed, refused) = match &replay.from {
-        Some(path) => match lines::run(&plan, path) {
+        Some(path) => match lines::run(plan, path) {
             Ok((replayed, refused)) => (replayed, refused),
             Err(error) => return fail(&error),
         },
-        None => match stored(&plan, &config) {
+        None => match stored(plan, &config) {
             Ok(replayed) => (replayed, 0),
             Err(error) => return fail(&error),
         },
     };
-    match tell(replay, &replayed) {
+    let told = match charted {
+        Some(rule) => charts(replay, rule, &replayed),
+        None => tell(replay, plan, &replayed),
+    };
+    match told {
         Ok(()) if refused == 0 => ExitCode::SUCCESS,
         // That nobody reads it to its end is a failure, but none to speak of.
         Ok(()) | Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn stored(plan: &Plan, config: &config::Config) -> anyhow::Result<Replayed> {
+fn named<'a>(name: &str, rules: &'a [RuleSpec]) -> anyhow::Result<&'a RuleSpec> {
+    rules.iter().find(|rule| *rule.name == *name).with_context(|| {
+        let names: Vec<_> = rules.iter().map(|rule| format!("`{}`", rule.name)).collect();
+        format!("there is no rule `{name}`: there are {}", names.join(", "))
+    })
+}
+
+fn stored(plan: Plan<'_>, config: &config::Config) -> anyhow::Result<Replayed> {
     let path = config.state_dir.join(FILE);
-    let bar = bar(0);
+    let bar = progress(0);
     let told = |done, of| {
         bar.set_length(of);
         bar.set_position(done);
     };
     let replayed = Reader::open(&path)
         .map_err(anyhow::Error::from)
-        .and_then(|reader| reader.replay(&plan.rules, &plan.visits, told))
+        .and_then(|reader| reader.replay(plan, told))
         .with_context(|| format!("cannot replay the store `{}`", path.display()));
     bar.finish_and_clear();
     replayed
 }
 
-/// Seen on a terminal only.
-fn bar(length: u64) -> ProgressBar {
-    let style = "{elapsed_precise} {wide_bar} {percent} %";
-    let style = ProgressStyle::with_template(style).expect("a template that indicatif knows");
-    ProgressBar::new(length).with_style(style)
+impl Replay {
+    fn asks_for(&self, time: Wall, source: &str) -> bool {
+        self.span.holds(time) && self.source.as_deref().is_none_or(|asked| asked == source)
+    }
 }
 
-fn tell(replay: &Replay, replayed: &Replayed) -> std::io::Result<()> {
-    let since = replay.since.map(|since| clock::wall() - since);
-    let is_asked = |outcome: &&Outcome| since.is_none_or(|since| outcome.decided.time() >= since);
+fn tell(replay: &Replay, plan: Plan<'_>, replayed: &Replayed) -> std::io::Result<()> {
+    let is_asked =
+        |outcome: &&Outcome| replay.asks_for(outcome.decided.time(), outcome.decided.source());
     let compares = replay.from.is_none();
     let mut out = BufWriter::new(stdout().lock());
     let mut counts = Counts::default();
@@ -112,6 +129,11 @@ fn tell(replay: &Replay, replayed: &Replayed) -> std::io::Result<()> {
                 Decided::Alert(alert) => ("alert", alert_record(alert)),
                 Decided::Visit(visit) => ("visit", visit_record(visit)),
             };
+            if let Decided::Visit(visit) = &outcome.decided
+                && let Some(text) = visit.text(plan.visits)
+            {
+                record["text"] = json!(text);
+            }
             record["record"] = json!(name);
             if compares {
                 record["change"] = json!(change.word());
@@ -132,6 +154,60 @@ fn tell(replay: &Replay, replayed: &Replayed) -> std::io::Result<()> {
         writeln!(out, "{}", counts.text(replayed.readings, compares))?;
     }
     out.flush()
+}
+
+fn charts(replay: &Replay, rule: &RuleSpec, replayed: &Replayed) -> std::io::Result<()> {
+    let mut out = BufWriter::new(stdout().lock());
+    let paper = paper();
+    let is_asked = |curve: &&Curve| match (&curve.source, &replay.source) {
+        (Some(source), Some(asked)) => source == asked,
+        (None, _) | (_, None) => true,
+    };
+    for curve in replayed.curves.iter().filter(is_asked) {
+        let of_it = |alert: &&AlertFound| {
+            *alert.rule == *rule.name
+                && curve.source.as_ref().is_none_or(|source| *source == alert.source)
+                && replay.span.holds(alert.time)
+        };
+        let alerts = replayed.outcomes.iter().filter_map(|outcome| match &outcome.decided {
+            Decided::Alert(alert) if outcome.change != Change::Removed => Some(alert),
+            Decided::Alert(_) | Decided::Visit(_) => None,
+        });
+        let turns = alerts.filter(of_it).map(|alert| (alert.time, alert.raised)).collect();
+        let name = curve.source.as_deref().unwrap_or("several together");
+        let mut curve = curve.clone();
+        curve.values.retain(|(time, ..)| replay.span.holds(*time));
+        let chart = Chart {
+            title: format!("{}: {name}", rule.name),
+            thresholds: thresholds(rule, curve.source.as_deref().unwrap_or("")),
+            curve: &curve,
+            turns,
+        };
+        writeln!(out, "{}", chart.draw(paper))?;
+    }
+    writeln!(out, "{} readings", replayed.readings)?;
+    out.flush()
+}
+
+fn thresholds(rule: &RuleSpec, source: &str) -> Vec<f64> {
+    match &rule.condition {
+        Condition::Reading(_) => {
+            let range = rule.range(source);
+            range.above.into_iter().chain(range.below).collect()
+        }
+        Condition::Silent { after, .. } => vec![after.as_secs_f64()],
+        Condition::Anomaly { score, .. } => vec![*score],
+        Condition::All { .. } | Condition::Any { .. } => Vec::new(),
+    }
+}
+
+/// As wide as the terminal; elsewhere as `COLUMNS` says.
+fn paper() -> Paper {
+    let terminal = tcgetwinsize(stdout()).ok().map(|size| usize::from(size.ws_col));
+    let told = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let width = terminal.filter(|columns| *columns > 0).or_else(told).unwrap_or(80);
+    let is_coloured = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    Paper { width: width.min(MAX_WIDTH), is_coloured }
 }
 
 impl Change {

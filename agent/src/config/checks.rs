@@ -26,8 +26,8 @@ pub(super) fn build(tables: Tables, findings: &mut Findings) -> Config {
     let visits = visits::build(&tables, &known, findings);
     let outputs = outputs::build(&tables, findings);
     let night = outputs::night(tables.night.as_ref(), &known, findings);
-    let publish =
-        publish::build(tables.publish, &tables.thing, tables.link.limits, &known, findings);
+    let link = (tables.link.limits, *tables.link.window);
+    let publish = publish::build(tables.publish, &tables.thing, link, &known, findings);
     rules::recordings(&tables.rule, is_filtered(&publish), findings);
     Config {
         link: link::build(tables.link, port, findings),

@@ -19,6 +19,21 @@ const OTHERS: u32 = 0o077;
 /// systemd gives a credential to the service's user by an access list, which shows as the group's.
 const OTHERS_OF_A_CREDENTIAL: u32 = 0o037;
 
+/// Where the key really is: where the configuration says, or, for a file that this user may not open or that is
+/// not there, the credential of the same name that systemd gave to the service. `credentials` is
+/// `$CREDENTIALS_DIRECTORY`. One without a key in it is what the unit has for a device without that file.
+pub(super) fn key(named: At<PathBuf>, credentials: Option<&Path>) -> At<PathBuf> {
+    if fs::File::open(named.as_path()).is_ok() {
+        return named;
+    }
+    let given = credentials.and_then(|directory| Some(directory.join(named.file_name()?)));
+    let holds_a_key = |path: &PathBuf| PrivateKeyDer::from_pem_file(path).is_ok();
+    match given.filter(holds_a_key) {
+        Some(credential) => named.with(credential),
+        None => named,
+    }
+}
+
 /// Checks certificate, key and roots. `credentials` is `$CREDENTIALS_DIRECTORY`.
 pub(super) fn check(identity: &IdentityTable, credentials: Option<&Path>, findings: &mut Findings) {
     certificates(&identity.certificate, findings);

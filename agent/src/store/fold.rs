@@ -3,7 +3,7 @@
 use pulsegate_core::reading::{HeartDetail, Reading, Value};
 use pulsegate_core::record::ValueRef;
 use pulsegate_core::rules::{
-    Action, AlertState, Input, KernelBoot, PastAlert, Rebuild, RuleSpec, Rules, Severity,
+    Action, AlertState, Asked, Input, KernelBoot, PastAlert, Rebuild, RuleSpec, Rules, Severity,
     Transition,
 };
 use pulsegate_core::standing::Alerts;
@@ -149,6 +149,22 @@ impl Fold {
     /// For how long a reading can still decide something.
     pub(super) fn horizon(&self) -> std::time::Duration {
         self.rules.horizon()
+    }
+
+    /// From now on keeps what the rule of this name is asked about.
+    pub(super) fn trace(&mut self, rule: &str) {
+        self.rules.trace(rule);
+    }
+
+    /// What the traced rule was asked about since the last time, and whether the source brings its
+    /// own time.
+    pub(super) fn asked(&mut self) -> impl Iterator<Item = (Asked, bool)> {
+        let own_time = &self.own_time;
+        let is_dated = |source: SourceId| own_time.get(source.0 as usize).copied();
+        self.rules.asked().map(move |asked| {
+            let is_dated = is_dated(asked.source).unwrap_or(false);
+            (asked, is_dated)
+        })
     }
 
     fn hand_over(&mut self, alerts: &mut Vec<AlertRow>) {

@@ -21,7 +21,7 @@ const READINGS: &str = "SELECT readings.seq, name, kind, value, mono_ms, time_ms
 const ALERTS: &str = "SELECT seq, rule, coalesce(name, source), raised, severity, value,
     window_start_ms, window_end_ms, time_ms, epoch, score
     FROM alerts LEFT JOIN sources ON sources.id = alerts.source LEFT JOIN scores USING (seq)";
-const VISITS: &str = "SELECT seq, members FROM events WHERE event = 'visit'";
+const VISITS: &str = "SELECT seq, members, epoch, mono_ms FROM events WHERE event = 'visit'";
 /// Whom a visit was to.
 const VISITED: &str = "json_extract('{' || members || '}', '$.source')";
 const FIRST: &str = "ORDER BY 1 LIMIT ?2";
@@ -84,6 +84,14 @@ impl Reader {
     /// The accounts of the lanes.
     pub(crate) fn accounts(&mut self) -> rusqlite::Result<[Account; 3]> {
         load::accounts(&mut self.connection)
+    }
+
+    /// The place of the last record.
+    pub(crate) fn last(&self) -> rusqlite::Result<Seq> {
+        let last = "SELECT max(seq) FROM (SELECT max(seq) AS seq FROM readings UNION ALL
+            SELECT max(seq) FROM alerts UNION ALL SELECT max(seq) FROM events)";
+        self.connection
+            .query_row(last, [], |row| Ok(Seq(row.get::<_, Option<u64>>(0)?.unwrap_or(0))))
     }
 
     /// The last `limit` readings, of one source if it is named.
@@ -202,8 +210,9 @@ impl Reader {
     }
 
     fn visit(&self, row: &Row<'_>) -> rusqlite::Result<Option<VisitFound>> {
-        let stored = Stored::read(VISIT, row.get_ref(1)?.as_str()?);
-        Ok(stored.map(|stored| stored.found(&self.timeline)))
+        let Some(stored) = Stored::read(VISIT, row.get_ref(1)?.as_str()?) else { return Ok(None) };
+        let (told, _) = self.timeline.wall(Epoch(row.get(2)?), Mono(row.get(3)?));
+        Ok(Some(VisitFound { told: Some(told), ..stored.found(&self.timeline) }))
     }
 
     pub(super) fn boot_of(&self, seq: u64) -> BootRow {

@@ -5,6 +5,8 @@
 //! decide; what only time decides after the last of them is taken over if it was stored, since
 //! nobody knows for how long the agent ran on. Nothing is written.
 
+mod curve;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,9 @@ use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Timeline, Trust};
 use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::{Connection, params};
+
+pub(crate) use curve::Curve;
+use curve::Curves;
 
 use super::database::{AlertRow, EventRow};
 use super::fold::{Fold, owned, read_reading};
@@ -50,6 +55,14 @@ pub(crate) struct Outcome {
     pub(crate) decided: Decided,
 }
 
+/// What rules and visits are run, and which of the rules is charted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan<'a> {
+    pub(crate) rules: &'a [RuleSpec],
+    pub(crate) visits: &'a [VisitFormat],
+    pub(crate) charted: Option<&'a RuleSpec>,
+}
+
 /// What a replay came to.
 #[derive(Debug, Default)]
 pub(crate) struct Replayed {
@@ -57,6 +70,8 @@ pub(crate) struct Replayed {
     pub(crate) readings: u64,
     /// In the order of their times.
     pub(crate) outcomes: Vec<Outcome>,
+    /// What the charted rule was asked about, by source.
+    pub(crate) curves: Vec<Curve>,
 }
 
 /// Rules and visits at work. What is decided is kept until the end.
@@ -64,8 +79,7 @@ pub(crate) struct Replay {
     fold: Fold,
     visits: VisitFold,
     sources: Arc<Sources>,
-    /// Rules about silence: what they say depends on when the agent started and stopped.
-    silences: Vec<Box<str>>,
+    silences: Silences,
     alerts: Vec<AlertRow>,
     events: Vec<EventRow>,
     outcomes: Vec<Raw>,
@@ -73,7 +87,13 @@ pub(crate) struct Replay {
     last: (KernelBoot, Mono),
     /// How long after a reading there may be something to decide.
     patience: Duration,
+    curves: Curves,
 }
+
+/// Rules about silence, and how long it takes: when they say what depends on when exactly the agent
+/// started and stopped, which only what it stored then tells.
+#[derive(Default)]
+struct Silences(Vec<(Box<str>, Duration)>);
 
 /// What was decided, or stored, on the axis of the rules.
 struct Raw {
@@ -101,30 +121,37 @@ impl Replay {
     ///
     /// # Errors
     /// When the rules make no sense, which a checked configuration rules out.
-    pub(crate) fn new(
-        rules: &[RuleSpec],
-        visits: &[VisitFormat],
-        sources: Arc<Sources>,
-    ) -> anyhow::Result<Self> {
-        let fold = Fold::over(Rules::new(rules.to_vec())?);
-        Ok(Self::over(fold, rules, visits, sources))
+    pub(crate) fn new(plan: Plan<'_>, sources: Arc<Sources>) -> anyhow::Result<Self> {
+        let fold = Fold::over(Rules::new(plan.rules.to_vec())?);
+        Ok(Self::over(fold, plan, sources))
     }
 
-    fn over(fold: Fold, rules: &[RuleSpec], visits: &[VisitFormat], sources: Arc<Sources>) -> Self {
-        let silent = |rule: &&RuleSpec| matches!(rule.condition, Condition::Silent { .. });
+    fn over(mut fold: Fold, plan: Plan<'_>, sources: Arc<Sources>) -> Self {
+        let Plan { rules, visits, charted } = plan;
+        if let Some(rule) = charted {
+            fold.trace(&rule.name);
+        }
+        let silent = |rule: &RuleSpec| match rule.condition {
+            Condition::Silent { after, .. } => Some((rule.name.clone(), after)),
+            Condition::Reading(_)
+            | Condition::Anomaly { .. }
+            | Condition::All { .. }
+            | Condition::Any { .. } => None,
+        };
         let gap = visits.iter().map(|format| format.spec.gap).max().unwrap_or_default();
         let patience = fold.horizon().max(gap + LATENESS) + LATENESS;
         Self {
             fold,
             visits: VisitFold::new(visits),
             sources,
-            silences: rules.iter().filter(silent).map(|rule| rule.name.clone()).collect(),
+            silences: Silences(rules.iter().filter_map(silent).collect()),
             alerts: Vec::new(),
             events: Vec::new(),
             outcomes: Vec::new(),
             readings: 0,
             last: (KernelBoot::default(), Mono(0)),
             patience,
+            curves: Curves::of(charted),
         }
     }
 
@@ -163,17 +190,18 @@ impl Replay {
     pub(crate) fn finish(mut self) -> Replayed {
         self.pass(self.last.1 + self.patience, false);
         for raw in &mut self.outcomes {
-            let is_silence =
-                matches!(&raw.key, Key::Alert(rule, ..) if self.silences.contains(rule));
-            raw.certain |= !is_silence;
+            raw.certain |= self.silences.length(&raw.key).is_none();
         }
         self.compared(Vec::new(), &Timeline::default())
     }
 
     fn keep(&mut self, certain: bool) {
         let epoch = Epoch(self.last.0.0);
+        for (asked, is_dated) in self.fold.asked() {
+            self.curves.add(&asked, (!is_dated).then_some(epoch));
+        }
         for row in self.alerts.drain(..) {
-            let time = (!self.silences.contains(&row.rule)).then_some(row.time.0);
+            let time = self.silences.key_time(&row.rule, row.time.0);
             let key = Key::Alert(row.rule.clone(), row.source, row.raised, time);
             let source = self.sources.get(SourceId(row.source));
             let found = AlertFound {
@@ -205,7 +233,12 @@ impl Replay {
         }
         let mut outcomes = Vec::new();
         for raw in self.outcomes {
-            let was = by_key.get_mut(&raw.key).and_then(VecDeque::pop_front);
+            let found = by_key.get_mut(&raw.key);
+            let was = match (found, self.silences.length(&raw.key)) {
+                (Some(found), Some(length)) => raw.what.take_near(found, length),
+                (Some(found), None) => found.pop_front(),
+                (None, _) => None,
+            };
             let change = match (was, raw.certain) {
                 (Some(_), _) => Change::Same,
                 (None, true) => Change::Added,
@@ -218,11 +251,41 @@ impl Replay {
             removed.map(|what| Outcome { change: Change::Removed, decided: what.found(timeline) }),
         );
         outcomes.sort_by_key(|outcome| outcome.decided.time());
-        Replayed { readings: self.readings, outcomes }
+        let curves = self.curves.told(&self.sources, timeline);
+        Replayed { readings: self.readings, outcomes, curves }
+    }
+}
+
+impl Silences {
+    /// How long it takes, if `key` is of a silence.
+    fn length(&self, key: &Key) -> Option<Duration> {
+        let Key::Alert(rule, ..) = key else { return None };
+        self.0.iter().find(|(silent, _)| silent == rule).map(|(_, length)| *length)
+    }
+
+    /// The time that makes an alert of `rule` what it is.
+    fn key_time(&self, rule: &str, time: i64) -> Option<i64> {
+        (!self.0.iter().any(|(silent, _)| **silent == *rule)).then_some(time)
     }
 }
 
 impl RawDecided {
+    /// Takes out the nearest one that is no farther away than `length`.
+    fn take_near(&self, stored: &mut VecDeque<Self>, length: Duration) -> Option<Self> {
+        let apart =
+            |other: &Self| self.time().since(other.time()).max(other.time().since(self.time()));
+        let (at, near) = stored.iter().map(apart).enumerate().min_by_key(|(_, apart)| *apart)?;
+        (near <= length).then(|| stored.remove(at))?
+    }
+
+    /// On the axis of the rules.
+    fn time(&self) -> Wall {
+        match self {
+            Self::Alert(found, _) => found.time,
+            Self::Visit(visit) => visit.end(),
+        }
+    }
+
     fn found(self, timeline: &Timeline) -> Decided {
         match self {
             Self::Alert(found, epoch) => Decided::Alert(found.corrected(timeline, epoch)),
@@ -232,6 +295,14 @@ impl RawDecided {
 }
 
 impl Decided {
+    /// Whose it is.
+    pub(crate) fn source(&self) -> &str {
+        match self {
+            Self::Alert(alert) => &alert.source,
+            Self::Visit(visit) => &visit.source,
+        }
+    }
+
     /// When it was: of a visit, its last opening.
     pub(crate) fn time(&self) -> Wall {
         match self {
@@ -249,8 +320,7 @@ impl Reader {
     /// When the store cannot be read.
     pub(crate) fn replay(
         &self,
-        rules: &[RuleSpec],
-        visits: &[VisitFormat],
+        plan: Plan<'_>,
         mut told: impl FnMut(u64, u64),
     ) -> anyhow::Result<Replayed> {
         // One snapshot, so that what a running agent adds meanwhile is on neither side.
@@ -258,8 +328,8 @@ impl Reader {
         let Some((first, last)) = self.span()? else { return Ok(Replayed::default()) };
         let sources = Arc::new(Sources::default());
         load::load_sources(&self.connection, &sources)?;
-        let fold = Fold::after(rules, &self.connection, first, &sources)?;
-        let mut replay = Replay::over(fold, rules, visits, Arc::clone(&sources));
+        let fold = Fold::after(plan.rules, &self.connection, first, &sources)?;
+        let mut replay = Replay::over(fold, plan, Arc::clone(&sources));
         let lives = self.lives()?;
         let mut life = None;
         let mut select = self.connection.prepare(
@@ -337,7 +407,7 @@ impl Reader {
     }
 
     /// The alerts and visits from the place `first` on.
-    fn stored(&self, first: u64, silences: &[Box<str>]) -> rusqlite::Result<Vec<Raw>> {
+    fn stored(&self, first: u64, silences: &Silences) -> rusqlite::Result<Vec<Raw>> {
         let mut stored = stored_alerts(&self.connection, first, silences)?;
         let mut select = self
             .connection
@@ -364,7 +434,7 @@ impl Replay {
 fn stored_alerts(
     connection: &Connection,
     first: u64,
-    silences: &[Box<str>],
+    silences: &Silences,
 ) -> rusqlite::Result<Vec<Raw>> {
     let mut select = connection.prepare(
         "SELECT rule, source, raised, severity, value, window_start_ms, window_end_ms, time_ms,
@@ -375,7 +445,7 @@ fn stored_alerts(
     let read = |row: &rusqlite::Row<'_>| {
         let rule: String = row.get(0)?;
         let (raised, time): (bool, i64) = (row.get(2)?, row.get(7)?);
-        let told = (!silences.iter().any(|silent| **silent == *rule)).then_some(time);
+        let told = silences.key_time(&rule, time);
         let key = Key::Alert(rule.as_str().into(), row.get(1)?, raised, told);
         let window = row.get::<_, Option<i64>>(5)?.zip(row.get::<_, Option<i64>>(6)?);
         let found = AlertFound {

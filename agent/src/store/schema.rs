@@ -75,6 +75,10 @@ CREATE TABLE scores(seq INTEGER PRIMARY KEY, score REAL NOT NULL) STRICT;
 CREATE TRIGGER forgets AFTER DELETE ON alerts BEGIN DELETE FROM scores WHERE seq = old.seq; END;
 "];
 
+/// What is looked at from outside and was not there from the first version on: since which, and the
+/// table.
+const LATER: &[(usize, &str)] = &[(3, "scores(seq INTEGER PRIMARY KEY, score REAL NOT NULL)")];
+
 /// Opens the database for the one writer, and brings it up to date.
 pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
@@ -92,18 +96,27 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Opens the database to look at it, beside a running agent or without one.
+/// Opens the database to look at it, beside a running agent or without one. What an older agent did
+/// not keep yet is found empty.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.pragma_update(None, "cell_size_check", "ON")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    let version = version(&connection)?;
+    for (_, table) in LATER.iter().filter(|(since, _)| version < *since) {
+        connection.execute_batch(&format!("CREATE TEMP TABLE {table}"))?;
+    }
     Ok(connection)
+}
+
+/// How many of [`MIGRATIONS`] it has seen.
+fn version(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 /// Brings the tables up to this version.
 pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
-    let version: usize =
-        connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))? as usize;
-    for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {
+    for (number, migration) in MIGRATIONS.iter().enumerate().skip(version(connection)?) {
         let batch =
             format!("BEGIN IMMEDIATE; {migration} PRAGMA user_version = {}; COMMIT;", number + 1);
         connection.execute_batch(&batch)?;

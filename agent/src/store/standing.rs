@@ -36,6 +36,7 @@ impl Teller {
         fold: &mut Fold,
         visits: &VisitFold,
     ) -> Self {
+        told.send_modify(|shown| shown.begin(visits.under_way()));
         let mut teller = Self { told, light: None };
         teller.follow(light);
         teller.tell(fold, visits);
@@ -70,8 +71,8 @@ impl Teller {
                 changed |= shown.alerts != *alerts;
                 shown.alerts.clone_from(alerts);
             }
-            changed |= shown.light != light || !shown.is_known;
-            (shown.light, shown.is_known) = (light, true);
+            changed |= shown.light != light;
+            shown.light = light;
             changed
         });
     }

@@ -165,6 +165,8 @@ pub(crate) struct VisitFound {
     pub(crate) openings: u32,
     pub(crate) units: f64,
     pub(crate) unit: Option<String>,
+    /// When it was told, if it was.
+    pub(crate) told: Option<Wall>,
     pub(crate) trust: Trust,
 }
 
@@ -201,6 +203,11 @@ impl Stored {
         (self.source.clone(), self.epoch, self.start_ms, self.end_ms, self.openings)
     }
 
+    /// Its last opening.
+    pub(super) fn end(&self) -> Wall {
+        Wall(self.end_ms)
+    }
+
     /// Corrects the times.
     pub(super) fn found(self, timeline: &Timeline) -> VisitFound {
         let correct = |time: i64| match self.epoch {
@@ -218,6 +225,7 @@ impl Stored {
             openings: self.openings,
             units: self.units,
             unit: self.unit,
+            told: None,
         }
     }
 
@@ -247,9 +255,8 @@ impl Stored {
         if let Some(unit) = &visit.unit {
             object.text("unit", unit);
         }
-        let format = formats.iter().find(|format| *format.spec.source == *visit.source);
-        if let Some((report, zone)) = format.and_then(|format| format.report.as_ref()) {
-            object.text("text", &report.render(&facts, zone));
+        if let Some(text) = visit.text(formats) {
+            object.text("text", &text);
         }
         visit.trust
     }
@@ -265,6 +272,13 @@ impl VisitFound {
             start: self.start,
             end: self.end,
         }
+    }
+
+    /// In the operator's words, if there are any.
+    pub(crate) fn text(&self, formats: &[VisitFormat]) -> Option<String> {
+        let format = formats.iter().find(|format| *format.spec.source == *self.source);
+        let (report, zone) = format?.report.as_ref()?;
+        Some(report.render(&self.facts(), zone))
     }
 
     /// From the first opening to the last.

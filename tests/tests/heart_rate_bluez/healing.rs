@@ -162,6 +162,24 @@ async fn says_once_that_a_belt_sends_garbage() -> Result<()> {
     Ok(())
 }
 
+/// Two events for each bad packet would crowd out what is worth telling.
+#[tokio::test]
+async fn counts_garbage_among_measurements_and_calls_nobody_lost() -> Result<()> {
+    let bluez = one_adapter().await?;
+    let belt = beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?;
+    let mut probe = Probe::start(&bluez, json!({ "monitors": [{ "address": ADDRESS }] }))?;
+    probe.reading(0).await?;
+
+    for bad in 1..=3 {
+        belt.notify(&[0x01, 72]).await?;
+        probe.state(0, |state| state["malformed"] == bad).await?;
+        probe.reading(0).await?;
+    }
+
+    assert_eq!(probe.nothings, 0);
+    Ok(())
+}
+
 #[tokio::test]
 async fn finds_services_that_vanished_and_returned() -> Result<()> {
     let bluez = one_adapter().await?;

@@ -35,7 +35,6 @@ fn wants(outputs: &[(&str, Drive)]) -> VisitSpec {
 
 /// A visit to the feeder with so many openings under way; with none, it is over.
 fn visit(standing: &mut Standing, openings: u32) {
-    standing.is_known = true;
     let visit = Visit {
         spec: Arc::new(feeder(Vec::new())),
         source: SourceId(0),

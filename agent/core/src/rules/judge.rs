@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pulsegate_sensors::SourceId;
 
-use super::{AlertState, Counts, PastAlert, Range, RuleSpec, Test, Transition};
+use super::{AlertState, Asked, Counts, PastAlert, Range, RuleSpec, Test, Transition};
 use crate::reading::Value;
 use crate::time::Wall;
 
@@ -20,6 +20,14 @@ use crate::time::Wall;
 pub(super) struct Sink<'a> {
     pub(super) out: Option<&'a mut Vec<Transition>>,
     pub(super) counts: &'a mut Counts,
+    pub(super) trace: Option<&'a mut Trace>,
+}
+
+/// What one rule was asked about.
+#[derive(Debug, Clone)]
+pub(super) struct Trace {
+    pub(super) rule: Box<str>,
+    pub(super) asked: Vec<Asked>,
 }
 
 /// What the condition was asked about.
@@ -46,6 +54,8 @@ pub(super) struct Judge {
     range: Range,
     raised: bool,
     last_raise: Option<Wall>,
+    /// When it was last raised or cleared.
+    turned: Option<Wall>,
     /// The first finding of those that would turn it, but have to last.
     pending: Option<Finding>,
 }
@@ -54,13 +64,14 @@ impl Judge {
     /// Judges the numbers of a source by `range`.
     pub(super) fn new(rule: &Arc<RuleSpec>, range: Range, source: SourceId) -> Self {
         let rule = Arc::clone(rule);
-        Self { rule, source, range, raised: false, last_raise: None, pending: None }
+        Self { rule, source, range, raised: false, last_raise: None, turned: None, pending: None }
     }
 
     /// Takes over what the store knows of this alert.
     pub(super) fn resume(&mut self, alert: &PastAlert<'_>) {
         self.raised = alert.state == AlertState::Raised;
         self.source = alert.source;
+        self.turned = self.turned.max(Some(alert.time));
         if self.raised {
             self.last_raise = Some(alert.time);
         }
@@ -89,6 +100,21 @@ impl Judge {
         find: impl FnOnce() -> Finding,
         sink: &mut Sink<'_>,
     ) {
+        if let Some(trace) = sink.trace.as_mut().filter(|trace| trace.rule == self.rule.name) {
+            let finding = find();
+            trace.asked.push(Asked {
+                source: self.source,
+                value: finding.value.clone(),
+                score: finding.score,
+                time: finding.time,
+                holds,
+            });
+            return self.decide_on(holds, || finding, sink);
+        }
+        self.decide_on(holds, find, sink);
+    }
+
+    fn decide_on(&mut self, holds: bool, find: impl FnOnce() -> Finding, sink: &mut Sink<'_>) {
         if holds == self.raised {
             self.pending = None;
             return;
@@ -112,7 +138,7 @@ impl Judge {
         }
     }
 
-    /// Nothing was known for a while: what has to last begins anew.
+    /// What has to last begins anew.
     pub(super) fn lapse(&mut self) {
         self.pending = None;
     }
@@ -120,6 +146,16 @@ impl Judge {
     /// When what has to last has lasted.
     pub(super) fn turns_at(&self) -> Option<Wall> {
         self.pending.as_ref().map(|pending| self.turn_of(pending.time))
+    }
+
+    /// When it was last raised or cleared.
+    pub(super) fn turned(&self) -> Option<Wall> {
+        self.turned
+    }
+
+    /// The source's time was set back: what it did after `time` says nothing of what is to come.
+    pub(super) fn forget_after(&mut self, time: Wall) {
+        self.turned = self.turned.filter(|turned| *turned <= time);
     }
 
     pub(super) fn is_pending(&self) -> bool {
@@ -153,6 +189,7 @@ impl Judge {
         let Some(out) = &mut sink.out else { return };
         self.pending = None;
         self.raised = !self.raised;
+        self.turned = Some(finding.time);
         let state = if self.raised { AlertState::Raised } else { AlertState::Cleared };
         if self.raised {
             self.last_raise = Some(finding.time);

@@ -1,7 +1,8 @@
 //! A rule without a window: the condition is asked about each reading, at once.
 //!
 //! The newest reading counts. One that is older than it tells what was, and is not used; so a
-//! rule without a window answers at once, but is not indifferent to the order of its readings.
+//! rule without a window answers at once, but is not indifferent to the order of its readings, unless
+//! they have to last and come in the order of their times.
 
 use super::judge::{Finding, Judge, Sink};
 use crate::reading::Value;

@@ -10,7 +10,7 @@
 
 use pulsegate_sensors::{SourceId, Sources};
 
-use super::{AlertState, Counts, Input, InvalidRule, MAX_LEAP, RuleSpec, Rules, Shape, Watch};
+use super::{AlertState, Counts, Input, InvalidRule, MAX_LEAP, RuleSpec, Rules};
 use crate::time::Wall;
 
 /// A transition, as the store kept it.
@@ -66,17 +66,6 @@ impl Rules {
     }
 }
 
-impl Watch {
-    fn resume(&mut self, alert: &PastAlert<'_>) {
-        self.judge.resume(alert);
-        match (&mut self.shape, alert.window_end) {
-            (Shape::Windows(windows), Some(end)) => windows.resume(end),
-            (Shape::Windows(_), None)
-            | (Shape::Level(_) | Shape::Silence(_) | Shape::Anomaly(_) | Shape::Joint(_), _) => {}
-        }
-    }
-}
-
 impl Rebuild {
     /// How far back, counted from the newest reading in the store, readings must be folded.
     #[must_use]
@@ -94,21 +83,9 @@ impl Rebuild {
     pub fn done(mut self) -> Rules {
         for track in &mut self.rules.tracks {
             let Some(clock) = &track.clock else { continue };
-            for watch in &mut track.watches {
-                match &mut watch.shape {
-                    // An alert from the time before the source's clock was set back.
-                    Shape::Windows(windows)
-                        if windows.is_closed_after(clock.newest() + MAX_LEAP) =>
-                    {
-                        windows.restart();
-                    }
-                    Shape::Windows(_)
-                    | Shape::Level(_)
-                    | Shape::Silence(_)
-                    | Shape::Anomaly(_)
-                    | Shape::Joint(_) => {}
-                }
-            }
+            // An alert from the time before the source's clock was set back.
+            let believed = clock.newest() + MAX_LEAP;
+            track.watches.iter_mut().for_each(|watch| watch.forget_after(believed));
         }
         self.rules.counts = Counts::default();
         self.rules.schedule_all();

@@ -234,8 +234,9 @@ impl RuleSpec {
         }
     }
 
-    /// What raises for the source of this name.
-    pub(super) fn range(&self, source: &str) -> Range {
+    /// What raises for the source of this name, where numbers do.
+    #[must_use]
+    pub fn range(&self, source: &str) -> Range {
         let range = match self.test() {
             Some(Test::Outside(range)) => *range,
             Some(Test::Is(_)) | None => Range::default(),

@@ -3,6 +3,7 @@
 mod faults;
 mod history;
 mod levels;
+mod orders;
 mod properties;
 mod together;
 mod windows;
@@ -50,6 +51,17 @@ impl Bench {
         let reading = reading(source, mono(arrival), value);
         let input = Input { reading: &reading, boot: BOOT, event: wall(at) };
         self.rules.fold(&input, &self.sources, &mut self.out);
+    }
+
+    /// The same of a reading that brings its own time.
+    fn put_dated(&mut self, source: SourceId, at: f64, arrival: f64, value: impl Into<Said>) {
+        let event = wall(at);
+        let reading = Reading { time: Some(event), ..reading(source, mono(arrival), value) };
+        self.rules.fold(
+            &Input { reading: &reading, boot: BOOT, event },
+            &self.sources,
+            &mut self.out,
+        );
     }
 
     /// One reading a second in the minutes `minutes`.

@@ -62,9 +62,11 @@ fn visit(start: i64, openings: u32) -> Visit {
     }
 }
 
-/// What stands when somebody has looked.
+/// What stands at a start that remembers nothing.
 fn known() -> Standing {
-    Standing { is_known: true, ..Standing::default() }
+    let mut standing = Standing::default();
+    standing.begin(std::iter::empty());
+    standing
 }
 
 /// The visits and their moments among `turns`.
@@ -108,12 +110,28 @@ fn what_a_start_remembers_stands_and_has_not_just_happened() {
     let mut standing = Standing::default();
 
     standing.alerts.resume([(&*warm, SourceId(7)), (&*tells, SourceId(7))].into_iter());
-    standing.take_visits([visit(10, 4)].into_iter());
+    standing.begin([visit(10, 4)].into_iter());
 
     assert_eq!(standing.count(&Cause::Rule("warm".into())), 1);
     assert_eq!(standing.count(&Cause::Rule("tells".into())), 0);
     assert_eq!(standing.count(&Cause::Visit("feeder".into())), 4);
     assert_eq!(standing.since(&Standing::default()), []);
+}
+
+#[test]
+fn what_happens_before_the_first_look_is_seen_at_that() {
+    let warm = acting("warm");
+    let never_looked = Standing::default();
+    let mut standing = Standing::default();
+    standing.begin([visit(10, 4)].into_iter());
+
+    standing.alerts.take(&turned(&warm, 1, AlertState::Raised));
+    standing.take_visits([visit(10, 5)].into_iter());
+    let turns = standing.since(&never_looked);
+
+    let raised = Turn::Raised { rule: "warm".into(), source: SourceId(1) };
+    assert!(turns.contains(&raised), "{turns:?}");
+    assert_eq!(moments(turns), [("feeder-3-a".to_owned(), Moment::Opening)]);
 }
 
 #[test]

@@ -1,4 +1,7 @@
 //! Comma-separated values (RFC 4180): a header, and a line for each record.
+//!
+//! A text that a spreadsheet would run as a formula stands behind an apostrophe: states come from
+//! other programs. JSON Lines have every text as it is.
 
 use std::io::{self, Write};
 
@@ -6,6 +9,9 @@ use serde_json::{Map, Value};
 
 /// A column: its name, and the keys of a record that may stand in it.
 pub(super) type Column = (&'static str, &'static [&'static str]);
+
+/// What a formula begins with.
+const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 
 pub(super) fn header(columns: &[Column], out: &mut impl Write) -> io::Result<()> {
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
@@ -30,11 +36,12 @@ pub(super) fn row(columns: &[Column], json: &str, out: &mut impl Write) -> io::R
 
 /// Quoted if it would not be read back as it is.
 fn field(text: &str, out: &mut impl Write) -> io::Result<()> {
+    let guard = if text.starts_with(FORMULA) { "'" } else { "" };
     let is_plain = !text.contains(['"', ',', '\r', '\n']) && text.trim() == text;
     if is_plain {
-        return out.write_all(text.as_bytes());
+        return write!(out, "{guard}{text}");
     }
-    write!(out, "\"{}\"", text.replace('"', "\"\""))
+    write!(out, "\"{guard}{}\"", text.replace('"', "\"\""))
 }
 
 #[cfg(test)]
@@ -55,5 +62,16 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "seq,value,unit,x\r\n1-2,72.5,,\r\n,\"a \"\"b\"\", c\",\" m\",\"é\n\"\r\n"
         );
+    }
+
+    #[test]
+    fn what_a_spreadsheet_would_run_is_a_text_and_a_number_stays_one() {
+        let columns: [Column; 2] = [("value", &["value", "state"]), ("rule", &["rule"])];
+        let mut out = Vec::new();
+
+        row(&columns, r#"{"value":-3.5,"rule":"=1+1"}"#, &mut out).unwrap();
+        row(&columns, r#"{"state":"@a,b","rule":"a=b"}"#, &mut out).unwrap();
+
+        assert_eq!(String::from_utf8(out).unwrap(), "-3.5,'=1+1\r\n\"'@a,b\",a=b\r\n");
     }
 }

@@ -56,6 +56,8 @@ pub(super) fn columns(what: What) -> &'static [Column] {
             ("units", &["units"]),
             ("unit", &["unit"]),
             ("seconds", &["seconds"]),
+            ("text", &["text"]),
+            ("time", &["time"]),
             ("clock", &["clock"]),
             ("visit", &["visit"]),
         ],
@@ -105,9 +107,12 @@ impl<'a> Records<'a> {
             }
             What::Visits => {
                 let found = self.reader.visits_behind(after, PAGE)?;
-                self.take(found, |_, id, found| {
+                self.take(found, |records, id, found| {
                     let mut record = visit_record(&found);
                     record["event"] = json!("visit");
+                    if let Some(text) = found.text(&records.formats.visits) {
+                        record["text"] = json!(text);
+                    }
                     Written { time: found.end, source: found.source, json: named(id, record) }
                 })
             }

@@ -17,9 +17,8 @@ use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::Sources;
 use pulsegate_sensors::inbox::{Entry, EntryValue, Lines, MAX_LINE_BYTES};
 
-use super::{Plan, bar};
-use crate::commands::complain;
-use crate::store::{Replay, Replayed};
+use crate::commands::{complain, progress};
+use crate::store::{Plan, Replay, Replayed};
 
 /// How often the progress is shown.
 const SHOWN_EVERY: u64 = 4_096;
@@ -29,13 +28,13 @@ const BOOT: KernelBoot = KernelBoot(1);
 
 /// Runs `plan` over the lines of a file, or of standard input if it is `-`. Returns also how many
 /// made no sense.
-pub(super) fn run(plan: &Plan, path: &Path) -> anyhow::Result<(Replayed, u64)> {
+pub(super) fn run(plan: Plan<'_>, path: &Path) -> anyhow::Result<(Replayed, u64)> {
     let replayed = if path == Path::new("-") {
         fold(plan, &mut stdin().lock(), &ProgressBar::hidden())
     } else {
         let context = || format!("cannot read `{}`", path.display());
         let file = File::open(path).with_context(context)?;
-        let bar = bar(file.metadata().map_or(0, |metadata| metadata.len()));
+        let bar = progress(file.metadata().map_or(0, |metadata| metadata.len()));
         let replayed = fold(plan, &mut BufReader::new(file), &bar).with_context(context);
         bar.finish_and_clear();
         replayed
@@ -44,13 +43,13 @@ pub(super) fn run(plan: &Plan, path: &Path) -> anyhow::Result<(Replayed, u64)> {
 }
 
 fn fold(
-    plan: &Plan,
+    plan: Plan<'_>,
     from: &mut impl BufRead,
     bar: &ProgressBar,
 ) -> anyhow::Result<(Replayed, u64)> {
     let sources = Arc::new(Sources::default());
     let mut lines = Lines::new(Arc::clone(&sources));
-    let mut replay = Replay::new(&plan.rules, &plan.visits, sources)?;
+    let mut replay = Replay::new(plan, sources)?;
     let mut clock = Arrivals::default();
     let (mut number, mut bytes, mut refused) = (0_u64, 0_u64, 0_u64);
     let mut line = Vec::new();

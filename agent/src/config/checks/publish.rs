@@ -2,6 +2,7 @@
 
 mod additions;
 mod filters;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,6 +57,7 @@ const ALERT_KEYS: &[&str] = &[
     "state",
     "severity",
     "value",
+    "score",
     "window_start",
     "window_end",
     "time",
@@ -72,7 +74,7 @@ const _: () =
 pub(super) fn build(
     mut tables: PublishTables,
     thing: &str,
-    limits: Limits,
+    (limits, window): (Limits, u16),
     known: &Known,
     findings: &mut Findings,
 ) -> Publish {
@@ -81,6 +83,7 @@ pub(super) fn build(
         key.and_then(|key| tables.remove(&key)).unwrap_or_default()
     };
     let (readings, alerts, events) = (take("readings"), take("alerts"), take("events"));
+    topics::count(&readings, &tables, window, known, findings);
     let mut section = Section { thing, limits, known, findings };
 
     let any = section.longest(None);

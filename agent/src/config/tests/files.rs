@@ -2,11 +2,12 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 use crate::config::findings::{Findings, Report};
+use crate::config::place::At;
 use crate::config::{examine, files, load, tables};
 
 /// A directory with a configuration, a certificate and its key.
@@ -91,6 +92,25 @@ fn a_credential_of_systemd_shows_its_access_list_as_the_groups_rights() {
     assert_eq!(faults(0o400, device.0.path()), 0);
     assert_eq!(faults(0o444, device.0.path()), 1);
     assert_eq!(faults(0o440, Path::new("/run/credentials/other")), 1);
+}
+
+/// P12: the key on the card may be root's alone.
+#[test]
+fn a_key_that_cannot_be_opened_is_looked_for_among_the_credentials() {
+    let device = Device::new();
+    let credentials = TempDir::new().unwrap();
+    let credential = credentials.path().join("k.pem");
+    let named = || At::from(PathBuf::from(device.path("k.pem")));
+    let found = || files::key(named(), Some(credentials.path())).into_inner();
+
+    assert_eq!(found(), *named(), "there is no credential");
+    fs::copy(device.path("k.pem"), &credential).unwrap();
+    assert_eq!(found(), *named(), "the file itself comes first: it may be newer");
+    fs::remove_file(device.path("k.pem")).unwrap();
+    assert_eq!(found(), credential);
+    assert_eq!(files::key(named(), None), named());
+    fs::write(&credential, "none").unwrap();
+    assert_eq!(found(), *named(), "what the unit has where there is no file");
 }
 
 #[test]

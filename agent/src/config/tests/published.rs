@@ -37,6 +37,7 @@ fn fixed_fields_are_strings_and_numbers_of_every_record() {
 fn a_record_keeps_its_own_keys_and_stays_flat() {
     expect("publish.readings.add = { time = 1 }", "a record has its own `time`", "time");
     expect("publish.alerts.add = { rule = 1 }", "a record has its own `rule`", "rule");
+    expect("publish.alerts.add = { score = 1 }", "a record has its own `score`", "score");
     expect("publish.events.add = { openings = 1 }", "a record has its own `openings`", "openings");
     expect("publish.readings.add = { Site = 1 }", "`Site` cannot be a key of a record", "Site");
     expect(
@@ -109,4 +110,21 @@ fn filters_that_make_no_sense_say_why() {
     );
     expect("publish.alerts.min_change = 1", "only readings can be filtered", "1");
     expect("publish.events.keep = [{ above = 1 }]", "only readings can be filtered", "[");
+}
+
+#[test]
+fn more_topics_than_can_be_on_their_way_at_once_are_a_warning() {
+    let numbers: String = (0..13)
+        .map(|n| format!("[[number]]\nid = \"n{n}\"\nkind = \"temperature\"\nfile = \"f\"\n"))
+        .collect();
+    let topic = |topic: &str| format!("publish.readings.topic = \"{topic}\"\n");
+    let warned = |head: &str, tail: &str| with(&format!("{head}{numbers}{tail}")).1;
+
+    let warnings = warned(&topic("a/{source}"), "");
+    assert_eq!(warnings[0].message, "13 topics share a window of 12 messages");
+    assert_eq!(warnings.len(), 1);
+    assert_eq!(warned(&topic("a/{kind}"), ""), []);
+    assert_eq!(warned(&format!("{}link.window = 18\n", topic("a/{source}")), ""), []);
+    let kind = "[publish.temperature]\ntopic = \"b\"\n";
+    assert_eq!(warned(&topic("a/{source}"), kind), []);
 }

@@ -137,21 +137,46 @@ fn empty_lanes(path: &Path) {
         .unwrap();
 }
 
+#[test]
+fn a_store_that_no_newer_agent_has_opened_can_be_looked_at() {
+    for version in 1..=schema::MIGRATIONS.len() {
+        let device = Device::new();
+        let old = rusqlite::Connection::open(device.path()).unwrap();
+        schema::MIGRATIONS[..version].iter().for_each(|step| old.execute_batch(step).unwrap());
+        old.pragma_update(None, "user_version", version).unwrap();
+        old.execute_batch(FIRST_ROWS).unwrap();
+        drop(old);
+
+        let mut reader = Reader::open(&device.path()).unwrap();
+
+        let (id, alert) = reader.alerts(None, 10).unwrap().remove(0);
+        assert_eq!((id.to_string(), alert.raised, alert.score), ("4-2".into(), true, None));
+        assert_eq!(reader.alerts_behind(Seq(0), 10).unwrap().len(), 1);
+        assert_eq!(reader.readings(None, 10).unwrap().len(), 1);
+        assert_eq!(reader.visits(None, 10).unwrap(), []);
+        assert_eq!(reader.accounts().unwrap()[0].recorded, 1);
+        let replayed =
+            reader.replay(Plan { rules: &[], visits: &[], charted: None }, |_, _| {}).unwrap();
+        assert_eq!((replayed.readings, replayed.outcomes.len()), (1, 1));
+    }
+}
+
+/// A reading and an alert, as the first version wrote them.
+const FIRST_ROWS: &str = "
+    INSERT INTO kernel_boots VALUES (1, 'first', 0);
+    INSERT INTO boots VALUES (4, 1, 1); INSERT INTO sources VALUES (0, '7', 'heart_rate');
+    INSERT INTO readings VALUES (1, 0, 5, 72, NULL, NULL);
+    INSERT INTO alerts VALUES (2, 'r', 0, 1, 'warning', 150, NULL, NULL, 5, 1);
+    UPDATE lanes SET recorded = 1 WHERE lane = 0;";
+
 #[tokio::test]
 async fn a_store_of_the_first_version_is_read_on_and_the_first_version_can_read_this_one() {
     let device = Device::new();
     let first = rusqlite::Connection::open(device.path()).unwrap();
     first.pragma_update(None, "journal_mode", "WAL").unwrap();
     first.execute_batch(schema::MIGRATIONS[0]).unwrap();
-    first
-        .execute_batch(
-            "PRAGMA user_version = 1; INSERT INTO kernel_boots VALUES (1, 'first', 0);
-             INSERT INTO boots VALUES (4, 1, 1); INSERT INTO sources VALUES (0, '7', 'heart_rate');
-             INSERT INTO readings VALUES (1, 0, 5, 72, NULL, NULL);
-             INSERT INTO alerts VALUES (2, 'r', 0, 1, 'warning', 150, NULL, NULL, 5, 1);
-             UPDATE lanes SET recorded = 1 WHERE lane = 0",
-        )
-        .unwrap();
+    first.pragma_update(None, "user_version", 1).unwrap();
+    first.execute_batch(FIRST_ROWS).unwrap();
     drop(first);
 
     let agent = device.start();

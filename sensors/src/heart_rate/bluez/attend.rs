@@ -12,7 +12,6 @@ use uuid::Uuid;
 use super::call::{CallFault, battery_percent, within};
 use super::hub::{Hub, Sighting, Stop};
 use super::radio::{HEART_RATE_SERVICE, device_path};
-use crate::NoReading;
 use crate::heart_rate::ladder::{Input, Ladder, Rung};
 use crate::heart_rate::packet::{self, Location};
 
@@ -155,8 +154,8 @@ impl<'h, 'a> Attendant<'h, 'a> {
                 self.hub.heard(self.index, decoded).await
             }
             Err(malformed) => {
-                self.hub.update(self.index, |state| state.malformed += 1);
-                self.hub.lost(self.index, NoReading::Garbage(malformed.to_string())).await
+                self.hub.garbled(self.index, malformed);
+                Ok(())
             }
         }
     }

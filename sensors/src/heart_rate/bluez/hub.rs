@@ -21,7 +21,7 @@ use super::radio::{self, Radio};
 use super::{BluezFault, Monitor, MonitorState, Options, scout};
 use crate::heart_rate::Identity;
 use crate::heart_rate::ladder::Reach;
-use crate::heart_rate::packet::Decoded;
+use crate::heart_rate::packet::{Decoded, Malformed};
 use crate::{Measurement, NoReading};
 
 /// Why everybody stops.
@@ -47,6 +47,8 @@ struct Vital<'a> {
     since: Cell<Duration>,
     /// The first measurement: from then on patience is shorter.
     begun: Notify,
+    /// What was wrong with the last packet, if that was no measurement.
+    malformed: Cell<Option<Malformed>>,
     link: RefCell<Option<(&'a Radio, Peripheral)>>,
 }
 
@@ -218,6 +220,7 @@ impl<'a> Hub<'a> {
         let source = self.monitor(index).outlet.source();
         let silent = self.now().saturating_sub(vital.since.replace(self.now()));
         let first = !vital.heard.replace(true);
+        vital.malformed.set(None);
         if first {
             vital.begun.notify_one();
         }
@@ -234,8 +237,14 @@ impl<'a> Hub<'a> {
         listening(self.monitor(index).outlet.measured(measurement).await)
     }
 
+    /// Counts a packet that was no measurement; why, is told if no measurement comes after it for too long.
+    pub(super) fn garbled(&self, index: usize, malformed: Malformed) {
+        self.vitals[index].malformed.set(Some(malformed));
+        self.update(index, |state| state.malformed += 1);
+    }
+
     /// Says once that a monitor has nothing to tell.
-    pub(super) async fn lost(&self, index: usize, reason: NoReading) -> Result<(), Stop> {
+    async fn lost(&self, index: usize, reason: NoReading) -> Result<(), Stop> {
         let outlet = &self.monitor(index).outlet;
         if self.states.borrow()[index].lost {
             return Ok(());
@@ -277,11 +286,14 @@ impl<'a> Hub<'a> {
     fn reason(&self, index: usize) -> NoReading {
         let quiet = self.now().saturating_sub(self.vitals[index].since.get());
         let state = &self.states.borrow()[index];
-        if state.connected {
-            return NoReading::Silent { seconds: quiet.as_secs() };
+        match (state.connected, self.vitals[index].malformed.get()) {
+            (true, Some(malformed)) => NoReading::Garbage(malformed.to_string()),
+            (true, None) => NoReading::Silent { seconds: quiet.as_secs() },
+            (false, _) => {
+                let why = state.last_error.as_deref().unwrap_or("no adapter sees the monitor");
+                NoReading::Absent(why.to_owned())
+            }
         }
-        let why = state.last_error.as_deref().unwrap_or("no adapter sees the monitor");
-        NoReading::Absent(why.to_owned())
     }
 
     /// Lets go of every link, so that another program or the next run finds the monitors advertising.

@@ -148,12 +148,28 @@ fn raises_what_held_for_long_enough_though_nothing_more_is_read() {
         bench.put(lid, at, state);
     }
 
-    bench.tick(1204.999);
+    bench.tick(1199.999);
     assert_eq!(bench.said(), [""; 0]);
-    assert_eq!(bench.rules.next_deadline(), Some(mono(1205.0)));
-    bench.tick(1205.0);
+    assert_eq!(bench.rules.next_deadline(), Some(mono(1200.0)));
+    bench.tick(1200.0);
 
     assert_eq!(bench.said(), ["raised feeder open @1200"]);
+}
+
+#[test]
+fn waits_for_what_may_be_late_before_it_believes_that_something_lasted() {
+    let mut bench = Bench::new(vec![RuleSpec { hold_for: minutes(10), ..lid_rule() }]);
+    let lid = bench.source("feeder", "lid");
+    bench.put_dated(lid, 0.0, 0.0, "open");
+    bench.put_dated(lid, 601.0, 601.0, "open");
+    bench.put_dated(lid, 300.0, 604.0, "closed");
+
+    bench.tick(1205.999);
+    assert_eq!(bench.said(), [""; 0]);
+    assert_eq!(bench.rules.next_deadline(), Some(mono(1206.0)));
+    bench.tick(1206.0);
+
+    assert_eq!(bench.said(), ["raised feeder open @1201"]);
 }
 
 #[test]

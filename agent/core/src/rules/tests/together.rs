@@ -132,8 +132,8 @@ fn asks_several_together_to_hold_for_a_while() {
     bench.put(headlights, 2.0, "on");
     bench.put(headlights, 40.0, "on");
 
-    assert_eq!(bench.rules.next_deadline(), Some(mono(67.0)));
-    bench.tick(67.0);
+    assert_eq!(bench.rules.next_deadline(), Some(mono(62.0)));
+    bench.tick(62.0);
 
     assert_eq!(bench.said(), ["raised engine off @62"]);
 }

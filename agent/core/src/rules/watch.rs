@@ -1,0 +1,198 @@
+//! One rule, as it watches one source, or several together.
+//!
+//! A shape makes findings of readings, a judge makes transitions of findings. In between, what has to
+//! last is put in the order of event time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulsegate_sensors::SourceId;
+
+use super::anomaly::Anomaly;
+use super::joint::Joint;
+use super::judge::{Judge, Sink};
+use super::level::Level;
+use super::settling::{Settling, Told};
+use super::silence::Silence;
+use super::windows::Windows;
+use super::{Condition, EventClock, LATENESS, PastAlert, RuleSpec};
+use crate::reading::Value;
+use crate::time::Wall;
+
+/// The resolution of event time.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// One rule for one source.
+#[derive(Debug, Clone)]
+pub(super) struct Watch {
+    pub(super) judge: Judge,
+    pub(super) shape: Shape,
+    /// For a rule that waits until readings have settled.
+    settling: Option<Settling>,
+}
+
+/// How readings become findings.
+#[derive(Debug, Clone)]
+pub(super) enum Shape {
+    Level(Level),
+    Windows(Windows),
+    Silence(Silence),
+    Anomaly(Anomaly),
+    Joint(Joint),
+}
+
+impl Watch {
+    pub(super) fn new(rule: &Arc<RuleSpec>, name: &str, id: SourceId) -> Self {
+        let shape = match (&rule.condition, &rule.window) {
+            (Condition::Reading(_), None) => Shape::Level(Level::default()),
+            (Condition::Reading(_), Some(window)) => Shape::Windows(Windows::new(window)),
+            (Condition::Silent { after, .. }, _) => Shape::Silence(Silence::new(*after)),
+            (Condition::Anomaly { learn, score }, _) => {
+                Shape::Anomaly(Anomaly::new(*learn, *score))
+            }
+            (Condition::All { .. } | Condition::Any { .. }, _) => Shape::Joint(Joint::new(rule)),
+        };
+        let settling =
+            (shape.answers_at_once() && rule.hold_for > Duration::ZERO).then(Settling::default);
+        Self { judge: Judge::new(rule, rule.range(name), id), shape, settling }
+    }
+
+    /// Something arrived, of whatever kind, by the source's clock as it was before and as it is.
+    pub(super) fn hear(&mut self, arrival: (Wall, Wall), sink: &mut Sink<'_>) {
+        if let Shape::Silence(silence) = &mut self.shape {
+            silence.hear(arrival, &mut self.judge, sink);
+        }
+    }
+
+    /// Takes a reading, which brings its own time or was stamped on arrival.
+    pub(super) fn take(&mut self, told: Told, value: &Value, own_time: bool, sink: &mut Sink<'_>) {
+        let Some(settling) = &mut self.settling else { return self.ask(told, value, sink) };
+        if !settling.put(told, value, own_time) {
+            return self.ask(told, value, sink);
+        }
+        // Nothing can come any more before what is stamped on arrival.
+        let known = if settling.waits() { Wall(i64::MIN) } else { told.event + MOMENT };
+        self.settle(known, sink);
+    }
+
+    /// A clock that is only assumed tells how long nothing came, and nothing of what came.
+    pub(super) fn runs_by(&self, clock: &EventClock) -> bool {
+        !clock.is_assumed() || matches!(self.shape, Shape::Silence(_))
+    }
+
+    /// Everything up to `settled` is known: what was late has come.
+    pub(super) fn pass(&mut self, settled: Wall, sink: &mut Sink<'_>) {
+        match &mut self.shape {
+            Shape::Level(_) | Shape::Anomaly(_) | Shape::Joint(_) => {
+                let known = settled + self.ahead();
+                self.settle(known, sink);
+                self.judge.release(known, sink);
+            }
+            Shape::Windows(windows) => windows.pass(settled, &mut self.judge, sink),
+            Shape::Silence(silence) => silence.pass(settled, &mut self.judge, sink),
+        }
+    }
+
+    /// The event time that must have settled before there is something to decide.
+    pub(super) fn due(&self) -> Option<Wall> {
+        match &self.shape {
+            Shape::Level(_) | Shape::Anomaly(_) | Shape::Joint(_) => {
+                let next = self.settling.as_ref().and_then(Settling::next);
+                let past = next.map(|next| next + MOMENT);
+                let due = past.into_iter().chain(self.judge.turns_at()).min()?;
+                Some(due - self.ahead())
+            }
+            Shape::Windows(windows) => windows.due(&self.judge),
+            Shape::Silence(silence) => silence.due(&self.judge),
+        }
+    }
+
+    /// The source's time went back: forgets what was seen, but not what was raised.
+    pub(super) fn restart(&mut self) {
+        self.judge.forget_after(Wall(i64::MIN));
+        if let Some(settling) = &mut self.settling {
+            settling.restart();
+        }
+        match &mut self.shape {
+            Shape::Level(level) => level.restart(),
+            Shape::Windows(windows) => windows.restart(),
+            // What arrives is not of the source's time.
+            Shape::Silence(_) => {}
+            Shape::Anomaly(anomaly) => anomaly.restart(),
+            Shape::Joint(joint) => joint.restart(),
+        }
+    }
+
+    /// Takes over what the store knows of its alert.
+    pub(super) fn resume(&mut self, alert: &PastAlert<'_>) {
+        self.judge.resume(alert);
+        match (&mut self.shape, alert.window_end) {
+            (Shape::Windows(windows), Some(end)) => windows.resume(end),
+            (Shape::Windows(_), None)
+            | (Shape::Level(_) | Shape::Silence(_) | Shape::Anomaly(_) | Shape::Joint(_), _) => {}
+        }
+    }
+
+    /// Forgets what was decided after `time`: the source's clock was set back since.
+    pub(super) fn forget_after(&mut self, time: Wall) {
+        self.judge.forget_after(time);
+        match &mut self.shape {
+            Shape::Windows(windows) if windows.is_closed_after(time) => windows.restart(),
+            Shape::Windows(_)
+            | Shape::Level(_)
+            | Shape::Silence(_)
+            | Shape::Anomaly(_)
+            | Shape::Joint(_) => {}
+        }
+    }
+
+    /// By how much more than what has settled is known: what is stamped on arrival is never late.
+    fn ahead(&self) -> Duration {
+        match &self.settling {
+            Some(settling) if !settling.waits() => LATENESS,
+            Some(_) | None => Duration::ZERO,
+        }
+    }
+
+    /// Asks about the readings before `known`, in their order.
+    fn settle(&mut self, known: Wall, sink: &mut Sink<'_>) {
+        while let Some(next) = self.settling.as_mut().and_then(|settling| settling.pop(known)) {
+            let (told, value) = next;
+            if self.judge.turned().is_some_and(|turned| told.event < turned) {
+                // It led up to a transition that is in the store.
+                self.ask(told, &value, &mut Sink { out: None, counts: sink.counts, trace: None });
+                self.judge.lapse();
+            } else {
+                self.ask(told, &value, sink);
+            }
+        }
+        if let Some(settling) = &mut self.settling {
+            settling.pass(known);
+        }
+    }
+
+    fn ask(&mut self, told: Told, value: &Value, sink: &mut Sink<'_>) {
+        let Told { event, member, source } = told;
+        let judge = &mut self.judge;
+        match &mut self.shape {
+            Shape::Level(level) => level.take(event, value, judge, sink),
+            Shape::Windows(windows) => windows.take(event, value, sink),
+            Shape::Silence(_) => {}
+            Shape::Anomaly(anomaly) => anomaly.take(event, value, judge, sink),
+            Shape::Joint(joint) => {
+                if let Some(member) = member {
+                    joint.take((member, source), event, value, judge, sink);
+                }
+            }
+        }
+    }
+}
+
+impl Shape {
+    fn answers_at_once(&self) -> bool {
+        match self {
+            Self::Level(_) | Self::Anomaly(_) | Self::Joint(_) => true,
+            Self::Windows(_) | Self::Silence(_) => false,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! How many topics there are: a batch goes to one of them.
+
+use std::collections::HashSet;
+
+use pulsegate_core::delivery;
+use pulsegate_core::lane::Lane;
+
+use crate::config::checks::known::Known;
+use crate::config::findings::{Finding, Findings};
+use crate::config::place::At;
+use crate::config::tables::{PublishTable, PublishTables};
+
+/// Warns of topics that are more than can be on their way at once. Only known sources count.
+pub(super) fn count(
+    readings: &PublishTable,
+    kinds: &PublishTables,
+    window: u16,
+    known: &Known,
+    findings: &mut Findings,
+) {
+    let own = |kind: &str| kinds.iter().find(|(name, _)| ***name == *kind)?.1.topic.as_ref();
+    let mut topics: HashSet<(&str, Option<&str>, Option<&str>)> = HashSet::new();
+    let mut widest: Option<&At<String>> = None;
+    for source in known.covered(None, None) {
+        let kind = source.readings.as_ref().map_or("", |readings| &readings.kind);
+        let Some(topic) = own(kind).or(readings.topic.as_ref()) else { continue };
+        let by = |word: &str, name| topic.contains(word).then_some(name);
+        topics.insert((topic.as_str(), by("{source}", &*source.id), by("{kind}", kind)));
+        if widest.is_none() && topic.contains("{source}") {
+            widest = Some(topic);
+        }
+    }
+    let share = delivery::share(window.into(), Lane::Readings);
+    if let Some(topic) = widest.filter(|_| topics.len() > share) {
+        let message = format!("{} topics share a window of {share} messages", topics.len());
+        let warning = Finding::warning(topic.span(), message);
+        findings.push(warning.label("each message holds readings of one topic").help(
+            "fewer topics (put `source` into the records), or a larger `link.window`: batches are \
+             cut short, and a queue drains slowly",
+        ));
+    }
+}

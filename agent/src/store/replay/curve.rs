@@ -1,0 +1,137 @@
+//! What a rule was asked about, over time: the least and the greatest value of each bit of time, so
+//! that a year takes as much memory as a day.
+
+use std::collections::BTreeMap;
+
+use pulsegate_core::reading::Value;
+use pulsegate_core::rules::{Asked, Condition, RuleSpec};
+use pulsegate_core::time::Wall;
+use pulsegate_core::timeline::{Epoch, Timeline};
+use pulsegate_sensors::{SourceId, Sources};
+
+/// Bounds memory for a source: a terminal shows a tenth of that.
+const MAX_BITS: usize = 4_096;
+
+/// The values of one source, as a rule saw them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Curve {
+    /// None where the rule looks at several together.
+    pub(crate) source: Option<String>,
+    /// In order, each with the least and the greatest value of the time from then on.
+    pub(crate) values: Vec<(Wall, f64, f64)>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Curves {
+    shown: Shown,
+    /// By source, and kernel start on whose axis the times lie, if they do.
+    bits: BTreeMap<(Option<SourceId>, Option<u32>), Bits>,
+}
+
+/// What of a question can be drawn.
+#[derive(Debug, Clone, Copy)]
+enum Shown {
+    /// The number, or of a state, whether it holds.
+    Value,
+    Score,
+    /// Whether several together hold.
+    Holds,
+}
+
+#[derive(Debug)]
+struct Bits {
+    length_ms: i64,
+    /// By number on the grid of their length.
+    values: BTreeMap<i64, (f64, f64)>,
+}
+
+impl Curves {
+    pub(super) fn of(rule: Option<&RuleSpec>) -> Self {
+        let shown = match rule.map(|rule| &rule.condition) {
+            Some(Condition::All { .. } | Condition::Any { .. }) => Shown::Holds,
+            Some(Condition::Anomaly { .. }) => Shown::Score,
+            Some(Condition::Reading(_) | Condition::Silent { .. }) | None => Shown::Value,
+        };
+        Self { shown, bits: BTreeMap::new() }
+    }
+
+    pub(super) fn add(&mut self, asked: &Asked, epoch: Option<Epoch>) {
+        let holds = f64::from(u8::from(asked.holds));
+        let (source, value) = match (self.shown, &asked.value) {
+            (Shown::Holds, _) => (None, Some(holds)),
+            (Shown::Score, _) => (Some(asked.source), asked.score),
+            (Shown::Value, Value::Number(number)) => (Some(asked.source), Some(*number)),
+            (Shown::Value, Value::State(_)) => (Some(asked.source), Some(holds)),
+        };
+        let Some(value) = value else { return };
+        let new = || Bits { length_ms: 1, values: BTreeMap::new() };
+        let bits = self.bits.entry((source, epoch.map(|epoch| epoch.0))).or_insert_with(new);
+        bits.add(asked.time, (value, value));
+    }
+
+    pub(super) fn told(self, sources: &Sources, timeline: &Timeline) -> Vec<Curve> {
+        let mut curves: BTreeMap<Option<SourceId>, Vec<(Wall, f64, f64)>> = BTreeMap::new();
+        for ((source, epoch), bits) in self.bits {
+            let correct = |time| match epoch {
+                Some(epoch) => timeline.corrected(Epoch(epoch), time).0,
+                None => time,
+            };
+            let values = bits.values.into_iter().map(|(number, (least, greatest))| {
+                (correct(Wall(number.saturating_mul(bits.length_ms))), least, greatest)
+            });
+            curves.entry(source).or_default().extend(values);
+        }
+        let named = curves.into_iter().map(|(id, mut values)| {
+            values.sort_by_key(|(time, ..)| *time);
+            let source = id.and_then(|id| sources.get(id)).map(|source| source.name.to_string());
+            Curve { source, values }
+        });
+        named.collect()
+    }
+}
+
+impl Bits {
+    fn add(&mut self, time: Wall, value: (f64, f64)) {
+        let bit = self.values.entry(time.0.div_euclid(self.length_ms)).or_insert(value);
+        *bit = (bit.0.min(value.0), bit.1.max(value.1));
+        while self.values.len() > MAX_BITS {
+            let fine = std::mem::take(&mut self.values);
+            let length_ms = self.length_ms;
+            self.length_ms = length_ms.saturating_mul(2);
+            for (number, value) in fine {
+                self.add(Wall(number.saturating_mul(length_ms)), value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_year_keeps_its_extremes_in_bounded_memory() {
+        let mut curves = Curves::of(None);
+        for second in 0..100_000_i64 {
+            let value = if second == 77_777 { 1e6 } else { 1.0 };
+            let asked = Asked {
+                source: SourceId(0),
+                value: Value::Number(value),
+                score: None,
+                time: Wall(second * 300_000),
+                holds: false,
+            };
+            curves.add(&asked, None);
+        }
+
+        let curves = curves.told(&Sources::default(), &Timeline::default());
+
+        let values = &curves[0].values;
+        assert!((MAX_BITS / 2..=MAX_BITS).contains(&values.len()), "{}", values.len());
+        assert!(values.iter().all(|(_, least, _)| *least == 1.0));
+        let peak = values.iter().filter(|(_, _, greatest)| *greatest == 1e6);
+        let [(time, ..)] = peak.collect::<Vec<_>>()[..] else { panic!("one peak") };
+        assert!(Wall(77_777 * 300_000).since(*time).as_secs() < 100_000 * 300 / 2_000);
+    }
+}
