@@ -264,6 +264,7 @@ fn formats() -> Arc<Formats> {
         },
         filters: Filters::default(),
         units: vec![("air".into(), "celsius".into())],
+        light: None,
         visits: Vec::new(),
         rr: vec!["7".into()],
         lanes: [lane("alerts"), lane("events"), lane("readings")],
