@@ -150,6 +150,12 @@ async fn lines_are_replayed_without_any_store() {
     let output = run(&device, &["replay", "--from", file.to_str().expect("UTF-8")]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(stdout(&output).lines().count(), 3, "{}", stdout(&output));
+
+    // A whole configuration needs no other, wherever it is tried.
+    let (whole, file) = (device.config_path(), file.to_str().expect("UTF-8"));
+    let whole = ["--rules", whole.to_str().expect("UTF-8"), "--config", "/nowhere"];
+    let output = device.run(&[&["replay", "--from", file], &whole[..]].concat());
+    assert_eq!(stdout(&output).lines().count(), 3, "{output:?}");
 }
 
 #[tokio::test]
