@@ -261,7 +261,7 @@ async fn an_export_holds_every_record_and_can_be_replayed() {
     assert_eq!(alerts.lines().map(parse).collect::<Vec<_>>(), listed);
     let visits = stdout(&run(&device, &["export", "visits"]));
     let rows: Vec<&str> = visits.lines().collect();
-    assert_eq!(rows[0], "seq,source,start,end,openings,units,unit,seconds,text,time,clock");
+    assert_eq!(rows[0], "seq,source,start,end,openings,units,unit,seconds,text,time,clock,visit");
     assert_eq!(rows.len(), 2, "{visits}");
     let visit = &json_lines(&run(&device, &["export", "visits", "--format", "jsonl"]))[0];
     assert_eq!((&visit["event"], &visit["text"]), (&json!("visit"), &json!("2 times, door")));

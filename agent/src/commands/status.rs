@@ -76,7 +76,7 @@ fn render(status: &Value) -> String {
     }
     let outputs = status["outputs"].as_array().filter(|outputs| !outputs.is_empty());
     if let Some(outputs) = outputs {
-        line(&mut text, "\noutput           value  switched");
+        line(&mut text, "\noutput           switched  value");
         outputs.iter().for_each(|output| line(&mut text, &output_line(output)));
     }
     let cameras = status["cameras"].as_array().filter(|cameras| !cameras.is_empty());
@@ -119,7 +119,8 @@ fn output_line(output: &Value) -> String {
         (Value::Number(number), _) if *number == 0.into() => "off".to_owned(),
         (value, _) => value.to_string(),
     };
-    format!("{:<17}{value:<7}{}", word(&output["output"]), output["switched"])
+    let switched = output["switched"].to_string();
+    format!("{:<17}{switched:<10}{value}", word(&output["output"]))
 }
 
 fn link(link: &Value) -> String {
