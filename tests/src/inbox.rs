@@ -1,13 +1,26 @@
 //! A client of the agent's inbox: JSON lines in, an answer a line out, in order.
 
+use std::fmt;
 use std::path::Path;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf,
+};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::{PATIENCE, eventually};
+
+/// What a connection runs over: the inbox's own socket, or what leads to it.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl fmt::Debug for dyn Stream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a stream")
+    }
+}
 
 /// A connection to an inbox. Sending and receiving may be split between two tasks.
 #[derive(Debug)]
@@ -20,11 +33,11 @@ pub struct Inbox {
 
 /// The way in.
 #[derive(Debug)]
-pub struct Sender(OwnedWriteHalf);
+pub struct Sender(WriteHalf<Box<dyn Stream>>);
 
 /// The way back.
 #[derive(Debug)]
-pub struct Answers(BufReader<OwnedReadHalf>);
+pub struct Answers(BufReader<ReadHalf<Box<dyn Stream>>>);
 
 impl Inbox {
     /// Connects, as soon as the agent listens.
@@ -35,7 +48,14 @@ impl Inbox {
         let what = format!("the inbox `{}` takes connections", socket.display());
         let stream =
             eventually(&what, PATIENCE, async || UnixStream::connect(socket).await.ok()).await;
-        let (reader, writer) = stream.into_split();
+        Self::over(stream)
+    }
+
+    /// Speaks to the inbox at the far end of a stream.
+    #[must_use]
+    pub fn over(stream: impl Stream + 'static) -> Self {
+        let stream: Box<dyn Stream> = Box::new(stream);
+        let (reader, writer) = tokio::io::split(stream);
         Self { sender: Sender(writer), answers: Answers(BufReader::new(reader)) }
     }
 

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use pulsegate_tests::inbox::Inbox;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::image::Image;
-use crate::machine::{Machine, Saved, Start};
+use crate::machine::{INBOX_PORT, Machine, Saved, Start};
 
 /// Where the configuration is, in the guest.
 pub const CONFIG: &str = "/etc/pulsegate/pulsegate.toml";
@@ -113,14 +114,36 @@ impl Device {
         }
     }
 
-    /// Gives it power again: a cold boot from what is on its disk.
+    /// Gives it power again: a cold boot from what is on its disk, for which nobody waits.
     ///
     /// # Errors
-    /// It does not come up.
+    /// QEMU does not come up.
     pub async fn power_on(&mut self) -> Result<()> {
         ensure!(self.machine.is_none(), "the power is on");
         self.machine = Some(Machine::start(&self.image, Start::Cold, &self.dir).await?);
         Ok(())
+    }
+
+    /// Connects to the agent's inbox as soon as it answers `greeting`, a reading, and returns that
+    /// answer as well.
+    ///
+    /// # Errors
+    /// It does not within [`PATIENCE`].
+    pub async fn inbox(&mut self, greeting: &Value) -> Result<(Inbox, Value)> {
+        let answered = async {
+            loop {
+                // QEMU takes every connection; one that leads nowhere ends at once.
+                if let Ok(stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, INBOX_PORT)).await {
+                    let mut inbox = Inbox::over(stream);
+                    if let Some(answer) = inbox.exchange(greeting).await {
+                        return (inbox, answer);
+                    }
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let answered = tokio::time::timeout(PATIENCE, answered).await;
+        answered.with_context(|| format!("the inbox does not answer within {PATIENCE:?}"))
     }
 
     /// What the agent says of itself; `None` if it does not answer.

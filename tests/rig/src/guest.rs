@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use crate::wire::Wire;
 
+/// A cold boot on a machine with a high load takes a minute.
+const BOOT: Duration = Duration::from_secs(180);
 /// What a command may take unless said otherwise; the guest's processors are some ten times slower
 /// than this machine's.
 const COMMAND: Duration = Duration::from_secs(60);
@@ -23,6 +25,8 @@ const CALL_AGAIN: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Guest {
     wire: Wire,
+    /// Whether it has answered in this life.
+    answers: bool,
 }
 
 /// What came of a command.
@@ -39,18 +43,23 @@ pub struct Output {
 impl Guest {
     /// Connects; the guest itself may not be there yet.
     pub async fn connect(socket: &Path) -> Self {
-        Self { wire: Wire::connect(socket).await }
+        Self { wire: Wire::connect(socket).await, answers: false }
     }
 
-    /// Waits until the guest agent runs.
+    /// Waits until the guest agent runs; every command does so by itself.
     ///
     /// # Errors
-    /// It does not within `deadline`.
-    pub async fn wait(&mut self, deadline: Duration) -> Result<()> {
-        let answered =
-            async { while tokio::time::timeout(CALL_AGAIN, self.synchronise()).await.is_err() {} };
-        let answered = tokio::time::timeout(deadline, answered).await;
-        answered.with_context(|| format!("the guest agent does not answer within {deadline:?}"))
+    /// It does not in a time in which any guest boots.
+    pub async fn wait(&mut self) -> Result<()> {
+        if !self.answers {
+            let answered = async {
+                while tokio::time::timeout(CALL_AGAIN, self.synchronise()).await.is_err() {}
+            };
+            let answered = tokio::time::timeout(BOOT, answered).await;
+            answered.with_context(|| format!("the guest agent does not answer within {BOOT:?}"))?;
+            self.answers = true;
+        }
+        Ok(())
     }
 
     /// Runs a line of shell and returns what it wrote to standard output, without the last newline.
@@ -91,6 +100,7 @@ impl Guest {
     /// # Errors
     /// It could not be run, or takes longer than `deadline`.
     pub async fn run(&mut self, line: &str, input: &[u8], deadline: Duration) -> Result<Output> {
+        self.wait().await?;
         tokio::time::timeout(deadline, self.run_to_end(line, input))
             .await
             .with_context(|| format!("`{line}` takes longer than {deadline:?}"))?

@@ -5,15 +5,19 @@
 //! gets: the device, a broker with mutual TLS, and a clock to ask. Everything lives in one network
 //! namespace of its own, so nothing can leave, and in one process namespace, so nothing stays behind.
 
+pub mod account;
 pub mod device;
+pub mod gpio;
 pub mod guest;
 pub mod image;
 pub mod machine;
 pub mod namespace;
 pub mod package;
+pub mod radio;
 pub mod rig;
 pub mod runner;
 pub mod scenario;
 pub mod scenarios;
+pub mod straps;
 pub mod time_server;
 mod wire;

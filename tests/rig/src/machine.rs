@@ -19,8 +19,6 @@ use crate::guest::Guest;
 use crate::image::{Arch, Image};
 use crate::wire::Wire;
 
-/// A cold boot on a machine with a high load takes a minute.
-const BOOT: Duration = Duration::from_secs(180);
 /// Half a gigabyte is written or read.
 const MEMORY_MOVES: Duration = Duration::from_secs(120);
 /// A killed process is gone at once, one that was asked to stop soon.
@@ -72,10 +70,10 @@ impl Saved {
 }
 
 impl Machine {
-    /// Starts one with its disk, sockets and logs in `dir`, and waits until it takes commands.
+    /// Starts one with its disk, sockets and logs in `dir`.
     ///
     /// # Errors
-    /// QEMU or the guest does not come up.
+    /// QEMU does not come up.
     pub async fn start(image: &Image, start: Start<'_>, dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         prepare_disks(image, start, dir)?;
@@ -98,7 +96,6 @@ impl Machine {
             // It was stopped when it was saved.
             machine.ask("cont", json!({})).await?;
         }
-        machine.guest.wait(BOOT).await?;
         Ok(machine)
     }
 

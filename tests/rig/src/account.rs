@@ -1,0 +1,108 @@
+//! The account from the cloud's side: what arrived, each record once, and whether anything is missing
+//! that nobody told of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, ensure};
+use pulsegate_tests::records;
+use pulsegate_tests::subscriber::{Message, Subscriber};
+use serde_json::Value;
+
+/// A record's place: the start of the agent that made it, and its number in that.
+type Place = (u64, u64);
+
+/// Everything that arrived so far.
+#[derive(Debug, Default)]
+pub struct Account {
+    records: BTreeMap<Place, Value>,
+    /// Records that arrived more than once, each time after the first.
+    pub duplicates: usize,
+}
+
+impl Account {
+    /// Takes stock.
+    ///
+    /// # Errors
+    /// A record has no name, or one name stands for two records.
+    pub fn of(subscriber: &Subscriber) -> Result<Self> {
+        let mut account = Self::default();
+        for message in subscriber.messages() {
+            account.take(&message)?;
+        }
+        Ok(account)
+    }
+
+    /// How many different records arrived.
+    #[must_use]
+    pub fn unique(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The record of this name, as `12-345`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.records.get(&place(name).ok()?)
+    }
+
+    /// All records.
+    pub fn records(&self) -> impl Iterator<Item = &Value> {
+        self.records.values()
+    }
+
+    /// P3: the numbers of each start are without a hole, but for what a gap record tells of.
+    ///
+    /// # Errors
+    /// There is one: says where.
+    pub fn is_without_holes(&self) -> Result<()> {
+        let told = self.told_as_missing()?;
+        let mut last: Option<Place> = None;
+        for &(boot, number) in self.records.keys() {
+            let from = match last {
+                Some((before, number)) if before == boot => number + 1,
+                _ => 1,
+            };
+            for missing in from..number {
+                ensure!(told.contains(&(boot, missing)), "{boot}-{missing} is missing in silence");
+            }
+            last = Some((boot, number));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: &Message) -> Result<()> {
+        for mut record in records::parse(&message.payload) {
+            let name = record["seq"].as_str().with_context(|| format!("no `seq`: {record}"))?;
+            let place = place(name)?;
+            // What is sent again may know the time by now.
+            for changing in ["clock", "time", "start", "end"] {
+                record.as_object_mut().context("a record is an object")?.remove(changing);
+            }
+            match self.records.insert(place, record.clone()) {
+                Some(before) => {
+                    ensure!(before == record, "one name, two records: {before} and {record}");
+                    self.duplicates += 1;
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn told_as_missing(&self) -> Result<BTreeSet<Place>> {
+        let mut told = BTreeSet::new();
+        for gap in self.records().filter(|record| record["event"] == "gap") {
+            let end = |key: &str| place(gap[key].as_str().unwrap_or_default());
+            let ((boot, first), (last_boot, last)) = (end("first")?, end("last")?);
+            for missing_in in boot..=last_boot {
+                let to = if missing_in == last_boot { last } else { first + 1_000_000 };
+                told.extend((first..=to).map(|number| (missing_in, number)));
+            }
+        }
+        Ok(told)
+    }
+}
+
+fn place(name: &str) -> Result<Place> {
+    let (boot, number) = name.split_once('-').with_context(|| format!("no name: `{name}`"))?;
+    Ok((boot.parse()?, number.parse()?))
+}
