@@ -14,12 +14,13 @@ const CORE_MAY_USE: [&str; 6] =
     ["pulsegate-sensors", "thiserror", "jiff", "itoa", "serde", "serde_json"];
 
 /// Which of our crates uses which.
-const DIRECTION: [(&str, &[&str]); 5] = [
+const DIRECTION: [(&str, &[&str]); 6] = [
     ("pulsegate-sensors", &[]),
     ("pulsegate-core", &["pulsegate-sensors"]),
     ("pulsegate", &["pulsegate-sensors", "pulsegate-core", "pulsegate-standin"]),
     ("pulsegate-standin", &[]),
     ("pulsegate-tests", &["pulsegate-sensors", "pulsegate-standin"]),
+    ("pulsegate-rig", &["pulsegate-tests"]),
 ];
 
 /// Words that only the owner of an edge may say, and the files that own it, by their beginnings.

@@ -68,12 +68,12 @@ pub(super) async fn bad_configuration(rig: &mut Rig) -> Result<()> {
     let shown = "systemctl show -P NRestarts -P ExecMainStatus -P ActiveState pulsegate";
     let state = rig.device.sh(shown).await?;
     ensure!(state == "0\n78\nfailed", "restarts, status, state: {state}");
-    let said = rig.device.sh("journalctl --quiet --unit=pulsegate --grep='pin'").await?;
-    ensure!(said.contains("pulsegate.toml"), "it does not say where: {said}");
+    let place = "journalctl --quiet --unit=pulsegate --grep='pulsegate.toml:[0-9]+:[0-9]+'";
+    rig.device.sh(place).await?;
 
     rig.configure(BELT).await?;
     rig.start_agent().await?;
-    rig.saw("exit 78, not restarted, the journal names file and key; mended, it starts");
+    rig.saw("exit 78, not restarted, the journal names file, line and column; mended, it starts");
     Ok(())
 }
 
@@ -108,6 +108,8 @@ pub(super) async fn memory(rig: &mut Rig) -> Result<()> {
     let limit = rig.device.sh("systemctl show -P MemoryMax pulsegate").await?;
     ensure!(limit == "134217728", "MemoryMax is {limit}");
     let peak = rig.device.sh("systemctl show -P MemoryPeak pulsegate").await?;
+    // MemoryHigh= slows a leak down to minutes, before the limit ends it.
+    rig.device.sh("systemctl set-property --runtime pulsegate MemoryHigh=infinity").await?;
     // A stand-in for the leak: a process among the agent's own that takes twice the limit.
     let leak = "(echo $BASHPID >/sys/fs/cgroup$(systemctl show -P ControlGroup pulsegate)/cgroup.procs; \
                 head -c 256M /dev/zero | tail -n 1 >/dev/null) </dev/null >/dev/null 2>&1 &";
