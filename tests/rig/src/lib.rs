@@ -7,14 +7,17 @@
 
 pub mod account;
 pub mod device;
+pub mod gpio;
 pub mod guest;
 pub mod image;
 pub mod machine;
 pub mod namespace;
 pub mod package;
+pub mod radio;
 pub mod rig;
 pub mod runner;
 pub mod scenario;
 pub mod scenarios;
+pub mod straps;
 pub mod time_server;
 mod wire;

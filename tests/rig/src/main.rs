@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use pulsegate_rig::image::{Arch, Image, NoImage, unavailable};
 use pulsegate_rig::runner::Runner;
 use pulsegate_rig::scenario::Scenario;
-use pulsegate_rig::{namespace, package, scenarios};
+use pulsegate_rig::{namespace, package, radio, scenarios};
 
 /// Scenarios on a virtual device: Debian under QEMU, real systemd, BlueZ and GPIO.
 ///
@@ -67,6 +67,9 @@ fn main() -> ExitCode {
 fn go_inside(arch: Arch) -> ExitCode {
     match Image::build(arch) {
         Ok(image) => {
+            if let Err(error) = radio::python() {
+                return complain(&format!("{error:#}"), unavailable());
+            }
             let error = namespace::enter(&image.dir);
             complain(&format!("no namespaces here: {error}"), unavailable())
         }

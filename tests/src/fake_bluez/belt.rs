@@ -58,6 +58,8 @@ pub(super) struct BeltState {
     /// Ends a connect that hangs.
     pub(super) called_off: Arc<Notify>,
     pub(super) beat: Option<Beat>,
+    /// What it notifies as soon as a link stands.
+    pub(super) greeting: Option<Vec<u8>>,
     pub(super) connects: u64,
     pub(super) subscriptions: u64,
     pub(super) removals: u64,
@@ -111,6 +113,7 @@ impl Belt {
             hangs: 0,
             called_off: Arc::default(),
             beat: None,
+            greeting: None,
             connects: 0,
             subscriptions: 0,
             removals: 0,
@@ -139,6 +142,11 @@ impl Belt {
     pub fn beat(&self, packet: &[u8], every: Duration) {
         let beat = Beat { packet: packet.to_vec(), every, next: Instant::now() };
         self.change(|belt| belt.beat = Some(beat));
+    }
+
+    /// Sends `packet` at once whenever a link stands, if BlueZ asks for notifications by then.
+    pub fn greet(&self, packet: &[u8]) {
+        self.change(|belt| belt.greeting = Some(packet.to_vec()));
     }
 
     /// Falls silent, without a disconnect, until `cure` comes.

@@ -168,6 +168,7 @@ impl Shared {
         self.unlink(index).await?;
         let path = {
             let belt = &mut self.world().belts[index];
+            belt.listeners.clear();
             belt.known.then(|| {
                 belt.known = false;
                 belt.path()
@@ -186,17 +187,26 @@ impl Shared {
         Ok(())
     }
 
-    /// Brings a link up: the belt is connected, and its services show.
+    /// Brings a link up: the belt is connected, and its services show. As BlueZ does, it asks for the
+    /// notifications that its clients asked for on an earlier link.
     pub(super) async fn link(self: &Arc<Self>, index: usize) -> Result<()> {
-        let path = {
+        let (path, greeting) = {
             let belt = &mut self.world().belts[index];
             belt.cure(Cure::Reconnect);
             belt.connected = true;
-            belt.path()
+            if !belt.listeners.is_empty() {
+                belt.subscriptions += 1;
+                belt.cure(Cure::Subscribe);
+            }
+            (belt.path(), belt.greeting.clone())
         };
         self.changed(&path, "org.bluez.Device1", "Connected", true.into()).await?;
         self.show_services(index).await?;
-        self.changed(&path, "org.bluez.Device1", "ServicesResolved", true.into()).await
+        self.changed(&path, "org.bluez.Device1", "ServicesResolved", true.into()).await?;
+        match greeting {
+            Some(packet) => self.notify(index, &packet).await,
+            None => Ok(()),
+        }
     }
 
     /// Takes a link down, if there is one.
@@ -208,7 +218,6 @@ impl Shared {
         let path = {
             let belt = &mut self.world().belts[index];
             belt.connected = false;
-            belt.listeners.clear();
             belt.path()
         };
         self.changed(&path, "org.bluez.Device1", "ServicesResolved", false.into()).await?;

@@ -25,6 +25,22 @@ async fn connects_again_after_a_lost_link() -> Result<()> {
     Ok(())
 }
 
+/// BlueZ asks for notifications by itself when a link is made again, long before the driver can.
+#[tokio::test]
+async fn hears_what_a_belt_says_as_soon_as_its_link_is_back() -> Result<()> {
+    let bluez = one_adapter().await?;
+    let belt = beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?;
+    belt.greet(EIGHTY);
+    let mut probe = Probe::start(&bluez, json!({ "monitors": [{ "address": ADDRESS }] }))?;
+    probe.reading(0).await?;
+
+    belt.drop_link().await?;
+
+    let again = probe.fresh_reading(0).await?;
+    assert_eq!(again["bpm"], 80);
+    Ok(())
+}
+
 #[tokio::test]
 async fn heals_a_silence_by_subscribing_again() -> Result<()> {
     let (belt, state) = heal(Cure::Subscribe).await?;

@@ -1,7 +1,7 @@
 //! The care for one monitor: seek, connect, subscribe, hear, and climb the ladder when it falls silent.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 
 use btleplug::api::bleuuid::uuid_from_u16;
 use btleplug::api::{Characteristic, Peripheral as _, ValueNotification};
@@ -54,14 +54,27 @@ impl<'h, 'a> Attendant<'h, 'a> {
     }
 
     /// Connects and listens for as long as subscribing is enough; returns the rung to climb then.
+    ///
+    /// It listens before it connects: on a link that was made again BlueZ asks for notifications by itself,
+    /// and what they say is not said twice. For the same reason the questions come last.
     async fn visit(&mut self, at: &Sighting<'a>) -> Result<Rung, Stop> {
-        if let Err(fault) = at.radio.connect(&at.belt, self.hub.options).await {
+        let options = self.hub.options;
+        let mut notifications = match within(options.call, "listen", at.belt.notifications()).await
+        {
+            Ok(notifications) => notifications,
+            Err(fault) => return self.fail(at, &fault).await,
+        };
+        if let Err(fault) = at.radio.connect(&at.belt, options).await {
             return self.fail(at, &fault).await;
         }
-        let mut known = false;
+        let mut asking = pin!(ask_about(self.hub, self.index, &at.belt));
+        let mut subscribed = false;
         loop {
-            let rung = match self.subscribe(at, &mut known).await {
-                Ok(notifications) => self.listen(at, notifications).await?,
+            let rung = match self.subscribe(at, &mut subscribed).await {
+                Ok(()) => tokio::select! {
+                    rung = self.listen(at, &mut notifications) => rung?,
+                    never = &mut asking => match never {},
+                },
                 Err(fault) => self.fail(at, &fault).await?,
             };
             if rung != Rung::Subscribe {
@@ -72,50 +85,24 @@ impl<'h, 'a> Attendant<'h, 'a> {
 
     /// Finds the services again, for they may have changed, and asks for notifications. On a link that is
     /// subscribed to already that ends them first: BlueZ takes a second request for the same one.
-    async fn subscribe(
-        &mut self,
-        at: &Sighting<'a>,
-        known: &mut bool,
-    ) -> Result<Notifications, CallFault> {
+    async fn subscribe(&self, at: &Sighting<'a>, subscribed: &mut bool) -> Result<(), CallFault> {
         let (belt, limit) = (&at.belt, self.hub.options.call);
         within(limit, "discover services", belt.discover_services()).await?;
         let measurement = characteristic(belt, HEART_RATE_SERVICE, HEART_RATE_MEASUREMENT)
             .ok_or_else(|| {
                 CallFault::new("find the heart rate", "the monitor has no such service")
             })?;
-        if std::mem::replace(known, true) {
+        if std::mem::replace(subscribed, true) {
             within(limit, "unsubscribe", belt.unsubscribe(&measurement)).await.ok();
-        } else {
-            self.ask_about(belt).await;
         }
-        let notifications = within(limit, "listen", belt.notifications()).await?;
-        within(limit, "subscribe", belt.subscribe(&measurement)).await?;
-        Ok(notifications)
-    }
-
-    /// Reads what does not change while it is worn; a monitor need not tell any of it.
-    async fn ask_about(&self, belt: &Peripheral) {
-        let limit = self.hub.options.call;
-        let read = async |service, uuid| {
-            let characteristic = characteristic(belt, service, uuid)?;
-            within(limit, "read", belt.read(&characteristic)).await.ok()
-        };
-        let location = read(HEART_RATE_SERVICE, BODY_SENSOR_LOCATION).await;
-        let battery = match read(BATTERY_SERVICE, BATTERY_LEVEL).await {
-            Some(level) => packet::decode_battery(&level),
-            None => battery_percent(device_path(belt), limit).await,
-        };
-        self.hub.update(self.index, |state| {
-            state.location = location.as_deref().and_then(Location::decode);
-            state.battery_percent = battery;
-        });
+        within(limit, "subscribe", belt.subscribe(&measurement)).await
     }
 
     /// Passes on what comes until it is time for a rung.
     async fn listen(
         &mut self,
         at: &Sighting<'a>,
-        mut notifications: Notifications,
+        notifications: &mut Notifications,
     ) -> Result<Rung, Stop> {
         self.hub.connected(self.index, Some(at));
         self.step(Input::Subscribed, at);
@@ -209,6 +196,25 @@ impl<'h, 'a> Attendant<'h, 'a> {
         let pause = self.hub.options.retry * (1 << doublings);
         tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
     }
+}
+
+/// Reads what does not change while it is worn, once; a monitor need not tell any of it.
+async fn ask_about(hub: &Hub<'_>, index: usize, belt: &Peripheral) -> Infallible {
+    let limit = hub.options.call;
+    let read = async |service, uuid| {
+        let characteristic = characteristic(belt, service, uuid)?;
+        within(limit, "read", belt.read(&characteristic)).await.ok()
+    };
+    let location = read(HEART_RATE_SERVICE, BODY_SENSOR_LOCATION).await;
+    let battery = match read(BATTERY_SERVICE, BATTERY_LEVEL).await {
+        Some(level) => packet::decode_battery(&level),
+        None => battery_percent(device_path(belt), limit).await,
+    };
+    hub.update(index, |state| {
+        state.location = location.as_deref().and_then(Location::decode);
+        state.battery_percent = battery;
+    });
+    std::future::pending().await
 }
 
 fn characteristic(belt: &Peripheral, service: Uuid, uuid: Uuid) -> Option<Characteristic> {
