@@ -26,8 +26,9 @@ impl Account {
     /// A record has no name, or one name stands for two records.
     pub fn of(subscriber: &Subscriber) -> Result<Self> {
         let mut account = Self::default();
-        for message in subscriber.messages() {
-            account.take(&message)?;
+        let is_record = |message: &&Message| !message.topic.ends_with("/status");
+        for message in subscriber.messages().iter().filter(is_record) {
+            account.take(message)?;
         }
         Ok(account)
     }
@@ -105,4 +106,12 @@ impl Account {
 fn place(name: &str) -> Result<Place> {
     let (boot, number) = name.split_once('-').with_context(|| format!("no name: `{name}`"))?;
     Ok((boot.parse()?, number.parse()?))
+}
+
+/// This machine's wall clock, in seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "what the device's clock is compared with")]
+#[must_use]
+pub fn wall_seconds() -> f64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs_f64()
 }
