@@ -5,11 +5,14 @@ CARGO ?= cargo
 DEMO ?=
 # make bench BENCH="--quick"
 BENCH ?=
+# make rig POWER_CUTS=200
+POWER_CUTS ?= 20
 SCRIPTS = .ci/run certs/make-dev-ca systemd/verify tests/install-packages \
 	cross/build cross/tools cross/targets cross/check cross/changelog cross/smoke cross/try-check cross/try-package \
-	cross/try-package-inside
+	cross/try-package-inside \
+	tests/rig/run tests/rig/install-packages tests/rig/image/build tests/rig/image/kernel tests/rig/image/rootfs
 
-.PHONY: build check fmt lint doc deny test shellcheck systemd-verify packages package-amd64 try-packages demo bench ci
+.PHONY: build check fmt lint doc deny test shellcheck systemd-verify packages package-amd64 try-packages rig demo bench ci
 
 build: ## the agent, as it is shipped
 	$(CARGO) build --release
@@ -22,6 +25,7 @@ fmt: ## is it formatted? `cargo fmt` makes it so
 
 lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --package pulsegate --no-default-features -- -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
@@ -61,6 +65,9 @@ try-packages: ## what `make packages` made: that the check bites, emulated start
 	for release in bullseye bookworm trixie; do \
 	  cross/try-package target/packages/pulsegate_*_amd64.deb $$release || exit; \
 	done
+
+rig: package-amd64 ## scenarios and power cuts on a virtual device: tests/rig. 77: this machine cannot
+	tests/rig/run amd64 $(POWER_CUTS)
 
 demo: ## everything on this machine: no root, no configuration, nothing to install
 	@$(CARGO) run --release -- demo $(DEMO)

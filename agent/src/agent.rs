@@ -4,6 +4,7 @@
 //! with a fault keeps the agent from starting; whatever else is missing, it starts, says so in
 //! `status`, and does what it still can (P7).
 
+mod acting;
 mod clock_watch;
 mod parts;
 mod pulse;

@@ -11,7 +11,9 @@ use clap::{Args, Parser, Subcommand};
 use pulsegate_core::time::Wall;
 
 use crate::clock;
-use crate::commands::{self, demo::Demo, export::Export, listing::Listing, replay::Replay};
+#[cfg(feature = "demo")]
+use crate::commands::demo::Demo;
+use crate::commands::{self, export::Export, listing::Listing, replay::Replay};
 use crate::config::DEFAULT_PATH;
 
 /// An edge gateway agent for Raspberry Pi: heart-rate belts, lids and numbers, kept in SQLite and
@@ -28,6 +30,7 @@ enum Command {
     /// Run the agent: what the systemd service does
     Run(Config),
     /// Show everything on this machine: simulated sensors, a broker with mutual TLS, the real agent
+    #[cfg(feature = "demo")]
     Demo(Demo),
     /// Print every fault of a configuration, with line, caret and the nearest valid name
     Check(Report),
@@ -88,6 +91,7 @@ struct Report {
 pub(crate) fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Run(config) => commands::run::run(&config.config),
+        #[cfg(feature = "demo")]
         Command::Demo(demo) => commands::demo::run(&demo),
         Command::Check(report) => commands::check::run(&report.config.config, report.json),
         Command::Schema => commands::schema::run(),

@@ -1,6 +1,7 @@
 //! What the program can be asked to do.
 
 pub(crate) mod check;
+#[cfg(feature = "demo")]
 pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod listing;

@@ -2,23 +2,28 @@
 //!
 //! A [`Config`] holds, so nothing here can fail but by a bug.
 
+mod actions;
+
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pulsegate_core::lane::Lane;
+use pulsegate_core::output::Drive;
 use pulsegate_core::pace::Limits;
 use pulsegate_core::record::{Field, Framing, ReadingFormat};
 use pulsegate_core::rules::{
-    Action, Clear, Condition, Drive, Limit, Member, Range, RuleSpec, Severity, Take, Test,
-    WindowSpec,
+    Action, Clear, Condition, Limit, Member, Range, RuleSpec, Severity, Take, Test, WindowSpec,
 };
 use pulsegate_core::topic::{self, Open, Template};
-use pulsegate_core::visit::{First, Report, VisitSpec};
+use pulsegate_core::visit::{First, Report, VisitAction, VisitSpec};
 use pulsegate_sensors::Source;
 
 use crate::config::{self, Config, PublishConfig};
 use crate::publisher::{ACK_DEADLINE, Settings};
 use crate::store::{Filters, Formats, Keep, LaneFormat, VisitFormat};
+
+pub(crate) use actions::{backend, cameras, level, outputs};
 
 /// The rules as the fold takes them.
 pub(crate) fn rules(config: &Config) -> Arc<Vec<RuleSpec>> {
@@ -105,15 +110,18 @@ fn action(action: &config::Action) -> Action {
     match action {
         config::Action::Alert => Action::Alert,
         config::Action::Capture(camera) => Action::Capture(camera.as_str().into()),
-        config::Action::Output(line, drive) => Action::Output(
-            *line,
-            match drive {
-                config::Drive::Raised => Drive::Raised,
-                config::Drive::Pulse => Drive::Pulse,
-                config::Drive::Count => Drive::Count,
-            },
-        ),
+        config::Action::Output(output, drive) => {
+            Action::Output(output.as_str().into(), self::drive(*drive))
+        }
         config::Action::Record(length) => Action::Record(*length),
+    }
+}
+
+fn drive(drive: config::Drive) -> Drive {
+    match drive {
+        config::Drive::On => Drive::On,
+        config::Drive::Pulse => Drive::Pulse,
+        config::Drive::Count => Drive::Count,
     }
 }
 
@@ -146,12 +154,22 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
         filters: Filters {
             kinds: publish.kinds.iter().map(filter).collect(),
             readings: publish.readings.filter.clone(),
+            recordings: config.rules.iter().filter_map(recording).collect(),
         },
         units,
         rr,
         visits: config.visits.iter().map(visit).collect(),
+        light: light(config),
         lanes,
     })
+}
+
+fn recording(rule: &config::RuleConfig) -> Option<(Box<str>, Duration)> {
+    let lengths = rule.then.iter().filter_map(|action| match action {
+        config::Action::Record(length) => Some(*length),
+        config::Action::Alert | config::Action::Capture(_) | config::Action::Output(..) => None,
+    });
+    Some((rule.name.as_str().into(), lengths.max()?))
 }
 
 fn visit(visit: &config::VisitConfig) -> VisitFormat {
@@ -168,9 +186,21 @@ fn visit(visit: &config::VisitConfig) -> VisitFormat {
             gap: visit.gap,
             units_per_opening: visit.units_per_opening,
             live: visit.live,
+            then: visit.then.iter().map(visit_action).collect(),
         },
         unit: visit.unit.as_deref().map(Into::into),
         report: visit.report.as_ref().map(report),
+    }
+}
+
+fn visit_action(action: &config::VisitAction) -> VisitAction {
+    match action {
+        config::VisitAction::Output(output, drive) => {
+            VisitAction::Output(output.as_str().into(), self::drive(*drive))
+        }
+        config::VisitAction::Capture(camera, moment) => {
+            VisitAction::Capture(camera.as_str().into(), *moment)
+        }
     }
 }
 
@@ -223,6 +253,12 @@ fn rr(config: &Config) -> Vec<Box<str>> {
     let monitors = config.sensors.heart_rates.iter().filter(|m| m.rr).map(|m| &m.id);
     let simulated = config.sensors.simulated.iter().filter(|s| s.rr).map(|s| &s.id);
     monitors.chain(simulated).map(|id| id.as_str().into()).collect()
+}
+
+/// The source that tells night from day.
+fn light(config: &Config) -> Option<Box<str>> {
+    let light = config.night.as_ref()?.light.as_ref()?;
+    Some(light.source.as_str().into())
 }
 
 /// The monitors whose variability is derived.

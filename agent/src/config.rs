@@ -11,6 +11,7 @@ mod files;
 mod findings;
 mod model;
 mod nearest;
+mod outputs;
 mod place;
 mod placeholder;
 mod privacy;

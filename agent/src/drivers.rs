@@ -16,8 +16,8 @@ use pulsegate_sensors::{NoReading, Observation, Outlet, Source, SourceId, Source
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::clock;
 use crate::config::{self, Config, SimulatedKind};
+use crate::{clock, compile};
 
 /// How long a simulated lid stays open.
 const SIMULATED_OPEN: Duration = Duration::from_millis(400);
@@ -128,12 +128,12 @@ impl Drivers {
                 (Some(Gauge::Monitors(watched)), tasks.spawn(task))
             }
             Spec::Lid(gpio, lid) => {
-                let role = Role::Lid { closed: level(lid.closed) };
+                let role = Role::Lid { closed: compile::level(lid.closed) };
                 let (line, id) = (wire(&gpio, lid.pin, lid.debounce, role, lid.bias), lid.id);
                 watch_line(line, &gpio, &id, "lid", outlets, tasks)
             }
             Spec::Trigger(gpio, trigger) => {
-                let role = Role::Trigger { active: level(trigger.active) };
+                let role = Role::Trigger { active: compile::level(trigger.active) };
                 let line = wire(&gpio, trigger.pin, trigger.debounce, role, trigger.bias);
                 watch_line(line, &gpio, &trigger.id, trigger.kind.as_str(), outlets, tasks)
             }
@@ -234,13 +234,6 @@ fn wire(gpio: &config::Gpio, pin: u16, debounce: Duration, role: Role, bias: con
     Line { pin: u32::from(pin), chip, debounce, role, bias }
 }
 
-fn level(level: config::Level) -> line::Level {
-    match level {
-        config::Level::Low => line::Level::Low,
-        config::Level::High => line::Level::High,
-    }
-}
-
 fn watch_line(
     line: Line,
     gpio: &config::Gpio,
@@ -249,11 +242,7 @@ fn watch_line(
     outlets: Outlets,
     tasks: &mut JoinSet<Ended>,
 ) -> (Option<Gauge>, AbortHandle) {
-    let backend = match gpio.backend {
-        config::Backend::Auto => line::Backend::Auto,
-        config::Backend::RaspberryPi => line::Backend::RaspberryPi,
-        config::Backend::CharacterDevice => line::Backend::CharacterDevice,
-    };
+    let backend = compile::backend(gpio.backend);
     let (counters, watched) = watch::channel(LineCounters::default());
     let (id, kind) = (Arc::<str>::from(id), kind.to_owned());
     let gauge = Gauge::Line(Arc::clone(&id), watched);

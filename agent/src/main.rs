@@ -2,6 +2,7 @@
 
 mod agent;
 mod boot;
+mod cameras;
 mod cli;
 mod clock;
 mod commands;
@@ -10,6 +11,7 @@ mod config;
 mod drivers;
 mod durable;
 mod mqtt;
+mod outputs;
 mod publisher;
 mod sampler;
 mod status;

@@ -87,7 +87,8 @@ pub(crate) async fn run(
     Ok(())
 }
 
-async fn told(closing: &mut watch::Receiver<bool>) {
+/// Returns when the agent stops.
+pub(crate) async fn told(closing: &mut watch::Receiver<bool>) {
     // A sender that is gone says the same.
     drop(closing.wait_for(|closing| *closing).await);
 }

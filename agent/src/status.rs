@@ -12,8 +12,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
 
+use crate::cameras::CameraStates;
 use crate::drivers::Overview;
 use crate::mqtt::LinkState;
+use crate::outputs::OutputStates;
 use crate::publisher::PublisherState;
 use crate::sampler::SourceStates;
 use crate::store::Store;
@@ -36,6 +38,8 @@ pub(crate) struct Observed {
     pub(crate) sources: watch::Receiver<SourceStates>,
     pub(crate) publisher: watch::Receiver<PublisherState>,
     pub(crate) drivers: watch::Receiver<Overview>,
+    pub(crate) outputs: watch::Receiver<OutputStates>,
+    pub(crate) cameras: watch::Receiver<CameraStates>,
     /// What is wrong and belongs to no part.
     pub(crate) troubles: watch::Receiver<Vec<String>>,
     pub(crate) max_bytes: u64,

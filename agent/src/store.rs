@@ -23,6 +23,7 @@ mod replay;
 mod retention;
 mod salvage;
 mod schema;
+mod standing;
 mod take;
 mod visits;
 mod write;
@@ -39,6 +40,7 @@ use pulsegate_core::delivery::Mark;
 use pulsegate_core::lane::{Account, Lane};
 use pulsegate_core::reading::{Boot, Reading, Seq};
 use pulsegate_core::rules::RuleSpec;
+use pulsegate_core::standing::Standing;
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::Trust;
 use pulsegate_sensors::Sources;
@@ -135,6 +137,7 @@ enum Request {
 pub(crate) struct Store {
     requests: mpsc::Sender<Request>,
     progress: watch::Receiver<Progress>,
+    standing: watch::Receiver<Standing>,
     /// Where publishing begins.
     pub(crate) watermarks: [Seq; 3],
     /// This start of the agent.
@@ -246,6 +249,11 @@ impl Store {
     /// How the writer is doing.
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
+    }
+
+    /// What stands: alerts raised, visits under way.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
     }
 
     async fn send(&self, request: Request) -> Result<(), Stopped> {

@@ -1,4 +1,4 @@
-//! Drivers: hardware in, measurements out.
+//! Drivers: hardware in, measurements out; and the outputs, the other way round.
 //!
 //! A driver owns one edge of the world (a belt, a line, a file, a socket) and sends an
 //! [`Observation`] for each thing it learns, through an [`Outlet`]. It keeps nothing: an
@@ -17,6 +17,8 @@ mod measurement;
 pub mod number;
 #[cfg(feature = "drivers")]
 mod outlet;
+#[cfg(feature = "drivers")]
+pub mod output;
 #[cfg(feature = "drivers")]
 pub mod simulated;
 mod source;

@@ -5,20 +5,20 @@
 //! counted. A line that cannot be opened, or dies, is one "no reading" with its reason, and is
 //! opened again until it works: never silence. What an edge means is decided in [`state`], which
 //! is pure; the two ways to the hardware are rpi-pal on a Raspberry Pi and the GPIO character
-//! device on any Linux board. Outputs are not driven here.
+//! device on any Linux board. Outputs are driven in `output.rs`.
 
 use std::time::Duration;
 
 use crate::LineState;
 
 #[cfg(feature = "drivers")]
-mod character_device;
+pub(crate) mod character_device;
 #[cfg(feature = "drivers")]
 mod edge_pipe;
 #[cfg(feature = "drivers")]
 mod port;
 #[cfg(feature = "drivers")]
-mod raspberry_pi;
+pub(crate) mod raspberry_pi;
 pub mod state;
 #[cfg(feature = "drivers")]
 mod watch;

@@ -15,11 +15,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::feed::TEN_MS;
+
 /// Room for the largest batch with its topic.
 const MAX_PACKET_BYTES: usize = 2 * 1024 * 1024;
 const TOPICS: &str = "pulsegate/+/readings";
-/// 2026-11-20T10:00:00Z, the time of reading 0.
-const TEN_MS: u64 = 1_795_168_800_000;
 
 /// A broker that knows the things of the benchmark, and who watches it.
 pub(crate) struct Cloud {

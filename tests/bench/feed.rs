@@ -29,6 +29,9 @@ pub(crate) struct Fed {
     pub(crate) taken: Instant,
 }
 
+/// 2026-11-20T10:00:00Z, the time of reading 0.
+pub(crate) const TEN_MS: u64 = 1_795_168_800_000;
+
 /// The line of reading `n`, with a time `n` milliseconds after ten.
 pub(crate) fn line(n: u32) -> String {
     let (second, ms) = (n / 1000, n % 1000);
@@ -66,6 +69,14 @@ pub(crate) async fn socket(path: &Path, clients: u32, readings: Range<u32>) -> F
     };
     let taken = tokio::task::spawn_blocking(join).await.expect("joining does not panic");
     Fed { began, taken }
+}
+
+/// Sends lines through one client.
+pub(crate) async fn lines(path: &Path, text: String) {
+    let stream = connect(path).await;
+    let count = memchr::memchr_iter(b'\n', text.as_bytes()).count();
+    let talking = tokio::task::spawn_blocking(move || talk(&stream, &text, count));
+    talking.await.expect("a client does not panic").expect("a client is heard to its end");
 }
 
 async fn connect(path: &Path) -> UnixStream {

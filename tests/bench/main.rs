@@ -1,12 +1,13 @@
 //! The benchmark: the agent beside others on this machine, one after the other, each over mutual
 //! TLS to a mosquitto that stands for the cloud. BENCHMARKS.md says what is measured and how.
 //!
-//! `bench [--quick] [--json] [--only PART]`, with a part of `agent`, `peers`, `queue`
+//! `bench [--quick] [--json] [--only PART]`, with a part of `agent`, `peers`, `queue`, `rules`
 //! and `wear`.
 //!
 //! It measures, and judges nothing: a slow machine makes large numbers, not a failure.
 
 mod cloud;
+mod decisions;
 mod feed;
 mod measure;
 mod passes;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cloud::Cloud;
+use decisions::decisions;
 use passes::{flow, memory, queue, wear};
 use subject::{GATEWAY, Subject, THINGS};
 use table::Report;
@@ -41,7 +43,7 @@ struct Asked {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Some(asked) = asked() else {
-        eprint("bench [--quick] [--json] [--only agent|peers|queue|wear]");
+        eprint("bench [--quick] [--json] [--only agent|peers|queue|rules|wear]");
         return ExitCode::FAILURE;
     };
     let report = measure(&asked).await;
@@ -96,6 +98,11 @@ async fn measure(asked: &Asked) -> Report {
         let count = if asked.quick { FEW } else { MANY };
         eprint(&format!("a queue of {count} readings"));
         report.queue = Some(queue(&cloud, count, SHORT).await);
+    }
+    if wanted("rules") {
+        let count = if asked.quick { FEW } else { MANY };
+        eprint(&format!("rules and filters, {count} readings"));
+        report.decisions = Some(decisions(&cloud, count, SHORT).await);
     }
     if wanted("wear") && !asked.quick {
         eprint(&format!("ten belts for {WEAR:?}"));

@@ -16,7 +16,7 @@ use crate::measure::{self, Usage};
 use crate::subject::{GATEWAY, Running, Subject, device};
 
 /// Longer than the slowest peer takes for a hundred thousand readings.
-const DEADLINE: Duration = Duration::from_secs(300);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
 /// A flood of this size is committed as soon as it pauses.
 const BURST: u32 = 2_000;
 /// One of the longest commit intervals measured, and a little more.

@@ -5,6 +5,7 @@
 use serde::Serialize;
 use serde_json::json;
 
+use crate::decisions::{Beside, Decisions};
 use crate::passes::{Flow, Memory, Queue, Wear};
 
 /// Everything that was measured.
@@ -14,6 +15,7 @@ pub(crate) struct Report {
     pub(crate) flows: Vec<Flow>,
     pub(crate) not_run: Vec<String>,
     pub(crate) queue: Option<Queue>,
+    pub(crate) decisions: Option<Decisions>,
     pub(crate) memory: Option<Memory>,
     pub(crate) wear: Vec<Wear>,
 }
@@ -43,6 +45,9 @@ pub(crate) fn text(report: &Report) {
     ratios(report);
     if let Some(queue) = &report.queue {
         self::queue(queue);
+    }
+    if let Some(decisions) = &report.decisions {
+        self::decisions(decisions);
     }
     ten_belts(report);
     println!("\n{:44} {:>10} {:>10}   times as good", "bar", "measured", "bar");
@@ -147,6 +152,30 @@ fn queue(queue: &Queue) {
     }
 }
 
+fn decisions(decisions: &Decisions) {
+    let Decisions { readings, rules, sources, .. } = decisions;
+    println!("\n{readings} readings of {sources} sources, {rules} rules:");
+    println!("  {:36} {:>12} {:>12} {:>12}", "", "without", "with", "times");
+    for (what, beside) in [
+        ("rules: CPU us a reading stored", decisions.ruled_cpu_us),
+        ("filters: CPU us a reading published", decisions.filtered_cpu_us),
+        ("rules: bytes of memory a source", decisions.source_bytes),
+    ] {
+        let times = beside.with / beside.without;
+        println!("  {what:36} {:>12.2} {:>12.2} {times:>12.2}", beside.without, beside.with);
+    }
+    let more = |beside: Beside| (beside.with - beside.without) / f64::from(*rules);
+    for (what, value) in [
+        ("CPU ns of one rule a reading", more(decisions.ruled_cpu_us) * 1e3),
+        ("bytes of one rule a source", more(decisions.source_bytes)),
+        ("replayed, readings a second", decisions.replayed_per_second),
+        ("CPU us a reading replayed", decisions.replay_cpu_us),
+        ("peak RSS of the replay, MB", decisions.replay_peak_rss_mb),
+    ] {
+        println!("  {what:36} {value:>12.2}");
+    }
+}
+
 fn ten_belts(report: &Report) {
     if let Some(Memory { rss_mb, pss_mb, anonymous_mb }) = &report.memory {
         println!(
@@ -186,6 +215,10 @@ fn bars(report: &Report) -> Vec<Bar> {
             at_most("peak RSS while draining, MB", queue.drain_peak_rss_mb, 11.0),
             at_most("first stored with that queue, ms", queue.stores_after_ms, 1_000.0),
         ]);
+    }
+    if let Some(decisions) = &report.decisions {
+        let speed = decisions.replayed_per_second;
+        bars.push(at_least("readings a second replayed", speed, 200_000.0));
     }
     for (wear, bar) in report.wear.iter().zip([520.0, 60.0]) {
         let what = match wear.commit_interval {

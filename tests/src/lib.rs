@@ -17,4 +17,4 @@ pub mod site;
 pub mod subscriber;
 mod wait;
 
-pub use wait::{PATIENCE, eventually};
+pub use wait::{PATIENCE, eventually, within};

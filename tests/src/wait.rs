@@ -25,10 +25,7 @@ pub async fn eventually<T>(
 }
 
 /// As [`eventually`], for a caller that has more to say when nothing was found.
-pub(crate) async fn within<T>(
-    deadline: Duration,
-    mut probe: impl AsyncFnMut() -> Option<T>,
-) -> Option<T> {
+pub async fn within<T>(deadline: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let look = async {
         loop {
             if let Some(found) = probe().await {

@@ -72,11 +72,13 @@ fn a_key_file_with_a_placeholder_is_refused() {
 fn a_rule_that_names_what_is_not_there_is_told_the_nearest_that_is() {
     const CAMERA: &str =
         "[[camera]]\nid = \"nest\"\ncapture = { command = [\"true\", \"{path}\"] }\n";
+    const OUTPUT: &str = "[[output]]\nid = \"lamp\"\npin = 22\n";
     const NUMBER: &str = "[[number]]\nid = \"greenhouse\"\nfile = \"/proc/loadavg\"\n";
     for (rule, unknown, nearest) in [
         ("source = \"grenhouse\"\nabove = 1", "grenhouse", "greenhouse"),
         ("on = \"nmber\"\nabove = 1", "nmber", "number"),
         ("source = \"greenhouse\"\nabove = 1\nthen = [\"capture:nets\"]", "nets", "nest"),
+        ("source = \"greenhouse\"\nabove = 1\nthen = [\"output:lmap\"]", "lmap", "lamp"),
         (
             "on = \"number\"\nabove = 1\nlimits = [{ source = \"greenhose\", above = 2 }]",
             "greenhose",
@@ -86,7 +88,7 @@ fn a_rule_that_names_what_is_not_there_is_told_the_nearest_that_is() {
         let desk = Desk::new();
         let rule = format!("[[rule]]\nname = \"r\"\n{rule}\n");
         // An inbox for any source would make any name a possible one.
-        let device = desk.device().inbox_only(&[]).with(&format!("{NUMBER}{CAMERA}{rule}"));
+        let device = desk.device().inbox_only(&[]).with(&format!("{NUMBER}{CAMERA}{OUTPUT}{rule}"));
 
         let output = desk.run_agent(&device);
 

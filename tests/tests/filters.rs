@@ -104,6 +104,50 @@ async fn the_mean_of_each_minute_is_published_also_across_a_restart() {
     assert_eq!((&account["delivered"], &account["filtered"]), (&json!(2), &json!(119)));
 }
 
+/// `record`: from an alert on, for ten seconds, nothing is held back, also across a restart; the mean
+/// is of the other readings.
+#[tokio::test]
+async fn from_an_alert_on_the_readings_of_its_source_are_published_in_full() {
+    let site = Site::start().await;
+    let device = site.device().with(
+        r#"
+[publish.air]
+mean_every = "1m"
+[[rule]]
+name = "gust"
+source = "a"
+above = 50
+then = ["alert", "record:10s"]
+"#,
+    );
+    let mut agent = device.started().await;
+    let value = |second: i64| if second == 30 { 60.0 } else { 2.0 };
+    let lines = |source: &str, seconds: std::ops::Range<i64>| -> Vec<String> {
+        seconds.map(|second| number(source, value(second), second)).collect()
+    };
+
+    // The other is as windy, and no rule looks at it.
+    agent.inbox().await.store(&lines("b", 0..35)).await;
+    agent.inbox().await.store(&lines("a", 0..35)).await;
+    settled(&mut agent, 70).await;
+    agent.stop().await;
+    let mut agent = device.started().await;
+    agent.inbox().await.store(&lines("a", 35..61)).await;
+    let account = settled(&mut agent, 96).await;
+
+    let enough = |records: &[Value]| records.len() >= 11;
+    let records = site.subscriber.wait_records("/readings", PATIENCE, enough).await;
+    let of_a: Vec<_> =
+        records.iter().map(|r| (r["time"].as_str().unwrap_or(""), r["value"].as_f64())).collect();
+    let recorded = |second: i64| (format!("2026-11-20T10:00:{second}.000Z"), Some(value(second)));
+    let mut expected: Vec<_> = (30..40).map(recorded).collect();
+    expected.push(("2026-11-20T10:01:00.000Z".to_owned(), Some(2.0)));
+    let expected: Vec<_> = expected.iter().map(|(time, value)| (time.as_str(), *value)).collect();
+    assert_eq!(of_a, expected);
+    assert!(records.iter().all(|record| record["source"] == "a"), "{records:?}");
+    assert_eq!((&account["delivered"], &account["filtered"]), (&json!(11), &json!(85)));
+}
+
 /// Messages fill up, walks are in vain and begun again: what passes is what a loop over the readings
 /// says.
 #[tokio::test]

@@ -150,6 +150,12 @@ async fn lines_are_replayed_without_any_store() {
     let output = run(&device, &["replay", "--from", file.to_str().expect("UTF-8")]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(stdout(&output).lines().count(), 3, "{}", stdout(&output));
+
+    // A whole configuration needs no other, wherever it is tried.
+    let (whole, file) = (device.config_path(), file.to_str().expect("UTF-8"));
+    let whole = ["--rules", whole.to_str().expect("UTF-8"), "--config", "/nowhere"];
+    let output = device.run(&[&["replay", "--from", file], &whole[..]].concat());
+    assert_eq!(stdout(&output).lines().count(), 3, "{output:?}");
 }
 
 #[tokio::test]
@@ -255,7 +261,7 @@ async fn an_export_holds_every_record_and_can_be_replayed() {
     assert_eq!(alerts.lines().map(parse).collect::<Vec<_>>(), listed);
     let visits = stdout(&run(&device, &["export", "visits"]));
     let rows: Vec<&str> = visits.lines().collect();
-    assert_eq!(rows[0], "seq,source,start,end,openings,units,unit,seconds,text,time,clock");
+    assert_eq!(rows[0], "seq,source,start,end,openings,units,unit,seconds,text,time,clock,visit");
     assert_eq!(rows.len(), 2, "{visits}");
     let visit = &json_lines(&run(&device, &["export", "visits", "--format", "jsonl"]))[0];
     assert_eq!((&visit["event"], &visit["text"]), (&json!("visit"), &json!("2 times, door")));

@@ -14,12 +14,14 @@ const CORE_MAY_USE: [&str; 6] =
     ["pulsegate-sensors", "thiserror", "jiff", "itoa", "serde", "serde_json"];
 
 /// Which of our crates uses which.
-const DIRECTION: [(&str, &[&str]); 5] = [
+const DIRECTION: [(&str, &[&str]); 7] = [
+    ("regex", &[]),
     ("pulsegate-sensors", &[]),
     ("pulsegate-core", &["pulsegate-sensors"]),
     ("pulsegate", &["pulsegate-sensors", "pulsegate-core", "pulsegate-standin"]),
     ("pulsegate-standin", &[]),
     ("pulsegate-tests", &["pulsegate-sensors", "pulsegate-standin"]),
+    ("pulsegate-rig", &["pulsegate-tests"]),
 ];
 
 /// Words that only the owner of an edge may say, and the files that own it, by their beginnings.
@@ -64,7 +66,7 @@ const EMPTY_WORDS: [&str; 7] = ["Manager", "Helper", "Util", "Utils", "Handler",
 /// Beyond it nobody reads a file to its end.
 const MAX_FILE_LINES: usize = 600;
 /// The part that everybody must know.
-const MAX_CORE_LINES: usize = 4000;
+const MAX_CORE_LINES: usize = 4700;
 const PROMISES: usize = 13;
 
 /// Second TLS stacks.

@@ -89,7 +89,7 @@ async fn a_visit_is_told_in_the_words_of_the_squirrel_cafe() {
     let text = visits[1]["text"].as_str().expect("a text");
     assert!(text.contains("4.5 nuts for 6.60 min at 13:53:18 CEST"), "{text}");
     let mut record = visits[0].clone();
-    for varies in ["seq", "time", "text"] {
+    for varies in ["seq", "time", "text", "visit"] {
         assert!(record.as_object_mut().expect("an object").remove(varies).is_some());
     }
     assert_eq!(
@@ -203,6 +203,7 @@ async fn movement_begins_live_mode_and_quiet_ends_it() {
 
     inbox.store(&[said("garden", "active", None), said("garden", "idle", None)]).await;
     let live = events(&site, "live", 2).await;
+    assert!(live[0]["visit"].as_str().expect("an id").starts_with("garden-"), "{live:?}");
 
     let states: Vec<&Value> = live.iter().map(|event| &event["state"]).collect();
     assert_eq!(states, ["on", "off"]);
@@ -210,4 +211,6 @@ async fn movement_begins_live_mode_and_quiet_ends_it() {
     let visits = events(&site, "visit", 1).await;
     assert_eq!(visits[0]["source"], "garden");
     assert_eq!(visits[0]["start"], live[0]["start"], "the visit that the live mode was for");
+    let ids = [&live[0], &live[1], &visits[0]].map(|event| &event["visit"]);
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 }

@@ -5,14 +5,17 @@
 
 pub mod backoff;
 pub mod batch;
+pub mod capture;
 pub mod delivery;
 pub mod filter;
 pub mod heart_variability;
 pub mod lane;
+pub mod output;
 pub mod pace;
 pub mod reading;
 pub mod record;
 pub mod rules;
+pub mod standing;
 pub mod time;
 pub mod timeline;
 pub mod topic;

@@ -49,8 +49,8 @@ pub use clock::{BELIEVED_AFTER, MAX_LEAP};
 pub use faults::{Fault, InvalidRule};
 pub use rebuild::{PastAlert, Rebuild};
 pub use spec::{
-    Action, Clear, Condition, Drive, Limit, MAX_MEMBERS, MAX_STEPS, MAX_WINDOW, MIN_SILENCE,
-    MIN_WINDOW, Member, Range, RuleSpec, Severity, Take, Test, WindowSpec,
+    Action, Clear, Condition, Limit, MAX_MEMBERS, MAX_STEPS, MAX_WINDOW, MIN_SILENCE, MIN_WINDOW,
+    Member, Range, RuleSpec, Severity, Take, Test, WindowSpec,
 };
 
 /// How late a reading may be and still count in its window; a window is judged that long after
@@ -213,6 +213,13 @@ impl Rules {
     #[must_use]
     pub fn horizon(&self) -> Duration {
         self.rules.iter().map(|rule| rule.horizon()).max().unwrap_or_default()
+    }
+
+    /// What is raised, and for which source.
+    pub fn raised(&self) -> impl Iterator<Item = (&RuleSpec, SourceId)> {
+        let watches = self.tracks.iter().flat_map(|track| &track.watches);
+        let raised = watches.map(|watch| &watch.judge).filter(|judge| judge.is_raised());
+        raised.map(|judge| (&**judge.rule(), judge.source()))
     }
 
     /// From now on everything is kept that the rule of this name is asked about, until it is taken

@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use pulsegate_sensors::{Source, SourceId, Sources};
 
+use crate::output::Drive;
 use crate::rules::{Input, KernelBoot, LATENESS};
+use crate::standing::Moment;
 use crate::time::{Mono, Wall};
 use watch::Watch;
 
@@ -43,6 +45,17 @@ pub struct VisitSpec {
     pub units_per_opening: f64,
     /// Whether the beginning and the end of a visit are events as well.
     pub live: bool,
+    /// What else a visit does.
+    pub then: Vec<VisitAction>,
+}
+
+/// What a visit does.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum VisitAction {
+    /// Drives this output.
+    Output(Box<str>, Drive),
+    /// Takes a picture with this camera, each time at that moment.
+    Capture(Box<str>, Moment),
 }
 
 /// What the first state means that is ever heard of a source.
@@ -71,7 +84,24 @@ pub struct Visit {
     pub boot: Option<KernelBoot>,
 }
 
+/// The id of a visit: of its source, the kernel start on whose axis it lies, and its start. It is the
+/// same before and after a restart, and of no other visit of this thing.
+#[must_use]
+pub fn id(source: &str, boot: Option<KernelBoot>, start: Wall) -> Box<str> {
+    match boot {
+        Some(boot) => format!("{source}-{}-{:x}", boot.0, start.0),
+        None => format!("{source}-{:x}", start.0),
+    }
+    .into()
+}
+
 impl Visit {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> Box<str> {
+        id(&self.spec.source, self.boot, self.start)
+    }
+
     /// What was taken.
     #[must_use]
     pub fn units(&self) -> f64 {
@@ -163,6 +193,11 @@ impl Visits {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
         self.due
+    }
+
+    /// The visits that are under way.
+    pub fn under_way(&self) -> impl Iterator<Item = Visit> {
+        self.watches.iter().filter_map(Watch::under_way)
     }
 
     /// Ends a rebuild: the last stored readings were folded, and what that decided was dropped.

@@ -13,6 +13,7 @@ use pulsegate_sensors::Sources;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
+use super::acting::Acting;
 use super::pulse::Finger;
 use super::{Pulse, Tasks, clock_watch};
 use crate::config::Config;
@@ -34,6 +35,9 @@ const QUIESCE: Duration = Duration::from_secs(3);
 /// stays below TimeoutStopSec of the unit.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// Whose pulses are felt.
+const PULSES: [&str; 3] = ["store", "publisher", "sensors"];
+
 /// Everything that runs.
 pub(super) struct Parts {
     config: Config,
@@ -47,6 +51,7 @@ pub(super) struct Parts {
     connections: Arc<AtomicU64>,
     settings: watch::Sender<Settings>,
     variability: watch::Sender<HashSet<Box<str>>>,
+    acting: Acting,
     clock_set: watch::Receiver<bool>,
     closing: watch::Sender<bool>,
     draining: watch::Sender<bool>,
@@ -77,8 +82,8 @@ impl Parts {
         let (variability, variability_seen) = watch::channel(compile::variability(&config));
         let (states, source_states) = watch::channel(SourceStates::default());
         let (outlets, intake) = intake(&sources, closed, sampler_pulse, variability_seen);
-        tasks.spawn(sampler::run(intake, store.clone(), sources, states));
-        let drivers = Drivers::new(outlets);
+        tasks.spawn(sampler::run(intake, store.clone(), Arc::clone(&sources), states));
+        let acting = Acting::start(&config, &store, &sources, &clock_set, &closing, tasks);
 
         let (links, link_state) = watch::channel(LinkState::Down(Outage::unknown(now)));
         let (settings, settings_seen) = watch::channel(compile::settings(&config));
@@ -105,18 +110,19 @@ impl Parts {
             sources: source_states.clone(),
             publisher: publisher_state.clone(),
             drivers: overview_seen,
+            outputs: acting.output_states.clone(),
+            cameras: acting.camera_states.clone(),
             troubles: troubles_seen,
             max_bytes: config.buffer.max_bytes,
         };
         tasks.spawn(status::serve(config.status.socket.clone(), observed));
 
-        let names = ["store", "publisher", "sensors"];
-        let fingers = std::array::from_fn(|i| Finger::on(names[i], &pulses[i], now));
+        let fingers = std::array::from_fn(|i| Finger::on(PULSES[i], &pulses[i], now));
         let mut parts = Self {
             config,
             store,
             store_thread,
-            drivers,
+            drivers: Drivers::new(outlets),
             overview,
             links,
             link: None,
@@ -124,6 +130,7 @@ impl Parts {
             connections: Arc::default(),
             settings,
             variability,
+            acting,
             clock_set,
             closing,
             draining,
@@ -157,6 +164,7 @@ impl Parts {
             let changed = compile::variability(new);
             std::mem::replace(wanted, changed.clone()) != changed
         });
+        self.acting.follow(new);
         let (keep, rules, formats) =
             (compile::keep(new), compile::rules(new), compile::formats(new));
         if self.store.configure(keep, rules, formats).await.is_err() {

@@ -140,6 +140,7 @@ pub(super) fn alert_text(found: &AlertFound) -> String {
 pub(super) fn visit_record(visit: &VisitFound) -> serde_json::Value {
     let mut record = json!({
         "source": visit.source,
+        "visit": visit.id,
         "start": ClockText::format(visit.start),
         "end": ClockText::format(visit.end),
         "openings": visit.openings,

@@ -74,7 +74,31 @@ fn render(status: &Value) -> String {
     for source in status["sources"].as_array().into_iter().flatten() {
         line(&mut text, &source_line(source));
     }
+    let outputs = status["outputs"].as_array().filter(|outputs| !outputs.is_empty());
+    if let Some(outputs) = outputs {
+        line(&mut text, "\noutput           switched  value");
+        outputs.iter().for_each(|output| line(&mut text, &output_line(output)));
+    }
+    let cameras = status["cameras"].as_array().filter(|cameras| !cameras.is_empty());
+    if let Some(cameras) = cameras {
+        line(&mut text, "\ncamera           taken  failed  skipped");
+        cameras.iter().for_each(|camera| line(&mut text, &camera_line(camera)));
+        line(&mut text, &format!("pictures         {}", pictures(&status["pictures"])));
+    }
     text
+}
+
+fn camera_line(camera: &Value) -> String {
+    let number = |key: &str| camera[key].to_string();
+    let (taken, failed, skipped) = (number("taken"), number("failed"), number("skipped"));
+    format!("{:<17}{taken:<7}{failed:<8}{skipped}", word(&camera["camera"]))
+}
+
+fn pictures(pictures: &Value) -> String {
+    let mebibytes = |key: &str| pictures[key].as_f64().unwrap_or(0.0) / f64::from(1 << 20);
+    let (used, most) = (mebibytes("bytes"), mebibytes("max_bytes"));
+    let (kept, evicted) = (&pictures["kept"], &pictures["evicted"]);
+    format!("{kept} kept, {used:.1} of {most:.0} MiB, {evicted} given up")
 }
 
 fn source_line(source: &Value) -> String {
@@ -87,6 +111,16 @@ fn source_line(source: &Value) -> String {
     };
     let (name, kind) = (word(&source["source"]), word(&source["kind"]));
     format!("{name:<17}{kind:<12}{:>10}  {last}", source["readings"].to_string())
+}
+
+fn output_line(output: &Value) -> String {
+    let value = match (&output["value"], &output["last_error"]) {
+        (_, Value::String(reason)) => format!("failed: {reason}"),
+        (Value::Number(number), _) if *number == 0.into() => "off".to_owned(),
+        (value, _) => value.to_string(),
+    };
+    let switched = output["switched"].to_string();
+    format!("{:<17}{switched:<10}{value}", word(&output["output"]))
 }
 
 fn link(link: &Value) -> String {

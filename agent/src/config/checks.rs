@@ -5,13 +5,14 @@
 mod known;
 mod link;
 mod names;
+mod outputs;
 mod publish;
 mod rules;
 mod sensors;
 mod visits;
 
 use super::findings::Findings;
-use super::model::{Buffer, Clock, Config, Identity, Log, Status};
+use super::model::{Buffer, Clock, Config, Identity, Log, Publish, Status};
 use super::place::At;
 use super::tables::{BufferTable, IdentityTable, Tables};
 use known::Known;
@@ -23,11 +24,17 @@ pub(super) fn build(tables: Tables, findings: &mut Findings) -> Config {
     let (host, port) = link::endpoint(&tables.endpoint, findings);
     let sensors = sensors::build(&tables, findings);
     let visits = visits::build(&tables, &known, findings);
+    let outputs = outputs::build(&tables, findings);
+    let night = outputs::night(tables.night.as_ref(), &known, findings);
     let link = (tables.link.limits, *tables.link.window);
     let publish = publish::build(tables.publish, &tables.thing, link, &known, findings);
+    rules::recordings(&tables.rule, is_filtered(&publish), findings);
     Config {
         link: link::build(tables.link, port, findings),
         sensors,
+        outputs,
+        night,
+        pictures_max_bytes: tables.pictures.max_bytes.0,
         visits,
         rules: rules::build(tables.rule, &known, findings),
         thing: tables.thing.into_inner(),
@@ -40,6 +47,12 @@ pub(super) fn build(tables: Tables, findings: &mut Findings) -> Config {
         buffer: buffer(&tables.buffer),
         log: Log { level: tables.log.level },
     }
+}
+
+/// Whether the cloud sees less than the device.
+fn is_filtered(publish: &Publish) -> bool {
+    let mut all = publish.kinds.values().chain([&publish.readings]);
+    all.any(|format| !format.filter.is_open())
 }
 
 fn identity(table: IdentityTable) -> Identity {

@@ -17,16 +17,19 @@ const BROUGHT: [&str; 2] = ["rule", "visit"];
 /// A file with that key is a whole configuration.
 const THING: &str = "thing";
 
-/// The configuration at `path`, with the rules and visits of the file `rules` if there is one.
+/// The configuration at `path`, with the rules and visits of the file `rules` if there is one; that
+/// file alone if it is a whole configuration.
 ///
 /// # Errors
 /// Every fault of the file that has faults.
 pub(crate) fn plan(path: &Path, rules: Option<&Path>) -> Result<Config, Faults> {
-    let base = readable(path)?;
-    match rules {
-        Some(rules) => exchanged(path, base, rules, readable(rules)?),
-        None => whole(path, base),
+    let Some(rules) = rules else { return whole(path, readable(path)?) };
+    let other = readable(rules)?;
+    let brought = toml(&other, &mut Findings::default());
+    if brought.is_some_and(|brought| brought.get_ref().contains_key(THING)) {
+        return whole(rules, other);
     }
+    exchanged(path, readable(path)?, rules, other)
 }
 
 fn whole(path: &Path, text: String) -> Result<Config, Faults> {
@@ -42,9 +45,6 @@ fn exchanged(path: &Path, base: String, rules: &Path, other: String) -> Result<C
     let Some(brought) = toml(&behind, &mut findings) else {
         return Err(Faults(report(findings)));
     };
-    if brought.get_ref().contains_key(THING) {
-        return whole(rules, other);
-    }
     // Rules of its own may be wrong: they are not those that are tried out.
     let bare = |findings: &mut Findings| {
         let mut file = toml(&base, findings)?;

@@ -11,6 +11,7 @@ use pulsegate_core::filter::FilterSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use super::outputs::{Hours, Light, Night, Only, Output, VisitAction, Wiring};
 pub(crate) use super::rules::{
     Action, ClearConfig, Condition, Drive, LimitConfig, MemberConfig, RuleConfig, Severity, Take,
     Test, WindowConfig,
@@ -39,6 +40,12 @@ pub(crate) struct Config {
     pub status: Status,
     /// Every source, and what reaches it.
     pub sensors: Sensors,
+    /// What rules and visits switch.
+    pub outputs: Vec<Output>,
+    /// How night is told from day.
+    pub night: Option<Night>,
+    /// What the pictures of all cameras may have.
+    pub pictures_max_bytes: u64,
     /// Which sources have visits.
     pub visits: Vec<VisitConfig>,
     /// The rules, in the order of the file.
@@ -151,6 +158,8 @@ pub(crate) struct VisitConfig {
     pub unit: Option<String>,
     /// Whether the beginning and the end are events as well.
     pub live: bool,
+    /// What else a visit does.
+    pub then: Vec<VisitAction>,
     /// The text that tells a visit.
     pub report: Option<ReportConfig>,
 }

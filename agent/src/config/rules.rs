@@ -166,26 +166,26 @@ pub(crate) enum Severity {
     Critical,
 }
 
-/// What a rule does when it fires. This version raises alerts and does none of the rest.
+/// What a rule does when it fires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Raises an alert, and clears it.
     Alert,
     /// Asks this camera for a picture.
     Capture(String),
-    /// Drives an output line.
-    Output(u16, Drive),
-    /// Records for that long.
+    /// Drives this output.
+    Output(String, Drive),
+    /// From then on, for that long, publishes the readings of the source in full.
     Record(Duration),
 }
 
-/// How an output line is driven.
+/// How an output is driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Drive {
-    /// While the alert is raised.
-    Raised,
-    /// Once, for a moment.
+    /// While an alert is raised, or a visit lasts.
+    On,
+    /// For a moment, with each alert raised or each opening.
     Pulse,
-    /// As often as the rule has fired.
+    /// As the number of alerts raised, or of openings so far.
     Count,
 }

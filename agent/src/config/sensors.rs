@@ -25,7 +25,7 @@ pub(crate) struct Sensors {
     pub inboxes: Vec<Inbox>,
     /// Sources that are made up.
     pub simulated: Vec<Simulated>,
-    /// Cameras; not captured by this version.
+    /// Cameras.
     pub cameras: Vec<Camera>,
 }
 
@@ -273,7 +273,7 @@ pub(crate) struct SimulatedFaults {
     pub garbage: f64,
 }
 
-/// A camera; not captured by this version.
+/// A camera.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Camera {
     /// Its opaque id.
@@ -282,6 +282,6 @@ pub(crate) struct Camera {
     pub command: Vec<String>,
     /// It is killed after that long.
     pub deadline: Duration,
-    /// How often it takes one unasked; never if absent.
-    pub every: Option<Duration>,
+    /// It rests for that long after each picture.
+    pub rest: Duration,
 }

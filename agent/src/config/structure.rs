@@ -71,7 +71,6 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn table(&mut self, schema: &'a Value, table: &mut DeTable<'_>, name: &str, span: Span) {
         let others = schema.get("additionalProperties").filter(|others| others.is_object());
-        let later = words(schema, "x-later").any(|word| table.contains_key(word));
         if others.is_none() {
             self.unknown_keys(schema, table, name, &span);
         }
@@ -84,9 +83,7 @@ impl<'a> Walk<'a> {
         }
         for key in words(schema, "required") {
             if !table.contains_key(key) {
-                if !later {
-                    self.missing(key, name, &span);
-                }
+                self.missing(key, name, &span);
                 let value = self.stand_in(&schema["properties"][key], NOWHERE);
                 table.insert(Spanned::new(NOWHERE, DeString::from(key.to_owned())), value);
             }
@@ -112,7 +109,7 @@ impl<'a> Walk<'a> {
             .map(|key| (key.get_ref().to_string(), key.span()))
             .collect();
         for (key, span) in unknown {
-            let meant = self.unknown_key(schema, &key, &span, name, &known);
+            let meant = self.unknown_key(&key, &span, name, &known);
             let value = table.remove(key.as_str());
             match (meant.filter(|meant| !table.contains_key(*meant)), value) {
                 (Some(meant), Some(value)) => {
@@ -126,16 +123,11 @@ impl<'a> Walk<'a> {
     /// Reports a key that the table does not know. Returns the one that is meant.
     fn unknown_key<'k>(
         &mut self,
-        schema: &Value,
         key: &str,
         span: &Span,
         table: &str,
         known: &[&'k str],
     ) -> Option<&'k str> {
-        if words(schema, "x-later").any(|later| later == key) {
-            self.findings.record(value::later(key).at(span.clone()));
-            return None;
-        }
         let wherein = match table {
             "" => "at the top level".to_owned(),
             table => format!("in `{table}`"),

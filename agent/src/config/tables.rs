@@ -2,8 +2,9 @@
 //!
 //! `serde` reads a file into these, `schemars` makes the JSON Schema of them, and the first pass
 //! ([`super::structure`]) checks a file against that schema. `x-range` gives the range of a duration
-//! or size, `x-later` the words that a later version will know.
+//! or size.
 
+mod outputs;
 mod publish;
 mod rules;
 mod sensors;
@@ -14,11 +15,12 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 
+pub(super) use outputs::{NightTable, OutputTable};
 pub(super) use publish::{BatchTable, PublishTable, PublishTables, Scalar, TestTable};
 pub(super) use rules::{LimitTable, MemberTable, RuleTable, WindowTable};
 pub(super) use sensors::{
     BluetoothTable, CameraTable, GpioTable, HeartRateTable, InboxTable, LidTable, NumberTable,
-    SimulatedTable, TriggerTable,
+    PicturesTable, SimulatedTable, TriggerTable,
 };
 pub(super) use visits::{ReportTable, SourceVisitTable, VisitTable};
 
@@ -77,6 +79,14 @@ pub(super) struct Tables {
     /// Cameras.
     #[serde(default)]
     pub(super) camera: Vec<At<CameraTable>>,
+    /// The pictures of all cameras.
+    #[serde(default)]
+    pub(super) pictures: PicturesTable,
+    /// What rules and visits switch.
+    #[serde(default)]
+    pub(super) output: Vec<At<OutputTable>>,
+    /// How night is told from day, for outputs.
+    pub(super) night: Option<At<NightTable>>,
     /// Visits to sources of other programs.
     #[serde(default)]
     pub(super) visit: Vec<At<SourceVisitTable>>,

@@ -3,6 +3,7 @@
 mod faults;
 mod files;
 mod hostile;
+mod outputs;
 mod privacy;
 mod published;
 mod rendered;

@@ -12,9 +12,11 @@ use pulsegate_sensors::line::LineCounters;
 use serde_json::{Map, Value, json};
 
 use super::Observed;
+use crate::cameras::{CameraState, CameraStates};
 use crate::clock;
 use crate::drivers::Gauge;
 use crate::mqtt::LinkState;
+use crate::outputs::{OutputState, OutputStates};
 use crate::sampler::SourceStates;
 use crate::store::Progress;
 
@@ -48,6 +50,10 @@ pub(super) async fn compose(observed: &Observed) -> Value {
         "memory_bytes": memory_bytes(),
         "sources": sources,
         "drivers": gauges,
+        "outputs": outputs(&observed.outputs.borrow()),
+        "night": observed.outputs.borrow().is_night,
+        "cameras": cameras(&observed.cameras.borrow()),
+        "pictures": pictures(&observed.cameras.borrow()),
     })
 }
 
@@ -107,7 +113,49 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
         let reason = state.no_reading.as_ref();
         troubles.extend(reason.map(|reason| format!("source `{}`: {reason}", state.source)));
     }
+    for output in &observed.outputs.borrow().outputs {
+        let reason = output.failure.as_ref();
+        troubles.extend(reason.map(|reason| format!("output `{}`: {reason}", output.id)));
+    }
+    for camera in &observed.cameras.borrow().cameras {
+        let reason = camera.failure.as_ref();
+        troubles.extend(reason.map(|reason| format!("camera `{}`: {reason}", camera.id)));
+    }
     troubles
+}
+
+fn cameras(states: &CameraStates) -> Value {
+    let camera = |camera: &CameraState| {
+        json!({
+            "camera": &*camera.id,
+            "taken": camera.taken,
+            "failed": camera.failed,
+            "skipped": camera.skipped,
+            "last_error": camera.failure,
+        })
+    };
+    states.cameras.iter().map(camera).collect()
+}
+
+fn pictures(states: &CameraStates) -> Value {
+    json!({
+        "kept": states.kept,
+        "bytes": states.bytes,
+        "max_bytes": states.max_bytes,
+        "evicted": states.evicted,
+    })
+}
+
+fn outputs(states: &OutputStates) -> Value {
+    let output = |output: &OutputState| {
+        json!({
+            "output": &*output.id,
+            "value": output.value,
+            "switched": output.switched,
+            "last_error": output.failure,
+        })
+    };
+    states.outputs.iter().map(output).collect()
 }
 
 /// Before that, what the start itself wrote would be taken for the pace of a day.

@@ -1,6 +1,8 @@
 //! The filters at work: on a walk through the readings of the store, which may turn out to be in
 //! vain and is then walked again.
 
+mod recordings;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +10,12 @@ use pulsegate_core::filter::{Filter, FilterSpec, Passage};
 use pulsegate_core::reading::Seq;
 use pulsegate_core::record::{ReadingRow, ValueRef};
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::timeline::Trust;
+use pulsegate_core::timeline::{Epoch, Trust};
 use pulsegate_sensors::{Contact, Source, SourceId, Sources};
 
 use super::database::Database;
 use super::take::{read_detail, read_source, read_value};
+use recordings::Recordings;
 
 /// Bounds what a start reads back of the periods that are not over (P9).
 const LOOKBACK_ROWS: u32 = 50_000;
@@ -24,6 +27,8 @@ pub(crate) struct Filters {
     pub(crate) kinds: Vec<(Box<str>, FilterSpec)>,
     /// Of the other kinds.
     pub(crate) readings: FilterSpec,
+    /// By rule: for how long from an alert on nothing is held back of its source.
+    pub(crate) recordings: Vec<(Box<str>, Duration)>,
 }
 
 impl Filters {
@@ -40,6 +45,7 @@ impl Filters {
 /// See the module.
 pub(super) struct Sieve {
     filters: Filters,
+    recordings: Recordings,
     sources: Arc<Sources>,
     /// Whether everything passes.
     is_open: bool,
@@ -60,13 +66,18 @@ struct Slot {
 impl Sieve {
     pub(super) fn new(filters: Filters, sources: Arc<Sources>) -> Self {
         let is_open = filters.all().all(FilterSpec::is_open);
-        Self { filters, sources, is_open, is_primed: is_open, slots: Vec::new(), walk: 0 }
+        let recordings = Recordings::new(filters.recordings.clone());
+        let is_primed = is_open;
+        Self { filters, recordings, sources, is_open, is_primed, slots: Vec::new(), walk: 0 }
     }
 
     /// Begins a walk behind `after`. Before the first, the readings before it are looked at: they
     /// began the periods that are not over.
     pub(super) fn begin(&mut self, database: &Database, after: Seq) -> rusqlite::Result<()> {
         self.walk += 1;
+        if !self.is_open {
+            self.recordings.begin(database, after, &self.sources)?;
+        }
         if !self.is_primed {
             self.is_primed = true;
             self.prime(database, after)?;
@@ -74,18 +85,28 @@ impl Sieve {
         Ok(())
     }
 
-    /// Whether a reading passes; it may pass as a mean.
-    pub(super) fn passes(&mut self, source: SourceId, reading: &mut ReadingRow<'_>) -> bool {
+    /// Whether a reading passes; it may pass as a mean. `event` is its time on the axis of the
+    /// rules.
+    pub(super) fn passes(
+        &mut self,
+        source: SourceId,
+        event: Wall,
+        reading: &mut ReadingRow<'_>,
+    ) -> bool {
         if self.is_open {
             return true;
         }
         let walk = self.walk;
+        let is_recorded = self.recordings.cover(source, event, &self.sources);
         let Some((slot, kind)) = self.slot(source) else { return true };
         if slot.walk != walk {
             slot.walk = walk;
             slot.at_start = slot.filter.clone();
         }
         slot.before = slot.filter.clone();
+        if is_recorded {
+            return true;
+        }
         let plausible = is_plausible(reading, &kind);
         match slot.filter.take(reading.value, reading.time, plausible) {
             Passage::AsItIs => true,
@@ -154,13 +175,19 @@ impl Sieve {
                 time,
                 trust,
             };
-            self.passes(read_source(row, 1)?, &mut reading);
+            let event = event(database, at.epoch, Mono(row.get(2)?), row.get(4)?);
+            self.passes(read_source(row, 1)?, event, &mut reading);
         }
         self.slots.iter_mut().flatten().for_each(|slot| slot.filter.forget_last());
         // None of these walks can be in vain any more.
         self.walk += 1;
         Ok(())
     }
+}
+
+/// The time of a reading on the axis of the rules: its own, if it brought one.
+pub(super) fn event(database: &Database, epoch: Epoch, mono: Mono, own: Option<i64>) -> Wall {
+    own.map_or_else(|| database.timeline.reference(epoch, mono), Wall)
 }
 
 /// A monitor without skin contact, or without a rate to tell, says nothing of a heart.

@@ -6,6 +6,7 @@ use pulsegate_core::rules::{
     Action, AlertState, Asked, Input, KernelBoot, PastAlert, Rebuild, RuleSpec, Rules, Severity,
     Transition,
 };
+use pulsegate_core::standing::Alerts;
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::{Connection, Row};
@@ -20,6 +21,9 @@ const REBUILD_ROWS: u32 = 200_000;
 pub(super) struct Fold {
     rules: Rules,
     transitions: Vec<Transition>,
+    alerts: Alerts,
+    /// Whether `alerts` changed since they were last looked at.
+    moved: bool,
     /// By number of the source: whether its readings bring their own time.
     own_time: Vec<bool>,
     idle: bool,
@@ -45,7 +49,24 @@ impl Fold {
         };
         let event = database.timeline.reference(database.epoch, now);
         rules.begin(KernelBoot(database.epoch.0), now, event, database.sources());
-        Self { rules, transitions: Vec::new(), own_time, idle: specs.is_empty() }
+        Self { own_time, idle: specs.is_empty(), ..Self::over(rules) }
+    }
+
+    /// Goes on after another fold, whose alerts were `before`.
+    pub(super) fn resume(&mut self, before: Alerts) {
+        self.alerts = before;
+        self.alerts.resume(self.rules.raised());
+        self.moved = true;
+    }
+
+    /// The alerts of its rules so far.
+    pub(super) fn alerts(&self) -> &Alerts {
+        &self.alerts
+    }
+
+    /// The alerts of its rules, if they changed since this was asked last.
+    pub(super) fn take_moved(&mut self) -> Option<&Alerts> {
+        std::mem::take(&mut self.moved).then_some(&self.alerts)
     }
 
     /// The rules as they stood after the alerts before the place `first`, and nothing else.
@@ -68,7 +89,14 @@ impl Fold {
 
     /// Rules without any history.
     pub(super) fn over(rules: Rules) -> Self {
-        Self { rules, transitions: Vec::new(), own_time: Vec::new(), idle: false }
+        Self {
+            rules,
+            transitions: Vec::new(),
+            alerts: Alerts::default(),
+            moved: false,
+            own_time: Vec::new(),
+            idle: false,
+        }
     }
 
     /// The agent starts at `now`, which is `event` on the axis of the rules.
@@ -141,6 +169,7 @@ impl Fold {
 
     fn hand_over(&mut self, alerts: &mut Vec<AlertRow>) {
         for transition in self.transitions.drain(..) {
+            self.moved |= self.alerts.take(&transition);
             if !transition.rule.then.contains(&Action::Alert) {
                 continue;
             }

@@ -19,7 +19,7 @@ use serde::de::IgnoredAny;
 
 use super::database::Database;
 use super::detail;
-use super::filters::{Filters, Sieve};
+use super::filters::{Filters, Sieve, event};
 use super::visits::{Stored, VisitFormat};
 
 /// Bounds how long a walk through readings that are all held back keeps the writer from commits.
@@ -38,6 +38,8 @@ pub(crate) struct Formats {
     pub(crate) rr: Vec<Box<str>>,
     /// What counts as a visit, and how it is told.
     pub(crate) visits: Vec<VisitFormat>,
+    /// The source that tells night from day.
+    pub(crate) light: Option<Box<str>>,
     /// By lane: the topic (not of readings), framing, size and patience.
     pub(crate) lanes: [LaneFormat; 3],
 }
@@ -155,7 +157,8 @@ impl Encoder {
             };
             let source = read_source(row, 1)?;
             walk.oldest.get_or_insert((at.epoch, mono));
-            if !self.sieve.passes(source, &mut reading) {
+            let event = event(database, at.epoch, mono, row.get(4)?);
+            if !self.sieve.passes(source, event, &mut reading) {
                 walk.gatherer.filter(reading.seq);
                 if walk.gatherer.filtered() >= MAX_FILTERED {
                     return Ok(Offer::Full);

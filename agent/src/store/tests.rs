@@ -7,6 +7,7 @@ mod damage;
 mod full_disk;
 mod keeping;
 mod model;
+mod restarts;
 mod rules;
 mod size;
 mod sql;
@@ -263,6 +264,7 @@ fn formats() -> Arc<Formats> {
         },
         filters: Filters::default(),
         units: vec![("air".into(), "celsius".into())],
+        light: None,
         visits: Vec::new(),
         rr: vec!["7".into()],
         lanes: [lane("alerts"), lane("events"), lane("readings")],

@@ -9,7 +9,7 @@ use pulsegate_core::record::{ClockText, ObjectText};
 use pulsegate_core::rules::{Input, KernelBoot};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Timeline, Trust};
-use pulsegate_core::visit::{Facts, Happening, Report, Told, Visit, VisitSpec, Visits};
+use pulsegate_core::visit::{self, Facts, Happening, Report, Told, Visit, VisitSpec, Visits};
 use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
@@ -108,6 +108,11 @@ impl VisitFold {
         self.visits.next_deadline()
     }
 
+    /// The visits that are under way.
+    pub(super) fn under_way(&self) -> impl Iterator<Item = Visit> {
+        self.visits.under_way()
+    }
+
     fn hand_over(&mut self, mono: Mono, sources: &Sources, events: &mut Vec<EventRow>) {
         for happening in self.happenings.drain(..) {
             let mut put = |event, stored: Stored| {
@@ -153,6 +158,7 @@ pub(super) struct Stored {
 /// A stored visit with its times as they are known by now.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct VisitFound {
+    pub(crate) id: Box<str>,
     pub(crate) source: String,
     pub(crate) start: Wall,
     pub(crate) end: Wall,
@@ -209,7 +215,9 @@ impl Stored {
             None => (Wall(time), Trust::Trusted),
         };
         let ((start, trust), (end, _)) = (correct(self.start_ms), correct(self.end_ms));
+        let id = visit::id(&self.source, self.epoch.map(KernelBoot), Wall(self.start_ms));
         VisitFound {
+            id,
             start,
             end,
             trust,
@@ -232,6 +240,7 @@ impl Stored {
         let live = self.live;
         let visit = self.found(timeline);
         object.text("source", &visit.source);
+        object.text("visit", &visit.id);
         if let Some(live) = live {
             object.text("state", if live { "on" } else { "off" });
             object.time("start", visit.start, clock);

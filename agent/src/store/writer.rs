@@ -13,6 +13,7 @@ use pulsegate_core::delivery::Mark;
 use pulsegate_core::lane::Lane;
 use pulsegate_core::reading::{Reading, Seq};
 use pulsegate_core::rules::KernelBoot;
+use pulsegate_core::standing::{Alerts, Standing};
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::Sources;
 use pulsegate_sensors::inbox::{Receipt, Refused};
@@ -23,6 +24,7 @@ use super::check::{Check, Checked};
 use super::database::{Database, EventRow, Place, Work};
 use super::fold::Fold;
 use super::retention::Look;
+use super::standing::Teller;
 use super::take::{Encoder, Taken};
 use super::visits::VisitFold;
 use super::{Options, Progress, QUEUE, Request, Store, ballast, ledger, retention, salvage};
@@ -48,6 +50,7 @@ struct Writer {
     encoder: Encoder,
     fold: Fold,
     visits: VisitFold,
+    teller: Teller,
     sources: Arc<Sources>,
     work: Work,
     answers: Vec<Answer>,
@@ -84,9 +87,11 @@ pub(super) fn start(
     let fault_at_start = fault.clone();
     let first = Progress { set_aside, fault, last: last(&database), ..Progress::default() };
     let (progress, watched) = watch::channel(first);
+    let (told, standing) = watch::channel(Standing::default());
     let store = Store {
         requests,
         progress: watched,
+        standing,
         watermarks: database.lanes.map(|lane| Seq(lane.watermark)),
         boot: database.identity.boot,
         path: options.path.clone(),
@@ -101,7 +106,7 @@ pub(super) fn start(
     let sources = Arc::clone(sources);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
-        let mut writer = Writer::new(options, database, sources, progress);
+        let mut writer = Writer::new(options, database, sources, progress, told);
         if fault_at_start.is_some() {
             writer.faults.begin();
         }
@@ -118,14 +123,18 @@ impl Writer {
         database: Database,
         sources: Arc<Sources>,
         progress: watch::Sender<Progress>,
+        told: watch::Sender<Standing>,
     ) -> Self {
         let mut work = Work::default();
         let now = clock::mono();
-        let fold = Fold::rebuild(&options.rules, &database, now, &mut work.alerts);
+        let mut fold = Fold::rebuild(&options.rules, &database, now, &mut work.alerts);
+        fold.resume(Alerts::default());
+        let visits = VisitFold::rebuild(&options.formats.visits, &database, &sources);
         Self {
             encoder: Encoder::new(Arc::clone(&options.formats), Arc::clone(&sources)),
+            teller: Teller::new(told, options.formats.light.as_deref(), &mut fold, &visits),
             fold,
-            visits: VisitFold::rebuild(&options.formats.visits, &database, &sources),
+            visits,
             urgent: !work.alerts.is_empty() || database.has_untold,
             options,
             database,
@@ -215,9 +224,13 @@ impl Writer {
                 self.commit();
                 self.encoder = Encoder::new(Arc::clone(&formats), Arc::clone(&self.sources));
                 let (now, alerts) = (clock::mono(), &mut self.work.alerts);
+                let before = self.fold.alerts().clone();
                 self.fold = Fold::rebuild(&rules, &self.database, now, alerts);
+                self.fold.resume(before);
                 self.urgent |= !self.work.alerts.is_empty();
                 self.visits = VisitFold::rebuild(&formats.visits, &self.database, &self.sources);
+                self.teller.follow(formats.light.as_deref());
+                self.teller.tell(&mut self.fold, &self.visits);
                 (self.options.keep, self.options.rules) = (keep, rules);
                 self.options.formats = formats;
                 self.retention_at = Instant::now();
@@ -253,6 +266,8 @@ impl Writer {
         let decided = self.work.decided();
         self.fold.readings(&readings, &self.database, &self.sources, &mut self.work.alerts);
         self.visits.readings(&readings, &self.database, &self.sources, &mut self.work.events);
+        self.teller.readings(&readings, &self.sources);
+        self.teller.tell(&mut self.fold, &self.visits);
         self.urgent |= self.work.decided() > decided;
         self.answers.extend(answer.map(|to| Answer { to, offset: gathered as u64 }));
         self.gather(|work| work.readings.extend(readings));
@@ -284,6 +299,7 @@ impl Writer {
         let boot = KernelBoot(self.database.epoch.0);
         self.fold.tick(boot, now, &mut self.work.alerts);
         self.visits.tick(boot, now, &self.sources, &mut self.work.events);
+        self.teller.tell(&mut self.fold, &self.visits);
         self.urgent |= self.work.decided() > decided;
         let instant = Instant::now();
         let rows = self.work.readings.len();

@@ -33,22 +33,28 @@ struct CharacterDevicePort {
 pub(super) fn open(line: &Line) -> Result<Opened, NoReading> {
     let chip = find_chip(line.chip.as_deref())?;
     let name = chip.name();
-    let lines = chip.info().map_err(|error| failed(&name, &error))?.num_lines;
-    if line.pin >= lines {
-        return Err(NoReading::Absent(format!("line {} of `{name}`, which has {lines}", line.pin)));
-    }
-    let info = chip.line_info(line.pin).map_err(|error| failed(&name, &error))?;
-    if info.used {
-        let by = if info.consumer.is_empty() { "the kernel" } else { &info.consumer };
-        let what = format!("line {} of `{name}` is in use by `{by}`", line.pin);
-        return Err(NoReading::Failed(what));
-    }
+    check_free(&chip, line.pin)?;
     let (request, kernel_debounces) =
         debounced(line.debounce, |debounce| request(line, chip.path(), debounce))
             .map_err(|error| failed(&name, &error))?;
     let event = vec![0; request.edge_event_u64_size()];
     let port = Box::new(CharacterDevicePort { request, pin: line.pin, event });
     Ok(Opened { port, kernel_debounces })
+}
+
+/// Says why a line of a chip cannot be had, in better words than the request would.
+pub(crate) fn check_free(chip: &Chip, pin: u32) -> Result<(), NoReading> {
+    let name = chip.name();
+    let lines = chip.info().map_err(|error| failed(&name, &error))?.num_lines;
+    if pin >= lines {
+        return Err(NoReading::Absent(format!("line {pin} of `{name}`, which has {lines}")));
+    }
+    let info = chip.line_info(pin).map_err(|error| failed(&name, &error))?;
+    if info.used {
+        let by = if info.consumer.is_empty() { "the kernel" } else { &info.consumer };
+        return Err(NoReading::Failed(format!("line {pin} of `{name}` is in use by `{by}`")));
+    }
+    Ok(())
 }
 
 fn request(line: &Line, chip: &Path, debounce: Option<Duration>) -> gpiocdev::Result<Request> {
@@ -98,7 +104,7 @@ impl Port for CharacterDevicePort {
 }
 
 /// Finds the chip that is `wanted`; if none is, a Raspberry Pi's own, else the only one.
-fn find_chip(wanted: Option<&str>) -> Result<Chip, NoReading> {
+pub(crate) fn find_chip(wanted: Option<&str>) -> Result<Chip, NoReading> {
     if let Some(path) = wanted.filter(|wanted| wanted.starts_with('/')) {
         return Chip::from_path(path).map_err(|error| failed(path, &error));
     }
@@ -130,7 +136,7 @@ fn find_chip(wanted: Option<&str>) -> Result<Chip, NoReading> {
 }
 
 /// Says what failed on what; a missing file or device is an absent one.
-fn failed(what: &str, error: &gpiocdev::Error) -> NoReading {
+pub(crate) fn failed(what: &str, error: &gpiocdev::Error) -> NoReading {
     let gpiocdev::Error::Os(errno) = error else {
         return NoReading::Failed(format!("`{what}`: {error}"));
     };

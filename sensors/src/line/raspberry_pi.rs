@@ -27,7 +27,7 @@ struct PiPort {
 }
 
 /// Whether this is a Raspberry Pi that rpi-pal knows.
-pub(super) fn is_one() -> bool {
+pub(crate) fn is_one() -> bool {
     DeviceInfo::new().is_ok()
 }
 
@@ -88,7 +88,7 @@ impl Port for PiPort {
     }
 }
 
-fn reason(error: gpio::Error) -> NoReading {
+pub(crate) fn reason(error: gpio::Error) -> NoReading {
     match error {
         gpio::Error::UnknownModel => {
             NoReading::Absent("a Raspberry Pi of a model that rpi-pal knows".to_owned())

@@ -78,12 +78,9 @@ impl Account {
             for changing in ["clock", "time", "start", "end"] {
                 record.as_object_mut().context("a record is an object")?.remove(changing);
             }
-            match self.records.insert(place, record.clone()) {
-                Some(before) => {
-                    ensure!(before == record, "one name, two records: {before} and {record}");
-                    self.duplicates += 1;
-                }
-                None => {}
+            if let Some(before) = self.records.insert(place, record.clone()) {
+                ensure!(before == record, "one name, two records: {before} and {record}");
+                self.duplicates += 1;
             }
         }
         Ok(())

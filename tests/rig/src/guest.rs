@@ -17,7 +17,7 @@ const BOOT: Duration = Duration::from_secs(180);
 /// than this machine's.
 const COMMAND: Duration = Duration::from_secs(60);
 /// Between two looks at a command that runs: each costs the guest some of its own time.
-const LOOK_AGAIN: Duration = Duration::from_millis(25);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Between two calls to a guest that does not listen yet.
 const CALL_AGAIN: Duration = Duration::from_millis(200);
 

@@ -216,8 +216,9 @@ fn arguments(image: &Image) -> Vec<String> {
     };
     let forward = format!("user,id=net0,hostfwd=tcp:127.0.0.1:{INBOX_PORT}-:{INBOX_PORT}");
     let append = format!(
-        "root=/dev/vda rw console={} quiet systemd.show_status=0 mitigations=off \
-         initcall_blacklist=cmos_init",
+        "root=/dev/vda rw console={} quiet systemd.show_status=0 \
+         mitigations=off nokaslr audit=0 nowatchdog cryptomgr.notests \
+         rcupdate.rcu_expedited=1 initcall_blacklist=cmos_init",
         image.arch.console()
     );
     let image_file = |name: &str| image.dir.join(name).display().to_string();
@@ -231,7 +232,7 @@ fn arguments(image: &Image) -> Vec<String> {
         "-accel",
         "tcg,thread=multi,tb-size=256",
         "-smp",
-        "2",
+        "1",
         "-m",
         "512",
         "-kernel",

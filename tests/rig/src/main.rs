@@ -18,6 +18,12 @@ struct Cli {
     /// The device's processor
     #[arg(long, value_enum, default_value = "amd64", global = true)]
     arch: Arch,
+    /// The package to install, instead of the newest in target/packages
+    #[arg(long, global = true)]
+    package: Option<PathBuf>,
+    /// Repeat the randomness of another run
+    #[arg(long, global = true)]
+    seed: Option<u64>,
     #[command(subcommand)]
     command: Command,
 }
@@ -26,32 +32,35 @@ struct Cli {
 enum Command {
     /// Say which scenarios there are
     List,
+    /// Run lines of shell on a device that is configured and knows the time, to look around
+    Sh {
+        /// The lines
+        #[arg(required = true)]
+        lines: Vec<String>,
+    },
     /// Run scenarios, all of them unless named
     Run {
         /// Their names
         names: Vec<String>,
-        /// The package to install, instead of the newest in target/packages
-        #[arg(long)]
-        package: Option<PathBuf>,
-        /// Repeat the randomness of another run
-        #[arg(long)]
-        seed: Option<u64>,
+    },
+    /// Cut the power while readings pour in, boot from what is left, again and again, and reckon up
+    PowerCuts {
+        /// How often
+        #[arg(long, default_value = "20")]
+        times: u32,
     },
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command {
-        Command::List => list(),
-        Command::Run { names, package, seed } => {
-            let Some(dir) = namespace::inside() else { return go_inside(cli.arch) };
-            let image = Image { arch: cli.arch, dir };
-            match run(image, &names, package, seed) {
-                Ok(true) => ExitCode::SUCCESS,
-                Ok(false) => ExitCode::FAILURE,
-                Err(error) => complain(&format!("{error:#}"), ExitCode::FAILURE),
-            }
-        }
+    if let Command::List = cli.command {
+        return list();
+    }
+    let Some(dir) = namespace::inside() else { return go_inside(cli.arch) };
+    match run(Image { arch: cli.arch, dir }, cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => complain(&format!("{error:#}"), ExitCode::FAILURE),
     }
 }
 
@@ -69,19 +78,24 @@ fn go_inside(arch: Arch) -> ExitCode {
     }
 }
 
-fn run(
-    image: Image,
-    names: &[String],
-    package: Option<PathBuf>,
-    seed: Option<u64>,
-) -> Result<bool> {
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    complain_not(&format!("seed: {seed}"));
-    let chosen = choose(names)?;
+fn run(image: Image, cli: Cli) -> Result<bool> {
+    let seed = cli.seed.unwrap_or_else(|| fastrand::u64(..));
+    say(&format!("seed: {seed}"));
+    let newest = || package::newest(image.arch);
+    let Some(package) = cli.package.or_else(newest) else {
+        bail!("there is no package to install: `cross/build {}`", image.arch.name());
+    };
     let dir = package::repository().join("target/rig").join(image.arch.name());
-    let runner = Runner::new(image, dir, seed)?;
+    let runner = Runner::new(image, package, dir, seed)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(runner.run(&chosen, package.as_deref()))
+    runtime.block_on(async {
+        match cli.command {
+            Command::List => Ok(true),
+            Command::Sh { lines } => runner.look(&lines).await,
+            Command::Run { names } => runner.run(&choose(&names)?).await,
+            Command::PowerCuts { times } => runner.cut_power(times).await,
+        }
+    })
 }
 
 fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
@@ -109,7 +123,7 @@ fn list() -> ExitCode {
 }
 
 #[expect(clippy::print_stdout, reason = "the report")]
-fn complain_not(text: &str) {
+fn say(text: &str) {
     println!("{text}");
 }
 

@@ -1,8 +1,8 @@
-//! The package that goes onto the device: the real one if it was built, else a stand-in made of this
-//! tree's binary, which is said.
+//! The package that goes onto the device: the one that `cross/build` made.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, ensure};
@@ -35,21 +35,24 @@ pub fn newest(arch: Arch) -> Option<PathBuf> {
     packages.max_by_key(changed).map(|entry| entry.path())
 }
 
-/// Makes the stand-in in `dir`, of the binary that cargo built last.
+/// Makes, in `dir`, the same package under an older version number.
 ///
 /// # Errors
-/// There is no binary, or no dpkg-deb.
-pub fn stand_in(arch: Arch, dir: &Path) -> Result<PathBuf> {
-    ensure!(arch == Arch::Amd64, "there is no stand-in for {}: build its package", arch.name());
-    let binary = repository().join("target/debug/pulsegate");
-    ensure!(
-        binary.exists(),
-        "`{}` is missing: `cargo build --package pulsegate`",
-        binary.display()
-    );
-    let package = dir.join("pulsegate_stand-in.deb");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("stand-in-package");
-    let status = Command::new(script).arg(&binary).arg(arch.name()).arg(&package).status();
-    ensure!(status.context("cannot start stand-in-package")?.success(), "no stand-in was made");
-    Ok(package)
+/// There is no dpkg-deb, or it fails.
+pub fn older(package: &Path, dir: &Path) -> Result<PathBuf> {
+    let (tree, older) = (dir.join("older"), dir.join("older.deb"));
+    let run = |program: &str, arguments: &[&OsStr]| {
+        let status = Command::new(program).args(arguments).stdout(Stdio::null()).status();
+        let status = status.with_context(|| format!("cannot start {program}"))?;
+        ensure!(status.success(), "{program} failed, {status}");
+        Ok(())
+    };
+    run("dpkg-deb", &["--raw-extract".as_ref(), package.as_ref(), tree.as_ref()])?;
+    let control = tree.join("DEBIAN/control");
+    let version = "s/^Version: .*/Version: 0.0.1/".as_ref();
+    run("sed", &["--in-place".as_ref(), version, control.as_ref()])?;
+    // The guest is slow at unpacking what is packed well.
+    let packing = ["-Znone".as_ref(), "--root-owner-group".as_ref(), "--build".as_ref()];
+    run("dpkg-deb", &[&packing[..], &[tree.as_ref(), older.as_ref()]].concat())?;
+    Ok(older)
 }

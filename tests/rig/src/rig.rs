@@ -1,15 +1,25 @@
 //! What a scenario gets: a device, a broker with mutual TLS, and a clock to ask.
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
 use pulsegate_tests::certs::{Certs, Validity};
 use pulsegate_tests::mosquitto::Options;
 use pulsegate_tests::site::{Site, THING};
+use serde_json::Value;
 
 use crate::device::{CONFIG, Device};
 use crate::time_server::TimeServer;
 
 /// What the guest calls this machine.
 pub const HOST: &str = "cloud.rig";
+/// The three lanes of the agent.
+pub const LANES: [&str; 3] = ["alerts", "events", "readings"];
+/// An inbox where the unit allows one, open to anybody's readings.
+pub const INBOX: &str = "[[inbox]]\npath = \"/run/pulsegate/inbox.sock\"\n";
+/// A heart rate a second, made up.
+pub const BELT: &str =
+    "[[simulated]]\nid = \"7\"\nkind = \"heart_rate\"\nevery = \"1s\"\nmean = 70\n";
 
 /// See the module. When a scenario begins the package is installed, but the agent has neither
 /// configuration nor certificate, and the clock is not set.
@@ -23,6 +33,8 @@ pub struct Rig {
     pub clock: TimeServer,
     /// Randomness of a seed that is printed.
     pub random: fastrand::Rng,
+    /// The package that is installed, on this machine.
+    pub package: PathBuf,
     seen: Vec<String>,
 }
 
@@ -31,13 +43,14 @@ impl Rig {
     ///
     /// # Errors
     /// The clock cannot listen.
-    pub async fn new(device: Device, seed: u64) -> Result<Self> {
+    pub async fn new(device: Device, package: &Path, seed: u64) -> Result<Self> {
         let certs = Certs::new();
         let server = certs.server(&["localhost", "127.0.0.1", HOST], Validity::Current);
         let options = Options::default().thing(THING).persistent().server(server);
         let site = Site::start_under(certs, options).await;
         let clock = TimeServer::start().await?;
-        Ok(Self { device, site, clock, random: fastrand::Rng::with_seed(seed), seen: Vec::new() })
+        let (random, seen) = (fastrand::Rng::with_seed(seed), Vec::new());
+        Ok(Self { device, site, clock, random, package: package.to_owned(), seen })
     }
 
     /// Notes what was asserted, with its numbers: the report shows it.
@@ -63,22 +76,30 @@ impl Rig {
         self.device.wait_sh("the device learns the time", known).await.map(drop)
     }
 
-    /// Gives the agent its identity, and this configuration after the lines that lead it to the
+    /// Gives the agent its identity, whose key only root may read, and this configuration after the lines that lead it to the
     /// broker: its top-level keys go first, then come tables.
     ///
     /// # Errors
     /// The device does not take it.
     pub async fn configure(&mut self, tables: &str) -> Result<()> {
         let files = self.site.identity.files.clone();
-        let read = |path: &std::path::Path| std::fs::read_to_string(path);
+        let read = |path: &Path| std::fs::read_to_string(path);
         let (ca, certificate) = (read(&self.site.ca())?, read(&files.certificate)?);
         let key = read(&files.private_key)?;
         self.device.write("/etc/pulsegate/roots.pem", "644", &ca).await?;
         self.device.write("/etc/pulsegate/device.pem.crt", "644", &certificate).await?;
         self.device.write("/etc/pulsegate/device.pem.key", "600", &key).await?;
-        self.device.sh("chown pulsegate: /etc/pulsegate/device.pem.key").await?;
         let config = self.config(tables);
-        self.device.write(CONFIG, "644", &config).await
+        self.write_config(&config).await
+    }
+
+    /// Replaces the whole configuration, to the letter.
+    ///
+    /// # Errors
+    /// The device does not take it.
+    pub async fn write_config(&mut self, config: &str) -> Result<()> {
+        self.device.write(CONFIG, "640", config).await?;
+        self.device.sh(&format!("chown root:pulsegate {CONFIG}")).await.map(drop)
     }
 
     /// The configuration that [`Rig::configure`] writes.
@@ -91,6 +112,15 @@ impl Rig {
              private_key = \"/etc/pulsegate/device.pem.key\"\nroots = \"/etc/pulsegate/roots.pem\"\n\
              [link]\nports = [{port}]\nlimits = \"none\"\nretry_max = \"2s\"\n{tables}"
         )
+    }
+
+    /// The number of the agent's process, as systemd knows it; 0 if it does not run.
+    ///
+    /// # Errors
+    /// The guest does not answer.
+    pub async fn agent_pid(&mut self) -> Result<u32> {
+        let pid = self.device.sh("systemctl show --property=MainPID --value pulsegate").await?;
+        Ok(pid.parse()?)
     }
 
     /// Starts the agent as its owner does, and waits until systemd says that it is ready.
@@ -113,12 +143,38 @@ impl Rig {
         self.wait_link().await
     }
 
+    /// Takes every source away, so that nothing new comes, and then as [`Rig::drained`].
+    ///
+    /// # Errors
+    /// Something still waits, or an account is wrong.
+    pub async fn silenced(&mut self) -> Result<Value> {
+        self.write_config(&self.config("")).await?;
+        self.device.sh("systemctl reload pulsegate").await?;
+        self.drained().await
+    }
+
+    /// Has nothing wait any more, and the accounts balanced; returns the status that says so.
+    ///
+    /// # Errors
+    /// Something still waits, or an account is wrong.
+    pub async fn drained(&mut self) -> Result<Value> {
+        let pending = |status: &Value, lane: &str| status["lanes"][lane]["pending"] != 0;
+        let drained = |status: &Value| {
+            status["clock"]["set"] == true && !LANES.iter().any(|lane| pending(status, lane))
+        };
+        let status = self.device.wait_status("nothing is left to send", drained).await?;
+        for lane in LANES {
+            ensure!(status["lanes"][lane]["balanced"] == true, "the account of {lane}: {status:#}");
+        }
+        Ok(status)
+    }
+
     /// Waits until the agent has its link to the broker.
     ///
     /// # Errors
     /// It does not get there.
     pub async fn wait_link(&mut self) -> Result<()> {
-        let up = |status: &serde_json::Value| status["link"]["state"] == "up";
+        let up = |status: &Value| status["link"]["state"] == "up";
         self.device.wait_status("the link is up", up).await.map(drop)
     }
 }

@@ -2,7 +2,7 @@
 //! and reports.
 
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -11,17 +11,18 @@ use futures_util::FutureExt as _;
 use crate::device::Device;
 use crate::image::Image;
 use crate::machine::{Saved, Start};
-use crate::package;
-use crate::rig::Rig;
+use crate::rig::{BELT, Rig};
 use crate::scenario::Scenario;
+use crate::scenarios;
 
 /// A scenario that takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(3600);
 
 /// What all scenarios of one run share.
 #[derive(Debug)]
 pub struct Runner {
     image: Image,
+    package: PathBuf,
     /// Logs and disks of this run.
     dir: PathBuf,
     seed: u64,
@@ -40,10 +41,10 @@ impl Runner {
     ///
     /// # Errors
     /// The directory cannot be made.
-    pub fn new(image: Image, dir: PathBuf, seed: u64) -> Result<Self> {
+    pub fn new(image: Image, package: PathBuf, dir: PathBuf, seed: u64) -> Result<Self> {
         std::fs::create_dir_all(&dir)
             .with_context(|| format!("cannot make `{}`", dir.display()))?;
-        Ok(Self { image, dir, seed })
+        Ok(Self { image, package, dir, seed })
     }
 
     /// Runs them one after the other; returns whether all passed.
@@ -51,9 +52,9 @@ impl Runner {
     /// # Errors
     /// There is no device to run them on.
     #[expect(clippy::print_stdout, reason = "the report")]
-    pub async fn run(&self, scenarios: &[&Scenario], package: Option<&Path>) -> Result<bool> {
+    pub async fn run(&self, scenarios: &[&Scenario]) -> Result<bool> {
         let began = now();
-        let installed = self.installed(package).await?;
+        let installed = self.installed().await?;
         println!("device: {:.1} s to have it with the package on it", seconds_since(began));
         let mut outcomes = Vec::new();
         for scenario in scenarios {
@@ -68,21 +69,69 @@ impl Runner {
         Ok(passed == outcomes.len())
     }
 
+    /// Cuts the power of one device so many times; returns whether nothing was lost.
+    ///
+    /// # Errors
+    /// There is no device.
+    pub async fn cut_power(&self, times: u32) -> Result<bool> {
+        let began = now();
+        let mut rig = self.rig("power-cuts", &self.installed().await?).await?;
+        let result = self.conclude(scenarios::power_cut(&mut rig, times)).await;
+        self.report(&mut rig, &result).await;
+        say(&format!("{:.1} s", seconds_since(began)));
+        Ok(result.is_ok())
+    }
+
+    /// Runs lines of shell on a configured device.
+    ///
+    /// # Errors
+    /// There is no device, or a line fails.
+    pub async fn look(&self, lines: &[String]) -> Result<bool> {
+        let mut rig = self.rig("look", &self.installed().await?).await?;
+        rig.tell_time().await?;
+        rig.configure(BELT).await?;
+        for line in lines {
+            let output = rig.device.machine().guest.try_sh(line).await?;
+            say(&format!("{}{}({})", output.out, output.err, output.status));
+        }
+        Ok(true)
+    }
+
+    async fn rig(&self, name: &str, installed: &Saved) -> Result<Rig> {
+        let dir = self.new_dir(name)?;
+        let device = Device::start(&self.image, Start::From(installed), &dir).await?;
+        Rig::new(device, &self.package, self.seed).await
+    }
+
+    /// An error, a panic and a hang are the same to the report.
+    async fn conclude(&self, running: impl Future<Output = Result<()>>) -> Result<()> {
+        match tokio::time::timeout(LIMIT, AssertUnwindSafe(running).catch_unwind()).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => Err(anyhow!("{}", panic_text(&*panic))),
+            Err(_) => Err(anyhow!("it takes longer than {LIMIT:?}")),
+        }
+    }
+
+    async fn report(&self, rig: &mut Rig, result: &Result<()>) {
+        for line in rig.seen() {
+            say(&format!("     {line}"));
+        }
+        if let Err(error) = result {
+            say(&rig.device.last_words().await);
+            say(&format!("---- logs: {}\n     FAILED: {error:#}", self.dir.display()));
+        }
+    }
+
     /// A booted device, from the cache if it is there; and the package on it.
-    async fn installed(&self, package: Option<&Path>) -> Result<Saved> {
+    async fn installed(&self) -> Result<Saved> {
         let booted = match Saved::in_dir(&self.image.saved()?) {
             Some(booted) => booted,
             None => self.boot().await?,
         };
-        let package = match package.map(Path::to_owned).or_else(|| package::newest(self.image.arch))
-        {
-            Some(package) => package,
-            None => package::stand_in(self.image.arch, &self.dir)?,
-        };
-        say(&format!("package: {}", package.display()));
+        say(&format!("package: {}", self.package.display()));
         let dir = self.new_dir("install")?;
         let mut device = Device::start(&self.image, Start::From(&booted), &dir).await?;
-        device.install(&package).await?;
+        device.install(&self.package).await?;
         device.save(&self.dir.join("installed")).await
     }
 
@@ -98,37 +147,23 @@ impl Runner {
         Ok(saved)
     }
 
-    #[expect(clippy::print_stdout, reason = "the report")]
     async fn run_one(&self, scenario: &Scenario, installed: &Saved) -> Outcome {
         let began = now();
-        println!("\n==== {}: {}", scenario.name, scenario.about);
-        let result = self.attempt(scenario, installed).await;
-        let seconds = seconds_since(began);
-        if let Err(error) = &result {
-            println!("     FAILED: {error:#}");
-        }
-        println!("==== {}: {seconds:.1} s", scenario.name);
-        Outcome { name: scenario.name, seconds, passed: result.is_ok() }
-    }
-
-    #[expect(clippy::print_stdout, reason = "the report")]
-    async fn attempt(&self, scenario: &Scenario, installed: &Saved) -> Result<()> {
-        let dir = self.new_dir(scenario.name)?;
-        let device = Device::start(&self.image, Start::From(installed), &dir).await?;
-        let mut rig = Rig::new(device, self.seed).await?;
-        let running = AssertUnwindSafe((scenario.run)(&mut rig)).catch_unwind();
-        let result = match tokio::time::timeout(LIMIT, running).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(panic)) => Err(anyhow!("{}", panic_text(&*panic))),
-            Err(_) => Err(anyhow!("it takes longer than {LIMIT:?}")),
+        say(&format!("\n==== {}: {}", scenario.name, scenario.about));
+        let passed = match self.rig(scenario.name, installed).await {
+            Ok(mut rig) => {
+                let result = self.conclude((scenario.run)(&mut rig)).await;
+                self.report(&mut rig, &result).await;
+                result.is_ok()
+            }
+            Err(error) => {
+                say(&format!("     FAILED: {error:#}"));
+                false
+            }
         };
-        for line in rig.seen() {
-            println!("     {line}");
-        }
-        if result.is_err() {
-            println!("{}\n---- logs: {}", rig.device.last_words().await, dir.display());
-        }
-        result
+        let seconds = seconds_since(began);
+        say(&format!("==== {}: {seconds:.1} s", scenario.name));
+        Outcome { name: scenario.name, seconds, passed }
     }
 
     fn new_dir(&self, name: &str) -> Result<PathBuf> {

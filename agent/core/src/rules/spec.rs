@@ -8,6 +8,7 @@ use std::time::Duration;
 use pulsegate_sensors::Source;
 
 use super::LATENESS;
+use crate::output::Drive;
 use crate::reading::Value;
 
 /// The shortest window and the shortest step: with [`LATENESS`] it bounds how many are open.
@@ -191,21 +192,10 @@ pub enum Action {
     Alert,
     /// Takes a picture with this camera.
     Capture(Box<str>),
-    /// Drives this line.
-    Output(u16, Drive),
-    /// Records for that long.
+    /// Drives this output.
+    Output(Box<str>, Drive),
+    /// From then on, for that long, the readings of the source are published in full.
     Record(Duration),
-}
-
-/// How an output line is driven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Drive {
-    /// On while the alert is raised.
-    Raised,
-    /// On for a moment when it is raised.
-    Pulse,
-    /// Pulses as often as it was raised.
-    Count,
 }
 
 impl RuleSpec {

@@ -19,6 +19,7 @@ fn spec() -> VisitSpec {
         gap: Duration::from_secs(90),
         units_per_opening: 0.5,
         live: false,
+        then: Vec::new(),
     }
 }
 

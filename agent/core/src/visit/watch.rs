@@ -172,6 +172,11 @@ impl Watch {
         self.told = Told::default();
     }
 
+    /// The visit that is under way.
+    pub(super) fn under_way(&self) -> Option<Visit> {
+        self.running.map(|running| self.visit(running))
+    }
+
     fn visit(&self, running: Running) -> Visit {
         Visit {
             spec: Arc::clone(&self.spec),

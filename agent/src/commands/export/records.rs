@@ -59,6 +59,7 @@ pub(super) fn columns(what: What) -> &'static [Column] {
             ("text", &["text"]),
             ("time", &["time"]),
             ("clock", &["clock"]),
+            ("visit", &["visit"]),
         ],
     }
 }

@@ -1,4 +1,4 @@
-//! The sources, kinds and cameras that a rule, an action or a section may name.
+//! The sources, kinds, cameras and outputs that a rule, an action or a section may name.
 
 use pulsegate_core::heart_variability::Derived;
 
@@ -13,8 +13,7 @@ const TRIGGER: &[&str] = &["active", "idle"];
 pub(super) struct Known {
     sources: Vec<KnownSource>,
     cameras: Vec<String>,
-    /// Lines that sensors read.
-    inputs: Vec<u16>,
+    outputs: Vec<KnownOutput>,
     open: bool,
 }
 
@@ -23,6 +22,15 @@ pub(super) struct KnownSource {
     pub(super) id: String,
     /// What its readings are; another program's may be anything.
     pub(super) readings: Option<Readings>,
+}
+
+/// An output that may be named.
+pub(super) struct KnownOutput {
+    id: String,
+    /// Whether it can show more than on and off.
+    pub(super) shows_numbers: bool,
+    /// Whether it can show nothing else.
+    pub(super) is_display: bool,
 }
 
 /// What the readings of a source are.
@@ -58,12 +66,15 @@ impl Known {
         for id in tables.inbox.iter().flat_map(|inbox| &inbox.sources).flatten() {
             sources.push(KnownSource { id: id.to_string(), readings: None });
         }
-        let lids = tables.lid.iter().map(|table| *table.pin);
-        let triggers = tables.trigger.iter().map(|table| *table.pin);
+        let outputs = tables.output.iter().map(|table| KnownOutput {
+            id: table.id.to_string(),
+            shows_numbers: table.pin.is_none(),
+            is_display: table.pins.is_some(),
+        });
         Self {
             sources,
             cameras: tables.camera.iter().map(|camera| camera.id.to_string()).collect(),
-            inputs: lids.chain(triggers).collect(),
+            outputs: outputs.collect(),
             open: tables.inbox.iter().any(|inbox| inbox.sources.is_none()),
         }
     }
@@ -91,9 +102,12 @@ impl Known {
         self.cameras.iter().any(|camera| camera == id)
     }
 
-    /// Whether a sensor reads this line.
-    pub(super) fn is_input(&self, line: u16) -> bool {
-        self.inputs.contains(&line)
+    pub(super) fn output(&self, id: &str) -> Option<&KnownOutput> {
+        self.outputs.iter().find(|output| output.id == id)
+    }
+
+    pub(super) fn outputs(&self) -> Vec<&str> {
+        self.outputs.iter().map(|output| &*output.id).collect()
     }
 
     pub(super) fn ids(&self) -> Vec<&str> {

@@ -39,6 +39,7 @@ fn ids(tables: &Tables, findings: &mut Findings) {
     ids.extend(tables.number.iter().map(|table| &table.id));
     ids.extend(tables.simulated.iter().map(|table| &table.id));
     ids.extend(tables.camera.iter().map(|table| &table.id));
+    ids.extend(tables.output.iter().map(|table| &table.id));
     ids.extend(tables.inbox.iter().flat_map(|table| &table.sources).flatten());
     for id in &ids {
         if !is_source_name(id) {

@@ -8,6 +8,8 @@ mod window;
 
 use pulsegate_sensors::is_kind;
 
+pub(super) use actions::of_visits;
+
 use super::known::{Known, KnownSource};
 use super::names;
 use crate::config::findings::{Finding, Findings, Span};
@@ -26,6 +28,16 @@ pub(super) fn build(
 ) -> Vec<RuleConfig> {
     names::unique(tables.iter().map(|table| &table.name), "rule", findings);
     tables.into_iter().map(|table| rule(table, known, findings)).collect()
+}
+
+/// Warns of recordings of what is published in full anyway.
+pub(super) fn recordings(tables: &[At<RuleTable>], is_filtered: bool, findings: &mut Findings) {
+    let words = tables.iter().flat_map(|table| table.then.iter());
+    for word in words.filter(|word| !is_filtered && word.starts_with("record:")) {
+        let message = "a recording makes no difference: every reading is published";
+        let warning = Finding::warning(word.span(), message);
+        findings.push(warning.label("no section of `publish` filters any"));
+    }
 }
 
 fn rule(table: At<RuleTable>, known: &Known, findings: &mut Findings) -> RuleConfig {

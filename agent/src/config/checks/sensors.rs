@@ -21,6 +21,7 @@ pub(super) fn build(tables: &Tables, findings: &mut Findings) -> Sensors {
     pins(tables, findings);
     monitors_differ(&tables.heart_rate, findings);
     sockets(&tables.inbox, findings);
+    not_uploaded(&tables.camera, findings);
     Sensors {
         bluetooth: Bluetooth {
             adapter: tables.bluetooth.adapter.as_deref().cloned(),
@@ -39,7 +40,11 @@ pub(super) fn build(tables: &Tables, findings: &mut Findings) -> Sensors {
 
 fn pins(tables: &Tables, findings: &mut Findings) {
     let lids = tables.lid.iter().map(|table| &table.pin);
-    let pins: Vec<&At<u16>> = lids.chain(tables.trigger.iter().map(|table| &table.pin)).collect();
+    let triggers = tables.trigger.iter().map(|table| &table.pin);
+    let single = tables.output.iter().filter_map(|table| table.pin.as_ref());
+    let displays = tables.output.iter().filter_map(|table| table.pins.as_ref());
+    let driven = single.chain(displays.flat_map(|pins| pins.iter()));
+    let pins: Vec<&At<u16>> = lids.chain(triggers).chain(driven).collect();
     for pin in &pins {
         if tables.gpio.backend == Backend::RaspberryPi && ***pin >= RASPBERRY_PI_LINES {
             let last = RASPBERRY_PI_LINES - 1;
@@ -48,7 +53,7 @@ fn pins(tables: &Tables, findings: &mut Findings) {
         }
     }
     for ((pin, span), first) in repeated(pins.iter().map(|pin| (***pin, pin.span()))) {
-        let fault = Finding::fault(span, format!("pin {pin} has two lines"));
+        let fault = Finding::fault(span, format!("pin {pin} has two uses"));
         findings.push(fault.also(first, "the other is here"));
     }
 }
@@ -197,16 +202,30 @@ fn simulated(table: &SimulatedTable, findings: &mut Findings) -> Simulated {
     }
 }
 
+/// The warnings say what of a camera this version does not do.
 fn camera(table: &At<CameraTable>, findings: &mut Findings) -> Camera {
-    let warning = Finding::warning(table.span(), "cameras are not captured by this version");
-    findings.push(warning);
-    if table.capture.command.first().is_none_or(String::is_empty) {
-        findings.push(Finding::fault(table.capture.command.span(), "`command` names no program"));
+    let command = &table.capture.command;
+    if command.first().is_none_or(String::is_empty) {
+        findings.push(Finding::fault(command.span(), "`command` names no program"));
+    } else if !command.iter().any(|word| word.contains("{path}")) {
+        let fault = Finding::fault(command.span(), "`command` does not say where the picture goes");
+        findings.push(fault.label("such as [\"rpicam-still\", \"-o\", \"{path}\"]"));
+    }
+    if let Some(every) = &table.every {
+        let message = "this version takes pictures only when a rule or a visit asks for one";
+        findings.push(Finding::warning(every.span(), message).label("`every` is not followed yet"));
     }
     Camera {
         id: table.id.to_string(),
-        command: table.capture.command.to_vec(),
+        command: command.to_vec(),
         deadline: table.capture.deadline.0,
-        every: table.every.map(|every| every.0),
+        rest: table.capture.rest.0,
+    }
+}
+
+fn not_uploaded(cameras: &[At<CameraTable>], findings: &mut Findings) {
+    if let Some(first) = cameras.first() {
+        let message = "pictures stay on this device: this version uploads none";
+        findings.push(Finding::warning(first.span(), message));
     }
 }

@@ -5,7 +5,7 @@ use pulsegate_core::visit::{Report, ReportFault};
 
 use super::known::Known;
 use super::names::repeated;
-use super::rules::unknown_source;
+use super::rules::{self, unknown_source};
 use crate::config::findings::{Finding, Findings, Span};
 use crate::config::model::{ReportConfig, SimulatedKind, VisitConfig};
 use crate::config::nearest::suggest;
@@ -60,6 +60,7 @@ fn line(
         units_per_opening: table.units_per_opening,
         unit: table.unit.clone(),
         live: table.live,
+        then: rules::of_visits(&table.then, known, findings),
         report: table.report.as_ref().map(|table| report(table, findings)),
     }
 }
@@ -89,6 +90,7 @@ fn other(table: &At<SourceVisitTable>, known: &Known, findings: &mut Findings) -
         units_per_opening: table.units_per_opening,
         unit: table.unit.clone(),
         live: table.live,
+        then: rules::of_visits(&table.then, known, findings),
         report: table.report.as_ref().map(|table| report(table, findings)),
     }
 }
@@ -119,7 +121,7 @@ fn report(table: &ReportTable, findings: &mut Findings) -> ReportConfig {
 }
 
 /// A system without a time zone database is no fault of the file: times are then told in UTC.
-fn zone(name: &At<String>, findings: &mut Findings) {
+pub(super) fn zone(name: &At<String>, findings: &mut Findings) {
     if TimeZone::get(name).is_ok() {
         return;
     }

@@ -44,11 +44,6 @@ pub(super) fn check(
     }
 }
 
-/// A word that a later version will know.
-pub(super) fn later(word: &str) -> Finding {
-    fault(format!("`{word}` is not available in this version"))
-}
-
 /// Its place is that of the value.
 fn fault(message: String) -> Finding {
     Finding::fault(NOWHERE, message)
@@ -79,9 +74,6 @@ fn word(place: &Value, schema: &Value, text: &str, name: &str) -> Option<Finding
         }
         return placeholder::reason(text)
             .map(|reason| fault(format!("`{name}` still holds a placeholder: {reason}")));
-    }
-    if words(place, "x-later").any(|later| later == text) {
-        return Some(later(text));
     }
     (!choices.contains(&text))
         .then(|| suggest(fault(format!("`{name}` cannot be `{text}`")), text, &choices, "values"))

@@ -54,8 +54,10 @@ pub(in crate::config) struct RuleTable {
     /// How bad it is.
     #[serde(default)]
     pub(in crate::config) severity: Severity,
-    /// What it does: `alert`, `capture:<camera>`, `output:<pin>` (`output:<pin>:pulse`,
-    /// `output:<pin>:count`), `record:<duration>`.
+    /// What it does: `alert`; `output:<output>` switches it on while the alert is raised,
+    /// `output:<output>:pulse` for a moment, `output:<output>:count` shows how many of its alerts are
+    /// raised; `capture:<camera>` takes a picture; `record:<duration>` publishes the readings of the
+    /// source in full, whatever filters hold back, from the alert on for that long.
     #[serde(default = "alert")]
     pub(in crate::config) then: At<Vec<At<String>>>,
 }

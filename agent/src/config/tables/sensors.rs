@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{VisitTable, ms};
 use crate::config::model::{Backend, Bias, Level, SimulatedKind, TriggerKind};
 use crate::config::place::At;
-use crate::config::units::Period;
+use crate::config::units::{Period, Size};
 
 /// How Bluetooth is used.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -251,9 +251,25 @@ pub(in crate::config) struct CameraTable {
     pub(in crate::config) id: At<String>,
     /// How a picture is taken.
     pub(in crate::config) capture: CaptureTable,
-    /// How often it takes one unasked, on the grid of the clock; never if absent.
+    /// How often it takes one unasked, on the grid of the clock. This version does not yet.
     #[schemars(extend("x-range" = ["1s", "7d"]))]
-    pub(in crate::config) every: Option<Period>,
+    pub(in crate::config) every: Option<At<Period>>,
+}
+
+/// The pictures of all cameras.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct PicturesTable {
+    /// What they may have on this device; above it the oldest goes first. An eighth is kept free for
+    /// what is being taken, which is also the most that the pictures of one moment can have.
+    #[schemars(extend("x-range" = ["1MiB", "1024GiB"]))]
+    pub(in crate::config) max_bytes: Size,
+}
+
+impl Default for PicturesTable {
+    fn default() -> Self {
+        Self { max_bytes: Size(500 << 20) }
+    }
 }
 
 /// How a picture is taken.
@@ -262,8 +278,12 @@ pub(in crate::config) struct CameraTable {
 pub(in crate::config) struct CaptureTable {
     /// The program and its arguments; `{path}` is where the picture goes.
     pub(in crate::config) command: At<Vec<String>>,
-    /// The program is killed after that long.
+    /// The program is killed after that long, with all that it started.
     #[serde(default = "ms::<20_000>")]
     #[schemars(extend("x-range" = ["1s", "10m"]))]
     pub(in crate::config) deadline: Period,
+    /// How long the camera rests after each picture; what happens meanwhile gets none.
+    #[serde(default = "ms::<1_000>")]
+    #[schemars(extend("x-range" = ["0s", "1d"]))]
+    pub(in crate::config) rest: Period,
 }

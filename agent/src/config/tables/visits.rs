@@ -25,6 +25,12 @@ pub(in crate::config) struct VisitTable {
     pub(in crate::config) live: bool,
     /// A text that tells the visit.
     pub(in crate::config) report: Option<ReportTable>,
+    /// What else it does: `output:<output>` switches it on while the visit lasts,
+    /// `output:<output>:pulse` for a moment with each opening, `output:<output>:count` shows the
+    /// openings so far; `capture:<camera>` takes a picture when it begins, `capture:<camera>:opening`
+    /// with each opening, `capture:<camera>:end` when it ended.
+    #[serde(default)]
+    pub(in crate::config) then: Vec<At<String>>,
 }
 
 /// Visits to a source that has no table with `visit`, such as one of another program.
@@ -51,6 +57,12 @@ pub(in crate::config) struct SourceVisitTable {
     pub(in crate::config) live: bool,
     /// A text that tells the visit.
     pub(in crate::config) report: Option<ReportTable>,
+    /// What else it does: `output:<output>` switches it on while the visit lasts,
+    /// `output:<output>:pulse` for a moment with each opening, `output:<output>:count` shows the
+    /// openings so far; `capture:<camera>` takes a picture when it begins, `capture:<camera>:opening`
+    /// with each opening, `capture:<camera>:end` when it ended.
+    #[serde(default)]
+    pub(in crate::config) then: Vec<At<String>>,
 }
 
 /// A text that tells a visit.

@@ -250,7 +250,7 @@ fn two_sources_do_not_share_what_they_read() {
     let monitors = "heart_rate = [{ id = \"1\", name = \"P\" }, { id = \"2\", name = \"P\" }]";
     let sockets = "inbox = [{ path = \"a\" }, { path = \"a\" }]";
 
-    expect_fault(pins, "pin 4 has two lines", "4");
+    expect_fault(pins, "pin 4 has two uses", "4");
     expect_fault(monitors, "monitor `P` has two ids", "\"P\" }]");
     expect_fault(sockets, "`a` has two inboxes", "\"a\" }]");
 }
@@ -294,14 +294,26 @@ fn a_camera_needs_a_program() {
     let line = "camera = [{ id = \"a\", capture = { command = [] } }]";
 
     expect_fault(line, "`command` names no program", "[]");
+    let line = "camera = [{ id = \"a\", capture = { command = [\"raspistill\"] } }]";
+    let message = "`command` does not say where the picture goes";
+    expect_fault(line, message, "[\"raspistill\"]");
 }
 
 #[test]
-fn what_this_version_does_not_do_is_a_warning() {
-    let (_, warnings) = with("camera = [{ id = \"b\", capture = { command = [\"true\"] } }]");
+fn what_this_version_does_not_do_with_pictures_is_a_warning() {
+    let (_, warnings) = with(
+        "camera = [{ id = \"b\", capture = { command = [\"a\", \"{path}\"] }, every = \"1h\" }]",
+    );
 
-    let messages: Vec<&str> = warnings.iter().map(|warning| warning.message.as_str()).collect();
-    assert_eq!(messages, ["cameras are not captured by this version"]);
+    let mut messages: Vec<_> = warnings.iter().map(|warning| &*warning.message).collect();
+    messages.sort_unstable();
+    assert_eq!(
+        messages,
+        [
+            "pictures stay on this device: this version uploads none",
+            "this version takes pictures only when a rule or a visit asks for one",
+        ]
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ pub(super) fn rule(lines: &str) -> String {
     format!(
         "heart_rate = [{{ id = \"7\", name = \"P\" }}]\nlid = [{{ id = \"feeder\", pin = 1 }}]\n\
          number = [{{ id = \"air\", file = \"f\" }}]\n\
-         camera = [{{ id = \"nest\", capture = {{ command = [\"true\"] }} }}]\n\
+         camera = [{{ id = \"nest\", capture = {{ command = [\"true\", \"{{path}}\"] }} }}]\n\
          [[rule]]\nname = \"r\"\n{lines}"
     )
 }
@@ -48,12 +48,11 @@ fn an_unknown_action_is_named_with_the_nearest() {
 }
 
 #[test]
-fn a_capture_is_parsed_and_warned_of() {
-    let (config, warnings) =
+fn a_capture_names_its_camera() {
+    let (config, _) =
         with(&rule("on = \"lid\"\nis = \"open\"\nthen = [\"alert\", \"capture:nest\"]"));
 
     assert_eq!(config.rules[0].then, [Action::Alert, Action::Capture("nest".to_owned())]);
-    assert!(warnings.iter().any(|w| w.message == "camera `nest` is not captured by this version"));
 }
 
 #[test]

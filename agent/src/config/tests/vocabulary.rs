@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use super::rules::rule;
 use super::{expect_fault, fix_of, with};
-use crate::config::{
-    Action, ClearConfig, Condition, Drive, MemberConfig, RuleConfig, Take, Test, WindowConfig,
-};
+use crate::config::{ClearConfig, Condition, MemberConfig, RuleConfig, Take, Test, WindowConfig};
 
 const BELT: &str = "on = \"heart_rate\"";
 const LID: &str = "on = \"lid\"\nis = \"open\"";
@@ -282,37 +280,4 @@ fn expect_some_fault(lines: &str, message: &str) {
     let text = format!("{}\n{}", super::LEAST, rule(lines));
     let faults = super::Config::from_str_at(&text, super::path()).unwrap_err().to_string();
     assert!(faults.contains(message), "{faults}");
-}
-
-#[test]
-fn actions_besides_an_alert_are_parsed_and_warned_of() {
-    let then = "then = [\"alert\", \"output:17\", \"output:18:pulse\", \"output:19:count\", \"record:30s\"]";
-    let (config, warnings) = with(&rule(&format!("{LID}\n{then}")));
-
-    let output = |line, drive| Action::Output(line, drive);
-    let actions = [
-        Action::Alert,
-        output(17, Drive::Raised),
-        output(18, Drive::Pulse),
-        output(19, Drive::Count),
-        Action::Record(seconds(30)),
-    ];
-    assert_eq!(config.rules[0].then, actions);
-    let of_rules = warnings.iter().filter(|warning| warning.message.ends_with("by this version"));
-    let warned: Vec<_> = of_rules.map(|warning| warning.message.as_str()).collect();
-    assert!(warned.contains(&"line `17` is not driven by this version"), "{warned:?}");
-    assert!(warned.contains(&"nothing is recorded by this version"), "{warned:?}");
-}
-
-#[test]
-fn an_output_is_a_line_that_nothing_reads_and_a_recording_has_a_length() {
-    let then = |action: &str| rule(&format!("{LID}\nthen = [\"{action}\"]"));
-
-    let message = "line 1 is read by a sensor: it cannot be driven";
-    expect_fault(&then("output:1"), message, "\"output:1\"");
-    expect_fault(&then("output:led"), "`led` is not the number of a line", "\"output:led\"");
-    expect_fault(&then("output:17:puls"), "an output cannot be driven `puls`", "\"output");
-    assert_eq!(fix_of(&then("output:17:puls")), "did you mean `pulse`?");
-    expect_fault(&then("record:30"), "`30` is no time to record", "\"record:30\"");
-    expect_fault(&then("record:1h"), "`1h` is no time to record", "\"record:1h\"");
 }

@@ -8,26 +8,34 @@ use super::*;
 
 const READINGS: usize = 100_000;
 const SOURCES: u32 = 5;
+/// Readings that are offered at once. Between two such lots the real clock runs, so that what is
+/// [`NEAR`] the end of one is not as late as it might be.
+const LOT: usize = 5_000;
+const NEAR: usize = 100;
 /// How late a reading may be and still count, in milliseconds.
 const LATENESS: i64 = 5_000;
 
-/// What the SQL is told of a rule: its window in milliseconds, its value over the rows `w` of a
-/// window, and its thresholds.
+/// What the SQL is told of a rule: its window and how long it must hold, in milliseconds, its value
+/// over the rows `w` of a window, and its thresholds.
 struct Case {
     name: &'static str,
     take: Take,
     length: i64,
     step: i64,
+    hold: i64,
     value: &'static str,
     above: f64,
     below: f64,
 }
 
+const MEAN: &str = "(SELECT avg(value) FROM w)";
+const COUNT: &str = "(SELECT count(*) FROM w)";
 const FIRST: &str = "(SELECT value FROM w ORDER BY time, value LIMIT 1)";
 const LAST: &str = "(SELECT value FROM w ORDER BY time DESC, value DESC LIMIT 1)";
 
 fn cases() -> Vec<Case> {
     let case = |name, take, (length, step): (i64, i64), value, (below, above)| Case {
+        hold: 0,
         name,
         take,
         length: length * 1000,
@@ -36,14 +44,20 @@ fn cases() -> Vec<Case> {
         above,
         below,
     };
+    let lasting = |name, take, window, hold: i64, value, limits| Case {
+        hold: hold * 1000,
+        ..case(name, take, window, value, limits)
+    };
     vec![
-        case("mean", Take::Mean, (60, 60), "(SELECT avg(value) FROM w)", (97.0, 103.0)),
-        case("sliding", Take::Mean, (60, 5), "(SELECT avg(value) FROM w)", (97.0, 103.0)),
+        case("mean", Take::Mean, (60, 60), MEAN, (97.0, 103.0)),
+        case("sliding", Take::Mean, (60, 5), MEAN, (97.0, 103.0)),
         case("min", Take::Min, (10, 10), "(SELECT min(value) FROM w)", (61.0, 1e9)),
         case("max", Take::Max, (30, 3), "(SELECT max(value) FROM w)", (-1e9, 139.0)),
-        case("count", Take::Count, (20, 20), "(SELECT count(*) FROM w)", (12.0, 28.0)),
+        case("count", Take::Count, (20, 20), COUNT, (12.0, 28.0)),
         case("sum", Take::Sum, (20, 4), "(SELECT total(value) FROM w)", (1200.0, 2600.0)),
         case("rate", Take::Rate, (30, 30), RATE, (-150.0, 150.0)),
+        lasting("high for long", Take::Mean, (30, 3), 9, MEAN, (-1e9, 102.0)),
+        lasting("few for long", Take::Count, (20, 20), 20, COUNT, (20.0, 1e9)),
     ]
 }
 
@@ -64,20 +78,23 @@ fn rules() -> Vec<RuleSpec> {
             step: millis(case.step),
             take: case.take,
         }),
+        hold_for: millis(case.hold),
         ..above(0.0)
     };
     cases().into_iter().map(rule).collect()
 }
 
 /// About one reading a second of each source, now and then a silence, in the order of arrival:
-/// each comes up to 5 s late.
+/// most come up to 5 s late.
 fn history(random: &mut fastrand::Rng) -> Vec<(u32, i64, f64)> {
     let mut event = NOON;
     let mut told = Vec::new();
-    for _ in 0..READINGS {
+    for nth in 0..READINGS {
         event += if random.u32(..5_000) == 0 { 60_000 } else { random.i64(0..400) };
         let value = f64::from(random.u32(60 * 8..=140 * 8)) / 8.0;
-        told.push((event + random.i64(0..LATENESS), (random.u32(..SOURCES), event, value)));
+        let is_near = (nth + NEAR) % LOT < 2 * NEAR;
+        let late = random.i64(0..if is_near { LATENESS / 5 } else { LATENESS });
+        told.push((event + late, (random.u32(..SOURCES), event, value)));
     }
     told.sort_by_key(|(arrival, _)| *arrival);
     told.into_iter().map(|(_, told)| told).collect()
@@ -94,7 +111,7 @@ fn rows(connection: &Connection, sql: &str) -> Alerts {
 
 /// The alerts that a rule should have raised and cleared, up to the last window that has settled.
 fn expected(connection: &Connection, case: &Case) -> Alerts {
-    let Case { length, step, above, below, .. } = case;
+    let Case { length, step, hold, above, below, .. } = case;
     let value = case.value.replace("FIRST", FIRST).replace("LAST", LAST);
     let value = value.replace(
         "FROM w",
@@ -118,12 +135,34 @@ fn expected(connection: &Connection, case: &Case) -> Alerts {
                 SELECT *, value > {above} OR value < {below} AS holds
                 FROM taken WHERE value IS NOT NULL
              ),
+             -- A stretch begins with a window that does not hold; what must last begins anew after
+             -- a window without a value.
+             runs AS (
+                SELECT *, sum(NOT holds) OVER before AS stretch,
+                    edge - lag(edge, 1, edge) OVER before > {step} AS anew
+                FROM judged WINDOW before AS (PARTITION BY source ORDER BY edge)
+             ),
+             parts AS (
+                SELECT *, sum(anew) OVER (PARTITION BY source ORDER BY edge) AS part FROM runs
+             ),
+             lasted AS (
+                SELECT *, edge - min(edge) OVER (PARTITION BY source, stretch, part) >= {hold} AS long
+                FROM parts WHERE holds
+             ),
+             raised AS (
+                SELECT source, stretch, min(edge) AS edge, value FROM lasted WHERE long
+                GROUP BY source, stretch
+             ),
+             cleared AS (
+                SELECT runs.source, runs.edge, runs.value FROM runs JOIN raised
+                ON runs.source = raised.source AND runs.stretch = raised.stretch + 1
+                WHERE NOT holds
+             ),
              turns AS (
-                SELECT *, lag(holds, 1, 0) OVER (PARTITION BY source ORDER BY edge) AS held
-                FROM judged
+                SELECT 1 AS holds, source, edge, value FROM raised
+                UNION ALL SELECT 0, source, edge, value FROM cleared
              )
-             SELECT holds, source, edge, CAST(value AS REAL) FROM turns WHERE holds <> held
-             ORDER BY source, edge"
+             SELECT holds, source, edge, CAST(value AS REAL) FROM turns ORDER BY source, edge"
         ),
     )
 }
@@ -135,11 +174,11 @@ async fn a_hundred_thousand_readings_raise_what_sql_finds_in_them() {
     let history = history(&mut random());
 
     // In two starts, so that a restart lies in the middle.
-    for part in history.chunks(READINGS / 2 + 7) {
+    for part in history.chunks(READINGS / 2) {
         let agent = device.start();
         let sources: Vec<SourceId> =
             (0..SOURCES).map(|source| agent.source(&source.to_string(), "number")).collect();
-        for chunk in part.chunks(5_000) {
+        for chunk in part.chunks(LOT) {
             let at = clock::mono();
             let reading = |(source, event, value): &(u32, i64, f64)| Reading {
                 time: Some(Wall(*event)),

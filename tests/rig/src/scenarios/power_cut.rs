@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::account::Account;
 use crate::device::Device;
-use crate::rig::Rig;
+use crate::rig::{LANES, Rig};
 
 /// In every run of all scenarios.
 pub(super) const CUTS: u32 = 3;
@@ -23,7 +23,6 @@ const WORK_MS: std::ops::Range<u64> = 200..4000;
 const PORTION: std::ops::Range<u64> = 1..60;
 const TABLES: &str = "[[inbox]]\npath = \"/run/pulsegate/inbox.sock\"\n\
                       [publish.readings]\nbatch = { bytes = \"5KiB\", delay = \"1s\" }\n";
-const LANES: [&str; 3] = ["alerts", "events", "readings"];
 
 /// What is known of all lives together.
 #[derive(Debug, Default)]
@@ -34,7 +33,7 @@ struct Trial {
     answered: BTreeMap<String, u64>,
 }
 
-pub(super) async fn power_cut(rig: &mut Rig, cuts: u32) -> Result<()> {
+pub(crate) async fn power_cut(rig: &mut Rig, cuts: u32) -> Result<()> {
     rig.online(TABLES).await?;
     rig.device.sh("systemctl enable pulsegate && sync").await?;
 
@@ -81,13 +80,8 @@ impl Trial {
 
     /// P1, P3, P4: what was answered arrives, once under its name, and nothing is missing in silence.
     async fn reckon(&self, rig: &mut Rig, cuts: u32) -> Result<()> {
-        let drained = |status: &Value| {
-            LANES.iter().all(|lane| status["lanes"][lane]["pending"] == 0)
-                && status["clock"]["set"] == true
-        };
-        let status = rig.device.wait_status("nothing is left to send", drained).await?;
+        let status = rig.drained().await?;
         for lane in LANES {
-            ensure!(status["lanes"][lane]["balanced"] == true, "the account of {lane}: {status:#}");
             ensure!(status["lanes"][lane]["dropped"] == 0, "dropped {lane}: {status:#}");
         }
         let account = Account::of(&rig.site.subscriber)?;

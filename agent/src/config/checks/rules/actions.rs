@@ -1,54 +1,111 @@
-//! What a rule does: that it can be done.
+//! What a rule or a visit does: that it can be done.
 
 use std::time::Duration;
+
+use pulsegate_core::standing::Moment;
 
 use super::super::known::Known;
 use super::super::names;
 use super::{Finding, Findings};
-use crate::config::model::{Action, Drive};
+use crate::config::model::{Action, Drive, VisitAction};
 use crate::config::nearest::suggest;
 use crate::config::place::At;
 use crate::config::tables::RuleTable;
 use crate::config::units::Quantity;
 
-/// Each action, as it is written.
-const ACTIONS: [&str; 4] = ["alert", "capture:<camera>", "output:<pin>", "record:<duration>"];
-/// Bounds what one alert can write to the card, in milliseconds.
+/// Each action of a rule, as it is written.
+const ACTIONS: [&str; 4] = ["alert", "capture:<camera>", "output:<output>", "record:<duration>"];
+/// Each action of a visit.
+const VISIT_ACTIONS: [&str; 2] = ["capture:<camera>", "output:<output>"];
+/// Bounds what one alert can send beyond the filters, in milliseconds.
 const MAX_RECORD_MS: u64 = 600_000;
 
-/// The actions, each once; never empty if nothing is a fault.
+/// The actions of a rule, each once; never empty if nothing is a fault.
 pub(super) fn build(table: &RuleTable, known: &Known, findings: &mut Findings) -> Vec<Action> {
     if table.then.is_empty() {
         let fault = Finding::fault(table.then.span(), "this rule does nothing when it fires");
         findings.push(fault.label("such as [\"alert\"]"));
     }
     names::unique(table.then.iter(), "action", findings);
-    table.then.iter().filter_map(|word| action(word, known, findings)).collect()
+    let actions: Vec<Action> =
+        table.then.iter().filter_map(|word| of_rule(word, known, findings)).collect();
+    let record = table.then.iter().find(|word| word.starts_with("record:"));
+    if let Some(record) = record.filter(|_| !actions.contains(&Action::Alert)) {
+        let fault = Finding::fault(record.span(), "a recording belongs to an alert");
+        findings.push(fault.label("add `\"alert\"`: it tells where the recording begins"));
+    }
+    actions
 }
 
-fn action(word: &At<String>, known: &Known, findings: &mut Findings) -> Option<Action> {
+/// The actions of visits, each once.
+pub(in super::super) fn of_visits(
+    words: &[At<String>],
+    known: &Known,
+    findings: &mut Findings,
+) -> Vec<VisitAction> {
+    names::unique(words.iter(), "action", findings);
+    words.iter().filter_map(|word| of_visit(word, known, findings)).collect()
+}
+
+fn of_rule(word: &At<String>, known: &Known, findings: &mut Findings) -> Option<Action> {
     if word.as_str() == "alert" {
         return Some(Action::Alert);
     }
     let (verb, object) = word.split_once(':').unwrap_or((word, ""));
-    let (found, what) = match verb {
+    match verb {
+        "capture" => capture(object, word, known, findings).map(Action::Capture),
+        "output" => {
+            let (output, drive) = output(object, word, known, findings)?;
+            Some(Action::Output(output, drive))
+        }
+        "record" => record(object, word, findings),
+        _ => {
+            findings.push(unknown(word, &ACTIONS));
+            None
+        }
+    }
+}
+
+fn of_visit(word: &At<String>, known: &Known, findings: &mut Findings) -> Option<VisitAction> {
+    let (verb, object) = word.split_once(':').unwrap_or((word, ""));
+    match verb {
         "capture" => {
-            (capture(object, word, known, findings), format!("camera `{object}` is not captured"))
+            let (camera, moment) = object.split_once(':').unwrap_or((object, "begin"));
+            let camera = capture(camera, word, known, findings)?;
+            let moment = match moment {
+                "begin" => Moment::Begin,
+                "opening" => Moment::Opening,
+                "end" => Moment::End,
+                _ => {
+                    let message = format!("a visit has no moment `{moment}`");
+                    let fault = Finding::fault(word.span(), message);
+                    let moments = ["begin", "opening", "end"];
+                    findings.push(suggest(fault, moment, &moments, "moments"));
+                    return None;
+                }
+            };
+            Some(VisitAction::Capture(camera, moment))
         }
         "output" => {
-            (output(object, word, known, findings), format!("line `{object}` is not driven"))
+            let (output, drive) = output(object, word, known, findings)?;
+            Some(VisitAction::Output(output, drive))
         }
-        "record" => (record(object, word, findings), "nothing is recorded".to_owned()),
+        "alert" | "record" => {
+            let message = format!("a visit cannot `{verb}`");
+            let fault = Finding::fault(word.span(), message);
+            findings.push(fault.label("it is an event of its own, and its readings are states"));
+            None
+        }
         _ => {
-            let fault = Finding::fault(word.span(), format!("unknown action `{}`", **word));
-            findings.push(suggest(fault, word, &ACTIONS, "actions"));
-            return None;
+            findings.push(unknown(word, &VISIT_ACTIONS));
+            None
         }
-    };
-    if found.is_some() {
-        findings.push(Finding::warning(word.span(), format!("{what} by this version")));
     }
-    found
+}
+
+fn unknown(word: &At<String>, actions: &[&str]) -> Finding {
+    let fault = Finding::fault(word.span(), format!("unknown action `{}`", **word));
+    suggest(fault, word, actions, "actions")
 }
 
 fn capture(
@@ -56,9 +113,9 @@ fn capture(
     word: &At<String>,
     known: &Known,
     findings: &mut Findings,
-) -> Option<Action> {
+) -> Option<String> {
     if known.has_camera(camera) {
-        return Some(Action::Capture(camera.to_owned()));
+        return Some(camera.to_owned());
     }
     let fault = Finding::fault(word.span(), format!("unknown camera `{camera}`"));
     findings.push(suggest(fault, camera, &known.cameras(), "cameras"));
@@ -70,27 +127,32 @@ fn output(
     word: &At<String>,
     known: &Known,
     findings: &mut Findings,
-) -> Option<Action> {
-    let (pin, how) = object.split_once(':').unwrap_or((object, "on"));
-    let Ok(pin) = pin.parse() else {
-        let fault = Finding::fault(word.span(), format!("`{pin}` is not the number of a line"));
-        findings.push(fault.label("such as \"output:17\""));
-        return None;
-    };
-    if known.is_input(pin) {
-        let message = format!("line {pin} is read by a sensor: it cannot be driven");
-        findings.push(Finding::fault(word.span(), message));
-    }
-    match how {
-        "on" => Some(Action::Output(pin, Drive::Raised)),
-        "pulse" => Some(Action::Output(pin, Drive::Pulse)),
-        "count" => Some(Action::Output(pin, Drive::Count)),
+) -> Option<(String, Drive)> {
+    let (id, how) = object.split_once(':').unwrap_or((object, "on"));
+    let drive = match how {
+        "on" => Drive::On,
+        "pulse" => Drive::Pulse,
+        "count" => Drive::Count,
         _ => {
             let fault = Finding::fault(word.span(), format!("an output cannot be driven `{how}`"));
             findings.push(suggest(fault, how, &["on", "pulse", "count"], "ways"));
-            None
+            return None;
         }
+    };
+    let Some(output) = known.output(id) else {
+        let fault = Finding::fault(word.span(), format!("unknown output `{id}`"));
+        findings.push(suggest(fault, id, &known.outputs(), "outputs"));
+        return None;
+    };
+    if drive == Drive::Count && !output.shows_numbers {
+        let fault = Finding::fault(word.span(), format!("output `{id}` is one line: on or off"));
+        findings.push(fault.label("a count needs an output with `pins` or `file`"));
     }
+    if drive != Drive::Count && output.is_display {
+        let fault = Finding::fault(word.span(), format!("output `{id}` is a display: a count"));
+        findings.push(fault.label(format!("such as \"output:{id}:count\"")));
+    }
+    Some((id.to_owned(), drive))
 }
 
 fn record(length: &str, word: &At<String>, findings: &mut Findings) -> Option<Action> {

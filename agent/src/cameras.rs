@@ -1,0 +1,306 @@
+//! The cameras: takes a picture when a rule or a visit asks for one, and tells of it.
+//!
+//! Which camera takes one when is decided in `pulsegate_core::capture`; this runs the program, keeps
+//! the picture in a folder of its own, and then appends an event that links it to its alert or visit.
+//! A picture without its event, after a power cut between the two, is kept like the others and told
+//! of by nobody. A camera that fails is an event with its reason, seldom repeated (P7).
+
+mod folder;
+mod shot;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulsegate_core::capture::{Camera, Quota};
+use pulsegate_core::rules::RuleSpec;
+use pulsegate_core::standing::{Moment, Standing, Turn};
+use pulsegate_core::time::Mono;
+use pulsegate_core::visit::VisitSpec;
+use pulsegate_sensors::Sources;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::clock;
+use crate::sampler::told;
+use crate::store::{EventRow, Stopped, Store};
+use folder::{Folder, Picture};
+pub(crate) use shot::Recipe;
+
+/// The folder of the pictures, in the state directory.
+pub(crate) const FOLDER: &str = "pictures";
+
+/// Which cameras there are, and what is wanted of them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Plan {
+    pub(crate) folder: PathBuf,
+    pub(crate) cameras: Vec<CameraPlan>,
+    /// What all pictures may have.
+    pub(crate) max_bytes: u64,
+    pub(crate) rules: Arc<Vec<RuleSpec>>,
+    pub(crate) visits: Vec<VisitSpec>,
+}
+
+/// One camera.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CameraPlan {
+    pub(crate) id: Box<str>,
+    pub(crate) recipe: Recipe,
+    pub(crate) rest: Duration,
+}
+
+/// How a camera is, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CameraState {
+    pub(crate) id: Box<str>,
+    pub(crate) taken: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+    /// Why the last picture could not be taken, if it could not.
+    pub(crate) failure: Option<String>,
+}
+
+/// All cameras and their pictures, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct CameraStates {
+    pub(crate) cameras: Vec<CameraState>,
+    pub(crate) kept: usize,
+    pub(crate) bytes: u64,
+    pub(crate) max_bytes: u64,
+    /// Pictures that went for newer ones, since the start.
+    pub(crate) evicted: usize,
+}
+
+/// What the cameras follow.
+pub(crate) struct Darkroom {
+    pub(crate) store: Store,
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) plans: watch::Receiver<Arc<Plan>>,
+    /// Set when the agent stops.
+    pub(crate) closing: watch::Receiver<bool>,
+    pub(crate) states: watch::Sender<CameraStates>,
+}
+
+/// A camera with how it is.
+struct Manned {
+    camera: Camera,
+    recipe: Recipe,
+    state: CameraState,
+}
+
+/// A picture that was taken, or was not.
+struct Shot {
+    camera: Box<str>,
+    /// When it began.
+    at: Mono,
+    why: Turn,
+    outcome: Result<Picture, String>,
+}
+
+struct Work {
+    store: Store,
+    sources: Arc<Sources>,
+    plan: Arc<Plan>,
+    manned: Vec<Manned>,
+    folder: Option<Folder>,
+    shots: JoinSet<Shot>,
+    /// Pictures begun since the agent started.
+    begun: u64,
+    evicted: usize,
+}
+
+/// Takes pictures until the agent stops; what is being taken then is given up.
+///
+/// # Errors
+/// When the store is gone.
+pub(crate) async fn run(mut room: Darkroom) -> anyhow::Result<()> {
+    let mut standing = room.store.standing();
+    let mut seen = Standing::default();
+    let mut work = Work {
+        store: room.store,
+        sources: room.sources,
+        plan: Arc::default(),
+        manned: Vec::new(),
+        folder: None,
+        shots: JoinSet::new(),
+        begun: 0,
+        evicted: 0,
+    };
+    work.follow(Arc::clone(&room.plans.borrow_and_update()));
+    loop {
+        work.show(&room.states);
+        tokio::select! {
+            changed = standing.changed() => {
+                changed?;
+                let stands = standing.borrow_and_update().clone();
+                work.begin(stands.since(&seen));
+                seen = stands;
+            }
+            Some(shot) = work.shots.join_next() => match shot {
+                Ok(shot) => work.finish(shot).await?,
+                Err(error) => anyhow::bail!("a picture was lost: {error}"),
+            },
+            Ok(()) = room.plans.changed() => {
+                work.follow(Arc::clone(&room.plans.borrow_and_update()));
+            }
+            () = told(&mut room.closing) => return Ok(()),
+        }
+    }
+}
+
+impl Work {
+    fn follow(&mut self, plan: Arc<Plan>) {
+        let mut before = std::mem::take(&mut self.manned);
+        for wanted in &plan.cameras {
+            let camera = Camera::new(&wanted.id, wanted.rest, &plan.rules, &plan.visits);
+            let old = before.iter().position(|old| old.state.id == wanted.id);
+            let (camera, state) = match old.map(|old| before.swap_remove(old)) {
+                Some(old) => (camera.after(&old.camera), old.state),
+                None => (camera, CameraState::new(&wanted.id)),
+            };
+            self.manned.push(Manned { camera, recipe: wanted.recipe.clone(), state });
+        }
+        self.plan = plan;
+        if self.folder.is_none() && !self.manned.is_empty() {
+            self.folder = Folder::open(&self.plan.folder)
+                .inspect_err(|error| tracing::error!(%error, "no folder for pictures"))
+                .ok();
+        }
+    }
+
+    fn begin(&mut self, turns: Vec<Turn>) {
+        let now = clock::mono();
+        for turn in turns {
+            for at in 0..self.manned.len() {
+                let one = &mut self.manned[at];
+                if one.camera.handle_turn(&turn, now) {
+                    let (camera, recipe) = (one.state.id.clone(), one.recipe.clone());
+                    self.shoot(camera, recipe, turn.clone(), now);
+                }
+                let one = &mut self.manned[at];
+                one.state.skipped = one.camera.skipped;
+            }
+        }
+    }
+
+    fn shoot(&mut self, camera: Box<str>, recipe: Recipe, why: Turn, at: Mono) {
+        let quota = self.quota();
+        self.begun += 1;
+        // Sorts by age, and is never used again, whatever the clock says.
+        let key = format!("{:08}-{:06}-{camera}.jpg", self.store.boot.0, self.begun);
+        let hidden = match &self.folder {
+            Some(folder) => match folder.refuses(quota) {
+                Some(reason) => Err(reason),
+                None => Ok(folder.hidden(&key)),
+            },
+            None => Err("there is no folder for pictures".to_owned()),
+        };
+        self.shots.spawn(async move {
+            let outcome = match hidden {
+                Ok(hidden) => shot::take(recipe, hidden, key, quota.largest).await,
+                Err(reason) => Err(reason),
+            };
+            Shot { camera, at, why, outcome }
+        });
+    }
+
+    async fn finish(&mut self, shot: Shot) -> Result<(), Stopped> {
+        let evicted = shot.outcome.as_ref().map_or(0, |picture| self.keep(picture));
+        let now = clock::mono();
+        let Some(one) = self.manned.iter_mut().find(|one| one.state.id == shot.camera) else {
+            // A reload took the camera away; its picture stays.
+            return Ok(());
+        };
+        let mut members = Map::new();
+        members.insert("camera".to_owned(), shot.camera.as_ref().into());
+        let event = match shot.outcome {
+            Ok(picture) => {
+                one.camera.handle_taken(now);
+                one.state.taken += 1;
+                one.state.failure = None;
+                members.insert("key".to_owned(), picture.key.into());
+                members.insert("bytes".to_owned(), picture.bytes.into());
+                members.insert("sha256".to_owned(), picture.sha256.into());
+                why(&shot.why, &self.sources, &mut members);
+                if evicted > 0 {
+                    members.insert("evicted".to_owned(), evicted.into());
+                }
+                "picture"
+            }
+            Err(reason) => {
+                one.state.failed += 1;
+                tracing::warn!(camera = &*shot.camera, reason, "no picture");
+                one.state.failure = Some(reason.clone());
+                let Some(failures) = one.camera.handle_failed(now) else { return Ok(()) };
+                members.insert("reason".to_owned(), reason.into());
+                members.insert("failures".to_owned(), failures.into());
+                "picture_failed"
+            }
+        };
+        let members = Value::Object(members).to_string();
+        let members = members.trim_start_matches('{').trim_end_matches('}').to_owned();
+        self.store.event(EventRow { event, mono: shot.at, members }).await
+    }
+
+    /// Counts a picture, and lets the oldest go for it. Returns how many.
+    fn keep(&mut self, picture: &Picture) -> usize {
+        let quota = self.quota();
+        let Some(folder) = &mut self.folder else { return 0 };
+        let evicted = folder.make_room(quota, picture.bytes).unwrap_or_else(|error| {
+            tracing::error!(%error, "an old picture cannot be removed");
+            0
+        });
+        folder.add(picture);
+        self.evicted += evicted;
+        evicted
+    }
+
+    fn quota(&self) -> Quota {
+        Quota::new(self.plan.max_bytes, self.manned.len())
+    }
+
+    fn show(&self, states: &watch::Sender<CameraStates>) {
+        let (kept, bytes) = self.folder.as_ref().map(Folder::holds).unwrap_or_default();
+        let cameras = self.manned.iter().map(|one| one.state.clone()).collect();
+        let (max_bytes, evicted) = (self.plan.max_bytes, self.evicted);
+        let now = CameraStates { cameras, kept, bytes, max_bytes, evicted };
+        states.send_if_modified(|shown| {
+            let changed = *shown != now;
+            *shown = now;
+            changed
+        });
+    }
+}
+
+impl CameraState {
+    fn new(id: &str) -> Self {
+        Self { id: id.into(), taken: 0, failed: 0, skipped: 0, failure: None }
+    }
+}
+
+/// Why a picture was taken, and what it belongs to.
+fn why(turn: &Turn, sources: &Sources, members: &mut Map<String, Value>) {
+    let mut put = |key: &str, value: &str| members.insert(key.to_owned(), value.into());
+    match turn {
+        Turn::Raised { rule, source } => {
+            put("reason", "alert");
+            put("rule", rule);
+            if let Some(source) = sources.get(*source) {
+                put("source", &source.name);
+            }
+        }
+        Turn::Visit { source, visit, moment } => {
+            put(
+                "reason",
+                match moment {
+                    Moment::Begin => "begin",
+                    Moment::Opening => "opening",
+                    Moment::End => "end",
+                },
+            );
+            put("visit", visit);
+            put("source", source);
+        }
+    }
+}

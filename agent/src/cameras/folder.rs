@@ -1,0 +1,181 @@
+//! The pictures on this device: a folder with a limit, the oldest first to go.
+//!
+//! A picture is written under a hidden name, synced, and only then given its own: after a power cut
+//! there is a whole picture or none. Names sort by age. Hidden ones are left by a power cut, and are
+//! removed at the next start.
+
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use pulsegate_core::capture::Quota;
+use ring::digest;
+
+use crate::durable;
+
+/// What is left to the readings on a disk that fills.
+const LEAVE_FREE_BYTES: u64 = 64 << 20;
+
+/// A picture, as its event tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Picture {
+    /// Its name in the folder.
+    pub(super) key: String,
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Names and sizes, the oldest first.
+    kept: VecDeque<(String, u64)>,
+}
+
+impl Folder {
+    /// Opens the folder, makes it if need be, and forgets what a power cut left half.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        // What was seen of people is nobody else's.
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let mut kept = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let about = entry.metadata()?;
+            if !about.is_file() {
+                continue;
+            }
+            if name.starts_with('.') {
+                durable::remove(&entry.path())?;
+            } else {
+                kept.push((name, about.len()));
+            }
+        }
+        kept.sort();
+        Ok(Self { path: path.to_owned(), kept: kept.into() })
+    }
+
+    /// How many pictures there are, and their bytes.
+    pub(super) fn holds(&self) -> (usize, u64) {
+        (self.kept.len(), self.kept.iter().map(|(_, bytes)| bytes).sum())
+    }
+
+    /// Where a picture of this name is written.
+    pub(super) fn hidden(&self, key: &str) -> PathBuf {
+        self.path.join(format!(".{key}"))
+    }
+
+    /// Why there is no room for a picture, if there is none.
+    pub(super) fn refuses(&self, quota: Quota) -> Option<String> {
+        let about = rustix::fs::statvfs(&self.path).ok()?;
+        let free = about.f_bavail.saturating_mul(about.f_frsize);
+        let needed = LEAVE_FREE_BYTES.saturating_add(quota.largest);
+        (free < needed)
+            .then(|| format!("the disk has {} MiB left: they are for the readings", free >> 20))
+    }
+
+    /// Makes room for another picture. Returns how many went.
+    pub(super) fn make_room(&mut self, quota: Quota, bytes: u64) -> io::Result<usize> {
+        let surplus = quota.surplus(self.kept.iter().map(|(_, bytes)| *bytes), bytes);
+        for gone in 0..surplus {
+            let Some((name, _)) = self.kept.front() else { return Ok(gone) };
+            durable::remove(&self.path.join(name))?;
+            self.kept.pop_front();
+        }
+        Ok(surplus)
+    }
+
+    /// Counts a picture that [`keep`] kept.
+    pub(super) fn add(&mut self, picture: &Picture) {
+        self.kept.push_back((picture.key.clone(), picture.bytes));
+    }
+}
+
+/// Gives a picture that was written under its hidden name its own. Blocks for as long as the card
+/// takes.
+pub(super) fn keep(hidden: &Path, key: &str) -> io::Result<Picture> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut file = fs::File::open(hidden)?;
+    let mut block = vec![0; 64 << 10];
+    let mut bytes = 0;
+    loop {
+        let read = io::Read::read(&mut file, &mut block)?;
+        if read == 0 {
+            break;
+        }
+        context.update(&block[..read]);
+        bytes += read as u64;
+    }
+    durable::sync(hidden)?;
+    durable::rename(hidden, &hidden.with_file_name(key))?;
+    let sha256 = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Picture { key: key.to_owned(), bytes, sha256 })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "a test may write files")]
+
+    use super::*;
+
+    fn add(folder: &mut Folder, key: &str, content: &[u8]) -> Picture {
+        let hidden = folder.hidden(key);
+        fs::write(&hidden, content).unwrap();
+        let picture = keep(&hidden, key).unwrap();
+        folder.add(&picture);
+        picture
+    }
+
+    fn names(path: &Path) -> Vec<String> {
+        let names = fs::read_dir(path).unwrap();
+        let mut names: Vec<_> =
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_picture_is_kept_under_its_name_with_its_hash() {
+        let at = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(&at.path().join("pictures")).unwrap();
+
+        let picture = add(&mut folder, "1-1-nest.jpg", b"abc");
+
+        // FIPS 180-2, appendix B.1.
+        let of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!((picture.bytes, picture.sha256.as_str()), (3, of_abc));
+        assert_eq!(names(&at.path().join("pictures")), ["1-1-nest.jpg"]);
+        assert_eq!(folder.holds(), (1, 3));
+    }
+
+    /// NC-1.
+    #[test]
+    fn the_oldest_goes_for_the_newest_also_after_a_restart() {
+        let at = tempfile::tempdir().unwrap();
+        let quota = Quota { kept: 25, largest: 10 };
+        let mut folder = Folder::open(at.path()).unwrap();
+        add(&mut folder, "00000001-000002-b.jpg", &[0; 10]);
+        add(&mut folder, "00000001-000001-a.jpg", &[0; 10]);
+        let mut folder = Folder::open(at.path()).unwrap();
+
+        assert_eq!(folder.make_room(quota, 5).unwrap(), 0);
+        assert_eq!(folder.make_room(quota, 6).unwrap(), 1);
+
+        assert_eq!(names(at.path()), ["00000001-000002-b.jpg"], "the first taken is gone");
+    }
+
+    #[test]
+    fn what_a_power_cut_left_half_is_no_picture() {
+        let at = tempfile::tempdir().unwrap();
+        let folder = Folder::open(at.path()).unwrap();
+        fs::write(folder.hidden("1-1-nest.jpg"), b"half").unwrap();
+
+        let folder = Folder::open(at.path()).unwrap();
+
+        assert_eq!(folder.holds(), (0, 0));
+        assert_eq!(names(at.path()), [""; 0]);
+    }
+}

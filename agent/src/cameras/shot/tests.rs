@@ -1,0 +1,85 @@
+#![expect(clippy::disallowed_methods, reason = "a test may write files, and measures time")]
+
+use std::time::Instant;
+
+use super::*;
+
+const LARGEST: u64 = 1 << 20;
+
+fn recipe(script: &str, deadline: Duration) -> Recipe {
+    // Dash ends itself in the place of what it ran last; `:` keeps it.
+    let script = format!("{script}\n:");
+    let command = ["sh", "-c", script.as_str(), "sh", "{path}"].map(str::to_owned);
+    Recipe { command: command.to_vec(), deadline }
+}
+
+async fn outcome(script: &str, deadline: Duration) -> (Result<Picture, String>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let hidden = folder.path().join(".1.jpg");
+    let taken = take(recipe(script, deadline), hidden, "1.jpg".to_owned(), LARGEST).await;
+    let names = fs::read_dir(folder.path()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    (taken, names.collect())
+}
+
+#[tokio::test]
+async fn what_the_program_wrote_is_the_picture() {
+    let (taken, names) = outcome("printf jpeg > \"$1\"", Duration::from_secs(60)).await;
+
+    assert_eq!(taken.unwrap().bytes, 4);
+    assert_eq!(names, ["1.jpg"]);
+}
+
+#[tokio::test]
+async fn whatever_is_no_picture_has_its_reason_and_leaves_nothing() {
+    for (script, reason) in [
+        ("true", "there is no picture"),
+        ("> \"$1\"", "the picture is empty"),
+        ("printf jpeg > \"$1\"; exit 3", "`sh` ended with 3"),
+        ("kill -9 $$", "`sh` was ended by signal 9"),
+        ("ln -s /etc/passwd \"$1\"", "there is no picture but something else"),
+        (
+            "head -c 2000000 /dev/zero > \"$1\"",
+            "the picture is larger than 1024 KiB: raise `pictures.max_bytes`",
+        ),
+    ] {
+        let (taken, names) = outcome(script, Duration::from_secs(60)).await;
+
+        assert_eq!(taken.unwrap_err(), reason, "{script}");
+        assert_eq!(names, [""; 0], "{script}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_named() {
+    let recipe = Recipe { command: vec!["no-such".to_owned()], deadline: Duration::from_secs(1) };
+    let folder = tempfile::tempdir().unwrap();
+
+    let taken = take(recipe, folder.path().join(".1"), "1".to_owned(), LARGEST).await;
+
+    let reason = taken.unwrap_err();
+    assert!(reason.starts_with("`no-such` cannot be run: "), "{reason}");
+}
+
+#[tokio::test]
+async fn a_program_that_hangs_is_killed_with_all_that_it_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let pids = folder.path().join("pids");
+    let script = format!("sleep 600 & echo $! > {}; wait", pids.display());
+    let began = Instant::now();
+
+    let (taken, _) = outcome(&script, Duration::from_millis(500)).await;
+
+    assert_eq!(taken.unwrap_err(), "`sh` took more than 0 s");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let started = fs::read_to_string(&pids).unwrap();
+    let is_gone = || {
+        let about = fs::read_to_string(format!("/proc/{}/stat", started.trim()));
+        // Nobody may be there to reap it.
+        about.map_or(true, |about| about.contains(") Z ") || about.contains(") X "))
+    };
+    while !is_gone() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it still runs");
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,189 @@
+//! The outputs: switches lamps, buzzers and displays as rules and visits want it.
+//!
+//! What each should be is decided in `pulsegate_core::output`; this sets it. All of them are off at
+//! the start, until it is known what stands, and at the end. One that cannot be switched is told
+//! once, as an event and as degraded, and tried again until it can (P7).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulsegate_core::output::{NightSpec, OutputSpec, Outputs};
+use pulsegate_core::rules::RuleSpec;
+use pulsegate_core::standing::Standing;
+use pulsegate_core::time::Mono;
+use pulsegate_core::visit::VisitSpec;
+use pulsegate_sensors::NoReading;
+use pulsegate_sensors::output::{Output, Wiring};
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::sampler::told;
+use crate::store::{EventRow, Store};
+
+/// How often an output that failed is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+/// At rest.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Which outputs there are, and what is wanted of them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Plan {
+    pub(crate) outputs: Vec<(OutputSpec, Wiring)>,
+    pub(crate) night: Option<NightSpec>,
+    pub(crate) rules: Arc<Vec<RuleSpec>>,
+    pub(crate) visits: Vec<VisitSpec>,
+}
+
+/// How an output is, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OutputState {
+    pub(crate) id: Box<str>,
+    /// What it was set to last.
+    pub(crate) value: Option<u32>,
+    /// How often it was set to something else than before.
+    pub(crate) switched: u64,
+    /// Why it cannot be set, while it cannot.
+    pub(crate) failure: Option<String>,
+}
+
+/// All outputs, and the night, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct OutputStates {
+    pub(crate) outputs: Vec<OutputState>,
+    /// Whether it is night, where anybody asks and knows.
+    pub(crate) is_night: Option<bool>,
+}
+
+/// What the outputs follow.
+pub(crate) struct Switchboard {
+    pub(crate) store: Store,
+    pub(crate) plans: watch::Receiver<Arc<Plan>>,
+    pub(crate) clock_set: watch::Receiver<bool>,
+    /// Set when the agent stops.
+    pub(crate) closing: watch::Receiver<bool>,
+    pub(crate) states: watch::Sender<OutputStates>,
+}
+
+/// One output with what it is connected to.
+struct Driven {
+    state: OutputState,
+    wiring: Wiring,
+    output: Output,
+    retry_at: Option<Mono>,
+    lost_since: Option<Mono>,
+}
+
+/// Switches until the agent stops, and then everything off.
+///
+/// # Errors
+/// When the store is gone.
+pub(crate) async fn run(mut board: Switchboard) -> anyhow::Result<()> {
+    let mut standing = board.store.standing();
+    let mut seen = Standing::default();
+    let (mut decisions, mut driven) = begin(&board.plans.borrow_and_update(), Vec::new());
+    loop {
+        let now = clock::mono();
+        let stands = standing.borrow_and_update().clone();
+        for turn in stands.since(&seen) {
+            decisions.handle_turn(&turn, now);
+        }
+        seen = stands;
+        let wall = board.clock_set.borrow_and_update().then(clock::wall);
+        let levels = decisions.levels(&seen, now, wall);
+        for (output, value) in driven.iter_mut().zip(&levels.values) {
+            if let Some(event) = output.set(*value, now) {
+                board.store.event(event).await?;
+            }
+        }
+        show(&board.states, &driven, decisions.is_night());
+        let retries = driven.iter().filter_map(|output| output.retry_at);
+        let due = levels.due.into_iter().chain(retries).min().unwrap_or(now + LOOK_EVERY);
+        tokio::select! {
+            changed = standing.changed() => changed?,
+            Ok(()) = board.plans.changed() => {
+                (decisions, driven) = begin(&board.plans.borrow_and_update(), driven);
+            }
+            Ok(()) = board.clock_set.changed() => {}
+            () = told(&mut board.closing) => return Ok(()),
+            () = tokio::time::sleep(due.since(clock::mono())) => {}
+        }
+    }
+}
+
+/// Those that stay as they are connected stay open; the others are switched off.
+fn begin(plan: &Plan, mut before: Vec<Driven>) -> (Outputs, Vec<Driven>) {
+    let specs = plan.outputs.iter().map(|(spec, _)| spec.clone()).collect();
+    let decisions = Outputs::new(specs, &plan.rules, &plan.visits, plan.night.clone());
+    let same = |spec: &OutputSpec, wiring: &Wiring, other: &Driven| {
+        other.state.id == spec.id && other.wiring == *wiring
+    };
+    before.retain(|other| plan.outputs.iter().any(|(spec, wiring)| same(spec, wiring, other)));
+    let driven = plan.outputs.iter().map(|(spec, wiring)| {
+        match before.iter().position(|other| same(spec, wiring, other)) {
+            Some(at) => before.swap_remove(at),
+            None => Driven::new(spec.id.clone(), wiring.clone()),
+        }
+    });
+    (decisions, driven.collect())
+}
+
+fn show(states: &watch::Sender<OutputStates>, driven: &[Driven], is_night: Option<bool>) {
+    let outputs = driven.iter().map(|output| output.state.clone()).collect();
+    let now = OutputStates { outputs, is_night };
+    states.send_if_modified(|shown| {
+        let changed = *shown != now;
+        *shown = now;
+        changed
+    });
+}
+
+impl Driven {
+    fn new(id: Box<str>, wiring: Wiring) -> Self {
+        let output = Output::new(wiring.clone());
+        let state = OutputState { id, value: None, switched: 0, failure: None };
+        Self { state, wiring, output, retry_at: None, lost_since: None }
+    }
+
+    /// Sets it, if it is not so already. Returns what is to be told.
+    fn set(&mut self, value: u32, now: Mono) -> Option<EventRow> {
+        if self.state.value == Some(value) || self.retry_at.is_some_and(|retry| now < retry) {
+            return None;
+        }
+        // A line is set in microseconds, so the runtime can wait for it.
+        match self.output.set(value) {
+            Ok(()) => {
+                self.state.switched += u64::from(self.state.value.is_some_and(|was| was != value));
+                (self.state.value, self.retry_at) = (Some(value), None);
+                self.works_again(now)
+            }
+            Err(reason) => {
+                (self.state.value, self.retry_at) = (None, Some(now + RETRY));
+                self.lost(now, &reason)
+            }
+        }
+    }
+
+    fn lost(&mut self, now: Mono, reason: &NoReading) -> Option<EventRow> {
+        self.state.failure = Some(reason.to_string());
+        if self.lost_since.is_some() {
+            return None;
+        }
+        self.lost_since = Some(now);
+        tracing::warn!(output = &*self.state.id, %reason, "an output cannot be switched");
+        let (id, reason) = (quoted(&self.state.id), quoted(&reason.to_string()));
+        let members = format!(r#""output":{id},"reason":{reason}"#);
+        Some(EventRow { event: "output_lost", mono: now, members })
+    }
+
+    fn works_again(&mut self, now: Mono) -> Option<EventRow> {
+        self.state.failure = None;
+        let lost = now.since(self.lost_since.take()?).as_secs_f64();
+        tracing::info!(output = &*self.state.id, lost_s = lost, "an output can be switched again");
+        let members = format!(r#""output":{},"seconds":{lost}"#, quoted(&self.state.id));
+        Some(EventRow { event: "output_returned", mono: now, members })
+    }
+}
+
+fn quoted(text: &str) -> serde_json::Value {
+    serde_json::Value::from(text)
+}

@@ -1,0 +1,90 @@
+//! Tells what stands: alerts raised, visits under way, how bright it is.
+//!
+//! It is told as soon as it is decided, before the commit: a lamp or a shutter need not wait for a
+//! card that takes its time, or that refuses writes (P7). What is lost on the way is only a look.
+
+use std::sync::Arc;
+
+use pulsegate_core::reading::{Reading, Value};
+use pulsegate_core::standing::Standing;
+use pulsegate_core::time::Mono;
+use pulsegate_sensors::Sources;
+use tokio::sync::watch;
+
+use super::fold::Fold;
+use super::visits::VisitFold;
+
+/// See the module.
+pub(super) struct Teller {
+    told: watch::Sender<Standing>,
+    light: Option<Light>,
+}
+
+/// The source that tells night from day.
+struct Light {
+    name: Box<str>,
+    /// By number of the source: whether it is the one; as long as the sources seen so far.
+    is_it: Vec<bool>,
+    newest: Option<(f64, Mono)>,
+}
+
+impl Teller {
+    /// Tells what stood after the last stored reading.
+    pub(super) fn new(
+        told: watch::Sender<Standing>,
+        light: Option<&str>,
+        fold: &mut Fold,
+        visits: &VisitFold,
+    ) -> Self {
+        told.send_modify(|shown| shown.begin(visits.under_way()));
+        let mut teller = Self { told, light: None };
+        teller.follow(light);
+        teller.tell(fold, visits);
+        teller
+    }
+
+    /// Looks at another source from now on.
+    pub(super) fn follow(&mut self, light: Option<&str>) {
+        if self.light.as_ref().map(|light| &*light.name) != light {
+            let light = light.map(|name| (name.into(), Vec::new(), None));
+            self.light = light.map(|(name, is_it, newest)| Light { name, is_it, newest });
+        }
+    }
+
+    /// Takes what was read.
+    pub(super) fn readings(&mut self, readings: &[Reading], sources: &Sources) {
+        let Some(light) = &mut self.light else { return };
+        for reading in readings {
+            if let (true, Value::Number(number)) = (light.is(reading, sources), &reading.value) {
+                light.newest = Some((*number, reading.mono));
+            }
+        }
+    }
+
+    /// Tells what changed, if anything did.
+    pub(super) fn tell(&mut self, fold: &mut Fold, visits: &VisitFold) {
+        let light = self.light.as_ref().and_then(|light| light.newest);
+        let moved = fold.take_moved();
+        self.told.send_if_modified(|shown| {
+            let mut changed = shown.take_visits(visits.under_way());
+            if let Some(alerts) = moved {
+                changed |= shown.alerts != *alerts;
+                shown.alerts.clone_from(alerts);
+            }
+            changed |= shown.light != light;
+            shown.light = light;
+            changed
+        });
+    }
+}
+
+impl Light {
+    fn is(&mut self, reading: &Reading, sources: &Sources) -> bool {
+        let at = reading.source.0 as usize;
+        if at >= self.is_it.len() {
+            let new: Vec<Arc<_>> = sources.since(self.is_it.len());
+            self.is_it.extend(new.iter().map(|source| source.name == self.name));
+        }
+        self.is_it.get(at).copied().unwrap_or(false)
+    }
+}

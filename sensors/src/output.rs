@@ -1,0 +1,277 @@
+//! Outputs: a line that is switched, lines that show a number, or a file that takes one.
+//!
+//! An output is off from when it is opened until it is set, and switched off again when it is
+//! dropped; what the lines do after that is the chip's affair. One that cannot be opened or set says
+//! why, and is opened again when it is next set. What it should be is not decided here.
+//!
+//! Several lines are decimal digits, four lines each, the lowest bit and the lowest digit first: what
+//! a seven-segment decoder such as the 4511 takes. They change at once where the kernel sets them.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use gpiocdev::line::{Value, Values};
+use rppal::gpio::{Gpio, OutputPin};
+use rustix::fs::OFlags;
+
+use crate::NoReading;
+use crate::line::{Backend, Level, character_device, raspberry_pi};
+
+/// A digit of a 4511 and its kind.
+const LINES_OF_A_DIGIT: usize = 4;
+
+/// What an output is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wiring {
+    /// Lines of a chip: a single one, or four for each digit.
+    Lines {
+        /// BCM numbers on a Raspberry Pi; offsets on the chip elsewhere.
+        pins: Vec<u32>,
+        /// The chip, as for a line that is read.
+        chip: Option<String>,
+        /// The level of what is on.
+        active: Level,
+        /// The way to the hardware.
+        backend: Backend,
+    },
+    /// A file that the number is written to: a LED of the kernel, or a stand-in for a line.
+    File(PathBuf),
+}
+
+/// An output; see the module.
+#[derive(Debug)]
+pub struct Output {
+    wiring: Wiring,
+    port: Option<Port>,
+}
+
+#[derive(Debug)]
+enum Port {
+    Pi(Vec<OutputPin>, Level),
+    /// With the pins in the order of their bits.
+    Chip(gpiocdev::Request, Vec<u32>),
+    File(PathBuf),
+}
+
+impl Output {
+    /// Makes an output that is not opened yet.
+    #[must_use]
+    pub fn new(wiring: Wiring) -> Self {
+        Self { wiring, port: None }
+    }
+
+    /// Sets it to a number, 0 for off and 1 for on; opens it first if need be.
+    ///
+    /// # Errors
+    /// Why it could not be; it is then closed.
+    pub fn set(&mut self, value: u32) -> Result<(), NoReading> {
+        let port = match &mut self.port {
+            Some(port) => port,
+            none => none.insert(open(&self.wiring)?),
+        };
+        let set = port.set(value);
+        if set.is_err() {
+            self.port = None;
+        }
+        set
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let Some(port) = &mut self.port
+            && let Err(reason) = port.set(0)
+        {
+            tracing::warn!(%reason, "an output could not be switched off");
+        }
+    }
+}
+
+impl Port {
+    fn set(&mut self, value: u32) -> Result<(), NoReading> {
+        match self {
+            Self::Pi(pins, active) => {
+                let bits = bits(value, pins.len());
+                for (pin, on) in pins.iter_mut().zip(bits) {
+                    pin.write(if on == (*active == Level::High) {
+                        rppal::gpio::Level::High
+                    } else {
+                        rppal::gpio::Level::Low
+                    });
+                }
+                Ok(())
+            }
+            Self::Chip(request, pins) => {
+                let mut values = Values::default();
+                for (pin, on) in pins.iter().zip(bits(value, pins.len())) {
+                    values.set(*pin, if on { Value::Active } else { Value::Inactive });
+                }
+                let set = request.set_values(&values);
+                set.map_err(|error| character_device::failed("setting the lines", &error))
+            }
+            Self::File(path) => write(path, value).map_err(|error| file_failed(path, &error)),
+        }
+    }
+}
+
+/// The lines of a number: a single one is on for any but 0.
+fn bits(value: u32, lines: usize) -> Vec<bool> {
+    if lines == 1 {
+        return vec![value > 0];
+    }
+    let mut rest = value;
+    let mut bits = Vec::with_capacity(lines);
+    while bits.len() < lines {
+        let digit = rest % 10;
+        rest /= 10;
+        bits.extend((0..LINES_OF_A_DIGIT).map(|bit| digit & (1 << bit) != 0));
+    }
+    bits.truncate(lines);
+    bits
+}
+
+fn open(wiring: &Wiring) -> Result<Port, NoReading> {
+    let mut port = match wiring {
+        Wiring::Lines { pins, chip, active, backend } => {
+            let chip = chip.as_deref();
+            match backend {
+                Backend::RaspberryPi => open_pi(pins, *active),
+                Backend::CharacterDevice => open_chip(pins, chip, *active),
+                Backend::Auto if chip.is_none() && raspberry_pi::is_one() => open_pi(pins, *active)
+                    .or_else(|reason| open_chip(pins, None, *active).map_err(|_| reason)),
+                Backend::Auto => open_chip(pins, chip, *active),
+            }?
+        }
+        Wiring::File(path) => Port::File(path.clone()),
+    };
+    port.set(0)?;
+    Ok(port)
+}
+
+fn open_pi(pins: &[u32], active: Level) -> Result<Port, NoReading> {
+    let gpio = Gpio::new().map_err(raspberry_pi::reason)?;
+    let open = |pin: &u32| {
+        let number = u8::try_from(*pin)
+            .map_err(|_| NoReading::Absent(format!("pin {pin} of a Raspberry Pi")))?;
+        let pin = gpio.get(number).map_err(raspberry_pi::reason)?;
+        let mut pin = match active {
+            Level::High => pin.into_output_low(),
+            Level::Low => pin.into_output_high(),
+        };
+        // Left driven: a relay that is on when low would else float.
+        pin.set_reset_on_drop(false);
+        Ok(pin)
+    };
+    Ok(Port::Pi(pins.iter().map(open).collect::<Result<_, NoReading>>()?, active))
+}
+
+fn open_chip(pins: &[u32], chip: Option<&str>, active: Level) -> Result<Port, NoReading> {
+    let chip = character_device::find_chip(chip)?;
+    let name = chip.name();
+    for pin in pins {
+        character_device::check_free(&chip, *pin)?;
+    }
+    let mut builder = gpiocdev::Request::builder();
+    builder.on_chip(chip.path()).with_consumer("pulsegate").with_lines(pins);
+    match active {
+        Level::High => builder.as_active_high(),
+        Level::Low => builder.as_active_low(),
+    };
+    let request = builder.as_output(Value::Inactive).request();
+    let request = request.map_err(|error| character_device::failed(&name, &error))?;
+    Ok(Port::Chip(request, pins.to_vec()))
+}
+
+/// In place, since the kernel's files cannot be replaced; nothing of it has to last. A pipe that
+/// nobody reads is an error, not a wait.
+fn write(path: &Path, value: u32) -> io::Result<()> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).custom_flags(flags);
+    let mut file = options.open(path)?;
+    file.write_all(format!("{value}\n").as_bytes())
+}
+
+fn file_failed(path: &Path, error: &io::Error) -> NoReading {
+    let what = format!("`{}`", path.display());
+    if error.kind() == io::ErrorKind::NotFound {
+        return NoReading::Absent(what);
+    }
+    NoReading::Failed(format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(pins: &[u32], chip: Option<&str>, backend: Backend) -> Output {
+        let chip = chip.map(str::to_owned);
+        Output::new(Wiring::Lines { pins: pins.to_vec(), chip, active: Level::High, backend })
+    }
+
+    #[test]
+    fn a_digit_is_four_lines_with_the_lowest_bit_first() {
+        let word = |value, lines| {
+            bits(value, lines).iter().map(|bit| if *bit { '1' } else { '0' }).collect::<String>()
+        };
+
+        assert_eq!(word(9, 4), "1001");
+        assert_eq!(word(6, 4), "0110");
+        assert_eq!(word(0, 4), "0000");
+        assert_eq!(word(42, 8), "01000010", "two, then four");
+        assert_eq!((word(3, 1).as_str(), word(0, 1).as_str()), ("1", "0"), "on and off");
+    }
+
+    #[test]
+    fn a_file_holds_what_it_is_set_to_and_0_once_it_is_let_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lamp");
+        let read = || std::fs::read_to_string(&path).unwrap();
+
+        let mut output = Output::new(Wiring::File(path.clone()));
+        output.set(9).unwrap();
+        assert_eq!(read(), "9\n");
+        drop(output);
+        assert_eq!(read(), "0\n");
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+
+        let reason = Output::new(Wiring::File(path)).set(1).unwrap_err();
+
+        assert!(matches!(reason, NoReading::Failed(_)), "{reason:?}");
+    }
+
+    #[test]
+    fn one_that_failed_says_why_and_is_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("not-yet/lamp");
+        let mut output = Output::new(Wiring::File(path.clone()));
+
+        let reason = output.set(1).unwrap_err();
+        std::fs::create_dir(folder.path().join("not-yet")).unwrap();
+
+        assert!(matches!(reason, NoReading::Absent(_)), "{reason:?}");
+        output.set(1).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn a_chip_that_is_not_there_is_absent_and_named() {
+        for backend in [Backend::Auto, Backend::CharacterDevice] {
+            let reason = lines(&[17], Some("/dev/no-such-chip"), backend).set(1).unwrap_err();
+
+            let NoReading::Absent(what) = reason else { panic!("{reason:?}") };
+            assert!(what.contains("/dev/no-such-chip"), "{what}");
+        }
+        let reason = lines(&[4_000], None, Backend::RaspberryPi).set(1).unwrap_err();
+        assert!(matches!(reason, NoReading::Absent(_)), "{reason:?}");
+    }
+}
