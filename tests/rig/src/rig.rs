@@ -58,6 +58,12 @@ impl Rig {
         self.seen.push(what.into());
     }
 
+    /// Shows at once how far a long scenario has got.
+    #[expect(clippy::print_stdout, reason = "the report")]
+    pub fn progress(&self, what: &str) {
+        println!("     {what}");
+    }
+
     /// What was noted so far.
     #[must_use]
     pub fn seen(&self) -> &[String] {
