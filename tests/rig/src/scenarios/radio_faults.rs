@@ -66,7 +66,8 @@ pub(super) async fn no_bluetooth(rig: &mut Rig) -> Result<()> {
     rig.saw(format!("without bluetoothd: \"{reason}\", and the other source is published"));
 
     rig.device.sh("systemctl unmask --quiet bluetooth").await?;
-    let reason = no_reading(rig, "7", "the kernel has no Bluetooth controller").await?;
+    let reason =
+        no_reading(rig, "7", "no answer within 5s; the kernel has no Bluetooth controller").await?;
     rig.saw(format!(
         "without a controller, for want of which bluetoothd is not started: \"{reason}\""
     ));
