@@ -10,7 +10,8 @@ POWER_CUTS ?= 20
 SCRIPTS = .ci/run certs/make-dev-ca systemd/verify tests/install-packages \
 	cross/build cross/tools cross/targets cross/check cross/changelog cross/smoke cross/try-check cross/try-package \
 	cross/try-package-inside \
-	tests/rig/run tests/rig/install-packages tests/rig/image/build tests/rig/image/kernel tests/rig/image/rootfs
+	tests/rig/run tests/rig/install-packages tests/rig/image/build tests/rig/image/kernel tests/rig/image/rootfs \
+	tests/rig/radio/python
 
 .PHONY: build check fmt lint doc deny test shellcheck systemd-verify packages package-amd64 try-packages rig demo bench ci
 

@@ -62,12 +62,15 @@ pub(super) async fn no_bluetooth(rig: &mut Rig) -> Result<()> {
     rig.device.sh("systemctl mask --quiet --now bluetooth; echo 21.5 >/run/rig-air").await?;
     rig.online(&format!("{TWO_BELTS}{AIR}")).await?;
     wait_air(rig, 3).await;
-    let reason = no_reading(rig, "7", "BlueZ does not answer").await?;
+    let reason = no_reading(rig, "7", "bluetooth.service is masked").await?;
     rig.saw(format!("without bluetoothd: \"{reason}\", and the other source is published"));
 
     rig.device.sh("systemctl unmask --quiet bluetooth").await?;
-    let reason = no_reading(rig, "7", "no Bluetooth adapter").await?;
-    rig.saw(format!("without a controller: \"{reason}\""));
+    let reason =
+        no_reading(rig, "7", "no answer within 5s; the kernel has no Bluetooth controller").await?;
+    rig.saw(format!(
+        "without a controller, for want of which bluetoothd is not started: \"{reason}\""
+    ));
 
     radio.plug(&mut rig.device).await?;
     radio::attach(&mut rig.device).await?;
