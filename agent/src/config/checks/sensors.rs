@@ -205,7 +205,7 @@ fn simulated(table: &SimulatedTable, findings: &mut Findings) -> Simulated {
 /// The warnings say what of a camera this version does not do.
 fn camera(table: &At<CameraTable>, findings: &mut Findings) -> Camera {
     let command = &table.capture.command;
-    if command.first().is_none_or(String::is_empty) {
+    if command.first().is_none_or(|program| program.is_empty() || program.contains("{path}")) {
         findings.push(Finding::fault(command.span(), "`command` names no program"));
     } else if !command.iter().any(|word| word.contains("{path}")) {
         let fault = Finding::fault(command.span(), "`command` does not say where the picture goes");
