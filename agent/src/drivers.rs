@@ -294,7 +294,8 @@ async fn serve_inbox(
             }
         }
     };
-    inbox::serve(listener, admission, outlets.sources, outlets.chunks, counters).await;
+    inbox::serve(listener, admission, inbox.forbidden, outlets.sources, outlets.chunks, counters)
+        .await;
     Ok(())
 }
 

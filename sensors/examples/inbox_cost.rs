@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use pulsegate_sensors::forbidden::Forbidden;
 use pulsegate_sensors::inbox::{self, Admission, Chunk, Counters, Receipt};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
@@ -41,8 +42,14 @@ fn measure(clients: u32, sources: u32) -> io::Result<()> {
             .collect();
         let (sender, receiver) = mpsc::channel(64);
         let counters = Arc::new(Counters::default());
-        let serve =
-            inbox::serve(listener, Admission::Any, Arc::default(), sender, Arc::clone(&counters));
+        let serve = inbox::serve(
+            listener,
+            Admission::Any,
+            Forbidden::default(),
+            Arc::default(),
+            sender,
+            Arc::clone(&counters),
+        );
         let (cpu, wall) = (now(ClockId::ThreadCPUTime), now(ClockId::Monotonic));
         let (chunks, ()) = tokio::join!(store(receiver, each * clients), serve);
         let spent = (now(ClockId::ThreadCPUTime) - cpu, now(ClockId::Monotonic) - wall);

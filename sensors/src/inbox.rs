@@ -32,6 +32,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 
+use crate::forbidden::Forbidden;
 use crate::{SourceId, Sources};
 use client::Inbox;
 use desk::{Desk, Register};
@@ -115,7 +116,7 @@ impl Lines {
     /// Any source may speak; each gets a number of `sources`.
     #[must_use]
     pub fn new(sources: Arc<Sources>) -> Self {
-        Self(Register::new(Admission::Any, sources))
+        Self(Register::new(Admission::Any, Forbidden::default(), sources))
     }
 
     /// What a line says; `None` if there is nothing on it.
@@ -174,15 +175,16 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Serves any number of clients, until the receiver of `chunks` is closed; what was answered by
-/// then still goes out.
+/// then still goes out. A line with a `forbidden` text is refused.
 pub async fn serve(
     listener: UnixListener,
     admission: Admission,
+    forbidden: Forbidden,
     sources: Arc<Sources>,
     chunks: mpsc::Sender<Chunk>,
     counters: Arc<Counters>,
 ) {
-    let desk = Mutex::new(Desk::new(admission, sources));
+    let desk = Mutex::new(Desk::new(admission, forbidden, sources));
     let inbox = Arc::new(Inbox { desk, chunks: chunks.clone(), counters });
     let mut clients = JoinSet::new();
     let mut is_deaf = false;

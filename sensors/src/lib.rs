@@ -7,6 +7,7 @@
 //!
 //! Without the feature `drivers` only the pure part is built: it is all that `pulsegate-core` sees.
 
+pub mod forbidden;
 pub mod grid;
 pub mod heart_rate;
 #[cfg(feature = "drivers")]

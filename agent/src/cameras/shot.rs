@@ -1,7 +1,7 @@
 //! One picture: a program that takes it, in a process group of its own, with a deadline.
 //!
 //! A program that hangs is killed with all that it started; so is one whose picture nobody waits
-//! for any more. No picture, an empty one, or a program that fails is a reason, in words.
+//! for any more, and what a program leaves running in its group when it ends. No picture, an empty one, or a program that fails is a reason, in words.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
@@ -103,7 +104,7 @@ fn too_large(largest: u64) -> String {
     format!("the picture is larger than {} KiB: raise `pictures.max_bytes`", largest >> 10)
 }
 
-/// A program and all that it starts; killed when dropped before its end.
+/// A program and all that it starts; killed when dropped.
 struct Group {
     child: Child,
     leader: Option<Pid>,
@@ -144,7 +145,6 @@ impl Group {
                 },
             }
         };
-        self.leader = None;
         Ok((status, String::from_utf8_lossy(&said).trim().to_owned()))
     }
 }
@@ -153,6 +153,8 @@ impl Drop for Group {
     fn drop(&mut self) {
         if let Some(leader) = self.leader
             && let Err(error) = kill_process_group(leader, Signal::KILL)
+            // Nothing is left of it.
+            && error != Errno::SRCH
         {
             tracing::warn!(%error, "a program that takes pictures cannot be killed");
         }

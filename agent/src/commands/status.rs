@@ -115,7 +115,7 @@ fn source_line(source: &Value) -> String {
 
 fn output_line(output: &Value) -> String {
     let value = match (&output["value"], &output["last_error"]) {
-        (_, Value::String(reason)) => format!("failed: {reason}"),
+        (_, Value::String(reason)) => reason.clone(),
         (Value::Number(number), _) if *number == 0.into() => "off".to_owned(),
         (value, _) => value.to_string(),
     };

@@ -6,13 +6,12 @@
 //! not repeated in the fault, which may end in a log, and no other fault is shown beside it, since
 //! those show their lines.
 
+use pulsegate_sensors::forbidden::{Forbidden, MIN_CHARS};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::findings::{Finding, Findings, Span};
 
-/// Shorter texts would be found everywhere.
-const MIN_CHARS: usize = 3;
 /// By these a monitor is found; they are never published or logged.
 const RECOGNISES: [&str; 2] = ["name", "address"];
 
@@ -28,29 +27,24 @@ pub(super) fn is_kept(file: &DeTable<'_>, findings: &mut Findings) -> bool {
         | DeValue::Array(_) => None,
     });
     let Some(DeValue::Array(listed)) = listed.map(Spanned::get_ref) else { return true };
-    let mut forbidden = Vec::new();
+    let mut forbidden = Forbidden::default();
     for text in listed.iter() {
         let DeValue::String(words) = text.get_ref() else { continue };
-        let plain = plain(words);
-        if plain.chars().count() < MIN_CHARS {
+        if !forbidden.add(words) {
             let message = format!("a forbidden text has at least {MIN_CHARS} letters or digits");
             findings.push(Finding::fault(text.span(), message).veiled());
-        } else {
-            forbidden.push(plain);
         }
     }
     let mut search = Search { forbidden, found: false, findings };
-    if !search.forbidden.is_empty() {
-        for (key, value) in file.iter().filter(|(key, _)| key.get_ref() != "privacy") {
-            search.text(key.get_ref(), key.span());
-            search.value(value, key.get_ref() == "heart_rate");
-        }
+    for (key, value) in file.iter().filter(|(key, _)| key.get_ref() != "privacy") {
+        search.text(key.get_ref(), key.span());
+        search.value(value, key.get_ref() == "heart_rate");
     }
     !search.found
 }
 
 struct Search<'a> {
-    forbidden: Vec<String>,
+    forbidden: Forbidden,
     found: bool,
     findings: &'a mut Findings,
 }
@@ -77,18 +71,11 @@ impl Search<'_> {
     }
 
     fn text(&mut self, text: &str, span: Span) {
-        let plain = plain(text);
-        if self.forbidden.iter().any(|forbidden| plain.contains(forbidden)) {
+        if self.forbidden.is_in(text) {
             self.found = true;
             let fault = Finding::fault(span, "a text that `privacy.forbidden` lists");
             self.findings
                 .report(fault.veiled().help("use an opaque id: only the cloud knows whose it is"));
         }
     }
-}
-
-/// Without case and without what separates words and digits.
-fn plain(text: &str) -> String {
-    let separates = |c: &char| c.is_whitespace() || "-_.()/".contains(*c);
-    text.chars().filter(|c| !separates(c)).flat_map(char::to_lowercase).collect()
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pulsegate_sensors::forbidden::Forbidden;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -194,6 +195,8 @@ pub(crate) struct Inbox {
     pub path: PathBuf,
     /// The only ids that may speak; any may if absent.
     pub sources: Option<Vec<String>>,
+    /// What none of its lines may contain.
+    pub forbidden: Forbidden,
 }
 
 /// A source that is made up.

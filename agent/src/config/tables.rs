@@ -242,7 +242,8 @@ impl Default for BufferTable {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct PrivacyTable {
     /// Names, phone numbers, positions: nothing else in this file may contain one of them, but the
-    /// `name` and `address` by which a monitor is found. Case, spaces and `- _ . ( ) /` are ignored.
+    /// `name` and `address` by which a monitor is found; an inbox refuses a line with one. Case, spaces
+    /// and `- _ . ( ) /` are ignored.
     pub(super) forbidden: Vec<String>,
 }
 

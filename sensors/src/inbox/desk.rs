@@ -13,6 +13,7 @@ use super::answer::Faults;
 use super::line::{self, Fault, Line, Value};
 use super::stamp::Calendar;
 use super::{Admission, Entry, EntryValue, MAX_LINE_BYTES};
+use crate::forbidden::Forbidden;
 use crate::{MAX_NAME_BYTES, Source, SourceId, Sources, is_kind};
 
 /// What one read takes at most: large enough that its system calls do not count beside its lines.
@@ -62,8 +63,9 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(admission: Admission, sources: Arc<Sources>) -> Self {
-        Self { buffer: vec![0; BUFFER_BYTES], register: Register::new(admission, sources) }
+    pub(super) fn new(admission: Admission, forbidden: Forbidden, sources: Arc<Sources>) -> Self {
+        let register = Register::new(admission, forbidden, sources);
+        Self { buffer: vec![0; BUFFER_BYTES], register }
     }
 
     /// Reads once, behind what `intake` kept, and deals with all lines that are complete.
@@ -144,6 +146,7 @@ fn too_long() -> Fault {
 #[derive(Debug)]
 pub(super) struct Register {
     admission: Admission,
+    forbidden: Forbidden,
     sources: Arc<Sources>,
     /// Sources that spoke lately, each at the place that its names hash to.
     known: Box<[Option<Known>]>,
@@ -160,9 +163,9 @@ struct Known {
 }
 
 impl Register {
-    pub(super) fn new(admission: Admission, sources: Arc<Sources>) -> Self {
+    pub(super) fn new(admission: Admission, forbidden: Forbidden, sources: Arc<Sources>) -> Self {
         let known = (0..REMEMBERED).map(|_| None).collect();
-        Self { admission, sources, known, latest: 0, calendar: Calendar::default() }
+        Self { admission, forbidden, sources, known, latest: 0, calendar: Calendar::default() }
     }
 
     /// `None`: there is nothing on the line.
@@ -183,7 +186,10 @@ impl Register {
         };
         let value = match line.value {
             Value::Number(number) => EntryValue::Number(number),
-            Value::State(word) => EntryValue::State(state(&word)?.into()),
+            Value::State(word) => {
+                self.opaque("value", &word)?;
+                EntryValue::State(state(&word)?.into())
+            }
         };
         // Last, so that a refused line takes no number from the table.
         let source = self.source(&line.source, &line.kind)?;
@@ -219,7 +225,18 @@ impl Register {
         if !self.admission.admits(source) {
             return Err(Fault::field("source", "may not speak here"));
         }
+        // Those that are known were looked at when they spoke first.
+        self.opaque("source", source)?;
+        self.opaque("kind", kind)?;
         self.sources.intern(checked).map_err(|full| Fault::field("source", full.to_string()))
+    }
+
+    /// Names nobody and no place that the operator knows of. The answer does not repeat the text.
+    fn opaque(&self, field: &'static str, text: &str) -> Result<(), Fault> {
+        if self.forbidden.is_in(text) {
+            return Err(Fault::field(field, "a text that `privacy.forbidden` lists"));
+        }
+        Ok(())
     }
 }
 

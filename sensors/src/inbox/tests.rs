@@ -27,13 +27,17 @@ struct Rig {
 
 impl Rig {
     fn new(admission: Admission) -> Self {
+        Self::with(admission, Forbidden::default())
+    }
+
+    fn with(admission: Admission, forbidden: Forbidden) -> Self {
         let directory = TempDir::new().expect("a directory");
         let listener = bind(&directory.path().join("inbox.sock")).expect("a socket");
         let (sender, chunks) = mpsc::channel(8);
         let (counters, sources) = (Arc::<Counters>::default(), Arc::<Sources>::default());
         let mut serving = JoinSet::new();
         let shared = (Arc::clone(&sources), Arc::clone(&counters));
-        serving.spawn(serve(listener, admission, shared.0, sender, shared.1));
+        serving.spawn(serve(listener, admission, forbidden, shared.0, sender, shared.1));
         Self { directory, chunks, counters, sources, serving }
     }
 
@@ -169,6 +173,35 @@ fn refuses_names_words_and_times_that_cannot_be_and_names_the_field() {
         }
         assert_eq!(answers.lines().count(), cases.len());
         assert!(rig.sources.is_empty());
+    });
+}
+
+/// P13.
+#[test]
+fn refuses_forbidden_texts_without_repeating_them() {
+    run(async {
+        let mut forbidden = Forbidden::default();
+        assert!(forbidden.add("Anna Smith") && forbidden.add("+49 170 1234567"));
+        let mut rig = Rig::with(Admission::Any, forbidden);
+        let cases = [
+            (r#""source":"anna.smith-7","kind":"x","value":1"#, "source"),
+            (r#""source":"a","kind":"of_anna_smith","value":1"#, "kind"),
+            (r#""source":"a","kind":"x","value":"ANNA SMITH""#, "value"),
+            (r#""source":"a","kind":"x","value":"Ann\u0061 Smith""#, "value"),
+            (r#""source":"a","kind":"x","value":"call +49 170/1234567""#, "value"),
+        ];
+
+        let text: String = cases.iter().map(|(fields, _)| format!("{{{fields}}}\n")).collect();
+        let answers = rig.exchange(text.as_bytes()).await;
+
+        for (answer, (fields, field)) in answers.lines().zip(cases) {
+            let expected =
+                format!(r#"{{"error":"a text that `privacy.forbidden` lists","field":"{field}"}}"#);
+            assert_eq!(answer, expected, "{fields}");
+        }
+        assert_eq!(answers.lines().count(), cases.len());
+        assert!(rig.sources.is_empty());
+        assert_eq!(rig.exchange(GOOD.as_bytes()).await, ids(1..2));
     });
 }
 

@@ -72,7 +72,25 @@ async fn a_program_that_hangs_is_killed_with_all_that_it_started() {
 
     assert_eq!(taken.unwrap_err(), "`sh` took more than 0 s");
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
-    let started = fs::read_to_string(&pids).unwrap();
+    ended(&pids, began).await;
+}
+
+#[tokio::test]
+async fn what_the_program_leaves_running_ends_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let pids = folder.path().join("pids");
+    let script = format!("sleep 600 & echo $! > {}; printf jpeg > \"$1\"", pids.display());
+    let began = Instant::now();
+
+    let (taken, _) = outcome(&script, Duration::from_secs(60)).await;
+
+    assert_eq!(taken.unwrap().bytes, 4);
+    ended(&pids, began).await;
+}
+
+/// Waits for the end of the process whose id is in the file.
+async fn ended(pids: &Path, began: Instant) {
+    let started = fs::read_to_string(pids).unwrap();
     let is_gone = || {
         let about = fs::read_to_string(format!("/proc/{}/stat", started.trim()));
         // Nobody may be there to reap it.

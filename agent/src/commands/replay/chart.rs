@@ -108,7 +108,8 @@ impl<'a> Plot<'a> {
 
     /// How many dots below the top.
     fn depth(&self, value: f64) -> usize {
-        let share = (self.high - value) / (self.high - self.low);
+        // Halves, since the difference of two numbers may be greater than any number.
+        let share = (self.high / 2.0 - value / 2.0) / (self.high / 2.0 - self.low / 2.0);
         let last = u32::try_from(ROWS * 4 - 1).unwrap_or(0);
         let reached = (0..last).take_while(|dot| f64::from(*dot) + 0.5 < share * f64::from(last));
         reached.count()
@@ -224,7 +225,8 @@ impl Pen<'_> {
 
 /// A number in the room of a label.
 fn number(value: f64) -> String {
-    let plain = format!("{}", (value * 100.0).round() / 100.0);
+    let rounded = (value * 100.0).round() / 100.0;
+    let plain = format!("{}", if rounded.is_finite() { rounded } else { value });
     if plain.len() <= LABEL { plain } else { format!("{value:.2e}") }
 }
 
@@ -275,6 +277,16 @@ mod tests {
         let text = drawn(&ramp(), &[30.0], Paper { width: 80, is_coloured: true });
         assert!(text.contains(RED) && text.contains(YELLOW));
         assert!(text.lines().all(|line| line.rfind(PLAIN) >= line.rfind(RED)), "{text:?}");
+    }
+
+    #[test]
+    fn the_greatest_numbers_have_their_labels() {
+        let mut curve = ramp();
+        curve.values[3] = (Wall(3_000), -1e308, 1e308);
+
+        let text = drawn(&curve, &[30.0], Paper { width: 80, is_coloured: false });
+
+        assert!(text.contains(" 1.00e308 ") && text.contains("-1.00e308 "), "{text}");
     }
 
     #[test]

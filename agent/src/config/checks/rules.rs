@@ -6,6 +6,7 @@ mod limits;
 mod members;
 mod window;
 
+use pulsegate_core::heart_variability::Derived;
 use pulsegate_sensors::is_kind;
 
 pub(super) use actions::of_visits;
@@ -18,6 +19,8 @@ use crate::config::nearest::suggest;
 use crate::config::place::At;
 use crate::config::tables::RuleTable;
 
+/// What a source needs for readings that are derived.
+const VARIABILITY: &str = "add `variability = true`";
 /// Bounds what a rule's name adds to each of its alerts.
 const MAX_NAME_BYTES: usize = 128;
 
@@ -46,6 +49,7 @@ fn rule(table: At<RuleTable>, known: &Known, findings: &mut Findings) -> RuleCon
     let condition = condition::build(&table, known, findings);
     let limits = limits::build(&table, known, findings);
     let clear = limits::clear(&table, findings);
+    limits::counted(&table, findings);
     let window = table.window.as_ref().map(|window| window::build(window, findings));
     let then = actions::build(&table, known, findings);
     let table = table.into_inner();
@@ -101,13 +105,20 @@ fn kind(kind: &At<String>, known: &Known, findings: &mut Findings) {
     if known.has_kind(kind) {
         return;
     }
-    if !known.has_foreign_kinds() {
+    if is_derived(kind) {
+        let fault = Finding::fault(kind.span(), format!("no source derives `{}`", **kind));
+        findings.push(fault.label(format!("{VARIABILITY} to a heart-rate source")));
+    } else if !known.has_foreign_kinds() {
         let fault =
             Finding::fault(kind.span(), format!("no source gives readings of kind `{}`", **kind));
         findings.push(suggest(fault, kind, &known.kinds(), "kinds"));
     } else if !is_kind(kind) {
         findings.push(names::malformed_kind(kind));
     }
+}
+
+fn is_derived(kind: &str) -> bool {
+    Derived::ALL.iter().any(|derived| derived.kind() == kind)
 }
 
 pub(super) fn unknown_source(id: &At<String>, known: &Known) -> Finding {
@@ -124,8 +135,18 @@ fn of_kind(
     findings: &mut Findings,
 ) {
     let (Some(on), Some(readings)) = (on, &source.readings) else { return };
-    if known.covered(Some(on), Some(id)).is_empty() {
-        let kind = &readings.kind;
+    if !known.covered(Some(on), Some(id)).is_empty() {
+        return;
+    }
+    let kind = &readings.kind;
+    if is_derived(on) && kind == "heart_rate" {
+        // Where nothing derives it, that is said already.
+        if known.has_kind(on) {
+            let message = format!("source `{}` derives no `{}`", **id, **on);
+            let fault = Finding::fault(id.span(), message);
+            findings.push(fault.label(format!("{VARIABILITY} to it")));
+        }
+    } else {
         let message = format!("this rule never sees source `{}`, whose kind is `{kind}`", **id);
         findings.push(Finding::fault(id.span(), message).also(on.span(), "only this kind"));
     }

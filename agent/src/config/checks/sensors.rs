@@ -1,5 +1,7 @@
 //! Sources, and what reaches them.
 
+use pulsegate_sensors::forbidden::Forbidden;
+
 use super::names::repeated;
 use crate::config::findings::{Finding, Findings};
 use crate::config::model::{
@@ -22,6 +24,10 @@ pub(super) fn build(tables: &Tables, findings: &mut Findings) -> Sensors {
     monitors_differ(&tables.heart_rate, findings);
     sockets(&tables.inbox, findings);
     not_uploaded(&tables.camera, findings);
+    let mut forbidden = Forbidden::default();
+    for text in &tables.privacy.forbidden {
+        forbidden.add(text);
+    }
     Sensors {
         bluetooth: Bluetooth {
             adapter: tables.bluetooth.adapter.as_deref().cloned(),
@@ -32,7 +38,7 @@ pub(super) fn build(tables: &Tables, findings: &mut Findings) -> Sensors {
         lids: tables.lid.iter().map(lid).collect(),
         triggers: tables.trigger.iter().map(trigger).collect(),
         numbers: tables.number.iter().map(number).collect(),
-        inboxes: tables.inbox.iter().map(|table| inbox(table, findings)).collect(),
+        inboxes: tables.inbox.iter().map(|table| inbox(table, &forbidden, findings)).collect(),
         simulated: tables.simulated.iter().map(|table| simulated(table, findings)).collect(),
         cameras: tables.camera.iter().map(|table| camera(table, findings)).collect(),
     }
@@ -152,13 +158,13 @@ fn number(table: &NumberTable) -> Number {
     }
 }
 
-fn inbox(table: &InboxTable, findings: &mut Findings) -> Inbox {
+fn inbox(table: &InboxTable, forbidden: &Forbidden, findings: &mut Findings) -> Inbox {
     if table.path.as_os_str().len() > MAX_SOCKET_BYTES {
         let message = format!("the path of a socket has at most {MAX_SOCKET_BYTES} bytes");
         findings.push(Finding::fault(table.path.span(), message));
     }
     let sources = table.sources.as_ref().map(|ids| ids.iter().map(|id| id.to_string()).collect());
-    Inbox { path: table.path.to_path_buf(), sources }
+    Inbox { path: table.path.to_path_buf(), sources, forbidden: forbidden.clone() }
 }
 
 fn simulated(table: &SimulatedTable, findings: &mut Findings) -> Simulated {
@@ -205,7 +211,7 @@ fn simulated(table: &SimulatedTable, findings: &mut Findings) -> Simulated {
 /// The warnings say what of a camera this version does not do.
 fn camera(table: &At<CameraTable>, findings: &mut Findings) -> Camera {
     let command = &table.capture.command;
-    if command.first().is_none_or(String::is_empty) {
+    if command.first().is_none_or(|program| program.is_empty() || program.contains("{path}")) {
         findings.push(Finding::fault(command.span(), "`command` names no program"));
     } else if !command.iter().any(|word| word.contains("{path}")) {
         let fault = Finding::fault(command.span(), "`command` does not say where the picture goes");

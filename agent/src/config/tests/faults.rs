@@ -294,6 +294,8 @@ fn a_camera_needs_a_program() {
     let line = "camera = [{ id = \"a\", capture = { command = [] } }]";
 
     expect_fault(line, "`command` names no program", "[]");
+    let line = "camera = [{ id = \"a\", capture = { command = [\"{path}\"] } }]";
+    expect_fault(line, "`command` names no program", "[\"{path}\"]");
     let line = "camera = [{ id = \"a\", capture = { command = [\"raspistill\"] } }]";
     let message = "`command` does not say where the picture goes";
     expect_fault(line, message, "[\"raspistill\"]");

@@ -32,6 +32,22 @@ fn an_unknown_kind_is_named_with_the_nearest() {
 }
 
 #[test]
+fn a_rule_about_variability_says_what_derives_it() {
+    let derived = "on = \"heart_rate.rmssd\"\nbelow = 20";
+
+    let nowhere = rule(derived);
+    expect_fault(&nowhere, "no source derives `heart_rate.rmssd`", "\"heart_rate.rmssd\"");
+    assert_eq!(fix_of(&nowhere), "add `variability = true` to a heart-rate source");
+    let open = format!("inbox = [{{ path = \"a\" }}]\n{nowhere}");
+    expect_fault(&open, "no source derives `heart_rate.rmssd`", "\"heart_rate.rmssd\"");
+    let other = rule(&format!("source = \"7\"\n{derived}")).replace(
+        "heart_rate = [",
+        "heart_rate = [{ id = \"8\", name = \"Q\", variability = true }, ",
+    );
+    expect_fault(&other, "source `7` derives no `heart_rate.rmssd`", "\"7\"");
+}
+
+#[test]
 fn an_unknown_camera_is_named_with_the_nearest() {
     let lines = rule("on = \"lid\"\nis = \"open\"\nthen = [\"capture:nets\"]");
 

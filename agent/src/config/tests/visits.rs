@@ -84,5 +84,5 @@ fn rules_and_sections_know_what_is_derived_only_where_it_is() {
     assert_eq!(with(&belt(true)).1, []);
     let text = format!("{}\n{}", super::LEAST, belt(false));
     let faults = super::Config::from_str_at(&text, super::path()).expect_err("no such kind");
-    assert_eq!(faults.report().faults(), 3, "section, rule and source: {faults}");
+    assert_eq!(faults.report().faults(), 2, "section and rule: {faults}");
 }

@@ -101,6 +101,10 @@ fn an_alert_clears_between_its_thresholds() {
     expect_fault(&other, "this rule has no `below` that it could clear `above`", "30");
     let none = clear("outside = [40, 120]\nclear = { above = 100, below = 90 }");
     expect_fault(&none, "no value is above 100 and below 90", "100");
+    let never = clear("outside = [40, 120]\nclear = { below = 30 }");
+    expect_fault(&never, "what is below 30 is below 40 too: the alert is never over", "30");
+    let never = clear("outside = [40, 120]\nclear = { above = 120 }");
+    expect_fault(&never, "what is above 120 is above 120 too: the alert is never over", "120");
     let limit = "limits = [{ source = \"7\", above = 100 }]";
     let limited = clear(&format!("above = 120\nclear = {{ below = 110 }}\n{limit}"));
     expect_fault(&limited, "what is raised above 100 cannot be over below 110", "110");
@@ -175,15 +179,47 @@ fn a_member_is_a_source_that_is_asked_one_thing() {
     let state = all("{ source = \"air\", is = \"open\" }");
     let message = "`is` compares a state, and readings of kind `number` are numbers";
     expect_fault(&state, message, "\"open\"");
-    let never = all("{ source = \"feeder\", is = \"opn\" }");
+    let never = all("{ source = \"feeder\", is = \"opn\" }").replace("all", "any");
     expect_fault(&never, "readings of kind `lid` are never `opn`", "\"opn\"");
     let kind = all("{ source = \"air\", on = \"lid\", above = 1 }");
     let message = "this rule never sees source `air`, whose kind is `number`";
     expect_fault(&kind, message, "\"air\"");
     let one = rule("all = [{ source = \"feeder\", is = \"open\" }]");
     expect_fault(&one, "`all` looks at two or more", "[{");
-    let crowd = "{ source = \"air\", above = 1 }, ".repeat(33);
+    let crowd: String = (0..33).map(|n| format!("{{ source = \"air\", above = {n} }}, ")).collect();
     expect_fault(&rule(&format!("any = [{crowd}]")), "`any` looks at no more than 32", "[{");
+}
+
+#[test]
+fn members_that_say_the_same_or_never_hold_at_once_are_refused() {
+    let joint = |word: &str, first: &str, second: &str| {
+        rule(&format!("{word} = [{{ source = {first} }}, {{ source = {second} }}]"))
+    };
+    let (open, closed) = ("\"feeder\", is = \"open\"", "\"feeder\", is = \"closed\"");
+    let (hot, cold) = ("\"air\", above = 30", "\"air\", below = 30");
+
+    let message = "`any` asks the same of `air` twice";
+    expect_fault(&joint("any", hot, hot), message, &format!("{{ source = {hot}"));
+    let message = "`all` can never hold: one source is asked two things that exclude each other";
+    expect_fault(&joint("all", open, closed), message, &format!("{{ source = {closed}"));
+    expect_fault(&joint("all", hot, cold), message, &format!("{{ source = {cold}"));
+    with(&joint("any", open, closed));
+    with(&joint("all", hot, "\"air\", outside = [-10, 20]"));
+    with(&joint("all", hot, "\"air\", below = 31"));
+}
+
+#[test]
+fn a_count_is_compared_with_what_it_can_be() {
+    let count = |lines: &str| {
+        rule(&format!("{BELT}\nwindow = {{ tumbling = \"1m\", take = \"count\" }}\n{lines}"))
+    };
+
+    expect_fault(&count("below = 0"), "a count is never below 0", "0");
+    expect_fault(&count("above = -1"), "a count is always above -1", "-1");
+    let limit = "below = 5\nlimits = [{ source = \"7\", below = -3 }]";
+    expect_fault(&count(limit), "a count is never below -3", "-3");
+    with(&count("outside = [1, 100]"));
+    with(&count("above = 0"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::super::known::Known;
 use super::super::names;
 use super::condition::{Word, apart, numberless};
 use super::{Finding, Findings, of_kind, unknown_source, value};
-use crate::config::model::{ClearConfig, LimitConfig};
+use crate::config::model::{ClearConfig, LimitConfig, Take};
 use crate::config::place::At;
 use crate::config::tables::{LimitTable, RuleTable};
 
@@ -118,6 +118,37 @@ fn hysteresis(
     {
         let message = format!("no value is above {} and below {}", **above, **below);
         findings.push(Finding::fault(above.span(), message).also(below.span(), "`below`"));
+        return;
+    }
+    let never = [
+        ("below", below.zip(greatest).filter(|(own, limit)| ***own <= ***limit)),
+        ("above", above.zip(least).filter(|(own, limit)| ***own >= ***limit)),
+    ];
+    for (side, (own, limit)) in never.into_iter().filter_map(|(side, at)| Some((side, at?))) {
+        let message =
+            format!("what is {side} {} is {side} {} too: the alert is never over", **own, **limit);
+        let fault = Finding::fault(own.span(), message);
+        findings.push(fault.also(limit.span(), format!("{side} this")));
+    }
+}
+
+/// A count is 0 or more, whatever is counted.
+pub(super) fn counted(table: &RuleTable, findings: &mut Findings) {
+    if table.window.as_ref().is_none_or(|window| window.take != Take::Count) {
+        return;
+    }
+    let limits = || table.limits.iter();
+    for above in limits().filter_map(|limit| limit.above.as_ref()).chain(own_above(table)) {
+        if **above < 0.0 {
+            let message = format!("a count is always above {}", **above);
+            findings.push(Finding::fault(above.span(), message));
+        }
+    }
+    for below in limits().filter_map(|limit| limit.below.as_ref()).chain(own_below(table)) {
+        if **below <= 0.0 {
+            let message = format!("a count is never below {}", **below);
+            findings.push(Finding::fault(below.span(), message));
+        }
     }
 }
 

@@ -24,7 +24,56 @@ pub(super) fn build(
         let message = format!("`{word}` looks at no more than {MAX_MEMBERS}");
         findings.push(Finding::fault(tables.span(), message));
     }
-    tables.iter().map(|table| member(table, word, known, findings)).collect()
+    let members: Vec<_> = tables.iter().map(|table| member(table, word, known, findings)).collect();
+    for (at, table) in tables.iter().enumerate() {
+        beside(&members[at], table, members.iter().zip(tables.iter()).take(at), word, findings);
+    }
+    members
+}
+
+/// What a member says beside what those before it say of the same readings.
+fn beside<'a>(
+    member: &MemberConfig,
+    table: &At<MemberTable>,
+    before: impl Iterator<Item = (&'a MemberConfig, &'a At<MemberTable>)>,
+    word: &str,
+    findings: &mut Findings,
+) {
+    let alike =
+        |(other, _): &(&MemberConfig, _)| member.source == other.source && member.on == other.on;
+    for (other, first) in before.filter(alike) {
+        let message = if member.test == other.test {
+            format!("`{word}` asks the same of `{}` twice", member.source)
+        } else if word == "all" && excludes(&member.test, &other.test) {
+            "`all` can never hold: one source is asked two things that exclude each other"
+                .to_owned()
+        } else {
+            continue;
+        };
+        findings.push(Finding::fault(table.span(), message).also(first.span(), "the other"));
+        return;
+    }
+}
+
+/// Whether no value fits both tests.
+fn excludes(one: &Test, other: &Test) -> bool {
+    match (one, other) {
+        (Test::Is(one), Test::Is(other)) => one != other,
+        (
+            Test::Number { above: high, below: low },
+            Test::Number { above: other_high, below: other_low },
+        ) => {
+            let both = |a: &Option<f64>, b: &Option<f64>| a.is_some() && b.is_some();
+            let overlap = |above: &Option<f64>, below: &Option<f64>| {
+                above.zip(*below).is_some_and(|(above, below)| above < below)
+            };
+            !(both(high, other_high)
+                || both(low, other_low)
+                || overlap(high, other_low)
+                || overlap(other_high, low))
+        }
+        (Test::Is(_), Test::Number { .. }) | (Test::Number { .. }, Test::Is(_)) => false,
+    }
 }
 
 fn member(
