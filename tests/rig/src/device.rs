@@ -48,6 +48,12 @@ impl Device {
         self.machine.as_mut().expect("the power is on")
     }
 
+    /// Its serial port that has the Bluetooth chip at its other end.
+    #[must_use]
+    pub fn radio_port(&self) -> &'static str {
+        self.image.arch.radio()
+    }
+
     /// Ends it, and keeps all of it in `to`.
     ///
     /// # Errors

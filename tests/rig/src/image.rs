@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 const UNAVAILABLE: i32 = 75;
 
 /// How the machine is wired up.
-const MACHINE: &str = include_str!("machine.rs");
+const MACHINE: &str = concat!(include_str!("machine.rs"), include_str!("device_tree.rs"));
 
 /// Which processor the device has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -58,8 +58,8 @@ impl Arch {
 
     pub(crate) fn machine(self) -> &'static [&'static str] {
         match self {
-            Self::Amd64 => &["-machine", "q35"],
-            Self::Arm64 => &["-machine", "virt", "-cpu", "cortex-a72"],
+            Self::Amd64 => &["-machine", "q35", "-smp", "1", "-m", "512"],
+            Self::Arm64 => &["-machine", "virt", "-cpu", "cortex-a72", "-smp", "1", "-m", "512"],
         }
     }
 
@@ -67,6 +67,14 @@ impl Arch {
         match self {
             Self::Amd64 => "ttyS0",
             Self::Arm64 => "ttyAMA0",
+        }
+    }
+
+    /// The serial port that has the Bluetooth chip at its other end.
+    pub(crate) fn radio(self) -> &'static str {
+        match self {
+            Self::Amd64 => "ttyS1",
+            Self::Arm64 => "ttyS0",
         }
     }
 }

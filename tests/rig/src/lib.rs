@@ -7,6 +7,7 @@
 
 pub mod account;
 pub mod device;
+mod device_tree;
 pub mod gpio;
 pub mod guest;
 pub mod image;

@@ -15,6 +15,7 @@ use pulsegate_tests::process::Process;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::device_tree;
 use crate::guest::Guest;
 use crate::image::{Arch, Image};
 use crate::wire::Wire;
@@ -79,6 +80,10 @@ impl Machine {
         prepare_disks(image, start, dir)?;
         let mut command = Command::new(image.arch.qemu());
         command.current_dir(dir).args(arguments(image));
+        if image.arch == Arch::Arm64 {
+            let tree = device_tree::write(image.arch.qemu(), image.arch.machine(), dir)?;
+            command.arg("-dtb").arg(tree);
+        }
         if let Start::From(_) = start {
             // What came from elsewhere is handed over as soon as somebody asks for it.
             command.args(["-incoming", "defer"]);
@@ -127,7 +132,7 @@ impl Machine {
         self.process.wait(END).await;
     }
 
-    /// The far end of the cable to its Bluetooth chip: the guest's second serial port.
+    /// The far end of the cable to its Bluetooth chip.
     #[must_use]
     pub fn radio_socket(&self) -> PathBuf {
         self.dir.join("radio.sock")
@@ -208,12 +213,8 @@ fn prepare_disks(image: &Image, start: Start<'_>, dir: &Path) -> Result<()> {
 }
 
 /// The machine, with every file in the current directory. The first two disks are the root and the
-/// scratch disk; the second serial port is the Bluetooth chip.
+/// scratch disk; the serial port on the PCI bus is the Bluetooth chip.
 fn arguments(image: &Image) -> Vec<String> {
-    let serial = match image.arch {
-        Arch::Amd64 => "isa-serial,chardev=console",
-        Arch::Arm64 => "pci-serial,chardev=console",
-    };
     let forward = format!("user,id=net0,hostfwd=tcp:127.0.0.1:{INBOX_PORT}-:{INBOX_PORT}");
     let append = format!(
         "root=/dev/vda rw console={} quiet systemd.show_status=0 \
@@ -231,10 +232,6 @@ fn arguments(image: &Image) -> Vec<String> {
         "none",
         "-accel",
         "tcg,thread=multi,tb-size=256",
-        "-smp",
-        "1",
-        "-m",
-        "512",
         "-kernel",
         &kernel,
         "-initrd",
@@ -247,8 +244,8 @@ fn arguments(image: &Image) -> Vec<String> {
         "unix:monitor.sock,server=on,wait=off",
         "-chardev",
         "file,id=console,path=console.log,append=on",
-        "-device",
-        serial,
+        "-serial",
+        "chardev:console",
         "-chardev",
         "socket,id=radio,path=radio.sock,server=on,wait=off",
         "-device",

@@ -14,14 +14,6 @@ use crate::device::{Device, PATIENCE};
 
 /// Python starts within a second, on a busy machine within some.
 const ANSWER: Duration = Duration::from_secs(60);
-/// Makes the guest's second serial port its Bluetooth controller, as `hciuart.service` does on a Raspberry Pi.
-const ATTACH_UNIT: &str = "[Service]
-ExecStartPre=modprobe hci_uart
-ExecStart=btattach -B /dev/ttyS1 -P h4
-[Install]
-WantedBy=multi-user.target
-";
-
 /// The running program; it ends when dropped.
 #[derive(Debug)]
 pub struct Radio {
@@ -196,7 +188,13 @@ impl Strap {
 /// # Errors
 /// The device refuses.
 pub async fn attach(device: &mut Device) -> Result<()> {
-    device.write("/etc/systemd/system/rig-radio.service", "644", ATTACH_UNIT).await?;
+    // As `hciuart.service` does on a Raspberry Pi.
+    let unit = format!(
+        "[Service]\nExecStartPre=modprobe hci_uart\nExecStart=btattach -B /dev/{} -P h4\n\
+         [Install]\nWantedBy=multi-user.target\n",
+        device.radio_port()
+    );
+    device.write("/etc/systemd/system/rig-radio.service", "644", &unit).await?;
     device.sh("systemctl daemon-reload && systemctl enable --quiet --now rig-radio").await?;
     let there = "test -e /sys/class/bluetooth/hci0";
     device.wait_sh("the kernel has a Bluetooth controller", there).await.map(drop)
