@@ -32,6 +32,15 @@ done
 echo $((longest / 1000))
 "#;
 
+/// The registers of a Raspberry Pi that set lines and clear them: a bit for each of the first 32 lines.
+#[derive(Debug, Clone, Copy)]
+pub enum Register {
+    /// GPSET0.
+    Set = 0x1c,
+    /// GPCLR0.
+    Clear = 0x28,
+}
+
 /// Plugs the chip in: 58 lines, as on a Raspberry Pi 4.
 ///
 /// # Errors
@@ -90,4 +99,21 @@ pub async fn pretend_raspberry_pi(device: &mut Device) -> Result<()> {
           >/etc/systemd/system/pulsegate.service.d/rig.conf
         systemctl daemon-reload";
     device.sh(line).await.map(drop)
+}
+
+/// Waits until the last line that was switched by this register of a pretended Raspberry Pi is `pin`, and forgets
+/// that it was.
+///
+/// # Errors
+/// It is not.
+pub async fn wait_switched(device: &mut Device, register: Register, pin: u32) -> Result<()> {
+    let (offset, mask) = (register as u32, 1_u32 << pin);
+    let word = format!("$(od -An -tu4 -j {offset} -N 4 /dev/gpiomem)");
+    device
+        .wait_sh(&format!("{register:?} of line {pin}"), &format!("test {word} = {mask}"))
+        .await?;
+    let forget = format!(
+        "head -c 4 /dev/zero | dd of=/dev/gpiomem bs=1 seek={offset} conv=notrunc status=none"
+    );
+    device.sh(&forget).await.map(drop)
 }

@@ -108,7 +108,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "lid-raspberry-pi",
-        about: "the same through rpi-pal, the way of a Raspberry Pi (SQ-1)",
+        about: "the same through rpi-pal, the way of a Raspberry Pi, and a lamp (SQ-1, SQ-3)",
         run: |rig| Box::pin(lid::lid_raspberry_pi(rig)),
     },
     Scenario {

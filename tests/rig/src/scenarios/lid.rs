@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::belts::{driver, wait_event};
 use crate::device::PATIENCE;
-use crate::gpio;
+use crate::gpio::{self, Register};
 use crate::rig::Rig;
 
 /// Of the agent, in milliseconds.
@@ -17,27 +17,45 @@ const ATTEMPTS: usize = 5;
 /// A lid that opens: its contact bounces for some milliseconds.
 const OPENS: &str = "up down up down up down up";
 const CLOSES: &str = "down up down up down up down";
+/// The line of a lamp that is on during a visit.
+const LAMP: u32 = 24;
 
 /// By the character device, which is what the agent chooses on a board that is no Raspberry Pi.
 pub(super) async fn lid(rig: &mut Rig) -> Result<()> {
-    visited(rig, "character-device").await
+    begin(rig, &tables("character-device", "")).await?;
+    visited(rig).await
 }
 
-/// By rpi-pal: on arm64 a device tree says that this is a Raspberry Pi 4, on amd64 a file does.
+/// By rpi-pal, which the agent chooses by itself: on arm64 a device tree says that this is a Raspberry Pi 4, on
+/// amd64 a file does. A lamp is on during the visit (SQ-3).
 pub(super) async fn lid_raspberry_pi(rig: &mut Rig) -> Result<()> {
     gpio::pretend_raspberry_pi(&mut rig.device).await?;
-    visited(rig, "raspberry-pi").await
+    let lamp = format!("[[output]]\nid = \"lamp\"\npin = {LAMP}\n");
+    begin(rig, &format!("{}{lamp}", tables("auto", "output:lamp"))).await?;
+    let pid = rig.agent_pid().await?;
+    rig.device.sh(&format!("grep --quiet /dev/gpiomem /proc/{pid}/maps")).await?;
+    gpio::wait_switched(&mut rig.device, Register::Clear, LAMP).await?;
+    rig.saw("the agent chose the registers by itself, and the lamp is off");
+
+    visited(rig).await?;
+    gpio::wait_switched(&mut rig.device, Register::Set, LAMP).await?;
+    gpio::wait_switched(&mut rig.device, Register::Clear, LAMP).await?;
+    rig.saw("the lamp was switched on and off, by the registers");
+    Ok(())
+}
+
+/// Starts the agent at a closed lid.
+async fn begin(rig: &mut Rig, tables: &str) -> Result<()> {
+    gpio::plug(&mut rig.device).await?;
+    gpio::drive(&mut rig.device, "down").await?;
+    rig.online(tables).await?;
+    assert_eq!(wait_states(rig, 1).await, ["closed"]);
+    rig.saw("closed at the start, which is no opening");
+    Ok(())
 }
 
 /// A squirrel at a lid that bounces: each opening counts once, and the visit is told when it is over (SQ-1).
-async fn visited(rig: &mut Rig, backend: &str) -> Result<()> {
-    gpio::plug(&mut rig.device).await?;
-    gpio::drive(&mut rig.device, "down").await?;
-    rig.online(&tables(backend)).await?;
-    let first = wait_states(rig, 1).await;
-    assert_eq!(first, ["closed"]);
-    rig.saw(format!("{backend}: closed at the start, which is no opening"));
-
+async fn visited(rig: &mut Rig) -> Result<()> {
     for attempt in 1..=ATTEMPTS {
         let before = wait_states(rig, 1).await.len();
         let slowest = visit(rig).await?;
@@ -83,7 +101,7 @@ pub(super) async fn lid_taken(rig: &mut Rig) -> Result<()> {
     rig.device.sh(&take).await?;
     let taken = format!("gpioinfo --chip={chip} 17 | grep gpiomon");
     rig.device.wait_sh("the line is taken", &taken).await?;
-    rig.online(&tables("character-device")).await?;
+    rig.online(&tables("character-device", "")).await?;
     let lost = wait_event(rig, "source_lost", "feeder", 1).await;
     assert!(
         lost["reason"].as_str().is_some_and(|reason| reason.ends_with("in use by `gpiomon`")),
@@ -104,7 +122,8 @@ pub(super) async fn lid_taken(rig: &mut Rig) -> Result<()> {
     Ok(())
 }
 
-fn tables(backend: &str) -> String {
+fn tables(backend: &str, then: &str) -> String {
+    let then = if then.is_empty() { String::new() } else { format!("\"{then}\"") };
     format!(
         r#"
 [publish.readings]
@@ -116,7 +135,7 @@ id = "feeder"
 pin = {}
 debounce = "{DEBOUNCE_MS}ms"
 bias = "off"
-visit = {{ gap = "3s", units_per_opening = 0.5, unit = "nuts" }}
+visit = {{ gap = "3s", units_per_opening = 0.5, unit = "nuts", then = [{then}] }}
 "#,
         gpio::PIN
     )
