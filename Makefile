@@ -10,9 +10,10 @@ POWER_CUTS ?= 20
 SCRIPTS = .ci/run certs/make-dev-ca systemd/verify tests/install-packages \
 	cross/build cross/tools cross/targets cross/check cross/changelog cross/smoke cross/try-check cross/try-package \
 	cross/try-package-inside \
-	tests/rig/run tests/rig/install-packages tests/rig/image/build tests/rig/image/kernel tests/rig/image/rootfs
+	tests/rig/run tests/rig/install-packages tests/rig/image/build tests/rig/image/kernel tests/rig/image/rootfs \
+	tests/rig/radio/python
 
-.PHONY: build check fmt lint doc deny test shellcheck systemd-verify packages package-amd64 try-packages rig rig-arm64 demo bench ci
+.PHONY: build check fmt lint doc deny test shellcheck systemd-verify packages package-amd64 try-packages rig demo bench ci
 
 build: ## the agent, as it is shipped
 	$(CARGO) build --release
@@ -68,9 +69,6 @@ try-packages: ## what `make packages` made: that the check bites, emulated start
 
 rig: package-amd64 ## scenarios and power cuts on a virtual device: tests/rig. 77: this machine cannot
 	tests/rig/run amd64 $(POWER_CUTS)
-
-rig-arm64: ## the same as a Raspberry Pi 4, with the package of `cross/build arm64`
-	tests/rig/run arm64 $(POWER_CUTS)
 
 demo: ## everything on this machine: no root, no configuration, nothing to install
 	@$(CARGO) run --release -- demo $(DEMO)

@@ -136,6 +136,16 @@ pub enum BluezFault {
     Thread(#[source] io::Error),
 }
 
+impl BluezFault {
+    /// Whether it says what would have to be there.
+    fn is_a_lack(&self) -> bool {
+        match self {
+            Self::Bus(_) | Self::NoAdapter(_) => true,
+            Self::AdaptersChanged | Self::Unhealed(_) | Self::Thread(_) => false,
+        }
+    }
+}
+
 /// Watches `monitors` until every listener is gone (`Ok`), or BlueZ is no longer of use (`Err`): then each
 /// monitor was told so once, and it can be called again, with the same `states`, whose counts go on.
 ///
@@ -197,18 +207,21 @@ fn begin(monitors: &[Monitor], states: &watch::Sender<Vec<MonitorState>>) {
     });
 }
 
-/// Tells each monitor's outlet once that there is nothing to expect.
+/// Tells each monitor's outlet that there is nothing to expect: once, and again when BlueZ lacks something
+/// else than it did.
 fn end(monitors: &[Monitor], states: &watch::Sender<Vec<MonitorState>>, fault: &BluezFault) {
-    let mut told = Vec::new();
+    let reason = fault.to_string();
+    let mut news = Vec::new();
     states.send_modify(|states| {
         for state in states {
             state.connected = false;
-            state.last_error = Some(fault.to_string());
-            told.push(std::mem::replace(&mut state.lost, true));
+            let same = state.last_error.replace(reason.clone()).is_some_and(|last| last == reason);
+            let told = std::mem::replace(&mut state.lost, true);
+            news.push(!told || (fault.is_a_lack() && !same));
         }
     });
-    for (monitor, _) in monitors.iter().zip(told).filter(|(_, told)| !told) {
+    for (monitor, _) in monitors.iter().zip(news).filter(|(_, news)| *news) {
         // Whether anybody still listens shows in the next watch.
-        monitor.outlet.send_blocking(None, Err(NoReading::Absent(fault.to_string())));
+        monitor.outlet.send_blocking(None, Err(NoReading::Absent(reason.clone())));
     }
 }

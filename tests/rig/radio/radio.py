@@ -105,6 +105,8 @@ class Radio:
 
 async def main():
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    # It complains of what the faults here are meant to provoke.
+    logging.getLogger("bumble").setLevel(logging.CRITICAL)
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(lines), sys.stdin

@@ -5,6 +5,7 @@ mod boot;
 mod disk;
 mod lid;
 mod lifecycle;
+mod outputs;
 mod power_cut;
 mod radio_faults;
 mod service;
@@ -114,6 +115,11 @@ pub const ALL: &[Scenario] = &[
         name: "lid-taken",
         about: "a line that another program holds, and a chip that goes away, are told and taken up again (P7)",
         run: |rig| Box::pin(lid::lid_taken(rig)),
+    },
+    Scenario {
+        name: "outputs",
+        about: "openings counted on four lines, a lamp as long as the visit (SQ-3)",
+        run: |rig| Box::pin(outputs::outputs(rig)),
     },
     Scenario {
         name: "power-cut",

@@ -59,6 +59,22 @@ async fn says_once_that_there_is_no_bluez_and_waits_for_it() -> Result<()> {
     Ok(())
 }
 
+/// Who looks for the cause must not be sent after one that was mended long ago.
+#[tokio::test]
+async fn says_what_is_missing_now_and_not_what_was() -> Result<()> {
+    let bluez = FakeBluez::start().await?;
+    bluez.stop_bluetoothd().await;
+    let mut probe = Probe::start(&bluez, json!({ "monitors": [{ "address": ADDRESS }] }))?;
+    let first = probe.nothing(0).await?["reason"].to_string();
+    assert!(first.contains("BlueZ does not answer"), "{first}");
+
+    bluez.start_bluetoothd().await?;
+
+    let no_adapter = |line: &serde_json::Value| line["reason"] == "not found: no Bluetooth adapter";
+    probe.wait("the new reason", no_adapter).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn notices_an_adapter_that_is_pulled_out() -> Result<()> {
     let bluez = one_adapter().await?;

@@ -3,13 +3,17 @@
 //! What btleplug does not offer (forget a device, switch an adapter off, the battery that BlueZ keeps to
 //! itself) is asked of the bus directly, in blocking calls on a thread of the runtime's.
 
+use std::path::Path;
 use std::time::Duration;
 
 use dbus::arg::{RefArg, Variant};
 use dbus::blocking::{Connection, Proxy};
 
+use super::BluezFault;
 use crate::heart_rate::without_addresses;
 
+/// Where the kernel shows Bluetooth controllers.
+const CONTROLLERS: &str = "/sys/class/bluetooth";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// A call that failed or took too long.
@@ -24,6 +28,22 @@ impl CallFault {
     pub(super) fn new(what: &'static str, why: &str) -> Self {
         Self { what, why: without_addresses(why) }
     }
+}
+
+impl From<CallFault> for BluezFault {
+    /// A bus, or a BlueZ, that does not answer. Debian starts no bluetoothd on a kernel without a controller, and
+    /// the bus does not say so: it lets who calls wait.
+    fn from(fault: CallFault) -> Self {
+        let hint = match has_controller(Path::new(CONTROLLERS)) {
+            true => "",
+            false => "; the kernel has no Bluetooth controller",
+        };
+        Self::Bus(format!("{fault}{hint}"))
+    }
+}
+
+fn has_controller(class: &Path) -> bool {
+    class.read_dir().is_ok_and(|mut controllers| controllers.next().is_some())
 }
 
 /// Awaits `call` for at most `limit`; `what` completes "could not ...".
@@ -99,5 +119,21 @@ async fn on_bus<T: Send + 'static>(
         Ok(Ok(Err(error))) => Err(CallFault::new(what, &error.to_string())),
         Ok(Err(_)) => Err(CallFault::new(what, "the call panicked")),
         Err(_) => Err(CallFault::new(what, &format!("no answer within {limit:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_class_or_none_is_no_controller() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!has_controller(folder.path()));
+        assert!(!has_controller(&folder.path().join("bluetooth")));
+
+        std::fs::create_dir(folder.path().join("hci0")).unwrap();
+
+        assert!(has_controller(folder.path()));
     }
 }

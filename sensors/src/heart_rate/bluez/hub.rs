@@ -77,7 +77,7 @@ pub(super) async fn watch(
     stopped: oneshot::Receiver<()>,
 ) -> Result<(), BluezFault> {
     let manager = within(options.call, "reach the system bus", Manager::new()).await;
-    let manager = manager.map_err(|fault| BluezFault::Bus(fault.to_string()))?;
+    let manager = manager.map_err(BluezFault::from)?;
     let radios = radio::open(&manager, options).await?;
     let mut ears = Vec::new();
     for _ in monitors {
@@ -154,7 +154,7 @@ impl<'a> Hub<'a> {
             }
             self.probe().await?;
             let hears = within(limit, "ask an adapter", ear.adapter_info()).await;
-            hears.map_err(|fault| Stop::Fault(BluezFault::Bus(fault.to_string())))?;
+            hears.map_err(|fault| Stop::Fault(fault.into()))?;
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) struct Radio {
 pub(super) async fn open(manager: &Manager, options: &Options) -> Result<Vec<Radio>, BluezFault> {
     let listed = within(options.call, "list adapters", manager.adapters()).await;
     let mut radios = Vec::new();
-    for adapter in listed.map_err(|fault| BluezFault::Bus(fault.to_string()))? {
+    for adapter in listed.map_err(BluezFault::from)? {
         // One that is unplugged between the list and the question is none.
         let Ok(about) = within(options.call, "ask an adapter", adapter.adapter_info()).await else {
             continue;
@@ -61,7 +61,7 @@ pub(super) async fn open(manager: &Manager, options: &Options) -> Result<Vec<Rad
 pub(super) async fn ear(options: &Options) -> Result<Adapter, BluezFault> {
     let listed =
         within(options.call, "list adapters", async { Manager::new().await?.adapters().await });
-    let listed = listed.await.map_err(|fault| BluezFault::Bus(fault.to_string()))?;
+    let listed = listed.await.map_err(BluezFault::from)?;
     listed.into_iter().next().ok_or(BluezFault::NoAdapter(None))
 }
 

@@ -78,10 +78,11 @@ async fn visit(rig: &mut Rig) -> Result<u64> {
 pub(super) async fn lid_taken(rig: &mut Rig) -> Result<()> {
     gpio::plug(&mut rig.device).await?;
     gpio::drive(&mut rig.device, "down").await?;
-    rig.device.sh("systemd-run --quiet --unit=rig-taker gpiomon --chip=pinctrl-bcm2711 17").await?;
-    rig.device
-        .wait_sh("the line is taken", "gpioinfo --chip=pinctrl-bcm2711 17 | grep gpiomon")
-        .await?;
+    let chip = rig.device.sh("gpiodetect | sed -n 's/ .pinctrl-bcm2711.*//p'").await?;
+    let take = format!("systemd-run --quiet --unit=rig-taker gpiomon --chip={chip} 17");
+    rig.device.sh(&take).await?;
+    let taken = format!("gpioinfo --chip={chip} 17 | grep gpiomon");
+    rig.device.wait_sh("the line is taken", &taken).await?;
     rig.online(&tables("character-device")).await?;
     let lost = wait_event(rig, "source_lost", "feeder", 1).await;
     assert!(

@@ -38,7 +38,7 @@ pub(crate) async fn power_cut(rig: &mut Rig, cuts: u32) -> Result<()> {
     rig.device.sh("systemctl enable pulsegate && sync").await?;
 
     let mut trial = Trial::default();
-    for _ in 0..cuts {
+    for cut_number in 1..=cuts {
         let (mut inbox, _) = trial.greet(&mut rig.device).await?;
         let work = Duration::from_millis(rig.random.u64(WORK_MS));
         let cut = async {
@@ -47,6 +47,10 @@ pub(crate) async fn power_cut(rig: &mut Rig, cuts: u32) -> Result<()> {
         };
         let ((), pushed) = tokio::join!(cut, trial.push(&mut rig.random, &mut inbox));
         pushed?;
+        rig.progress(&format!(
+            "cut {cut_number} after {work:?}: {} answered so far",
+            trial.answered.len()
+        ));
         rig.device.power_on().await?;
     }
     trial.greet(&mut rig.device).await?;

@@ -43,9 +43,12 @@ pub(super) async fn controller(rig: &mut Rig) -> Result<()> {
     radio.plug(&mut rig.device).await?;
     healed(rig, &mut radio, &format!("the controller was dumb ({})", lost["reason"])).await?;
 
+    // Plugged in anew while nobody listens, or its last words would be taken for its first.
+    radio.ask(json!({ "do": "vanish" })).await?;
     rig.device.sh("systemctl stop rig-radio").await?;
-    let lost = wait_event(rig, "source_lost", "7", 2).await;
-    assert_eq!(lost["reason"], "not found: no Bluetooth adapter");
+    radio.plug(&mut rig.device).await?;
+    wait_event(rig, "source_lost", "7", 2).await;
+    no_reading(rig, "7", "no Bluetooth adapter").await?;
     rig.device.sh("systemctl start rig-radio").await?;
     healed(rig, &mut radio, "the kernel had no controller").await?;
 
@@ -59,12 +62,15 @@ pub(super) async fn no_bluetooth(rig: &mut Rig) -> Result<()> {
     rig.device.sh("systemctl mask --quiet --now bluetooth; echo 21.5 >/run/rig-air").await?;
     rig.online(&format!("{TWO_BELTS}{AIR}")).await?;
     wait_air(rig, 3).await;
-    let reason = no_reading(rig, "7", "BlueZ does not answer").await?;
+    let reason = no_reading(rig, "7", "bluetooth.service is masked").await?;
     rig.saw(format!("without bluetoothd: \"{reason}\", and the other source is published"));
 
     rig.device.sh("systemctl unmask --quiet bluetooth").await?;
-    let reason = no_reading(rig, "7", "no Bluetooth adapter").await?;
-    rig.saw(format!("without a controller: \"{reason}\""));
+    let reason =
+        no_reading(rig, "7", "no answer within 5s; the kernel has no Bluetooth controller").await?;
+    rig.saw(format!(
+        "without a controller, for want of which bluetoothd is not started: \"{reason}\""
+    ));
 
     radio.plug(&mut rig.device).await?;
     radio::attach(&mut rig.device).await?;

@@ -107,7 +107,6 @@ pub(super) async fn memory(rig: &mut Rig) -> Result<()> {
     let pid = rig.agent_pid().await?;
     let limit = rig.device.sh("systemctl show -P MemoryMax pulsegate").await?;
     ensure!(limit == "134217728", "MemoryMax is {limit}");
-    let peak = rig.device.sh("systemctl show -P MemoryPeak pulsegate").await?;
     // MemoryHigh= slows a leak down to minutes, before the limit ends it.
     rig.device.sh("systemctl set-property --runtime pulsegate MemoryHigh=infinity").await?;
     // A stand-in for the leak: a process among the agent's own that takes twice the limit.
@@ -122,8 +121,6 @@ pub(super) async fn memory(rig: &mut Rig) -> Result<()> {
     let status = rig.silenced().await?;
 
     ensure!(status["degraded"] == json!([]), "{status:#}");
-    rig.saw(format!(
-        "a leak met the limit of 128 MiB, the agent came back; its own peak was {peak} bytes"
-    ));
+    rig.saw("a leak met the limit of 128 MiB, and the agent came back");
     Ok(())
 }
