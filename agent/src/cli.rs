@@ -114,8 +114,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 fn moment(text: &str) -> Result<Wall, String> {
     match text.parse::<jiff::Timestamp>() {
         Ok(time) => Ok(Wall(time.as_millisecond())),
-        Err(_) if text.contains([':', 'T', 'Z']) => {
-            Err("a time is written like `2026-11-20T10:00:00Z`".into())
+        Err(_) if text.contains(['-', ':', 'T', 'Z']) => {
+            Err("a time has its date, its seconds and its zone, such as 2026-11-20T10:00:00Z"
+                .into())
         }
         Err(_) => Ok(clock::wall() - duration(text)?),
     }

@@ -10,7 +10,7 @@ pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod status;
 
-use std::io::{Write as _, stderr, stdout};
+use std::io::{self, Write as _, stderr, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -34,11 +34,17 @@ fn peek(path: &Path) -> Result<Config, ExitCode> {
     })
 }
 
-/// Prints `text`. That nobody reads it to its end is a failure, but none to speak of.
+/// Prints `text`.
 fn print(text: &str) -> ExitCode {
-    match writeln!(stdout(), "{text}") {
+    written(writeln!(stdout(), "{text}"))
+}
+
+/// Whether all was written. That nobody reads it to its end is a failure, but none to speak of.
+fn written(outcome: io::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        Err(error) => fail(&anyhow::Error::new(error).context("cannot write it")),
     }
 }
 

@@ -55,6 +55,15 @@ async fn nothing_that_is_forbidden_leaves_the_device() {
     let device = site.device().set("log", "level", "\"debug\"").with(DEVICE);
     let mut agent = device.started().await;
 
+    // What other programs tell may name somebody, too.
+    let told = [
+        r#"{"source":"anna-smith","kind":"mood","value":1}"#,
+        r#"{"source":"9","kind":"of_anna_smith","value":1}"#,
+        r#"{"source":"9","kind":"caller","value":"+49 170 / 1234567"}"#,
+    ];
+    for answer in agent.inbox().await.exchange_all(&told.map(str::to_owned)).await {
+        assert!(answer["error"].is_string(), "{answer}");
+    }
     let any = |records: &[Value]| records.len() > 1;
     site.subscriber.wait_records("/readings", PATIENCE, any).await;
     site.subscriber.wait_records("/events", PATIENCE, any).await;

@@ -220,8 +220,12 @@ async fn what_is_told_can_be_narrowed_to_a_source_and_a_time() {
     assert_eq!(until, ["alert", "summary"]);
     let since: Vec<String> = told(&["--since", "2026-11-20T10:04:30Z"]);
     assert_eq!(since, ["alert", "visit", "summary"]);
-    let output = run(&device, &["replay", "--since", "2026-11-20T10"]);
-    assert_eq!(output.status.code(), Some(2));
+    for no_time in ["2026-11-20T10", "2026-11-20"] {
+        let output = run(&device, &["replay", "--since", no_time]);
+        assert_eq!(output.status.code(), Some(2));
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains("such as 2026-11-20T10:00:00Z"), "{told}");
+    }
 }
 
 #[tokio::test]
@@ -307,6 +311,26 @@ async fn nobody_reading_it_to_its_end_is_nothing_to_speak_of() {
         drop(child.stdout.take());
         let output = child.wait_with_output().expect("it ends");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{command:?}");
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_to_its_end_is_a_failure_that_says_so() {
+    let site = Site::start().await;
+    let device = recorded(&site).await;
+    let config = device.config_path();
+
+    for command in [&["export", "readings"][..], &["replay"], &["readings"], &["check"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("a full disk");
+        let output = Command::new(program())
+            .args(command)
+            .args(["--config", config.to_str().expect("UTF-8")])
+            .stdout(full)
+            .output()
+            .expect("it starts");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains("No space left on device"), "{command:?}: {told}");
         assert_eq!(output.status.code(), Some(1), "{command:?}");
     }
 }

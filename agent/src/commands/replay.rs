@@ -16,7 +16,7 @@ use rustix::termios::tcgetwinsize;
 use serde_json::json;
 
 use super::listing::{alert_record, alert_text, visit_record, visit_text};
-use super::{BAD_CONFIGURATION, complain, fail, progress};
+use super::{BAD_CONFIGURATION, complain, fail, progress, written};
 use crate::cli::{Config, Span};
 use crate::store::{AlertFound, Change, Curve, Decided, FILE, Outcome, Plan, Reader, Replayed};
 use crate::{compile, config};
@@ -81,9 +81,8 @@ pub(crate) fn run(replay: &Replay) -> ExitCode {
         None => tell(replay, plan, &replayed),
     };
     match told {
-        Ok(()) if refused == 0 => ExitCode::SUCCESS,
-        // That nobody reads it to its end is a failure, but none to speak of.
-        Ok(()) | Err(_) => ExitCode::FAILURE,
+        Ok(()) if refused > 0 => ExitCode::FAILURE,
+        told => written(told),
     }
 }
 

@@ -102,7 +102,6 @@ pub(super) struct Tables {
     pub(super) buffer: BufferTable,
     /// What must never leave the device.
     #[serde(default)]
-    #[expect(dead_code, reason = "checked on the text of the file, before there are tables")]
     pub(super) privacy: PrivacyTable,
     /// How much is logged.
     #[serde(default)]

@@ -16,7 +16,7 @@ use crate::machine::{INBOX_PORT, Machine, Saved, Start};
 /// Where the configuration is, in the guest.
 pub const CONFIG: &str = "/etc/pulsegate/pulsegate.toml";
 /// How long a scenario waits for what takes the guest some seconds: only a failing one waits it out.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 /// Between two looks at the agent's status.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Installing a package runs dpkg, systemd and its triggers.

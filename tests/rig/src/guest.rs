@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use crate::wire::Wire;
 
 /// A cold boot on a machine with a high load takes a minute.
-const BOOT: Duration = Duration::from_secs(180);
+const BOOT: Duration = Duration::from_secs(300);
 /// What a command may take unless said otherwise; the guest's processors are some ten times slower
 /// than this machine's.
-const COMMAND: Duration = Duration::from_secs(60);
+const COMMAND: Duration = Duration::from_secs(120);
 /// Between two looks at a command that runs: each costs the guest some of its own time.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Between two calls to a guest that does not listen yet.

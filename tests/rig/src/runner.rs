@@ -16,7 +16,9 @@ use crate::scenario::Scenario;
 use crate::scenarios;
 
 /// A scenario that takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(3600);
+const LIMIT: Duration = Duration::from_secs(900);
+/// As long may a power cut take, with the boot after it.
+const LIMIT_OF_A_CUT: Duration = Duration::from_secs(300);
 
 /// What all scenarios of one run share.
 #[derive(Debug)]
@@ -76,7 +78,9 @@ impl Runner {
     pub async fn cut_power(&self, times: u32) -> Result<bool> {
         let began = now();
         let mut rig = self.rig("power-cuts", &self.installed().await?).await?;
-        let result = self.conclude(scenarios::power_cut(&mut rig, times)).await;
+        let result = self
+            .conclude(LIMIT + LIMIT_OF_A_CUT * times, scenarios::power_cut(&mut rig, times))
+            .await;
         self.report(&mut rig, &result).await;
         say(&format!("{:.1} s", seconds_since(began)));
         Ok(result.is_ok())
@@ -104,11 +108,15 @@ impl Runner {
     }
 
     /// An error, a panic and a hang are the same to the report.
-    async fn conclude(&self, running: impl Future<Output = Result<()>>) -> Result<()> {
-        match tokio::time::timeout(LIMIT, AssertUnwindSafe(running).catch_unwind()).await {
+    async fn conclude(
+        &self,
+        limit: Duration,
+        running: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
+        match tokio::time::timeout(limit, AssertUnwindSafe(running).catch_unwind()).await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(anyhow!("{}", panic_text(&*panic))),
-            Err(_) => Err(anyhow!("it takes longer than {LIMIT:?}")),
+            Err(_) => Err(anyhow!("it takes longer than {limit:?}")),
         }
     }
 
@@ -152,7 +160,7 @@ impl Runner {
         say(&format!("\n==== {}: {}", scenario.name, scenario.about));
         let passed = match self.rig(scenario.name, installed).await {
             Ok(mut rig) => {
-                let result = self.conclude((scenario.run)(&mut rig)).await;
+                let result = self.conclude(LIMIT, (scenario.run)(&mut rig)).await;
                 self.report(&mut rig, &result).await;
                 result.is_ok()
             }

@@ -1,6 +1,6 @@
 //! What must never leave the device (P13).
 
-use super::{Config, LEAST, path, with};
+use super::{Config, LEAST, expect_fault, path, with};
 
 const FORBIDDEN: &str = "privacy.forbidden = [\"Anna Smith\", \"+49 170 1234567\", \"52.5200\"]";
 
@@ -35,6 +35,23 @@ fn a_forbidden_text_is_refused_wherever_it_could_get_out() {
             assert!(!told.contains(part), "the fault repeats it: {told}");
         }
     }
+}
+
+#[test]
+fn a_fixed_field_tells_no_person_and_no_place() {
+    let add = |field: &str| format!("publish.readings.add = {{ {field} }}");
+
+    for (field, caret) in [
+        ("latitude = 52.5", "latitude"),
+        ("lon = \"x\"", "lon"),
+        ("first_name = \"x\"", "first_name"),
+        ("phone = 491701234567", "phone"),
+        ("call = \"+49 (170) 123-4567\"", "\"+49"),
+        ("call = \"a@example.org\"", "\"a@"),
+    ] {
+        expect_fault(&add(field), "a fixed field tells neither a person nor a place", caret);
+    }
+    with(&add("site = \"garden\", floor = 3, firmware = \"+1.2\", plate = \"+long-1234567\""));
 }
 
 #[test]

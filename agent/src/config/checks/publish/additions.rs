@@ -10,6 +10,27 @@ use crate::config::tables::Scalar;
 
 /// Bounds what they add to every record.
 const MAX_BYTES: usize = 512;
+/// What is called so tells who somebody is, or where (P13).
+const TELLING: [&str; 16] = [
+    "name",
+    "first_name",
+    "last_name",
+    "surname",
+    "birthday",
+    "phone",
+    "telephone",
+    "mobile",
+    "email",
+    "lat",
+    "latitude",
+    "lon",
+    "lng",
+    "longitude",
+    "gps",
+    "coordinates",
+];
+/// What has so many digits behind a `+` is a phone number.
+const PHONE_DIGITS: usize = 7;
 
 /// Makes the members of every record of them: JSON without braces. `is_taken` knows the keys that
 /// a record has anyway.
@@ -25,6 +46,16 @@ pub(super) fn build(
             let fault = Finding::fault(key.span(), format!("a record has its own `{}`", **key));
             findings.push(fault.label("choose another key"));
         }
+        let telling = match &**value {
+            _ if TELLING.contains(&key.as_str()) => Some(key.span()),
+            Scalar::Text(text) if reaches(text) => Some(value.span()),
+            Scalar::Text(_) | Scalar::Whole(_) | Scalar::Number(_) => None,
+        };
+        if let Some(span) = telling {
+            let message = "a fixed field tells neither a person nor a place";
+            let fault = Finding::fault(span, message).veiled();
+            findings.push(fault.help("use an opaque id: only the cloud knows whose it is"));
+        }
         let value = match &**value {
             Scalar::Whole(number) => Value::from(*number),
             Scalar::Number(number) => Value::from(*number),
@@ -38,4 +69,15 @@ pub(super) fn build(
         findings.push(fault.label(format!("at most {MAX_BYTES} bytes")));
     }
     members
+}
+
+/// Whether it is a phone number or a mail address.
+fn reaches(text: &str) -> bool {
+    let number = text.trim_start().strip_prefix('+');
+    let is_phone = number.is_some_and(|number| {
+        number.chars().all(|c| c.is_ascii_digit() || " ()-./".contains(c))
+            && number.chars().filter(char::is_ascii_digit).count() >= PHONE_DIGITS
+    });
+    let mail = text.split_once('@');
+    is_phone || mail.is_some_and(|(who, place)| !who.is_empty() && place.contains('.'))
 }
