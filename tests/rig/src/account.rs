@@ -26,9 +26,17 @@ impl Account {
     /// # Errors
     /// A record has no name, or one name stands for two records.
     pub fn of(subscriber: &Subscriber) -> Result<Self> {
+        Self::of_messages(&subscriber.messages())
+    }
+
+    /// Takes stock of some of what arrived.
+    ///
+    /// # Errors
+    /// As [`Account::of`].
+    pub fn of_messages(messages: &[Message]) -> Result<Self> {
         let mut account = Self::default();
         let is_record = |message: &&Message| !message.topic.ends_with("/status");
-        for message in subscriber.messages().iter().filter(is_record) {
+        for message in messages.iter().filter(is_record) {
             account.take(message)?;
         }
         Ok(account)

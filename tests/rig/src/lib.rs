@@ -22,3 +22,4 @@ pub mod scenarios;
 pub mod straps;
 pub mod time_server;
 mod wire;
+mod write_log;

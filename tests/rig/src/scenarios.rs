@@ -9,6 +9,7 @@ mod outputs;
 mod power_cut;
 mod radio_faults;
 mod service;
+mod torn_writes;
 
 pub(crate) use power_cut::power_cut;
 
@@ -53,13 +54,18 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "memory",
-        about: "a leak ends in the agent, which comes back (P10)",
+        about: "a greedy program is ended alone; an agent that leaks comes back (P10)",
         run: |rig| Box::pin(service::memory(rig)),
     },
     Scenario {
         name: "disk-full",
         about: "stays up and says so; with room again nothing answered is missing (P1, P3, P7)",
         run: |rig| Box::pin(disk::disk_full(rig)),
+    },
+    Scenario {
+        name: "torn-writes",
+        about: "starts from what any moment could have left on the card, torn writes too (P1, P3, P4, P7)",
+        run: |rig| Box::pin(torn_writes::torn_writes(rig)),
     },
     Scenario {
         name: "upgrade",

@@ -112,7 +112,7 @@ async fn readings_have_the_right_time(rig: &mut Rig, began: f64) -> Result<()> {
 }
 
 /// A record's time, in seconds since 1970.
-fn time_of(record: &Value) -> f64 {
+pub(super) fn time_of(record: &Value) -> f64 {
     let time = record["time"].as_str().and_then(|time| time.parse::<jiff::Timestamp>().ok());
     time.map_or(f64::NAN, |time| time.as_duration().as_secs_f64())
 }
