@@ -2,6 +2,7 @@
 
 mod belts;
 mod boot;
+mod camera;
 mod disk;
 mod lid;
 mod lifecycle;
@@ -126,6 +127,11 @@ pub const ALL: &[Scenario] = &[
         name: "outputs",
         about: "openings counted on four lines, a lamp as long as the visit (SQ-3)",
         run: |rig| Box::pin(outputs::outputs(rig)),
+    },
+    Scenario {
+        name: "camera",
+        about: "a picture by the kernel's simulated camera, through the service's sandbox (P12)",
+        run: |rig| Box::pin(camera::camera(rig)),
     },
     Scenario {
         name: "power-cut",
