@@ -71,6 +71,8 @@ pub(crate) struct Options {
     pub(crate) rules: Arc<Vec<RuleSpec>>,
     pub(crate) formats: Arc<Formats>,
     pub(crate) pulse: Pulse,
+    /// The monotonic clock by which windows settle and deadlines pass: `clock::mono`, or that of a test.
+    pub(crate) clock: fn() -> Mono,
 }
 
 /// How often to commit, and what to keep.

@@ -309,6 +309,7 @@ fn open_store(
         rules: compile::rules(config),
         formats: compile::formats(config),
         pulse: pulse.clone(),
+        clock: clock::mono,
     };
     let (store, thread) = Store::open(options, sources)?;
     tracing::info!(thing = config.thing, boot = boot.0, host = config.host, "started");

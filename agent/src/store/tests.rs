@@ -45,6 +45,7 @@ struct Device {
     reference_ms: i64,
     keep: Keep,
     rules: Vec<RuleSpec>,
+    clock: fn() -> Mono,
 }
 
 /// The store while the agent runs.
@@ -71,6 +72,7 @@ impl Device {
                 ttl: None,
             },
             rules: Vec::new(),
+            clock: clock::mono,
         }
     }
 
@@ -99,6 +101,7 @@ impl Device {
             rules: Arc::new(self.rules.clone()),
             formats: formats(),
             pulse: Pulse::default(),
+            clock: self.clock,
         }
     }
 

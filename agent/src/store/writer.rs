@@ -29,7 +29,6 @@ use super::take::{Encoder, Taken};
 use super::visits::VisitFold;
 use super::{Options, Progress, QUEUE, Request, Store, ballast, ledger, retention, salvage};
 use crate::agent::AT_REST;
-use crate::clock;
 use faults::Faults;
 
 /// Commits of this size cost little more a row than larger ones, and bound memory.
@@ -126,7 +125,7 @@ impl Writer {
         told: watch::Sender<Standing>,
     ) -> Self {
         let mut work = Work::default();
-        let now = clock::mono();
+        let now = (options.clock)();
         let mut fold = Fold::rebuild(&options.rules, &database, now, &mut work.alerts);
         fold.resume(Alerts::default());
         let visits = VisitFold::rebuild(&options.formats.visits, &database, &sources);
@@ -152,12 +151,17 @@ impl Writer {
         }
     }
 
+    /// The monotonic time by the clock of the options.
+    fn now(&self) -> Mono {
+        (self.options.clock)()
+    }
+
     async fn run(mut self, mut incoming: mpsc::Receiver<Request>) {
         while !self.ended {
             let request = timeout_at(self.wake_at(), incoming.recv()).await;
             self.options.pulse.beat();
             // Before the queue is emptied: whatever arrives later was also stamped later.
-            let now = clock::mono();
+            let now = self.now();
             match request {
                 Ok(None) => break,
                 Ok(Some(request)) => {
@@ -184,7 +188,7 @@ impl Writer {
         let mut at = self.retention_at.min(now + AT_REST);
         let deadlines = [self.fold.next_deadline(), self.visits.next_deadline()];
         if let Some(deadline) = deadlines.into_iter().flatten().min() {
-            at = at.min(now + deadline.since(clock::mono()));
+            at = at.min(now + deadline.since(self.now()));
         }
         if let Some(retry) = self.faults.retry_at() {
             return at.min(retry);
@@ -223,7 +227,7 @@ impl Writer {
             Request::Configure { keep, rules, formats } => {
                 self.commit();
                 self.encoder = Encoder::new(Arc::clone(&formats), Arc::clone(&self.sources));
-                let (now, alerts) = (clock::mono(), &mut self.work.alerts);
+                let (now, alerts) = (self.now(), &mut self.work.alerts);
                 let before = self.fold.alerts().clone();
                 self.fold = Fold::rebuild(&rules, &self.database, now, alerts);
                 self.fold.resume(before);
@@ -279,7 +283,7 @@ impl Writer {
         for gap in marks.iter().flat_map(|mark| &mark.gaps) {
             match ledger::event_members(&self.database, gap) {
                 Ok(members) => {
-                    let event = EventRow { event: "gap", mono: clock::mono(), members };
+                    let event = EventRow { event: "gap", mono: self.now(), members };
                     self.work.events.push(event);
                 }
                 Err(error) => tracing::warn!(%error, "a gap cannot be described"),
@@ -327,7 +331,7 @@ impl Writer {
             (self.commit_at, self.urgent) = (None, false);
             return;
         }
-        self.work.now = clock::mono();
+        self.work.now = self.now();
         match self.database.place {
             Place::File => match self.database.commit(&self.work) {
                 Ok(first) => self.committed(first),
@@ -362,11 +366,11 @@ impl Writer {
     }
 
     fn take(&mut self, lane: Lane, after: Seq, room: usize, hurry: bool) -> Taken {
-        let later = Taken::Later { due: clock::mono() + faults::RETRY, full_at: Seq(u64::MAX) };
+        let later = Taken::Later { due: self.now() + faults::RETRY, full_at: Seq(u64::MAX) };
         if self.database.place != Place::File {
             return later;
         }
-        let now = if hurry { Mono(u64::MAX) } else { clock::mono() };
+        let now = if hurry { Mono(u64::MAX) } else { self.now() };
         match self.encoder.take(&self.database, lane, after, room, now) {
             Ok(taken) => {
                 if let Taken::Sheaf(sheaf) = &taken {

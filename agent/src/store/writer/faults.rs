@@ -12,7 +12,6 @@ use pulsegate_sensors::{SourceId, Sources};
 use tokio::time::Instant;
 
 use super::Writer;
-use crate::clock;
 use crate::store::ballast;
 use crate::store::database::{Database, EventRow};
 use crate::store::{Options, salvage};
@@ -110,7 +109,7 @@ impl Writer {
         }
         self.faults.begin();
         // Room for what waits may be made by forgetting what was delivered.
-        self.retain(clock::mono(), true);
+        self.retain(self.now(), true);
         self.report(Some(fault.to_owned()));
         self.give_up_beyond_bounds();
     }
@@ -149,7 +148,7 @@ impl Writer {
             None => None,
         };
         if let Some((event, members)) = event {
-            self.work.events.push(EventRow { event, mono: clock::mono(), members });
+            self.work.events.push(EventRow { event, mono: self.now(), members });
             self.urgent = true;
         }
     }
@@ -222,7 +221,7 @@ impl Writer {
 
     /// Counts what is given up before it was written.
     pub(super) fn give_up(&mut self, lane: Lane, count: u64) {
-        let now = clock::mono();
+        let now = self.now();
         let (wall, _) = self.database.timeline.wall(self.database.epoch, now);
         let lost = &mut self.work.unwritten[lane.index()];
         lost.count += count;
