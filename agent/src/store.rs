@@ -10,6 +10,7 @@
 //! what can be read of it is carried over, and a new one begun (P7).
 
 mod ballast;
+mod bounds;
 mod carry;
 mod check;
 mod database;

@@ -9,6 +9,7 @@ use pulsegate_sensors::{MAX_SOURCES, Sources};
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, Row, params, params_from_iter};
 
+use super::bounds::{self, MAX_PLACE};
 use super::database::Database;
 use super::load::{self, BASE_SEQ, END_SEQ, FILTERED, LaneRow, UNTOLD_GAP};
 use super::{schema, take};
@@ -18,8 +19,9 @@ const FRAME: [&str; 9] =
     ["meta", "kernel_boots", "clock", "boots", "sources", "lanes", "gaps", "standing", "scores"];
 /// Where a page is damaged, the walk looks again this much further on, and then twice as far.
 const FIRST_LEAP: u64 = 16;
-/// No place is higher, whatever a damaged page tells.
-const MAX_SEQ: u64 = 1 << 53;
+/// Bounds the rows of one table of the frame, whatever its pages refer to: more than a store of ten
+/// years has.
+const MAX_FRAME_ROWS: u64 = 1_000_000;
 /// Rows in one transaction, and between two signs of life.
 const STEP_ROWS: u64 = 10_000;
 
@@ -55,7 +57,7 @@ pub(super) fn over(
     match schema::open_reader(from) {
         Ok(damaged) => {
             for table in FRAME {
-                let copied = copy(&damaged, into, table, "")?;
+                let copied = copy(&damaged, into, table, Part::Whole)?;
                 is_account_told |= table == "lanes" && copied.rows == 3;
                 if let Some(error) = copied.damage {
                     tracing::warn!(table, %error, "part of the store's frame is lost");
@@ -89,7 +91,7 @@ fn end_told(damaged: &Connection, into: &Connection) -> rusqlite::Result<u64> {
 
 fn bound(damaged: &Connection, lane: Lane, order: &str) -> Option<u64> {
     let select = format!("SELECT seq FROM {} ORDER BY seq {order} LIMIT 1", lane.as_str());
-    damaged.query_row(&select, [], |row| row.get(0)).ok().filter(|seq| *seq < MAX_SEQ)
+    damaged.query_row(&select, [], |row| row.get(0)).ok().filter(|seq| *seq < MAX_PLACE)
 }
 
 /// Copies the records of a lane, leaping over what is damaged.
@@ -104,12 +106,11 @@ fn walk(
     let mut walked = Walked::default();
     let mut at = bound(damaged, lane, "ASC").unwrap_or(1);
     // Without a last one that can be read, the leaps find what there is.
-    let last = bound(damaged, lane, "DESC").unwrap_or(MAX_SEQ);
+    let last = bound(damaged, lane, "DESC").unwrap_or(MAX_PLACE);
     let mut leap = FIRST_LEAP;
     while at <= last {
         alive();
-        let rows = format!("WHERE seq BETWEEN {at} AND {last} ORDER BY seq LIMIT {STEP_ROWS}");
-        let copied = copy(damaged, into, table, &rows)?;
+        let copied = copy(damaged, into, table, Part::Rising(at, last))?;
         if let Some(reached) = copied.reached {
             (at, leap) = (reached + 1, FIRST_LEAP);
         }
@@ -120,9 +121,7 @@ fn walk(
             continue;
         }
         let to = at.saturating_add(leap - 1).min(last);
-        let rows = format!("WHERE seq BETWEEN {at} AND {to} ORDER BY seq DESC");
-        let back = copy(damaged, into, table, &rows)?;
-        let hole = (at, back.reached.map_or(to, |reached| reached - 1).min(end));
+        let hole = (at, back_to(damaged, into, table, (at, to), alive)?.min(end));
         match walked.holes.last_mut() {
             Some(before) if before.1 + 1 == at => before.1 = hole.1,
             _ => walked.holes.push(hole),
@@ -131,6 +130,75 @@ fn walk(
     }
     walked.holes.retain(|(first, last)| first <= last);
     Ok(walked)
+}
+
+/// Copies the rows behind a damaged place `at`, from `to` backwards. Returns the last place that could
+/// not be read.
+fn back_to(
+    damaged: &Connection,
+    into: &Connection,
+    table: &str,
+    (at, to): (u64, u64),
+    alive: &mut dyn FnMut(),
+) -> rusqlite::Result<u64> {
+    let mut unread = to;
+    loop {
+        alive();
+        let back = copy(damaged, into, table, Part::Falling(at, unread))?;
+        unread = back.reached.map_or(unread, |reached| reached.saturating_sub(1));
+        if back.damage.is_some() || back.rows < STEP_ROWS || unread < at {
+            return Ok(unread);
+        }
+    }
+}
+
+/// The rows that one copy reads.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    /// All of a table of the frame.
+    Whole,
+    /// The places between the two, both included, from the first on: at most [`STEP_ROWS`] rows.
+    Rising(u64, u64),
+    /// The same from the last on.
+    Falling(u64, u64),
+}
+
+impl Part {
+    fn condition(self) -> String {
+        match self {
+            Self::Whole => format!("LIMIT {MAX_FRAME_ROWS}"),
+            Self::Rising(from, to) => {
+                format!("WHERE seq BETWEEN {from} AND {to} ORDER BY seq LIMIT {STEP_ROWS}")
+            }
+            Self::Falling(from, to) => {
+                format!("WHERE seq BETWEEN {from} AND {to} ORDER BY seq DESC LIMIT {STEP_ROWS}")
+            }
+        }
+    }
+
+    /// The rows that can still follow after the row at `place` of `table`.
+    ///
+    /// # Errors
+    /// When that row cannot be here: on a damaged page lies what belongs elsewhere, and following it
+    /// the walk would leap over sound rows, or never end.
+    fn behind(
+        self,
+        damaged: &Connection,
+        table: &str,
+        place: Option<u64>,
+    ) -> rusqlite::Result<Self> {
+        match (self, place) {
+            (Self::Whole, _) => Ok(self),
+            (Self::Rising(from, to), Some(place)) if (from..=to).contains(&place) => {
+                bounds::check_left_out(damaged, table, from.saturating_sub(1), place)?;
+                Ok(Self::Rising(place + 1, to))
+            }
+            (Self::Falling(from, to), Some(place)) if (from..=to).contains(&place) => {
+                Ok(Self::Falling(from, place.saturating_sub(1)))
+            }
+            (Self::Rising(..) | Self::Falling(..), _) => Err(bounds::out_of_bounds(0)),
+        }
+    }
 }
 
 /// How far a copy came.
@@ -149,10 +217,10 @@ fn copy(
     from: &Connection,
     into: &Connection,
     table: &str,
-    condition: &str,
+    mut part: Part,
 ) -> rusqlite::Result<Copied> {
     let mut copied = Copied { rows: 0, reached: None, damage: None };
-    let select = from.prepare(&format!("SELECT * FROM {table} {condition}"));
+    let select = from.prepare(&format!("SELECT * FROM {table} {}", part.condition()));
     let mut select = match select {
         Ok(select) => select,
         Err(damage) => return Ok(Copied { damage: Some(damage), ..copied }),
@@ -171,6 +239,13 @@ fn copy(
         match values {
             Ok(values) => {
                 let place = values.first().and_then(place);
+                match part.behind(from, table, place) {
+                    Ok(rest) => part = rest,
+                    Err(damage) => {
+                        copied.damage = Some(damage);
+                        break;
+                    }
+                }
                 match insert.execute(params_from_iter(values)) {
                     Ok(_) => (copied.reached, copied.rows) = (place, copied.rows + 1),
                     // What no table of ours takes was never written by us.
@@ -218,7 +293,7 @@ fn sound(table: &str, row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Val
     };
     for column in counts {
         let count = row.get::<_, u64>(*column)?;
-        if count >= MAX_SEQ {
+        if count >= MAX_PLACE {
             return Err(rusqlite::Error::IntegralValueOutOfRange(*column, i64::MAX));
         }
     }

@@ -13,6 +13,7 @@ use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Trust};
 use pulsegate_sensors::{Contact, Source, SourceId, Sources};
 
+use super::bounds::Rising;
 use super::database::Database;
 use super::take::{read_detail, read_source, read_value};
 use recordings::Recordings;
@@ -159,8 +160,9 @@ impl Sieve {
              WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq",
         )?;
         let mut rows = select.query([first, after.0])?;
+        let mut places = Rising::default();
         while let Some(row) = rows.next()? {
-            let seq = row.get(0)?;
+            let seq = places.read(row, 0)?;
             let at = database.boot_of(seq);
             let (time, trust) = match row.get::<_, Option<i64>>(4)? {
                 Some(given) => (Wall(given), Trust::Trusted),

@@ -11,6 +11,7 @@ use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::{Connection, Row};
 
+use super::bounds::Rising;
 use super::database::{AlertRow, Database};
 use super::take::{read_detail, read_source, read_value};
 
@@ -233,9 +234,10 @@ fn rebuild(
          WHERE seq >= ?1 ORDER BY seq",
     )?;
     let mut rows = select.query([from])?;
+    let mut places = Rising::default();
     while let Some(row) = rows.next()? {
         let reading = read_reading(row)?;
-        let epoch = database.boot_of(row.get(5)?).epoch;
+        let epoch = database.boot_of(places.read(row, 5)?).epoch;
         let event = reading.time.unwrap_or(database.timeline.reference(epoch, reading.mono));
         note_own_time(own_time, &reading);
         let input = Input { reading: &reading, boot: KernelBoot(epoch.0), event };

@@ -10,6 +10,7 @@ use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::Epoch;
 use rusqlite::{OptionalExtension as _, Row, params};
 
+use super::bounds::Rising;
 use super::database::{Database, EventRow, Unwritten};
 use super::load::UNTOLD_GAP;
 use super::write::LaneWriter;
@@ -119,12 +120,14 @@ pub(super) fn unwritten(
 
 /// What an event must still tell: the losses found when a damaged database was replaced.
 pub(super) fn untold(database: &Database) -> rusqlite::Result<Vec<String>> {
-    let select = "SELECT lane, first, last, count FROM gaps
+    let select = "SELECT lane, first, last, count, id FROM gaps
                   WHERE id >= (SELECT value FROM meta WHERE key = ?1) ORDER BY id";
     let mut select = database.connection.prepare(select)?;
     let mut rows = select.query([UNTOLD_GAP])?;
     let mut told = Vec::new();
+    let mut rows_rise = Rising::default();
     while let Some(row) = rows.next()? {
+        rows_rise.read(row, 4)?;
         let index: usize = row.get(0)?;
         let lane = Lane::ALL.get(index).copied().unwrap_or(Lane::Readings);
         let (first, last) = (Seq(row.get(1)?), Seq(row.get(2)?));

@@ -10,6 +10,7 @@ use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Timeline, Trust};
 use rusqlite::{Connection, Params, Row, params};
 
+use super::bounds;
 use super::fold::owned;
 use super::load::{self, BootRow};
 use super::schema;
@@ -113,7 +114,7 @@ impl Reader {
         limit: u32,
     ) -> rusqlite::Result<Named<ReadingFound>> {
         let select = format!("{READINGS} WHERE readings.seq > ?1 {FIRST}");
-        self.found(&select, params![after.0, limit], |row| self.reading(row))
+        risen(after, self.found(&select, params![after.0, limit], |row| self.reading(row))?)
     }
 
     /// The last `limit` alerts, of one source if it is named.
@@ -135,7 +136,7 @@ impl Reader {
         limit: u32,
     ) -> rusqlite::Result<Named<AlertFound>> {
         let select = format!("{ALERTS} WHERE alerts.seq > ?1 {FIRST}");
-        self.found(&select, params![after.0, limit], |row| self.alert(row))
+        risen(after, self.found(&select, params![after.0, limit], |row| self.alert(row))?)
     }
 
     /// The last `limit` visits, to one source if it is named.
@@ -157,7 +158,7 @@ impl Reader {
         limit: u32,
     ) -> rusqlite::Result<Named<VisitFound>> {
         let select = format!("{VISITS} AND events.seq > ?1 {FIRST}");
-        self.found(&select, params![after.0, limit], |row| self.visit(row))
+        risen(after, self.found(&select, params![after.0, limit], |row| self.visit(row))?)
     }
 
     fn found<T>(
@@ -217,6 +218,17 @@ impl Reader {
 
     pub(super) fn boot_of(&self, seq: u64) -> BootRow {
         load::boot_of(&self.boots, seq)
+    }
+}
+
+/// Records behind the place `after`, if their places rise. On a damaged page they may not, and who
+/// reads on behind the last one would never come to the end.
+fn risen<T>(after: Seq, found: Named<T>) -> rusqlite::Result<Named<T>> {
+    let places = std::iter::once(after).chain(found.iter().map(|(id, _)| id.seq));
+    if places.is_sorted_by(|before, next| before < next) {
+        Ok(found)
+    } else {
+        Err(bounds::out_of_bounds(0))
     }
 }
 

@@ -17,6 +17,7 @@ use rusqlite::Row;
 use rusqlite::types::{Type, ValueRef as SqlRef};
 use serde::de::IgnoredAny;
 
+use super::bounds::{self, Rising};
 use super::database::Database;
 use super::detail;
 use super::filters::{Filters, Sieve, event};
@@ -138,8 +139,9 @@ impl Encoder {
              WHERE seq > ?1 ORDER BY seq",
         )?;
         let mut rows = select.query([after.0])?;
+        let mut places = LaneWalk::behind(database, Lane::Readings, after);
         while let Some(row) = rows.next()? {
-            let seq = row.get(0)?;
+            let seq = places.place(row)?;
             let mono = Mono(row.get(2)?);
             let at = database.boot_of(seq);
             let (time, trust) = match row.get::<_, Option<i64>>(4)? {
@@ -189,8 +191,9 @@ impl Encoder {
              WHERE seq > ?1 ORDER BY seq",
         )?;
         let mut rows = select.query([after.0])?;
+        let mut places = LaneWalk::behind(database, Lane::Alerts, after);
         while let Some(row) = rows.next()? {
-            let seq = row.get(0)?;
+            let seq = places.place(row)?;
             let at = database.boot_of(seq);
             let epoch: Option<u32> = row.get(9)?;
             let correct = |time: i64| match epoch {
@@ -245,8 +248,9 @@ impl Encoder {
             "SELECT seq, event, epoch, mono_ms, members FROM events WHERE seq > ?1 ORDER BY seq",
         )?;
         let mut rows = select.query([after.0])?;
+        let mut places = LaneWalk::behind(database, Lane::Events, after);
         while let Some(row) = rows.next()? {
-            let seq = row.get(0)?;
+            let seq = places.place(row)?;
             let at = database.boot_of(seq);
             let mono = Mono(row.get(3)?);
             let (time, mut trust) = database.timeline.wall(Epoch(row.get(2)?), mono);
@@ -274,6 +278,29 @@ impl Encoder {
             }
         }
         Ok(Offer::Taken)
+    }
+}
+
+/// The places of the records that a walk through a lane reads.
+struct LaneWalk<'a> {
+    database: &'a Database,
+    lane: Lane,
+    last: u64,
+    places: Rising,
+}
+
+impl<'a> LaneWalk<'a> {
+    fn behind(database: &'a Database, lane: Lane, after: Seq) -> Self {
+        Self { database, lane, last: after.0, places: Rising::default() }
+    }
+
+    /// Reads the place in the first column.
+    fn place(&mut self, row: &Row<'_>) -> rusqlite::Result<u64> {
+        let place = self.places.read(row, 0)?;
+        let (connection, table) = (&self.database.connection, self.lane.as_str());
+        bounds::check_left_out(connection, table, self.last, place)?;
+        self.last = place;
+        Ok(place)
     }
 }
 

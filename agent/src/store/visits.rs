@@ -14,6 +14,7 @@ use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
+use super::bounds::Rising;
 use super::database::{Database, EventRow};
 use super::fold::read_reading;
 
@@ -304,7 +305,9 @@ fn rebuild(visits: &mut Visits, database: &Database, sources: &Sources) -> rusql
         let first = tail(database, &gaps, first, last)?;
         from = from.min(first);
         let mut rows = select.query([first, last])?;
+        let mut places = Rising::default();
         while let Some(row) = rows.next()? {
+            places.read(row, 5)?;
             if gaps.contains_key(&row.get(0)?) {
                 let reading = read_reading(row)?;
                 let reference = database.timeline.reference(epoch, reading.mono);
@@ -381,10 +384,12 @@ fn tail(
 fn told(database: &Database, from: u64) -> rusqlite::Result<HashMap<String, Told>> {
     let mut select = database
         .connection
-        .prepare("SELECT event, members FROM events WHERE seq >= ?1 ORDER BY seq")?;
+        .prepare("SELECT event, members, seq FROM events WHERE seq >= ?1 ORDER BY seq")?;
     let mut rows = select.query([from])?;
+    let mut places = Rising::default();
     let mut told: HashMap<String, Told> = HashMap::new();
     while let Some(row) = rows.next()? {
+        places.read(row, 2)?;
         let (event, members) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
         let Some(stored) = Stored::read(event, members) else { continue };
         let start = Some(Wall(stored.start_ms));

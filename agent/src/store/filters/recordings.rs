@@ -8,6 +8,7 @@ use pulsegate_core::reading::Seq;
 use pulsegate_core::time::Wall;
 use pulsegate_sensors::{SourceId, Sources};
 
+use super::super::bounds::Rising;
 use super::super::database::Database;
 use super::super::take::read_source;
 use super::begin_of;
@@ -50,8 +51,9 @@ impl Recordings {
             "SELECT seq, rule, source, time_ms FROM alerts WHERE seq > ?1 AND raised ORDER BY seq",
         )?;
         let mut rows = select.query([through])?;
+        let mut places = Rising::default();
         while let Some(row) = rows.next()? {
-            self.through = Some(row.get(0)?);
+            self.through = Some(places.read(row, 0)?);
             let rule = row.get_ref(1)?.as_str()?;
             let length = self.lengths.iter().find(|(name, _)| **name == *rule);
             let source = sources.get(read_source(row, 2)?);

@@ -14,6 +14,7 @@ use pulsegate_sensors::Sources;
 use rusqlite::{Connection, params};
 
 use super::{Key, Plan, Raw, RawDecided, Replay, Replayed, Silences, TOLD_EVERY};
+use crate::store::bounds::Rising;
 use crate::store::fold::{Fold, owned, read_reading};
 use crate::store::load;
 use crate::store::reader::{AlertFound, Reader};
@@ -44,8 +45,9 @@ impl Reader {
             "SELECT source, mono_ms, value, time_ms, detail, seq FROM readings ORDER BY seq",
         )?;
         let mut rows = select.query([])?;
+        let mut places = Rising::default();
         while let Some(row) = rows.next()? {
-            let seq: u64 = row.get(5)?;
+            let seq = places.read(row, 5)?;
             let reading = read_reading(row)?;
             let (now, at) = (self.life_of(seq), self.boot_of(seq));
             let boot = KernelBoot(at.epoch.0);
