@@ -15,8 +15,18 @@ use super::load::{self, BASE_SEQ, END_SEQ, FILTERED, LaneRow, UNTOLD_GAP};
 use super::{schema, take};
 
 /// Tables that tell what the records mean: carried over before them.
-const FRAME: [&str; 9] =
-    ["meta", "kernel_boots", "clock", "boots", "sources", "lanes", "gaps", "standing", "scores"];
+const FRAME: [&str; 10] = [
+    "meta",
+    "kernel_boots",
+    "clock",
+    "boots",
+    "sources",
+    "lanes",
+    "gaps",
+    "standing",
+    "scores",
+    "alert_arrivals",
+];
 /// Where a page is damaged, the walk looks again this much further on, and then twice as far.
 const FIRST_LEAP: u64 = 16;
 /// Bounds the rows of one table of the frame, whatever its pages refer to: more than a store of ten
@@ -286,6 +296,7 @@ fn sound(table: &str, row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Val
         "alerts" => &[0, 2, 3],
         "events" => &[0, 2, 3],
         "kernel_boots" | "scores" => &[0],
+        "alert_arrivals" => &[0, 1],
         "clock" => &[0, 1, 3],
         "boots" | "lanes" => &[0, 1, 2],
         "gaps" => &[0, 1, 2, 3, 4, 6],

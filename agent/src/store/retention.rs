@@ -119,20 +119,21 @@ fn oldest(
     age: Option<Duration>,
     now: Mono,
 ) -> rusqlite::Result<Option<Oldest>> {
-    let columns = match lane {
-        Lane::Readings | Lane::Events => "seq, mono_ms, NULL, NULL",
-        Lane::Alerts => "seq, NULL, time_ms, epoch",
+    let rows = match lane {
+        Lane::Readings => "seq, mono_ms, NULL, NULL FROM readings",
+        Lane::Events => "seq, mono_ms, NULL, NULL FROM events",
+        Lane::Alerts => {
+            "seq, mono_ms, time_ms, epoch FROM alerts LEFT JOIN alert_arrivals USING (seq)"
+        }
     };
-    let select = format!(
-        "SELECT {columns} FROM {} WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT {STEP_ROWS}",
-        lane.as_str()
-    );
+    let select =
+        format!("SELECT {rows} WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT {STEP_ROWS}");
     let mut select = database.connection.prepare_cached(&select)?;
     let mut rows = select.query(params![after.0, through])?;
     let mut oldest: Option<Oldest> = None;
     while let Some(row) = rows.next()? {
         if let Some(age) = age
-            && !is_older(database, &Taken::read(row)?, age, now)
+            && !is_older(database, &Arrival::read(row)?, age, now)
         {
             break;
         }
@@ -143,42 +144,42 @@ fn oldest(
     Ok(oldest)
 }
 
-/// When a record was taken.
-enum Taken {
+/// When a record was stored. The time that another program gave with it says nothing of that.
+enum Arrival {
     /// In the run of the kernel that its place tells.
     Mono(u64, Mono),
-    /// On the axis of the rules in this run of the kernel.
+    /// On the axis of the rules in this run of the kernel: a rule decides when readings arrive.
     Reference(Epoch, Wall),
-    /// As another program said.
+    /// Unknown: an alert from the readings of another program, which are lost. Its own time stands in.
     Wall(Wall),
 }
 
-impl Taken {
+impl Arrival {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let epoch: Option<u32> = row.get(3)?;
         Ok(match (row.get::<_, Option<u64>>(1)?, row.get::<_, Option<i64>>(2)?, epoch) {
+            (_, Some(time), Some(epoch)) => Self::Reference(Epoch(epoch), Wall(time)),
             (Some(mono), _, _) => Self::Mono(row.get(0)?, Mono(mono)),
-            (None, time, Some(epoch)) => Self::Reference(Epoch(epoch), Wall(time.unwrap_or(0))),
-            (None, time, None) => Self::Wall(Wall(time.unwrap_or(0))),
+            (None, time, _) => Self::Wall(Wall(time.unwrap_or(0))),
         })
     }
 }
 
-/// Whether a record was taken longer than `age` ago. Between two runs of the kernel only trusted
+/// Whether a record arrived longer than `age` ago. Between two runs of the kernel only trusted
 /// clocks can tell; while they cannot, nothing counts as old.
-fn is_older(database: &Database, taken: &Taken, age: Duration, now: Mono) -> bool {
+fn is_older(database: &Database, arrival: &Arrival, age: Duration, now: Mono) -> bool {
     let timeline = &database.timeline;
     let (today, trust_today) = timeline.wall(database.epoch, now);
-    let (then, trust) = match taken {
-        Taken::Mono(seq, mono) => match database.boot_of(*seq).epoch {
+    let (then, trust) = match arrival {
+        Arrival::Mono(seq, mono) => match database.boot_of(*seq).epoch {
             epoch if epoch == database.epoch => return now.since(*mono) > age,
             epoch => timeline.wall(epoch, *mono),
         },
-        Taken::Reference(epoch, time) if *epoch == database.epoch => {
+        Arrival::Reference(epoch, time) if *epoch == database.epoch => {
             return *time + age < timeline.reference(*epoch, now);
         }
-        Taken::Reference(epoch, time) => timeline.corrected(*epoch, *time),
-        Taken::Wall(time) => (*time, Trust::Trusted),
+        Arrival::Reference(epoch, time) => timeline.corrected(*epoch, *time),
+        Arrival::Wall(time) => (*time, Trust::Trusted),
     };
     trust == Trust::Trusted && trust_today == Trust::Trusted && then + age < today
 }

@@ -73,6 +73,24 @@ INSERT OR REPLACE INTO standing
 "
 CREATE TABLE scores(seq INTEGER PRIMARY KEY, score REAL NOT NULL) STRICT;
 CREATE TRIGGER forgets AFTER DELETE ON alerts BEGIN DELETE FROM scores WHERE seq = old.seq; END;
+",
+// When an alert arrived whose time another program gave (`epoch` is null): retention goes by arrival.
+// That is when the newest reading before it arrived, since the reading that raised an alert is written
+// before the alert, in the same transaction. A trigger, so that a version that knows nothing of this
+// table fills it as well; what is carried over from a damaged store is there before its alert.
+"
+CREATE TABLE alert_arrivals(seq INTEGER PRIMARY KEY, mono_ms INTEGER NOT NULL) STRICT;
+CREATE TRIGGER arrives AFTER INSERT ON alerts WHEN new.epoch IS NULL BEGIN
+    INSERT OR IGNORE INTO alert_arrivals
+        SELECT new.seq, mono_ms FROM readings WHERE seq < new.seq ORDER BY seq DESC LIMIT 1;
+END;
+CREATE TRIGGER forgets_arrival AFTER DELETE ON alerts BEGIN
+    DELETE FROM alert_arrivals WHERE seq = old.seq;
+END;
+INSERT OR IGNORE INTO alert_arrivals SELECT * FROM (
+    SELECT seq, (SELECT mono_ms FROM readings WHERE readings.seq < alerts.seq
+        ORDER BY readings.seq DESC LIMIT 1) AS mono_ms FROM alerts WHERE epoch IS NULL
+) WHERE mono_ms IS NOT NULL;
 "];
 
 /// What is looked at from outside and was not there from the first version on: since which, and the

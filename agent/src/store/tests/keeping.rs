@@ -252,6 +252,51 @@ fn alerts_and_events_are_forgotten_after_their_time_even_where_there_is_no_readi
 }
 
 #[test]
+fn history_is_counted_from_when_a_record_arrived_whatever_time_another_program_gave_with_it() {
+    let device = Device::new();
+    let mut database = open(&device);
+    let month_ago = NOON - 30 * 86_400_000;
+    set_clock(&mut database, 0, NOON, Trust::Trusted);
+    let imported =
+        Reading { time: Some(Wall(month_ago)), ..number(SourceId(0), Mono(1_000), 180.0) };
+    let raised = AlertRow { derived: false, ..alert(true, month_ago) };
+    let work = Work { readings: vec![imported], alerts: vec![raised], ..Work::default() };
+    database.commit(&work).unwrap();
+    deliver(&mut database, Lane::Readings, 1, 1);
+    deliver(&mut database, Lane::Alerts, 2, 1);
+    let keep = Keep { history: HOUR, ..device.keep };
+
+    retain(&mut database, &keep, [Seq(0); 3], 3_500_000);
+    assert_eq!((count(&database, "readings"), count(&database, "alerts")), (1, 1));
+    retain(&mut database, &keep, [Seq(0); 3], 3_700_000);
+
+    assert_eq!((count(&database, "readings"), count(&database, "alerts")), (0, 0));
+    assert_eq!(count(&database, "alert_arrivals"), 0, "nothing of it is left behind");
+    assert_balanced(&mut database);
+}
+
+#[test]
+fn alerts_that_an_earlier_version_stored_are_kept_from_when_they_arrived_too() {
+    let device = Device::new();
+    let mut database = open(&device);
+    record(&mut database, [5_000]);
+    let raised = AlertRow { derived: false, ..alert(true, NOON - 30 * 86_400_000) };
+    database.commit(&Work { alerts: vec![raised], ..Work::default() }).unwrap();
+    drop(database);
+    let connection = rusqlite::Connection::open(device.path()).unwrap();
+    let before = "DROP TRIGGER arrives; DROP TRIGGER forgets_arrival; DROP TABLE alert_arrivals;
+                  PRAGMA user_version = 3;";
+    connection.execute_batch(before).unwrap();
+    drop(connection);
+
+    let database = open(&device);
+
+    let arrival = "SELECT mono_ms FROM alert_arrivals WHERE seq = 2";
+    let arrival: u64 = database.connection.query_row(arrival, [], |row| row.get(0)).unwrap();
+    assert_eq!(arrival, 5_000);
+}
+
+#[test]
 fn years_of_starts_and_clock_steps_leave_a_bounded_trace() {
     let mut device = Device::new();
     device.keep.history = Duration::ZERO;
