@@ -187,8 +187,10 @@ impl Work {
     fn shoot(&mut self, camera: Box<str>, recipe: Recipe, why: Turn, at: Mono) {
         let quota = self.quota();
         self.begun += 1;
-        // Sorts by age, and is never used again, whatever the clock says.
-        let key = format!("{:08}-{:06}-{camera}.jpg", self.store.boot.0, self.begun);
+        // Sorts by age, and is never used again, whatever the clock and the state directory do.
+        let boot = self.store.boot;
+        let (counter, suffix) = (boot.counter(), boot.suffix());
+        let key = format!("{counter:08}{suffix}-{:06}-{camera}.jpg", self.begun);
         let hidden = match &self.folder {
             Some(folder) => match folder.refuses(quota) {
                 Some(reason) => Err(reason),

@@ -37,6 +37,7 @@ pub(crate) use exchange::plan;
 pub(crate) use findings::{Faults, Report, Warning};
 pub(crate) use model::*;
 
+use crate::state_dir;
 use findings::{Finding, Findings};
 use tables::Tables;
 
@@ -76,10 +77,14 @@ pub(crate) fn peek(path: &Path) -> Result<Config, Faults> {
     outcome.config.ok_or(Faults(outcome.report))
 }
 
-/// Says everything that is wrong with a configuration.
+/// Says everything that is wrong with a configuration, and with the state directory that it names.
 #[must_use]
 pub(crate) fn examine(path: &Path) -> Report {
-    read(path).report
+    let Outcome { config, mut report } = read(path);
+    if let Some(config) = config {
+        report.warn(state_dir::look_at(&config.state_dir));
+    }
+    report
 }
 
 /// Reads a duration as it is written in a configuration.

@@ -14,6 +14,7 @@ mod mqtt;
 mod outputs;
 mod publisher;
 mod sampler;
+mod state_dir;
 mod status;
 mod store;
 mod systemd;

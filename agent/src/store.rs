@@ -52,7 +52,7 @@ use crate::agent::Pulse;
 pub(crate) use check::Checked;
 pub(crate) use database::{EventRow, Identity};
 pub(crate) use filters::Filters;
-pub(crate) use reader::{AlertFound, Named, Reader, ReadingFound, RecordId};
+pub(crate) use reader::{AlertFound, Named, Reader, ReadingFound};
 pub(crate) use replay::{Change, Curve, Decided, Outcome, Plan, Replay, Replayed};
 pub(crate) use take::{Formats, LaneFormat, Taken};
 pub(crate) use visits::{VisitFormat, VisitFound};
@@ -62,6 +62,15 @@ pub(crate) const FILE: &str = "pulsegate.db";
 /// Requests on their way to the writer, each with up to 64 KiB of readings: bounds what a burst
 /// holds in memory before back-pressure.
 const QUEUE: usize = 4;
+
+/// How far a store has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// The counter of the last start of the agent that wrote to it.
+    pub(crate) boot: u32,
+    /// The last place that was given to a record.
+    pub(crate) seq: u64,
+}
 
 /// What the store is told when it is opened.
 #[derive(Debug, Clone)]
@@ -153,6 +162,11 @@ pub(crate) struct Store {
 #[error("the store has stopped")]
 pub(crate) struct Stopped;
 
+/// How far the store at `path` has come, if it can be read.
+pub(crate) fn reached(path: &std::path::Path) -> Option<Reached> {
+    database::Database::reached(path).ok().flatten()
+}
+
 impl Store {
     /// Opens the database on a thread of its own. The thread ends, after a last commit, when every
     /// [`Store`] is dropped.
@@ -164,11 +178,6 @@ impl Store {
         sources: &Arc<Sources>,
     ) -> anyhow::Result<(Self, std::thread::JoinHandle<()>)> {
         writer::start(options, sources)
-    }
-
-    /// The last start of the agent that the store at `path` knows of.
-    pub(crate) fn last_boot(path: &std::path::Path) -> Option<u32> {
-        database::Database::last_boot(path).ok().flatten()
     }
 
     /// Appends readings. With an answer, it is given once they are durable, or were refused.

@@ -1,7 +1,7 @@
 //! Readings of other programs: JSON lines on a Unix stream socket.
 //!
 //! A line is `{"source":"7","kind":"heart_rate","value":72,"time":"2026-11-20T10:00:00.000Z"}`, with
-//! `time` optional. Each is answered in order: with `{"id":"<boot>-<seq>"}` once it is durable, or
+//! `time` optional. Each is answered in order: with `{"id":"<start>-<seq>"}` once it is durable, or
 //! with `{"error":"...","field":"..."}`. A bad line costs its sender that line and nothing else. A
 //! client that does not read its answers stalls itself and nobody else.
 //!
@@ -77,10 +77,10 @@ pub struct Chunk {
 }
 
 /// The names under which a chunk was stored: `first_seq`, `first_seq + 1`, and so on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// The start of the agent in which it was stored.
-    pub boot: u32,
+    /// The part of the record ids before the hyphen: the start of the agent in which it was stored.
+    pub start: Arc<str>,
     /// The place of the first entry.
     pub first_seq: u64,
 }

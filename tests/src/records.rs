@@ -48,6 +48,16 @@ pub fn sequences<'a>(records: &'a [Value]) -> HashSet<&'a str> {
     records.iter().map(sequence).collect()
 }
 
+/// The place of a record id, such as `12k3f9x2ab-345`: the counter of the start of the agent, and the
+/// number in the store.
+#[must_use]
+pub fn place(id: &str) -> Option<(u64, u64)> {
+    let (start, number) = id.split_once('-')?;
+    let suffix = start.trim_start_matches(|character: char| character.is_ascii_digit());
+    let counter = start.strip_suffix(suffix)?;
+    Some((counter.parse().ok()?, number.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +69,13 @@ mod tests {
 
         assert_eq!(array, lines);
         assert_eq!(sequences(&array).len(), 2);
+    }
+
+    #[test]
+    fn the_place_of_a_record_is_told_with_a_suffix_and_without_one() {
+        assert_eq!(place("12k3f9x2ab-345"), Some((12, 345)));
+        assert_eq!(place("12-345"), Some((12, 345)));
+        assert_eq!(place("345"), None);
     }
 
     #[test]

@@ -239,8 +239,7 @@ fn beats(monitor: usize, second: usize) -> usize {
 
 fn sequence(record: &Value) -> (u64, u64) {
     let text = record["seq"].as_str().expect("a seq");
-    let (boot, number) = text.split_once('-').expect("two numbers");
-    (boot.parse().expect("a number"), number.parse().expect("a number"))
+    records::place(text).expect("a record id")
 }
 
 fn told(alert: &Value) -> (&str, &str, &str) {

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pulsegate_standin::{Door, Options};
-use pulsegate_tests::PATIENCE;
 use pulsegate_tests::agent_process::{Device, lane_count};
 use pulsegate_tests::cloud::{Cloud, Tally};
 use pulsegate_tests::inbox::Inbox;
+use pulsegate_tests::{PATIENCE, records};
 use serde_json::{Value, json};
 
 const KILLS: u64 = 100;
@@ -128,7 +128,7 @@ impl Trial {
         assert!(self.boots.insert(boot), "boot {boot} again");
         assert_eq!(self.boots.last(), Some(&boot), "boots rise");
         for (id, value) in ids {
-            let of_boot = id.split_once('-').and_then(|(boot, _)| boot.parse().ok());
+            let of_boot = records::place(&id).map(|(boot, _)| boot);
             assert_eq!(of_boot, Some(boot), "{id}");
             assert_eq!(self.answered.insert(id.clone(), value), None, "{id} again");
         }

@@ -14,6 +14,7 @@ pub mod output;
 pub mod pace;
 pub mod reading;
 pub mod record;
+pub mod record_id;
 pub mod rules;
 pub mod standing;
 pub mod time;

@@ -2,11 +2,8 @@
 
 use pulsegate_sensors::{Contact, Measurement, SourceId};
 
+pub use crate::record_id::Boot;
 use crate::time::{Mono, Wall};
-
-/// Counts the starts of the agent on this device; durable before the first reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Boot(pub u32);
 
 /// The place of a record in this store; rises by one with every record of any lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use pulsegate_sensors::{Contact, Source};
 
 use crate::reading::{Boot, HeartDetail, Seq};
+use crate::record_id::RecordId;
 use crate::time::Wall;
 use crate::timeline::Trust;
 use crate::topic::Template;
@@ -26,7 +27,7 @@ pub enum Framing {
 /// What a field of a reading's record is filled with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
-    /// `<boot>-<seq>`: with the thing's name, unique for ever.
+    /// The record id, `<start>-<seq>`: with the thing's name, unique for ever.
     Seq,
     /// The id of the source.
     Source,
@@ -159,7 +160,7 @@ impl ReadingLayout {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),
-                Piece::Seq => write_seq(row.boot, row.seq, out),
+                Piece::Seq => RecordId { boot: row.boot, seq: row.seq }.write(out),
                 Piece::Time => clock.write(row.time, out),
                 Piece::TimeMs => write_integer(row.time.0, out),
                 Piece::TimeS => write_integer(row.time.0.div_euclid(1000), out),
@@ -299,7 +300,7 @@ impl<'a> ObjectText<'a> {
     /// Begins the object.
     pub fn begin(boot: Boot, seq: Seq, out: &'a mut Vec<u8>) -> Self {
         out.extend_from_slice(b"{\"seq\":\"");
-        write_seq(boot, seq, out);
+        RecordId { boot, seq }.write(out);
         out.push(b'"');
         Self { out }
     }
@@ -397,12 +398,6 @@ fn end_record(trust: Trust, out: &mut Vec<u8>) {
         Trust::Trusted => out.push(b'}'),
         Trust::Unset => out.extend_from_slice(b",\"clock\":\"unset\"}"),
     }
-}
-
-fn write_seq(boot: Boot, seq: Seq, out: &mut Vec<u8>) {
-    write_integer(boot.0, out);
-    out.push(b'-');
-    write_integer(seq.0, out);
 }
 
 fn write_integer(value: impl itoa::Integer, out: &mut Vec<u8>) {

@@ -23,7 +23,7 @@ use crate::publisher::{self, Publisher, PublisherState, Settings};
 use crate::sampler::{self, Intake, SourceStates};
 use crate::status::{self, Observed};
 use crate::store::{self, Identity, Stopped, Store};
-use crate::{boot, clock, compile};
+use crate::{boot, clock, compile, state_dir};
 
 /// Observations on their way to the sampler: a second of a hundred belts with their bursts.
 const OBSERVATIONS: usize = 512;
@@ -57,7 +57,7 @@ pub(super) struct Parts {
     draining: watch::Sender<bool>,
     source_states: watch::Receiver<SourceStates>,
     publisher_state: watch::Receiver<PublisherState>,
-    pub(super) troubles: watch::Sender<Vec<String>>,
+    pub(super) troubles: Troubles,
     fingers: [Finger; 3],
 }
 
@@ -71,8 +71,8 @@ impl Parts {
         let sources = Arc::new(Sources::default());
         let pulses: [Pulse; 3] = Default::default();
         let [store_pulse, publisher_pulse, sampler_pulse] = &pulses;
-        let (store, store_thread, trouble) = open_store(&config, &sources, store_pulse)?;
-        let (troubles, troubles_seen) = watch::channel(Vec::from_iter(trouble));
+        let (store, store_thread, start_troubles) = open_store(&config, &sources, store_pulse)?;
+        let (troubles, troubles_seen) = Troubles::new(start_troubles);
 
         let (clock_is_set, clock_set) = watch::channel(false);
         tasks.spawn(clock_watch::run(config.clock.trust, store.clone(), clock_is_set));
@@ -263,6 +263,25 @@ impl Parts {
     }
 }
 
+/// What is wrong and belongs to no part, for `status`.
+pub(super) struct Troubles {
+    /// Found at the start; a reload changes nothing about it.
+    at_start: Vec<String>,
+    all: watch::Sender<Vec<String>>,
+}
+
+impl Troubles {
+    fn new(at_start: Vec<String>) -> (Self, watch::Receiver<Vec<String>>) {
+        let (all, seen) = watch::channel(at_start.clone());
+        (Self { at_start, all }, seen)
+    }
+
+    /// Puts what a reload found in the place of what the one before found.
+    pub(super) fn of_reload(&self, found: impl IntoIterator<Item = String>) {
+        self.all.send_replace(self.at_start.iter().cloned().chain(found).collect());
+    }
+}
+
 /// The channels between drivers and sampler.
 fn intake(
     sources: &Arc<Sources>,
@@ -283,11 +302,13 @@ fn open_store(
     config: &Config,
     sources: &Arc<Sources>,
     pulse: &Pulse,
-) -> anyhow::Result<(Store, std::thread::JoinHandle<()>, Option<String>)> {
+) -> anyhow::Result<(Store, std::thread::JoinHandle<()>, Vec<String>)> {
     // What people measured of themselves is nobody else's.
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir);
     let path = config.state_dir.join(store::FILE);
-    let (boot, counted) = boot::count(&config.state_dir, Store::last_boot(&path));
+    let reached = store::reached(&path);
+    let mut troubles = state_dir::examine(&config.state_dir, reached);
+    let (boot, counted) = boot::count(&config.state_dir, reached.map(|reached| reached.boot));
     // Without a folder there is no store yet; one that can be had later is found then.
     let made = made.with_context(|| {
         format!("cannot make the state directory `{}`", config.state_dir.display())
@@ -296,9 +317,18 @@ fn open_store(
     if let Some(trouble) = &trouble {
         tracing::error!(trouble, "this start is counted in the store only");
     }
+    for trouble in &troubles {
+        tracing::warn!("{trouble}");
+    }
+    troubles.extend(trouble);
+    if let Some(error) = reached.and_then(|at| state_dir::bear_witness(&config.state_dir, at).err())
+    {
+        tracing::warn!(%error, "the next start cannot tell if the store went back in time");
+    }
     let mono = i64::try_from(clock::mono().0).unwrap_or(i64::MAX);
     let identity = Identity {
         boot,
+        thing: config.thing.as_str().into(),
         kernel_boot_id: clock::kernel_boot_id(),
         reference_ms: clock::wall().0.saturating_sub(mono),
     };
@@ -312,6 +342,6 @@ fn open_store(
         clock: clock::mono,
     };
     let (store, thread) = Store::open(options, sources)?;
-    tracing::info!(thing = config.thing, boot = boot.0, host = config.host, "started");
-    Ok((store, thread, trouble))
+    tracing::info!(thing = config.thing, start = boot.as_str(), host = config.host, "started");
+    Ok((store, thread, troubles))
 }

@@ -20,13 +20,13 @@ pub(super) async fn reload(path: &Path, parts: &mut Parts, tasks: &mut Tasks) {
                 1 => "the configuration was changed and has a fault".to_owned(),
                 count => format!("the configuration was changed and has {count} faults"),
             } + ": the old one stays in force (see `pulsegate check`)";
-            parts.troubles.send_replace(vec![trouble]);
+            parts.troubles.of_reload([trouble]);
             return;
         }
     };
     let kept = keep_what_needs_a_restart(parts.config(), &mut config);
     let troubles = kept.iter().map(|key| format!("`{key}` changes only with a restart"));
-    parts.troubles.send_replace(troubles.collect());
+    parts.troubles.of_reload(troubles);
     parts.follow(config, tasks).await;
     tracing::info!(needs_restart = ?kept, "the configuration was reloaded");
 }

@@ -7,12 +7,13 @@ use anyhow::Context as _;
 use clap::Args;
 use pulsegate_core::reading::Value;
 use pulsegate_core::record::ClockText;
+use pulsegate_core::record_id::RecordId;
 use pulsegate_core::timeline::Trust;
 use serde_json::json;
 
 use super::{fail, peek, print};
 use crate::cli::Config;
-use crate::store::{AlertFound, FILE, Reader, ReadingFound, RecordId, VisitFound};
+use crate::store::{AlertFound, FILE, Reader, ReadingFound, VisitFound};
 
 /// What to list.
 #[derive(Debug, Args)]
@@ -90,15 +91,15 @@ fn reading_line(id: RecordId, found: &ReadingFound, json: bool) -> String {
     }
     let unset = unset(found.trust);
     let (source, kind) = (&found.source, &found.kind);
-    format!("{id:<12} {time}{unset}  {source:<12} {kind:<12} {}", plain(&found.value))
+    format!("{id:<20} {time}{unset}  {source:<12} {kind:<12} {}", plain(&found.value))
 }
 
 fn alert_line(id: RecordId, found: &AlertFound, json: bool) -> String {
-    if json { named(id, alert_record(found)) } else { format!("{id:<12} {}", alert_text(found)) }
+    if json { named(id, alert_record(found)) } else { format!("{id:<20} {}", alert_text(found)) }
 }
 
 fn visit_line(id: RecordId, found: &VisitFound, json: bool) -> String {
-    if json { named(id, visit_record(found)) } else { format!("{id:<12} {}", visit_text(found)) }
+    if json { named(id, visit_record(found)) } else { format!("{id:<20} {}", visit_text(found)) }
 }
 
 /// Puts its name into a record.

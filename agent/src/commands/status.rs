@@ -45,7 +45,7 @@ fn render(status: &Value) -> String {
         "{} · pulsegate {} · start {} · up {} s\n",
         word(&status["thing"]),
         word(&status["version"]),
-        status["boot"],
+        status["start"].as_str().map_or_else(|| status["boot"].to_string(), str::to_owned),
         status["uptime_s"]
     );
     for trouble in status["degraded"].as_array().into_iter().flatten() {

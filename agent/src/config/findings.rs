@@ -231,6 +231,12 @@ impl Report {
         Self { path: path.to_owned(), text, findings }
     }
 
+    /// Adds warnings of something that the file names; they belong to no line.
+    pub(super) fn warn(&mut self, messages: impl IntoIterator<Item = String>) {
+        let warning = |message| Finding { class: Class::Warning, ..Finding::of_the_file(message) };
+        self.findings.extend(messages.into_iter().map(warning));
+    }
+
     /// How many faults there are.
     #[must_use]
     pub(crate) fn faults(&self) -> usize {

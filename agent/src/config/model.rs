@@ -218,7 +218,8 @@ pub(crate) struct FieldConfig {
 )]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Field {
-    /// `<boot>-<seq>`, unique for this thing: the cloud removes duplicates by it.
+    /// The record id, such as `12k3f9x2ab-345`, unique for this thing for ever: the cloud removes
+    /// duplicates by it.
     Seq,
     /// The id of the source.
     Source,

@@ -34,7 +34,8 @@ pub(super) async fn compose(observed: &Observed) -> Value {
     json!({
         "thing": observed.thing,
         "version": env!("CARGO_PKG_VERSION"),
-        "boot": observed.store.boot.0,
+        "boot": observed.store.boot.counter(),
+        "start": observed.store.boot.as_str(),
         "uptime_s": now.since(observed.started).as_secs(),
         "degraded": degraded(observed, &progress, &states),
         "lanes": lanes,

@@ -15,11 +15,12 @@ use super::load::{self, BASE_SEQ, END_SEQ, FILTERED, LaneRow, UNTOLD_GAP};
 use super::{schema, take};
 
 /// Tables that tell what the records mean: carried over before them.
-const FRAME: [&str; 10] = [
+const FRAME: [&str; 11] = [
     "meta",
     "kernel_boots",
     "clock",
     "boots",
+    "starts",
     "sources",
     "lanes",
     "gaps",
@@ -295,7 +296,7 @@ fn sound(table: &str, row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Val
         "readings" => &[0, 1, 2],
         "alerts" => &[0, 2, 3],
         "events" => &[0, 2, 3],
-        "kernel_boots" | "scores" => &[0],
+        "kernel_boots" | "scores" | "starts" => &[0],
         "alert_arrivals" => &[0, 1],
         "clock" => &[0, 1, 3],
         "boots" | "lanes" => &[0, 1, 2],
@@ -354,7 +355,11 @@ fn write_known(into: &Connection, known: &Database) -> rusqlite::Result<()> {
     for boot in &known.boots {
         into.execute(
             "INSERT OR REPLACE INTO boots VALUES (?1, ?2, ?3)",
-            params![boot.boot.0, boot.epoch.0, boot.first_seq],
+            params![boot.boot.counter(), boot.epoch.0, boot.first_seq],
+        )?;
+        into.execute(
+            "INSERT OR IGNORE INTO starts VALUES (?1, ?2, '')",
+            params![boot.boot.counter(), boot.boot.suffix()],
         )?;
     }
     for lane in Lane::ALL {

@@ -16,6 +16,7 @@ use pulsegate_sensors::Sources;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::Reached;
 use super::load::{self, BootRow, LaneRow};
 use super::write::{self, LaneWriter};
 use super::{ledger, schema};
@@ -25,6 +26,8 @@ use super::{ledger, schema};
 pub(crate) struct Identity {
     /// The start.
     pub(crate) boot: Boot,
+    /// The thing that records of this start belong to.
+    pub(crate) thing: Box<str>,
     /// The run of the kernel.
     pub(crate) kernel_boot_id: String,
     /// Wall minus monotonic time at the start, right or wrong.
@@ -191,10 +194,13 @@ impl Database {
         })
     }
 
-    /// The highest boot that the store knows of.
-    pub(super) fn last_boot(path: &Path) -> rusqlite::Result<Option<u32>> {
+    /// How far the store at `path` has come; `None` where no start of the agent wrote to it.
+    pub(super) fn reached(path: &Path) -> rusqlite::Result<Option<Reached>> {
         let connection = schema::open_reader(path)?;
-        connection.query_row("SELECT max(boot) FROM boots", [], |row| row.get(0))
+        let last = "SELECT max(boot) FROM boots";
+        let Some(boot) = connection.query_row(last, [], |row| row.get(0))? else { return Ok(None) };
+        let seq = load::last_seq(&connection, &load::read_lanes(&connection)?)?;
+        Ok(Some(Reached { boot, seq }))
     }
 
     /// Begins this start of the agent, on paper: it is written with the first commit, so that a
@@ -221,9 +227,9 @@ impl Database {
             self.timeline.begin(self.epoch, *reference_ms);
         }
         // A counter that was lost, and found again in what a damaged store still told.
-        let last = self.boots.iter().map(|row| row.boot).max();
-        if let Some(last) = last.filter(|last| *last >= self.identity.boot) {
-            self.identity.boot = Boot(last.0 + 1);
+        let last = self.boots.iter().map(|row| row.boot.counter()).max();
+        if let Some(last) = last.filter(|last| *last >= self.identity.boot.counter()) {
+            self.identity.boot = self.identity.boot.with_counter(last.saturating_add(1));
         }
         let first_seq = self.last_seq + 1;
         self.boots.retain(|row| row.first_seq != first_seq);
@@ -292,7 +298,7 @@ impl Database {
 
     /// Whether earlier starts of the agent must have had another database here.
     pub(super) fn is_lost(&self) -> bool {
-        self.place == Place::File && self.is_new && self.identity.boot > Boot(1)
+        self.place == Place::File && self.is_new && self.identity.boot.counter() > 1
     }
 
     /// The start of the agent in which the record `seq` was written.
@@ -313,7 +319,7 @@ impl Database {
         }
         let (boot, epoch) = (self.boots[kept].boot, self.boots[kept].epoch);
         self.write(|writer| {
-            writer.tx.execute("DELETE FROM boots WHERE boot < ?1", [boot.0])?;
+            writer.tx.execute("DELETE FROM boots WHERE boot < ?1", [boot.counter()])?;
             writer.tx.execute("DELETE FROM kernel_boots WHERE epoch < ?1", [epoch.0])?;
             writer.tx.execute("DELETE FROM clock WHERE epoch < ?1", [epoch.0])
         })?;

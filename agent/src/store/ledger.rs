@@ -6,6 +6,7 @@
 use pulsegate_core::lane::{DropReason, Gap, Lane};
 use pulsegate_core::reading::{Boot, Seq};
 use pulsegate_core::record::ClockText;
+use pulsegate_core::record_id::RecordId;
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::Epoch;
 use rusqlite::{OptionalExtension as _, Row, params};
@@ -159,7 +160,7 @@ pub(super) fn event_members(database: &Database, gap: &Gap) -> rusqlite::Result<
 }
 
 fn id(boot: Boot, seq: Seq) -> String {
-    format!("{}-{}", boot.0, seq.0)
+    RecordId { boot, seq }.to_string()
 }
 
 /// Lane, first and last record, how many, why, and the time span.

@@ -41,7 +41,7 @@ pub(super) struct BootRow {
 /// The start of the agent in which the record `seq` was written.
 pub(super) fn boot_of(boots: &[BootRow], seq: u64) -> BootRow {
     let after = boots.partition_point(|boot| boot.first_seq <= seq);
-    let nowhere = BootRow { first_seq: 0, boot: Boot(0), epoch: Epoch(0) };
+    let nowhere = BootRow { first_seq: 0, boot: Boot::without_suffix(0), epoch: Epoch(0) };
     boots.get(after.saturating_sub(1)).copied().unwrap_or(nowhere)
 }
 
@@ -139,11 +139,14 @@ pub(super) fn read_meta(connection: &Connection, key: &str) -> rusqlite::Result<
 
 pub(super) fn read_boots(connection: &Connection) -> rusqlite::Result<Vec<BootRow>> {
     connection
-        .prepare("SELECT first_seq, boot, epoch FROM boots ORDER BY first_seq, boot")?
+        .prepare(
+            "SELECT first_seq, boot, epoch, coalesce(suffix, '')
+             FROM boots LEFT JOIN starts USING (boot) ORDER BY first_seq, boot",
+        )?
         .query_map([], |row| {
             Ok(BootRow {
                 first_seq: row.get(0)?,
-                boot: Boot(row.get(1)?),
+                boot: Boot::restored(row.get(1)?, row.get_ref(3)?.as_str()?),
                 epoch: Epoch(row.get(2)?),
             })
         })?

@@ -1,11 +1,11 @@
 //! Looking at the store from outside: the commands `readings`, `alerts` and `visits`, beside a running agent
 //! or without one.
 
-use std::fmt;
 use std::path::Path;
 
 use pulsegate_core::lane::Account;
-use pulsegate_core::reading::{Boot, HeartDetail, Seq, Value};
+use pulsegate_core::reading::{HeartDetail, Seq, Value};
+use pulsegate_core::record_id::RecordId;
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Timeline, Trust};
 use rusqlite::{Connection, Params, Row, params};
@@ -33,13 +33,6 @@ pub(crate) struct Reader {
     pub(super) connection: Connection,
     pub(super) boots: Vec<BootRow>,
     pub(super) timeline: Timeline,
-}
-
-/// The name of a record: the start of the agent, and its place in the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RecordId {
-    pub(crate) boot: Boot,
-    pub(crate) seq: Seq,
 }
 
 /// Some records, the oldest first, each with its name.
@@ -240,11 +233,5 @@ impl AlertFound {
         self.window = self.window.map(|(start, end)| (correct(start).0, correct(end).0));
         (self.time, self.trust) = correct(self.time);
         self
-    }
-}
-
-impl fmt::Display for RecordId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}-{}", self.boot.0, self.seq.0))
     }
 }

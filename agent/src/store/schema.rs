@@ -91,11 +91,21 @@ INSERT OR IGNORE INTO alert_arrivals SELECT * FROM (
     SELECT seq, (SELECT mono_ms FROM readings WHERE readings.seq < alerts.seq
         ORDER BY readings.seq DESC LIMIT 1) AS mono_ms FROM alerts WHERE epoch IS NULL
 ) WHERE mono_ms IS NOT NULL;
+",
+// Of each start of the agent: the random part of its record ids, and the thing that its records belong to.
+"
+CREATE TABLE starts(boot INTEGER PRIMARY KEY, suffix TEXT NOT NULL, thing TEXT NOT NULL) STRICT;
+CREATE TRIGGER forgets_start AFTER DELETE ON boots BEGIN
+    DELETE FROM starts WHERE boot = old.boot;
+END;
 "];
 
 /// What is looked at from outside and was not there from the first version on: since which, and the
 /// table.
-const LATER: &[(usize, &str)] = &[(3, "scores(seq INTEGER PRIMARY KEY, score REAL NOT NULL)")];
+const LATER: &[(usize, &str)] = &[
+    (3, "scores(seq INTEGER PRIMARY KEY, score REAL NOT NULL)"),
+    (5, "starts(boot INTEGER PRIMARY KEY, suffix TEXT NOT NULL, thing TEXT NOT NULL)"),
+];
 
 /// Opens the database for the one writer, and brings it up to date.
 pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {

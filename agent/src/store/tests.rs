@@ -22,6 +22,7 @@ use pulsegate_core::delivery::Mark;
 use pulsegate_core::lane::{Account, Lane};
 use pulsegate_core::reading::{Reading, Seq, Value};
 use pulsegate_core::record::{Framing, ReadingFormat};
+use pulsegate_core::record_id::RecordId;
 use pulsegate_core::rules::RuleSpec;
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::topic::{Open, Template};
@@ -88,12 +89,14 @@ impl Device {
     }
 
     fn options(&self) -> Options {
-        let (boot, counted) = boot::count(self.folder.path(), Store::last_boot(&self.path()));
+        let (boot, counted) =
+            boot::count(self.folder.path(), reached(&self.path()).map(|reached| reached.boot));
         counted.ok();
         Options {
             path: self.path(),
             identity: Identity {
-                boot,
+                boot: Boot::without_suffix(boot.counter()),
+                thing: "pi-1".into(),
                 kernel_boot_id: self.kernel_boot.into(),
                 reference_ms: self.reference_ms,
             },
@@ -290,8 +293,13 @@ fn ids(records: &[Json]) -> Vec<String> {
 }
 
 fn place(id: &str) -> (u32, u64) {
-    let (boot, seq) = id.split_once('-').unwrap();
-    (boot.parse().unwrap(), seq.parse().unwrap())
+    let id: RecordId = id.parse().unwrap();
+    (id.boot.counter(), id.seq.0)
+}
+
+/// The counter of the start in which a chunk was stored.
+fn counter(receipt: &Receipt) -> u32 {
+    receipt.start.parse::<Boot>().unwrap().counter()
 }
 
 /// A wall time as records tell it.

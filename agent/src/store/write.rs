@@ -165,7 +165,11 @@ pub(super) fn boot(
     tx.execute("DELETE FROM boots WHERE first_seq = ?1", [first.0])?;
     tx.execute(
         "INSERT OR IGNORE INTO boots VALUES (?1, ?2, ?3)",
-        params![identity.boot.0, epoch.0, first.0],
+        params![identity.boot.counter(), epoch.0, first.0],
+    )?;
+    tx.execute(
+        "INSERT OR REPLACE INTO starts VALUES (?1, ?2, ?3)",
+        params![identity.boot.counter(), identity.boot.suffix(), identity.thing],
     )?;
     Ok(())
 }

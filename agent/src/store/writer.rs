@@ -351,7 +351,7 @@ impl Writer {
         (self.commit_at, self.urgent) = (None, false);
         self.commits += 1;
         self.report(None);
-        self.answer(self.database.identity.boot.0, first);
+        self.answer(first);
         for waiting in self.waiting.drain(..) {
             waiting.send(()).ok();
         }

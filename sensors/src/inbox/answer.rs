@@ -64,8 +64,8 @@ enum Answers {
 impl Answers {
     fn new(verdict: &Result<Receipt, Refused>) -> Self {
         match verdict {
-            Ok(Receipt { boot, first_seq }) => {
-                Self::Ids { opening: format!("{{\"id\":\"{boot}-"), seq: *first_seq }
+            Ok(Receipt { start, first_seq }) => {
+                Self::Ids { opening: format!("{{\"id\":\"{start}-"), seq: *first_seq }
             }
             Err(Refused(reason)) => Self::Error(error_line(&Fault::line(reason.clone()))),
         }
@@ -123,11 +123,12 @@ mod tests {
     fn errors_stand_where_their_lines_stood() {
         let faults = faults_after(&[0, 1, 1, 2]);
 
-        let text = written(&Ok(Receipt { boot: 12, first_seq: 99 }), 2, &faults);
+        let text = written(&Ok(Receipt { start: "12k3f9x2ab".into(), first_seq: 99 }), 2, &faults);
 
         let wrong = "{\"error\":\"wrong\",\"field\":\"a\\\"b\"}\n";
-        let expected =
-            format!("{wrong}{{\"id\":\"12-99\"}}\n{wrong}{wrong}{{\"id\":\"12-100\"}}\n{wrong}");
+        let expected = format!(
+            "{wrong}{{\"id\":\"12k3f9x2ab-99\"}}\n{wrong}{wrong}{{\"id\":\"12k3f9x2ab-100\"}}\n{wrong}"
+        );
         assert_eq!(text, expected);
         assert_eq!(faults.bytes(), 4 * wrong.len());
     }

@@ -48,7 +48,7 @@ impl Account {
         self.records.len()
     }
 
-    /// The record of this name, as `12-345`.
+    /// The record of this name, as `12k3f9x2ab-345`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.records.get(&place(name).ok()?)
@@ -103,8 +103,7 @@ impl Account {
 }
 
 fn place(name: &str) -> Result<Place> {
-    let (boot, number) = name.split_once('-').with_context(|| format!("no name: `{name}`"))?;
-    Ok((boot.parse()?, number.parse()?))
+    records::place(name).with_context(|| format!("no record id: `{name}`"))
 }
 
 /// This machine's wall clock, in seconds since 1970.

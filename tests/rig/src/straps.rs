@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use pulsegate_tests::records;
 use pulsegate_tests::subscriber::Subscriber;
 use serde_json::Value;
 
@@ -73,6 +74,5 @@ pub fn arrived(records: &[Value], strap: &str) -> Vec<u64> {
 
 /// The start of the agent, and the place in its store.
 fn place(record: &Value) -> Option<(u64, u64)> {
-    let (boot, seq) = record["seq"].as_str()?.split_once('-')?;
-    Some((boot.parse().ok()?, seq.parse().ok()?))
+    records::place(record["seq"].as_str()?)
 }

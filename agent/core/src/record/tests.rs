@@ -14,7 +14,7 @@ fn format(fields: Option<Vec<(Box<str>, Field)>>) -> ReadingFormat {
 
 fn written(layout: &ReadingLayout, value: ValueRef<'_>, detail: Option<&HeartDetail>) -> String {
     let row = ReadingRow {
-        boot: Boot(12),
+        boot: Boot::without_suffix(12),
         seq: Seq(345),
         value,
         detail,
@@ -92,7 +92,7 @@ fn what_a_monitor_tells_besides_is_added_and_intervals_only_when_asked_for() {
 fn a_time_that_is_not_trusted_is_flagged() {
     let layout = ReadingLayout::new(&format(None), &source("number"), None, false);
     let row = ReadingRow {
-        boot: Boot(1),
+        boot: Boot::without_suffix(1),
         seq: Seq(1),
         value: ValueRef::Number(1.0),
         detail: None,

@@ -6,6 +6,7 @@ use pulsegate_core::reading::{Seq, Value};
 use pulsegate_core::record::{
     ClockText, Framing, ReadingFormat, ReadingLayout, ReadingRow, ValueRef,
 };
+use pulsegate_core::record_id::RecordId;
 use pulsegate_core::time::Wall;
 use pulsegate_core::topic::{Open, Template};
 use pulsegate_sensors::Source;
@@ -14,7 +15,7 @@ use serde_json::json;
 use super::What;
 use super::csv::Column;
 use crate::commands::listing::{alert_record, named, visit_record};
-use crate::store::{Formats, Named, Reader, ReadingFound, RecordId};
+use crate::store::{Formats, Named, Reader, ReadingFound};
 
 /// Bounds memory; a page takes little more time than its records.
 const PAGE: u32 = 4_096;

@@ -113,7 +113,7 @@ async fn survives(
     let is_said = pending.values().any(|record| record["event"] == "store_damaged");
     assert_eq!(is_said, is_set_aside, "{what}");
     assert!(lost == 0 || is_said, "{what}: {lost} lost without a word");
-    let boot = agent.store.boot.0;
+    let boot = agent.store.boot.counter();
     for (id, record) in &pending {
         let known = before.get(id);
         assert!(
@@ -281,7 +281,7 @@ async fn a_file_that_is_cut_off_or_is_no_database_is_set_aside() {
 async fn survives_empty(device: &Device, set_aside: usize) {
     let agent = device.start();
     let receipt = agent.append([61.0]).await;
-    assert_eq!(receipt.boot, 4, "the boot counter lies beside the store");
+    assert_eq!(counter(&receipt), 4, "the boot counter lies beside the store");
     let events = agent.take_all(Lane::Events, 0).await;
     assert!(events[0]["event"].as_str().unwrap().starts_with("store_"), "{events:?}");
     agent.assert_balanced().await;
@@ -332,7 +332,7 @@ async fn damage_that_shows_only_when_a_lane_is_read_or_written_is_mended_in_the_
         let pending = agent.pending().await;
         let second = agent.append([62.0]).await;
 
-        assert_eq!(second.boot, first.boot, "{what}: the same start");
+        assert_eq!(second.start, first.start, "{what}: the same start");
         assert!(second.first_seq > first.first_seq, "{what}: places rise");
         agent.assert_balanced().await;
         let lost = before.keys().filter(|id| !pending.contains_key(*id)).count();
@@ -342,7 +342,7 @@ async fn damage_that_shows_only_when_a_lane_is_read_or_written_is_mended_in_the_
         agent.stop().await;
         let agent = device.start();
         let names = ids(&agent.take_all(Lane::Readings, 0).await);
-        let name = |receipt: Receipt| format!("{}-{}", receipt.boot, receipt.first_seq);
+        let name = |receipt: Receipt| format!("{}-{}", receipt.start, receipt.first_seq);
         assert!(names.contains(&name(first)) && names.contains(&name(second)), "{what}");
         agent.assert_balanced().await;
         agent.stop().await;

@@ -104,7 +104,7 @@ impl Model {
         match operation {
             Operation::Append(count) => {
                 let receipt = agent.append((0..count).map(|_| 72.0)).await;
-                let places = (0..count).map(|i| (receipt.boot, receipt.first_seq + i));
+                let places = (0..count).map(|i| (counter(&receipt), receipt.first_seq + i));
                 for place in places {
                     assert!(self.recorded[Lane::Readings.index()].insert(place), "a name again");
                 }

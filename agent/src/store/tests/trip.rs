@@ -161,6 +161,42 @@ fn a_store_that_no_newer_agent_has_opened_can_be_looked_at() {
     }
 }
 
+#[tokio::test]
+async fn records_keep_the_suffix_of_their_start_for_ever_also_through_a_salvage() {
+    let device = Device::new();
+    let start = |counter, random| {
+        let mut options = device.options();
+        options.identity.boot = Boot::new(counter, random);
+        let sources = Arc::new(Sources::default());
+        let (store, thread) = Store::open(options, &sources).unwrap();
+        Running { store, thread, sources }
+    };
+    let first = start(1, 7);
+    let receipt = first.append([60.0]).await;
+    first.stop().await;
+    let second = start(2, 8);
+    second.append([61.0]).await;
+
+    let expected = [format!("{}-1", Boot::new(1, 7)), format!("{}-2", Boot::new(2, 8))];
+    assert_eq!(&*receipt.start, Boot::new(1, 7).as_str(), "inbox clients are told the same");
+    assert_eq!(ids(&second.take_all(Lane::Readings, 0).await), expected);
+    second.stop().await;
+    let listed = Reader::open(&device.path()).unwrap().readings(None, 10).unwrap();
+    assert_eq!(listed.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>(), expected);
+    let root: u64 = rusqlite::Connection::open(device.path())
+        .unwrap()
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'gaps'", [], |row| row.get(0))
+        .unwrap();
+    let mut file = std::fs::read(device.path()).unwrap();
+    let page = usize::try_from(root - 1).unwrap() * 1024;
+    file[page..page + 1024].fill(0);
+    std::fs::write(device.path(), file).unwrap();
+    let third = start(3, 9);
+    assert!(third.store.progress().borrow().set_aside.is_some(), "it was salvaged");
+    assert_eq!(ids(&third.take_all(Lane::Readings, 0).await), expected);
+    third.stop().await;
+}
+
 /// A reading and an alert, as the first version wrote them.
 const FIRST_ROWS: &str = "
     INSERT INTO kernel_boots VALUES (1, 'first', 0);
@@ -182,7 +218,7 @@ async fn a_store_of_the_first_version_is_read_on_and_the_first_version_can_read_
     let agent = device.start();
     agent.append([80.0]).await;
 
-    assert_eq!(agent.store.boot.0, 5);
+    assert_eq!(agent.store.boot.counter(), 5);
     assert_eq!(ids(&agent.take_all(Lane::Readings, 0).await), ["4-1", "5-3"]);
     let alerts = agent.take_all(Lane::Alerts, 0).await;
     assert_eq!((&alerts[0]["seq"], &alerts[0]["state"]), (&json!("4-2"), &json!("raised")));

@@ -230,9 +230,10 @@ impl Writer {
     }
 
     /// Answers who waits for a place.
-    pub(super) fn answer(&mut self, boot: u32, first: Seq) {
+    pub(super) fn answer(&mut self, first: Seq) {
+        let start: Arc<str> = self.database.identity.boot.as_str().into();
         for answer in self.answers.drain(..) {
-            let receipt = Receipt { boot, first_seq: first.0 + answer.offset };
+            let receipt = Receipt { start: Arc::clone(&start), first_seq: first.0 + answer.offset };
             // A client that left does not wait for its answer.
             drop(answer.to.send(Ok(receipt)));
         }
