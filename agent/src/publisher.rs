@@ -62,6 +62,13 @@ pub(crate) struct Publisher {
     pub(crate) doubts: watch::Sender<u64>,
 }
 
+/// A message that cannot be handed over yet.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    lane: Lane,
+    delay: Duration,
+}
+
 struct Round {
     delivery: Delivery,
     pace: Pace,
@@ -148,29 +155,29 @@ impl Round {
             wait = wait.min(deadline.saturating_sub(waited).max(Duration::from_secs(1)));
         }
         loop {
-            let delay = self.send(&session);
-            wait = wait.min(delay.unwrap_or(IDLE));
-            if delay.is_some() || !self.take(publisher, &session, &mut wait).await? {
+            let held = self.send(&session);
+            wait = wait.min(held.map_or(IDLE, |held| held.delay));
+            if !self.take(publisher, &session, held, &mut wait).await? {
                 return Ok(wait);
             }
         }
     }
 
-    /// Hands over what is in hand. Returns how long the pace or the link makes it wait, if so.
-    fn send(&mut self, session: &Session) -> Option<Duration> {
+    /// Hands over the messages in hand, until the pace or the link holds one up.
+    fn send(&mut self, session: &Session) -> Option<Held> {
         loop {
             let (id, batch) = self.delivery.next()?;
-            let now = clock::mono();
+            let (now, lane) = (clock::mono(), batch.lane);
             let bytes = (batch.payload.len() + batch.topic.len()) as u64;
             let cost = Cost { bytes, records: batch.count };
-            let delay = self.pace.delay(now, batch.lane, cost);
+            let delay = self.pace.delay(now, lane, cost);
             if !delay.is_zero() {
-                return Some(delay);
+                return Some(Held { lane, delay });
             }
             let payload = Bytes::from_owner(Arc::clone(&batch.payload));
             let Ok(ack) = session.publish(&batch.topic, payload) else {
                 // An acknowledgement makes room and comes as an event of its own.
-                return Some(IDLE);
+                return Some(Held { lane, delay: IDLE });
             };
             self.acks.push(Box::pin(async move { (id, ack.await) }));
             self.pace.spend(now, cost);
@@ -178,19 +185,24 @@ impl Round {
         }
     }
 
-    /// Takes one more sheaf in hand. Returns whether it did.
+    /// Takes one more sheaf in hand. Returns whether it did. While a message is held up, only more
+    /// urgent lanes are looked at: an alert never waits behind the pace of readings (P6).
     async fn take(
         &mut self,
         publisher: &Publisher,
         session: &Session,
+        held: Option<Held>,
         wait: &mut Duration,
     ) -> Result<bool, Stopped> {
         let now = clock::mono();
         let grace_ends = session.since + CLOCK_GRACE;
         let draining = *publisher.draining.borrow();
         let waits_for_clock = !*publisher.clock_set.borrow() && now < grace_ends && !draining;
-        let wanted: Vec<_> = self.delivery.wanted().collect();
+        // An alert may have been committed since the last take.
         let committed = publisher.store.progress().borrow().last;
+        self.delivery.committed(committed);
+        let is_urgent = |lane: Lane| held.is_none_or(|held| lane < held.lane);
+        let wanted: Vec<_> = self.delivery.wanted().filter(|(lane, _)| is_urgent(*lane)).collect();
         for (lane, after) in wanted {
             if waits_for_clock && lane != Lane::Alerts {
                 *wait = (*wait).min(grace_ends.since(now));

@@ -64,6 +64,39 @@ async fn a_backlog_delays_no_alert_and_keeps_to_the_limits_of_aws() {
     keeps_the_pace(&cloud.journal.contents().arrivals);
 }
 
+/// The pace lets one message of readings go in a second, and ten are in hand at once.
+#[tokio::test]
+async fn an_alert_overtakes_the_readings_that_wait_for_the_pace() {
+    let cloud = Cloud::with_faults(seeds(0)[0], Faults::default()).await;
+    let device = cloud
+        .device()
+        .set("link", "limits", "\"aws\"")
+        .unset("link", "keep_alive")
+        .set("link", "bytes_per_second", "\"5KiB\"")
+        .set("publish.readings", "topic", "\"pulsegate/{thing}/{source}/readings\"")
+        .set("publish.readings", "batch", "{ bytes = \"5KiB\", delay = \"1h\" }")
+        .with(RULE);
+    let agent = device.started().await;
+    let mut inbox = agent.inbox().await;
+    let line = |n: u32| inbox::reading(&format!("s{}", n % 10), "count", f64::from(n)).to_string();
+    let lines: Vec<String> = (0..2_000).map(line).collect();
+    assert_eq!(inbox.exchange_all(&lines).await.len(), lines.len());
+    let readings = |arrivals: &[Arrival]| {
+        arrivals.iter().filter(|arrival| arrival.topic.ends_with("/readings")).count()
+    };
+    cloud.wait("the backlog drains", PATIENCE, |seen| readings(&seen.arrivals) >= 1).await;
+
+    inbox.exchange(&inbox::reading("7", "heart_rate", 150.0)).await.expect("an answer");
+    let before = readings(&cloud.journal.contents().arrivals);
+    let alert = |arrival: &Arrival| arrival.topic.ends_with("/alerts");
+    cloud.wait("the alert arrives", PATIENCE, |seen| seen.arrivals.iter().any(alert)).await;
+
+    let arrivals = cloud.journal.contents().arrivals;
+    let at = arrivals.iter().position(alert).expect("it has arrived");
+    let overtook = readings(&arrivals[..at]) - before;
+    assert!(overtook <= 3, "{overtook} messages of readings went before the alert");
+}
+
 /// In any second, not only those of a clock.
 fn keeps_the_pace(arrivals: &[Arrival]) {
     let mut first = 0;
