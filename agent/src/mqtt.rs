@@ -1,8 +1,12 @@
 //! The link: one MQTT connection that carries everything. The only place that names the client.
 //!
 //! Each connection is a client of its own, so that nothing is carried over from a dead one: what
-//! was not acknowledged is the publisher's to send again. The session on the broker's side is
-//! persistent, for commands; nothing of ours waits in it.
+//! was not acknowledged is the publisher's to send again. The session on the broker's side is clean:
+//! the agent subscribes to nothing, so there is nothing that a session could keep.
+//!
+//! The thing says on each connection that it is online, when it leaves that it is offline, and by
+//! its last will that it was lost: a retained message on the status topic, so that a subscriber that
+//! comes later hears it too.
 
 mod reason;
 
@@ -16,7 +20,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use pulsegate_core::backoff::Backoff;
 use pulsegate_core::batch::MAX_MESSAGE_BYTES;
-use pulsegate_core::delivery::Death;
+use pulsegate_core::delivery::{Death, Doubt};
 use pulsegate_core::time::Mono;
 use rumqttc::mqttbytes::v4::{LastWill, Packet};
 use rumqttc::{
@@ -38,8 +42,9 @@ const MAX_FOREIGN_PACKET_BYTES: usize = 2 * 1024 * 1024;
 const BACKOFF_BASE: Duration = Duration::from_secs(1);
 /// A broker that takes longer to acknowledge the greeting is sent the rest all the same.
 const GREETING: Duration = Duration::from_secs(2);
-/// A thing that the broker hangs up on so often for saying that it is online says it no more.
-const MAX_GREETINGS_HUNG_UP_ON: u32 = 2;
+/// A broker that hangs up within this time of an acknowledgement may have done so because of the
+/// message: mosquitto before 2.0.12 acknowledges a publish that it forbids.
+const ANSWER_STANDS: Duration = Duration::from_secs(1);
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -71,6 +76,16 @@ pub(crate) enum LinkState {
     Up(Session),
 }
 
+impl LinkState {
+    /// The status topic, if the broker refuses it.
+    pub(crate) fn refused_status(&self) -> Option<&RefusedStatus> {
+        match self {
+            Self::Down(outage) => outage.refused_status.as_ref(),
+            Self::Up(session) => session.refused_status.as_ref(),
+        }
+    }
+}
+
 /// Why there is no connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Outage {
@@ -83,12 +98,29 @@ pub(crate) struct Outage {
     pub(crate) attempts: u64,
     /// When the next attempt is made.
     pub(crate) retry_at: Option<Mono>,
+    /// The status topic, if the broker refuses it.
+    pub(crate) refused_status: Option<RefusedStatus>,
+}
+
+/// The status topic, on which the broker hangs up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RefusedStatus {
+    pub(crate) topic: Arc<str>,
+    pub(crate) since: Mono,
+    pub(crate) next_trial: Mono,
 }
 
 impl Outage {
     /// Before anything was tried.
     pub(crate) fn unknown(now: Mono) -> Self {
-        Self { reason: None, death: Death::Otherwise, since: now, attempts: 0, retry_at: None }
+        Self {
+            reason: None,
+            death: Death::Otherwise,
+            since: now,
+            attempts: 0,
+            retry_at: None,
+            refused_status: None,
+        }
     }
 }
 
@@ -100,6 +132,8 @@ pub(crate) struct Session {
     pub(crate) number: u64,
     pub(crate) port: u16,
     pub(crate) since: Mono,
+    /// See [`Outage::refused_status`].
+    pub(crate) refused_status: Option<RefusedStatus>,
 }
 
 /// The link cannot take a message just now.
@@ -141,19 +175,21 @@ pub(crate) async fn run(
     is_clock_set: impl Fn() -> bool,
 ) -> anyhow::Result<()> {
     let mut backoff = Backoff::new(BACKOFF_BASE, options.retry_max);
-    let (mut attempts, mut hung_up_on) = (0_u64, 0_u32);
+    let mut attempts = 0_u64;
+    let mut doubt = Doubt::default();
     let mut complaint = None;
     let mut ports = options.ports.iter().copied().cycle();
     let mut port = ports.next().context("no port of the broker is configured")?;
     while *wishes.borrow() == Wish::Stay {
         let number = options.connections.fetch_add(1, Ordering::Relaxed) + 1;
         attempts += 1;
-        let attempt = Attempt { port, number, greets: hung_up_on < MAX_GREETINGS_HUNG_UP_ON };
+        let refused = refused_status(&options, &doubt);
+        let mut attempt = Attempt { port, number, refused, greeting: Greeting::None };
         let ended = match tls::clients(&options.identity) {
-            Ok(tls) => connection(&options, &tls, attempt, &states, &mut wishes, &mut doubts).await,
-            Err(error) => {
-                Ended { cause: Cause::NoIdentity(error), up_since: None, greeting: Greeting::None }
+            Ok(tls) => {
+                connection(&options, &tls, &mut attempt, &states, &mut wishes, &mut doubts).await
             }
+            Err(error) => Ended { cause: Cause::NoIdentity(error), up_since: None },
         };
         let now = clock::mono();
         let reason = match ended.cause {
@@ -162,20 +198,16 @@ pub(crate) async fn run(
             Cause::NoIdentity(error) => Reason::refused(format!("{error:#}")),
             Cause::Failed(error) => reason::of(&error, is_clock_set()),
         };
-        match (ended.greeting, reason.death) {
-            (Greeting::Unanswered, Death::ByPeer) => hung_up_on += 1,
-            (Greeting::Unanswered, Death::Otherwise) | (Greeting::None, _) => {}
-            (Greeting::Answered, _) => hung_up_on = 0,
-        }
-        if hung_up_on == MAX_GREETINGS_HUNG_UP_ON {
-            let topic = options.status_topic.as_str();
-            tracing::warn!(topic, "the broker hangs up on the status: it is left out from now on");
-        }
+        let killed = judge_greeting(&options, &mut doubt, attempt.greeting, reason.death, now);
         let random = fastrand::f64();
         let wait = match ended.up_since {
             Some(since) => {
                 attempts = 0;
-                backoff.lost(now.since(since), random)
+                if killed {
+                    backoff.after_trial(random)
+                } else {
+                    backoff.lost(now.since(since), random)
+                }
             }
             None => {
                 port = ports.next().unwrap_or(port);
@@ -193,6 +225,7 @@ pub(crate) async fn run(
             since: now,
             attempts,
             retry_at: Some(now + wait),
+            refused_status: refused_status(&options, &doubt),
         };
         states.send_replace(LinkState::Down(outage));
         tokio::select! {
@@ -203,27 +236,62 @@ pub(crate) async fn run(
     Ok(())
 }
 
-#[derive(Debug, Clone, Copy)]
+/// Adds the end of a connection to what is known of the status topic. Returns whether the greeting
+/// may have ended it.
+fn judge_greeting(
+    options: &LinkOptions,
+    doubt: &mut Doubt,
+    greeting: Greeting,
+    death: Death,
+    now: Mono,
+) -> bool {
+    let was_refused = doubt.is_refused();
+    let killed = match (greeting, death) {
+        (Greeting::None, _) | (Greeting::Unanswered, Death::Otherwise) => false,
+        (Greeting::Unanswered, Death::ByPeer) => true,
+        (Greeting::Answered(at), Death::ByPeer) if now.since(at) < ANSWER_STANDS => true,
+        (Greeting::Answered(_), _) => {
+            *doubt = Doubt::default();
+            false
+        }
+    };
+    if killed {
+        doubt.add(now);
+    }
+    if doubt.is_refused() && !was_refused {
+        let topic = options.status_topic.as_str();
+        tracing::warn!(topic, "the broker hangs up on the status: data goes without it");
+    }
+    killed
+}
+
+/// Tells of the status topic while the broker refuses it.
+fn refused_status(options: &LinkOptions, doubt: &Doubt) -> Option<RefusedStatus> {
+    let topic = options.status_topic.as_str().into();
+    let (since, next_trial) = (doubt.since(), doubt.next_trial());
+    doubt.is_refused().then_some(RefusedStatus { topic, since, next_trial })
+}
+
 struct Attempt {
     port: Port,
     number: u64,
-    /// Whether to say that the thing is online.
-    greets: bool,
+    /// The status topic, while it is refused: then data goes first, and the greeting when it is due.
+    refused: Option<RefusedStatus>,
+    greeting: Greeting,
 }
 
 struct Ended {
     cause: Cause,
     up_since: Option<Mono>,
-    greeting: Greeting,
 }
 
-/// What became of the word that the thing is online. It goes alone, before everything else, so that
-/// a broker that forbids it is not thought to forbid the rest.
+/// The state of the greeting on one connection. It goes alone, before everything else, so that a
+/// broker that forbids it is not thought to forbid the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Greeting {
     None,
     Unanswered,
-    Answered,
+    Answered(Mono),
 }
 
 enum Cause {
@@ -236,12 +304,12 @@ enum Cause {
 async fn connection(
     options: &LinkOptions,
     tls: &Clients,
-    attempt: Attempt,
+    attempt: &mut Attempt,
     states: &watch::Sender<LinkState>,
     wishes: &mut watch::Receiver<Wish>,
     doubts: &mut watch::Receiver<u64>,
 ) -> Ended {
-    let Attempt { port, number, greets } = attempt;
+    let (port, number) = (attempt.port, attempt.number);
     let (client, mut events) =
         AsyncClient::builder(mqtt_options(options, tls, port)).capacity(capacity(options)).build();
     let mut network = rumqttc::NetworkOptions::new();
@@ -249,16 +317,25 @@ async fn connection(
     network.set_tcp_nodelay(true);
     events.set_network_options(network);
     let mut greeted: Option<Answer> = None;
-    let (mut up_since, mut greeting, mut is_leaving) = (None, Greeting::None, false);
+    let (mut up_since, mut is_leaving) = (None, false);
     let cause = loop {
         let event = tokio::select! {
             event = events.poll() => event,
             answered = answer(&mut greeted) => {
                 greeted = None;
                 if answered {
-                    greeting = Greeting::Answered;
+                    attempt.greeting = Greeting::Answered(clock::mono());
                 }
                 announce(states, &client, attempt, up_since);
+                continue;
+            }
+            () = stands(attempt), if attempt.refused.is_some() => {
+                attempt.refused = None;
+                announce(states, &client, attempt, up_since);
+                continue;
+            }
+            () = trial(attempt), if up_since.is_some() && greeted.is_none() => {
+                greeted = greet(&client, options, attempt);
                 continue;
             }
             _ = wishes.wait_for(|wish| *wish == Wish::Leave), if !is_leaving => {
@@ -266,7 +343,7 @@ async fn connection(
                     break Cause::Asked;
                 }
                 is_leaving = true;
-                if greets {
+                if attempt.refused.is_none() {
                     drop(say(&client, options, "offline"));
                 }
                 // A queue that is full is drained on the way out all the same.
@@ -279,10 +356,11 @@ async fn connection(
             Ok(Event::Incoming(Packet::ConnAck(ack))) if ack.code == ConnectReturnCode::Success => {
                 up_since = Some(clock::mono());
                 tracing::info!(host = options.host, port = port.number, "the link is up");
-                greeted = if greets { say(&client, options, "online") } else { None };
-                match greeted {
-                    Some(_) => greeting = Greeting::Unanswered,
-                    None => announce(states, &client, attempt, up_since),
+                if attempt.refused.is_none() {
+                    greeted = greet(&client, options, attempt);
+                }
+                if greeted.is_none() {
+                    announce(states, &client, attempt, up_since);
                 }
             }
             Ok(_) => {}
@@ -295,20 +373,52 @@ async fn connection(
     };
     // An answer may have been read together with the end of the connection.
     if greeted.as_mut().and_then(|greeted| greeted.now_or_never()) == Some(true) {
-        greeting = Greeting::Answered;
+        attempt.greeting = Greeting::Answered(clock::mono());
     }
-    Ended { cause, up_since, greeting }
+    Ended { cause, up_since }
+}
+
+/// Ends when an answer to the greeting has stood for long enough to be believed.
+async fn stands(attempt: &Attempt) {
+    match attempt.greeting {
+        Greeting::Answered(at) => {
+            tokio::time::sleep((at + ANSWER_STANDS).since(clock::mono())).await;
+        }
+        Greeting::None | Greeting::Unanswered => std::future::pending().await,
+    }
+}
+
+/// Ends when a greeting that was refused is due again.
+async fn trial(attempt: &Attempt) {
+    match (&attempt.refused, attempt.greeting) {
+        (Some(refused), Greeting::None) => {
+            tokio::time::sleep(refused.next_trial.since(clock::mono())).await;
+        }
+        (Some(_) | None, _) => std::future::pending().await,
+    }
+}
+
+/// Says that the thing is online.
+fn greet(client: &AsyncClient, options: &LinkOptions, attempt: &mut Attempt) -> Option<Answer> {
+    let answer = say(client, options, "online")?;
+    attempt.greeting = Greeting::Unanswered;
+    Some(answer)
 }
 
 fn announce(
     states: &watch::Sender<LinkState>,
     client: &AsyncClient,
-    attempt: Attempt,
+    attempt: &Attempt,
     up_since: Option<Mono>,
 ) {
     let Some(since) = up_since else { return };
-    let Attempt { port, number, .. } = attempt;
-    let session = Session { client: client.clone(), number, port: port.number, since };
+    let session = Session {
+        client: client.clone(),
+        number: attempt.number,
+        port: attempt.port.number,
+        since,
+        refused_status: attempt.refused.clone(),
+    };
     states.send_replace(LinkState::Up(session));
 }
 
@@ -322,11 +432,11 @@ async fn answer(answer: &mut Option<Answer>) -> bool {
     }
 }
 
-/// Says on the status topic how the thing is. It is no record: the last will says the same of a
-/// thing that cannot.
+/// Says on the status topic how the thing is, retained. It is no record: the last will says the same
+/// of a thing that cannot.
 fn say(client: &AsyncClient, options: &LinkOptions, status: &str) -> Option<Answer> {
     let payload = status_payload(status);
-    let how = PublishOptions::new(QoS::AtLeastOnce);
+    let how = PublishOptions::new(QoS::AtLeastOnce).retain(true);
     match client.try_publish_tracked(options.status_topic.as_str(), payload, how) {
         Ok(notice) => Some(Box::pin(async move {
             let answer = tokio::time::timeout(GREETING, notice.wait_completion_async()).await;
@@ -354,17 +464,13 @@ fn mqtt_options(options: &LinkOptions, tls: &Clients, port: Port) -> MqttOptions
     let tls = if port.alpn { &tls.mqtt_alpn } else { &tls.plain };
     mqtt.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())));
     mqtt.set_keep_alive(u16::try_from(options.keep_alive.as_secs()).unwrap_or(u16::MAX));
-    mqtt.set_clean_session(false);
+    mqtt.set_clean_session(true);
     mqtt.set_inflight(options.window.saturating_add(2));
     mqtt.set_max_request_batch(usize::from(options.window));
     let max_packet = if options.is_aws { MAX_PACKET_BYTES } else { MAX_FOREIGN_PACKET_BYTES };
     mqtt.set_max_packet_size(max_packet, max_packet);
-    let will = LastWill::new(
-        options.status_topic.clone(),
-        status_payload("lost"),
-        QoS::AtLeastOnce,
-        false,
-    );
+    let will =
+        LastWill::new(options.status_topic.clone(), status_payload("lost"), QoS::AtLeastOnce, true);
     mqtt.set_last_will(will);
     mqtt
 }

@@ -56,6 +56,11 @@ fn the_device_policy_lets_a_thing_connect_as_itself_and_publish_its_own_topics_o
                 "Action": "iot:Publish",
                 "Resource":
                     topics.map(|topic| arn(format!("topic/pulsegate/{thing}/{topic}")))
+            },
+            {
+                "Effect": "Allow",
+                "Action": "iot:RetainPublish",
+                "Resource": arn(format!("topic/pulsegate/{thing}/status"))
             }
         ])
     );

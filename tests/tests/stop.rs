@@ -96,6 +96,35 @@ async fn the_thing_says_that_it_is_online_and_offline() {
 }
 
 #[tokio::test]
+async fn a_subscriber_that_comes_later_hears_the_last_status() {
+    let site = Site::start().await;
+    let device = site.device();
+
+    let mut agent = device.started().await;
+    said(&site.subscriber, &["online"]).await;
+    said(&site.broker.subscribe("#").await, &["online"]).await;
+    agent.sigkill().await;
+    said(&site.subscriber, &["online", "lost"]).await;
+
+    said(&site.broker.subscribe("#").await, &["lost"]).await;
+}
+
+#[tokio::test]
+async fn a_reload_that_changes_the_link_says_goodbye_instead_of_leaving_a_will() {
+    let site = Site::start().await;
+    let device = site.device();
+    let mut agent = device.started().await;
+    said(&site.subscriber, &["online"]).await;
+
+    let path = device.config_path();
+    let text = std::fs::read_to_string(&path).expect("it was written");
+    std::fs::write(&path, text.replace("[link]", "[link]\nkeep_alive = \"50s\"")).expect("a file");
+    agent.sighup();
+
+    said(&site.subscriber, &["online", "offline", "online"]).await;
+}
+
+#[tokio::test]
 async fn the_broker_says_of_a_killed_thing_that_it_is_lost() {
     let site = Site::start().await;
     let device = site.device();

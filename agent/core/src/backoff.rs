@@ -63,6 +63,14 @@ impl Backoff {
         self.failed(Failure::Network, random)
     }
 
+    /// Returns the wait after a link that the peer ended because of a message on trial: short, and
+    /// not counted. The pauses between trials grow by themselves.
+    #[must_use]
+    pub fn after_trial(&self, random: f64) -> Duration {
+        let random = if random.is_nan() { 1.0 } else { random.clamp(0.0, 1.0) };
+        MIN_WAIT + (self.base.saturating_mul(2).min(self.cap) - MIN_WAIT).mul_f64(random)
+    }
+
     /// Attempts and short-lived links since the last good one.
     #[must_use]
     pub fn failures(&self) -> u32 {
@@ -129,6 +137,17 @@ mod tests {
 
         assert_eq!(seconds(waits), [2, 4, 8]);
         assert_eq!(backoff.failures(), 3);
+    }
+
+    #[test]
+    fn waits_shortly_after_a_trial_and_does_not_count_it() {
+        let mut backoff = Backoff::default();
+        backoff.failed(Failure::Refused, LONGEST);
+
+        assert_eq!(backoff.after_trial(LONGEST), Duration::from_secs(2));
+        assert_eq!(backoff.failures(), 1);
+        let shortest = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
+        assert_eq!(shortest.after_trial(LONGEST), Duration::from_secs(1));
     }
 
     #[test]

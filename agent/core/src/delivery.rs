@@ -10,6 +10,7 @@
 //! time as the first on its connection, and only if others passed. So neither a peer that hangs up
 //! on everything nor one that hangs up every now and then condemns what is innocent.
 
+mod doubt;
 mod topics;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +20,7 @@ use crate::batch::{Batch, Sheaf};
 use crate::lane::{DropReason, Gap, Lane};
 use crate::reading::Seq;
 use crate::time::Mono;
+pub use doubt::Doubt;
 use topics::Topics;
 
 /// A peer that hangs up later than this after a publish hung up for another reason.

@@ -177,7 +177,7 @@ impl Parts {
             && old.link == self.config.link
             && old.host == self.config.host;
         if !same_link {
-            self.stop_link();
+            self.stop_link().await;
             self.start_link(tasks);
         }
     }
@@ -206,10 +206,7 @@ impl Parts {
                 tracing::warn!("not everything was delivered in time; the rest is kept");
             }
         }
-        if let Some((wish, _)) = &self.link {
-            wish.send_replace(Wish::Leave);
-            tokio::time::timeout(QUIESCE, wish.closed()).await.ok();
-        }
+        self.stop_link().await;
         self.flush().await;
         tasks.shutdown().await;
         drop(self.store);
@@ -251,12 +248,19 @@ impl Parts {
         let clock_set = self.clock_set.clone();
         let is_clock_set = move || *clock_set.borrow();
         let (links, doubts) = (self.links.clone(), self.doubts.subscribe());
-        let link = tasks.spawn(mqtt::run(options, links, wishes, doubts, is_clock_set));
+        let link = tasks.spawn(async move {
+            mqtt::run(options, links, wishes, doubts, is_clock_set).await?;
+            // It was asked to leave, and is aborted then: ending by itself would end the agent.
+            std::future::pending().await
+        });
         self.link = Some((wish, link));
     }
 
-    fn stop_link(&mut self) {
-        if let Some((_, link)) = self.link.take() {
+    /// Says goodbye, so that the last will stays unsaid, and ends the link.
+    async fn stop_link(&mut self) {
+        if let Some((wish, link)) = self.link.take() {
+            wish.send_replace(Wish::Leave);
+            tokio::time::timeout(QUIESCE, wish.closed()).await.ok();
             link.abort();
         }
         self.links.send_replace(LinkState::Down(Outage::unknown(clock::mono())));

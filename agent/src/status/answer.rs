@@ -107,6 +107,13 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
     if !*observed.clock_set.borrow() {
         troubles.push("the clock is not set".into());
     }
+    troubles.extend(observed.links.borrow().refused_status().map(|refused| {
+        let topic = &refused.topic;
+        format!(
+            "topic `{topic}`: the broker hangs up on the status of this thing; allow iot:Publish and \
+             iot:RetainPublish on it in the policy"
+        )
+    }));
     if let LinkState::Down(outage) = &*observed.links.borrow() {
         troubles.extend(outage.reason.as_ref().map(|reason| format!("link: {reason}")));
     }

@@ -53,7 +53,7 @@ impl Policy {
     }
 
     /// Allows a device to connect under its own name, to subscribe to and receive
-    /// `$aws/things/<thing>/*`, and to publish to these topic patterns, in which
+    /// `$aws/things/<thing>/*`, and to publish, retained too, to these topic patterns, in which
     /// `${iot:Connection.Thing.ThingName}` stands for the thing.
     #[must_use]
     pub fn publish_only(patterns: &[&str]) -> Self {
@@ -65,7 +65,7 @@ impl Policy {
                     &["iot:Connect"],
                     vec![resource("client", "${iot:Connection.Thing.ThingName}")],
                 ),
-                Statement::allow(&["iot:Publish"], topics),
+                Statement::allow(&["iot:Publish", "iot:RetainPublish"], topics),
                 Statement::allow(&["iot:Receive"], vec![resource("topic", OWN)]),
                 Statement::allow(&["iot:Subscribe"], vec![resource("topicfilter", OWN)]),
             ],

@@ -125,6 +125,25 @@ async fn a_thing_that_may_not_say_how_it_is_delivers_its_readings() {
 }
 
 #[tokio::test]
+async fn a_thing_whose_first_connections_die_says_that_it_is_online_all_the_same() {
+    let cuts = vec![Cut::AfterPublishes(1)];
+    let cloud = Cloud::with_faults(seeds(0)[0], Faults { cuts, ..Faults::default() }).await;
+    let _agent = cloud.device().started().await;
+    let died = |records: &[_]| records.len() >= 6;
+    cloud.broker.wait_until(died, PATIENCE).await.expect("it tries again");
+
+    cloud.broker.set_faults(Faults::default());
+    cloud
+        .wait("it says so", PATIENCE, |seen| {
+            let online = seen.arrivals.iter().filter(|arrival| arrival.topic.ends_with("/status"));
+            online.clone().any(|arrival| {
+                seen.acknowledged.contains(&arrival.number) && arrival.retain && !arrival.will
+            })
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn cuts_at_any_moment_condemn_no_message() {
     let seed = seeds(0)[0];
     let mut random = fastrand::Rng::with_seed(seed);
