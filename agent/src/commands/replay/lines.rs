@@ -53,27 +53,28 @@ fn fold(
     let mut clock = Arrivals::default();
     let (mut number, mut bytes, mut refused) = (0_u64, 0_u64, 0_u64);
     let mut line = Vec::new();
+    let mut begun = false;
+    let mut take = |reading: Reading| {
+        let event = reading.time.unwrap_or_default();
+        if !std::mem::replace(&mut begun, true) {
+            replay.begin(BOOT, reading.mono, event);
+        }
+        replay.take(&Input { reading: &reading, boot: BOOT, event });
+    };
     while read_line(from, &mut line)? {
         number += 1;
         bytes += u64::try_from(line.len())?;
         if number.is_multiple_of(SHOWN_EVERY) {
             bar.set_position(bytes);
         }
-        let begins = clock.highest.is_none();
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let reading = match lines.read(text) {
+        let readings = match lines.read(text) {
             Some(Ok(entry)) => clock.stamp(entry),
             Some(Err(error)) => Err(error.to_string()),
             None => continue,
         };
-        match reading {
-            Ok(reading) => {
-                let event = reading.time.unwrap_or_default();
-                if begins {
-                    replay.begin(BOOT, reading.mono, event);
-                }
-                replay.take(&Input { reading: &reading, boot: BOOT, event });
-            }
+        match readings {
+            Ok(readings) => readings.into_iter().flatten().for_each(&mut take),
             Err(error) => {
                 refused += 1;
                 if refused <= MAX_TOLD {
@@ -82,6 +83,7 @@ fn fold(
             }
         }
     }
+    clock.finish().into_iter().for_each(&mut take);
     if refused > MAX_TOLD {
         complain(&format!("and {} more lines", refused - MAX_TOLD));
     }
@@ -99,40 +101,69 @@ fn read_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     Ok(!line.is_empty())
 }
 
-/// When lines arrived that only say when they were.
+/// Stamps lines, which only say when their readings were taken, with the time of their arrival.
 #[derive(Debug, Default)]
 struct Arrivals {
     last: Option<Wall>,
     /// The first time, and the highest that is believed.
     highest: Option<(Wall, Wall)>,
-    doubt: Option<Wall>,
+    /// An entry whose time lies more than [`MAX_LEAP`] ahead: it arrived then if the next time agrees, else
+    /// together with the one before it.
+    doubted: Option<(Wall, Entry)>,
 }
 
 impl Arrivals {
-    fn stamp(&mut self, entry: Entry) -> Result<Reading, String> {
+    /// Returns the readings whose arrival is known by now, in the order of their lines.
+    ///
+    /// # Errors
+    /// If neither this entry nor one before it has a time.
+    fn stamp(&mut self, entry: Entry) -> Result<[Option<Reading>; 2], String> {
         let Some(time) = entry.time_ms.map(Wall).or(self.last) else {
             return Err("`time`: neither this line nor one before it has any".into());
         };
         self.last = Some(time);
-        let (first, highest) = *self.highest.get_or_insert((time, time));
+        let (_, highest) = *self.highest.get_or_insert((time, time));
         let is_leap = time > highest + MAX_LEAP;
-        let agreed = self.doubt.is_some_and(|doubt| time + MAX_LEAP >= doubt);
-        if time > highest && (!is_leap || agreed) {
-            self.highest = Some((first, time));
+        let doubted = self.doubted.take();
+        let agreed = doubted.as_ref().is_some_and(|(doubted, _)| time + MAX_LEAP >= *doubted);
+        if is_leap && !agreed {
+            self.doubted = Some((time, entry));
+            return Ok([doubted.map(|(doubted, entry)| self.arrived(doubted, entry)), None]);
         }
-        self.doubt = is_leap.then_some(time);
-        let highest = self.highest.map_or(time, |(_, highest)| highest);
-        let mono = u64::try_from(highest.since(first).as_millis()).unwrap_or(u64::MAX);
+        let before = doubted.map(|(doubted, entry)| {
+            if is_leap {
+                self.believe(doubted.min(time));
+            }
+            self.arrived(doubted, entry)
+        });
+        self.believe(time);
+        Ok([before, Some(self.arrived(time, entry))])
+    }
+
+    /// Returns the entry that still waits for another to agree with its time.
+    fn finish(&mut self) -> Option<Reading> {
+        self.doubted.take().map(|(time, entry)| self.arrived(time, entry))
+    }
+
+    fn believe(&mut self, time: Wall) {
+        if let Some((_, highest)) = &mut self.highest {
+            *highest = time.max(*highest);
+        }
+    }
+
+    fn arrived(&self, time: Wall, entry: Entry) -> Reading {
+        let since_first = self.highest.map(|(first, highest)| highest.since(first));
+        let millis = since_first.unwrap_or_default().as_millis();
         let value = match entry.value {
             EntryValue::Number(number) => Value::Number(number),
             EntryValue::State(state) => Value::State(state),
         };
-        Ok(Reading {
+        Reading {
             source: entry.source,
-            mono: Mono(mono),
+            mono: Mono(u64::try_from(millis).unwrap_or(u64::MAX)),
             time: Some(time),
             value,
             detail: None,
-        })
+        }
     }
 }
