@@ -7,6 +7,7 @@
 pub mod agent_process;
 pub mod certs;
 pub mod cloud;
+pub mod date;
 pub mod fake_bluez;
 pub mod inbox;
 pub mod link;

@@ -6,6 +6,7 @@ use std::path::Path;
 use pulsegate_tests::PATIENCE;
 use pulsegate_tests::agent_process::{Agent, lane_count};
 use pulsegate_tests::certs::{Certs, Issued, Validity};
+use pulsegate_tests::date;
 use pulsegate_tests::inbox::heart_rate;
 use pulsegate_tests::link::Link;
 use pulsegate_tests::mosquitto::{Mosquitto, Options};
@@ -119,8 +120,7 @@ async fn wrong_device(wrong: impl FnOnce(&Certs) -> Issued, reason: &str) {
 
 /// Readings are kept, and the reason is told, while attempts go on.
 async fn kept(agent: &mut Agent, reason: &str) {
-    let lines: Vec<String> =
-        (0..READINGS).map(|_| heart_rate("7", 72.0, 1_795_168_800_000)).collect();
+    let lines: Vec<String> = (0..READINGS).map(|_| heart_rate("7", 72.0, date::ten())).collect();
     agent.inbox().await.store(&lines).await;
 
     let status = agent

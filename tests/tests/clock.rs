@@ -6,6 +6,7 @@ use std::path::Path;
 
 use pulsegate_tests::PATIENCE;
 use pulsegate_tests::agent_process::lane_count;
+use pulsegate_tests::date;
 use pulsegate_tests::inbox::reading;
 use pulsegate_tests::site::Site;
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ async fn alerts_go_at_once_and_flagged_while_readings_wait_for_the_clock() {
     assert!(status["degraded"].to_string().contains("the clock is not set"), "{status:#}");
 
     let open = json!({ "source": "feeder", "kind": "lid", "value": "open" }).to_string();
-    let own = json!({ "source": "a", "kind": "n", "value": 1, "time": "2026-11-20T10:00:00Z" });
+    let own = json!({ "source": "a", "kind": "n", "value": 1, "time": date::at("10:00:00") });
     let lines = [open, own.to_string(), reading("b", "n", 1.0).to_string()];
     agent.inbox().await.store(&lines).await;
     let one = |alerts: &[Value]| !alerts.is_empty();
@@ -43,7 +44,7 @@ async fn alerts_go_at_once_and_flagged_while_readings_wait_for_the_clock() {
     let records = site.subscriber.wait_records("/readings", PATIENCE, all).await;
     let flags: Vec<&Value> = records.iter().map(|record| &record["clock"]).collect();
     assert_eq!(flags, [&json!("unset"), &Value::Null, &json!("unset")]);
-    assert_eq!(records[1]["time"], "2026-11-20T10:00:00.000Z");
+    assert_eq!(records[1]["time"], date::at("10:00:00.000"));
 }
 
 /// A restart in which the clock is set corrects what was taken before, in the same kernel start.

@@ -4,14 +4,12 @@ use std::path::PathBuf;
 
 use pulsegate_tests::PATIENCE;
 use pulsegate_tests::agent_process::{Agent, Device, lane_count};
+use pulsegate_tests::date;
 use pulsegate_tests::site::Site;
 use serde_json::{Value, json};
 
-/// 2026-11-20T10:00:00Z, the beginning of a minute.
-const TEN: i64 = 1_795_168_800_000;
-
 fn number(source: &str, value: f64, second: i64) -> String {
-    let time = TEN + second * 1_000;
+    let time = date::ten() + second * 1_000;
     json!({ "source": source, "kind": "air", "value": value, "time": time }).to_string()
 }
 
@@ -97,8 +95,8 @@ async fn the_mean_of_each_minute_is_published_also_across_a_restart() {
     assert_eq!(
         told,
         [
-            (Some("2026-11-20T10:01:00.000Z"), Some(29.5)),
-            (Some("2026-11-20T10:02:00.000Z"), Some(89.5)),
+            (Some(&*date::at("10:01:00.000")), Some(29.5)),
+            (Some(&*date::at("10:02:00.000")), Some(89.5)),
         ]
     );
     assert_eq!((&account["delivered"], &account["filtered"]), (&json!(2), &json!(119)));
@@ -139,9 +137,9 @@ then = ["alert", "record:10s"]
     let records = site.subscriber.wait_records("/readings", PATIENCE, enough).await;
     let of_a: Vec<_> =
         records.iter().map(|r| (r["time"].as_str().unwrap_or(""), r["value"].as_f64())).collect();
-    let recorded = |second: i64| (format!("2026-11-20T10:00:{second}.000Z"), Some(value(second)));
+    let recorded = |second: i64| (date::at(&format!("10:00:{second}.000")), Some(value(second)));
     let mut expected: Vec<_> = (30..40).map(recorded).collect();
-    expected.push(("2026-11-20T10:01:00.000Z".to_owned(), Some(2.0)));
+    expected.push((date::at("10:01:00.000"), Some(2.0)));
     let expected: Vec<_> = expected.iter().map(|(time, value)| (time.as_str(), *value)).collect();
     assert_eq!(of_a, expected);
     assert!(records.iter().all(|record| record["source"] == "a"), "{records:?}");
@@ -226,7 +224,7 @@ above = 30
     assert_eq!(
         reading,
         json!({
-            "source": "a", "kind": "air", "time": "2026-11-20T10:00:00.000Z", "value": 31,
+            "source": "a", "kind": "air", "time": date::at("10:00:00.000"), "value": 31,
             "site": "garden", "floor": 3,
         })
     );

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pulsegate_tests::agent_process::{Agent, Device};
+use pulsegate_tests::date;
 use pulsegate_tests::inbox::heart_rate;
 use pulsegate_tests::mosquitto::Options;
 use pulsegate_tests::site::{Site, THING};
 use pulsegate_tests::{PATIENCE, records};
 use serde_json::{Value, json};
 
-/// 2026-11-20T10:00:00Z: the beginning of a minute, and of an hour.
-const TEN: i64 = 1_795_168_800_000;
 /// Long enough after a window for it to be judged.
 const LATE: i64 = 6_000;
 
@@ -78,7 +77,7 @@ async fn a_record_without_wishes_names_itself_and_takes_some_88_bytes() {
     let sequences: Vec<&str> = records.iter().filter_map(|record| record["seq"].as_str()).collect();
     assert_eq!(sequences, ids, "in order, each once, under the ids that the inbox gave");
     assert_eq!(records[0]["kind"], "heart_rate");
-    assert_eq!(records[0]["time"], "2026-11-20T10:00:00.000Z");
+    assert_eq!(records[0]["time"], date::at("10:00:00.000"));
     let messages = site.subscriber.messages();
     let readings = messages.iter().filter(|message| message.topic == "pulsegate/box/readings");
     let bytes: usize = readings.map(|message| message.payload.len()).sum();
@@ -142,15 +141,15 @@ async fn windows_are_each_monitors_own() {
     assert_eq!(alerts.len(), 1, "{alerts:#?}");
     assert_eq!(alerts[0]["source"], "3");
     assert_eq!(alerts[0]["value"], 130.0);
-    assert_eq!(alerts[0]["window_start"], "2026-11-20T10:00:00.000Z");
-    assert_eq!(alerts[0]["window_end"], "2026-11-20T10:01:00.000Z");
+    assert_eq!(alerts[0]["window_start"], date::at("10:00:00.000"));
+    assert_eq!(alerts[0]["window_end"], date::at("10:01:00.000"));
 }
 
 /// HR-6.
 #[tokio::test]
 async fn ten_minutes_beyond_a_limit_raise_at_most_one_alert_a_window() {
     let ten_minutes = || -> Vec<String> {
-        (0..600).map(|second| heart_rate("3", 130.0, TEN + second * 1_000)).collect()
+        (0..600).map(|second| heart_rate("3", 130.0, date::ten() + second * 1_000)).collect()
     };
     let court = Court::open(RULES).await;
     let alerts = court.judge(vec![ten_minutes()]).await;
@@ -166,7 +165,7 @@ async fn ten_minutes_beyond_a_limit_raise_at_most_one_alert_a_window() {
     // Rates that come and go raise and clear, but for the cool-down.
     let unsteady = (0..600).map(|second| {
         let bpm = if (second / 60) % 2 == 0 { 130.0 } else { 80.0 };
-        heart_rate("4", bpm, TEN + second * 1_000)
+        heart_rate("4", bpm, date::ten() + second * 1_000)
     });
     let alerts = court.judge(vec![ten_minutes(), unsteady.collect()]).await;
     for source in ["3", "4"] {
@@ -216,7 +215,7 @@ async fn readings_shuffled_and_five_seconds_late_give_the_same_alerts() {
         for second in 0..600 {
             // A mean of 120 in the long run: about every other window is beyond it.
             let bpm = f64::from(random.u8(100..=140));
-            readings.push((second * 1_000, heart_rate(source, bpm, TEN + second * 1_000)));
+            readings.push((second * 1_000, heart_rate(source, bpm, date::ten() + second * 1_000)));
         }
     }
     readings.sort_by_key(|(at, _)| *at);
@@ -364,7 +363,7 @@ impl Court {
 
 /// A minute of a monitor, a reading a second.
 fn minute(source: &str, bpm: impl Fn(i64) -> f64) -> Vec<String> {
-    (0..60).map(|second| heart_rate(source, bpm(second), TEN + second * 1_000)).collect()
+    (0..60).map(|second| heart_rate(source, bpm(second), date::ten() + second * 1_000)).collect()
 }
 
 /// Ten monitors, 1 to 10, between 60 and 140 beats, once a second.
@@ -373,7 +372,7 @@ fn a_minute_of_ten() -> Vec<String> {
         let bpm = 60 + (second * 7 + id * 13) % 81;
         format!(
             r#"{{"source":"{id}","kind":"heart_rate","value":{bpm},"time":{}}}"#,
-            TEN + second * 1_000
+            date::ten() + second * 1_000
         )
     };
     (0..60).flat_map(|second| (1..=10).map(move |id| line(second, id))).collect()

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use pulsegate_tests::agent_process::{Agent, Device, lane_count};
+use pulsegate_tests::date;
 use pulsegate_tests::inbox::heart_rate;
 use pulsegate_tests::link::Link;
 use pulsegate_tests::site::Site;
@@ -146,7 +147,7 @@ async fn arrive(site: &Site, agent: &mut Agent, ids: &[String], breaks: usize) {
 
 async fn fill(agent: &Agent, count: i64) -> Vec<String> {
     let lines: Vec<String> =
-        (0..count).map(|at| heart_rate("7", 72.0, 1_795_168_800_000 + at * 1_000)).collect();
+        (0..count).map(|at| heart_rate("7", 72.0, date::ten() + at * 1_000)).collect();
     agent.inbox().await.store(&lines).await
 }
 

@@ -6,14 +6,13 @@
 use std::time::{Duration, Instant};
 
 use pulsegate_tests::agent_process::{Agent, Device, lane_count};
+use pulsegate_tests::date;
 use pulsegate_tests::inbox::{Answers, Sender, heart_rate};
 use pulsegate_tests::site::Site;
 use pulsegate_tests::subscriber::Message;
 use pulsegate_tests::{PATIENCE, records};
 use serde_json::Value;
 
-/// 2026-11-20T10:00:00Z.
-const TEN: i64 = 1_795_168_800_000;
 const MONITORS: usize = 10;
 const DAY: usize = 24 * 60 * 60;
 const READINGS: usize = MONITORS * DAY;
@@ -48,7 +47,7 @@ async fn a_day_without_network_arrives_whole_in_order_and_with_its_own_times() {
     site.broker.start_again().await;
     let began = Instant::now();
     let mut agent = device.started().await;
-    let mut day = Day::default();
+    let mut day = Day { dates: [0, 1].map(date::day), ..Day::default() };
     let first = |messages: &[Message]| messages.iter().any(is_readings);
     site.subscriber.wait_until("the first stored readings arrive", LONG, first).await;
     let first = began.elapsed();
@@ -72,7 +71,10 @@ async fn a_day_without_network_arrives_whole_in_order_and_with_its_own_times() {
     ));
 
     // Judged when they were taken; neither the restart nor what comes too late judges them again.
-    let late = [heart_rate("3", 240.0, TEN + 30_000), heart_rate("7", 240.0, TEN + 43_230_000)];
+    let late = [
+        heart_rate("3", 240.0, date::ten() + 30_000),
+        heart_rate("7", 240.0, date::ten() + 43_230_000),
+    ];
     agent.inbox().await.store(&late).await;
     let all = |status: &Value| {
         lane_count(status, "readings", "delivered") == READINGS as u64 + 2
@@ -81,15 +83,11 @@ async fn a_day_without_network_arrives_whole_in_order_and_with_its_own_times() {
     agent.wait_status("the late ones too", PATIENCE, all).await;
     let alerts = site.subscriber.records("/alerts");
     let told: Vec<(&str, &str, &str)> = alerts.iter().map(told).collect();
-    assert_eq!(
-        told,
-        [
-            ("3", "raised", "2026-11-20T10:00:00.000Z"),
-            ("3", "cleared", "2026-11-20T10:01:00.000Z"),
-            ("7", "raised", "2026-11-20T22:00:00.000Z"),
-            ("7", "cleared", "2026-11-20T22:01:00.000Z"),
-        ]
-    );
+    let times = ["10:00:00.000", "10:01:00.000", "22:00:00.000", "22:01:00.000"].map(date::at);
+    let steps = [("3", "raised"), ("3", "cleared"), ("7", "raised"), ("7", "cleared")];
+    let expected =
+        steps.iter().zip(&times).map(|((source, state), time)| (*source, *state, &**time));
+    assert_eq!(told, expected.collect::<Vec<_>>());
 }
 
 /// HR-7: what stands behind the broker takes no more than a thousand records a second.
@@ -170,6 +168,8 @@ fn device(site: &Site) -> Device {
 struct Day {
     next: usize,
     last: Option<(u64, u64)>,
+    /// The dates of its first and its last hours.
+    dates: [String; 2],
 }
 
 impl Day {
@@ -193,9 +193,8 @@ impl Day {
         assert_eq!(record["source"], (monitor + 1).to_string(), "one is lost");
         assert_eq!(record["bpm"], beats(monitor, second), "{record}");
         let hour = (10 + second / 3_600) % 24;
-        let day = 20 + (10 + second / 3_600) / 24;
-        let expected =
-            format!("2026-11-{day}T{hour:02}:{:02}:{:02}.000Z", second / 60 % 60, second % 60);
+        let day = &self.dates[(10 + second / 3_600) / 24];
+        let expected = format!("{day}T{hour:02}:{:02}:{:02}.000Z", second / 60 % 60, second % 60);
         assert_eq!(record["time"], expected, "its own time");
     }
 }
@@ -211,7 +210,7 @@ async fn send(mut sender: Sender, count: usize) {
     for index in 0..count {
         let (monitor, second) = (index % MONITORS, index / MONITORS);
         let (id, bpm) = (monitor + 1, beats(monitor, second));
-        let time = TEN + i64::try_from(second).expect("a day") * 1_000;
+        let time = date::ten() + i64::try_from(second).expect("a day") * 1_000;
         let line = format!(
             "{{\"source\":\"{id}\",\"kind\":\"heart_rate\",\"value\":{bpm},\"time\":{time}}}\n"
         );

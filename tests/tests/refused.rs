@@ -9,6 +9,7 @@ use pulsegate_standin::journal::Journal;
 use pulsegate_standin::record::{ConnectionRecord, End};
 use pulsegate_tests::agent_process::{Agent, Device, lane_count};
 use pulsegate_tests::certs::Certs;
+use pulsegate_tests::date;
 use pulsegate_tests::inbox::heart_rate;
 use pulsegate_tests::{PATIENCE, records};
 
@@ -130,6 +131,6 @@ impl Cloud {
 
 async fn fill(agent: &Agent) -> Vec<String> {
     let lines: Vec<String> =
-        (0..READINGS).map(|second| heart_rate("7", 72.0, 1_795_168_800_000 + second)).collect();
+        (0..READINGS).map(|second| heart_rate("7", 72.0, date::ten() + second)).collect();
     agent.inbox().await.store(&lines).await
 }

@@ -7,12 +7,10 @@ use std::process::{Command, Output, Stdio};
 
 use pulsegate_tests::PATIENCE;
 use pulsegate_tests::agent_process::{Device, lane_count, program};
+use pulsegate_tests::date;
 use pulsegate_tests::inbox::{heart_rate, reading};
 use pulsegate_tests::site::Site;
 use serde_json::{Value, json};
-
-/// 2026-11-20T10:00:00Z.
-const BEGIN: i64 = 1_795_168_800_000;
 
 const RULES: &str = r#"
 [[rule]]
@@ -35,7 +33,7 @@ report = { text = "{openings} times, {source}" }
 /// Five minutes of a heart that is fast in the third and the fourth.
 fn heart() -> Vec<String> {
     let rate = |second: i64| if (120..240).contains(&second) { 170.0 } else { 80.0 };
-    (0..300).map(|second| heart_rate("7", rate(second), BEGIN + second * 1_000)).collect()
+    (0..300).map(|second| heart_rate("7", rate(second), date::ten() + second * 1_000)).collect()
 }
 
 fn warm(values: &[f64]) -> Vec<String> {
@@ -137,8 +135,8 @@ async fn lines_are_replayed_without_any_store() {
     let told: Vec<Value> = stdout(&output).lines().map(parse).collect();
     let alerts: Vec<_> = told[..2].iter().map(|one| (&one["state"], &one["time"])).collect();
     let expected = [
-        (&json!("raised"), &json!("2026-11-20T10:02:30.000Z")),
-        (&json!("cleared"), &json!("2026-11-20T10:04:30.000Z")),
+        (&json!("raised"), &json!(date::at("10:02:30.000"))),
+        (&json!("cleared"), &json!(date::at("10:04:30.000"))),
     ];
     assert_eq!(alerts, expected, "{told:#?}");
     assert_eq!(told[2]["record"], "visit");
@@ -216,14 +214,16 @@ async fn what_is_told_can_be_narrowed_to_a_source_and_a_time() {
 
     let narrowed: Vec<String> = told(&["--source", "door"]);
     assert_eq!(narrowed, ["visit", "summary"]);
-    let until: Vec<String> = told(&["--until", "2026-11-20T10:04:30Z"]);
+    let until: Vec<String> = told(&["--until", &date::at("10:04:30")]);
     assert_eq!(until, ["alert", "summary"]);
-    let since: Vec<String> = told(&["--since", "2026-11-20T10:04:30Z"]);
+    let since: Vec<String> = told(&["--since", &date::at("10:04:30")]);
     assert_eq!(since, ["alert", "visit", "summary"]);
+    // fixed date: refused by its form
     for no_time in ["2026-11-20T10", "2026-11-20"] {
         let output = run(&device, &["replay", "--since", no_time]);
         assert_eq!(output.status.code(), Some(2));
         let told = String::from_utf8_lossy(&output.stderr);
+        // fixed date: the example in the message
         assert!(told.contains("such as 2026-11-20T10:00:00Z"), "{told}");
     }
 }
@@ -248,13 +248,13 @@ async fn an_export_holds_every_record_and_can_be_replayed() {
     let all = json_lines(&run(&device, &["export", "readings", "--format", "jsonl"]));
     assert_eq!(all.len(), 308);
     assert_eq!(all[0]["bpm"], 80);
-    assert_eq!(all[0]["time"], "2026-11-20T10:00:00.000Z");
+    assert_eq!(all[0]["time"], date::at("10:00:00.000"));
     let csv = stdout(&run(&device, &["export", "readings", "--source", "7"]));
     let rows: Vec<&str> = csv.split("\r\n").collect();
     assert_eq!(rows[0], "seq,source,kind,time,value,unit,contact,energy_kj,rr_ms,clock");
     assert_eq!(rows.len(), 302, "a header, 300 readings, and what follows the last line end");
     let seq = all[0]["seq"].as_str().expect("a name");
-    assert_eq!(rows[1], format!("{seq},7,heart_rate,2026-11-20T10:00:00.000Z,80,,,,,"));
+    assert_eq!(rows[1], format!("{seq},7,heart_rate,{},80,,,,,", date::at("10:00:00.000")));
 
     let file = device.dir().join("alerts.jsonl");
     let path = file.to_str().expect("UTF-8");
@@ -270,11 +270,11 @@ async fn an_export_holds_every_record_and_can_be_replayed() {
     let visit = &json_lines(&run(&device, &["export", "visits", "--format", "jsonl"]))[0];
     assert_eq!((&visit["event"], &visit["text"]), (&json!("visit"), &json!("2 times, door")));
     assert!(visit["time"].as_str() > visit["end"].as_str(), "told after it ended: {visit}");
-    let minute = ["--since", "2026-11-20T10:01:00Z", "--until", "2026-11-20T10:02:00Z"];
+    let minute = ["--since", &*date::at("10:01:00"), "--until", &*date::at("10:02:00")];
     let minute = [&["export", "readings", "--format", "jsonl"][..], &minute].concat();
     let minute = json_lines(&run(&device, &minute));
     assert_eq!(minute.len(), 60);
-    assert_eq!(minute[0]["time"], "2026-11-20T10:01:00.000Z");
+    assert_eq!(minute[0]["time"], date::at("10:01:00.000"));
     let recent = stdout(&run(&device, &["export", "readings", "--since", "1s"]));
     assert!(recent.lines().count() < 308);
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pulsegate_tests::agent_process::lane_count;
+use pulsegate_tests::date;
 use pulsegate_tests::inbox::heart_rate;
 use pulsegate_tests::link::Link;
 use pulsegate_tests::site::Site;
@@ -165,7 +166,7 @@ async fn the_last_reading_of_a_driver_is_not_lost_in_a_stop() {
 }
 
 fn five_hundred() -> Vec<String> {
-    (0..500).map(|second| heart_rate("7", 72.0, 1_795_168_800_000 + second * 1_000)).collect()
+    (0..500).map(|second| heart_rate("7", 72.0, date::ten() + second * 1_000)).collect()
 }
 
 fn delivered(count: u64) -> impl FnMut(&Value) -> bool {

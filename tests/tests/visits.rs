@@ -11,7 +11,7 @@ use pulsegate_tests::site::Site;
 use serde_json::{Value, json};
 
 /// 12:53:18 in Berlin, in summer.
-const END: i64 = 1_782_903_198_000;
+const END: i64 = 1_782_903_198_000; // fixed date: its summer time is told; nothing here goes by its age
 /// Long enough after a visit for it to be over, whatever was late.
 const OVER: i64 = 100_000;
 
@@ -97,8 +97,8 @@ async fn a_visit_is_told_in_the_words_of_the_squirrel_cafe() {
         json!({
             "event": "visit",
             "source": "feeder",
-            "start": "2026-07-01T10:50:08.400Z",
-            "end": "2026-07-01T10:53:18.000Z",
+            "start": "2026-07-01T10:50:08.400Z", // fixed date: of `END`
+            "end": "2026-07-01T10:53:18.000Z", // fixed date: of `END`
             "openings": 10,
             "units": 5.0,
             "seconds": 189.6,
