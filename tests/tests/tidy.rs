@@ -69,6 +69,23 @@ const MAX_FILE_LINES: usize = 600;
 const MAX_CORE_LINES: usize = 4700;
 const PROMISES: usize = 13;
 
+/// Files whose tests may contain dates, by the beginnings of their paths, and why none of them depends on
+/// today. Elsewhere `// fixed date: REASON` on the line, or on a line of its own above it, allows one.
+const FIXED_DATES: [(&str, &str); 8] = [
+    ("agent/core/", "core has no clock: `now` is passed in"),
+    ("agent/src/store/tests", "the time of the kernel start is passed in with the options"),
+    ("sensors/src/grid.rs", "the wall clock is passed in"),
+    ("sensors/src/inbox/line.rs", "only the form of a line is parsed"),
+    ("sensors/src/inbox/stamp.rs", "only the form of a time is parsed"),
+    ("sensors/src/inbox/tests.rs", "no clock: the reading keeps the time of its line"),
+    ("sensors/src/number/tests.rs", "the clock is the one of the test"),
+    ("tests/bench/", "the same bytes in every run; nothing is kept for an age"),
+];
+/// Dates from here on are near today, to [`LAST_YEAR`]: 2025, before this software existed.
+const FIRST_YEAR: i64 = 2025;
+/// Later ones stand for no day on which a test runs.
+const LAST_YEAR: i64 = 2040;
+
 /// Second TLS stacks.
 const BANNED_CRATES: [&str; 5] =
     ["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "native-tls"];
@@ -133,6 +150,57 @@ fn no_test_is_switched_off() {
     let attribute = concat!("#[", "ignore");
     for path in tracked("").into_iter().filter(|path| is_rust(path)) {
         assert!(!read(&path).contains(attribute), "{path} switches a test off");
+    }
+}
+
+#[test]
+fn tests_do_not_depend_on_today() {
+    let mut offences = Vec::new();
+    let mut used = [false; FIXED_DATES.len()];
+    for path in tracked("").into_iter().filter(|path| is_rust(path)) {
+        let dates = fixed_dates(&test_code(&path, &read(&path)));
+        match FIXED_DATES.iter().position(|(allowed, _)| path.starts_with(allowed)) {
+            Some(listed) => used[listed] |= !dates.is_empty(),
+            None => {
+                offences.extend(dates.iter().map(|(line, date)| format!("{path}:{line}: {date}")))
+            }
+        }
+    }
+    assert_none(&offences, "a fixed date fails some day; `pulsegate_tests::date` counts from now");
+    for ((path, _), used) in FIXED_DATES.iter().zip(used) {
+        assert!(used, "FIXED_DATES lists `{path}`, which has no date any more");
+    }
+}
+
+/// Lines of tests that failed a week after they were written, and their like.
+#[test]
+fn a_date_near_today_is_found_in_a_test() {
+    let found = |path: &str, text: &str| -> Vec<usize> {
+        fixed_dates(&test_code(path, text)).iter().map(|(line, _)| *line).collect()
+    };
+    let day = concat!("2026", "-11-20");
+    let replay = [
+        concat!("const BEGIN: i64 = 1_795", "_168_800_000;"),
+        "    (&json!(\"raised\"), &json!(\"{day}T10:02:30.000Z\")),",
+        "    let until: Vec<String> = told(&[\"--until\", \"{day}T10:04:30Z\"]);",
+        concat!("    let now = 179", "5168800;"),
+        concat!("    let ten = jiff::civil::date(20", "26, 11, 20);"),
+    ];
+    for line in replay.map(|line| line.replace("{day}", day)) {
+        assert_eq!(found("tests/tests/replay.rs", &line), [1], "{line}");
+        assert_eq!(found("agent/src/store/filters/tests.rs", &line), [1], "{line}");
+        assert_eq!(found("agent/src/boot.rs", &line), [0; 0], "production code: {line}");
+        let module = format!("fn f() {{}}\n#[cfg(test)]\nmod tests {{\n{line}\n}}\n{line}\n");
+        assert_eq!(found("agent/src/boot.rs", &module), [4], "{line}");
+        let marked =
+            format!("{line} // fixed date: the reason\n// fixed date: why\n{line}\n{line}");
+        assert_eq!(found("tests/tests/replay.rs", &marked), [4], "{line}");
+        let unfounded = format!("{line} // fixed date:\n");
+        assert_eq!(found("tests/tests/replay.rs", &unfounded), [1], "a reason is missing: {line}");
+    }
+    for line in ["1_700_000_000_000", "x[20250101]", "\"1970-01-01T00:00:00Z\"", "2_300_000_000.0"]
+    {
+        assert_eq!(found("tests/tests/replay.rs", line), [0; 0], "{line}");
     }
 }
 
@@ -248,7 +316,6 @@ impl Source {
 
 /// The production code below a folder.
 fn sources(folder: &str) -> Vec<Source> {
-    let is_test = |path: &str| path.ends_with("tests.rs") || path.contains("/tests/");
     let paths = tracked(folder).into_iter().filter(|path| is_rust(path) && !is_test(path));
     let sources: Vec<Source> = paths
         .map(|path| {
@@ -258,6 +325,11 @@ fn sources(folder: &str) -> Vec<Source> {
         .collect();
     assert!(!sources.is_empty(), "nothing below {folder}");
     sources
+}
+
+/// Whether a file holds nothing but tests.
+fn is_test(path: &str) -> bool {
+    path.ends_with("tests.rs") || path.contains("/tests/")
 }
 
 /// Numbered lines without comments and without `#[cfg(test)] mod x { ... }`.
@@ -279,6 +351,72 @@ fn production(text: &str) -> Vec<(usize, String)> {
         }
     }
     kept
+}
+
+/// Numbered lines of a file that only tests see, comments included: all of a file of tests, or of the
+/// harness, and what [`production`] leaves out of another.
+fn test_code<'a>(path: &str, text: &'a str) -> Vec<(usize, &'a str)> {
+    let lines = (1..).zip(text.lines());
+    if is_test(path) || path.starts_with("tests/") && !path.starts_with("tests/standin/") {
+        return lines.collect();
+    }
+    let mut kept = Vec::new();
+    let (mut is_next, mut inside) = (false, false);
+    for (number, line) in lines {
+        inside = (inside || is_next && line.ends_with('{')) && line != "}";
+        is_next = line == "#[cfg(test)]";
+        if inside {
+            kept.push((number, line));
+        }
+    }
+    kept
+}
+
+/// The lines that contain a date near today and do not say why they may.
+fn fixed_dates(lines: &[(usize, &str)]) -> Vec<(usize, String)> {
+    let reason = |line: &str| {
+        let reason = line.split_once("// fixed date:").map(|(_, reason)| reason.trim());
+        reason.is_some_and(|reason| !reason.is_empty())
+    };
+    let mut found = Vec::new();
+    let mut is_above = false;
+    for (number, line) in lines {
+        let is_comment = line.trim_start().starts_with("//");
+        if !is_comment && !is_above && !reason(line) && has_date(line) {
+            found.push((*number, line.trim().to_owned()));
+        }
+        is_above = is_comment && reason(line);
+    }
+    found
+}
+
+/// Whether a line contains a date from [`FIRST_YEAR`] to [`LAST_YEAR`]: in ISO 8601, as three numbers in
+/// brackets, or as a number of seconds or milliseconds since 1970.
+fn has_date(line: &str) -> bool {
+    const YEAR_SECONDS: i64 = 31_556_952;
+    let near = |year: i64| (FIRST_YEAR..LAST_YEAR).contains(&year);
+    let instant = (FIRST_YEAR - 1970) * YEAR_SECONDS..(LAST_YEAR - 1970) * YEAR_SECONDS;
+    let line = line.replace('_', "");
+    let numbers: Vec<(usize, &str)> = {
+        let digits = |c: char| c.is_ascii_digit();
+        let starts = line.char_indices().filter(|(at, c)| {
+            digits(*c) && !line[..*at].chars().next_back().is_some_and(char::is_alphanumeric)
+        });
+        let until = |at: usize| line[at..].find(|c| !digits(c)).map_or(line.len(), |end| at + end);
+        starts.map(|(at, _)| (at, &line[at..until(at)])).collect()
+    };
+    let is_instant = numbers
+        .iter()
+        .filter_map(|(_, text)| text.parse::<i64>().ok())
+        .any(|number| instant.contains(&number) || instant.contains(&(number / 1_000)));
+    let is_day = numbers.windows(3).any(|day| {
+        let parts = [0, 1, 2].map(|part| day[part].1);
+        let between = |a: usize| &line[day[a].0 + parts[a].len()..day[a + 1].0];
+        let joined = [between(0), between(1)];
+        let is_year = parts[0].len() == 4 && parts[0].parse().is_ok_and(near);
+        is_year && (joined == ["-", "-"] || joined == [", ", ", "])
+    });
+    is_instant || is_day
 }
 
 fn holds_private_key(text: &str) -> bool {
