@@ -57,6 +57,8 @@ pub(crate) struct Outlets {
     pub(crate) observations: mpsc::Sender<Observation>,
     pub(crate) chunks: mpsc::Sender<Chunk>,
     pub(crate) sources: Arc<Sources>,
+    /// What the clients of all inboxes hold together.
+    pub(crate) memory: Arc<inbox::Memory>,
 }
 
 /// The drivers that run.
@@ -294,8 +296,15 @@ async fn serve_inbox(
             }
         }
     };
-    inbox::serve(listener, admission, inbox.forbidden, outlets.sources, outlets.chunks, counters)
-        .await;
+    let service = inbox::Service {
+        admission,
+        forbidden: inbox.forbidden,
+        sources: outlets.sources,
+        chunks: outlets.chunks,
+        counters,
+        memory: outlets.memory,
+    };
+    inbox::serve(listener, service).await;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use pulsegate_sensors::forbidden::Forbidden;
-use pulsegate_sensors::inbox::{self, Admission, Chunk, Counters, Receipt};
+use pulsegate_sensors::inbox::{self, Admission, Chunk, Receipt, Service};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 
@@ -41,15 +41,15 @@ fn measure(clients: u32, sources: u32) -> io::Result<()> {
             })
             .collect();
         let (sender, receiver) = mpsc::channel(64);
-        let counters = Arc::new(Counters::default());
-        let serve = inbox::serve(
-            listener,
-            Admission::Any,
-            Forbidden::default(),
-            Arc::default(),
-            sender,
-            Arc::clone(&counters),
-        );
+        let service = Service {
+            admission: Admission::Any,
+            forbidden: Forbidden::default(),
+            sources: Arc::default(),
+            chunks: sender,
+            counters: Arc::default(),
+            memory: Arc::default(),
+        };
+        let serve = inbox::serve(listener, service);
         let (cpu, wall) = (now(ClockId::ThreadCPUTime), now(ClockId::Monotonic));
         let (chunks, ()) = tokio::join!(store(receiver, each * clients), serve);
         let spent = (now(ClockId::ThreadCPUTime) - cpu, now(ClockId::Monotonic) - wall);

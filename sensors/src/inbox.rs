@@ -3,7 +3,8 @@
 //! A line is `{"source":"7","kind":"heart_rate","value":72,"time":"2026-11-20T10:00:00.000Z"}`, with
 //! `time` optional. Each is answered in order: with `{"id":"<start>-<seq>"}` once it is durable, or
 //! with `{"error":"...","field":"..."}`. A bad line costs its sender that line and nothing else. A
-//! client that does not read its answers stalls itself and nobody else.
+//! client that does not read its answers stalls itself and nobody else; while others need the memory
+//! that it holds, it is cut off.
 //!
 //! The lines of one read travel as one [`Chunk`]: whoever stores it answers it as a whole. An
 //! unanswered line may or may not be stored: a program that must know sends it again.
@@ -11,8 +12,10 @@
 mod answer;
 mod client;
 mod desk;
+mod fault;
 mod json;
 mod line;
+mod memory;
 mod scan;
 mod stamp;
 #[cfg(test)]
@@ -36,7 +39,8 @@ use crate::forbidden::Forbidden;
 use crate::{SourceId, Sources};
 use client::Inbox;
 use desk::{Desk, Register};
-use line::Fault;
+use fault::Fault;
+pub use memory::Memory;
 
 /// Bounds descriptors and what stalled clients hold; far more programs than a gateway runs.
 pub const MAX_CLIENTS: usize = 256;
@@ -124,9 +128,9 @@ impl Lines {
     /// # Errors
     /// What is wrong with it, in the words of the inbox.
     pub fn read(&mut self, line: &[u8]) -> Option<Result<Entry, Refused>> {
-        let refused = |fault: Fault| match fault.field {
-            Some(field) => Refused(format!("`{field}`: {}", fault.error)),
-            None => Refused(fault.error.into_owned()),
+        let refused = |fault: Fault| match fault.field_name() {
+            Some(field) => Refused(format!("`{field}`: {}", fault.code)),
+            None => Refused(fault.code.to_string()),
         };
         self.0.entry(line).map(|entry| entry.map_err(refused))
     }
@@ -145,6 +149,8 @@ pub struct Counters {
     pub stored: AtomicU64,
     /// Lines answered with an error.
     pub refused: AtomicU64,
+    /// Clients cut off because they did not read their answers while others needed the room.
+    pub cut: AtomicU64,
 }
 
 /// Opens the socket, for its owner and group, and removes one that nobody listens on any more.
@@ -174,18 +180,30 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
+/// An inbox: who may speak, and where the lines go.
+#[derive(Debug)]
+pub struct Service {
+    /// Which sources may speak.
+    pub admission: Admission,
+    /// A line with one of these texts is refused.
+    pub forbidden: Forbidden,
+    /// Where sources get their numbers.
+    pub sources: Arc<Sources>,
+    /// Where good lines go.
+    pub chunks: mpsc::Sender<Chunk>,
+    /// What happened so far.
+    pub counters: Arc<Counters>,
+    /// What the clients of all inboxes may hold together.
+    pub memory: Arc<Memory>,
+}
+
 /// Serves any number of clients, until the receiver of `chunks` is closed; what was answered by
-/// then still goes out. A line with a `forbidden` text is refused.
-pub async fn serve(
-    listener: UnixListener,
-    admission: Admission,
-    forbidden: Forbidden,
-    sources: Arc<Sources>,
-    chunks: mpsc::Sender<Chunk>,
-    counters: Arc<Counters>,
-) {
+/// then still goes out.
+pub async fn serve(listener: UnixListener, service: Service) {
+    let Service { admission, forbidden, sources, chunks, counters, memory } = service;
     let desk = Mutex::new(Desk::new(admission, forbidden, sources));
-    let inbox = Arc::new(Inbox { desk, chunks: chunks.clone(), counters });
+    let answers = Mutex::default();
+    let inbox = Arc::new(Inbox { desk, answers, chunks: chunks.clone(), counters, memory });
     let mut clients = JoinSet::new();
     let mut is_deaf = false;
     let closed = chunks.closed();

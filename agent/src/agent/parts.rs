@@ -296,7 +296,12 @@ fn intake(
     let (observation_sender, observations) = mpsc::channel(OBSERVATIONS);
     let (chunk_sender, chunks) = mpsc::channel(CHUNKS);
     let (sources, pulse) = (Arc::clone(sources), pulse.clone());
-    let outlets = Outlets { observations: observation_sender, chunks: chunk_sender, sources };
+    let outlets = Outlets {
+        observations: observation_sender,
+        chunks: chunk_sender,
+        sources,
+        memory: Arc::default(),
+    };
     (outlets, Intake { observations, chunks, closing, pulse, variability })
 }
 

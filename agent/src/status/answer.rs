@@ -265,6 +265,7 @@ fn inbox(path: &str, counters: &inbox::Counters) -> Value {
         "lines": read(&counters.lines),
         "stored": read(&counters.stored),
         "refused": read(&counters.refused),
+        "cut": read(&counters.cut),
     })
 }
 

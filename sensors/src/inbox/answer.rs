@@ -1,95 +1,158 @@
-//! What a client is told.
+//! The answers to the lines of one read. They are kept as codes and become text piece by piece, as
+//! the client reads it.
 
-use super::line::Fault;
+use super::fault::{Code, Fault};
 use super::{Receipt, Refused};
 
 /// The bad lines of one read: each with how many good ones came before it.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    faults: Vec<(usize, Box<str>)>,
-    bytes: usize,
+    codes: Vec<(u16, Code)>,
+    /// The names of unknown fields, one behind another; their codes have the lengths.
+    names: String,
 }
 
 impl Faults {
     pub(super) fn push(&mut self, good_before: usize, fault: &Fault) {
-        let line = error_line(fault).into_boxed_str();
-        self.bytes += line.len();
-        self.faults.push((good_before, line));
+        let good_before = u16::try_from(good_before).expect("bounded by BUFFER_BYTES");
+        self.codes.push((good_before, fault.code));
+        self.names.push_str(fault.name.as_deref().unwrap_or_default());
     }
 
     pub(super) fn len(&self) -> usize {
-        self.faults.len()
+        self.codes.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.faults.is_empty()
+        self.codes.is_empty()
     }
 
-    /// What their answers take.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Gives back what is allocated beyond what is needed.
+    pub(super) fn shrink(&mut self) {
+        self.codes.shrink_to_fit();
+        self.names.shrink_to_fit();
     }
 
-    /// Appends the answers to these lines alone. Returns how many were stored: none.
-    pub(super) fn write(&self, out: &mut Vec<u8>) -> usize {
-        self.faults.iter().for_each(|(_, line)| out.extend_from_slice(line.as_bytes()));
-        0
-    }
-
-    /// Appends the answers to `good` lines with these among them. Returns how many were stored.
-    pub(super) fn write_among(
-        &self,
-        out: &mut Vec<u8>,
-        good: usize,
-        verdict: &Result<Receipt, Refused>,
-    ) -> usize {
-        let mut answers = Answers::new(verdict);
-        let mut answered = 0;
-        for (good_before, line) in &self.faults {
-            answers.write(out, good_before - answered);
-            answered = *good_before;
-            out.extend_from_slice(line.as_bytes());
-        }
-        answers.write(out, good - answered);
-        if verdict.is_ok() { good } else { 0 }
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.codes.capacity() * size_of::<(u16, Code)>() + self.names.capacity()
     }
 }
 
-/// The answers to good lines, in order.
-enum Answers {
-    Ids { opening: String, seq: u64 },
-    Error(String),
+/// The answers to one read, and how far they were written.
+#[derive(Debug)]
+pub(super) struct Answers {
+    good: usize,
+    faults: Faults,
+    opening: String,
+    /// `None`: no good line was stored, and `opening` is the whole answer to each.
+    first_seq: Option<u64>,
+    written: Written,
+}
+
+/// A place in the answers.
+#[derive(Debug, Clone, Copy, Default)]
+struct Written {
+    good: usize,
+    faults: usize,
+    /// Bytes of `faults.names` that belong to the faults before.
+    names: usize,
+    /// Bytes of the next answer.
+    bytes: usize,
 }
 
 impl Answers {
-    fn new(verdict: &Result<Receipt, Refused>) -> Self {
-        match verdict {
-            Ok(Receipt { start, first_seq }) => {
-                Self::Ids { opening: format!("{{\"id\":\"{start}-"), seq: *first_seq }
+    /// `None` as verdict: there was no good line.
+    pub(super) fn new(
+        verdict: Option<Result<Receipt, Refused>>,
+        good: usize,
+        faults: Faults,
+    ) -> Self {
+        let (opening, first_seq) = match verdict {
+            Some(Ok(Receipt { start, first_seq })) => {
+                (format!("{{\"id\":\"{start}-"), Some(first_seq))
             }
-            Err(Refused(reason)) => Self::Error(error_line(&Fault::line(reason.clone()))),
+            Some(Err(Refused(reason))) => (error_line(&reason, None), None),
+            None => (String::new(), None),
+        };
+        Self { good, faults, opening, first_seq, written: Written::default() }
+    }
+
+    /// How many lines were stored.
+    pub(super) fn stored(&self) -> usize {
+        if self.first_seq.is_some() { self.good } else { 0 }
+    }
+
+    /// Appends what is not written yet, answer by answer, until `out` holds `limit` bytes or more.
+    /// Returns whether that is all.
+    pub(super) fn encode(&self, out: &mut Vec<u8>, limit: usize) -> bool {
+        let mut at = self.written;
+        let start = out.len();
+        let mut digits = itoa::Buffer::new();
+        while out.len() < limit {
+            if !self.is_fault_next(at) {
+                if at.good == self.good {
+                    break;
+                }
+                out.extend_from_slice(self.opening.as_bytes());
+                if let Some(first_seq) = self.first_seq {
+                    let seq = first_seq + u64::try_from(at.good).unwrap_or(0);
+                    out.extend_from_slice(digits.format(seq).as_bytes());
+                    out.extend_from_slice(b"\"}\n");
+                }
+            } else if let Some((_, code)) = self.faults.codes.get(at.faults) {
+                let name = self.name(at, *code);
+                out.extend_from_slice(error_line(&code.to_string(), name).as_bytes());
+            }
+            self.step(&mut at);
+        }
+        out.drain(start..start + self.written.bytes.min(out.len() - start));
+        at.good == self.good && at.faults == self.faults.len()
+    }
+
+    /// Moves on by what was written of what [`Answers::encode`] made.
+    pub(super) fn advance(&mut self, written: &[u8]) {
+        let mut at = self.written;
+        for _ in memchr::memchr_iter(b'\n', written) {
+            self.step(&mut at);
+        }
+        at.bytes = match memchr::memrchr(b'\n', written) {
+            Some(end) => written.len() - end - 1,
+            None => at.bytes + written.len(),
+        };
+        self.written = at;
+    }
+
+    fn is_fault_next(&self, at: Written) -> bool {
+        let next = self.faults.codes.get(at.faults);
+        next.is_some_and(|(good_before, _)| usize::from(*good_before) == at.good)
+    }
+
+    fn name(&self, at: Written, code: Code) -> Option<&str> {
+        match code {
+            Code::UnknownField(length) => {
+                self.faults.names.get(at.names..at.names + usize::from(length))
+            }
+            _ => code.field(),
         }
     }
 
-    fn write(&mut self, out: &mut Vec<u8>, count: usize) {
-        match self {
-            Self::Ids { opening, seq } => {
-                let mut digits = itoa::Buffer::new();
-                for _ in 0..count {
-                    out.extend_from_slice(opening.as_bytes());
-                    out.extend_from_slice(digits.format(*seq).as_bytes());
-                    out.extend_from_slice(b"\"}\n");
-                    *seq += 1;
+    /// Moves over one answer.
+    fn step(&self, at: &mut Written) {
+        match self.faults.codes.get(at.faults) {
+            Some((good_before, code)) if usize::from(*good_before) == at.good => {
+                at.faults += 1;
+                if let Code::UnknownField(length) = code {
+                    at.names += usize::from(*length);
                 }
             }
-            Self::Error(line) => (0..count).for_each(|_| out.extend_from_slice(line.as_bytes())),
+            _ => at.good += 1,
         }
     }
 }
 
-fn error_line(fault: &Fault) -> String {
-    let mut line = format!("{{\"error\":{}", quoted(&fault.error));
-    if let Some(field) = &fault.field {
+fn error_line(error: &str, field: Option<&str>) -> String {
+    let mut line = format!("{{\"error\":{}", quoted(error));
+    if let Some(field) = field {
         line.push_str(",\"field\":");
         line.push_str(&quoted(field));
     }
@@ -103,40 +166,66 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fault::{Field, Wrong};
     use super::*;
 
-    fn written(verdict: &Result<Receipt, Refused>, good: usize, faults: &Faults) -> String {
-        let mut out = Vec::new();
-        faults.write_among(&mut out, good, verdict);
-        String::from_utf8(out).expect("UTF-8")
+    fn written(mut answers: Answers, piece: usize) -> String {
+        let (mut all, mut out) = (Vec::new(), Vec::new());
+        loop {
+            out.clear();
+            let is_all = answers.encode(&mut out, piece);
+            let taken = piece.min(out.len());
+            answers.advance(&out[..taken]);
+            all.extend_from_slice(&out[..taken]);
+            if is_all && taken == out.len() {
+                return String::from_utf8(all).expect("UTF-8");
+            }
+        }
     }
 
     fn faults_after(good_before: &[usize]) -> Faults {
         let mut faults = Faults::default();
         for good in good_before {
-            faults.push(*good, &Fault::field("a\"b", "wrong"));
+            faults.push(*good, &Fault::unknown_field("a\"b"));
         }
+        faults.push(2, &Fault::field(Field::Value, Wrong::Missing));
         faults
     }
 
     #[test]
-    fn errors_stand_where_their_lines_stood() {
-        let faults = faults_after(&[0, 1, 1, 2]);
-
-        let text = written(&Ok(Receipt { start: "12k3f9x2ab".into(), first_seq: 99 }), 2, &faults);
-
-        let wrong = "{\"error\":\"wrong\",\"field\":\"a\\\"b\"}\n";
+    fn errors_stand_where_their_lines_stood_in_whatever_pieces_they_are_read() {
+        let unknown = "{\"error\":\"unknown field\",\"field\":\"a\\\"b\"}\n";
+        let missing = "{\"error\":\"missing\",\"field\":\"value\"}\n";
         let expected = format!(
-            "{wrong}{{\"id\":\"12k3f9x2ab-99\"}}\n{wrong}{wrong}{{\"id\":\"12k3f9x2ab-100\"}}\n{wrong}"
+            "{unknown}{{\"id\":\"12-99\"}}\n{unknown}{unknown}{{\"id\":\"12-100\"}}\n{unknown}{missing}"
         );
-        assert_eq!(text, expected);
-        assert_eq!(faults.bytes(), 4 * wrong.len());
+        for piece in 1..expected.len() + 1 {
+            let verdict = Some(Ok(Receipt { start: "12".into(), first_seq: 99 }));
+
+            let text = written(Answers::new(verdict, 2, faults_after(&[0, 1, 1, 2])), piece);
+
+            assert_eq!(text, expected, "in pieces of {piece}");
+        }
     }
 
     #[test]
     fn what_was_not_stored_is_an_error_on_each_line() {
-        let text = written(&Err(Refused("disk full".to_owned())), 2, &Faults::default());
+        let verdict = Some(Err(Refused("disk full".to_owned())));
 
-        assert_eq!(text, "{\"error\":\"disk full\"}\n".repeat(2));
+        let answers = Answers::new(verdict, 2, Faults::default());
+
+        assert_eq!(answers.stored(), 0);
+        assert_eq!(written(answers, 7), "{\"error\":\"disk full\"}\n".repeat(2));
+    }
+
+    #[test]
+    fn a_bad_line_costs_six_bytes_until_its_answer_is_written() {
+        let mut faults = Faults::default();
+        for _ in 0..1000 {
+            faults.push(0, &Fault::field(Field::Value, Wrong::Missing));
+        }
+        faults.shrink();
+
+        assert_eq!(faults.heap_bytes(), 6000);
     }
 }

@@ -1,56 +1,62 @@
 //! One client: its lines in, its answers out, each side at its own pace within a window.
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{ReadHalf, WriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use super::answer::Faults;
-use super::desk::{BUFFER_BYTES, Batch, Desk, Intake};
+use super::answer::{Answers, Faults};
+use super::desk::{BUFFER_BYTES, Batch, Desk, Intake, LEAST_ROOM, MOST_ROOM};
+use super::memory::{Account, Charge, Memory};
 use super::{Chunk, Counters, Receipt, Refused};
-
-/// What one client may have unanswered, some 45,000 lines: enough to keep the store busy between
-/// two commits, little enough to bound what a client that never reads its answers costs.
-const WINDOW_BYTES: usize = 4 * 1024 * 1024;
-/// What a chunk takes besides its lines, so that many small ones are bounded too.
-const CHUNK_BYTES: usize = 512;
 
 /// What all clients share.
 #[derive(Debug)]
 pub(super) struct Inbox {
     pub(super) desk: Mutex<Desk>,
+    /// The text of the answers that are being written.
+    pub(super) answers: Mutex<Vec<u8>>,
     pub(super) chunks: mpsc::Sender<Chunk>,
     pub(super) counters: Arc<Counters>,
+    pub(super) memory: Arc<Memory>,
 }
 
 /// The answers that are owed for one read.
-struct Owed {
+struct Owed<'a> {
     /// `None` when none of its lines was good.
     answer: Option<oneshot::Receiver<Result<Receipt, Refused>>>,
     good: usize,
     faults: Faults,
-    _window: OwnedSemaphorePermit,
+    _held: Charge<'a>,
 }
 
-/// Serves one client until it has its last answer, is gone, or the agent stops.
+/// Serves one client until it has its last answer, is gone, is cut off, or the agent stops.
 pub(super) async fn serve(mut stream: UnixStream, inbox: Arc<Inbox>) {
     let _present = Present::new(&inbox.counters.clients);
+    let account = Account::open(&inbox.memory, &inbox.counters);
     let (lines, answers) = stream.split();
-    // The window bounds it.
+    // The account bounds it.
     let (owing, owed) = mpsc::unbounded_channel();
-    let answering = answer_all(answers, owed, &inbox.counters);
+    let answering = answer_all(answers, owed, &inbox, &account);
     tokio::pin!(answering);
     tokio::select! {
         biased;
+        () = account.cut() => return,
         () = &mut answering => return,
         () = inbox.chunks.closed() => {}
-        () = read_all(lines, owing, &inbox) => {}
+        () = read_all(lines, owing, &inbox, &account) => {}
     }
-    answering.await;
+    tokio::select! {
+        biased;
+        () = account.cut() => {}
+        () = answering => {}
+    }
 }
 
 /// Counts a client as long as it is served.
@@ -70,17 +76,31 @@ impl Drop for Present<'_> {
 }
 
 /// Ends with the client's last line, or when nobody wants more.
-async fn read_all(mut lines: ReadHalf<'_>, owing: mpsc::UnboundedSender<Owed>, inbox: &Inbox) {
-    let window = Arc::new(Semaphore::new(WINDOW_BYTES));
+async fn read_all<'a>(
+    mut lines: ReadHalf<'_>,
+    owing: mpsc::UnboundedSender<Owed<'a>>,
+    inbox: &Inbox,
+    account: &'a Account,
+) {
     let mut intake = Intake::default();
     while !intake.is_over() {
+        // A client that has nothing to say holds no room.
+        if lines.readable().await.is_err() {
+            return;
+        }
+        let mut held = account.take(LEAST_ROOM, MOST_ROOM).await;
         let batch = poll_fn(|cx| {
             let mut desk = inbox.desk.lock().unwrap_or_else(PoisonError::into_inner);
-            desk.poll_batch(cx, &mut lines, &mut intake)
+            Poll::Ready(desk.read_batch(cx, &mut lines, &mut intake, held.bytes()))
         });
-        let Ok(batch) = batch.await else { return };
+        let batch = match batch.await {
+            Ok(Some(batch)) => batch,
+            Ok(None) => continue,
+            Err(_) => return,
+        };
+        held.shrink_to(batch.heap_bytes());
         let is_full = batch.bytes * 2 > BUFFER_BYTES;
-        if hand_on(batch, &window, &owing, inbox).await.is_none() {
+        if hand_on(batch, held, &owing, inbox).await.is_none() {
             return;
         }
         if is_full {
@@ -91,20 +111,18 @@ async fn read_all(mut lines: ReadHalf<'_>, owing: mpsc::UnboundedSender<Owed>, i
 }
 
 /// `None`: nobody wants it.
-async fn hand_on(
+async fn hand_on<'a>(
     batch: Batch,
-    window: &Arc<Semaphore>,
-    owing: &mpsc::UnboundedSender<Owed>,
+    held: Charge<'a>,
+    owing: &mpsc::UnboundedSender<Owed<'a>>,
     inbox: &Inbox,
 ) -> Option<()> {
-    let Batch { entries, faults, bytes } = batch;
+    let Batch { entries, faults, .. } = batch;
     let good = entries.len();
     if good == 0 && faults.is_empty() {
         return Some(());
     }
     count(&inbox.counters.lines, good + faults.len());
-    let cost = u32::try_from(bytes + faults.bytes() + CHUNK_BYTES).ok()?;
-    let permit = Arc::clone(window).acquire_many_owned(cost).await.ok()?;
     let answer = if good == 0 {
         None
     } else {
@@ -112,31 +130,71 @@ async fn hand_on(
         inbox.chunks.send(Chunk { entries, answer }).await.ok()?;
         Some(receipt)
     };
-    owing.send(Owed { answer, good, faults, _window: permit }).ok()
+    owing.send(Owed { answer, good, faults, _held: held }).ok()
 }
 
 /// Ends with the last answer, with the client, or with a chunk that will never be answered.
 async fn answer_all(
-    mut answers: WriteHalf<'_>,
-    mut owed: mpsc::UnboundedReceiver<Owed>,
-    counters: &Counters,
+    mut stream: WriteHalf<'_>,
+    mut owed: mpsc::UnboundedReceiver<Owed<'_>>,
+    inbox: &Inbox,
+    account: &Account,
 ) {
-    let mut text = Vec::new();
-    while let Some(Owed { answer, good, faults, _window }) = owed.recv().await {
-        text.clear();
-        let stored = match answer {
-            None => faults.write(&mut text),
-            Some(answer) => {
-                let Ok(verdict) = answer.await else { return };
-                faults.write_among(&mut text, good, &verdict)
-            }
+    while let Some(Owed { answer, good, faults, _held }) = owed.recv().await {
+        let verdict = match answer {
+            None => None,
+            Some(answer) => match answer.await {
+                Ok(verdict) => Some(verdict),
+                Err(_) => return,
+            },
         };
-        count(&counters.stored, stored);
-        count(&counters.refused, good + faults.len() - stored);
-        if answers.write_all(&text).await.is_err() {
+        let bad = faults.len();
+        let answers = Answers::new(verdict, good, faults);
+        count(&inbox.counters.stored, answers.stored());
+        count(&inbox.counters.refused, good + bad - answers.stored());
+        if write(&mut stream, answers, inbox, account).await.is_err() {
             return;
         }
     }
+}
+
+/// Writes answers at the pace at which the client reads them. Their text lies in a buffer that all
+/// clients share, only as long as one write takes.
+async fn write(
+    stream: &mut WriteHalf<'_>,
+    mut answers: Answers,
+    inbox: &Inbox,
+    account: &Account,
+) -> io::Result<()> {
+    let mut is_unread = false;
+    loop {
+        stream.writable().await?;
+        let written = {
+            let mut text = inbox.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            text.clear();
+            let is_all = answers.encode(&mut text, BUFFER_BYTES);
+            match stream.try_write(&text) {
+                Ok(bytes) if is_all && bytes == text.len() => break,
+                Ok(bytes) => {
+                    answers.advance(&text[..bytes]);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        };
+        match written {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            Ok(()) | Err(_) if !is_unread => {
+                is_unread = true;
+                account.set_unread(Some(Instant::now()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    if is_unread {
+        account.set_unread(None);
+    }
+    Ok(())
 }
 
 fn count(counter: &AtomicU64, more: usize) {

@@ -5,12 +5,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{self, AsyncRead, ReadBuf};
 
 use super::answer::Faults;
-use super::line::{self, Fault, Line, Value};
+use super::fault::{Code, Fault, Field, Wrong};
+use super::line::{self, Line, Value};
 use super::stamp::Calendar;
 use super::{Admission, Entry, EntryValue, MAX_LINE_BYTES};
 use crate::forbidden::Forbidden;
@@ -18,22 +19,41 @@ use crate::{MAX_NAME_BYTES, Source, SourceId, Sources, is_kind};
 
 /// What one read takes at most: large enough that its system calls do not count beside its lines.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
+/// What one read takes at least, when there is little room for its lines.
+const LEAST_READ_BYTES: usize = 512;
 /// What a line takes at least, so that room for the entries is made once: `{"source":"7",...}`
 /// with a short value and no time.
 const USUAL_LINE_BYTES: usize = 48;
-/// Bounds what a flood of bad lines costs: an error is longer than the line that it is about.
-const MAX_FAULTS: usize = 256;
+/// What a chunk takes besides its lines: its answer on the way, and allocations.
+const CHUNK_BYTES: usize = 512;
+/// Bytes of heap for a byte that was read, at most. A line `x\n` becomes a code of six bytes; a good
+/// line of 36 bytes an [`Entry`] of 40 in a vector of up to twice as many, and a word of its own.
+const HEAP_FOR_A_BYTE: usize = 4;
+/// What an allocation takes besides its bytes.
+const WORD_BYTES: usize = 16;
 /// More programs' sources than a gateway usually has; a power of two.
 const REMEMBERED: usize = 256;
 
-const _: () = assert!(BUFFER_BYTES > MAX_LINE_BYTES && REMEMBERED.is_power_of_two());
+const _: () = assert!(BUFFER_BYTES > 2 * MAX_LINE_BYTES && REMEMBERED.is_power_of_two());
+const _: () = assert!(size_of::<Entry>() <= 40 && size_of::<(u16, Code)>() == 6);
+const _: () = assert!(heap_bytes(LEAST_READ_BYTES) + MAX_LINE_BYTES <= super::memory::SHARE_BYTES);
 
-/// What a client has sent of a line or lines that are not dealt with.
+/// What the lines of a read take on the heap at most: of the bytes that are read, and of the
+/// beginning of a line that was kept before.
+const fn heap_bytes(read: usize) -> usize {
+    CHUNK_BYTES + 2 * size_of::<Entry>() + read * HEAP_FOR_A_BYTE
+}
+
+/// The room that a read needs, and the room that it can use.
+pub(super) const LEAST_ROOM: usize = heap_bytes(LEAST_READ_BYTES);
+/// See [`LEAST_ROOM`].
+pub(super) const MOST_ROOM: usize = heap_bytes(BUFFER_BYTES);
+
+/// The beginning of a line that a client has sent and not ended.
 #[derive(Debug, Default)]
 pub(super) struct Intake {
+    /// At most [`MAX_LINE_BYTES`].
     kept: Vec<u8>,
-    /// There may be complete lines in `kept`.
-    unfinished: bool,
     /// The rest of an over-long line is still to come.
     skipping: bool,
     eof: bool,
@@ -42,17 +62,19 @@ pub(super) struct Intake {
 impl Intake {
     /// Whether everything that the client will ever send was dealt with.
     pub(super) fn is_over(&self) -> bool {
-        self.eof && !self.unfinished
+        self.eof
     }
 }
 
-/// What the lines of one read said.
+/// The lines of one read.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) entries: Vec<Entry>,
     pub(super) faults: Faults,
     /// How much was read for it.
     pub(super) bytes: usize,
+    /// What the words among the values take.
+    words: usize,
 }
 
 /// The buffer, and who is known at it.
@@ -68,53 +90,56 @@ impl Desk {
         Self { buffer: vec![0; BUFFER_BYTES], register }
     }
 
-    /// Reads once, behind what `intake` kept, and deals with all lines that are complete.
-    pub(super) fn poll_batch(
+    /// Reads once, behind what `intake` kept, as much as `room` bytes of heap are enough for, and
+    /// deals with all lines that are complete. `None`: there is nothing to read now.
+    pub(super) fn read_batch(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut (impl AsyncRead + Unpin),
         intake: &mut Intake,
-    ) -> Poll<io::Result<Batch>> {
+        room: usize,
+    ) -> io::Result<Option<Batch>> {
         let kept = intake.kept.len();
-        let mut filled = kept;
-        if !intake.unfinished {
-            let mut buffer = ReadBuf::new(&mut self.buffer[kept..]);
-            ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
-            intake.eof = buffer.filled().is_empty();
-            filled += buffer.filled().len();
-        }
+        let most = room.saturating_sub(heap_bytes(0)) / HEAP_FOR_A_BYTE;
+        let end = (kept + most).clamp(kept + 1, BUFFER_BYTES);
+        let mut buffer = ReadBuf::new(&mut self.buffer[kept..end]);
+        let Poll::Ready(read) = Pin::new(stream).poll_read(cx, &mut buffer) else {
+            return Ok(None);
+        };
+        read?;
+        let read = buffer.filled().len();
+        intake.eof = read == 0;
         self.buffer[..kept].copy_from_slice(&intake.kept);
-        Poll::Ready(Ok(self.sort(intake, filled)))
+        Ok(Some(self.sort(intake, kept + read)))
     }
 
-    /// Deals with the lines in the buffer; keeps in `intake` what it has to leave.
+    /// Deals with the lines in the buffer; keeps in `intake` the beginning of one that has no end.
     fn sort(&mut self, intake: &mut Intake, filled: usize) -> Batch {
         let Self { buffer, register } = self;
         let mut rest = &buffer[..filled];
+        let read = filled - intake.kept.len();
         let mut batch = Batch {
-            entries: Vec::with_capacity(filled / USUAL_LINE_BYTES + 1),
+            entries: Vec::with_capacity(read / USUAL_LINE_BYTES + 1),
             faults: Faults::default(),
-            bytes: filled - intake.kept.len(),
+            bytes: read,
+            words: 0,
         };
-        intake.unfinished = false;
         while let Some((line, after)) = next_line(rest, intake.eof) {
-            if batch.faults.len() == MAX_FAULTS {
-                intake.unfinished = true;
-                break;
-            }
             rest = after;
             if !std::mem::take(&mut intake.skipping) {
                 batch.take(register.entry(line));
             }
         }
-        if !intake.unfinished && (intake.skipping || rest.len() > MAX_LINE_BYTES) {
+        if intake.skipping || rest.len() > MAX_LINE_BYTES {
             if !std::mem::replace(&mut intake.skipping, true) {
                 batch.take(Some(Err(too_long())));
             }
             rest = &[];
         }
         intake.kept.clear();
+        intake.kept.reserve_exact(rest.len());
         intake.kept.extend_from_slice(rest);
+        batch.faults.shrink();
         batch
     }
 }
@@ -122,10 +147,21 @@ impl Desk {
 impl Batch {
     fn take(&mut self, line: Option<Result<Entry, Fault>>) {
         match line {
-            Some(Ok(entry)) => self.entries.push(entry),
+            Some(Ok(entry)) => {
+                if let EntryValue::State(word) = &entry.value {
+                    self.words += word.len() + WORD_BYTES;
+                }
+                self.entries.push(entry);
+            }
             Some(Err(fault)) => self.faults.push(self.entries.len(), &fault),
             None => {}
         }
+    }
+
+    /// What it takes on the heap until it is answered.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let entries = self.entries.capacity() * size_of::<Entry>();
+        CHUNK_BYTES + entries + self.words + self.faults.heap_bytes()
     }
 }
 
@@ -139,7 +175,7 @@ fn next_line(text: &[u8], eof: bool) -> Option<(&[u8], &[u8])> {
 }
 
 fn too_long() -> Fault {
-    Fault::line(format!("longer than {MAX_LINE_BYTES} bytes"))
+    Fault::line(Code::TooLong)
 }
 
 /// Turns what a line says into an entry.
@@ -187,7 +223,7 @@ impl Register {
         let value = match line.value {
             Value::Number(number) => EntryValue::Number(number),
             Value::State(word) => {
-                self.opaque("value", &word)?;
+                self.opaque(Field::Value, &word)?;
                 EntryValue::State(state(&word)?.into())
             }
         };
@@ -217,24 +253,24 @@ impl Register {
     fn intern(&self, source: &str, kind: &str) -> Result<SourceId, Fault> {
         let checked = Source::new(source, kind).map_err(|_| {
             if is_kind(kind) {
-                Fault::field("source", "not 1 to 64 of A-Z a-z 0-9 . _ : -")
+                Fault::field(Field::Source, Wrong::NotName)
             } else {
-                Fault::field("kind", "not 1 to 64 of a-z 0-9 _, a letter first")
+                Fault::field(Field::Kind, Wrong::NotKind)
             }
         })?;
         if !self.admission.admits(source) {
-            return Err(Fault::field("source", "may not speak here"));
+            return Err(Fault::field(Field::Source, Wrong::NotAdmitted));
         }
         // Those that are known were looked at when they spoke first.
-        self.opaque("source", source)?;
-        self.opaque("kind", kind)?;
-        self.sources.intern(checked).map_err(|full| Fault::field("source", full.to_string()))
+        self.opaque(Field::Source, source)?;
+        self.opaque(Field::Kind, kind)?;
+        self.sources.intern(checked).map_err(|_| Fault::field(Field::Source, Wrong::TableFull))
     }
 
     /// Names nobody and no place that the operator knows of. The answer does not repeat the text.
-    fn opaque(&self, field: &'static str, text: &str) -> Result<(), Fault> {
+    fn opaque(&self, field: Field, text: &str) -> Result<(), Fault> {
         if self.forbidden.is_in(text) {
-            return Err(Fault::field(field, "a text that `privacy.forbidden` lists"));
+            return Err(Fault::field(field, Wrong::Forbidden));
         }
         Ok(())
     }
@@ -242,10 +278,10 @@ impl Register {
 
 fn state(word: &str) -> Result<&str, Fault> {
     if !(1..=MAX_NAME_BYTES).contains(&word.len()) {
-        return Err(Fault::field("value", "a word of 1 to 64 bytes"));
+        return Err(Fault::field(Field::Value, Wrong::WordLength));
     }
     if word.chars().any(char::is_control) {
-        return Err(Fault::field("value", "a word without control characters"));
+        return Err(Fault::field(Field::Value, Wrong::WordControl));
     }
     Ok(word)
 }

@@ -5,12 +5,12 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::line::{Fault, Line, Time, Value};
+use super::fault::{Fault, Field, Wrong};
+use super::line::{Line, Time, Value};
 
 /// Takes any line apart. Where several things are wrong, the syntax is named before a field.
 pub(super) fn line(text: &str) -> Result<Line<'_>, Fault> {
-    let Judged(line) = serde_json::from_str(text)
-        .map_err(|error| Fault::line(format!("not a reading in JSON: {error}")))?;
+    let Judged(line) = serde_json::from_str(text).map_err(|error| Fault::json(&error))?;
     line
 }
 
@@ -57,29 +57,29 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn put(&mut self, key: &str, scalar: Scalar<'a>) -> Result<(), Fault> {
         match key {
-            "source" => once(&mut self.source, "source", scalar.text("source")?),
-            "kind" => once(&mut self.kind, "kind", scalar.text("kind")?),
-            "value" => once(&mut self.value, "value", scalar.value()?),
-            "time" => once(&mut self.time, "time", scalar.time()?),
-            _ => Err(Fault::field(key.to_owned(), "unknown field")),
+            "source" => once(&mut self.source, Field::Source, scalar.text(Field::Source)?),
+            "kind" => once(&mut self.kind, Field::Kind, scalar.text(Field::Kind)?),
+            "value" => once(&mut self.value, Field::Value, scalar.value()?),
+            "time" => once(&mut self.time, Field::Time, scalar.time()?),
+            _ => Err(Fault::unknown_field(key)),
         }
     }
 
     fn line(self) -> Result<Line<'a>, Fault> {
-        let missing = |field| move || Fault::field(field, "missing");
+        let missing = |field| move || Fault::field(field, Wrong::Missing);
         Ok(Line {
-            source: self.source.ok_or_else(missing("source"))?,
-            kind: self.kind.ok_or_else(missing("kind"))?,
-            value: self.value.ok_or_else(missing("value"))?,
+            source: self.source.ok_or_else(missing(Field::Source))?,
+            kind: self.kind.ok_or_else(missing(Field::Kind))?,
+            value: self.value.ok_or_else(missing(Field::Value))?,
             time: self.time,
         })
     }
 }
 
-fn once<T>(slot: &mut Option<T>, field: &'static str, value: T) -> Result<(), Fault> {
+fn once<T>(slot: &mut Option<T>, field: Field, value: T) -> Result<(), Fault> {
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(Fault::field(field, "given twice")),
+        Some(_) => Err(Fault::field(field, Wrong::Twice)),
     }
 }
 
@@ -92,11 +92,11 @@ enum Scalar<'a> {
 }
 
 impl<'a> Scalar<'a> {
-    fn text(self, field: &'static str) -> Result<Cow<'a, str>, Fault> {
+    fn text(self, field: Field) -> Result<Cow<'a, str>, Fault> {
         match self {
             Self::Text(text) => Ok(text),
             Self::Integer(_) | Self::Float(_) | Self::Other => {
-                Err(Fault::field(field, "not a string"))
+                Err(Fault::field(field, Wrong::NotString))
             }
         }
     }
@@ -107,7 +107,7 @@ impl<'a> Scalar<'a> {
             #[expect(clippy::cast_precision_loss, reason = "a number means the nearest f64")]
             Self::Integer(integer) => Ok(Value::Number(integer as f64)),
             Self::Float(number) => Ok(Value::Number(number)),
-            Self::Other => Err(Fault::field("value", "neither a number nor a word")),
+            Self::Other => Err(Fault::field(Field::Value, Wrong::NotValue)),
         }
     }
 
@@ -115,9 +115,7 @@ impl<'a> Scalar<'a> {
         match self {
             Self::Text(text) => Ok(Time::Text(text)),
             Self::Integer(milliseconds) => Ok(Time::Milliseconds(milliseconds)),
-            Self::Float(_) | Self::Other => {
-                Err(Fault::field("time", "neither an RFC 3339 time nor whole milliseconds"))
-            }
+            Self::Float(_) | Self::Other => Err(Fault::field(Field::Time, Wrong::NotTime)),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::str;
 
+use super::fault::{Code, Fault};
 use super::{json, scan};
 
 /// A line whose shape is right; its names and its time are still to be checked.
@@ -28,30 +29,10 @@ pub(super) enum Time<'a> {
     Milliseconds(i64),
 }
 
-/// Why a line is refused, and which of its fields is to blame.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) error: Cow<'static, str>,
-    pub(super) field: Option<Cow<'static, str>>,
-}
-
-impl Fault {
-    pub(super) fn line(error: impl Into<Cow<'static, str>>) -> Self {
-        Self { error: error.into(), field: None }
-    }
-
-    pub(super) fn field(
-        field: impl Into<Cow<'static, str>>,
-        error: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        Self { error: error.into(), field: Some(field.into()) }
-    }
-}
-
 /// Takes a line apart. The scanner knows what programs usually write; whatever it does not
 /// recognise, right or wrong, is left to the JSON parser to judge.
 pub(super) fn parse(line: &[u8]) -> Result<Line<'_>, Fault> {
-    let text = str::from_utf8(line).map_err(|_| Fault::line("not UTF-8"))?;
+    let text = str::from_utf8(line).map_err(|_| Fault::line(Code::NotUtf8))?;
     scan::line(text).map_or_else(|| json::line(text), Ok)
 }
 
@@ -69,7 +50,7 @@ mod tests {
     }
 
     fn faulty_field(text: &str) -> Option<String> {
-        parsed(text).expect_err("a fault").field.map(Cow::into_owned)
+        parsed(text).expect_err("a fault").field_name().map(str::to_owned)
     }
 
     #[test]
@@ -140,9 +121,9 @@ mod tests {
             r#"{"source":"7","kind":"a","value":1,}"#,
             "{\"source\":\"7\u{1}\",\"kind\":\"a\",\"value\":1}",
         ] {
-            assert_eq!(parsed(wrong).expect_err("a fault").field, None, "{wrong}");
+            assert_eq!(parsed(wrong).expect_err("a fault").field_name(), None, "{wrong}");
         }
-        assert_eq!(parse(b"{\"source\":\"\xff\"}"), Err(Fault::line("not UTF-8")));
+        assert_eq!(parse(b"{\"source\":\"\xff\"}"), Err(Fault::line(Code::NotUtf8)));
     }
 
     fn token() -> impl Strategy<Value = String> {

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::line::{Fault, Time};
+use super::fault::{Fault, Field, Wrong};
+use super::line::Time;
 
 /// The last millisecond of the year 9999, the last that RFC 3339 can write.
 const MAX_MILLISECONDS: i64 = 253_402_300_799_999;
@@ -21,14 +22,14 @@ impl Calendar {
     pub(super) fn milliseconds(&mut self, time: &Time<'_>) -> Result<i64, Fault> {
         let milliseconds = match time {
             Time::Milliseconds(milliseconds) => *milliseconds,
-            Time::Text(text) => self
-                .rfc3339(text.as_bytes())
-                .ok_or(Fault::field("time", "not a time as in RFC 3339"))?,
+            Time::Text(text) => {
+                self.rfc3339(text.as_bytes()).ok_or(Fault::field(Field::Time, Wrong::NotRfc3339))?
+            }
         };
         if (0..=MAX_MILLISECONDS).contains(&milliseconds) {
             Ok(milliseconds)
         } else {
-            Err(Fault::field("time", "not between the years 1970 and 9999"))
+            Err(Fault::field(Field::Time, Wrong::OutOfYears))
         }
     }
 

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
+use super::desk::BUFFER_BYTES;
 use super::*;
 use crate::Source;
 
@@ -22,6 +23,7 @@ struct Rig {
     chunks: mpsc::Receiver<Chunk>,
     counters: Arc<Counters>,
     sources: Arc<Sources>,
+    memory: Arc<Memory>,
     serving: JoinSet<()>,
 }
 
@@ -36,9 +38,17 @@ impl Rig {
         let (sender, chunks) = mpsc::channel(8);
         let (counters, sources) = (Arc::<Counters>::default(), Arc::<Sources>::default());
         let mut serving = JoinSet::new();
-        let shared = (Arc::clone(&sources), Arc::clone(&counters));
-        serving.spawn(serve(listener, admission, forbidden, shared.0, sender, shared.1));
-        Self { directory, chunks, counters, sources, serving }
+        let memory = Arc::<Memory>::default();
+        let service = Service {
+            admission,
+            forbidden,
+            sources: Arc::clone(&sources),
+            chunks: sender,
+            counters: Arc::clone(&counters),
+            memory: Arc::clone(&memory),
+        };
+        serving.spawn(serve(listener, service));
+        Self { directory, chunks, counters, sources, memory, serving }
     }
 
     fn path(&self) -> PathBuf {
@@ -379,6 +389,47 @@ fn a_client_that_never_reads_stalls_itself_and_nobody_else() {
         assert_eq!(answers.lines().count(), 1);
         assert!(sent < LIMIT_OF_DEAF, "{sent} bytes were taken from a client that reads nothing");
     });
+}
+
+/// Sends `text` again and again without reading an answer, until no byte of it was taken for a while.
+async fn flood(stream: &mut UnixStream, text: &[u8]) {
+    let patience = Duration::from_secs(1);
+    while tokio::time::timeout(patience, stream.write_all(text))
+        .await
+        .is_ok_and(|sent| sent.is_ok())
+    {}
+}
+
+#[test]
+fn clients_that_read_no_answers_hold_a_few_mebibytes_together() {
+    for refused in ["x\n", "{\"x\":1}\n"] {
+        run(async {
+            tokio::time::pause();
+            let mut rig = Rig::new(Admission::Any);
+            let mut clients = JoinSet::new();
+            for _ in 0..64 {
+                let mut stream = rig.connect().await;
+                let text = refused.repeat(BUFFER_BYTES / refused.len());
+                clients.spawn(async move {
+                    flood(&mut stream, text.as_bytes()).await;
+                    stream
+                });
+            }
+            let deaf = clients.join_all().await;
+
+            assert!(rig.memory.pool_bytes() > memory::POOL_BYTES / 2, "the pool is in use");
+            assert!(rig.memory.used_bytes() <= memory::POOL_BYTES + 64 * memory::SHARE_BYTES);
+            let answers = rig.exchange(GOOD.repeat(1000).as_bytes()).await;
+
+            assert_eq!(answers, ids(1..1001));
+            tokio::time::sleep(memory::UNREAD_GRACE).await;
+            assert_eq!(rig.exchange(GOOD.as_bytes()).await.lines().count(), 1);
+            assert!(rig.counters.cut.load(Relaxed) > 0, "somebody made room");
+            drop(deaf);
+            until(|| rig.counters.clients.load(Relaxed) == 0).await;
+            assert_eq!(rig.memory.used_bytes(), 0);
+        });
+    }
 }
 
 #[test]

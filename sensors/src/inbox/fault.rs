@@ -1,0 +1,147 @@
+//! Why a line is refused. A fault is a code of four bytes, which becomes text only when its answer is
+//! written: what clients do not read must cost little.
+
+use std::fmt;
+
+use serde_json::error::Category;
+
+use super::MAX_LINE_BYTES;
+use crate::{MAX_NAME_BYTES, MAX_SOURCES};
+
+/// A field of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    Source,
+    Kind,
+    Value,
+    Time,
+}
+
+/// What is wrong with a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrong {
+    Missing,
+    Twice,
+    NotString,
+    NotValue,
+    NotTime,
+    NotRfc3339,
+    OutOfYears,
+    NotName,
+    NotKind,
+    WordLength,
+    WordControl,
+    Forbidden,
+    NotAdmitted,
+    TableFull,
+}
+
+/// What is wrong with a line, without its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    NotUtf8,
+    TooLong,
+    /// Not JSON from this byte on, counted from 1.
+    Syntax(u16),
+    /// JSON that ends too early.
+    CutOff,
+    /// JSON, but not an object with string keys.
+    NotObject,
+    Field(Field, Wrong),
+    /// A field that no line has; the length of its name in bytes.
+    UnknownField(u8),
+}
+
+/// Why a line is refused, and which of its fields is to blame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) code: Code,
+    /// The name of an unknown field, cut to [`MAX_NAME_BYTES`].
+    pub(super) name: Option<Box<str>>,
+}
+
+impl Field {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Kind => "kind",
+            Self::Value => "value",
+            Self::Time => "time",
+        }
+    }
+}
+
+impl Wrong {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Twice => "given twice",
+            Self::NotString => "not a string",
+            Self::NotValue => "neither a number nor a word",
+            Self::NotTime => "neither an RFC 3339 time nor whole milliseconds",
+            Self::NotRfc3339 => "not a time as in RFC 3339",
+            Self::OutOfYears => "not between the years 1970 and 9999",
+            Self::NotName => "not 1 to 64 of A-Z a-z 0-9 . _ : -",
+            Self::NotKind => "not 1 to 64 of a-z 0-9 _, a letter first",
+            Self::WordLength => "a word of 1 to 64 bytes",
+            Self::WordControl => "a word without control characters",
+            Self::Forbidden => "a text that `privacy.forbidden` lists",
+            Self::NotAdmitted => "may not speak here",
+            Self::TableFull => "",
+        }
+    }
+}
+
+impl Code {
+    /// The field to blame, unless it is one that no line has.
+    pub(super) fn field(self) -> Option<&'static str> {
+        match self {
+            Self::Field(field, _) => Some(field.as_str()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotUtf8 => f.write_str("not UTF-8"),
+            Self::TooLong => write!(f, "longer than {MAX_LINE_BYTES} bytes"),
+            Self::Syntax(at) => write!(f, "not a reading in JSON: a syntax error at byte {at}"),
+            Self::CutOff => f.write_str("not a reading in JSON: it ends too early"),
+            Self::NotObject => f.write_str("not a reading in JSON: not an object with string keys"),
+            Self::Field(_, Wrong::TableFull) => write!(f, "more than {MAX_SOURCES} sources"),
+            Self::Field(_, wrong) => f.write_str(wrong.as_str()),
+            Self::UnknownField(_) => f.write_str("unknown field"),
+        }
+    }
+}
+
+impl Fault {
+    pub(super) fn line(code: Code) -> Self {
+        Self { code, name: None }
+    }
+
+    pub(super) fn field(field: Field, wrong: Wrong) -> Self {
+        Self::line(Code::Field(field, wrong))
+    }
+
+    pub(super) fn unknown_field(name: &str) -> Self {
+        let name = &name[..name.floor_char_boundary(MAX_NAME_BYTES)];
+        let length = u8::try_from(name.len()).expect("at most MAX_NAME_BYTES");
+        Self { code: Code::UnknownField(length), name: Some(name.into()) }
+    }
+
+    pub(super) fn json(error: &serde_json::Error) -> Self {
+        Self::line(match error.classify() {
+            Category::Syntax => Code::Syntax(u16::try_from(error.column()).unwrap_or(u16::MAX)),
+            Category::Eof => Code::CutOff,
+            Category::Data | Category::Io => Code::NotObject,
+        })
+    }
+
+    /// The field to blame.
+    pub(super) fn field_name(&self) -> Option<&str> {
+        self.name.as_deref().or(self.code.field())
+    }
+}

@@ -1,0 +1,294 @@
+//! The memory that the clients of all inboxes hold together, in bytes of heap: lines that are not
+//! answered yet, and answers that are not read yet.
+//!
+//! Each client has a small share that nobody can take from it. What it holds besides comes from one
+//! pool. When the pool is short, the client that has left its answers unread for longest is cut off:
+//! it loses its connection, and finds out by sending its unanswered lines again.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{Counters, MAX_LINE_BYTES};
+
+/// What all clients together may hold beyond their shares. A flood of 100,000 lines a second needs
+/// 1.2 MB between two commits on a slow card (0.25 s).
+pub(super) const POOL_BYTES: usize = 4 * 1024 * 1024;
+/// How much of the pool one client may hold, so that a second one finds room at once.
+pub(super) const MAX_OF_POOL_BYTES: usize = POOL_BYTES / 2;
+/// What each client may hold whatever the others do: the beginning of one line, and enough beside it
+/// to have some hundred lines on their way.
+pub(super) const SHARE_BYTES: usize = 12 * 1024;
+/// How long answers may stay unread before their client may be cut off: longer than a program that
+/// is swapped out or stopped for a moment.
+pub(super) const UNREAD_GRACE: Duration = Duration::from_secs(5);
+/// Between two cuts, so that the room which the first one makes is seen before the second.
+const CUT_EVERY: Duration = Duration::from_millis(100);
+
+/// The accounts of all clients.
+#[derive(Debug, Default)]
+pub struct Memory {
+    ledger: Mutex<Ledger>,
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    rows: HashMap<u64, Row>,
+    next: u64,
+    /// How much of the pool is in use.
+    pool: usize,
+    last_cut: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Row {
+    used: usize,
+    /// Since when the oldest answer of this client has been ready without being read.
+    unread_since: Option<Instant>,
+    end: Arc<Notify>,
+    counters: Arc<Counters>,
+}
+
+impl Memory {
+    /// How much of the pool is in use, in bytes.
+    #[must_use]
+    pub fn pool_bytes(&self) -> usize {
+        self.lock().pool
+    }
+
+    /// What all clients hold together, in bytes.
+    #[must_use]
+    pub fn used_bytes(&self) -> usize {
+        self.lock().rows.values().map(|row| row.used).sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    /// How much more a client may take now, from its share and from the pool.
+    fn room(&self, id: u64) -> usize {
+        let used = self.rows.get(&id).map_or(0, |row| row.used);
+        let pooled = used.saturating_sub(SHARE_BYTES);
+        let from_pool = (POOL_BYTES - self.pool).min(MAX_OF_POOL_BYTES - pooled);
+        SHARE_BYTES.saturating_sub(used) + from_pool
+    }
+
+    /// Sets what a client holds.
+    fn set(&mut self, id: u64, used: impl FnOnce(usize) -> usize) {
+        let Some(row) = self.rows.get_mut(&id) else { return };
+        let before = row.used;
+        row.used = used(before);
+        let pooled = |used: usize| used.saturating_sub(SHARE_BYTES);
+        self.pool = self.pool + pooled(row.used) - pooled(before);
+    }
+
+    /// Ends the client whose answers have been unread for longest, if that is long enough.
+    fn cut_slowest(&mut self, now: Instant) {
+        if self.last_cut.is_some_and(|last| now.duration_since(last) < CUT_EVERY) {
+            return;
+        }
+        let slowest = self
+            .rows
+            .values_mut()
+            .filter_map(|row| Some((row.unread_since?, row)))
+            .min_by_key(|(since, _)| *since);
+        let Some((since, row)) = slowest else { return };
+        if now.duration_since(since) >= UNREAD_GRACE {
+            row.unread_since = None;
+            row.counters.cut.fetch_add(1, Ordering::Relaxed);
+            row.end.notify_one();
+            self.last_cut = Some(now);
+        }
+    }
+}
+
+/// One client's account, open as long as the client is served.
+#[derive(Debug)]
+pub(super) struct Account {
+    memory: Arc<Memory>,
+    id: u64,
+    end: Arc<Notify>,
+}
+
+impl Account {
+    /// Opens an account that holds the beginning of a line, from the first byte on.
+    pub(super) fn open(memory: &Arc<Memory>, counters: &Arc<Counters>) -> Self {
+        let mut ledger = memory.lock();
+        let (id, end) = (ledger.next, Arc::<Notify>::default());
+        ledger.next += 1;
+        let row = Row {
+            used: MAX_LINE_BYTES,
+            unread_since: None,
+            end: Arc::clone(&end),
+            counters: Arc::clone(counters),
+        };
+        ledger.rows.insert(id, row);
+        drop(ledger);
+        Self { memory: Arc::clone(memory), id, end }
+    }
+
+    /// Returns when the client is to be cut off.
+    pub(super) async fn cut(&self) {
+        self.end.notified().await;
+    }
+
+    /// Waits until `least` bytes can be had, and takes up to `wanted`.
+    pub(super) async fn take(&self, least: usize, wanted: usize) -> Charge<'_> {
+        loop {
+            let freed = self.memory.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            {
+                let mut ledger = self.memory.lock();
+                let bytes = ledger.room(self.id).min(wanted);
+                if POOL_BYTES - ledger.pool < wanted {
+                    ledger.cut_slowest(Instant::now());
+                }
+                if bytes >= least {
+                    ledger.set(self.id, |used| used + bytes);
+                    return Charge { account: self, bytes };
+                }
+            }
+            // Nobody says when a grace is over.
+            drop(tokio::time::timeout(CUT_EVERY, freed).await);
+        }
+    }
+
+    /// Says since when the oldest answer has been ready without being read; `None` if none is.
+    pub(super) fn set_unread(&self, since: Option<Instant>) {
+        if let Some(row) = self.memory.lock().rows.get_mut(&self.id) {
+            row.unread_since = since;
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let mut ledger = self.memory.lock();
+        ledger.set(self.id, |_| 0);
+        ledger.rows.remove(&self.id);
+        drop(ledger);
+        self.memory.freed.notify_waiters();
+    }
+}
+
+/// Bytes that an account holds until this is dropped.
+#[derive(Debug)]
+pub(super) struct Charge<'a> {
+    account: &'a Account,
+    bytes: usize,
+}
+
+impl Charge<'_> {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Holds only this much any more.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        let surplus = self.bytes.saturating_sub(bytes);
+        if surplus > 0 {
+            self.bytes -= surplus;
+            self.account.memory.lock().set(self.account.id, |used| used - surplus);
+            self.account.memory.freed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accounts<const N: usize>(memory: &Arc<Memory>) -> ([Account; N], Arc<Counters>) {
+        let counters = Arc::<Counters>::default();
+        (std::array::from_fn(|_| Account::open(memory, &counters)), counters)
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(test);
+    }
+
+    #[test]
+    fn no_client_takes_the_share_of_another() {
+        run(async {
+            let memory = Arc::<Memory>::default();
+            let (greedy, _) = accounts::<4>(&memory);
+            let mut charges = Vec::new();
+            for account in &greedy {
+                let room = memory.lock().room(account.id);
+                charges.push(account.take(0, room).await);
+            }
+            assert_eq!(memory.pool_bytes(), POOL_BYTES);
+
+            let ([modest], _) = accounts(&memory);
+            let charge = modest.take(4096, usize::MAX).await;
+
+            assert_eq!(charge.bytes(), SHARE_BYTES - MAX_LINE_BYTES);
+            assert_eq!(memory.used_bytes(), POOL_BYTES + SHARE_BYTES * 5);
+        });
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_for_whoever_waits() {
+        run(async {
+            let memory = Arc::<Memory>::default();
+            let ([one, two, three], counters) = accounts(&memory);
+            let mut first = one.take(1, usize::MAX).await;
+            let second = two.take(1, usize::MAX).await;
+            let patience = Duration::from_secs(60);
+            let take = || three.take(SHARE_BYTES, usize::MAX);
+            assert!(tokio::time::timeout(patience, take()).await.is_err(), "no room");
+
+            let give_back = async { first.shrink_to(0) };
+            let (charge, ()) = tokio::join!(take(), give_back);
+
+            assert_eq!(charge.bytes(), MAX_OF_POOL_BYTES + SHARE_BYTES - MAX_LINE_BYTES);
+            assert_eq!(counters.cut.load(Ordering::Relaxed), 0, "everybody reads their answers");
+            drop((first, second, charge));
+            drop((one, two, three));
+            assert_eq!((memory.pool_bytes(), memory.used_bytes()), (0, 0));
+        });
+    }
+
+    #[test]
+    fn the_client_with_the_oldest_unread_answers_is_cut_once_room_is_short() {
+        run(async {
+            let memory = Arc::<Memory>::default();
+            let ([older, newer, third], counters) = accounts(&memory);
+            let held = (older.take(1, usize::MAX).await, newer.take(1, usize::MAX).await);
+            let began = Instant::now();
+            older.set_unread(Some(began));
+            newer.set_unread(Some(began + Duration::from_millis(1)));
+            let waiting = third.take(SHARE_BYTES, usize::MAX);
+
+            tokio::select! {
+                _ = waiting => unreachable!("nothing was given back"),
+                () = newer.cut() => unreachable!("the older one goes first"),
+                () = older.cut() => {}
+            }
+
+            assert!(began.elapsed() >= UNREAD_GRACE);
+            assert_eq!(counters.cut.load(Ordering::Relaxed), 1);
+            drop(held);
+        });
+    }
+}
