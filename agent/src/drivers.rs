@@ -1,7 +1,8 @@
 //! The drivers that the configuration asks for, each started with its end of the channels. A reload
 //! ends those that the new configuration does not ask for in the same words, and starts the rest.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use pulsegate_core::backoff::{Backoff, Failure};
 use pulsegate_sensors::heart_rate::bluez::{self, MonitorState};
 use pulsegate_sensors::heart_rate::{Address, Identity};
-use pulsegate_sensors::inbox::{self, Admission, Chunk};
+use pulsegate_sensors::inbox::{self, Admission, Chunk, Owners};
 use pulsegate_sensors::line::{self, Line, LineCounters, Role};
 use pulsegate_sensors::simulated::{self, Recording};
 use pulsegate_sensors::{NoReading, Observation, Outlet, Source, SourceId, Sources, number};
@@ -49,6 +50,8 @@ pub(crate) struct Overview {
     pub(crate) gauges: Vec<Gauge>,
     /// The sources that they measure; other programs' are not among them.
     pub(crate) sources: BTreeSet<String>,
+    /// Sources that are off, by id, and why.
+    pub(crate) faults: Option<watch::Receiver<BTreeMap<String, String>>>,
 }
 
 /// Where drivers send to.
@@ -59,12 +62,18 @@ pub(crate) struct Outlets {
     pub(crate) sources: Arc<Sources>,
     /// What the clients of all inboxes hold together.
     pub(crate) memory: Arc<inbox::Memory>,
+    /// The clock by which inboxes refuse times from the future.
+    pub(crate) clock: inbox::Clock,
+    /// Sources that are off, by id, and why.
+    pub(crate) faults: watch::Sender<BTreeMap<String, String>>,
 }
 
 /// The drivers that run.
 pub(crate) struct Drivers {
     outlets: Outlets,
     running: Vec<Running>,
+    /// Whose the sources are, for the inboxes.
+    owners: watch::Sender<Arc<Owners>>,
 }
 
 struct Running {
@@ -75,12 +84,14 @@ struct Running {
 
 impl Drivers {
     pub(crate) fn new(outlets: Outlets) -> Self {
-        Self { outlets, running: Vec::new() }
+        Self { outlets, running: Vec::new(), owners: watch::Sender::default() }
     }
 
     /// Brings what runs in line with the configuration. Returns how many were started.
     pub(crate) fn follow(&mut self, config: &Config, tasks: &mut JoinSet<Ended>) -> usize {
         let wanted = specs(config);
+        // Before anything is started: no inbox takes a line for a sensor that is only now configured.
+        self.owners.send_replace(Arc::new(owners(&wanted)));
         self.running.retain(|running| {
             let stays = wanted.contains(&running.spec);
             if !stays {
@@ -105,6 +116,7 @@ impl Drivers {
         Overview {
             gauges: self.running.iter().filter_map(|running| running.gauge.clone()).collect(),
             sources: specs.flat_map(Spec::sources).map(str::to_owned).collect(),
+            faults: Some(self.outlets.faults.subscribe()),
         }
     }
 
@@ -143,7 +155,8 @@ impl Drivers {
             Spec::Inbox(inbox) => {
                 let counters = Arc::new(inbox::Counters::default());
                 let gauge = Gauge::Inbox(inbox.path.clone(), Arc::clone(&counters));
-                (Some(gauge), tasks.spawn(serve_inbox(inbox, outlets, counters)))
+                let owners = self.owners.subscribe();
+                (Some(gauge), tasks.spawn(serve_inbox(inbox, outlets, counters, owners)))
             }
             Spec::Simulated(simulated) => (None, tasks.spawn(simulate(simulated, outlets))),
         };
@@ -183,10 +196,42 @@ fn specs(config: &Config) -> Vec<Spec> {
         .collect()
 }
 
+/// Whose the sources are, by what is configured.
+fn owners(specs: &[Spec]) -> Owners {
+    let inboxes = specs.iter().filter_map(|spec| match spec {
+        Spec::Inbox(inbox) => Some(limited_to(inbox)),
+        _ => None,
+    });
+    Owners {
+        sensors: specs.iter().flat_map(Spec::sources).map(Box::from).collect(),
+        inboxes: inboxes.collect(),
+    }
+}
+
+/// The ids that an inbox is limited to, if it is.
+fn limited_to(inbox: &config::Inbox) -> Option<HashSet<Box<str>>> {
+    let sources = inbox.sources.as_ref()?;
+    Some(sources.iter().map(|id| id.as_str().into()).collect())
+}
+
 impl Outlets {
-    fn outlet(&self, name: &str, kind: &str) -> anyhow::Result<Outlet> {
-        let id: SourceId = self.sources.intern(Source::new(name, kind)?)?;
-        Ok(Outlet::new(id, self.observations.clone()))
+    /// Where the readings of a source go. `None` if it gets no number: then this source is off,
+    /// alone, and `status` says why.
+    fn outlet(&self, name: &str, kind: &str) -> Option<Outlet> {
+        let source = Source::new(name, kind).map_err(anyhow::Error::from);
+        let id: anyhow::Result<SourceId> =
+            source.and_then(|source| Ok(self.sources.intern(source)?));
+        match id {
+            Ok(id) => Some(Outlet::new(id, self.observations.clone())),
+            Err(error) => {
+                let fault = format!(
+                    "source `{name}` is off: {error}; remove sources and begin a new store"
+                );
+                tracing::error!(source = name, %error, "a source is off");
+                self.faults.send_modify(|faults| drop(faults.insert(name.to_owned(), fault)));
+                None
+            }
+        }
     }
 }
 
@@ -202,8 +247,9 @@ async fn bluetooth(
             config::Monitor::Address(bytes) => Identity::Address(Address::new(bytes)),
             config::Monitor::Name(name) => Identity::named(&name),
         };
-        let outlet = outlets.outlet(&monitor.id, "heart_rate")?;
-        watched.push(bluez::Monitor { identity, outlet });
+        if let Some(outlet) = outlets.outlet(&monitor.id, "heart_rate") {
+            watched.push(bluez::Monitor { identity, outlet });
+        }
     }
     let options = bluez::Options {
         adapter: options.adapter,
@@ -249,7 +295,7 @@ fn watch_line(
     let (id, kind) = (Arc::<str>::from(id), kind.to_owned());
     let gauge = Gauge::Line(Arc::clone(&id), watched);
     let task = tasks.spawn(async move {
-        let outlet = outlets.outlet(&id, &kind)?;
+        let Some(outlet) = outlets.outlet(&id, &kind) else { return pending().await };
         let mut watch = line::spawn(line, backend, outlet, clock::since_boot)?;
         loop {
             tokio::select! {
@@ -264,7 +310,7 @@ fn watch_line(
 }
 
 async fn watch_number(number: config::Number, outlets: Outlets) -> Ended {
-    let outlet = outlets.outlet(&number.id, &number.kind)?;
+    let Some(outlet) = outlets.outlet(&number.id, &number.kind) else { return pending().await };
     let file = number::NumberFile {
         path: number.file,
         scale: number.scale,
@@ -279,13 +325,9 @@ async fn serve_inbox(
     inbox: config::Inbox,
     outlets: Outlets,
     counters: Arc<inbox::Counters>,
+    owners: watch::Receiver<Arc<Owners>>,
 ) -> Ended {
-    let admission = match inbox.sources {
-        Some(sources) => {
-            Admission::Only(sources.into_iter().map(String::into_boxed_str).collect::<HashSet<_>>())
-        }
-        None => Admission::Any,
-    };
+    let admission = limited_to(&inbox).map_or(Admission::Any, Admission::Only);
     let mut backoff = Backoff::new(Duration::from_secs(1), RETRY_MAX);
     let listener = loop {
         match inbox::bind(&inbox.path) {
@@ -303,13 +345,17 @@ async fn serve_inbox(
         chunks: outlets.chunks,
         counters,
         memory: outlets.memory,
+        owners,
+        clock: outlets.clock,
     };
     inbox::serve(listener, service).await;
     Ok(())
 }
 
 async fn simulate(simulated: config::Simulated, outlets: Outlets) -> Ended {
-    let outlet = outlets.outlet(&simulated.id, simulated.kind.as_str())?;
+    let Some(outlet) = outlets.outlet(&simulated.id, simulated.kind.as_str()) else {
+        return pending().await;
+    };
     let (mean, spread) = (simulated.mean, simulated.spread);
     let kind = match (&simulated.replay, simulated.kind) {
         (Some(path), _) => match Recording::open(path) {
@@ -317,7 +363,7 @@ async fn simulate(simulated: config::Simulated, outlets: Outlets) -> Ended {
             Err(error) => {
                 let reason = format!("`{}`: {error}", path.display());
                 outlet.nothing(NoReading::Absent(reason)).await;
-                return std::future::pending().await;
+                return pending().await;
             }
         },
         (None, SimulatedKind::HeartRate) => {

@@ -10,6 +10,7 @@ mod compile;
 mod config;
 mod drivers;
 mod durable;
+mod inbox_watch;
 mod mqtt;
 mod outputs;
 mod publisher;

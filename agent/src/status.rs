@@ -6,6 +6,7 @@ mod answer;
 use std::path::PathBuf;
 
 use pulsegate_core::time::Mono;
+use pulsegate_sensors::places::{Place, Places};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -24,6 +25,10 @@ use crate::store::Store;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bounds what askers can cost at once.
 const MAX_ASKERS: usize = 16;
+/// How many of them may be of one user, so that there is always an answer for others.
+const MAX_ASKERS_OF_A_USER: usize = MAX_ASKERS / 2;
+/// How long to leave the listener alone after a failed accept: most likely no descriptor is free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How long to wait before the socket is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -56,14 +61,37 @@ pub(crate) async fn serve(path: PathBuf, observed: Observed) -> anyhow::Result<(
             }
         }
     };
+    let places = Places::new(MAX_ASKERS, MAX_ASKERS_OF_A_USER);
     let mut askers = JoinSet::new();
     loop {
         tokio::select! {
-            Ok((stream, _)) = listener.accept(), if askers.len() < MAX_ASKERS => {
-                askers.spawn(timeout(PATIENCE, tell(stream, observed.clone())));
-            }
-            Some(_) = askers.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => match places.admit(&stream) {
+                    Some(place) => {
+                        askers.spawn(timeout(PATIENCE, tell_in(place, stream, observed.clone())));
+                    }
+                    None => turn_away(&stream),
+                },
+                Err(error) => {
+                    tracing::debug!(%error, "nobody can ask for the status for now");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = askers.join_next(), if !askers.is_empty() => {}
         }
+    }
+}
+
+fn turn_away(stream: &UnixStream) {
+    let courtesy = stream.try_write(b"{\"error\":\"too many ask for the status at once\"}");
+    tracing::debug!(told = courtesy.is_ok(), "turned somebody away who asked for the status");
+}
+
+/// Answers, unless somebody else needs the place more.
+async fn tell_in(place: Place, stream: UnixStream, observed: Observed) {
+    tokio::select! {
+        () = place.lost() => tracing::debug!("whoever asked for the status made room"),
+        () = tell(stream, observed) => {}
     }
 }
 

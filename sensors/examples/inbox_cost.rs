@@ -14,9 +14,9 @@ use std::thread;
 use std::time::Duration;
 
 use pulsegate_sensors::forbidden::Forbidden;
-use pulsegate_sensors::inbox::{self, Admission, Chunk, Receipt, Service};
+use pulsegate_sensors::inbox::{self, Admission, Chunk, Clock, Receipt, Service};
 use rustix::time::{ClockId, clock_gettime};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 const LINES: u32 = 1_000_000;
 
@@ -48,6 +48,8 @@ fn measure(clients: u32, sources: u32) -> io::Result<()> {
             chunks: sender,
             counters: Arc::default(),
             memory: Arc::default(),
+            owners: watch::channel(Arc::default()).1,
+            clock: Clock::new(|| Some(i64::MAX)),
         };
         let serve = inbox::serve(listener, service);
         let (cpu, wall) = (now(ClockId::ThreadCPUTime), now(ClockId::Monotonic));

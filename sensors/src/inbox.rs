@@ -16,12 +16,14 @@ mod fault;
 mod json;
 mod line;
 mod memory;
+mod rights;
 mod scan;
 mod stamp;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -32,18 +34,26 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::forbidden::Forbidden;
+use crate::places::Places;
 use crate::{SourceId, Sources};
 use client::Inbox;
 use desk::{Desk, Register};
 use fault::Fault;
 pub use memory::Memory;
+pub use rights::Owners;
+use rights::Rights;
 
 /// Bounds descriptors and what stalled clients hold; far more programs than a gateway runs.
 pub const MAX_CLIENTS: usize = 256;
+/// How many of them may be of one user: the rest is for others.
+pub const MAX_CLIENTS_OF_A_USER: usize = MAX_CLIENTS / 4 * 3;
+/// How long a line may take from its first byte to its end: programs write a line at once, and one
+/// that is stopped amid a line is to begin anew.
+const LINE_PATIENCE: Duration = Duration::from_secs(30);
 /// Room for every legal line with all its characters escaped; bounds what an endless line costs.
 pub const MAX_LINE_BYTES: usize = 4 * 1024;
 /// How long clients may take to read their last answers once the agent stops listening.
@@ -143,12 +153,20 @@ pub struct Counters {
     pub clients: AtomicU64,
     /// Clients that were one too many.
     pub turned_away: AtomicU64,
+    /// Idle clients that had to make room for another one.
+    pub displaced: AtomicU64,
+    /// Lines that were begun and not ended in time; their clients were closed.
+    pub unfinished: AtomicU64,
     /// Lines read, empty ones aside.
     pub lines: AtomicU64,
     /// Lines answered with an id.
     pub stored: AtomicU64,
     /// Lines answered with an error.
     pub refused: AtomicU64,
+    /// Sources in the table that count towards the share of the inbox.
+    pub sources: AtomicU64,
+    /// The share of the inbox in the table of sources.
+    pub max_sources: AtomicU64,
     /// Clients cut off because they did not read their answers while others needed the room.
     pub cut: AtomicU64,
 }
@@ -195,15 +213,45 @@ pub struct Service {
     pub counters: Arc<Counters>,
     /// What the clients of all inboxes may hold together.
     pub memory: Arc<Memory>,
+    /// Whose the sources are; may change while the inbox is served.
+    pub owners: watch::Receiver<Arc<Owners>>,
+    /// The clock by which times from the future are refused.
+    pub clock: Clock,
+}
+
+/// Asks for the wall time.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Option<i64> + Send + Sync>);
+
+impl Clock {
+    /// A function that tells the milliseconds since 1970, or `None` while they are not trusted: then
+    /// any time is taken, since there is nothing to hold it against.
+    pub fn new(now: impl Fn() -> Option<i64> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    fn milliseconds(&self) -> Option<i64> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Clock").field(&self.milliseconds()).finish()
+    }
 }
 
 /// Serves any number of clients, until the receiver of `chunks` is closed; what was answered by
 /// then still goes out.
 pub async fn serve(listener: UnixListener, service: Service) {
-    let Service { admission, forbidden, sources, chunks, counters, memory } = service;
-    let desk = Mutex::new(Desk::new(admission, forbidden, sources));
+    let Service { admission, forbidden, sources, chunks, counters, memory, owners, clock } =
+        service;
+    let rights = Rights::new(owners, Arc::clone(&counters));
+    let register = Register::new(admission, forbidden, sources).guarded(rights, clock);
+    let desk = Mutex::new(Desk::new(register));
     let answers = Mutex::default();
     let inbox = Arc::new(Inbox { desk, answers, chunks: chunks.clone(), counters, memory });
+    let places = Places::new(MAX_CLIENTS, MAX_CLIENTS_OF_A_USER);
     let mut clients = JoinSet::new();
     let mut is_deaf = false;
     let closed = chunks.closed();
@@ -216,10 +264,11 @@ pub async fn serve(listener: UnixListener, service: Service) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     is_deaf = false;
-                    if clients.len() < MAX_CLIENTS {
-                        clients.spawn(client::serve(stream, Arc::clone(&inbox)));
-                    } else {
-                        turn_away(&stream, &inbox.counters);
+                    match places.admit(&stream) {
+                        Some(place) => {
+                            clients.spawn(client::serve(stream, place, Arc::clone(&inbox)));
+                        }
+                        None => turn_away(&stream, &inbox.counters),
                     }
                 }
                 Err(error) => {

@@ -6,8 +6,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Bounds what a program that invents source names can cost: memory and rows in the table.
-pub const MAX_SOURCES: usize = 10_000;
+/// Bounds the memory and the rows of the table of sources.
+pub const MAX_SOURCES: usize = 12_000;
+/// How many of them other programs may name: bounds what a program that invents names can cost. The
+/// rest is for what the configuration names, also in a table that was filled by a version that let
+/// programs name 10,000.
+pub const MAX_CLIENT_SOURCES: usize = 8_000;
 /// Long enough for a UUID with a prefix; it is repeated in every record.
 pub const MAX_NAME_BYTES: usize = 64;
 

@@ -38,7 +38,7 @@ async fn clients_that_send_refused_lines_and_do_not_read_cost_a_few_mebibytes() 
     let before = agent.status().await.expect("it answers")["memory_bytes"].as_u64().expect("bytes");
     let mut clients = JoinSet::new();
     for _ in 0..128 {
-        let stream = UnixStream::connect(agent.inbox_socket()).await.expect("a connection");
+        let stream = UnixStream::connect(device.inbox_path()).await.expect("a connection");
         clients.spawn(flood(stream, "x\n".repeat(32 * 1024)));
     }
     let deaf = clients.join_all().await;

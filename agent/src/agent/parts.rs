@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pulsegate_sensors::Sources;
+use pulsegate_sensors::{Sources, inbox};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
@@ -23,7 +23,7 @@ use crate::publisher::{self, Publisher, PublisherState, Settings};
 use crate::sampler::{self, Intake, SourceStates};
 use crate::status::{self, Observed};
 use crate::store::{self, Identity, Stopped, Store};
-use crate::{boot, clock, compile, state_dir};
+use crate::{boot, clock, compile, inbox_watch, state_dir};
 
 /// Observations on their way to the sampler: a second of a hundred belts with their bursts.
 const OBSERVATIONS: usize = 512;
@@ -81,7 +81,8 @@ impl Parts {
         let (draining, drain) = watch::channel(false);
         let (variability, variability_seen) = watch::channel(compile::variability(&config));
         let (states, source_states) = watch::channel(SourceStates::default());
-        let (outlets, intake) = intake(&sources, closed, sampler_pulse, variability_seen);
+        let (outlets, intake) =
+            intake(&sources, closed, sampler_pulse, variability_seen, &clock_set);
         tasks.spawn(sampler::run(intake, store.clone(), Arc::clone(&sources), states));
         let acting = Acting::start(&config, &store, &sources, &clock_set, &closing, tasks);
 
@@ -115,6 +116,7 @@ impl Parts {
             troubles: troubles_seen,
             max_bytes: config.buffer.max_bytes,
         };
+        tasks.spawn(inbox_watch::run(observed.drivers.clone(), store.clone()));
         tasks.spawn(status::serve(config.status.socket.clone(), observed));
 
         let fingers = std::array::from_fn(|i| Finger::on(PULSES[i], &pulses[i], now));
@@ -292,15 +294,18 @@ fn intake(
     closing: watch::Receiver<bool>,
     pulse: &Pulse,
     variability: watch::Receiver<HashSet<Box<str>>>,
+    clock_set: &watch::Receiver<bool>,
 ) -> (Outlets, Intake) {
     let (observation_sender, observations) = mpsc::channel(OBSERVATIONS);
     let (chunk_sender, chunks) = mpsc::channel(CHUNKS);
-    let (sources, pulse) = (Arc::clone(sources), pulse.clone());
+    let (sources, pulse, clock_set) = (Arc::clone(sources), pulse.clone(), clock_set.clone());
     let outlets = Outlets {
         observations: observation_sender,
         chunks: chunk_sender,
         sources,
         memory: Arc::default(),
+        clock: inbox::Clock::new(move || (*clock_set.borrow()).then(|| clock::wall().0)),
+        faults: watch::Sender::default(),
     };
     (outlets, Intake { observations, chunks, closing, pulse, variability })
 }

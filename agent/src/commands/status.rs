@@ -36,7 +36,12 @@ pub(crate) fn ask(socket: &Path) -> anyhow::Result<Value> {
     stream.set_read_timeout(Some(PATIENCE)).with_context(no_agent)?;
     let mut answer = String::new();
     stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer).with_context(no_agent)?;
-    serde_json::from_str(&answer).context("the agent's answer makes no sense")
+    let answer: Value =
+        serde_json::from_str(&answer).context("the agent's answer makes no sense")?;
+    if let Some(error) = answer["error"].as_str() {
+        anyhow::bail!("the agent does not answer on `{}`: {error}; ask again", socket.display());
+    }
+    Ok(answer)
 }
 
 /// For people: what is wrong first, then the numbers.

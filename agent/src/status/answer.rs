@@ -15,6 +15,7 @@ use super::Observed;
 use crate::cameras::{CameraState, CameraStates};
 use crate::clock;
 use crate::drivers::Gauge;
+use crate::inbox_watch;
 use crate::mqtt::LinkState;
 use crate::outputs::{OutputState, OutputStates};
 use crate::sampler::SourceStates;
@@ -117,6 +118,26 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
     if let LinkState::Down(outage) = &*observed.links.borrow() {
         troubles.extend(outage.reason.as_ref().map(|reason| format!("link: {reason}")));
     }
+    let drivers = observed.drivers.borrow();
+    for gauge in &drivers.gauges {
+        if let Gauge::Inbox(path, counters) = gauge
+            && inbox_watch::is_filling(counters)
+        {
+            let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+            let (used, share) = (read(&counters.sources), read(&counters.max_sources));
+            troubles.push(format!(
+                "inbox `{}`: {used} of {share} sources are named; new ones are refused beyond that: \
+                 limit it to certain `sources`, or begin a new store",
+                path.display()
+            ));
+        }
+    }
+    if let Some(faults) = &drivers.faults {
+        let faults = faults.borrow();
+        let wanted = faults.iter().filter(|(id, _)| drivers.sources.contains(*id));
+        troubles.extend(wanted.map(|(_, fault)| fault.clone()));
+    }
+    drop(drivers);
     for state in states.values() {
         let reason = state.no_reading.as_ref();
         troubles.extend(reason.map(|reason| format!("source `{}`: {reason}", state.source)));
@@ -265,7 +286,11 @@ fn inbox(path: &str, counters: &inbox::Counters) -> Value {
         "lines": read(&counters.lines),
         "stored": read(&counters.stored),
         "refused": read(&counters.refused),
+        "displaced": read(&counters.displaced),
+        "unfinished": read(&counters.unfinished),
         "cut": read(&counters.cut),
+        "sources": read(&counters.sources),
+        "max_sources": read(&counters.max_sources),
     })
 }
 

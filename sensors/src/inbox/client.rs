@@ -9,12 +9,14 @@ use std::task::Poll;
 use tokio::net::UnixStream;
 use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answers, Faults};
 use super::desk::{BUFFER_BYTES, Batch, Desk, Intake, LEAST_ROOM, MOST_ROOM};
+use super::fault::{Code, Fault};
 use super::memory::{Account, Charge, Memory};
-use super::{Chunk, Counters, Receipt, Refused};
+use super::{Chunk, Counters, LINE_PATIENCE, Receipt, Refused};
+use crate::places::Place;
 
 /// What all clients share.
 #[derive(Debug)]
@@ -36,27 +38,40 @@ struct Owed<'a> {
     _held: Charge<'a>,
 }
 
-/// Serves one client until it has its last answer, is gone, is cut off, or the agent stops.
-pub(super) async fn serve(mut stream: UnixStream, inbox: Arc<Inbox>) {
+/// Serves one client until it has its last answer, is gone, is cut off, loses its place, or the agent
+/// stops.
+pub(super) async fn serve(mut stream: UnixStream, place: Place, inbox: Arc<Inbox>) {
     let _present = Present::new(&inbox.counters.clients);
     let account = Account::open(&inbox.memory, &inbox.counters);
     let (lines, answers) = stream.split();
     // The account bounds it.
     let (owing, owed) = mpsc::unbounded_channel();
-    let answering = answer_all(answers, owed, &inbox, &account);
-    tokio::pin!(answering);
-    tokio::select! {
-        biased;
-        () = account.cut() => return,
-        () = &mut answering => return,
-        () = inbox.chunks.closed() => {}
-        () = read_all(lines, owing, &inbox, &account) => {}
-    }
+    let client = Client { inbox: &inbox, account: &account, place: &place };
+    let serving = async {
+        let answering = client.answer_all(answers, owed);
+        tokio::pin!(answering);
+        tokio::select! {
+            biased;
+            () = &mut answering => return,
+            () = inbox.chunks.closed() => {}
+            () = client.read_all(lines, owing) => {}
+        }
+        answering.await;
+    };
     tokio::select! {
         biased;
         () = account.cut() => {}
-        () = answering => {}
+        () = place.lost() => count(&inbox.counters.displaced, 1),
+        () = serving => {}
     }
+}
+
+/// What a client is known by.
+#[derive(Clone, Copy)]
+struct Client<'a> {
+    inbox: &'a Inbox,
+    account: &'a Account,
+    place: &'a Place,
 }
 
 /// Counts a client as long as it is served.
@@ -75,126 +90,141 @@ impl Drop for Present<'_> {
     }
 }
 
-/// Ends with the client's last line, or when nobody wants more.
-async fn read_all<'a>(
-    mut lines: ReadHalf<'_>,
-    owing: mpsc::UnboundedSender<Owed<'a>>,
-    inbox: &Inbox,
-    account: &'a Account,
-) {
-    let mut intake = Intake::default();
-    while !intake.is_over() {
-        // A client that has nothing to say holds no room.
-        if lines.readable().await.is_err() {
-            return;
-        }
-        let mut held = account.take(LEAST_ROOM, MOST_ROOM).await;
-        let batch = poll_fn(|cx| {
-            let mut desk = inbox.desk.lock().unwrap_or_else(PoisonError::into_inner);
-            Poll::Ready(desk.read_batch(cx, &mut lines, &mut intake, held.bytes()))
-        });
-        let batch = match batch.await {
-            Ok(Some(batch)) => batch,
-            Ok(None) => continue,
-            Err(_) => return,
-        };
-        held.shrink_to(batch.heap_bytes());
-        let is_full = batch.bytes * 2 > BUFFER_BYTES;
-        if hand_on(batch, held, &owing, inbox).await.is_none() {
-            return;
-        }
-        if is_full {
-            // Whoever sends this much would else have the thread for many reads in a row.
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-/// `None`: nobody wants it.
-async fn hand_on<'a>(
-    batch: Batch,
-    held: Charge<'a>,
-    owing: &mpsc::UnboundedSender<Owed<'a>>,
-    inbox: &Inbox,
-) -> Option<()> {
-    let Batch { entries, faults, .. } = batch;
-    let good = entries.len();
-    if good == 0 && faults.is_empty() {
-        return Some(());
-    }
-    count(&inbox.counters.lines, good + faults.len());
-    let answer = if good == 0 {
-        None
-    } else {
-        let (answer, receipt) = oneshot::channel();
-        inbox.chunks.send(Chunk { entries, answer }).await.ok()?;
-        Some(receipt)
-    };
-    owing.send(Owed { answer, good, faults, _held: held }).ok()
-}
-
-/// Ends with the last answer, with the client, or with a chunk that will never be answered.
-async fn answer_all(
-    mut stream: WriteHalf<'_>,
-    mut owed: mpsc::UnboundedReceiver<Owed<'_>>,
-    inbox: &Inbox,
-    account: &Account,
-) {
-    while let Some(Owed { answer, good, faults, _held }) = owed.recv().await {
-        let verdict = match answer {
-            None => None,
-            Some(answer) => match answer.await {
-                Ok(verdict) => Some(verdict),
+impl<'a> Client<'a> {
+    /// Ends with the client's last line, with one that has no end, or when nobody wants more.
+    async fn read_all(self, mut lines: ReadHalf<'_>, owing: mpsc::UnboundedSender<Owed<'a>>) {
+        let mut intake = Intake::default();
+        let mut begun = None;
+        while !intake.is_over() {
+            // A client that has nothing to say holds no room.
+            match begun {
+                None if lines.readable().await.is_err() => return,
+                None => {}
+                Some(since) => match timeout_at(since + LINE_PATIENCE, lines.readable()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return,
+                    Err(_) => return self.give_up(&owing).await,
+                },
+            }
+            let mut held = self.account.take(LEAST_ROOM, MOST_ROOM).await;
+            let batch = poll_fn(|cx| {
+                let mut desk = self.inbox.desk.lock().unwrap_or_else(PoisonError::into_inner);
+                Poll::Ready(desk.read_batch(cx, &mut lines, &mut intake, held.bytes()))
+            });
+            let batch = match batch.await {
+                Ok(Some(batch)) => batch,
+                Ok(None) => continue,
                 Err(_) => return,
-            },
-        };
-        let bad = faults.len();
-        let answers = Answers::new(verdict, good, faults);
-        count(&inbox.counters.stored, answers.stored());
-        count(&inbox.counters.refused, good + bad - answers.stored());
-        if write(&mut stream, answers, inbox, account).await.is_err() {
-            return;
+            };
+            held.shrink_to(batch.heap_bytes());
+            begun = self.place.heard(batch.has_line(), intake.has_begun());
+            let is_full = batch.bytes * 2 > BUFFER_BYTES;
+            if self.hand_on(batch, held, &owing).await.is_none() {
+                return;
+            }
+            if is_full {
+                // Whoever sends this much would else have the thread for many reads in a row.
+                tokio::task::yield_now().await;
+            }
         }
     }
-}
 
-/// Writes answers at the pace at which the client reads them. Their text lies in a buffer that all
-/// clients share, only as long as one write takes.
-async fn write(
-    stream: &mut WriteHalf<'_>,
-    mut answers: Answers,
-    inbox: &Inbox,
-    account: &Account,
-) -> io::Result<()> {
-    let mut is_unread = false;
-    loop {
-        stream.writable().await?;
-        let written = {
-            let mut text = inbox.answers.lock().unwrap_or_else(PoisonError::into_inner);
-            text.clear();
-            let is_all = answers.encode(&mut text, BUFFER_BYTES);
-            match stream.try_write(&text) {
-                Ok(bytes) if is_all && bytes == text.len() => break,
-                Ok(bytes) => {
-                    answers.advance(&text[..bytes]);
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            }
+    /// Answers the line that has no end, as the last one.
+    async fn give_up(self, owing: &mpsc::UnboundedSender<Owed<'a>>) {
+        let mut faults = Faults::default();
+        faults.push(0, &Fault::line(Code::Unfinished));
+        count(&self.inbox.counters.unfinished, 1);
+        count(&self.inbox.counters.lines, 1);
+        let held = self.account.take(0, 0).await;
+        // An error means that the client has gone.
+        owing.send(Owed { answer: None, good: 0, faults, _held: held }).ok();
+    }
+
+    /// `None`: nobody wants it.
+    async fn hand_on(
+        self,
+        batch: Batch,
+        held: Charge<'a>,
+        owing: &mpsc::UnboundedSender<Owed<'a>>,
+    ) -> Option<()> {
+        let Batch { entries, faults, .. } = batch;
+        let good = entries.len();
+        if good == 0 && faults.is_empty() {
+            return Some(());
+        }
+        count(&self.inbox.counters.lines, good + faults.len());
+        let answer = if good == 0 {
+            None
+        } else {
+            let (answer, receipt) = oneshot::channel();
+            self.inbox.chunks.send(Chunk { entries, answer }).await.ok()?;
+            Some(receipt)
         };
-        match written {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-            Ok(()) | Err(_) if !is_unread => {
-                is_unread = true;
-                account.set_unread(Some(Instant::now()));
+        owing.send(Owed { answer, good, faults, _held: held }).ok()
+    }
+
+    /// Ends with the last answer, with the client, or with a chunk that will never be answered.
+    async fn answer_all(
+        self,
+        mut stream: WriteHalf<'_>,
+        mut owed: mpsc::UnboundedReceiver<Owed<'_>>,
+    ) {
+        let counters = &self.inbox.counters;
+        while let Some(Owed { answer, good, faults, _held }) = owed.recv().await {
+            let verdict = match answer {
+                None => None,
+                Some(answer) => match answer.await {
+                    Ok(verdict) => Some(verdict),
+                    Err(_) => return,
+                },
+            };
+            let bad = faults.len();
+            let answers = Answers::new(verdict, good, faults);
+            count(&counters.stored, answers.stored());
+            count(&counters.refused, good + bad - answers.stored());
+            if self.write(&mut stream, answers).await.is_err() {
+                return;
             }
-            Ok(()) | Err(_) => {}
+            if owed.is_empty() {
+                self.place.answered();
+            }
         }
     }
-    if is_unread {
-        account.set_unread(None);
+
+    /// Writes answers at the pace at which the client reads them. Their text lies in a buffer that
+    /// all clients share, only as long as one write takes.
+    async fn write(self, stream: &mut WriteHalf<'_>, mut answers: Answers) -> io::Result<()> {
+        let mut is_unread = false;
+        loop {
+            stream.writable().await?;
+            let written = {
+                let texts = &self.inbox.answers;
+                let mut text = texts.lock().unwrap_or_else(PoisonError::into_inner);
+                text.clear();
+                let is_all = answers.encode(&mut text, BUFFER_BYTES);
+                match stream.try_write(&text) {
+                    Ok(bytes) if is_all && bytes == text.len() => break,
+                    Ok(bytes) => {
+                        answers.advance(&text[..bytes]);
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                }
+            };
+            match written {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                Ok(()) | Err(_) if !is_unread => {
+                    is_unread = true;
+                    self.account.set_unread(Some(Instant::now()));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        if is_unread {
+            self.account.set_unread(None);
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn count(counter: &AtomicU64, more: usize) {

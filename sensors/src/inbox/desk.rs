@@ -12,8 +12,9 @@ use tokio::io::{self, AsyncRead, ReadBuf};
 use super::answer::Faults;
 use super::fault::{Code, Fault, Field, Wrong};
 use super::line::{self, Line, Value};
+use super::rights::Rights;
 use super::stamp::Calendar;
-use super::{Admission, Entry, EntryValue, MAX_LINE_BYTES};
+use super::{Admission, Clock, Entry, EntryValue, MAX_LINE_BYTES};
 use crate::forbidden::Forbidden;
 use crate::{MAX_NAME_BYTES, Source, SourceId, Sources, is_kind};
 
@@ -31,6 +32,8 @@ const CHUNK_BYTES: usize = 512;
 const HEAP_FOR_A_BYTE: usize = 4;
 /// What an allocation takes besides its bytes.
 const WORD_BYTES: usize = 16;
+/// How far ahead of the clock a time may be: more than clocks of programs that have one differ.
+const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
 /// More programs' sources than a gateway usually has; a power of two.
 const REMEMBERED: usize = 256;
 
@@ -64,6 +67,11 @@ impl Intake {
     pub(super) fn is_over(&self) -> bool {
         self.eof
     }
+
+    /// Whether a line was begun and not ended.
+    pub(super) fn has_begun(&self) -> bool {
+        self.skipping || !self.kept.is_empty()
+    }
 }
 
 /// The lines of one read.
@@ -85,8 +93,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(admission: Admission, forbidden: Forbidden, sources: Arc<Sources>) -> Self {
-        let register = Register::new(admission, forbidden, sources);
+    pub(super) fn new(register: Register) -> Self {
         Self { buffer: vec![0; BUFFER_BYTES], register }
     }
 
@@ -109,6 +116,7 @@ impl Desk {
         read?;
         let read = buffer.filled().len();
         intake.eof = read == 0;
+        self.register.look_around();
         self.buffer[..kept].copy_from_slice(&intake.kept);
         Ok(Some(self.sort(intake, kept + read)))
     }
@@ -158,6 +166,10 @@ impl Batch {
         }
     }
 
+    pub(super) fn has_line(&self) -> bool {
+        !self.entries.is_empty() || !self.faults.is_empty()
+    }
+
     /// What it takes on the heap until it is answered.
     pub(super) fn heap_bytes(&self) -> usize {
         let entries = self.entries.capacity() * size_of::<Entry>();
@@ -189,6 +201,11 @@ pub(super) struct Register {
     /// The place of the one that spoke last, and most likely speaks again.
     latest: usize,
     calendar: Calendar,
+    /// `None` where lines come from a file: any source may be named.
+    rights: Option<Rights>,
+    clock: Option<Clock>,
+    /// No time may be later, in milliseconds since 1970; `None` while no clock can tell.
+    latest_ms: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -201,7 +218,33 @@ struct Known {
 impl Register {
     pub(super) fn new(admission: Admission, forbidden: Forbidden, sources: Arc<Sources>) -> Self {
         let known = (0..REMEMBERED).map(|_| None).collect();
-        Self { admission, forbidden, sources, known, latest: 0, calendar: Calendar::default() }
+        Self {
+            admission,
+            forbidden,
+            sources,
+            known,
+            latest: 0,
+            calendar: Calendar::default(),
+            rights: None,
+            clock: None,
+            latest_ms: None,
+        }
+    }
+
+    /// From now on keeps what is others', and the future, out.
+    pub(super) fn guarded(self, rights: Rights, clock: Clock) -> Self {
+        Self { rights: Some(rights), clock: Some(clock), ..self }
+    }
+
+    /// Looks at the clock, and whether another configuration changed the rights.
+    fn look_around(&mut self) {
+        let now = self.clock.as_ref().and_then(Clock::milliseconds);
+        self.latest_ms = now.map(|now| now.saturating_add(MAX_AHEAD_MS));
+        if let Some(rights) = &mut self.rights
+            && rights.follow(&self.admission, &self.sources)
+        {
+            self.known.fill_with(|| None);
+        }
     }
 
     /// `None`: there is nothing on the line.
@@ -220,6 +263,9 @@ impl Register {
             Some(time) => Some(self.calendar.milliseconds(&time)?),
             None => None,
         };
+        if self.latest_ms.is_some() && time_ms > self.latest_ms {
+            return Err(Fault::field(Field::Time, Wrong::Ahead));
+        }
         let value = match line.value {
             Value::Number(number) => EntryValue::Number(number),
             Value::State(word) => {
@@ -250,7 +296,7 @@ impl Register {
         (*known.source == *source && *known.kind == *kind).then_some(known.id)
     }
 
-    fn intern(&self, source: &str, kind: &str) -> Result<SourceId, Fault> {
+    fn intern(&mut self, source: &str, kind: &str) -> Result<SourceId, Fault> {
         let checked = Source::new(source, kind).map_err(|_| {
             if is_kind(kind) {
                 Fault::field(Field::Source, Wrong::NotName)
@@ -261,10 +307,17 @@ impl Register {
         if !self.admission.admits(source) {
             return Err(Fault::field(Field::Source, Wrong::NotAdmitted));
         }
+        if self.rights.as_ref().is_some_and(|rights| rights.is_of_sensor(source)) {
+            return Err(Fault::field(Field::Source, Wrong::OfSensor));
+        }
         // Those that are known were looked at when they spoke first.
         self.opaque(Field::Source, source)?;
         self.opaque(Field::Kind, kind)?;
-        self.sources.intern(checked).map_err(|_| Fault::field(Field::Source, Wrong::TableFull))
+        let id = match &mut self.rights {
+            Some(rights) => rights.intern(checked, &self.sources),
+            None => self.sources.intern(checked).ok(),
+        };
+        id.ok_or(Fault::field(Field::Source, Wrong::NoRoom))
     }
 
     /// Names nobody and no place that the operator knows of. The answer does not repeat the text.

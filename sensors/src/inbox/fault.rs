@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde_json::error::Category;
 
-use super::MAX_LINE_BYTES;
-use crate::{MAX_NAME_BYTES, MAX_SOURCES};
+use super::{LINE_PATIENCE, MAX_LINE_BYTES};
+use crate::MAX_NAME_BYTES;
 
 /// A field of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,9 @@ pub(super) enum Wrong {
     WordControl,
     Forbidden,
     NotAdmitted,
-    TableFull,
+    OfSensor,
+    NoRoom,
+    Ahead,
 }
 
 /// What is wrong with a line, without its text.
@@ -47,6 +49,8 @@ pub(super) enum Code {
     CutOff,
     /// JSON, but not an object with string keys.
     NotObject,
+    /// A line that was begun and not ended in time.
+    Unfinished,
     Field(Field, Wrong),
     /// A field that no line has; the length of its name in bytes.
     UnknownField(u8),
@@ -87,7 +91,9 @@ impl Wrong {
             Self::WordControl => "a word without control characters",
             Self::Forbidden => "a text that `privacy.forbidden` lists",
             Self::NotAdmitted => "may not speak here",
-            Self::TableFull => "",
+            Self::OfSensor => "a sensor of this device, which speaks for itself",
+            Self::NoRoom => "a new source, of which this inbox has too many",
+            Self::Ahead => "more than 5 minutes ahead of the clock of this device",
         }
     }
 }
@@ -110,7 +116,9 @@ impl fmt::Display for Code {
             Self::Syntax(at) => write!(f, "not a reading in JSON: a syntax error at byte {at}"),
             Self::CutOff => f.write_str("not a reading in JSON: it ends too early"),
             Self::NotObject => f.write_str("not a reading in JSON: not an object with string keys"),
-            Self::Field(_, Wrong::TableFull) => write!(f, "more than {MAX_SOURCES} sources"),
+            Self::Unfinished => {
+                write!(f, "a line without an end for {} s", LINE_PATIENCE.as_secs())
+            }
             Self::Field(_, wrong) => f.write_str(wrong.as_str()),
             Self::UnknownField(_) => f.write_str("unknown field"),
         }

@@ -24,6 +24,9 @@ struct Rig {
     counters: Arc<Counters>,
     sources: Arc<Sources>,
     memory: Arc<Memory>,
+    owners: watch::Sender<Arc<Owners>>,
+    /// The wall clock, while it is trusted.
+    now: Arc<Mutex<Option<i64>>>,
     serving: JoinSet<()>,
 }
 
@@ -39,6 +42,9 @@ impl Rig {
         let (counters, sources) = (Arc::<Counters>::default(), Arc::<Sources>::default());
         let mut serving = JoinSet::new();
         let memory = Arc::<Memory>::default();
+        let (owners, owned) = watch::channel(Arc::new(Owners::default()));
+        let now = Arc::<Mutex<Option<i64>>>::default();
+        let told = Arc::clone(&now);
         let service = Service {
             admission,
             forbidden,
@@ -46,9 +52,11 @@ impl Rig {
             chunks: sender,
             counters: Arc::clone(&counters),
             memory: Arc::clone(&memory),
+            owners: owned,
+            clock: Clock::new(move || *told.lock().expect("no panic")),
         };
         serving.spawn(serve(listener, service));
-        Self { directory, chunks, counters, sources, memory, serving }
+        Self { directory, chunks, counters, sources, memory, owners, now, serving }
     }
 
     fn path(&self) -> PathBuf {
@@ -225,14 +233,75 @@ fn a_source_that_may_speak_is_heard() {
 }
 
 #[test]
-fn refuses_one_source_more_than_the_table_holds() {
+fn never_speaks_for_a_sensor_of_the_device() {
+    run(async {
+        let mut rig = Rig::new(Admission::Only(HashSet::from(["7".into()])));
+        assert_eq!(rig.exchange(GOOD.as_bytes()).await, ids(1..2));
+
+        // A reload adds a sensor of that name, to an inbox that knows the source already.
+        let sensors = HashSet::from(["7".into()]);
+        rig.owners.send_replace(Arc::new(Owners { sensors, inboxes: vec![None] }));
+        let other = GOOD.replace("heart_rate", "number");
+        let answers = rig.exchange([GOOD, &other].concat().as_bytes()).await;
+
+        let refused = "{\"error\":\"a sensor of this device, which speaks for itself\",\"field\":\"source\"}\n";
+        assert_eq!(answers, refused.repeat(2));
+        rig.owners.send_replace(Arc::default());
+        assert_eq!(rig.exchange(GOOD.as_bytes()).await, ids(1..2));
+    });
+}
+
+#[test]
+fn refuses_times_from_the_future_while_the_clock_is_trusted() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        let now = 1_000_000_000_000;
+        let line = |time: i64| {
+            format!("{{\"source\":\"7\",\"kind\":\"x\",\"value\":1,\"time\":{time}}}\n")
+        };
+        let (within, ahead) = (line(now + 300_000), line(now + 300_001));
+        let refused = "{\"error\":\"more than 5 minutes ahead of the clock of this device\",\"field\":\"time\"}\n";
+
+        *rig.now.lock().expect("no panic") = Some(now);
+        assert_eq!(rig.exchange(within.as_bytes()).await, ids(1..2));
+        assert_eq!(rig.exchange(ahead.as_bytes()).await, refused);
+        *rig.now.lock().expect("no panic") = None;
+        assert_eq!(rig.exchange(ahead.as_bytes()).await, ids(1..2));
+    });
+}
+
+#[test]
+fn each_inbox_fills_its_own_share_of_the_table_and_no_other() {
+    run(async {
+        let mut rig = Rig::new(Admission::Only(HashSet::from(["7".into()])));
+        let only = |id: &str| Some(HashSet::from([id.into()]));
+        let inboxes = vec![only("7"), only("8"), None, None];
+        rig.owners.send_replace(Arc::new(Owners { sensors: HashSet::new(), inboxes }));
+        let share = crate::MAX_CLIENT_SOURCES / 4;
+        let lines: String = (0..share + 3)
+            .map(|n| format!("{{\"source\":\"7\",\"kind\":\"k{n}\",\"value\":1}}\n"))
+            .collect();
+
+        let answers = rig.exchange(lines.as_bytes()).await;
+
+        assert_eq!(answers.lines().filter(|line| line.contains("error")).count(), 3);
+        assert_eq!(rig.sources.len(), share);
+        assert_eq!(rig.counters.sources.load(Relaxed), 2000);
+        assert_eq!(rig.counters.max_sources.load(Relaxed), 2000);
+        let sensor = Source::new("thermometer", "number").expect("names");
+        assert!(rig.sources.intern(sensor).is_ok(), "a sensor has its place");
+    });
+}
+
+#[test]
+fn refuses_one_source_more_than_clients_may_name() {
     run(async {
         let mut rig = Rig::new(Admission::Any);
         let lines = |range: std::ops::Range<usize>| -> String {
             range.map(|n| format!("{{\"source\":\"s{n}\",\"kind\":\"x\",\"value\":1}}\n")).collect()
         };
 
-        let answers = rig.exchange(lines(0..crate::MAX_SOURCES + 1).as_bytes()).await;
+        let answers = rig.exchange(lines(0..crate::MAX_CLIENT_SOURCES + 1).as_bytes()).await;
 
         let errors: Vec<_> = answers.lines().filter(|line| line.contains("error")).collect();
         assert_eq!(errors.len(), 1);
@@ -302,18 +371,83 @@ fn a_hundred_clients_are_served_side_by_side() {
 #[test]
 fn one_client_too_many_is_told_so() {
     run(async {
+        tokio::time::pause();
         let rig = Rig::new(Admission::Any);
         let mut clients = Vec::new();
-        for _ in 0..MAX_CLIENTS {
+        for _ in 0..MAX_CLIENTS_OF_A_USER {
             clients.push(rig.connect().await);
         }
-        until(|| rig.counters.clients.load(Relaxed) == 256).await;
+        until(|| rig.counters.clients.load(Relaxed) == 192).await;
 
         let mut told = String::new();
         rig.connect().await.read_to_string(&mut told).await.expect("an answer");
 
         assert_eq!(told, "{\"error\":\"too many clients\"}\n");
         assert_eq!(rig.counters.turned_away.load(Relaxed), 1);
+    });
+}
+
+#[test]
+fn clients_that_only_began_a_line_keep_nobody_out() {
+    run(async {
+        tokio::time::pause();
+        let mut rig = Rig::new(Admission::Any);
+        let mut half = Vec::new();
+        for _ in 0..MAX_CLIENTS {
+            let stream = rig.connect().await;
+            // A connection that has no place is closed.
+            stream.try_write(b"{").ok();
+            half.push(stream);
+            tokio::task::yield_now().await;
+        }
+        until(|| rig.counters.clients.load(Relaxed) >= 192).await;
+
+        assert_eq!(rig.exchange(GOOD.as_bytes()).await, ids(1..2));
+
+        assert!(rig.counters.displaced.load(Relaxed) > 0);
+        tokio::time::sleep(LINE_PATIENCE).await;
+        until(|| rig.counters.clients.load(Relaxed) == 0).await;
+        assert!(rig.counters.unfinished.load(Relaxed) > 100);
+    });
+}
+
+#[test]
+fn a_line_that_has_no_end_is_answered_and_its_client_closed() {
+    for begun in ["{".to_owned(), "x".repeat(2 * MAX_LINE_BYTES)] {
+        run(async {
+            tokio::time::pause();
+            let rig = Rig::new(Admission::Any);
+            let mut client = rig.connect().await;
+            client.write_all(begun.as_bytes()).await.expect("room");
+
+            let mut answers = String::new();
+            client.read_to_string(&mut answers).await.expect("a close");
+
+            assert!(
+                answers.ends_with("{\"error\":\"a line without an end for 30 s\"}\n"),
+                "{answers}"
+            );
+        });
+    }
+}
+
+#[test]
+fn an_idle_client_that_ends_its_lines_stays_as_long_as_there_are_places() {
+    run(async {
+        tokio::time::pause();
+        let mut rig = Rig::new(Admission::Any);
+        let client = rig.connect().await;
+        let (reading, mut writing) = client.into_split();
+        let mut answers = BufReader::new(reading).lines();
+        let talk = async {
+            for (seq, idle) in [(1, LINE_PATIENCE * 3 / 2), (2, Duration::ZERO)] {
+                writing.write_all(GOOD.as_bytes()).await.expect("room");
+                let answer = answers.next_line().await.expect("a line").expect("an answer");
+                assert_eq!(answer, format!("{{\"id\":\"3-{seq}\"}}"));
+                tokio::time::sleep(idle).await;
+            }
+        };
+        tokio::select! { () = rig.store_all() => panic!("the inbox ended"), () = talk => {} }
     });
 }
 

@@ -1,0 +1,146 @@
+//! Tells of clients that take more of an inbox than is theirs: as an event, at most once an hour for an
+//! inbox, with the numbers so far; and once when the share of the table of sources fills up.
+//!
+//! An inbox is told by its number in the configuration: its path stays on the device.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pulsegate_core::time::Mono;
+use pulsegate_sensors::inbox::Counters;
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::drivers::{Gauge, Overview};
+use crate::store::{EventRow, Store};
+
+/// Between two looks at the counters.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Between two events of one inbox: a flood lasts, and its totals are in `status` at any time.
+const TELL_EVERY: Duration = Duration::from_secs(3600);
+/// The part of its share of the table of sources from which on an inbox is about to fill it.
+const FILLING_PERCENT: u64 = 80;
+
+/// What was told of one inbox.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reported {
+    troubles: [u64; 4],
+    at: Option<Mono>,
+    is_filling: bool,
+}
+
+/// Looks at the inboxes until the agent stops.
+///
+/// # Errors
+/// When the store is gone.
+pub(crate) async fn run(drivers: watch::Receiver<Overview>, store: Store) -> anyhow::Result<()> {
+    let mut reported: HashMap<PathBuf, Reported> = HashMap::new();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let gauges = drivers.borrow().gauges.clone();
+        let inboxes = gauges.iter().filter_map(|gauge| match gauge {
+            Gauge::Inbox(path, counters) => Some((path, counters)),
+            _ => None,
+        });
+        for (number, (path, counters)) in (1..).zip(inboxes) {
+            let reported = reported.entry(path.clone()).or_default();
+            for event in reported.look(number, counters, clock::mono()) {
+                tracing::warn!(inbox = %path.display(), event = event.event, members = event.members,
+                    "clients of an inbox take more than is theirs");
+                store.event(event).await?;
+            }
+        }
+    }
+}
+
+/// Whether an inbox is about to fill its share of the table of sources.
+pub(crate) fn is_filling(counters: &Counters) -> bool {
+    let (used, share) = (read(&counters.sources), read(&counters.max_sources));
+    share > 0 && used * 100 >= share * FILLING_PERCENT
+}
+
+impl Reported {
+    fn look(&mut self, number: u32, counters: &Counters, now: Mono) -> Vec<EventRow> {
+        let mut events = Vec::new();
+        let troubles =
+            [&counters.turned_away, &counters.displaced, &counters.unfinished, &counters.cut]
+                .map(read);
+        let is_worse = troubles.iter().zip(self.troubles).any(|(now, before)| *now > before);
+        let is_damped = self.at.is_some_and(|at| now.since(at) < TELL_EVERY);
+        if is_worse && !is_damped {
+            let [turned_away, displaced, unfinished, cut] = troubles;
+            let members = format!(
+                r#""inbox":{number},"turned_away":{turned_away},"displaced":{displaced},"unfinished":{unfinished},"cut":{cut}"#
+            );
+            events.push(EventRow { event: "inbox_crowded", mono: now, members });
+            (self.troubles, self.at) = (troubles, Some(now));
+        } else if !is_worse {
+            // A driver that was begun anew counts from 0.
+            self.troubles = troubles;
+        }
+        let was_filling = std::mem::replace(&mut self.is_filling, is_filling(counters));
+        if self.is_filling && !was_filling {
+            let (used, share) = (read(&counters.sources), read(&counters.max_sources));
+            let members = format!(r#""inbox":{number},"sources":{used},"max_sources":{share}"#);
+            events.push(EventRow { event: "inbox_sources_filling", mono: now, members });
+        }
+        events
+    }
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(
+        reported: &mut Reported,
+        counters: &Counters,
+        at_s: u64,
+    ) -> Vec<(&'static str, String)> {
+        let events = reported.look(1, counters, Mono(at_s * 1000));
+        events.into_iter().map(|event| (event.event, event.members)).collect()
+    }
+
+    #[test]
+    fn a_crowd_is_told_at_once_and_then_once_an_hour() {
+        let (mut reported, counters) = (Reported::default(), Counters::default());
+        assert_eq!(told(&mut reported, &counters, 0), []);
+
+        counters.turned_away.store(3, Ordering::Relaxed);
+        let first = told(&mut reported, &counters, 2);
+        counters.cut.store(7, Ordering::Relaxed);
+        let damped = told(&mut reported, &counters, 4);
+        let later = told(&mut reported, &counters, 2 + 3600);
+        let quiet = told(&mut reported, &counters, 2 + 7200);
+
+        let members =
+            |cut| format!(r#""inbox":1,"turned_away":3,"displaced":0,"unfinished":0,"cut":{cut}"#);
+        assert_eq!(first, [("inbox_crowded", members(0))]);
+        assert_eq!(damped, []);
+        assert_eq!(later, [("inbox_crowded", members(7))]);
+        assert_eq!(quiet, []);
+    }
+
+    #[test]
+    fn a_table_of_sources_that_fills_up_is_told_once() {
+        let (mut reported, counters) = (Reported::default(), Counters::default());
+        counters.max_sources.store(1000, Ordering::Relaxed);
+        counters.sources.store(799, Ordering::Relaxed);
+        assert_eq!(told(&mut reported, &counters, 0), []);
+
+        counters.sources.store(800, Ordering::Relaxed);
+        let first = told(&mut reported, &counters, 2);
+        counters.sources.store(1000, Ordering::Relaxed);
+        let second = told(&mut reported, &counters, 4);
+
+        let members = r#""inbox":1,"sources":800,"max_sources":1000"#.to_owned();
+        assert_eq!(first, [("inbox_sources_filling", members)]);
+        assert_eq!(second, []);
+    }
+}

@@ -1,0 +1,270 @@
+//! Places for connections: there are few, and users share them.
+//!
+//! No user holds more than a share. When there is no place for somebody who comes, the user with the
+//! most places gives one back: of a connection that only began a line, else of one that never
+//! said anything, else of the one that has been idle for longest.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Who has just connected, or has just had an answer, is not idle yet: its line may be on the way.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+
+/// A limited number of places.
+#[derive(Debug)]
+pub struct Places {
+    all: usize,
+    a_user: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    rows: HashMap<u64, Row>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Row {
+    /// `None`: the kernel does not say who it is.
+    user: Option<u32>,
+    /// When it last said or heard something.
+    since: Instant,
+    /// Since when the line has lasted that it began and did not end.
+    begun: Option<Instant>,
+    has_spoken: bool,
+    /// Whether lines of it are unanswered.
+    is_busy: bool,
+    end: Arc<Notify>,
+}
+
+/// How much a connection is missed, least first; of two alike, the one that is idle for longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    Begun,
+    Silent,
+    Idle,
+    Busy,
+}
+
+impl Row {
+    fn of_use(&self) -> (Use, Instant) {
+        match self.begun {
+            _ if self.is_busy => (Use::Busy, self.since),
+            Some(begun) => (Use::Begun, begun),
+            None if self.has_spoken => (Use::Idle, self.since),
+            None => (Use::Silent, self.since),
+        }
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        match self.of_use() {
+            (Use::Busy, _) => false,
+            (Use::Begun, _) => true,
+            (Use::Silent | Use::Idle, since) => now.duration_since(since) >= IDLE_AFTER,
+        }
+    }
+}
+
+impl Table {
+    fn count(&self, user: Option<u32>) -> usize {
+        self.rows.values().filter(|row| row.user == user).count()
+    }
+
+    /// The connection of a user that is missed least.
+    fn least_used(&self, user: Option<u32>, is_free: impl Fn(&Row) -> bool) -> Option<u64> {
+        let rows = self.rows.iter().filter(|(_, row)| row.user == user && is_free(row));
+        rows.min_by_key(|(_, row)| row.of_use()).map(|(id, _)| *id)
+    }
+
+    fn end(&mut self, id: u64) {
+        if let Some(row) = self.rows.remove(&id) {
+            row.end.notify_one();
+        }
+    }
+
+    /// The user with the most places, and how many these are.
+    fn largest(&self) -> Option<(Option<u32>, usize)> {
+        let users = self.rows.values().map(|row| row.user);
+        users.map(|user| (user, self.count(user))).max_by_key(|(_, count)| *count)
+    }
+}
+
+impl Places {
+    /// So many places, of which one user has at most `a_user`.
+    #[must_use]
+    pub fn new(all: usize, a_user: usize) -> Arc<Self> {
+        Arc::new(Self { all, a_user, table: Mutex::default() })
+    }
+
+    /// Gives a place to whoever is at the other end of `stream`. `None`: there is none, and nobody
+    /// to make room.
+    #[must_use]
+    pub fn admit(self: &Arc<Self>, stream: &UnixStream) -> Option<Place> {
+        self.admit_user(stream.peer_cred().ok().map(|peer| peer.uid()), Instant::now())
+    }
+
+    fn admit_user(self: &Arc<Self>, user: Option<u32>, now: Instant) -> Option<Place> {
+        let mut table = self.lock();
+        let own = table.count(user);
+        let is_idle = |row: &Row| row.is_idle(now);
+        if own >= self.a_user {
+            let id = table.least_used(user, is_idle)?;
+            table.end(id);
+        } else if table.rows.len() >= self.all {
+            let (largest, count) = table.largest()?;
+            // A user who has fewer places is served, however busy the other one is.
+            let any = |_: &Row| count > own + 1;
+            let id = table.least_used(largest, is_idle).or(table.least_used(largest, any))?;
+            table.end(id);
+        }
+        let (id, end) = (table.next, Arc::<Notify>::default());
+        table.next += 1;
+        let row = Row {
+            user,
+            since: now,
+            begun: None,
+            has_spoken: false,
+            is_busy: false,
+            end: Arc::clone(&end),
+        };
+        table.rows.insert(id, row);
+        Some(Place { places: Arc::clone(self), id, end })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    places: Arc<Places>,
+    id: u64,
+    end: Arc<Notify>,
+}
+
+impl Place {
+    /// Returns when the place was given to somebody else.
+    pub async fn lost(&self) {
+        self.end.notified().await;
+    }
+
+    /// Lines came, or the beginning of one. Returns since when that has lasted.
+    pub fn heard(&self, has_line: bool, has_begun: bool) -> Option<Instant> {
+        let now = Instant::now();
+        let mut table = self.places.lock();
+        let row = table.rows.get_mut(&self.id)?;
+        row.has_spoken |= has_line;
+        row.is_busy |= has_line;
+        row.since = now;
+        row.begun = row.begun.filter(|_| !has_line).or(Some(now)).filter(|_| has_begun);
+        row.begun
+    }
+
+    /// All lines are answered.
+    pub fn answered(&self) {
+        if let Some(row) = self.places.lock().rows.get_mut(&self.id) {
+            row.is_busy = false;
+            row.since = Instant::now();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.lock().rows.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(1);
+
+    fn is_lost(place: &Place) -> bool {
+        !place.places.lock().rows.contains_key(&place.id)
+    }
+
+    fn run(test: impl FnOnce()) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async { test() });
+    }
+
+    #[test]
+    fn one_user_never_has_more_than_a_share() {
+        run(|| {
+            let (places, now) = (Places::new(4, 3), Instant::now());
+            let held: Vec<_> =
+                (0..3).map(|_| places.admit_user(Some(1), now).expect("a place")).collect();
+
+            assert!(places.admit_user(Some(1), now + SOON).is_none(), "none of them is idle yet");
+            let other = places.admit_user(Some(2), now + SOON).expect("the share of others");
+
+            assert!(!held.iter().any(is_lost) && !is_lost(&other));
+        });
+    }
+
+    #[test]
+    fn a_user_with_too_many_connections_loses_the_one_that_is_idle_for_longest() {
+        run(|| {
+            let (places, now) = (Places::new(4, 2), Instant::now());
+            let first = places.admit_user(Some(1), now).expect("a place");
+            let second = places.admit_user(Some(1), now + SOON).expect("a place");
+
+            let third = places.admit_user(Some(1), now + 2 * IDLE_AFTER).expect("room was made");
+
+            assert!(is_lost(&first) && !is_lost(&second) && !is_lost(&third));
+        });
+    }
+
+    #[test]
+    fn a_connection_that_only_began_a_line_makes_room_first_and_a_busy_one_does_not() {
+        run(|| {
+            let (places, now) = (Places::new(3, 3), Instant::now());
+            let [busy, polite, half] =
+                std::array::from_fn(|_| places.admit_user(Some(1), now).expect("a place"));
+            assert_eq!(busy.heard(true, true), Some(now));
+            assert_eq!(polite.heard(true, false), None);
+            polite.answered();
+            assert_eq!(half.heard(false, true), Some(now));
+            let later = now + 2 * IDLE_AFTER;
+
+            let first = places.admit_user(Some(2), later).expect("room was made");
+            assert!(is_lost(&half) && !is_lost(&polite));
+            let second = places.admit_user(Some(3), later).expect("room was made");
+            assert!(is_lost(&polite) && !is_lost(&busy));
+
+            assert!(places.admit_user(Some(4), later).is_none(), "nobody has two, or is idle");
+            drop((first, second));
+        });
+    }
+
+    #[test]
+    fn busy_connections_of_one_user_do_not_keep_another_user_out() {
+        run(|| {
+            let (places, now) = (Places::new(2, 2), Instant::now());
+            let busy: Vec<_> =
+                (0..2).map(|_| places.admit_user(Some(1), now).expect("a place")).collect();
+            for place in &busy {
+                place.heard(true, false);
+            }
+
+            let other = places.admit_user(Some(2), now).expect("a share");
+
+            assert_eq!(busy.iter().filter(|place| is_lost(place)).count(), 1);
+            assert!(!is_lost(&other));
+        });
+    }
+}
