@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::state_lock::StateLock;
 use crate::systemd;
 use parts::Parts;
 pub(crate) use pulse::{AT_REST, Pulse};
@@ -31,15 +32,19 @@ pub(crate) type Tasks = JoinSet<anyhow::Result<()>>;
 /// Runs until it is told to stop.
 ///
 /// # Errors
-/// A part that could not be started, or ended unasked.
+/// [`crate::state_lock::Busy`] when another agent works on the state directory; a part that could
+/// not be started, or ended unasked.
 pub(crate) async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
+    // Before the start is counted, and before anything is opened, salvaged or bound.
+    let lock = StateLock::take(&config.state_dir)?;
     let mut signals = Signals::listen()?;
     let mut tasks = JoinSet::new();
-    let mut parts = Parts::start(config, &mut tasks)?;
+    let mut parts = Parts::start(config, &lock, &mut tasks)?;
     systemd::ready(&parts.config().thing);
     let ended = supervise(&path, &mut parts, &mut tasks, &mut signals).await;
     systemd::stopping();
     parts.stop(tasks).await;
+    drop(lock);
     ended
 }
 

@@ -28,6 +28,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the agent: what the systemd service does
+    ///
+    /// Exit status: 0 after SIGTERM or SIGINT; 78 for a configuration with faults; 75 if another agent works on the
+    /// same state directory; 1 for anything else.
     Run(Config),
     /// Show everything on this machine: simulated sensors, a broker with mutual TLS, the real agent
     #[cfg(feature = "demo")]

@@ -20,6 +20,8 @@ use crate::config::{self, Config};
 
 /// `EX_CONFIG` of `sysexits.h`: systemd does not start the service again.
 pub(crate) const BAD_CONFIGURATION: u8 = 78;
+/// `EX_TEMPFAIL` of `sysexits.h`: systemd tries again, since the other agent may end.
+pub(crate) const STATE_IN_USE: u8 = 75;
 
 /// Prints the version.
 pub(crate) fn version() -> ExitCode {

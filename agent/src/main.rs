@@ -16,6 +16,7 @@ mod outputs;
 mod publisher;
 mod sampler;
 mod state_dir;
+mod state_lock;
 mod status;
 mod store;
 mod systemd;

@@ -2,13 +2,11 @@
 //! lost in these channels loses no reading.
 
 use std::collections::HashSet;
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::Result;
 use pulsegate_sensors::{Sources, inbox};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -21,6 +19,7 @@ use crate::drivers::{Drivers, Outlets, Overview};
 use crate::mqtt::{self, LinkOptions, LinkState, Outage, Wish};
 use crate::publisher::{self, Publisher, PublisherState, Settings};
 use crate::sampler::{self, Intake, SourceStates};
+use crate::state_lock::StateLock;
 use crate::status::{self, Observed};
 use crate::store::{self, Identity, Stopped, Store};
 use crate::{boot, clock, compile, inbox_watch, state_dir};
@@ -62,17 +61,17 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Starts everything.
+    /// Starts everything in a state directory that `lock` holds.
     ///
     /// # Errors
     /// When there can be no store at all.
-    pub(super) fn start(config: Config, tasks: &mut Tasks) -> anyhow::Result<Self> {
+    pub(super) fn start(config: Config, lock: &StateLock, tasks: &mut Tasks) -> Result<Self> {
         let now = clock::mono();
         let sources = Arc::new(Sources::default());
         let pulses: [Pulse; 3] = Default::default();
         let [store_pulse, publisher_pulse, sampler_pulse] = &pulses;
-        let (store, store_thread, start_troubles) = open_store(&config, &sources, store_pulse)?;
-        let (troubles, troubles_seen) = Troubles::new(start_troubles);
+        let (store, store_thread, found) = open_store(&config, lock, &sources, store_pulse)?;
+        let (troubles, troubles_seen) = Troubles::new(found);
 
         let (clock_is_set, clock_set) = watch::channel(false);
         tasks.spawn(clock_watch::run(config.clock.trust, store.clone(), clock_is_set));
@@ -314,26 +313,23 @@ fn intake(
 /// returned in words.
 fn open_store(
     config: &Config,
+    lock: &StateLock,
     sources: &Arc<Sources>,
     pulse: &Pulse,
-) -> anyhow::Result<(Store, std::thread::JoinHandle<()>, Vec<String>)> {
-    // What people measured of themselves is nobody else's.
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir);
+) -> Result<(Store, std::thread::JoinHandle<()>, Vec<String>)> {
     let path = config.state_dir.join(store::FILE);
     let reached = store::reached(&path);
     let mut troubles = state_dir::examine(&config.state_dir, reached);
     let (boot, counted) = boot::count(&config.state_dir, reached.map(|reached| reached.boot));
     // Without a folder there is no store yet; one that can be had later is found then.
-    let made = made.with_context(|| {
-        format!("cannot make the state directory `{}`", config.state_dir.display())
-    });
-    let trouble = made.and(counted).err().map(|error| format!("{error:#}"));
+    let trouble = counted.err().map(|error| format!("{error:#}"));
     if let Some(trouble) = &trouble {
         tracing::error!(trouble, "this start is counted in the store only");
     }
     for trouble in &troubles {
         tracing::warn!("{trouble}");
     }
+    troubles.extend(lock.trouble.clone());
     troubles.extend(trouble);
     if let Some(error) = reached.and_then(|at| state_dir::bear_witness(&config.state_dir, at).err())
     {

@@ -11,16 +11,18 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::{BAD_CONFIGURATION, complain, fail};
+use super::{BAD_CONFIGURATION, STATE_IN_USE, complain, fail};
 use crate::agent;
 use crate::config::{self, Config};
+use crate::state_lock::Busy;
 
 /// Bounds the threads that look up names and read slow files.
 const MAX_BLOCKING_THREADS: usize = 8;
 /// A read that hangs in the kernel does not keep the agent from ending.
 const ABANDON_AFTER: Duration = Duration::from_secs(2);
 
-/// Runs the agent until it is asked to stop: exit code 0; 78 for a configuration with faults.
+/// Runs the agent until it is asked to stop: exit code 0; 78 for a configuration with faults, 75 if
+/// another agent works on the state directory.
 pub(crate) fn run(path: &Path) -> ExitCode {
     let (config, warnings) = match config::load(path) {
         Ok(loaded) => loaded,
@@ -37,7 +39,8 @@ pub(crate) fn run(path: &Path) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            fail(&error)
+            let failed = fail(&error);
+            if error.is::<Busy>() { ExitCode::from(STATE_IN_USE) } else { failed }
         }
     }
 }
