@@ -15,7 +15,7 @@ use pulsegate_core::reading::Boot;
 use crate::{clock, durable};
 
 /// The file, in the state directory.
-const FILE: &str = "boot";
+pub(crate) const FILE: &str = "boot";
 /// A count above this was never reached by counting: a start every second takes thirty years to it.
 const MAX_COUNT: u32 = 1_000_000_000;
 /// The kernel's random source. It does not block: a kernel that has gathered too little chance yet

@@ -3,19 +3,19 @@
 //! A file is replaced as a whole: written beside its place, fsynced, renamed over it, and the
 //! folder fsynced. After a power cut there is the old content or the new one, never a mixture.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Replaces `path` with `content`; readable by the agent's user and group.
+/// Replaces `path` with `content`; for the agent's user alone.
 ///
 /// # Errors
 /// What the file system says; the old content is then still there.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = beside(path, "new");
     let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&beside)?;
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(content)?;
     file.sync_all()?;
     rename(&beside, path)
@@ -56,6 +56,28 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.and_then(|()| sync_folder(path)),
+    }
+}
+
+/// Makes an empty file for the agent's user alone, unless there is something at `path`.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn create_private(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
+    }
+}
+
+/// Takes the permissions of group and others from a file that has any. The file is not opened: closing
+/// it would release the locks that SQLite holds on it.
+pub(crate) fn make_private(path: &Path) {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return };
+    let mode = metadata.permissions().mode();
+    if metadata.is_file() && mode & 0o077 != 0 {
+        // A file of another owner is found out when it is opened.
+        std::fs::set_permissions(path, Permissions::from_mode(mode & 0o700)).ok();
     }
 }
 

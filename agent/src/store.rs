@@ -15,6 +15,7 @@ mod carry;
 mod check;
 mod database;
 mod detail;
+mod disk;
 mod filters;
 mod fold;
 mod ledger;
@@ -51,6 +52,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::agent::Pulse;
 pub(crate) use check::Checked;
 pub(crate) use database::{EventRow, Identity};
+pub(crate) use disk::DiskFault;
 pub(crate) use filters::Filters;
 pub(crate) use reader::{AlertFound, Named, Reader, ReadingFound};
 pub(crate) use replay::{Change, Curve, Decided, Outcome, Plan, Replay, Replayed};
@@ -102,7 +104,7 @@ pub(crate) struct Progress {
     /// Commits so far.
     pub(crate) commits: u64,
     /// Why the disk refuses writes, if it does.
-    pub(crate) fault: Option<String>,
+    pub(crate) fault: Option<DiskFault>,
     /// Bytes in use by records, and of the database file.
     pub(crate) used_bytes: u64,
     /// See `used_bytes`.

@@ -19,7 +19,7 @@ use crate::inbox_watch;
 use crate::mqtt::LinkState;
 use crate::outputs::{OutputState, OutputStates};
 use crate::sampler::SourceStates;
-use crate::store::Progress;
+use crate::store::{DiskFault, Progress};
 
 /// See the module.
 pub(super) async fn compose(observed: &Observed) -> Value {
@@ -204,7 +204,8 @@ fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Value {
         "commits": progress.commits,
         "waiting": progress.waiting,
         "checked": progress.checked.as_str(),
-        "last_error": progress.fault,
+        "fault": progress.fault.as_ref().map(DiskFault::as_str),
+        "last_error": progress.fault.as_ref().map(ToString::to_string),
     })
 }
 

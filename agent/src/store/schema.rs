@@ -3,8 +3,12 @@
 //! A reading is as small as it can be, since every byte of it is written twice to a card that
 //! wears out: no text, no wall time of ours, no delivery state, no index but its place.
 
-use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::durable;
 
 /// A page is the least that a commit writes; small pages wear the card less (BENCHMARKS.md).
 const PAGE_BYTES: u32 = 1024;
@@ -109,7 +113,11 @@ const LATER: &[(usize, &str)] = &[
 
 /// Opens the database for the one writer, and brings it up to date.
 pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
+    // SQLite would make it for everybody to read, and gives its log the permissions of the database.
+    // Why a file cannot be made, SQLite says as well.
+    durable::create_private(path).ok();
     let connection = Connection::open(path)?;
+    harden(&connection)?;
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // In WAL mode NORMAL may lose the last commits in a power cut; FULL fsyncs each (P1).
@@ -128,6 +136,7 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
 /// not keep yet is found empty.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    harden(&connection)?;
     connection.pragma_update(None, "cell_size_check", "ON")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     let version = version(&connection)?;
@@ -135,6 +144,14 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
         connection.execute_batch(&format!("CREATE TEMP TABLE {table}"))?;
     }
     Ok(connection)
+}
+
+/// Lets SQLite trust a file less: a schema that somebody else wrote runs no function with side
+/// effects, and no statement can write to the schema itself.
+fn harden(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    Ok(())
 }
 
 /// How many of [`MIGRATIONS`] it has seen.

@@ -4,6 +4,7 @@
 
 mod crash;
 mod damage;
+mod disk;
 mod full_disk;
 mod keeping;
 mod model;

@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::check::{Check, Checked};
 use super::database::{Database, EventRow, Place, Work};
+use super::disk::DiskFault;
 use super::fold::Fold;
 use super::retention::Look;
 use super::standing::Teller;
@@ -319,7 +320,7 @@ impl Writer {
         if due {
             self.commit();
         }
-        if instant >= self.retention_at && self.faults.retry_at().is_none() {
+        if instant >= self.retention_at {
             self.retain(now, false);
         }
     }
@@ -327,7 +328,7 @@ impl Writer {
     fn commit(&mut self) {
         let is_whole = self.database.place == Place::File;
         let has_work = !self.work.is_empty() || self.database.has_untold;
-        if is_whole && !has_work && self.waiting.is_empty() {
+        if is_whole && !has_work && self.waiting.is_empty() && self.faults.retry_at().is_none() {
             (self.commit_at, self.urgent) = (None, false);
             return;
         }
@@ -391,6 +392,7 @@ impl Writer {
 
     fn retain(&mut self, now: Mono, disk_full: bool) {
         if self.database.place != Place::File {
+            self.retention_at = Instant::now() + RETENTION_EVERY;
             return;
         }
         let before = self.database.last_seq;
@@ -416,7 +418,7 @@ impl Writer {
         }
     }
 
-    fn report(&self, fault: Option<String>) {
+    fn report(&self, fault: Option<DiskFault>) {
         let (used_bytes, file_bytes) = self.database.size().unwrap_or_default();
         self.progress.send_modify(|progress| {
             progress.last = last(&self.database);

@@ -9,12 +9,14 @@ use pulsegate_core::lane::Lane;
 use pulsegate_core::reading::{Reading, Seq};
 use pulsegate_sensors::inbox::Receipt;
 use pulsegate_sensors::{SourceId, Sources};
+use rusqlite::ErrorCode;
 use tokio::time::Instant;
 
 use super::Writer;
-use crate::store::ballast;
+use crate::state_lock;
 use crate::store::database::{Database, EventRow};
-use crate::store::{Options, salvage};
+use crate::store::disk::{self, DiskFault};
+use crate::store::{Options, ballast, salvage};
 
 /// Readings kept in memory while the disk refuses writes: hours of ten belts.
 pub(super) const WAITING_ROWS: usize = 50_000;
@@ -65,8 +67,9 @@ impl Faults {
 pub(super) fn open(
     options: &Options,
     sources: &Arc<Sources>,
-) -> anyhow::Result<(Database, Option<String>, Option<String>)> {
+) -> anyhow::Result<(Database, Option<String>, Option<DiskFault>)> {
     let path = &options.path;
+    disk::make_private(path);
     let opened = salvage::open(path, &options.identity, sources).or_else(|error| {
         // Even a store that is only read needs some room beside it.
         if ballast::release(path) {
@@ -81,8 +84,8 @@ pub(super) fn open(
             Ok((database, set_aside, None))
         }
         Err(error) => {
-            let fault = format!("{error:#}");
-            tracing::error!(fault, "there is no store; readings wait in memory");
+            let fault = DiskFault::find(path, &error);
+            tracing::error!(%fault, "there is no store; readings wait in memory");
             let database = Database::nowhere(&options.identity, Arc::clone(sources))?;
             Ok((database, None, Some(fault)))
         }
@@ -91,26 +94,33 @@ pub(super) fn open(
 
 impl Writer {
     pub(super) fn failed(&mut self, error: &rusqlite::Error) {
+        let path = &self.options.path;
         if salvage::is_damage(error) {
+            // A place that is taken was perhaps given away by somebody else.
+            let is_taken = error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation);
+            if let Some(pid) = is_taken.then(|| state_lock::other_user(path)).flatten() {
+                return self.refused(DiskFault::InUse { path: path.clone(), pid });
+            }
             tracing::error!(%error, "the store is damaged");
             return self.replace();
         }
-        if self.faults.retry.is_none() && ballast::release(&self.options.path) {
-            tracing::warn!(%error, "the disk is full: the ballast is dropped");
+        let fault = DiskFault::find_sqlite(path, error);
+        if self.faults.retry.is_none() && fault.wants_room() && ballast::release(path) {
+            tracing::warn!(%fault, "the ballast is dropped");
             self.faults.retry = Some((Instant::now(), RETRY));
             return;
         }
-        self.refused(&error.to_string());
+        self.refused(fault);
     }
 
-    fn refused(&mut self, fault: &str) {
+    fn refused(&mut self, fault: DiskFault) {
         if self.progress.borrow().fault.is_none() {
-            tracing::error!(fault, "the disk refuses writes; readings wait in memory");
+            tracing::error!(%fault, "the disk refuses writes; readings wait in memory");
         }
         self.faults.begin();
         // Room for what waits may be made by forgetting what was delivered.
         self.retain(self.now(), true);
-        self.report(Some(fault.to_owned()));
+        self.report(Some(fault));
         self.give_up_beyond_bounds();
     }
 
@@ -118,10 +128,10 @@ impl Writer {
     pub(super) fn replace(&mut self) {
         let path = &self.options.path;
         if self.faults.replaced_at.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
-            return self.refused("the store is damaged again");
+            return self.refused(DiskFault::Other("the store is damaged again".into()));
         }
         if let Err(error) = self.database.leave() {
-            return self.refused(&error.to_string());
+            return self.refused(DiskFault::find_sqlite(path, &error));
         }
         let pulse = self.options.pulse.clone();
         let mut alive = || pulse.beat();
@@ -136,7 +146,7 @@ impl Writer {
                 self.faults.end();
                 self.say_what_was_lost();
             }
-            Err(error) => self.refused(&format!("{error:#}")),
+            Err(error) => self.refused(DiskFault::find(path, &error)),
         }
     }
 
@@ -168,7 +178,7 @@ impl Writer {
                 self.committed(first);
                 self.ended = true;
             }
-            Err(error) => self.refused(&format!("{error:#}")),
+            Err(error) => self.refused(DiskFault::find(&options.path, &error)),
         }
     }
 

@@ -1,0 +1,228 @@
+//! The disk below the store: what can be wrong with it, in words, and how much of it there is.
+
+use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+use rustix::fs::{Access, StatVfs, StatVfsMountFlags, access, statvfs};
+use rustix::io::Errno;
+
+use crate::durable;
+
+/// With less room than this, whatever fails fails for want of room: SQLite reports some of it as
+/// I/O errors, or as a file that cannot be opened.
+const LITTLE_BYTES: u64 = 64 << 10;
+/// Names and numbers of users.
+const USERS: &str = "/etc/passwd";
+
+/// Why the store's file cannot be opened or written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DiskFault {
+    /// No room is left.
+    Full { folder: PathBuf, free_bytes: u64 },
+    /// The file system has no place for another file.
+    NoInodes { folder: PathBuf },
+    /// The file system takes no writes: mounted so, or by the kernel after an error.
+    ReadOnly { folder: PathBuf },
+    /// A file, or the directory, belongs to another user.
+    Owner { path: PathBuf, owner: String, agent: String },
+    /// The agent's own user may not write.
+    Permission { path: PathBuf, mode: u32 },
+    /// The state directory is not there.
+    Missing { folder: PathBuf },
+    /// The card or its driver reports an error.
+    Io { folder: PathBuf, error: String },
+    /// Another program has the store open and wrote to it.
+    InUse { path: PathBuf, pid: u32 },
+    /// Anything else.
+    Other(String),
+}
+
+impl DiskFault {
+    /// Tells what kept the store at `path` from being opened or written.
+    pub(crate) fn find(path: &Path, error: &anyhow::Error) -> Self {
+        let sqlite = error.chain().find_map(|cause| cause.downcast_ref::<rusqlite::Error>());
+        let code = sqlite.and_then(rusqlite::Error::sqlite_error_code);
+        let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+        let errno = io.and_then(Errno::from_io_error);
+        Self::judge(path, code, errno, format!("{error:#}"))
+    }
+
+    /// As [`DiskFault::find`], of an error of SQLite.
+    pub(super) fn find_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
+        Self::judge(path, error.sqlite_error_code(), None, error.to_string())
+    }
+
+    fn judge(path: &Path, code: Option<ErrorCode>, errno: Option<Errno>, error: String) -> Self {
+        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let room = match statvfs(&folder) {
+            Ok(room) => room,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Self::Missing { folder },
+            Err(_) => return Self::denied(path, &folder).unwrap_or(Self::Io { folder, error }),
+        };
+        if room.f_flag.contains(StatVfsMountFlags::RDONLY) || errno == Some(Errno::ROFS) {
+            return Self::ReadOnly { folder };
+        }
+        let full =
+            matches!(errno, Some(Errno::NOSPC | Errno::DQUOT)) || code == Some(ErrorCode::DiskFull);
+        let free_bytes = free_bytes(&room);
+        if (full || free_bytes >= LITTLE_BYTES) && has_no_inodes(&room) {
+            return Self::NoInodes { folder };
+        }
+        if full {
+            return Self::Full { folder, free_bytes };
+        }
+        if let Some(denied) = Self::denied(path, &folder) {
+            return denied;
+        }
+        if free_bytes < LITTLE_BYTES {
+            return Self::Full { folder, free_bytes };
+        }
+        match code {
+            Some(ErrorCode::ReadOnly) => Self::ReadOnly { folder },
+            Some(ErrorCode::SystemIoFailure) => Self::Io { folder, error },
+            _ if errno == Some(Errno::IO) => Self::Io { folder, error },
+            _ => Self::Other(error),
+        }
+    }
+
+    /// Finds the first of the directory and the store's files that the agent may not write.
+    fn denied(path: &Path, folder: &Path) -> Option<Self> {
+        let files = ["", "-wal", "-shm"].map(|suffix| with_suffix(path, suffix));
+        let wanted =
+            std::iter::once((folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK));
+        let all = wanted.chain(files.iter().map(|f| (&**f, Access::READ_OK | Access::WRITE_OK)));
+        for (path, wanted) in all {
+            if access(path, wanted) != Err(Errno::ACCESS) {
+                continue;
+            }
+            let path = path.to_owned();
+            let agent = rustix::process::geteuid().as_raw();
+            let metadata = std::fs::metadata(&path).ok();
+            return Some(match metadata.map(|file| (file.uid(), file.mode() & 0o7777)) {
+                Some((owner, mode)) if owner == agent => Self::Permission { path, mode },
+                Some((owner, _)) => {
+                    Self::Owner { path, owner: user_name(owner), agent: user_name(agent) }
+                }
+                None => Self::Permission { path, mode: 0 },
+            });
+        }
+        None
+    }
+
+    /// Whether removing something could help.
+    pub(super) fn wants_room(&self) -> bool {
+        match self {
+            Self::Full { .. } | Self::NoInodes { .. } | Self::Io { .. } | Self::Other(_) => true,
+            Self::ReadOnly { .. }
+            | Self::Owner { .. }
+            | Self::Permission { .. }
+            | Self::Missing { .. }
+            | Self::InUse { .. } => false,
+        }
+    }
+
+    /// The word for it in `status` and in events.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "full",
+            Self::NoInodes { .. } => "no_inodes",
+            Self::ReadOnly { .. } => "read_only",
+            Self::Owner { .. } => "owner",
+            Self::Permission { .. } => "permission",
+            Self::Missing { .. } => "missing",
+            Self::Io { .. } => "io_error",
+            Self::InUse { .. } => "in_use",
+            Self::Other(_) => "other",
+        }
+    }
+}
+
+impl fmt::Display for DiskFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { folder, free_bytes } => {
+                let folder = folder.display();
+                write!(f, "full: {free_bytes} bytes are free for `{folder}`; remove other files")
+            }
+            Self::NoInodes { folder } => {
+                let folder = folder.display();
+                write!(f, "no inode is left for `{folder}`; remove small files (`df -i {folder}`)")
+            }
+            Self::ReadOnly { folder } => write!(
+                f,
+                "the file system of `{0}` is read-only, perhaps after an error of the card (`dmesg`); \
+                 remount it or replace the card",
+                folder.display()
+            ),
+            Self::Owner { path, owner, agent } => {
+                let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+                write!(
+                    f,
+                    "`{}` belongs to `{owner}`, and the agent runs as `{agent}`: \
+                     `sudo chown -R {agent}: {}`",
+                    path.display(),
+                    folder.display()
+                )
+            }
+            Self::Permission { path, mode } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "`{path}` has mode {mode:04o} and cannot be written: `sudo chmod u+rwX {path}`"
+                )
+            }
+            Self::Missing { folder } => {
+                let folder = folder.display();
+                write!(f, "the state directory `{folder}` is not there; mount or make it")
+            }
+            Self::Io { folder, error } => write!(
+                f,
+                "writing to `{}` fails ({error}); look at `dmesg`, the card may be worn out",
+                folder.display()
+            ),
+            Self::InUse { path, pid } => {
+                write!(f, "another program (pid {pid}) writes to `{}`; end it", path.display())
+            }
+            Self::Other(error) => f.write_str(error),
+        }
+    }
+}
+
+/// `path` with `suffix` at the end of its name.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Takes the permissions of group and others from the store's files, which an earlier version gave.
+/// Errors are left to whatever opens them.
+pub(super) fn make_private(path: &Path) {
+    let Some(folder) = path.parent() else { return };
+    let begin = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(&begin) || name == crate::boot::FILE {
+            durable::make_private(&entry.path());
+        }
+    }
+}
+
+fn free_bytes(room: &StatVfs) -> u64 {
+    room.f_bavail.saturating_mul(room.f_frsize)
+}
+
+/// Whether no file can be made. Some file systems count none, and tell 0 of 0.
+fn has_no_inodes(room: &StatVfs) -> bool {
+    room.f_files > 0 && room.f_favail == 0
+}
+
+/// The name of a user, or the number of one without a name.
+fn user_name(uid: u32) -> String {
+    let users = std::fs::read_to_string(USERS).unwrap_or_default();
+    let number = uid.to_string();
+    let line = users.lines().find(|line| line.split(':').nth(2) == Some(&number));
+    line.and_then(|line| line.split(':').next()).map_or(number.clone(), str::to_owned)
+}

@@ -1,0 +1,131 @@
+//! The files of the store are the agent's alone, and a disk that takes no writes is told by its cause.
+
+use std::os::unix::fs::{PermissionsExt as _, chown};
+
+use rusqlite::config::DbConfig;
+
+use super::*;
+
+/// A user that owns nothing here.
+const NOBODY: u32 = 65_534;
+
+fn modes(folder: &Path) -> Vec<(String, u32)> {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let mode = |entry: &std::fs::DirEntry| entry.metadata().unwrap().permissions().mode() & 0o777;
+    let mut modes: Vec<_> = entries
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), mode(&entry)))
+        .collect();
+    modes.sort();
+    modes
+}
+
+#[tokio::test]
+async fn every_file_of_the_store_is_for_its_user_alone_and_an_older_one_is_narrowed() {
+    let device = Device::new();
+    let agent = device.start();
+    agent.append([72.0]).await;
+    let new = modes(device.folder.path());
+    assert!(new.len() >= 4 && new.iter().all(|(_, mode)| *mode == 0o600), "{new:?}");
+    let old = device.killed();
+    agent.stop().await;
+    for (name, _) in modes(old.folder.path()) {
+        let path = old.folder.path().join(name);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+
+    let agent = old.start();
+    agent.append([73.0]).await;
+
+    let narrowed = modes(old.folder.path());
+    assert!(narrowed.iter().all(|(_, mode)| *mode == 0o600), "{narrowed:?}");
+    assert_eq!(agent.take_all(Lane::Readings, 0).await.len(), 2);
+    agent.stop().await;
+}
+
+#[test]
+fn sqlite_distrusts_the_file_for_writing_and_for_reading() {
+    let device = Device::new();
+    let writer = schema::open_writer(&device.path()).unwrap();
+    let reader = schema::open_reader(&device.path()).unwrap();
+
+    for connection in [writer, reader] {
+        assert!(connection.db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE).unwrap());
+        assert!(!connection.db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA).unwrap());
+    }
+}
+
+/// What a writer that cannot open its file says of it.
+fn fault_of(path: &Path) -> DiskFault {
+    let sources = Arc::new(Sources::default());
+    let device = Device::new();
+    let options = Options { path: path.to_owned(), ..device.options() };
+    let (store, thread) = Store::open(options, &sources).unwrap();
+    let fault = store.progress().borrow().fault.clone();
+    drop(store);
+    thread.join().unwrap();
+    fault.expect("a fault")
+}
+
+#[test]
+fn a_state_directory_that_is_not_there_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+
+    let fault = fault_of(&folder.path().join("not").join("mounted").join(FILE));
+
+    assert_eq!(fault.as_str(), "missing", "{fault}");
+}
+
+/// Needs another user or a file system of its own, and so a process of its own: see `full_disk`.
+#[test]
+fn another_owner_and_a_read_only_file_system_are_told_apart_from_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let own_mount = r#"mount -t tmpfs -o size=4m none "$0" && exec "$@""#;
+    if rustix::process::geteuid().is_root() {
+        let as_nobody = format!(r#"exec setpriv --reuid={NOBODY} --clear-groups "$@""#);
+        let device = tempfile::tempdir().unwrap();
+        std::fs::write(device.path().join(FILE), "").unwrap();
+        chown(device.path().join(FILE), Some(1), None).unwrap();
+        let open = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(device.path(), open).unwrap();
+        full_disk::run_child_test(
+            &as_nobody,
+            "store::tests::disk::child_of_another_owner",
+            device.path(),
+        );
+    }
+    if full_disk::may_mount() {
+        let shell = format!(r#"exec unshare -rm sh -c '{own_mount}' "${}" "$@""#, full_disk::CHILD);
+        full_disk::run_child_test(
+            &shell,
+            "store::tests::disk::child_on_a_read_only_disk",
+            folder.path(),
+        );
+    }
+}
+
+#[test]
+fn child_of_another_owner() {
+    let Ok(folder) = std::env::var(full_disk::CHILD) else { return };
+
+    let fault = fault_of(&Path::new(&folder).join(FILE));
+
+    assert_eq!(fault.as_str(), "owner", "{fault}");
+    let text = fault.to_string();
+    assert!(
+        text.contains("sudo chown -R nobody: ") && text.contains("belongs to `daemon`"),
+        "{text}"
+    );
+    println!("the child came to its end");
+}
+
+#[test]
+fn child_on_a_read_only_disk() {
+    let Ok(folder) = std::env::var(full_disk::CHILD) else { return };
+    let remount = std::process::Command::new("mount").args(["-o", "remount,ro", &folder]).status();
+    assert!(remount.unwrap().success());
+
+    let fault = fault_of(&Path::new(&folder).join(FILE));
+
+    assert_eq!(fault.as_str(), "read_only", "{fault}");
+    println!("the child came to its end");
+}
