@@ -21,7 +21,8 @@ pub struct FilterSpec {
     pub keep: Vec<Test>,
     /// What meets one of these does not.
     pub drop: Vec<Test>,
-    /// Of the numbers of each such period, on the grid of the clock, only their mean passes.
+    /// Of the numbers of each such period, on the grid of the clock, only their mean passes, once a period.
+    /// A number that comes late, after one of a later period, is in no mean.
     pub mean_every: Option<Duration>,
     /// A number passes only if it is at least so far from the last that passed; a state, if it is
     /// another.
@@ -108,6 +109,8 @@ struct Period {
     number: i64,
     sum: f64,
     count: u32,
+    /// The newest of its numbers, on the axis of the rules.
+    newest: Wall,
 }
 
 /// What passed last.
@@ -139,14 +142,25 @@ impl Filter {
     }
 
     /// Decides about the next reading. One that is not plausible is in no mean.
-    pub fn take(&mut self, value: ValueRef<'_>, time: Wall, is_plausible: bool) -> Passage {
+    ///
+    /// `event` is its time on the axis of the rules, which no step of the clock moves: after the clock was
+    /// set back, a reading is not late because its period was there before.
+    pub fn take(
+        &mut self,
+        value: ValueRef<'_>,
+        (time, event): (Wall, Wall),
+        is_plausible: bool,
+    ) -> Passage {
         let tests = Arc::clone(&self.tests);
         let any = |tests: &[Test]| tests.iter().any(|test| test.fits(value));
         if !(tests.keeps_all || any(&tests.keep)) || any(&tests.drop) {
             return Passage::Filtered;
         }
         let passage = match (tests.mean_every, value) {
-            (Some(every), ValueRef::Number(number)) => self.mean(every, number, time, is_plausible),
+            (Some(every), ValueRef::Number(number)) if is_plausible => {
+                self.mean(every, number, (time, event))
+            }
+            (Some(_), ValueRef::Number(_)) => Passage::Filtered,
             (Some(_), ValueRef::State(_)) | (None, _) => Passage::AsItIs,
         };
         let told = match passage {
@@ -167,18 +181,17 @@ impl Filter {
         self.last = None;
     }
 
-    fn mean(&mut self, every: i64, number: f64, time: Wall, is_plausible: bool) -> Passage {
-        if !is_plausible {
-            return Passage::Filtered;
-        }
+    fn mean(&mut self, every: i64, number: f64, (time, event): (Wall, Wall)) -> Passage {
         let now = time.0.div_euclid(every);
-        let begun = Period { number: now, sum: number, count: 1 };
+        let begun = Period { number: now, sum: number, count: 1, newest: event };
         match &mut self.period {
             Some(period) if period.number == now => {
                 period.sum += number;
                 period.count = period.count.saturating_add(1);
+                period.newest = period.newest.max(event);
                 Passage::Filtered
             }
+            Some(period) if period.number > now && period.newest > event => Passage::Filtered,
             Some(period) => {
                 let over = std::mem::replace(period, begun);
                 let end = over.number.saturating_add(1).saturating_mul(every);
@@ -219,12 +232,17 @@ mod tests {
         Filter::new(&spec, &source("a")).expect("a filter")
     }
 
+    /// A time at which no clock was ever moved.
+    fn at(time: i64) -> (Wall, Wall) {
+        (Wall(time), Wall(time))
+    }
+
     /// What becomes of numbers a second apart: the value that passes, if any.
     fn passed(filter: &mut Filter, numbers: &[f64]) -> Vec<Option<f64>> {
         let mut time = 0;
         let mut take = |number: &f64| {
             time += 1_000;
-            match filter.take(ValueRef::Number(*number), Wall(time - 1_000), true) {
+            match filter.take(ValueRef::Number(*number), at(time - 1_000), true) {
                 Passage::AsItIs => Some(*number),
                 Passage::Mean { value, .. } => Some(value),
                 Passage::Filtered => None,
@@ -266,7 +284,7 @@ mod tests {
         let closed = Test { is: Some("closed".into()), ..Test::default() };
         let mut drop = filter(FilterSpec { drop: vec![closed], ..FilterSpec::default() });
         let mut change = filter(FilterSpec { min_change: Some(1.0), ..FilterSpec::default() });
-        let take = |filter: &mut Filter, word| filter.take(ValueRef::State(word), Wall(0), true);
+        let take = |filter: &mut Filter, word| filter.take(ValueRef::State(word), at(0), true);
 
         assert_eq!(take(&mut drop, "closed"), Passage::Filtered);
         assert_eq!(take(&mut drop, "open"), Passage::AsItIs);
@@ -292,18 +310,44 @@ mod tests {
         let passed = passed(&mut filter, &[1.0, 3.0, 10.0, 20.0, 0.0]);
 
         assert_eq!(passed, [None, None, Some(2.0), None, Some(15.0)]);
-        let later = filter.take(ValueRef::Number(7.0), Wall(60_500), true);
+        let later = filter.take(ValueRef::Number(7.0), at(60_500), true);
         assert_eq!(later, Passage::Mean { value: 0.0, time: Wall(6_000) });
+    }
+
+    #[test]
+    fn a_period_has_one_mean_in_whatever_order_its_numbers_come() {
+        let every = Some(Duration::from_secs(10));
+        let mut filter = filter(FilterSpec { mean_every: every, ..FilterSpec::default() });
+
+        let times = [1_000, 11_000, 2_000, 12_000, 3_000, 13_000, 21_000];
+        let passed = times.map(|time| filter.take(ValueRef::Number(1.0), at(time), true));
+        let means = passed.iter().filter_map(|passage| match passage {
+            Passage::Mean { time, .. } => Some(time.0),
+            Passage::AsItIs | Passage::Filtered => None,
+        });
+
+        assert_eq!(means.collect::<Vec<_>>(), [10_000, 20_000]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_reading_late() {
+        let every = Some(Duration::from_secs(10));
+        let mut filter = filter(FilterSpec { mean_every: every, ..FilterSpec::default() });
+        filter.take(ValueRef::Number(1.0), (Wall(3_600_000), Wall(5_000)), true);
+
+        let mean = filter.take(ValueRef::Number(3.0), (Wall(0), Wall(6_000)), true);
+
+        assert_eq!(mean, Passage::Mean { value: 1.0, time: Wall(3_610_000) });
     }
 
     #[test]
     fn what_is_not_plausible_is_in_no_mean() {
         let every = Some(Duration::from_secs(10));
         let mut filter = filter(FilterSpec { mean_every: every, ..FilterSpec::default() });
-        filter.take(ValueRef::Number(70.0), Wall(0), true);
-        filter.take(ValueRef::Number(0.0), Wall(1_000), false);
+        filter.take(ValueRef::Number(70.0), at(0), true);
+        filter.take(ValueRef::Number(0.0), at(1_000), false);
 
-        let mean = filter.take(ValueRef::Number(80.0), Wall(10_000), true);
+        let mean = filter.take(ValueRef::Number(80.0), at(10_000), true);
 
         assert_eq!(mean, Passage::Mean { value: 70.0, time: Wall(10_000) });
     }

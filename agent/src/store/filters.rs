@@ -109,7 +109,7 @@ impl Sieve {
             return true;
         }
         let plausible = is_plausible(reading, &kind);
-        match slot.filter.take(reading.value, reading.time, plausible) {
+        match slot.filter.take(reading.value, (reading.time, event), plausible) {
             Passage::AsItIs => true,
             Passage::Filtered => false,
             Passage::Mean { value, time } => {

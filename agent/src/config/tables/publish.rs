@@ -41,7 +41,8 @@ pub(in crate::config) struct PublishTable {
     pub(in crate::config) keep: Option<At<Vec<At<TestTable>>>>,
     /// Publishes no readings that meet one of these.
     pub(in crate::config) drop: Option<At<Vec<At<TestTable>>>>,
-    /// Publishes the mean of each such period instead of single readings.
+    /// Publishes the mean of each such period instead of single readings, once the next one has begun. A
+    /// reading that comes after one of a later period is in no mean.
     #[schemars(extend("x-range" = ["1s", "1d"]))]
     pub(in crate::config) mean_every: Option<At<Period>>,
     /// Publishes a reading only if it is so far from the last one published of its source.
