@@ -202,8 +202,14 @@ fn is_whole(device: &Device) {
     let files = std::fs::read_dir(device.state_dir()).expect("the state directory");
     let names: BTreeSet<String> =
         files.flatten().map(|file| file.file_name().to_string_lossy().into_owned()).collect();
-    let known =
-        ["boot", "pulsegate.db", "pulsegate.db.ballast", "pulsegate.db-shm", "pulsegate.db-wal"];
+    let known = [
+        "boot",
+        "reached",
+        "pulsegate.db",
+        "pulsegate.db.ballast",
+        "pulsegate.db-shm",
+        "pulsegate.db-wal",
+    ];
     let strange: Vec<&String> =
         names.iter().filter(|name| !known.contains(&name.as_str())).collect();
     assert!(strange.is_empty(), "left behind: {strange:?}");
