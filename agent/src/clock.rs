@@ -2,25 +2,16 @@
 //!
 //! `CLOCK_MONOTONIC` counts from the start of the kernel and never steps. The wall clock of a
 //! device without a clock chip is wrong until the network has set it; until then it is read, but
-//! not trusted.
+//! not trusted. Whether it is, core decides; here the questions are asked.
 
-use std::path::Path;
+mod witnesses;
+
 use std::time::Duration;
 
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::timeline::Trust;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::config::Trust as Policy;
-
-/// `systemd-timesyncd` makes this file when it has set the clock.
-const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
-/// A clock chip that keeps the time while the power is away.
-const CLOCK_CHIP: &str = "/sys/class/rtc/rtc0";
-/// 2025-01-01: a clock before this software existed is not set, whoever says so.
-const PLAUSIBLE: Wall = Wall(1_735_689_600_000);
-/// `timedatectl` talks to a service that has to be started first.
-const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) use witnesses::Witnesses;
 
 /// Now, on the monotonic clock.
 pub(crate) fn mono() -> Mono {
@@ -45,29 +36,8 @@ pub(crate) fn wall() -> Wall {
     Wall(now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000))
 }
 
-/// Whether the wall clock can be believed.
-pub(crate) async fn trust(policy: Policy) -> Trust {
-    let trusted = match policy {
-        Policy::System => true,
-        Policy::Auto => {
-            Path::new(SYNCHRONISED).exists() || Path::new(CLOCK_CHIP).exists() || asked().await
-        }
-    };
-    if trusted && wall() >= PLAUSIBLE { Trust::Trusted } else { Trust::Unset }
-}
-
 /// Names this run of the kernel.
 pub(crate) fn kernel_boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map_or_else(|_| String::from("unknown"), |id| id.trim().to_owned())
-}
-
-/// Asks systemd, which asks the kernel: this also knows of chrony and ntpd.
-async fn asked() -> bool {
-    let mut command = tokio::process::Command::new("timedatectl");
-    command.args(["show", "--property=NTPSynchronized", "--value"]).kill_on_drop(true);
-    match tokio::time::timeout(ASK_TIMEOUT, command.output()).await {
-        Ok(Ok(output)) => output.stdout.starts_with(b"yes"),
-        Ok(Err(_)) | Err(_) => false,
-    }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use pulsegate_core::clock::ClockGrace;
 use pulsegate_core::delivery::{Death, Delivery, MessageId};
 use pulsegate_core::lane::{Gap, Lane};
 use pulsegate_core::pace::{Cost, Limits, Pace};
@@ -20,9 +21,6 @@ use crate::clock;
 use crate::mqtt::{LinkState, Session};
 use crate::store::{Stopped, Store, Taken};
 
-/// A link that came up without the clock being set soon sets it: readings and events wait that long
-/// for their right times. Alerts never wait.
-const CLOCK_GRACE: Duration = Duration::from_secs(60);
 /// A broker that acknowledges nothing for so long on a living connection never will.
 pub(crate) const ACK_DEADLINE: Duration = Duration::from_secs(30);
 /// Nothing to wait for: look again at the latest then.
@@ -45,6 +43,8 @@ pub(crate) struct PublisherState {
     /// Messages acknowledged since the start.
     pub(crate) acknowledged: u64,
     pub(crate) quarantined: u64,
+    /// Until when readings and events wait for the clock to be set, if they do.
+    pub(crate) clock_holds_until: Option<Mono>,
 }
 
 /// What it works with.
@@ -73,6 +73,7 @@ struct Round {
     delivery: Delivery,
     pace: Pace,
     session: Option<Session>,
+    grace: ClockGrace,
     acks: FuturesUnordered<BoxFuture<'static, (MessageId, bool)>>,
     /// At most one request to move watermarks is on its way.
     marking: Option<oneshot::Receiver<()>>,
@@ -92,6 +93,7 @@ pub(crate) async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
         delivery: Delivery::new(settings.window, publisher.store.watermarks),
         pace: Pace::new(settings.limits),
         session: None,
+        grace: ClockGrace::default(),
         acks: FuturesUnordered::new(),
         marking: None,
         marking_is_urgent: false,
@@ -157,7 +159,7 @@ impl Round {
         loop {
             let held = self.send(&session);
             wait = wait.min(held.map_or(IDLE, |held| held.delay));
-            if !self.take(publisher, &session, held, &mut wait).await? {
+            if !self.take(publisher, held, &mut wait).await? {
                 return Ok(wait);
             }
         }
@@ -190,22 +192,20 @@ impl Round {
     async fn take(
         &mut self,
         publisher: &Publisher,
-        session: &Session,
         held: Option<Held>,
         wait: &mut Duration,
     ) -> Result<bool, Stopped> {
         let now = clock::mono();
-        let grace_ends = session.since + CLOCK_GRACE;
         let draining = *publisher.draining.borrow();
-        let waits_for_clock = !*publisher.clock_set.borrow() && now < grace_ends && !draining;
+        let holds_until = self.holds_until(publisher, now).filter(|_| !draining);
         // An alert may have been committed since the last take.
         let committed = publisher.store.progress().borrow().last;
         self.delivery.committed(committed);
         let is_urgent = |lane: Lane| held.is_none_or(|held| lane < held.lane);
         let wanted: Vec<_> = self.delivery.wanted().filter(|(lane, _)| is_urgent(*lane)).collect();
         for (lane, after) in wanted {
-            if waits_for_clock && lane != Lane::Alerts {
-                *wait = (*wait).min(grace_ends.since(now));
+            if let Some(holds_until) = holds_until.filter(|_| lane != Lane::Alerts) {
+                *wait = (*wait).min(holds_until.since(now));
                 continue;
             }
             let (not_before, full_at) = self.not_before[lane.index()];
@@ -276,6 +276,9 @@ impl Round {
         }
         let gaps = self.delivery.link_lost(death, clock::mono());
         self.quarantined(&gaps);
+        if let Some(session) = &session {
+            self.grace.connected(session.since);
+        }
         self.session = session;
     }
 
@@ -287,6 +290,10 @@ impl Round {
         }
     }
 
+    fn holds_until(&self, publisher: &Publisher, now: Mono) -> Option<Mono> {
+        self.grace.holds_until(*publisher.clock_set.borrow(), now)
+    }
+
     fn is_done(&self) -> bool {
         self.delivery.in_hand() == 0 && self.delivery.wanted().next().is_none()
     }
@@ -295,6 +302,7 @@ impl Round {
         publisher.pulse.beat();
         self.state.in_flight = self.delivery.in_flight();
         self.state.in_hand = self.delivery.in_hand();
+        self.state.clock_holds_until = self.holds_until(publisher, clock::mono());
         let state = self.state;
         publisher.states.send_if_modified(|seen| std::mem::replace(seen, state) != state);
     }

@@ -156,6 +156,8 @@ pub(crate) struct Store {
     pub(crate) watermarks: [Seq; 3],
     /// This start of the agent.
     pub(crate) boot: Boot,
+    /// The last time that was trusted, as far as is known from the starts before.
+    pub(crate) last_trusted: Option<Wall>,
     path: PathBuf,
 }
 

@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod batch;
 pub mod capture;
+pub mod clock;
 pub mod delivery;
 pub mod filter;
 pub mod heart_variability;

@@ -119,6 +119,14 @@ impl Timeline {
             .is_some_and(|boot| boot.segments.iter().any(|segment| segment.trust == Trust::Trusted))
     }
 
+    /// The latest time at which a clock was found set.
+    #[must_use]
+    pub fn last_set(&self) -> Option<Wall> {
+        let segments = self.boots.iter().flat_map(|boot| &boot.segments);
+        let trusted = segments.filter(|segment| segment.trust == Trust::Trusted);
+        trusted.map(|segment| shifted(segment.since, segment.offset_ms)).max()
+    }
+
     /// How the clock went in a kernel boot, as far as it is kept.
     #[must_use]
     pub fn segments(&self, epoch: Epoch) -> &[Segment] {

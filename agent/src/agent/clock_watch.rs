@@ -5,7 +5,7 @@ use std::time::Duration;
 use pulsegate_core::timeline::Trust;
 use tokio::sync::watch;
 
-use crate::clock;
+use crate::clock::{self, Witnesses};
 use crate::config::Trust as Policy;
 use crate::store::Store;
 
@@ -18,11 +18,15 @@ pub(super) async fn run(
     store: Store,
     is_set: watch::Sender<bool>,
 ) -> anyhow::Result<()> {
+    let mut witnesses = Witnesses::new(policy, store.last_trusted);
     let mut interval = tokio::time::interval(WATCH_EVERY);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        interval.tick().await;
-        let trust = clock::trust(policy).await;
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = witnesses.answered() => {}
+        }
+        let trust = witnesses.trust();
         let was_set = is_set.send_replace(trust == Trust::Trusted);
         if trust == Trust::Trusted && !was_set {
             tracing::info!("the clock is set");

@@ -127,7 +127,8 @@ pub(crate) struct Clock {
 )]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Trust {
-    /// The kernel, once it says that the clock is synchronised, or a real-time clock.
+    /// A time server, once the kernel or systemd says that one has set the clock; or a real-time clock,
+    /// if its time is neither before the build of this program nor before the last time that was trusted.
     #[default]
     Auto,
     /// The system clock, as it is.

@@ -2,6 +2,7 @@
 //! is never renamed.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pulsegate_core::lane::Lane;
 use pulsegate_core::record::ClockText;
@@ -47,7 +48,11 @@ pub(super) async fn compose(observed: &Observed) -> Value {
             "acknowledged": publisher.acknowledged,
             "quarantined": publisher.quarantined,
         },
-        "clock": { "set": clock_set, "time": ClockText::format(clock::wall()) },
+        "clock": {
+            "set": clock_set,
+            "time": ClockText::format(clock::wall()),
+            "holds_back_for_s": holds_back(publisher.clock_holds_until, now).map(|for_s| for_s.as_secs()),
+        },
         "disk": disk(observed, &progress, now),
         "memory_bytes": memory_bytes(),
         "sources": sources,
@@ -106,7 +111,16 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
         troubles.push(format!("the store was damaged; it was set aside as `{aside}`"));
     }
     if !*observed.clock_set.borrow() {
-        troubles.push("the clock is not set".into());
+        let until = observed.publisher.borrow().clock_holds_until;
+        troubles.push(match holds_back(until, clock::mono()) {
+            Some(rest) => format!(
+                "the clock is not set: readings and events wait for it, {} s more at most",
+                rest.as_secs()
+            ),
+            None => {
+                "the clock is not set: what is recorded is flagged `\"clock\":\"unset\"`".into()
+            }
+        });
     }
     troubles.extend(observed.links.borrow().refused_status().map(|refused| {
         let topic = &refused.topic;
@@ -185,6 +199,11 @@ fn outputs(states: &OutputStates) -> Value {
         })
     };
     states.outputs.iter().map(output).collect()
+}
+
+/// For how long the clock holds readings and events back yet, if it does.
+fn holds_back(until: Option<Mono>, now: Mono) -> Option<Duration> {
+    until.filter(|until| *until > now).map(|until| until.since(now))
 }
 
 /// Before that, what the start itself wrote would be taken for the pace of a day.

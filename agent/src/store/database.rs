@@ -306,6 +306,15 @@ impl Database {
         load::boot_of(&self.boots, seq)
     }
 
+    /// The last time that was trusted: of the newest record, or of when the clock was last found set. A
+    /// store that cannot tell knows of none.
+    pub(super) fn last_trusted(&self) -> Option<Wall> {
+        load::last_trusted(&self.connection, &self.boots, &self.timeline)
+            .inspect_err(|error| tracing::warn!(%error, "the last trusted time is not known"))
+            .ok()
+            .flatten()
+    }
+
     /// The sources, by number.
     pub(super) fn sources(&self) -> &Sources {
         &self.sources

@@ -100,6 +100,23 @@ pub(super) fn newest_reference(
     Ok(told.into_iter().flatten().max())
 }
 
+/// The last time that was trusted, as far as the newest records and the clock's segments tell.
+pub(super) fn last_trusted(
+    connection: &Connection,
+    boots: &[BootRow],
+    timeline: &Timeline,
+) -> rusqlite::Result<Option<Wall>> {
+    let mut told = timeline.last_set();
+    for table in ["readings", "events"] {
+        let newest = format!("SELECT seq, mono_ms FROM {table} ORDER BY seq DESC LIMIT 1");
+        let at = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u64>(0)?, Mono(row.get(1)?)));
+        let newest = connection.query_row(&newest, [], at).optional()?;
+        let time = newest.map(|(seq, mono)| timeline.wall(boot_of(boots, seq).epoch, mono));
+        told = told.max(time.filter(|(_, trust)| *trust == Trust::Trusted).map(|(time, _)| time));
+    }
+    Ok(told)
+}
+
 pub(super) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 3]> {
     let mut lanes = [LaneRow::default(); 3];
     for lane in Lane::ALL {

@@ -94,6 +94,7 @@ pub(super) fn start(
         standing,
         watermarks: database.lanes.map(|lane| Seq(lane.watermark)),
         boot: database.identity.boot,
+        last_trusted: database.last_trusted(),
         path: options.path.clone(),
     };
     let is_whole = database.place == Place::File && progress.borrow().set_aside.is_none();
