@@ -30,7 +30,8 @@ pub(crate) fn rules(config: &Config) -> Arc<Vec<RuleSpec>> {
     Arc::new(config.rules.iter().map(rule).collect())
 }
 
-fn rule(rule: &config::RuleConfig) -> RuleSpec {
+/// One rule as the fold takes it.
+pub(crate) fn rule(rule: &config::RuleConfig) -> RuleSpec {
     let limit = |limit: &config::LimitConfig| Limit {
         source: limit.source.as_str().into(),
         above: limit.above,

@@ -115,6 +115,8 @@ pub(crate) struct Progress {
     pub(crate) set_aside: Option<String>,
     /// Whether the database was looked through for damage.
     pub(crate) checked: Checked,
+    /// Of each rule that cannot run, the reason and the cure.
+    pub(crate) rules_off: Vec<String>,
 }
 
 /// A request to the writer.

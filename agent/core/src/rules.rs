@@ -46,7 +46,7 @@ use settling::Told;
 use watch::{Shape, Watch};
 
 pub use clock::{BELIEVED_AFTER, MAX_LEAP};
-pub use faults::{Fault, InvalidRule};
+pub use faults::{Fault, InvalidRule, runnable};
 pub use rebuild::{PastAlert, Rebuild};
 pub use spec::{
     Action, Clear, Condition, Limit, MAX_MEMBERS, MAX_STEPS, MAX_WINDOW, MIN_SILENCE, MIN_WINDOW,

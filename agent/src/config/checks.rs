@@ -19,6 +19,8 @@ use known::Known;
 
 /// Checks everything but the files that are named, and makes the configuration.
 pub(super) fn build(tables: Tables, findings: &mut Findings) -> Config {
+    // Stand-ins for broken values would be called faults a second time.
+    let is_readable = findings.faults() == 0;
     let known = Known::of(&tables);
     names::check(&tables, findings);
     let (host, port) = link::endpoint(&tables.endpoint, findings);
@@ -36,7 +38,7 @@ pub(super) fn build(tables: Tables, findings: &mut Findings) -> Config {
         night,
         pictures_max_bytes: tables.pictures.max_bytes.0,
         visits,
-        rules: rules::build(tables.rule, &known, findings),
+        rules: rules::build(&tables.rule, &known, is_readable, findings),
         thing: tables.thing.into_inner(),
         host,
         state_dir: tables.state_dir,

@@ -8,6 +8,7 @@ mod privacy;
 mod published;
 mod rendered;
 mod rules;
+mod running;
 mod visits;
 mod vocabulary;
 mod whole;

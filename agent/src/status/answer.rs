@@ -110,6 +110,7 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
     if let Some(aside) = &progress.set_aside {
         troubles.push(format!("the store was damaged; it was set aside as `{aside}`"));
     }
+    troubles.extend(progress.rules_off.iter().cloned());
     if !*observed.clock_set.borrow() {
         let until = observed.publisher.borrow().clock_holds_until;
         troubles.push(match holds_back(until, clock::mono()) {

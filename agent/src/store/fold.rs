@@ -3,8 +3,8 @@
 use pulsegate_core::reading::{HeartDetail, Reading, Value};
 use pulsegate_core::record::ValueRef;
 use pulsegate_core::rules::{
-    Action, AlertState, Asked, Input, KernelBoot, PastAlert, Rebuild, RuleSpec, Rules, Severity,
-    Transition,
+    Action, AlertState, Asked, Input, InvalidRule, KernelBoot, PastAlert, Rebuild, RuleSpec, Rules,
+    Severity, Transition, runnable,
 };
 use pulsegate_core::standing::Alerts;
 use pulsegate_core::time::{Mono, Wall};
@@ -28,29 +28,39 @@ pub(super) struct Fold {
     /// By number of the source: whether its readings bring their own time.
     own_time: Vec<bool>,
     idle: bool,
+    /// The rules that cannot run.
+    off: Vec<InvalidRule>,
 }
 
 impl Fold {
     /// The rules as they stood after the last stored reading. Alerts that are still raised, and
-    /// that no rule can clear any more, are cleared in `alerts`.
+    /// that no rule can clear any more, are cleared in `alerts`. A rule that cannot run is left out.
     pub(super) fn rebuild(
         specs: &[RuleSpec],
         database: &Database,
         now: Mono,
         alerts: &mut Vec<AlertRow>,
     ) -> Self {
+        let (specs, off) = runnable(specs);
         let mut own_time = Vec::new();
-        let mut rules = match rebuild(specs, database, now, &mut own_time, alerts) {
+        let mut rules = match rebuild(&specs, database, now, &mut own_time, alerts) {
             Ok(rules) => rules,
             Err(error) => {
                 tracing::warn!(%error, "rules begin without their history");
-                Rules::new(specs.to_vec())
-                    .unwrap_or_else(|_| Rules::new(Vec::new()).expect("no rules are valid rules"))
+                Rules::new(specs.clone()).expect("those that cannot run are left out")
             }
         };
         let event = database.timeline.reference(database.epoch, now);
         rules.begin(KernelBoot(database.epoch.0), now, event, database.sources());
-        Self { own_time, idle: specs.is_empty(), ..Self::over(rules) }
+        Self { own_time, idle: specs.is_empty(), off, ..Self::over(rules) }
+    }
+
+    /// Says of each rule that cannot run why, and what to do.
+    pub(super) fn say_off(&self) -> Vec<String> {
+        let say = |off: &InvalidRule| {
+            format!("{off}: this rule is off, the others run; correct it, and let the agent reload")
+        };
+        self.off.iter().map(say).collect()
     }
 
     /// Goes on after another fold, whose alerts were `before`.
@@ -97,6 +107,7 @@ impl Fold {
             moved: false,
             own_time: Vec::new(),
             idle: false,
+            off: Vec::new(),
         }
     }
 

@@ -130,6 +130,7 @@ impl Writer {
         let now = (options.clock)();
         let mut fold = Fold::rebuild(&options.rules, &database, now, &mut work.alerts);
         fold.resume(Alerts::default());
+        progress.send_modify(|progress| progress.rules_off = fold.say_off());
         let visits = VisitFold::rebuild(&options.formats.visits, &database, &sources);
         Self {
             encoder: Encoder::new(Arc::clone(&options.formats), Arc::clone(&sources)),
@@ -233,6 +234,8 @@ impl Writer {
                 let before = self.fold.alerts().clone();
                 self.fold = Fold::rebuild(&rules, &self.database, now, alerts);
                 self.fold.resume(before);
+                let off = self.fold.say_off();
+                self.progress.send_modify(|progress| progress.rules_off = off);
                 self.urgent |= !self.work.alerts.is_empty();
                 self.visits = VisitFold::rebuild(&formats.visits, &self.database, &self.sources);
                 self.teller.follow(formats.light.as_deref());

@@ -72,17 +72,31 @@ pub struct InvalidRule {
 
 /// Checks each rule, and that their names differ.
 pub(super) fn check(specs: &[RuleSpec]) -> Result<(), InvalidRule> {
-    for (index, spec) in specs.iter().enumerate() {
-        let twice = specs[..index].iter().any(|other| other.name == spec.name);
-        let fault = spec.faults().into_iter().next().or(twice.then_some(Fault::NameTwice));
-        if let Some(fault) = fault {
-            return Err(InvalidRule { rule: spec.name.clone(), fault });
+    let invalid = specs.iter().enumerate().find_map(|(at, spec)| spec.invalid(&specs[..at]));
+    invalid.map_or(Ok(()), Err)
+}
+
+/// Separates the rules that can run from those that cannot, with the first reason of each.
+#[must_use]
+pub fn runnable(specs: &[RuleSpec]) -> (Vec<RuleSpec>, Vec<InvalidRule>) {
+    let (mut good, mut off) = (Vec::new(), Vec::new());
+    for spec in specs {
+        match spec.invalid(&good) {
+            Some(invalid) => off.push(invalid),
+            None => good.push(spec.clone()),
         }
     }
-    Ok(())
+    (good, off)
 }
 
 impl RuleSpec {
+    /// Why this rule cannot run after those `before` it.
+    fn invalid(&self, before: &[Self]) -> Option<InvalidRule> {
+        let twice = before.iter().any(|other| other.name == self.name);
+        let fault = self.faults().into_iter().next().or(twice.then_some(Fault::NameTwice))?;
+        Some(InvalidRule { rule: self.name.clone(), fault })
+    }
+
     /// Everything about this rule that makes no sense.
     #[must_use]
     pub fn faults(&self) -> Vec<Fault> {
@@ -156,7 +170,7 @@ impl RuleSpec {
                 faults.push(Fault::AlwaysHolds { above, below });
             }
         }
-        if !ranges.iter().all(|range| self.clear.fits(*range)) {
+        if !self.clear.fits(&ranges) {
             faults.push(Fault::NeverClears);
         }
         faults
@@ -164,13 +178,24 @@ impl RuleSpec {
 }
 
 impl Clear {
-    /// Whether its thresholds lie within the range, and some number between them.
-    fn fits(self, range: Range) -> bool {
-        let within = |own: Option<f64>, limit: Option<f64>, fits: fn(&f64, &f64) -> bool| {
-            own.is_none_or(|own| limit.is_some_and(|limit| fits(&own, &limit)))
+    /// Whether each of its thresholds clears what some range raises, lies within every range, and leaves
+    /// numbers that do clear.
+    fn fits(self, ranges: &[Range]) -> bool {
+        let raises = |own: Option<f64>, side: fn(&Range) -> Option<f64>| {
+            own.is_none() || ranges.iter().any(|range| side(range).is_some())
         };
-        within(self.below, range.above, f64::le)
-            && within(self.above, range.below, f64::ge)
+        let is_within = |range: &Range| {
+            let below = self.below.filter(|_| range.above.is_some());
+            let above = self.above.filter(|_| range.below.is_some());
+            below.is_none_or(|own| {
+                range.above.is_none_or(|top| own <= top) && range.below.is_none_or(|low| own > low)
+            }) && above.is_none_or(|own| {
+                range.below.is_none_or(|low| own >= low) && range.above.is_none_or(|top| own < top)
+            })
+        };
+        raises(self.below, |range| range.above)
+            && raises(self.above, |range| range.below)
+            && ranges.iter().all(is_within)
             && self.above.zip(self.below).is_none_or(|(above, below)| above < below)
     }
 }

@@ -294,10 +294,11 @@ impl Range {
 }
 
 impl Clear {
-    /// Whether an alert that was raised out of `range` stays raised.
+    /// Whether an alert that was raised out of `range` stays raised. A side on which the range has no
+    /// threshold raised nothing, and what clears that side says nothing.
     pub(super) fn keeps(&self, number: f64, range: Range) -> bool {
         range.excludes(number)
-            || self.below.is_some_and(|below| number >= below)
-            || self.above.is_some_and(|above| number <= above)
+            || range.above.and(self.below).is_some_and(|below| number >= below)
+            || range.below.and(self.above).is_some_and(|above| number <= above)
     }
 }

@@ -7,12 +7,14 @@ mod members;
 mod window;
 
 use pulsegate_core::heart_variability::Derived;
+use pulsegate_core::rules::Fault;
 use pulsegate_sensors::is_kind;
 
 pub(super) use actions::of_visits;
 
 use super::known::{Known, KnownSource};
 use super::names;
+use crate::compile;
 use crate::config::findings::{Finding, Findings, Span};
 use crate::config::model::RuleConfig;
 use crate::config::nearest::suggest;
@@ -25,12 +27,21 @@ const VARIABILITY: &str = "add `variability = true`";
 const MAX_NAME_BYTES: usize = 128;
 
 pub(super) fn build(
-    tables: Vec<At<RuleTable>>,
+    tables: &[At<RuleTable>],
     known: &Known,
+    is_readable: bool,
     findings: &mut Findings,
 ) -> Vec<RuleConfig> {
     names::unique(tables.iter().map(|table| &table.name), "rule", findings);
-    tables.into_iter().map(|table| rule(table, known, findings)).collect()
+    let checked = |table: &At<RuleTable>| {
+        let before = findings.faults();
+        let rule = rule(table, known, findings);
+        if is_readable && findings.faults() == before {
+            runs(&rule, table, findings);
+        }
+        rule
+    };
+    tables.iter().map(checked).collect()
 }
 
 /// Warns of recordings of what is published in full anyway.
@@ -43,28 +54,53 @@ pub(super) fn recordings(tables: &[At<RuleTable>], is_filtered: bool, findings: 
     }
 }
 
-fn rule(table: At<RuleTable>, known: &Known, findings: &mut Findings) -> RuleConfig {
+fn rule(table: &At<RuleTable>, known: &Known, findings: &mut Findings) -> RuleConfig {
     name(&table.name, findings);
-    coverage(&table, known, findings);
-    let condition = condition::build(&table, known, findings);
-    let limits = limits::build(&table, known, findings);
-    let clear = limits::clear(&table, findings);
-    limits::counted(&table, findings);
+    coverage(table, known, findings);
+    let condition = condition::build(table, known, findings);
+    let limits = limits::build(table, known, findings);
+    let clear = limits::clear(table, findings);
+    limits::counted(table, findings);
     let window = table.window.as_ref().map(|window| window::build(window, findings));
-    let then = actions::build(&table, known, findings);
-    let table = table.into_inner();
+    let then = actions::build(table, known, findings);
     RuleConfig {
-        name: table.name.into_inner(),
-        on: table.on.map(At::into_inner),
-        source: table.source.map(At::into_inner),
+        name: table.name.to_string(),
+        on: table.on.as_ref().map(|on| on.to_string()),
+        source: table.source.as_ref().map(|source| source.to_string()),
         condition,
         window,
         limits,
-        hold_for: table.hold_for.map(|period| period.0).unwrap_or_default(),
+        hold_for: table.hold_for.as_ref().map(|period| period.0).unwrap_or_default(),
         clear,
         at_most_every: table.at_most_every.map(|every| every.0),
         severity: table.severity,
         then,
+    }
+}
+
+/// Asks the engine whether the rule runs: it decides, and the checks above, which know the words of the
+/// file, only tell most of its faults better.
+fn runs(rule: &RuleConfig, table: &At<RuleTable>, findings: &mut Findings) {
+    for fault in compile::rule(rule).faults() {
+        let window = || table.window.as_ref().map(At::span);
+        let clear = || table.clear.as_ref().map(At::span);
+        let place = match &fault {
+            Fault::NoNumber("window") | Fault::ShortWindow | Fault::UnevenSteps => window(),
+            Fault::NoNumber("clear") | Fault::NeverClears => clear(),
+            Fault::SilenceLasts => table.silent_for.as_ref().map(At::span),
+            Fault::TooLong => window().or_else(|| table.hold_for.as_ref().map(At::span)),
+            Fault::CoversNothing
+            | Fault::Members
+            | Fault::NoCondition
+            | Fault::NoNumber(_)
+            | Fault::AlwaysHolds { .. }
+            | Fault::AnythingGoes
+            | Fault::NotFinite(_)
+            | Fault::LimitTwice(_)
+            | Fault::NameTwice => None,
+        };
+        let message = format!("rule `{}` {fault}", rule.name);
+        findings.push(Finding::fault(place.unwrap_or_else(|| table.span()), message));
     }
 }
 

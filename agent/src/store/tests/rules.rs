@@ -54,6 +54,28 @@ async fn an_alert_is_committed_at_once_with_its_reading_and_raised_once_however_
 }
 
 #[tokio::test]
+async fn a_rule_that_cannot_run_is_off_alone_and_told_until_it_is_corrected() {
+    let mut device = Device::new();
+    let clear = Clear { above: Some(1.0), ..Clear::default() };
+    let wrong = RuleSpec { name: "wrong".into(), clear, ..above(100.0) };
+    device.rules = vec![wrong.clone(), above(200.0)];
+    let agent = device.start();
+
+    agent.append([250.0]).await;
+
+    assert_eq!(states(&agent.take_all(Lane::Alerts, 0).await), ["raised"]);
+    let told = agent.store.progress().borrow().rules_off.clone();
+    assert!(told.len() == 1 && told[0].starts_with("rule `wrong` clears by no number"), "{told:?}");
+    let right = RuleSpec { clear: Clear::default(), ..wrong };
+    let rules = Arc::new(vec![right, above(200.0)]);
+    agent.store.configure(device.keep, rules, formats()).await.unwrap();
+    agent.append([251.0]).await;
+    assert!(agent.store.progress().borrow().rules_off.is_empty());
+    assert_eq!(states(&agent.take_all(Lane::Alerts, 0).await), ["raised", "raised"]);
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn an_alert_that_no_rule_watches_any_more_is_cleared_when_the_configuration_changes() {
     let mut device = Device::new();
     device.rules = vec![above(200.0)];

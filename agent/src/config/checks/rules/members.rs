@@ -1,14 +1,13 @@
 //! The sources that `all` or `any` looks at together.
 
+use pulsegate_core::rules::MAX_MEMBERS;
+
 use super::super::known::Known;
 use super::condition::{of_one_sort, thresholds};
 use super::{Finding, Findings, kind, of_kind, unknown_source};
 use crate::config::model::{MemberConfig, Test};
 use crate::config::place::At;
 use crate::config::tables::MemberTable;
-
-/// Bounds what one reading of one source can cost.
-const MAX_MEMBERS: usize = 32;
 
 pub(super) fn build(
     tables: &At<Vec<At<MemberTable>>>,

@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
+use pulsegate_core::rules::{MAX_STEPS, MIN_WINDOW};
+
 use super::{Finding, Findings};
 use crate::config::model::WindowConfig;
 use crate::config::place::At;
 use crate::config::tables::WindowTable;
 use crate::config::units::Period;
-
-/// Bounds what one step costs: the parts of a sliding window.
-const MAX_STEPS: u64 = 60;
-/// The shortest step.
-const MIN_STEP_MS: u64 = 1_000;
 
 pub(super) fn build(table: &At<WindowTable>, findings: &mut Findings) -> WindowConfig {
     let (length, step) = match (&table.tumbling, &table.sliding) {
@@ -52,7 +49,7 @@ fn step_of(every: &At<Period>, table: &WindowTable, findings: &mut Findings) {
         let message = format!("a window of {} does not pass by in steps of {}", **length, **every);
         let fault = Finding::fault(every.span(), message).label("must be a whole part of it");
         findings.push(fault.also(length.span(), "the window"));
-    } else if whole / part > MAX_STEPS {
+    } else if whole / part > u64::from(MAX_STEPS) {
         let message =
             format!("a window of {} has more than {MAX_STEPS} steps of {}", **length, **every);
         let least = Period(finest(length.0));
@@ -63,8 +60,9 @@ fn step_of(every: &At<Period>, table: &WindowTable, findings: &mut Findings) {
 /// The shortest step that fits: at least a second, and a whole part of the length.
 fn finest(length: Duration) -> Duration {
     let length = millis(length);
-    let fits = |parts: &u64| length.is_multiple_of(*parts) && length / parts >= MIN_STEP_MS;
-    Duration::from_millis(length / (1..=MAX_STEPS).rev().find(fits).unwrap_or(1))
+    let least = millis(MIN_WINDOW);
+    let fits = |parts: &u64| length.is_multiple_of(*parts) && length / parts >= least;
+    Duration::from_millis(length / (1..=u64::from(MAX_STEPS)).rev().find(fits).unwrap_or(1))
 }
 
 fn millis(length: Duration) -> u64 {
