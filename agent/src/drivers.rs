@@ -12,8 +12,9 @@ use pulsegate_sensors::heart_rate::bluez::{self, MonitorState};
 use pulsegate_sensors::heart_rate::{Address, Identity};
 use pulsegate_sensors::inbox::{self, Admission, Chunk, Owners};
 use pulsegate_sensors::line::{self, Line, LineCounters, Role};
+use pulsegate_sensors::number::{self, Buses, Clocks, NumberState};
 use pulsegate_sensors::simulated::{self, Recording};
-use pulsegate_sensors::{NoReading, Observation, Outlet, Source, SourceId, Sources, number};
+use pulsegate_sensors::{NoReading, Observation, Outlet, Source, SourceId, Sources};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -41,6 +42,7 @@ pub(crate) enum Spec {
 pub(crate) enum Gauge {
     Monitors(watch::Receiver<Vec<MonitorState>>),
     Line(Arc<str>, watch::Receiver<LineCounters>),
+    Number(Box<str>, watch::Receiver<NumberState>),
     Inbox(PathBuf, Arc<inbox::Counters>),
 }
 
@@ -71,6 +73,8 @@ pub(crate) struct Outlets {
 /// The drivers that run.
 pub(crate) struct Drivers {
     outlets: Outlets,
+    /// The threads that read number files: they outlive a reload, so that one that hangs is met again.
+    buses: Buses,
     running: Vec<Running>,
     /// Whose the sources are, for the inboxes.
     owners: watch::Sender<Arc<Owners>>,
@@ -84,7 +88,9 @@ struct Running {
 
 impl Drivers {
     pub(crate) fn new(outlets: Outlets) -> Self {
-        Self { outlets, running: Vec::new(), owners: watch::Sender::default() }
+        let clocks = Clocks { wall_ms: || clock::wall().0, since_boot: clock::since_boot };
+        let (running, owners) = (Vec::new(), watch::Sender::default());
+        Self { outlets, buses: Buses::new(clocks), running, owners }
     }
 
     /// Brings what runs in line with the configuration. Returns how many were started.
@@ -151,7 +157,12 @@ impl Drivers {
                 let line = wire(&gpio, trigger.pin, trigger.debounce, role, trigger.bias);
                 watch_line(line, &gpio, &trigger.id, trigger.kind.as_str(), outlets, tasks)
             }
-            Spec::Number(number) => (None, tasks.spawn(watch_number(number, outlets))),
+            Spec::Number(number) => {
+                let (states, watched) = watch::channel(NumberState::default());
+                let gauge = Gauge::Number(number.id.as_str().into(), watched);
+                let task = watch_number(number, outlets, self.buses.clone(), states);
+                (Some(gauge), tasks.spawn(task))
+            }
             Spec::Inbox(inbox) => {
                 let counters = Arc::new(inbox::Counters::default());
                 let gauge = Gauge::Inbox(inbox.path.clone(), Arc::clone(&counters));
@@ -309,7 +320,12 @@ fn watch_line(
     (Some(gauge), task)
 }
 
-async fn watch_number(number: config::Number, outlets: Outlets) -> Ended {
+async fn watch_number(
+    number: config::Number,
+    outlets: Outlets,
+    buses: Buses,
+    states: watch::Sender<NumberState>,
+) -> Ended {
     let Some(outlet) = outlets.outlet(&number.id, &number.kind) else { return pending().await };
     let file = number::NumberFile {
         path: number.file,
@@ -317,7 +333,7 @@ async fn watch_number(number: config::Number, outlets: Outlets) -> Ended {
         offset: number.offset,
         every: number.every,
     };
-    number::watch(file, outlet, || clock::wall().0).await;
+    number::watch(file, outlet, buses, states).await;
     Ok(())
 }
 

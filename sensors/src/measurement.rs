@@ -73,6 +73,17 @@ pub enum NoReading {
         /// How long nothing came.
         seconds: u64,
     },
+    /// A read has not returned.
+    #[error(
+        "hung: a read{} has not returned for {seconds} s; check wiring and power of the device",
+        if *.is_another { " of another file on its bus" } else { "" }
+    )]
+    Hung {
+        /// How long the read has taken.
+        seconds: u64,
+        /// Whether it is the read of another file on the same bus.
+        is_another: bool,
+    },
     /// It said something that is not a measurement.
     #[error("not a measurement: {0}")]
     Garbage(String),

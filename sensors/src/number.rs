@@ -1,24 +1,33 @@
 //! A number in a file, as Linux shows many sensors: 1-wire (`temperature`), hwmon (`temp1_input`),
 //! IIO (`in_voltage0_raw`).
 //!
-//! Read on the grid of its period, away from the runtime's thread: a 1-wire conversion takes 750 ms,
-//! and a dead bus can hold a read for ever. At most one read is ever under way. A file that is
-//! absent, fails, hangs or holds no number is one "no reading" with its reason, and is read
-//! again each period. Values are not judged: a DS18B20 that lost power for a moment says 85.000 °C,
-//! which is also a temperature; a rule can tell it from the values around it, this driver cannot.
+//! Read on the grid of its period, on the thread of its bus ([`Buses`]): a dead bus holds a read for ever, and
+//! then holds up nothing but itself. Files of one bus are read one after the other; a 1-wire conversion
+//! takes 750 ms, so that a bus with many sensors may not keep up with their period: then each is
+//! read as often as its turn comes, and each value has the time at which its own read ended, however late
+//! that was. A file that is absent, fails, hangs or holds no number is one "no reading" with its
+//! reason, and is read again each period. Values are not judged: a DS18B20 that lost power for a moment says
+//! 85.000 °C, which is also a temperature; a rule can tell it from the values around it, this driver cannot.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+mod bus;
+mod place;
+mod roster;
+
+use std::io;
+use std::mem::{Discriminant, discriminant};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::grid::{Grid, Turn};
 use crate::{Measurement, NoReading, Outlet};
+pub use bus::{Buses, Clocks, MAX_BUSES};
+use bus::{Hung, Seat, Taken};
+pub use place::{bus_of, is_one_wire};
 
+/// What a conversion of a 1-wire thermometer takes at its finest resolution: DS18B20, table 2.
+pub const ONE_WIRE_CONVERSION: Duration = Duration::from_millis(750);
 /// sysfs shows at most a page.
 const MAX_FILE_BYTES: usize = 4096;
 /// A read that takes longer than its period is hung, but one of 750 ms on a slow bus shared with
@@ -26,6 +35,8 @@ const MAX_FILE_BYTES: usize = 4096;
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
 /// No sensor takes longer, however long the period is.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
+/// How often to look whether a read hangs, and whether the file is on another bus now.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Enough of what is not a number to recognise it.
 const SHOWN_CHARS: usize = 40;
 
@@ -42,29 +53,108 @@ pub struct NumberFile {
     pub every: Duration,
 }
 
-/// Reads `number` on its grid until the outlet closes. `wall_ms` is the wall time in milliseconds
-/// since the epoch.
-pub async fn watch(number: NumberFile, outlet: Outlet, wall_ms: impl Fn() -> i64) {
-    let mut grid = Grid::new(number.every);
-    let mut reader = Reader::new(&number.path, number.every);
-    let mut lost = false;
-    while !outlet.is_closed() {
-        if let Turn::Wait(wait) = grid.ask(wall_ms()) {
-            sleep(wait).await;
-            continue;
+/// How a number is read, for `status`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NumberState {
+    /// Reads that returned.
+    pub reads: u64,
+    /// How often a point of its grid came while its read still waited for the bus.
+    pub missed: u64,
+    /// How long the last read took.
+    pub took: Duration,
+    /// How long the read that holds its bus has taken, if that hangs.
+    pub hung: Option<Duration>,
+}
+
+/// Has `number` read on its grid until the outlet closes, and keeps `states` current.
+pub async fn watch(
+    number: NumberFile,
+    outlet: Outlet,
+    buses: Buses,
+    states: watch::Sender<NumberState>,
+) {
+    let mut watch = Watch { number, outlet, states, told: None };
+    let mut seat: Option<Seat> = None;
+    let mut may_have_moved = true;
+    while !watch.outlet.is_closed() {
+        if std::mem::take(&mut may_have_moved) {
+            let bus = buses.bus_of(&watch.number.path);
+            if seat.as_ref().is_none_or(|seat| seat.bus() != bus) {
+                drop(seat.take());
+                match buses.take_seat(&bus, &watch.number) {
+                    Ok(taken) => seat = Some(taken),
+                    Err(reason) => watch.lost(reason).await,
+                }
+            }
         }
-        match reader.read().await.and_then(|text| number.value(&text)) {
+        let Some(seat) = &mut seat else {
+            sleep(LOOK_EVERY).await;
+            may_have_moved = true;
+            continue;
+        };
+        match timeout(LOOK_EVERY, seat.next()).await {
+            Ok(Some(taken)) => watch.take(taken).await,
+            Ok(None) | Err(_) => watch.look(seat.hung()).await,
+        }
+        // A device that was plugged in somewhere else is on another bus.
+        may_have_moved = watch.told.is_some();
+    }
+}
+
+/// One number, and what was told of it.
+struct Watch {
+    number: NumberFile,
+    outlet: Outlet,
+    states: watch::Sender<NumberState>,
+    /// The kind of reason that the outlet knows, while there is no reading.
+    told: Option<Discriminant<NoReading>>,
+}
+
+impl Watch {
+    async fn take(&mut self, taken: Taken) {
+        self.states.send_modify(|state| {
+            state.reads += 1;
+            state.missed += taken.missed;
+            (state.took, state.hung) = (taken.took, None);
+        });
+        let text = taken.content.map_err(|error| self.number.failed(&error));
+        match text.and_then(|text| self.number.value(&text)) {
             Ok(value) => {
-                lost = false;
-                outlet.measured(Measurement::Number(value)).await;
+                self.told = None;
+                self.outlet.measured_at(taken.at, Measurement::Number(value)).await;
             }
-            Err(reason) if !lost => {
-                lost = true;
-                outlet.nothing(reason).await;
-            }
-            Err(_) => {}
+            Err(reason) => self.lost(reason).await,
         }
     }
+
+    /// Tells of a read that hangs.
+    async fn look(&mut self, hung: Option<Hung>) {
+        let lasts = hung.map(|hung| hung.lasts);
+        self.states.send_if_modified(|state| std::mem::replace(&mut state.hung, lasts) != lasts);
+        if let Some(hung) = hung {
+            self.lost(hung.into()).await;
+        }
+    }
+
+    /// Tells the outlet that there is nothing: once for each kind of reason.
+    async fn lost(&mut self, reason: NoReading) {
+        let kind = discriminant(&reason);
+        if self.told != Some(kind) {
+            self.told = Some(kind);
+            self.outlet.nothing(reason).await;
+        }
+    }
+}
+
+impl From<Hung> for NoReading {
+    fn from(hung: Hung) -> Self {
+        Self::Hung { seconds: hung.lasts.as_secs(), is_another: hung.is_another }
+    }
+}
+
+/// How long a read may take before it counts as hung.
+fn patience(every: Duration) -> Duration {
+    every.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE)
 }
 
 impl NumberFile {
@@ -85,51 +175,8 @@ impl NumberFile {
                 NoReading::Garbage(format!("{shown:?}"))
             })
     }
-}
 
-/// `raw * scale`; a scale such as 0.001, which binary fractions cannot hold, divides by its inverse
-/// instead, so that 21562 becomes 21.562 and not 21.562000000000001.
-fn scaled(raw: f64, scale: f64) -> f64 {
-    let inverse = scale.recip().round();
-    if inverse.recip() == scale { raw / inverse } else { raw * scale }
-}
-
-/// Reads one file, with at most one read under way.
-struct Reader {
-    path: Arc<Path>,
-    patience: Duration,
-    hung: Option<JoinHandle<io::Result<Vec<u8>>>>,
-}
-
-impl Reader {
-    fn new(path: &Path, every: Duration) -> Self {
-        let patience = every.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE);
-        Self { path: path.into(), patience, hung: None }
-    }
-
-    async fn read(&mut self) -> Result<Vec<u8>, NoReading> {
-        // What a hung read brings in the end is of no known time, and is thrown away.
-        self.hung.take_if(|hung| hung.is_finished());
-        if self.hung.is_some() {
-            return Err(self.silent());
-        }
-        let path = Arc::clone(&self.path);
-        let mut reading = tokio::task::spawn_blocking(move || read_bounded(&path));
-        match timeout(self.patience, &mut reading).await {
-            Ok(Ok(outcome)) => outcome.map_err(|error| self.reason(&error)),
-            Ok(Err(_)) => Err(NoReading::Failed("the runtime is ending".to_owned())),
-            Err(_) => {
-                self.hung = Some(reading);
-                Err(self.silent())
-            }
-        }
-    }
-
-    fn silent(&self) -> NoReading {
-        NoReading::Silent { seconds: self.patience.as_secs() }
-    }
-
-    fn reason(&self, error: &io::Error) -> NoReading {
+    fn failed(&self, error: &io::Error) -> NoReading {
         let path = self.path.display();
         if error.kind() == io::ErrorKind::NotFound {
             return NoReading::Absent(format!("`{path}`"));
@@ -138,11 +185,11 @@ impl Reader {
     }
 }
 
-/// Reads a little more than is allowed, so that too much can be told from just enough.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut text)?;
-    Ok(text)
+/// `raw * scale`; a scale such as 0.001, which binary fractions cannot hold, divides by its inverse
+/// instead, so that 21562 becomes 21.562 and not 21.562000000000001.
+fn scaled(raw: f64, scale: f64) -> f64 {
+    let inverse = scale.recip().round();
+    if inverse.recip() == scale { raw / inverse } else { raw * scale }
 }
 
 #[cfg(test)]

@@ -44,6 +44,11 @@ impl Outlet {
         self.send(None, Ok(measurement)).await
     }
 
+    /// As [`Outlet::measured`], with the time at which it was measured on `CLOCK_MONOTONIC`.
+    pub async fn measured_at(&self, captured: Duration, measurement: Measurement) -> bool {
+        self.send(Some(captured), Ok(measurement)).await
+    }
+
     /// Says that there is nothing to tell, and why. Returns as [`Outlet::measured`].
     pub async fn nothing(&self, reason: NoReading) -> bool {
         self.send(None, Err(reason)).await

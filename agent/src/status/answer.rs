@@ -10,6 +10,7 @@ use pulsegate_core::time::Mono;
 use pulsegate_sensors::heart_rate::bluez::MonitorState;
 use pulsegate_sensors::inbox;
 use pulsegate_sensors::line::LineCounters;
+use pulsegate_sensors::number::NumberState;
 use serde_json::{Map, Value, json};
 
 use super::Observed;
@@ -262,6 +263,7 @@ fn gauges(gauges: &[Gauge], states: &SourceStates) -> Value {
             })
             .collect::<Vec<_>>(),
         Gauge::Line(source, counters) => vec![line(source, *counters.borrow())],
+        Gauge::Number(source, state) => vec![number(source, *state.borrow())],
         Gauge::Inbox(path, counters) => {
             vec![inbox(&path.display().to_string(), counters)]
         }
@@ -294,6 +296,17 @@ fn line(source: &str, counters: LineCounters) -> Value {
         "lost": counters.lost,
         "corrected": counters.corrected,
         "reopened": counters.reopened,
+    })
+}
+
+fn number(source: &str, state: NumberState) -> Value {
+    json!({
+        "driver": "number",
+        "source": source,
+        "reads": state.reads,
+        "missed": state.missed,
+        "read_took_s": state.took.as_secs_f32(),
+        "hung_for_s": state.hung.map(|hung| hung.as_secs()),
     })
 }
 

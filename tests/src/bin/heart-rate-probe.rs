@@ -101,6 +101,7 @@ fn shown(observation: &Observation) -> Value {
             let kind = match reason {
                 NoReading::Absent(_) => "absent",
                 NoReading::Silent { .. } => "silent",
+                NoReading::Hung { .. } => "hung",
                 NoReading::Garbage(_) => "garbage",
                 NoReading::Failed(_) => "failed",
             };

@@ -1,0 +1,232 @@
+//! The threads that read number files: one for each bus, while a file on it is configured.
+//!
+//! A read may never return: a dead 1-wire bus, a file server that is gone. Its thread then waits alone, and is
+//! neither joined nor replaced: whoever takes a place on that bus again, after a reload, meets the same thread.
+//! The lock on the rosters is never held during a read.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::roster::{Next, Place, Roster};
+use super::{MAX_FILE_BYTES, NumberFile};
+use crate::NoReading;
+
+/// Bounds the threads, also those that hang for files that are not configured any more. A gateway with more
+/// devices than that has them on fewer buses.
+pub const MAX_BUSES: usize = 64;
+/// A reader needs a page for the file and a few calls; a hundred sensors must not cost 200 MiB of addresses.
+const STACK_BYTES: usize = 128 << 10;
+
+/// The clocks that readings are taken by.
+#[derive(Debug, Clone, Copy)]
+pub struct Clocks {
+    /// The wall time in milliseconds since the epoch, which the grid follows.
+    pub wall_ms: fn() -> i64,
+    /// `CLOCK_MONOTONIC`, which readings are stamped with.
+    pub since_boot: fn() -> Duration,
+}
+
+/// All buses, shared by everything that reads numbers.
+#[derive(Debug, Clone)]
+pub struct Buses(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    clocks: Clocks,
+    bus_of: fn(&Path) -> PathBuf,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    buses: HashMap<PathBuf, Bus>,
+    next_id: u64,
+}
+
+/// A bus with a thread.
+#[derive(Debug)]
+struct Bus {
+    roster: Roster<mpsc::Sender<Taken>>,
+    reading: Option<Reading>,
+    changed: Arc<Condvar>,
+}
+
+/// A read that is under way.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    id: u64,
+    since: Duration,
+    patience: Duration,
+}
+
+/// What one read brought.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) content: io::Result<Vec<u8>>,
+    /// When the read ended, on the monotonic clock: a sensor that converts on request answers at the end.
+    pub(super) at: Duration,
+    pub(super) took: Duration,
+    /// How often a point of the grid came while the read still waited for its turn.
+    pub(super) missed: u64,
+}
+
+/// A file's place on its bus; given up when dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    shared: Arc<Shared>,
+    bus: PathBuf,
+    id: u64,
+    results: mpsc::Receiver<Taken>,
+}
+
+/// A read that has taken longer than its patience.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hung {
+    /// Whether it is another file of the bus that hangs.
+    pub(super) is_another: bool,
+    pub(super) lasts: Duration,
+}
+
+impl Buses {
+    /// Without any thread yet. Buses are found by [`super::bus_of`].
+    #[must_use]
+    pub fn new(clocks: Clocks) -> Self {
+        Self::found_by(super::bus_of, clocks)
+    }
+
+    /// As [`Buses::new`], with another way to tell which bus a file is on.
+    pub(super) fn found_by(bus_of: fn(&Path) -> PathBuf, clocks: Clocks) -> Self {
+        Self(Arc::new(Shared { clocks, bus_of, table: Mutex::default() }))
+    }
+
+    pub(super) fn bus_of(&self, path: &Path) -> PathBuf {
+        (self.0.bus_of)(path)
+    }
+
+    /// Takes a place on `bus`, and starts its thread if there is none.
+    pub(super) fn take_seat(&self, bus: &Path, number: &NumberFile) -> Result<Seat, NoReading> {
+        let (sender, results) = mpsc::channel(1);
+        let mut table = self.0.lock();
+        if !table.buses.contains_key(bus) {
+            if table.buses.len() >= MAX_BUSES {
+                let text = format!("{MAX_BUSES} files or buses are read already, or hang");
+                return Err(NoReading::Failed(text));
+            }
+            // The thread waits for the lock, and then finds its bus.
+            let (shared, key) = (Arc::clone(&self.0), bus.to_owned());
+            let builder = thread::Builder::new().name(thread_name(bus)).stack_size(STACK_BYTES);
+            let thread = builder.spawn(move || shared.read_bus(&key));
+            thread.map_err(|error| NoReading::Failed(format!("no thread to read it: {error}")))?;
+        }
+        let id = table.next_id;
+        table.next_id += 1;
+        let entry = table.buses.entry(bus.to_owned()).or_insert_with(Bus::new);
+        let now_ms = (self.0.clocks.wall_ms)();
+        entry.roster.add(Place::new(id, &number.path, number.every, now_ms, sender));
+        entry.changed.notify_one();
+        drop(table);
+        Ok(Seat { shared: Arc::clone(&self.0), bus: bus.to_owned(), id, results })
+    }
+}
+
+impl Bus {
+    fn new() -> Self {
+        Self { roster: Roster::new(), reading: None, changed: Arc::default() }
+    }
+}
+
+impl Seat {
+    pub(super) fn bus(&self) -> &Path {
+        &self.bus
+    }
+
+    /// Waits for the next reading of the file. May be dropped at any time without losing one.
+    pub(super) async fn next(&mut self) -> Option<Taken> {
+        self.results.recv().await
+    }
+
+    /// The read that holds the bus, if it has lasted for longer than its patience.
+    pub(super) fn hung(&self) -> Option<Hung> {
+        let reading = self.shared.lock().buses.get(&self.bus)?.reading?;
+        let lasts = (self.shared.clocks.since_boot)().saturating_sub(reading.since);
+        (lasts >= reading.patience).then_some(Hung { is_another: reading.id != self.id, lasts })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut table = self.shared.lock();
+        if let Some(bus) = table.buses.get_mut(&self.bus) {
+            bus.roster.remove(self.id);
+            bus.changed.notify_one();
+        }
+    }
+}
+
+impl Shared {
+    /// The thread of a bus: reads until no file of it is configured any more.
+    fn read_bus(&self, key: &Path) {
+        let mut table = self.lock();
+        loop {
+            let Some(bus) = table.buses.get_mut(key).filter(|bus| !bus.roster.is_empty()) else {
+                table.buses.remove(key);
+                return;
+            };
+            let claim = |place: &mut Place<mpsc::Sender<Taken>>| {
+                let permit = place.results.clone().try_reserve_owned().ok()?;
+                Some((
+                    place.id,
+                    Arc::clone(&place.path),
+                    place.patience,
+                    place.take_missed(),
+                    permit,
+                ))
+            };
+            let (id, path, patience, missed, permit) =
+                match bus.roster.next((self.clocks.wall_ms)(), claim) {
+                    Next::Read(claimed) => claimed,
+                    Next::Wait(nap) => {
+                        let changed = Arc::clone(&bus.changed);
+                        let woken = changed.wait_timeout(table, nap);
+                        table = woken.unwrap_or_else(PoisonError::into_inner).0;
+                        continue;
+                    }
+                };
+            let since = (self.clocks.since_boot)();
+            bus.reading = Some(Reading { id, since, patience });
+            drop(table);
+            let content = read_bounded(&path);
+            let at = (self.clocks.since_boot)();
+            permit.send(Taken { content, at, took: at.saturating_sub(since), missed });
+            table = self.lock();
+            if let Some(bus) = table.buses.get_mut(key) {
+                bus.reading = None;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The last part of the bus's name; the kernel shows fifteen bytes of it.
+fn thread_name(bus: &Path) -> String {
+    let name = bus.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_prefix("w1_bus_").unwrap_or(&name);
+    format!("read {}", name.replace('\0', ""))
+}
+
+/// Reads a little more than is allowed, so that too much can be told from just enough.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
