@@ -1,6 +1,7 @@
 //! pulsegate: an edge gateway agent for Raspberry Pi.
 
 mod agent;
+mod aside;
 mod boot;
 mod cameras;
 mod cli;
@@ -14,6 +15,7 @@ mod inbox_watch;
 mod mqtt;
 mod outputs;
 mod publisher;
+mod regular;
 mod sampler;
 mod state_dir;
 mod state_lock;

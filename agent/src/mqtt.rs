@@ -8,6 +8,7 @@
 //! its last will that it was lost: a retained message on the status topic, so that a subscriber that
 //! comes later hears it too.
 
+mod dial;
 mod reason;
 
 use std::pin::Pin;
@@ -31,7 +32,8 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::config::{Identity, Port};
-use crate::tls::{self, Clients};
+use crate::tls::Clients;
+pub(crate) use dial::Dialer;
 use reason::Reason;
 
 /// Room for a message of the largest size with its topic, and for what the service sends us.
@@ -65,6 +67,8 @@ pub(crate) struct LinkOptions {
     pub(crate) identity: Identity,
     /// Counts the connections of this start of the agent, whatever the configuration was.
     pub(crate) connections: Arc<AtomicU64>,
+    /// Where files are read and names looked up.
+    pub(crate) dialer: Dialer,
 }
 
 /// The link as the others see it.
@@ -185,7 +189,7 @@ pub(crate) async fn run(
         attempts += 1;
         let refused = refused_status(&options, &doubt);
         let mut attempt = Attempt { port, number, refused, greeting: Greeting::None };
-        let ended = match tls::clients(&options.identity) {
+        let ended = match options.dialer.read_identity(&options.identity).await {
             Ok(tls) => {
                 connection(&options, &tls, &mut attempt, &states, &mut wishes, &mut doubts).await
             }
@@ -472,5 +476,6 @@ fn mqtt_options(options: &LinkOptions, tls: &Clients, port: Port) -> MqttOptions
     let will =
         LastWill::new(options.status_topic.clone(), status_payload("lost"), QoS::AtLeastOnce, true);
     mqtt.set_last_will(will);
+    options.dialer.serve(&mut mqtt, options.connect_timeout / 2);
     mqtt
 }

@@ -14,7 +14,10 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::Identity;
+use crate::regular;
 
+/// Bounds what is read of a file that should hold a key or a few certificates.
+pub(crate) const MAX_PEM_BYTES: u64 = 1 << 20;
 /// AWS IoT Core, protocols: MQTT with a client certificate on port 443.
 const ALPN_MQTT: &[u8] = b"x-amzn-mqtt-ca";
 
@@ -42,8 +45,9 @@ pub(crate) struct Clients {
 pub(crate) fn clients(identity: &Identity) -> anyhow::Result<Clients> {
     let provider = Arc::new(ring::default_provider());
     let chain = certificates(&identity.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&identity.private_key)
-        .with_context(|| format!("cannot read the key `{}`", identity.private_key.display()))?;
+    let unreadable = || format!("cannot read the key `{}`", identity.private_key.display());
+    let key = regular::read(&identity.private_key, MAX_PEM_BYTES).with_context(unreadable)?;
+    let key = PrivateKeyDer::from_pem_slice(&key).with_context(unreadable)?;
     let plain = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .context("cannot set up TLS")?
@@ -77,8 +81,8 @@ fn roots(instead: Option<&Path>) -> anyhow::Result<RootCertStore> {
 
 fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let unreadable = || format!("cannot read the certificate `{}`", path.display());
-    let chain = CertificateDer::pem_file_iter(path)
-        .with_context(unreadable)?
+    let pem = regular::read(path, MAX_PEM_BYTES).with_context(unreadable)?;
+    let chain = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()
         .with_context(unreadable)?;
     if chain.is_empty() {

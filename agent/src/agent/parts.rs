@@ -16,7 +16,7 @@ use super::pulse::Finger;
 use super::{Pulse, Tasks, clock_watch};
 use crate::config::Config;
 use crate::drivers::{Drivers, Outlets, Overview};
-use crate::mqtt::{self, LinkOptions, LinkState, Outage, Wish};
+use crate::mqtt::{self, Dialer, LinkOptions, LinkState, Outage, Wish};
 use crate::publisher::{self, Publisher, PublisherState, Settings};
 use crate::sampler::{self, Intake, SourceStates};
 use crate::state_lock::StateLock;
@@ -48,6 +48,7 @@ pub(super) struct Parts {
     link: Option<(watch::Sender<Wish>, AbortHandle)>,
     doubts: watch::Sender<u64>,
     connections: Arc<AtomicU64>,
+    dialer: Dialer,
     settings: watch::Sender<Settings>,
     variability: watch::Sender<HashSet<Box<str>>>,
     acting: Acting,
@@ -129,6 +130,7 @@ impl Parts {
             link: None,
             doubts,
             connections: Arc::default(),
+            dialer: Dialer::new(),
             settings,
             variability,
             acting,
@@ -244,6 +246,7 @@ impl Parts {
             status_topic: compile::status_topic(config),
             identity: config.identity.clone(),
             connections: Arc::clone(&self.connections),
+            dialer: self.dialer.clone(),
         };
         let (wish, wishes) = watch::channel(Wish::Stay);
         let clock_set = self.clock_set.clone();

@@ -1,6 +1,7 @@
 //! The files that a configuration names: readable, PEM, and the key nobody else's.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -11,9 +12,9 @@ use super::findings::{Finding, Findings};
 use super::place::At;
 use super::placeholder;
 use super::tables::IdentityTable;
+use crate::regular;
+use crate::tls::MAX_PEM_BYTES;
 
-/// Bounds what is read of a file that should hold a key or a few certificates.
-const MAX_PEM_BYTES: u64 = 1 << 20;
 /// What a private key grants to group and others: nothing.
 const OTHERS: u32 = 0o077;
 /// systemd gives a credential to the service's user by an access list, which shows as the group's.
@@ -23,11 +24,16 @@ const OTHERS_OF_A_CREDENTIAL: u32 = 0o037;
 /// not there, the credential of the same name that systemd gave to the service. `credentials` is
 /// `$CREDENTIALS_DIRECTORY`. One without a key in it is what the unit has for a device without that file.
 pub(super) fn key(named: At<PathBuf>, credentials: Option<&Path>) -> At<PathBuf> {
-    if fs::File::open(named.as_path()).is_ok() {
+    // A pipe or a device is not opened; the check says what is wrong with it.
+    let is_other = fs::metadata(named.as_path()).is_ok_and(|about| !about.is_file());
+    if is_other || fs::File::open(named.as_path()).is_ok() {
         return named;
     }
     let given = credentials.and_then(|directory| Some(directory.join(named.file_name()?)));
-    let holds_a_key = |path: &PathBuf| PrivateKeyDer::from_pem_file(path).is_ok();
+    let holds_a_key = |path: &PathBuf| {
+        regular::read(path, MAX_PEM_BYTES)
+            .is_ok_and(|pem| PrivateKeyDer::from_pem_slice(&pem).is_ok())
+    };
     match given.filter(holds_a_key) {
         Some(credential) => named.with(credential),
         None => named,
@@ -79,14 +85,12 @@ fn private_key(path: &At<PathBuf>, credentials: Option<&Path>, findings: &mut Fi
 
 fn read(path: &At<PathBuf>, findings: &mut Findings) -> Option<Vec<u8>> {
     let shown = path.display();
-    let problem = match fs::metadata(path.as_path()) {
+    let problem = match regular::read(path.as_path(), MAX_PEM_BYTES) {
+        Ok(bytes) => return Some(bytes),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            "too large for a PEM file".to_owned()
+        }
         Err(error) => error.to_string(),
-        Ok(metadata) if !metadata.is_file() => "not a file".to_owned(),
-        Ok(metadata) if metadata.len() > MAX_PEM_BYTES => "too large for a PEM file".to_owned(),
-        Ok(_) => match fs::read(path.as_path()) {
-            Ok(bytes) => return Some(bytes),
-            Err(error) => error.to_string(),
-        },
     };
     findings.push(Finding::fault(path.span(), format!("cannot read `{shown}`: {problem}")));
     None

@@ -167,7 +167,7 @@ fn a_directory_is_no_key() {
     fs::remove_file(device.path("k.pem")).unwrap();
     fs::create_dir(device.path("k.pem")).unwrap();
 
-    assert!(device.fault().contains("k.pem`: not a file"));
+    assert!(device.fault().contains("k.pem`: not a regular file"));
 }
 
 #[test]
