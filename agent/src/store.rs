@@ -38,6 +38,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use pulsegate_core::delivery::Mark;
 use pulsegate_core::lane::{Account, Lane};
 use pulsegate_core::reading::{Boot, Reading, Seq};
@@ -50,6 +51,7 @@ use pulsegate_sensors::inbox::{Receipt, Refused};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::agent::Pulse;
+use crate::aside::Aside;
 pub(crate) use check::Checked;
 pub(crate) use database::{EventRow, Identity};
 pub(crate) use disk::DiskFault;
@@ -148,6 +150,9 @@ enum Request {
     Flush(oneshot::Sender<()>),
 }
 
+/// What counting the records may take: less than somebody waits who asks for the status.
+const COUNTING: Duration = Duration::from_secs(3);
+
 /// The agent's end of the channel to the writer.
 #[derive(Clone)]
 pub(crate) struct Store {
@@ -161,6 +166,7 @@ pub(crate) struct Store {
     /// The last time that was trusted, as far as is known from the starts before.
     pub(crate) last_trusted: Option<Wall>,
     path: PathBuf,
+    counting: Aside,
 }
 
 /// The writer is gone: the agent is stopping, or has to.
@@ -231,13 +237,18 @@ impl Store {
     }
 
     /// The accounts of the lanes as they are on disk. They are counted on a connection of their
-    /// own, beside the writer: with a large backlog it takes a while.
+    /// own, on a thread of its own, beside the writer: with a large backlog it takes a while.
+    ///
+    /// # Errors
+    /// Also when they were not counted within [`COUNTING`].
     pub(crate) async fn accounts(&self) -> anyhow::Result<[Account; 3]> {
         let path = self.path.clone();
         let count = move || Reader::open(&path)?.accounts();
-        let accounts = tokio::task::spawn_blocking(count).await?;
+        let accounts = self.counting.run(COUNTING, count).await;
+        let accounts = accounts.context("the records could not be counted")?;
         if accounts.as_ref().is_err_and(salvage::is_damage) {
-            self.send(Request::Checked(Checked::Damaged)).await?;
+            // A writer that is busy is told by whoever asks next.
+            self.requests.try_send(Request::Checked(Checked::Damaged)).ok();
         }
         Ok(accounts?)
     }

@@ -300,7 +300,8 @@ impl Agent {
         self.wait(PATIENCE).await
     }
 
-    /// What it says of itself, as `pulsegate status --json` tells; `None` if it does not answer.
+    /// What it says of itself, as `pulsegate status --json` tells; `None` if it does not answer, or was too
+    /// busy to count its records.
     pub async fn status(&self) -> Option<Value> {
         let mut command = tokio::process::Command::new(program());
         command.args(["status", "--json", "--config"]).arg(&self.config).current_dir(&self.dir);
@@ -308,7 +309,8 @@ impl Agent {
         if !output.status.success() {
             return None;
         }
-        serde_json::from_slice(&output.stdout).ok()
+        let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+        status.pointer("/lanes/error").is_none().then_some(status)
     }
 
     /// As [`Agent::status`], straight from its socket: for who asks often.

@@ -67,8 +67,7 @@ impl Parts {
     /// # Errors
     /// When there can be no store at all.
     pub(super) fn start(config: Config, lock: &StateLock, tasks: &mut Tasks) -> Result<Self> {
-        let now = clock::mono();
-        let sources = Arc::new(Sources::default());
+        let (now, sources) = (clock::mono(), Arc::new(Sources::default()));
         let pulses: [Pulse; 3] = Default::default();
         let [store_pulse, publisher_pulse, sampler_pulse] = &pulses;
         let (store, store_thread, found) = open_store(&config, lock, &sources, store_pulse)?;

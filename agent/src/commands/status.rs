@@ -62,7 +62,11 @@ fn render(status: &Value) -> String {
     line(&mut text, &format!("disk   {}", disk(&status["disk"])));
     line(&mut text, "\nlane        recorded   delivered     pending     dropped    filtered");
     for (lane, numbers) in status["lanes"].as_object().into_iter().flatten() {
-        let number = |key: &str| numbers[key].to_string();
+        if !numbers.is_object() {
+            // Why there are no numbers is told as a trouble.
+            continue;
+        }
+        let number = |key: &str| numbers[key].as_u64().map_or("-".into(), |n| n.to_string());
         line(
             &mut text,
             &format!(

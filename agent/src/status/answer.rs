@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pulsegate_core::lane::Lane;
+use pulsegate_core::lane::{Account, Lane};
 use pulsegate_core::record::ClockText;
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::heart_rate::bluez::MonitorState;
@@ -27,9 +27,13 @@ use crate::store::{DiskFault, Progress};
 pub(super) async fn compose(observed: &Observed) -> Value {
     let now = clock::mono();
     let progress = observed.store.progress().borrow().clone();
-    let lanes = lanes(observed).await;
+    let accounts = observed.store.accounts().await;
+    let uncounted = accounts.as_ref().err().map(|error| format!("{error:#}"));
+    let lanes = lanes(accounts.as_ref().ok(), uncounted.as_deref());
     let link = link(&observed.links.borrow(), now);
     let states = present(observed);
+    let mut degraded = degraded(observed, &progress, &states);
+    degraded.extend(uncounted);
     let sources = sources(&states, now);
     let gauges = gauges(&observed.drivers.borrow().gauges, &states);
     let clock_set = *observed.clock_set.borrow();
@@ -40,7 +44,7 @@ pub(super) async fn compose(observed: &Observed) -> Value {
         "boot": observed.store.boot.counter(),
         "start": observed.store.boot.as_str(),
         "uptime_s": now.since(observed.started).as_secs(),
-        "degraded": degraded(observed, &progress, &states),
+        "degraded": degraded,
         "lanes": lanes,
         "link": link,
         "publisher": {
@@ -65,25 +69,25 @@ pub(super) async fn compose(observed: &Observed) -> Value {
     })
 }
 
-async fn lanes(observed: &Observed) -> Value {
-    match observed.store.accounts().await {
-        Ok(accounts) => {
-            let lane = |lane: Lane| {
-                let account = accounts[lane.index()];
-                let numbers = json!({
-                    "recorded": account.recorded,
-                    "delivered": account.delivered,
-                    "pending": account.pending,
-                    "dropped": account.dropped,
-                    "filtered": account.filtered,
-                    "balanced": account.balances(),
-                });
-                (lane.as_str().to_owned(), numbers)
-            };
-            Value::Object(Lane::ALL.into_iter().map(lane).collect::<Map<_, _>>())
-        }
-        Err(error) => json!({ "error": format!("{error:#}") }),
+/// The accounts; without numbers, and with an error, if they could not be counted.
+fn lanes(accounts: Option<&[Account; 3]>, error: Option<&str>) -> Value {
+    let lane = |lane: Lane| {
+        let account = accounts.map(|accounts| accounts[lane.index()]);
+        let numbers = json!({
+            "recorded": account.map(|account| account.recorded),
+            "delivered": account.map(|account| account.delivered),
+            "pending": account.map(|account| account.pending),
+            "dropped": account.map(|account| account.dropped),
+            "filtered": account.map(|account| account.filtered),
+            "balanced": account.map(|account| account.balances()),
+        });
+        (lane.as_str().to_owned(), numbers)
+    };
+    let mut lanes = Lane::ALL.into_iter().map(lane).collect::<Map<_, _>>();
+    if let Some(error) = error {
+        lanes.insert("error".to_owned(), error.into());
     }
+    Value::Object(lanes)
 }
 
 fn link(link: &LinkState, now: Mono) -> Value {

@@ -30,6 +30,7 @@ use super::take::{Encoder, Taken};
 use super::visits::VisitFold;
 use super::{Options, Progress, QUEUE, Request, Store, ballast, ledger, retention, salvage};
 use crate::agent::AT_REST;
+use crate::aside::Aside;
 use faults::Faults;
 
 /// Commits of this size cost little more a row than larger ones, and bound memory.
@@ -96,6 +97,7 @@ pub(super) fn start(
         boot: database.identity.boot,
         last_trusted: database.last_trusted(),
         path: options.path.clone(),
+        counting: Aside::new("accounts"),
     };
     let is_whole = database.place == Place::File && progress.borrow().set_aside.is_none();
     let check = (needs_check && is_whole)
