@@ -27,6 +27,7 @@ mod salvage;
 mod schema;
 mod standing;
 mod take;
+mod untold;
 mod visits;
 mod write;
 mod writer;

@@ -15,7 +15,7 @@ use super::load::{self, BASE_SEQ, END_SEQ, FILTERED, LaneRow, UNTOLD_GAP};
 use super::{schema, take};
 
 /// Tables that tell what the records mean: carried over before them.
-const FRAME: [&str; 11] = [
+const FRAME: [&str; 12] = [
     "meta",
     "kernel_boots",
     "clock",
@@ -24,6 +24,7 @@ const FRAME: [&str; 11] = [
     "sources",
     "lanes",
     "gaps",
+    "untold_gaps",
     "standing",
     "scores",
     "alert_arrivals",

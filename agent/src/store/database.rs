@@ -18,6 +18,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::Reached;
 use super::load::{self, BootRow, LaneRow};
+use super::untold::{Telling, Untold};
 use super::write::{self, LaneWriter};
 use super::{ledger, schema};
 
@@ -134,6 +135,8 @@ pub(super) struct Database {
     pub(super) doubtful: [Seq; 3],
     /// Whether the ledger has rows that no event tells of yet.
     pub(super) has_untold: bool,
+    /// Gaps whose event was given up.
+    pub(super) untold: Untold,
 }
 
 impl Database {
@@ -190,6 +193,7 @@ impl Database {
             sources,
             is_boot_written: false,
             has_untold: load::read_meta(&connection, load::UNTOLD_GAP)?.is_some(),
+            untold: Untold::load(&connection)?,
             connection,
         })
     }
@@ -243,6 +247,7 @@ impl Database {
         let clock = work.clock.then(|| self.timeline.segments(self.epoch).to_vec());
         let (boot, has_untold) = (self.identity.boot, self.has_untold);
         let untold = if has_untold { ledger::untold(self)? } else { Vec::new() };
+        let telling = self.telling(work)?;
         self.write(|writer| {
             writer.readings(&work.readings)?;
             ledger::tell(writer, &untold, work.now)?;
@@ -252,10 +257,23 @@ impl Database {
                 ledger::unwritten(writer, boot, lane, &work.unwritten[lane.index()])?;
             }
             work.marks.iter().try_for_each(|mark| writer.mark(mark, work.now))?;
+            telling.write(writer)?;
             clock.iter().try_for_each(|clock| write::clock(writer.tx, writer.epoch, clock))
         })?;
         self.has_untold = false;
+        self.untold = telling.into_untold();
         Ok(first)
+    }
+
+    /// What is to be told of the messages that were given up, and of what was not told before.
+    fn telling(&self, work: &Work) -> rusqlite::Result<Telling> {
+        let mut telling = Telling::begin(self);
+        for gap in work.marks.iter().flat_map(|mark| &mark.gaps) {
+            telling.give_up(self, gap, work.now)?;
+        }
+        let of_events = |mark: &Mark| mark.lane == Lane::Events && mark.delivered > 0;
+        telling.tell(work.marks.iter().any(of_events), work.now);
+        Ok(telling)
     }
 
     /// Runs one transaction, in which this start of the agent and new sources are written too.

@@ -14,6 +14,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use super::bounds::Rising;
 use super::database::{Database, EventRow, Unwritten};
 use super::load::UNTOLD_GAP;
+use super::untold::{GapText, Telling};
 use super::write::LaneWriter;
 
 /// The newest row, and the event that tells of it.
@@ -33,6 +34,7 @@ pub(super) fn give_up(
     in_hand: Seq,
     now: Mono,
 ) -> rusqlite::Result<()> {
+    let given_up = gap;
     let grown = grown(database, gap, in_hand)?;
     let mut span = span(database, gap)?;
     let gap = match &grown {
@@ -46,10 +48,13 @@ pub(super) fn give_up(
     };
     let start = span.map(|(start, _)| start);
     let id = |seq: Seq| id(database.boot_of(seq.0).boot, seq);
-    let members = members(gap, &id(gap.first), &id(gap.last), span);
+    let members = text(gap, &id(gap.first), &id(gap.last), span).members();
+    let mut telling = Telling::begin(database);
+    telling.fold_events_of(database, given_up, now)?;
     let delete = format!("DELETE FROM {} WHERE seq BETWEEN ?1 AND ?2", gap.lane.as_str());
     let (row, event) = database.write(|writer| {
         writer.tx.prepare_cached(&delete)?.execute(params![gap.first.0, gap.last.0])?;
+        telling.write(writer)?;
         match &grown {
             Some(grown) => {
                 grow(writer, grown, gap, &members)?;
@@ -62,6 +67,7 @@ pub(super) fn give_up(
             }
         }
     })?;
+    database.untold = telling.into_untold();
     database.growing = Some(Growing { row, event, gap: gap.clone(), start });
     Ok(())
 }
@@ -115,7 +121,7 @@ pub(super) fn unwritten(
     let (last, count) = (Seq(writer.last_seq), lost.count);
     let gap = Gap { lane, first, last, count, reason: DropReason::DiskFull };
     writer.gap(&gap, lost.until)?;
-    let members = members(&gap, &id(boot, first), &id(boot, last), lost.span);
+    let members = text(&gap, &id(boot, first), &id(boot, last), lost.span).members();
     writer.event(&EventRow { event: "gap", mono: lost.until, members })
 }
 
@@ -133,7 +139,7 @@ pub(super) fn untold(database: &Database) -> rusqlite::Result<Vec<String>> {
         let lane = Lane::ALL.get(index).copied().unwrap_or(Lane::Readings);
         let (first, last) = (Seq(row.get(1)?), Seq(row.get(2)?));
         let gap = Gap { lane, first, last, count: row.get(3)?, reason: DropReason::Corruption };
-        told.push(event_members(database, &gap)?);
+        told.push(gap_text(database, &gap)?.members());
     }
     Ok(told)
 }
@@ -153,10 +159,10 @@ pub(super) fn tell(
     Ok(())
 }
 
-/// The members of the event of a gap.
-pub(super) fn event_members(database: &Database, gap: &Gap) -> rusqlite::Result<String> {
+/// What the event of a gap tells.
+pub(super) fn gap_text(database: &Database, gap: &Gap) -> rusqlite::Result<GapText> {
     let id = |seq: Seq| id(database.boot_of(seq.0).boot, seq);
-    Ok(members(gap, &id(gap.first), &id(gap.last), span(database, gap)?))
+    Ok(text(gap, &id(gap.first), &id(gap.last), span(database, gap)?))
 }
 
 fn id(boot: Boot, seq: Seq) -> String {
@@ -164,20 +170,21 @@ fn id(boot: Boot, seq: Seq) -> String {
 }
 
 /// Lane, first and last record, how many, why, and the time span.
-fn members(gap: &Gap, first: &str, last: &str, span: Option<(Wall, Wall)>) -> String {
-    let (lane, count, reason) = (gap.lane.as_str(), gap.count, gap.reason.as_str());
-    let mut members = format!(
-        r#""lane":"{lane}","first":"{first}","last":"{last}","count":{count},"reason":"{reason}""#
-    );
-    if let DropReason::Quarantine { topic } = &gap.reason {
-        let topic = serde_json::Value::from(&**topic);
-        members.push_str(&format!(r#","topic":{topic}"#));
+fn text(gap: &Gap, first: &str, last: &str, span: Option<(Wall, Wall)>) -> GapText {
+    let topic = match &gap.reason {
+        DropReason::Quarantine { topic } => Some(String::from(&**topic)),
+        DropReason::Cap | DropReason::Ttl | DropReason::Corruption | DropReason::DiskFull => None,
+    };
+    GapText {
+        lane: gap.lane.as_str().to_owned(),
+        first: first.to_owned(),
+        last: last.to_owned(),
+        count: gap.count,
+        reason: gap.reason.as_str().to_owned(),
+        topic,
+        start: span.map(|(start, _)| ClockText::format(start)),
+        end: span.map(|(_, end)| ClockText::format(end)),
     }
-    if let Some((start, end)) = span {
-        let (start, end) = (ClockText::format(start), ClockText::format(end));
-        members.push_str(&format!(r#","start":"{start}","end":"{end}""#));
-    }
-    members
 }
 
 /// When the gap begins and ends: the times of its records, or of those beside them.

@@ -102,6 +102,12 @@ CREATE TABLE starts(boot INTEGER PRIMARY KEY, suffix TEXT NOT NULL, thing TEXT N
 CREATE TRIGGER forgets_start AFTER DELETE ON boots BEGIN
     DELETE FROM starts WHERE boot = old.boot;
 END;
+",
+// Gaps whose event was given up itself: one row for a lane and a reason, with the members of the event.
+"
+CREATE TABLE untold_gaps(
+    lane TEXT NOT NULL, reason TEXT NOT NULL, members TEXT NOT NULL, PRIMARY KEY(lane, reason)
+) STRICT, WITHOUT ROWID;
 "];
 
 /// What is looked at from outside and was not there from the first version on: since which, and the

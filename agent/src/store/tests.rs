@@ -14,6 +14,7 @@ mod size;
 mod sql;
 mod time;
 mod trip;
+mod untold;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -9,7 +9,6 @@ mod faults;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_core::delivery::Mark;
 use pulsegate_core::lane::Lane;
 use pulsegate_core::reading::{Reading, Seq};
 use pulsegate_core::rules::KernelBoot;
@@ -21,14 +20,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::check::{Check, Checked};
-use super::database::{Database, EventRow, Place, Work};
+use super::database::{Database, Place, Work};
 use super::disk::DiskFault;
 use super::fold::Fold;
 use super::retention::Look;
 use super::standing::Teller;
 use super::take::{Encoder, Taken};
 use super::visits::VisitFold;
-use super::{Options, Progress, QUEUE, Request, Store, ballast, ledger, retention, salvage};
+use super::{Options, Progress, QUEUE, Request, Store, ballast, retention, salvage};
 use crate::agent::AT_REST;
 use crate::aside::Aside;
 use faults::Faults;
@@ -225,7 +224,7 @@ impl Writer {
                 drop(answer.send(self.take(lane, after, room, hurry)));
             }
             Request::Mark { marks, urgent, answer } => {
-                self.mark(marks);
+                self.gather(|work| work.marks.extend(marks));
                 self.urgent |= urgent;
                 self.waiting.push(answer);
             }
@@ -285,20 +284,6 @@ impl Writer {
         self.give_up_beyond_bounds();
     }
 
-    /// Each quarantined message becomes an event beside its row in the ledger.
-    fn mark(&mut self, marks: Vec<Mark>) {
-        for gap in marks.iter().flat_map(|mark| &mark.gaps) {
-            match ledger::event_members(&self.database, gap) {
-                Ok(members) => {
-                    let event = EventRow { event: "gap", mono: self.now(), members };
-                    self.work.events.push(event);
-                }
-                Err(error) => tracing::warn!(%error, "a gap cannot be described"),
-            }
-        }
-        self.gather(|work| work.marks.extend(marks));
-    }
-
     fn gather(&mut self, add: impl FnOnce(&mut Work)) {
         add(&mut self.work);
         let interval = self.options.keep.commit_interval;
@@ -311,7 +296,7 @@ impl Writer {
         self.fold.tick(boot, now, &mut self.work.alerts);
         self.visits.tick(boot, now, &self.sources, &mut self.work.events);
         self.teller.tell(&mut self.fold, &self.visits);
-        self.urgent |= self.work.decided() > decided;
+        self.urgent |= self.work.decided() > decided || self.database.untold.is_due(now);
         let instant = Instant::now();
         let rows = self.work.readings.len();
         let due = match self.faults.retry_at() {
@@ -333,7 +318,8 @@ impl Writer {
 
     fn commit(&mut self) {
         let is_whole = self.database.place == Place::File;
-        let has_work = !self.work.is_empty() || self.database.has_untold;
+        let has_untold = self.database.has_untold || self.database.untold.is_due(self.now());
+        let has_work = !self.work.is_empty() || has_untold;
         if is_whole && !has_work && self.waiting.is_empty() && self.faults.retry_at().is_none() {
             (self.commit_at, self.urgent) = (None, false);
             return;
