@@ -176,6 +176,7 @@ pub(crate) async fn run(
     states: watch::Sender<LinkState>,
     mut wishes: watch::Receiver<Wish>,
     mut doubts: watch::Receiver<u64>,
+    trials: watch::Receiver<u64>,
     is_clock_set: impl Fn() -> bool,
 ) -> anyhow::Result<()> {
     let mut backoff = Backoff::new(BACKOFF_BASE, options.retry_max);
@@ -207,7 +208,8 @@ pub(crate) async fn run(
         let wait = match ended.up_since {
             Some(since) => {
                 attempts = 0;
-                if killed {
+                let was_trial = reason.death == Death::ByPeer && *trials.borrow() == number;
+                if killed || was_trial {
                     backoff.after_trial(random)
                 } else {
                     backoff.lost(now.since(since), random)

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use pulsegate_core::clock::ClockGrace;
-use pulsegate_core::delivery::{Death, Delivery, MessageId};
+use pulsegate_core::delivery::{Death, Delivery, MessageId, Part, Refused, Wanted};
 use pulsegate_core::lane::{Gap, Lane};
 use pulsegate_core::pace::{Cost, Limits, Pace};
 use pulsegate_core::reading::Seq;
@@ -19,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 use crate::agent::{AT_REST, Pulse};
 use crate::clock;
 use crate::mqtt::{LinkState, Session};
-use crate::store::{Stopped, Store, Taken};
+use crate::store::{Progress, Stopped, Store, Taken};
 
 /// A broker that acknowledges nothing for so long on a living connection never will.
 pub(crate) const ACK_DEADLINE: Duration = Duration::from_secs(30);
@@ -45,6 +45,8 @@ pub(crate) struct PublisherState {
     pub(crate) quarantined: u64,
     /// Until when readings and events wait for the clock to be set, if they do.
     pub(crate) clock_holds_until: Option<Mono>,
+    /// The largest message that the broker takes, if it hangs up on larger ones.
+    pub(crate) max_message_bytes: Option<usize>,
 }
 
 /// What it works with.
@@ -57,6 +59,10 @@ pub(crate) struct Publisher {
     /// Set when the agent stops: nothing waits for company any more.
     pub(crate) draining: watch::Receiver<bool>,
     pub(crate) states: watch::Sender<PublisherState>,
+    /// The topics that the broker refuses.
+    pub(crate) refused: watch::Sender<Vec<Refused>>,
+    /// The number of a connection that the broker may end because of a message.
+    pub(crate) trials: watch::Sender<u64>,
     pub(crate) pulse: Pulse,
     /// The number of a connection that should be given up.
     pub(crate) doubts: watch::Sender<u64>,
@@ -81,6 +87,8 @@ struct Round {
     /// By lane: when a message that is not full yet may go, and the place that would fill it.
     not_before: [(Mono, Seq); 3],
     state: PublisherState,
+    /// See [`crate::store::Progress::withheld_told`].
+    withheld_told: u64,
 }
 
 /// Publishes until the store stops, or, while draining, until nothing is left.
@@ -99,12 +107,13 @@ pub(crate) async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
         marking_is_urgent: false,
         not_before: [(Mono(0), Seq(0)); 3],
         state: PublisherState::default(),
+        withheld_told: 0,
     };
     let mut progress = publisher.store.progress();
     loop {
         // Before the progress, which is complete by the time that the drain begins.
         let draining = *publisher.draining.borrow();
-        round.delivery.committed(progress.borrow_and_update().last);
+        round.follow(&progress.borrow_and_update());
         let wait = round.work(&publisher).await?;
         round.report(&publisher);
         if draining && round.is_done() {
@@ -145,6 +154,7 @@ impl Round {
     /// Does what can be done now. Returns how long to wait if nothing happens.
     async fn work(&mut self, publisher: &Publisher) -> Result<Duration, Stopped> {
         self.drain_acks();
+        self.delivery.tick(clock::mono());
         self.mark(publisher).await?;
         let mut wait = IDLE;
         let Some(session) = self.session.clone() else { return Ok(wait) };
@@ -157,19 +167,36 @@ impl Round {
             wait = wait.min(deadline.saturating_sub(waited).max(Duration::from_secs(1)));
         }
         loop {
-            let held = self.send(&session);
+            let held = self.send(publisher, &session);
             wait = wait.min(held.map_or(IDLE, |held| held.delay));
             if !self.take(publisher, held, &mut wait).await? {
-                return Ok(wait);
+                return Ok(self.until_due(wait));
             }
         }
     }
 
+    /// What is due in the meantime shortens a wait; a moment is waited at least.
+    fn until_due(&self, wait: Duration) -> Duration {
+        let now = clock::mono();
+        let due = self.delivery.next_due().filter(|due| *due > now);
+        due.map_or(wait, |due| wait.min(due.since(now).max(Duration::from_millis(1))))
+    }
+
+    /// Takes what the store tells.
+    fn follow(&mut self, progress: &Progress) {
+        self.delivery.committed(progress.last);
+        if progress.withheld_told != self.withheld_told {
+            self.withheld_told = progress.withheld_told;
+            self.delivery.withheld_in_store(&progress.withheld, clock::mono());
+        }
+    }
+
     /// Hands over the messages in hand, until the pace or the link holds one up.
-    fn send(&mut self, session: &Session) -> Option<Held> {
+    fn send(&mut self, publisher: &Publisher, session: &Session) -> Option<Held> {
         loop {
-            let (id, batch) = self.delivery.next()?;
-            let (now, lane) = (clock::mono(), batch.lane);
+            let now = clock::mono();
+            let (id, batch) = self.delivery.next(now)?;
+            let lane = batch.lane;
             let bytes = (batch.payload.len() + batch.topic.len()) as u64;
             let cost = Cost { bytes, records: batch.count };
             let delay = self.pace.delay(now, lane, cost);
@@ -183,7 +210,9 @@ impl Round {
             };
             self.acks.push(Box::pin(async move { (id, ack.await) }));
             self.pace.spend(now, cost);
-            self.delivery.sent(id, now);
+            if self.delivery.sent(id, now) {
+                publisher.trials.send_replace(session.number);
+            }
         }
     }
 
@@ -201,30 +230,39 @@ impl Round {
         // An alert may have been committed since the last take.
         let committed = publisher.store.progress().borrow().last;
         self.delivery.committed(committed);
-        let is_urgent = |lane: Lane| held.is_none_or(|held| lane < held.lane);
-        let wanted: Vec<_> = self.delivery.wanted().filter(|(lane, _)| is_urgent(*lane)).collect();
-        for (lane, after) in wanted {
+        let is_urgent = |wanted: &Wanted| held.is_none_or(|held| wanted.lane < held.lane);
+        let wanted = self.delivery.wanted(now).into_iter().filter(is_urgent);
+        for wanted in wanted {
+            let lane = wanted.lane;
             if let Some(holds_until) = holds_until.filter(|_| lane != Lane::Alerts) {
                 *wait = (*wait).min(holds_until.since(now));
                 continue;
             }
             let (not_before, full_at) = self.not_before[lane.index()];
-            if not_before > now && committed[lane.index()] < full_at && !draining {
+            let is_lane = matches!(wanted.part, Part::Lane { .. });
+            if is_lane && not_before > now && committed[lane.index()] < full_at && !draining {
                 *wait = (*wait).min(not_before.since(now));
                 continue;
             }
-            let room = self.delivery.room(lane);
-            match publisher.store.take(lane, after, room, draining).await? {
+            match publisher.store.take_wanted(wanted.clone(), draining).await? {
                 Taken::Sheaf(sheaf) => {
-                    let gaps = self.delivery.add(lane, sheaf, now);
-                    self.quarantined(&gaps);
+                    self.delivery.add(lane, sheaf);
                     return Ok(true);
+                }
+                Taken::OfTopic(sheaf, sources) => {
+                    if let Part::Topic { topic, .. } = &wanted.part {
+                        self.delivery.add_of_topic(lane, topic, sheaf, sources);
+                    }
+                    return Ok(true);
+                }
+                Taken::Later { due, .. } if !is_lane => {
+                    *wait = (*wait).min(due.since(now).max(Duration::from_millis(1)));
                 }
                 Taken::Later { due, full_at } => {
                     self.not_before[lane.index()] = (due, full_at);
                     *wait = (*wait).min(due.since(now).max(Duration::from_millis(1)));
                 }
-                Taken::Nothing => self.delivery.exhausted(lane),
+                Taken::Nothing => self.delivery.exhausted(&wanted),
             }
         }
         Ok(false)
@@ -239,9 +277,9 @@ impl Round {
             }
             return Ok(());
         }
-        let marks = self.delivery.take_marks();
-        if !marks.is_empty() {
-            self.marking = Some(publisher.store.mark(marks, urgent).await?);
+        let (marks, topics) = self.delivery.take_marks();
+        if !marks.is_empty() || !topics.is_empty() {
+            self.marking = Some(publisher.store.mark_all(marks, topics, urgent).await?);
             self.marking_is_urgent = urgent;
         }
         Ok(())
@@ -257,7 +295,7 @@ impl Round {
     /// A message is acknowledged, whichever connection it went out on: the broker has it.
     fn acknowledged(&mut self, id: MessageId, acknowledged: bool) {
         if acknowledged {
-            self.delivery.acknowledged(id);
+            self.delivery.acknowledged(id, clock::mono());
             self.state.acknowledged += 1;
         }
     }
@@ -295,7 +333,7 @@ impl Round {
     }
 
     fn is_done(&self) -> bool {
-        self.delivery.in_hand() == 0 && self.delivery.wanted().next().is_none()
+        self.delivery.in_hand() == 0 && self.delivery.wanted(clock::mono()).is_empty()
     }
 
     fn report(&mut self, publisher: &Publisher) {
@@ -303,7 +341,24 @@ impl Round {
         self.state.in_flight = self.delivery.in_flight();
         self.state.in_hand = self.delivery.in_hand();
         self.state.clock_holds_until = self.holds_until(publisher, clock::mono());
+        self.state.max_message_bytes = self.delivery.max_message_bytes();
+        let refused = self.delivery.refused();
+        publisher.refused.send_if_modified(|seen| tell(seen, refused));
         let state = self.state;
         publisher.states.send_if_modified(|seen| std::mem::replace(seen, state) != state);
     }
+}
+
+/// Replaces what was told of refused topics, and logs what is new. Returns whether it changed.
+fn tell(seen: &mut Vec<Refused>, refused: Vec<Refused>) -> bool {
+    let has = |all: &[Refused], one: &Refused| all.iter().any(|other| other.topic == one.topic);
+    for one in refused.iter().filter(|one| !has(seen, one)) {
+        tracing::warn!(topic = &*one.topic, "the broker hangs up on a topic: its records wait");
+    }
+    for one in seen.iter().filter(|one| !has(&refused, one)) {
+        tracing::info!(topic = &*one.topic, "the broker takes a topic again");
+    }
+    let changed = *seen != refused;
+    *seen = refused;
+    changed
 }

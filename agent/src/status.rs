@@ -5,6 +5,7 @@ mod answer;
 
 use std::path::PathBuf;
 
+use pulsegate_core::delivery::Refused;
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::places::{Place, Places};
 use tokio::io::AsyncWriteExt as _;
@@ -42,6 +43,8 @@ pub(crate) struct Observed {
     pub(crate) clock_set: watch::Receiver<bool>,
     pub(crate) sources: watch::Receiver<SourceStates>,
     pub(crate) publisher: watch::Receiver<PublisherState>,
+    /// The topics that the broker refuses.
+    pub(crate) refused: watch::Receiver<Vec<Refused>>,
     pub(crate) drivers: watch::Receiver<Overview>,
     pub(crate) outputs: watch::Receiver<OutputStates>,
     pub(crate) cameras: watch::Receiver<CameraStates>,

@@ -29,6 +29,7 @@ mod standing;
 mod take;
 mod untold;
 mod visits;
+mod withheld;
 mod write;
 mod writer;
 
@@ -40,7 +41,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pulsegate_core::delivery::Mark;
+#[cfg(test)]
+use pulsegate_core::delivery::Part;
+use pulsegate_core::delivery::{Mark, TopicMark, Wanted};
 use pulsegate_core::lane::{Account, Lane};
 use pulsegate_core::reading::{Boot, Reading, Seq};
 use pulsegate_core::rules::RuleSpec;
@@ -120,6 +123,11 @@ pub(crate) struct Progress {
     pub(crate) checked: Checked,
     /// Of each rule that cannot run, the reason and the cure.
     pub(crate) rules_off: Vec<String>,
+    /// The topics whose records are withheld, and how often they were told: at the start, and after
+    /// each change of the configuration, which may give a source another topic.
+    pub(crate) withheld: Vec<(Lane, Arc<str>)>,
+    /// See `withheld`.
+    pub(crate) withheld_told: u64,
 }
 
 /// A request to the writer.
@@ -128,14 +136,13 @@ enum Request {
     Event(EventRow),
     Clock(Mono, Wall, Trust),
     Take {
-        lane: Lane,
-        after: Seq,
-        room: usize,
+        wanted: Wanted,
         hurry: bool,
         answer: oneshot::Sender<Taken>,
     },
     Mark {
         marks: Vec<Mark>,
+        topics: Vec<TopicMark>,
         urgent: bool,
         answer: oneshot::Sender<()>,
     },
@@ -212,8 +219,8 @@ impl Store {
         self.send(Request::Clock(mono, wall, trust)).await
     }
 
-    /// Takes what lies behind `after` in a lane, in at most `room` messages; in a hurry, also what
-    /// could wait for company.
+    /// Takes what lies behind `after` in a lane.
+    #[cfg(test)]
     pub(crate) async fn take(
         &self,
         lane: Lane,
@@ -221,19 +228,37 @@ impl Store {
         room: usize,
         hurry: bool,
     ) -> Result<Taken, Stopped> {
+        let part = Part::Lane { after, withheld: Arc::default() };
+        let (records, bytes) = (usize::MAX, usize::MAX);
+        self.take_wanted(Wanted { lane, part, room, records, bytes }, hurry).await
+    }
+
+    /// Takes what is wanted; in a hurry, also what could wait for company.
+    pub(crate) async fn take_wanted(&self, wanted: Wanted, hurry: bool) -> Result<Taken, Stopped> {
         let (answer, taken) = oneshot::channel();
-        self.send(Request::Take { lane, after, room, hurry, answer }).await?;
+        self.send(Request::Take { wanted, hurry, answer }).await?;
         taken.await.map_err(|_| Stopped)
     }
 
-    /// Moves watermarks, with the next commit or at once; the receiver hears when it is durable.
+    /// Moves the watermarks of lanes.
+    #[cfg(test)]
     pub(crate) async fn mark(
         &self,
         marks: Vec<Mark>,
         urgent: bool,
     ) -> Result<oneshot::Receiver<()>, Stopped> {
+        self.mark_all(marks, Vec::new(), urgent).await
+    }
+
+    /// Moves watermarks, with the next commit or at once; the receiver hears when it is durable.
+    pub(crate) async fn mark_all(
+        &self,
+        marks: Vec<Mark>,
+        topics: Vec<TopicMark>,
+        urgent: bool,
+    ) -> Result<oneshot::Receiver<()>, Stopped> {
         let (answer, durable) = oneshot::channel();
-        self.send(Request::Mark { marks, urgent, answer }).await?;
+        self.send(Request::Mark { marks, topics, urgent, answer }).await?;
         Ok(durable)
     }
 

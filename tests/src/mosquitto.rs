@@ -48,7 +48,16 @@ impl Options {
     /// Lets `thing` write these topic filters too.
     #[must_use]
     pub fn thing_with(mut self, thing: &str, topics: &[&str]) -> Self {
-        let topics = topics.iter().map(|&topic| topic.to_owned()).collect();
+        let own = format!("readwrite pulsegate/{thing}/#");
+        let write = topics.iter().map(|topic| format!("write {topic}"));
+        self.things.push((thing.to_owned(), std::iter::once(own).chain(write).collect()));
+        self
+    }
+
+    /// Lets `thing` write these topic filters, and no others.
+    #[must_use]
+    pub fn thing_writing(mut self, thing: &str, topics: &[&str]) -> Self {
+        let topics = topics.iter().map(|topic| format!("write {topic}")).collect();
         self.things.push((thing.to_owned(), topics));
         self
     }
@@ -224,10 +233,9 @@ impl Mosquitto {
 fn acl(options: &Options) -> String {
     let mut text = format!("user {WATCHER}\ntopic read #\n");
     for (thing, topics) in &options.things {
-        writeln!(text, "\nuser {thing}\ntopic readwrite pulsegate/{thing}/#")
-            .expect("a string takes all");
+        writeln!(text, "\nuser {thing}").expect("a string takes all");
         for topic in topics {
-            writeln!(text, "topic write {topic}").expect("a string takes all");
+            writeln!(text, "topic {topic}").expect("a string takes all");
         }
     }
     text

@@ -37,10 +37,12 @@ pub struct Batch {
 pub struct Sheaf {
     /// Every record of the lane up to here is in this sheaf or in one before it.
     pub through: Seq,
-    /// None only if everything was filtered.
+    /// None only if everything was filtered or withheld.
     pub batches: Vec<Batch>,
-    /// Records up to there that are not published by choice.
-    pub filtered: u64,
+    /// By topic: records up to there that are not published by choice.
+    pub filtered: Vec<(Arc<str>, u64)>,
+    /// By topic: records that were passed over because their topic is withheld.
+    pub withheld: Vec<(Arc<str>, u64)>,
 }
 
 /// What became of a record that was offered.
@@ -58,8 +60,11 @@ pub struct Gatherer {
     lane: Lane,
     limit_bytes: usize,
     max_batches: usize,
+    max_records: u64,
     through: Seq,
-    filtered: u64,
+    passed_over: u64,
+    filtered: Vec<(Arc<str>, u64)>,
+    withheld: Vec<(Arc<str>, u64)>,
     open: Vec<OpenBatch>,
 }
 
@@ -78,8 +83,24 @@ impl Gatherer {
     /// sheaf, and at least one is taken.
     #[must_use]
     pub fn new(lane: Lane, limit_bytes: usize, max_batches: usize) -> Self {
-        let max_batches = max_batches.max(1);
-        Self { lane, limit_bytes, max_batches, through: Seq(0), filtered: 0, open: Vec::new() }
+        Self {
+            lane,
+            limit_bytes,
+            max_batches: max_batches.max(1),
+            max_records: u64::MAX,
+            through: Seq(0),
+            passed_over: 0,
+            filtered: Vec::new(),
+            withheld: Vec::new(),
+            open: Vec::new(),
+        }
+    }
+
+    /// Bounds the records of a message; at least one is taken.
+    #[must_use]
+    pub fn max_records(mut self, records: usize) -> Self {
+        self.max_records = u64::try_from(records.max(1)).unwrap_or(u64::MAX);
+        self
     }
 
     /// Offers the record `seq`, which `write` appends to the buffer it is given.
@@ -91,7 +112,11 @@ impl Gatherer {
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Offer {
         let room = self.limit_bytes.saturating_sub(topic.len() + 1);
+        let max_records = self.max_records;
         let Some(batch) = self.batch(seq, topic, framing) else { return Offer::Full };
+        if batch.count >= max_records {
+            return Offer::Full;
+        }
         let before = batch.payload.len();
         batch.payload.push(match (framing, batch.count) {
             (Framing::Array, 0) => b'[',
@@ -111,15 +136,23 @@ impl Gatherer {
     }
 
     /// Passes over the record `seq`, which is not published by choice.
-    pub fn filter(&mut self, seq: Seq) {
+    pub fn filter(&mut self, seq: Seq, topic: &Arc<str>) {
         self.through = seq;
-        self.filtered += 1;
+        self.passed_over += 1;
+        count(&mut self.filtered, topic);
+    }
+
+    /// Passes over the record `seq`, the topic of which is withheld.
+    pub fn withhold(&mut self, seq: Seq, topic: &Arc<str>) {
+        self.through = seq;
+        self.passed_over += 1;
+        count(&mut self.withheld, topic);
     }
 
     /// How many records were passed over.
     #[must_use]
-    pub fn filtered(&self) -> u64 {
-        self.filtered
+    pub fn passed_over(&self) -> u64 {
+        self.passed_over
     }
 
     /// How full the fullest message is: its bytes, of how many.
@@ -141,8 +174,13 @@ impl Gatherer {
         let lane = self.lane;
         let open = self.open.into_iter().filter(|batch| batch.count > 0);
         let batches: Vec<Batch> = open.map(|batch| batch.close(lane)).collect();
-        let (through, filtered) = (self.through, self.filtered);
-        (!batches.is_empty() || filtered > 0).then_some(Sheaf { through, batches, filtered })
+        let (through, filtered, withheld) = (self.through, self.filtered, self.withheld);
+        (!batches.is_empty() || self.passed_over > 0).then_some(Sheaf {
+            through,
+            batches,
+            filtered,
+            withheld,
+        })
     }
 
     fn batch(&mut self, seq: Seq, topic: &Arc<str>, framing: Framing) -> Option<&mut OpenBatch> {
@@ -162,6 +200,15 @@ impl Gatherer {
             Some(at) => self.open.get_mut(at),
             None => self.open.last_mut(),
         }
+    }
+}
+
+/// Adds one record of `topic`; there are few topics.
+fn count(counts: &mut Vec<(Arc<str>, u64)>, topic: &Arc<str>) {
+    let known = counts.iter_mut().rev().find(|(of, _)| Arc::ptr_eq(of, topic) || of == topic);
+    match known {
+        Some((_, count)) => *count += 1,
+        None => counts.push((Arc::clone(topic), 1)),
     }
 }
 
@@ -248,20 +295,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_filtered_is_passed_over_and_counted_even_alone() {
+    fn what_is_filtered_or_withheld_is_passed_over_and_counted_even_alone() {
         let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 9);
-        gatherer.filter(Seq(1));
+        gatherer.filter(Seq(1), &"a".into());
         offer(&mut gatherer, 2, "a", Framing::Array);
-        gatherer.filter(Seq(3));
+        gatherer.filter(Seq(3), &"a".into());
+        gatherer.withhold(Seq(4), &"b".into());
         let sheaf = gatherer.finish().unwrap();
 
-        assert_eq!((sheaf.through, sheaf.filtered, sheaf.batches[0].count), (Seq(3), 2, 1));
+        assert_eq!((sheaf.through, sheaf.batches[0].count), (Seq(4), 1));
+        assert_eq!(sheaf.filtered, [("a".into(), 2)]);
+        assert_eq!(sheaf.withheld, [("b".into(), 1)]);
 
         let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 9);
-        gatherer.filter(Seq(4));
+        gatherer.filter(Seq(4), &"a".into());
         let sheaf = gatherer.finish().unwrap();
 
-        assert_eq!((sheaf.through, sheaf.filtered, sheaf.batches.len()), (Seq(4), 1, 0));
+        assert_eq!((sheaf.through, sheaf.batches.len()), (Seq(4), 0));
+    }
+
+    #[test]
+    fn a_message_has_no_more_records_than_it_may() {
+        let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 9).max_records(2);
+        for seq in 1..=2 {
+            assert_eq!(offer(&mut gatherer, seq, "a", Framing::Array), Offer::Taken);
+        }
+
+        assert_eq!(offer(&mut gatherer, 3, "a", Framing::Array), Offer::Full);
+        assert_eq!(gatherer.finish().unwrap().through, Seq(2));
     }
 
     #[test]

@@ -1,32 +1,45 @@
-//! Delivery: what is on its way to the cloud, and what has arrived.
+//! Delivery: messages on their way to the cloud, and messages that arrived.
 //!
 //! Records leave the store in sheaves and come back as marks: a mark moves the watermark of a lane,
-//! and only over records that were acknowledged or given up with a gap (P2, P3). Everything in
-//! hand, the unacknowledged and the acknowledged that is not yet marked durably, is bounded by the
-//! window: that is what a crash can send twice (P4).
+//! and only over records that were acknowledged, given up with a gap, or withheld (P2, P3). The
+//! messages in hand, unacknowledged or acknowledged and not yet marked durably, are bounded by the
+//! window: a crash sends no more than these twice (P4).
 //!
-//! After a lost link every unacknowledged message goes out again, byte for byte. A message after
-//! which the peer hangs up twice, while nothing else was on its way, is quarantined (P5): the second
-//! time as the first on its connection, and only if others passed. So neither a peer that hangs up
-//! on everything nor one that hangs up every now and then condemns what is innocent.
+//! After a lost link every unacknowledged message goes out again, byte for byte. The end of each
+//! connection is evidence about the topics that were on their way ([`topics`]): a topic over which
+//! three connections in a row died, with nothing on it acknowledged, goes on trial ([`trial`]), and
+//! so does the topic of one message that was on its way when five died. Its records leave the lane,
+//! stay pending in the store, and are tried one message at a time, while everything else goes on
+//! (P5). A connection that acknowledges some of a topic's messages before it dies says nothing
+//! against the topic, so a path that resets condemns nothing.
 
 mod doubt;
+mod queue;
 mod topics;
+mod trial;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::batch::{Batch, Sheaf};
+use crate::batch::{Batch, MAX_MESSAGE_BYTES, Sheaf};
 use crate::lane::{DropReason, Gap, Lane};
 use crate::reading::Seq;
 use crate::time::Mono;
 pub use doubt::Doubt;
-use topics::Topics;
+use queue::{OpenSheaf, Queue};
+use topics::{ANSWER_STANDS, Evidence, Finding, OnTrial, SUSPECT_WITHIN, Topics};
+use trial::{Trial, Tried, Verdict};
 
-/// A peer that hangs up later than this after a publish hung up for another reason.
-const SUSPECT_WITHIN: Duration = Duration::from_secs(10);
-/// The share of the window that readings leave free, so that an alert never waits for them.
+/// The share of the window that readings leave free, so that an alert never waits for them; also
+/// the share that may wait for a first acknowledgement to stand.
 const RESERVED_SHARE: usize = 4;
+/// How many connections in a row may die with one message on its way, though others of its topic
+/// pass.
+const MAX_DEATHS: u32 = 5;
+/// How long a limit of the message size holds before a larger message is tried; doubles each time.
+const LIMIT_HOLDS: Duration = Duration::from_secs(3_600);
+const LIMIT_HOLDS_AT_MOST: Duration = Duration::from_secs(24 * 3_600);
 
 /// How many messages of a window a lane may use.
 #[must_use]
@@ -51,7 +64,7 @@ pub enum Death {
     Otherwise,
 }
 
-/// A lane's watermark moves: everything up to `through` is settled.
+/// A lane's watermark moves: everything up to `through` is settled or withheld.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     /// Whose watermark.
@@ -66,6 +79,92 @@ pub struct Mark {
     pub gaps: Vec<Gap>,
 }
 
+/// A change of what is withheld, to be durable no later than the marks that are taken with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TopicMark {
+    /// The records of `topic` behind `after` leave the lane: each of its sources gets a watermark
+    /// of its own.
+    Withhold {
+        /// Of which lane.
+        lane: Lane,
+        /// Where they go.
+        topic: Arc<str>,
+        /// The last place before them.
+        after: Seq,
+    },
+    /// The watermarks of some withheld sources move.
+    Settle {
+        /// Of which lane.
+        lane: Lane,
+        /// Numbers of the sources.
+        sources: Vec<u32>,
+        /// Where to.
+        through: Seq,
+        /// Records acknowledged since the mark before.
+        delivered: u64,
+        /// Records passed over by choice since then.
+        filtered: u64,
+        /// Messages that were quarantined since then.
+        gaps: Vec<Gap>,
+    },
+    /// The sources of `topic` have caught up with the lane, and rejoin it.
+    Release {
+        /// Of which lane.
+        lane: Lane,
+        /// Where they go.
+        topic: Arc<str>,
+    },
+}
+
+/// A sheaf that should be taken now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of which lane.
+    pub lane: Lane,
+    /// From which part of it.
+    pub part: Part,
+    /// How many messages at most.
+    pub room: usize,
+    /// How many records a message at most.
+    pub records: usize,
+    /// How many bytes of payload and topic at most.
+    pub bytes: usize,
+}
+
+/// A part of a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// The lane behind `after`, without the topics that are withheld.
+    Lane {
+        /// The record it was taken to.
+        after: Seq,
+        /// The topics that are withheld.
+        withheld: Arc<BTreeSet<Arc<str>>>,
+    },
+    /// The records of one withheld topic.
+    Topic {
+        /// Which.
+        topic: Arc<str>,
+        /// Whether to begin with the first record that is not settled, or behind the last taken.
+        anew: bool,
+        /// The record that the lane was taken to.
+        through: Seq,
+    },
+}
+
+/// A topic that the broker refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Which.
+    pub topic: Arc<str>,
+    /// Since when.
+    pub since: Mono,
+    /// When it is tried next.
+    pub next_trial: Mono,
+    /// Records that wait, as far as was counted since the start.
+    pub records: u64,
+}
+
 /// Everything in hand.
 #[derive(Debug)]
 pub struct Delivery {
@@ -77,60 +176,46 @@ pub struct Delivery {
     settled: usize,
     marking: usize,
     topics: Topics,
-    here: Connection,
+    on_trial: BTreeSet<(Lane, Arc<str>)>,
+    withheld: [Arc<BTreeSet<Arc<str>>>; 3],
+    /// Topics in doubt that are not on trial: while there is one, they go one message at a time.
+    doubted: usize,
+    topic_marks: Vec<TopicMark>,
+    limit: Option<Limit>,
+    limit_holds: Duration,
 }
 
-/// What this connection has seen so far.
-#[derive(Debug, Default)]
-struct Connection {
-    /// Something other than a first attempt at an alert was sent.
-    used: bool,
-    acknowledged: bool,
-}
-
-#[derive(Debug, Default)]
-struct LaneProgress {
-    committed: Seq,
-    taken: Seq,
-    /// Messages in the last sheaf: the next will hardly have fewer.
-    usual: usize,
-    sheaves: VecDeque<OpenSheaf>,
+/// The largest message that the broker is known to take.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    bytes: usize,
+    lifted_at: Mono,
 }
 
 #[derive(Debug)]
-struct OpenSheaf {
-    through: Seq,
-    messages: usize,
-    open: usize,
-    delivered: u64,
-    filtered: u64,
-    gaps: Vec<Gap>,
+struct LaneProgress {
+    committed: Seq,
+    taken: Seq,
+    queue: Queue,
 }
 
 #[derive(Debug)]
 struct Message {
     batch: Batch,
     sheaf_through: Seq,
+    /// The withheld topic that it was taken from.
+    trial: Option<Arc<str>>,
     sent: Option<Mono>,
-    /// It was on its way when the peer hung up.
-    suspect: bool,
-    /// It was alone on its way when the peer hung up.
-    died_alone: bool,
-    /// Others were acknowledged on that connection, or since.
-    others_passed: bool,
-    on_trial: bool,
+    /// When it was acknowledged, while that does not count yet.
+    answered: Option<Mono>,
+    /// Connections that the peer ended with it on its way.
+    deaths: u32,
 }
 
-/// When a message goes. The order is that of the declaration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Turn {
-    /// Alerts first.
-    Alert,
-    /// Alone and on a fresh connection: it is acknowledged, or condemned.
-    Trial,
-    Ordinary,
-    /// It killed a connection by itself: not before everything else is through.
-    Last,
+impl Message {
+    fn is_on_its_way(&self) -> bool {
+        self.sent.is_some() && self.answered.is_none()
+    }
 }
 
 impl Delivery {
@@ -140,20 +225,48 @@ impl Delivery {
         let lanes = watermarks.map(|watermark| LaneProgress {
             committed: watermark,
             taken: watermark,
-            usual: 1,
-            sheaves: VecDeque::new(),
+            queue: Queue::new(watermark),
         });
-        let messages = BTreeMap::new();
         Self {
             window: window.max(1),
             lanes,
-            messages,
+            messages: BTreeMap::new(),
             next: 0,
             settled: 0,
             marking: 0,
             topics: Topics::default(),
-            here: Connection::default(),
+            on_trial: BTreeSet::new(),
+            withheld: Default::default(),
+            doubted: 0,
+            topic_marks: Vec::new(),
+            limit: None,
+            limit_holds: LIMIT_HOLDS,
         }
+    }
+
+    /// Takes what the store withholds: at the start, and after the configuration changed, since a
+    /// source may then go to another topic. Messages of withheld topics are taken anew.
+    pub fn withheld_in_store(&mut self, withheld: &[(Lane, Arc<str>)], now: Mono) {
+        for (lane, topic) in std::mem::take(&mut self.on_trial) {
+            let is_marked = self.topic_marks.iter().any(|mark| {
+                matches!(mark, TopicMark::Withhold { lane: of, topic: named, .. }
+                    if *of == lane && *named == topic)
+            });
+            if is_marked || withheld.contains(&(lane, Arc::clone(&topic))) {
+                self.on_trial.insert((lane, Arc::clone(&topic)));
+                self.take_anew(lane, &topic);
+            } else {
+                self.take_anew(lane, &topic);
+                self.topics.get_mut(lane, &topic).trial = None;
+            }
+        }
+        for (lane, topic) in withheld {
+            if self.on_trial.insert((*lane, Arc::clone(topic))) {
+                let trial = OnTrial::new(Trial::of_refused(now));
+                self.topics.get_mut(*lane, topic).trial = Some(trial);
+            }
+        }
+        self.trials_changed();
     }
 
     /// Takes the last record that is committed in each lane.
@@ -168,21 +281,44 @@ impl Delivery {
         self.window = window.max(1);
     }
 
-    /// The lanes that should be asked for a sheaf now, each with the record it was taken to: the
-    /// most urgent first.
-    pub fn wanted(&self) -> impl Iterator<Item = (Lane, Seq)> {
-        Lane::ALL.into_iter().filter_map(|lane| {
+    /// The sheaves that should be taken now, the most urgent first.
+    #[must_use]
+    pub fn wanted(&self, now: Mono) -> Vec<Wanted> {
+        let bytes = self.limit_bytes();
+        let mut wanted = Vec::new();
+        for lane in Lane::ALL {
             let progress = &self.lanes[lane.index()];
-            let wants = progress.committed > progress.taken && self.has_room(lane);
-            wants.then_some((lane, progress.taken))
-        })
+            if progress.committed > progress.taken && self.has_room(lane) {
+                let withheld = Arc::clone(&self.withheld[lane.index()]);
+                let part = Part::Lane { after: progress.taken, withheld };
+                let room = self.room(lane);
+                wanted.push(Wanted { lane, part, room, records: usize::MAX, bytes });
+            }
+        }
+        for (lane, topic) in &self.on_trial {
+            let through = self.lanes[lane.index()].taken;
+            let Some(on) = self.topics.get(*lane, topic).and_then(|topic| topic.trial.as_ref())
+            else {
+                continue;
+            };
+            let room = self.room(*lane);
+            let room = if on.trial.is_recovered() { room } else { room.min(1) };
+            let is_full = !on.trial.is_recovered() && on.in_hand >= on.trial.wants();
+            if is_full || room == 0 || !on.trial.is_due(now) || on.caught_up == Some(through) {
+                continue;
+            }
+            let (topic, anew) = (Arc::clone(topic), on.anew);
+            let part = Part::Topic { topic, anew, through };
+            wanted.push(Wanted { lane: *lane, part, room, records: on.trial.size(), bytes });
+        }
+        wanted
     }
 
     /// Whether a sheaf of `lane` may be taken in hand: the window has room for one as large as the
     /// last, so that a sheaf is not cut short by what room is left.
     #[must_use]
     pub fn has_room(&self, lane: Lane) -> bool {
-        let usual = self.lanes[lane.index()].usual;
+        let usual = self.lanes[lane.index()].queue.usual;
         self.room(lane) >= usual.clamp(1, self.share(lane))
     }
 
@@ -196,144 +332,414 @@ impl Delivery {
         share(self.window, lane)
     }
 
-    /// Takes a sheaf in hand. Returns what of it was quarantined at once: its topic is at rest.
-    pub fn add(&mut self, lane: Lane, sheaf: Sheaf, now: Mono) -> Vec<Gap> {
+    fn limit_bytes(&self) -> usize {
+        self.limit.map_or(usize::MAX, |limit| limit.bytes)
+    }
+
+    /// Takes a sheaf of a lane in hand.
+    pub fn add(&mut self, lane: Lane, sheaf: Sheaf) {
         let progress = &mut self.lanes[lane.index()];
         progress.taken = progress.taken.max(sheaf.through);
-        progress.usual = sheaf.batches.len();
-        progress.sheaves.push_back(OpenSheaf {
-            through: sheaf.through,
-            messages: sheaf.batches.len(),
-            open: sheaf.batches.len(),
-            delivered: 0,
-            filtered: sheaf.filtered,
-            gaps: Vec::new(),
-        });
-        let first = MessageId(self.next);
+        for (topic, count) in &sheaf.withheld {
+            self.topics.get_mut(lane, topic).withheld += count;
+        }
+        let open = open(&sheaf, Vec::new());
+        self.lanes[lane.index()].queue.push(open);
+        self.take_in(sheaf, None);
+    }
+
+    /// Takes a sheaf of a withheld topic in hand; its records are of these sources.
+    pub fn add_of_topic(&mut self, lane: Lane, topic: &Arc<str>, sheaf: Sheaf, sources: Vec<u32>) {
+        let Some(on) = &mut self.topics.get_mut(lane, topic).trial else { return };
+        on.anew = false;
+        on.in_hand += sheaf.batches.len();
+        on.queue.push(open(&sheaf, sources));
+        self.take_in(sheaf, Some(topic));
+    }
+
+    fn take_in(&mut self, sheaf: Sheaf, trial: Option<&Arc<str>>) {
         for batch in sheaf.batches {
             let message = Message {
-                suspect: self.topics.is_suspect(&batch.topic),
                 batch,
                 sheaf_through: sheaf.through,
+                trial: trial.cloned(),
                 sent: None,
-                died_alone: false,
-                others_passed: false,
-                on_trial: false,
+                answered: None,
+                deaths: 0,
             };
             self.messages.insert(MessageId(self.next), message);
             self.next += 1;
         }
-        self.quarantine_where(|delivery, id, message| {
-            id >= first && delivery.topics.is_at_rest(&message.batch.topic, now)
-        })
     }
 
-    /// There is nothing to take in a lane: what was committed there has been given up since.
-    pub fn exhausted(&mut self, lane: Lane) {
-        let progress = &mut self.lanes[lane.index()];
-        progress.taken = progress.committed;
+    /// There is nothing to take where it was wanted: it has been given up since, or is in hand.
+    pub fn exhausted(&mut self, wanted: &Wanted) {
+        match &wanted.part {
+            Part::Lane { .. } => {
+                let progress = &mut self.lanes[wanted.lane.index()];
+                progress.taken = progress.committed;
+            }
+            Part::Topic { topic, through, .. } => {
+                if let Some(on) = &mut self.topics.get_mut(wanted.lane, topic).trial {
+                    on.anew = false;
+                    on.caught_up = Some(*through);
+                    on.trial.has_no_other();
+                    if on.in_hand == 0 {
+                        on.trial.has_nothing();
+                    }
+                }
+            }
+        }
     }
 
     /// The message to publish next, if one may be: alerts before events before readings, older
-    /// before newer; one at a time while it is not known which of them the peer hangs up on.
+    /// before newer. A message on trial goes alone but for alerts; topics in doubt go one message
+    /// at a time.
     #[must_use]
-    pub fn next(&self) -> Option<(MessageId, &Batch)> {
-        let probation = self.messages.values().any(|message| message.suspect);
-        if probation && self.messages.values().any(|message| message.sent.is_some()) {
-            return None;
+    pub fn next(&self, now: Mono) -> Option<(MessageId, &Batch)> {
+        let waiting = self.messages.iter().filter(|(_, message)| message.sent.is_none());
+        if self.doubted == 0 && self.on_trial.is_empty() {
+            let first = waiting.min_by_key(|(id, message)| (message.batch.lane, **id));
+            return first.map(|(id, message)| (*id, &message.batch));
         }
-        self.messages
-            .iter()
-            .filter(|(_, message)| message.sent.is_none())
-            .min_by_key(|(id, message)| (self.turn(message), message.batch.lane, **id))
-            .map(|(id, message)| (*id, &message.batch))
+        let on_their_way = || self.messages.values().filter(|message| message.is_on_its_way());
+        // A death would speak against a topic whose first acknowledgement has not stood yet, too.
+        let all_stand = self.messages.values().all(|message| message.answered.is_none());
+        let lone = self.next_on_trial(now).filter(|_| all_stand);
+        let only_alerts = lone.is_some() || on_their_way().any(|message| self.is_lone(message));
+        let doubted_goes = all_stand && !on_their_way().any(|message| self.failures(message) > 0);
+        let ordinary = waiting
+            .filter(|(_, message)| !self.is_lone(message))
+            .filter(|(_, message)| !only_alerts || message.batch.lane == Lane::Alerts)
+            .filter(|(_, message)| doubted_goes || self.failures(message) == 0)
+            .min_by_key(|(id, message)| {
+                let lane = message.batch.lane;
+                (lane != Lane::Alerts, self.failures(message), lane, **id)
+            });
+        let lone = lone.filter(|_| self.in_flight() == 0);
+        let (id, message) = ordinary.or(lone)?;
+        Some((*id, &message.batch))
     }
 
-    fn turn(&self, message: &Message) -> Turn {
-        match (message.died_alone, message.batch.lane) {
-            (true, _) if message.others_passed && !self.here.used => Turn::Trial,
-            (true, _) => Turn::Last,
-            (false, Lane::Alerts) => Turn::Alert,
-            (false, Lane::Events | Lane::Readings) => Turn::Ordinary,
-        }
+    /// The message on trial that goes next: the first of its topic, or the one behind it.
+    fn next_on_trial(&self, now: Mono) -> Option<(&MessageId, &Message)> {
+        let due = |(lane, topic): &(Lane, Arc<str>)| {
+            let on = self.topics.get(*lane, topic)?.trial.as_ref()?;
+            if on.trial.is_recovered() || !on.trial.is_due(now) {
+                return None;
+            }
+            let mut of_topic = self.messages.iter().filter(|(_, message)| {
+                message.trial.as_ref() == Some(topic) && message.batch.lane == *lane
+            });
+            let first = of_topic.next();
+            let goes = if on.trial.wants() > 1 { of_topic.next() } else { first };
+            let goes = goes.filter(|(_, message)| message.sent.is_none());
+            goes.map(|(id, message)| ((on.trial.doubt().failures(), *id), (id, message)))
+        };
+        let due = self.on_trial.iter().filter_map(due);
+        due.min_by_key(|(key, _)| *key).map(|(_, found)| found)
     }
 
-    /// A message was handed to the link.
-    pub fn sent(&mut self, id: MessageId, now: Mono) {
-        let turn = self.messages.get(&id).map(|message| self.turn(message));
-        if let (Some(message), Some(turn)) = (self.messages.get_mut(&id), turn) {
+    /// Whether a message is on trial and goes alone.
+    fn is_lone(&self, message: &Message) -> bool {
+        let Some(topic) = &message.trial else { return false };
+        let topic = self.topics.get(message.batch.lane, topic);
+        let on = topic.and_then(|topic| topic.trial.as_ref());
+        on.is_some_and(|on| !on.trial.is_recovered())
+    }
+
+    /// How many connections in a row died over the topic of a message that is not on trial.
+    fn failures(&self, message: &Message) -> u32 {
+        let topic = self.topics.get(message.batch.lane, &message.batch.topic);
+        topic.map_or(0, |topic| topic.doubt.failures())
+    }
+
+    /// A message was handed to the link. Returns whether the peer may hang up on it.
+    pub fn sent(&mut self, id: MessageId, now: Mono) -> bool {
+        if let Some(message) = self.messages.get_mut(&id) {
             message.sent = Some(now);
-            message.on_trial = turn == Turn::Trial;
-            self.here.used |= turn != Turn::Alert;
+        }
+        (self.doubted > 0 || !self.on_trial.is_empty())
+            && self
+                .messages
+                .get(&id)
+                .is_some_and(|message| self.is_lone(message) || self.failures(message) > 0)
+    }
+
+    /// The broker acknowledged a message. The first acknowledgement on a topic counts when a second
+    /// follows, or when it has stood for a moment.
+    pub fn acknowledged(&mut self, id: MessageId, now: Mono) {
+        let provisional = self.messages.values().filter(|one| one.answered.is_some()).count();
+        let Some(message) = self.messages.get_mut(&id) else { return };
+        if message.answered.is_some() {
+            return;
+        }
+        let (lane, name) = (message.batch.lane, Arc::clone(&message.batch.topic));
+        let topic = self.topics.get_mut(lane, &name);
+        topic.answers += 1;
+        topic.is_known |= topic.answers > 1;
+        if topic.is_known {
+            self.believe(id, now);
+            if provisional > 0 {
+                self.believe_where(now, |message| {
+                    message.batch.lane == lane && message.batch.topic == name
+                });
+            }
+        } else if provisional < self.window.div_ceil(RESERVED_SHARE) || message.trial.is_some() {
+            message.answered = Some(now);
+        } else {
+            self.believe(id, now);
         }
     }
 
-    /// The broker acknowledged a message.
-    pub fn acknowledged(&mut self, id: MessageId) {
+    /// Counts the acknowledgements that have stood for long enough, and lifts a limit in time.
+    pub fn tick(&mut self, now: Mono) {
+        self.believe_where(now, |message| {
+            message.answered.is_some_and(|at| now.since(at) >= ANSWER_STANDS)
+        });
+        if let Some(limit) = &mut self.limit
+            && limit.lifted_at <= now
+        {
+            limit.bytes *= 2;
+            limit.lifted_at = now + self.limit_holds;
+            self.limit = self.limit.filter(|limit| limit.bytes < MAX_MESSAGE_BYTES);
+        }
+    }
+
+    /// When [`Delivery::tick`], or a message on trial, is due next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Mono> {
+        let answers = self.messages.values().filter_map(|message| message.answered);
+        let trials = self.on_trial.iter().filter_map(|(lane, topic)| {
+            let on = self.topics.get(*lane, topic)?.trial.as_ref()?;
+            (!on.trial.is_recovered()).then_some(on.trial.next())
+        });
+        answers.map(|at| at + ANSWER_STANDS).chain(trials).min()
+    }
+
+    fn believe_where(&mut self, now: Mono, is_meant: impl Fn(&Message) -> bool) {
+        let meant = |(id, message): (&MessageId, &Message)| {
+            (message.answered.is_some() && is_meant(message)).then_some(*id)
+        };
+        let ids: Vec<MessageId> = self.messages.iter().filter_map(meant).collect();
+        for id in ids {
+            if let Some(message) = self.messages.get(&id) {
+                let (lane, topic) = (message.batch.lane, Arc::clone(&message.batch.topic));
+                self.topics.get_mut(lane, &topic).is_known = true;
+            }
+            self.believe(id, now);
+        }
+    }
+
+    /// Counts the records of a message as delivered.
+    fn believe(&mut self, id: MessageId, now: Mono) {
+        let is_lone = self.messages.get(&id).is_some_and(|message| self.is_lone(message));
         let Some(message) = self.messages.remove(&id) else { return };
-        self.here.acknowledged = true;
-        self.topics.passed(&message.batch.topic);
-        for other in self.messages.values_mut() {
-            other.others_passed |= other.died_alone;
+        let (lane, count) = (message.batch.lane, message.batch.count);
+        let topic = self.topics.get_mut(lane, &message.batch.topic);
+        if topic.doubt.exists() {
+            topic.doubt = Doubt::default();
+            self.doubted -= 1;
         }
         let sheaf = self.settle(&message);
-        sheaf.delivered += message.batch.count;
+        queue::add(&mut sheaf.delivered, &message.batch.topic, count);
+        let Some(named) = message.trial.filter(|_| is_lone) else { return };
+        let limit_bytes = self.limit_bytes();
+        let Some(on) = &mut self.topics.get_mut(lane, &named).trial else { return };
+        if let Verdict::TooLarge(bytes) = on.trial.passed(tried(&message.batch), limit_bytes, now) {
+            let lifted_at = now + self.limit_holds;
+            self.limit_holds = (self.limit_holds * 2).min(LIMIT_HOLDS_AT_MOST);
+            self.limit = Some(Limit { bytes, lifted_at });
+        }
     }
 
     /// The link is gone. Returns what was quarantined for it.
     pub fn link_lost(&mut self, death: Death, now: Mono) -> Vec<Gap> {
-        let here = std::mem::take(&mut self.here);
-        let alone = self.in_flight() == 1;
-        let mut condemned = None;
-        for (id, message) in &mut self.messages {
+        let by_peer = death == Death::ByPeer;
+        let was_alone = self.in_flight() <= 1;
+        if !by_peer {
+            self.believe_where(now, |_| true);
+        }
+        self.tick(now);
+        let evidence = self.evidence(by_peer, now);
+        let is_lone = |message: &Message| self.is_lone(message).then(|| message.batch.first);
+        let lone: BTreeSet<Seq> = self.messages.values().filter_map(is_lone).collect();
+        let mut tried_in_vain = Vec::new();
+        for message in self.messages.values_mut() {
             let Some(sent) = message.sent.take() else { continue };
-            if death == Death::Otherwise {
+            let was_answered = message.answered.take().is_some();
+            if !by_peer || now.since(sent) > SUSPECT_WITHIN {
                 continue;
             }
-            message.suspect = true;
-            if alone && now.since(sent) <= SUSPECT_WITHIN {
-                if message.on_trial {
-                    condemned = Some(*id);
+            match &message.trial {
+                Some(topic) if lone.contains(&message.batch.first) => {
+                    if was_alone || was_answered {
+                        let of = (message.batch.lane, Arc::clone(topic));
+                        tried_in_vain.push((of, tried(&message.batch)));
+                    }
                 }
-                message.died_alone = true;
-                message.others_passed |= here.acknowledged;
+                Some(_) | None => message.deaths += 1,
             }
         }
-        let Some(condemned) = condemned else { return Vec::new() };
-        if let Some(message) = self.messages.get(&condemned) {
-            self.topics.condemned(&message.batch.topic, now);
+        let mut accused = Vec::new();
+        for ((lane, name), evidence) in evidence {
+            let topic = self.topics.get_mut(lane, &name);
+            let is_lone = topic.trial.as_ref().is_some_and(|on| !on.trial.is_recovered());
+            if !is_lone && evidence.finding() == Finding::Against {
+                topic.is_known = false;
+                topic.doubt.add(now);
+                if topic.doubt.is_refused() {
+                    accused.push((lane, name));
+                }
+            }
         }
-        self.quarantine_where(|delivery, id, message| {
-            id == condemned || delivery.topics.is_at_rest(&message.batch.topic, now)
-        })
+        let deadly = self.messages.values().filter(|message| message.deaths >= MAX_DEATHS);
+        accused.extend(deadly.map(|one| {
+            (one.batch.lane, Arc::clone(one.trial.as_ref().unwrap_or(&one.batch.topic)))
+        }));
+        accused.into_iter().for_each(|(lane, topic)| self.withhold(lane, topic, now));
+        self.topics.iter_mut().for_each(|(_, _, topic)| topic.answers = 0);
+        self.doubted = self.topics.iter().filter(|(_, _, topic)| topic.doubt.exists()).count();
+        let failed = tried_in_vain.into_iter();
+        failed.filter_map(|((lane, topic), tried)| self.failed(lane, &topic, tried, now)).collect()
     }
 
-    /// What is settled and should be made durable. Give [`Delivery::marked`] back when it is.
+    /// What the end of the connection tells of each topic that was used.
+    fn evidence(&self, by_peer: bool, now: Mono) -> BTreeMap<(Lane, Arc<str>), Evidence> {
+        let mut evidence = BTreeMap::new();
+        for message in self.messages.values() {
+            let Some(sent) = message.sent else { continue };
+            let (lane, topic) = (message.batch.lane, &message.batch.topic);
+            let answers = self.topics.get(lane, topic).map_or(0, |topic| topic.answers);
+            let nothing = Evidence { by_peer, answers, since_answer: None, since_publish: None };
+            let of = evidence.entry((lane, Arc::clone(topic))).or_insert(nothing);
+            match message.answered {
+                Some(at) => of.since_answer = Some(now.since(at)),
+                None => of.since_publish = Some(now.since(sent)),
+            }
+        }
+        evidence
+    }
+
+    /// Puts a topic on trial: its messages leave the window, and its records the lane. What was
+    /// acknowledged of it and is not marked yet goes again with the rest, since a source has one
+    /// watermark.
+    fn withhold(&mut self, lane: Lane, name: Arc<str>, now: Mono) {
+        if !self.on_trial.insert((lane, Arc::clone(&name))) {
+            // It had recovered, and has not rejoined its lane yet.
+            let topic = self.topics.get_mut(lane, &name);
+            topic.doubt = Doubt::default();
+            if let Some(on) = &mut topic.trial {
+                on.trial = Trial::new(now);
+            }
+            self.take_anew(lane, &name);
+            return;
+        }
+        let mut records = 0;
+        let of_topic = |message: &Message| {
+            message.trial.is_none() && message.batch.lane == lane && message.batch.topic == name
+        };
+        let messages = self.messages.iter().filter(|(_, message)| of_topic(message));
+        let ids: Vec<MessageId> = messages.map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(message) = self.messages.remove(&id) {
+                records += message.batch.count;
+                self.settle(&message);
+            }
+        }
+        let queue = &mut self.lanes[lane.index()].queue;
+        queue.forget(&name);
+        let after = queue.settled_through;
+        let topic = self.topics.get_mut(lane, &name);
+        topic.doubt = Doubt::default();
+        topic.withheld += records;
+        topic.trial = Some(OnTrial::new(Trial::new(now)));
+        self.topic_marks.push(TopicMark::Withhold { lane, topic: name, after });
+        self.trials_changed();
+    }
+
+    /// A message on trial killed the connection.
+    fn failed(&mut self, lane: Lane, topic: &Arc<str>, tried: Tried, now: Mono) -> Option<Gap> {
+        let on = self.topics.get_mut(lane, topic).trial.as_mut()?;
+        match on.trial.failed(tried, now) {
+            Verdict::TakeAnew => {
+                self.take_anew(lane, topic);
+                None
+            }
+            Verdict::Poison(first) => {
+                let poison = self.messages.iter().find(|(_, message)| {
+                    message.trial.as_ref() == Some(topic) && message.batch.first == first
+                });
+                let id = *poison?.0;
+                self.quarantine(id)
+            }
+            Verdict::GoOn | Verdict::TooLarge(_) | Verdict::Recovered => None,
+        }
+    }
+
+    /// Drops the messages of a withheld topic from the hand.
+    fn take_anew(&mut self, lane: Lane, topic: &Arc<str>) {
+        let before = self.messages.len();
+        self.messages.retain(|_, message| {
+            message.trial.as_ref() != Some(topic) || message.batch.lane != lane
+        });
+        let dropped = before - self.messages.len();
+        if let Some(on) = &mut self.topics.get_mut(lane, topic).trial {
+            self.settled -= on.queue.messages() - dropped;
+            on.queue = Queue::new(Seq(0));
+            (on.in_hand, on.anew, on.caught_up) = (0, true, None);
+        }
+    }
+
+    /// What is settled and should be made durable together. Give [`Delivery::marked`] back when it
+    /// is.
     #[must_use]
-    pub fn take_marks(&mut self) -> Vec<Mark> {
+    pub fn take_marks(&mut self) -> (Vec<Mark>, Vec<TopicMark>) {
         let mut marks = Vec::new();
         for lane in Lane::ALL {
-            let sheaves = &mut self.lanes[lane.index()].sheaves;
-            let mut mark: Option<Mark> = None;
-            while sheaves.front().is_some_and(|sheaf| sheaf.open == 0) {
-                let Some(sheaf) = sheaves.pop_front() else { break };
-                let mark = mark.get_or_insert_with(|| Mark {
+            if let Some(settled) = self.lanes[lane.index()].queue.take_settled() {
+                self.settled -= settled.messages;
+                self.marking += settled.messages;
+                marks.push(Mark {
                     lane,
-                    through: sheaf.through,
-                    delivered: 0,
-                    filtered: 0,
-                    gaps: Vec::new(),
+                    through: settled.through,
+                    delivered: settled.delivered,
+                    filtered: settled.filtered,
+                    gaps: settled.gaps,
                 });
-                mark.through = sheaf.through;
-                mark.delivered += sheaf.delivered;
-                mark.filtered += sheaf.filtered;
-                sheaf.gaps.into_iter().for_each(|gap| join(&mut mark.gaps, gap));
-                self.settled -= sheaf.messages;
-                self.marking += sheaf.messages;
             }
-            marks.extend(mark);
         }
-        marks
+        for (lane, topic) in self.on_trial.clone() {
+            self.take_marks_of(lane, topic);
+        }
+        (marks, std::mem::take(&mut self.topic_marks))
+    }
+
+    fn take_marks_of(&mut self, lane: Lane, name: Arc<str>) {
+        let taken = self.lanes[lane.index()].taken;
+        let topic = self.topics.get_mut(lane, &name);
+        let Some(on) = &mut topic.trial else { return };
+        if let Some(settled) = on.queue.take_settled() {
+            self.settled -= settled.messages;
+            self.marking += settled.messages;
+            let gone: u64 = settled.gaps.iter().map(|gap| gap.count).sum();
+            topic.withheld = topic.withheld.saturating_sub(settled.delivered + gone);
+            self.topic_marks.push(TopicMark::Settle {
+                lane,
+                sources: settled.sources,
+                through: settled.through,
+                delivered: settled.delivered,
+                filtered: settled.filtered,
+                gaps: settled.gaps,
+            });
+        }
+        let has_caught_up = on.queue.is_empty() && on.caught_up == Some(taken);
+        if on.trial.is_recovered() && has_caught_up {
+            (topic.trial, topic.withheld) = (None, 0);
+            self.on_trial.remove(&(lane, Arc::clone(&name)));
+            self.topic_marks.push(TopicMark::Release { lane, topic: name });
+            self.trials_changed();
+        }
     }
 
     /// All marks that were taken are durable.
@@ -357,33 +763,58 @@ impl Delivery {
     /// When the oldest message that is still on its way was handed to the link.
     #[must_use]
     pub fn oldest_sent(&self) -> Option<Mono> {
-        self.messages.values().filter_map(|message| message.sent).min()
+        let on_their_way = self.messages.values().filter(|message| message.is_on_its_way());
+        on_their_way.filter_map(|message| message.sent).min()
     }
 
     /// How many messages are on their way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.messages.values().filter(|message| message.sent.is_some()).count()
+        self.messages.values().filter(|message| message.is_on_its_way()).count()
     }
 
-    /// How many messages would be sent again after a crash.
+    /// How many messages would be sent again after a crash. One that waits for its trial was never
+    /// taken by the broker.
     #[must_use]
     pub fn in_hand(&self) -> usize {
-        self.messages.len() + self.settled + self.marking
+        let waits = |message: &&Message| message.sent.is_none() && self.is_lone(message);
+        let waiting = match self.on_trial.is_empty() {
+            true => 0,
+            false => self.messages.values().filter(waits).count(),
+        };
+        self.messages.len() - waiting + self.settled + self.marking
     }
 
-    /// Quarantines the messages that are not on their way and meet the condition.
-    fn quarantine_where(
-        &mut self,
-        is_condemned: impl Fn(&Self, MessageId, &Message) -> bool,
-    ) -> Vec<Gap> {
-        let condemned: Vec<MessageId> = self
-            .messages
-            .iter()
-            .filter(|(id, message)| message.sent.is_none() && is_condemned(self, **id, message))
-            .map(|(id, _)| *id)
-            .collect();
-        condemned.into_iter().filter_map(|id| self.quarantine(id)).collect()
+    /// The topics that the broker refuses.
+    #[must_use]
+    pub fn refused(&self) -> Vec<Refused> {
+        let refused = |(lane, name): &(Lane, Arc<str>)| {
+            let topic = self.topics.get(*lane, name)?;
+            let on = topic.trial.as_ref()?;
+            on.trial.doubt().is_refused().then(|| Refused {
+                topic: Arc::clone(name),
+                since: on.trial.doubt().since(),
+                next_trial: on.trial.next(),
+                records: topic.withheld,
+            })
+        };
+        self.on_trial.iter().filter_map(refused).collect()
+    }
+
+    /// The largest message that the broker takes, if it hangs up on larger ones.
+    #[must_use]
+    pub fn max_message_bytes(&self) -> Option<usize> {
+        self.limit.map(|limit| limit.bytes)
+    }
+
+    fn trials_changed(&mut self) {
+        for lane in Lane::ALL {
+            let of_lane = self.on_trial.iter().filter(|(of, _)| *of == lane);
+            let withheld: BTreeSet<_> = of_lane.map(|(_, topic)| Arc::clone(topic)).collect();
+            if *self.withheld[lane.index()] != withheld {
+                self.withheld[lane.index()] = Arc::new(withheld);
+            }
+        }
     }
 
     fn quarantine(&mut self, id: MessageId) -> Option<Gap> {
@@ -399,25 +830,39 @@ impl Delivery {
         Some(gap)
     }
 
+    /// Counts a message that left the hand as settled, and returns its sheaf.
     fn settle(&mut self, message: &Message) -> &mut OpenSheaf {
         self.settled += 1;
-        let sheaves = &mut self.lanes[message.batch.lane.index()].sheaves;
-        let at = sheaves.partition_point(|sheaf| sheaf.through < message.sheaf_through);
-        let sheaf = &mut sheaves[at];
-        sheaf.open -= 1;
-        sheaf
+        let lane = message.batch.lane;
+        let queue = match &message.trial {
+            Some(topic) => {
+                let on = self.topics.get_mut(lane, topic).trial.as_mut();
+                let on = on.expect("a message of a trial goes with it");
+                on.in_hand -= 1;
+                &mut on.queue
+            }
+            None => &mut self.lanes[lane.index()].queue,
+        };
+        queue.settle(message.sheaf_through)
     }
 }
 
-/// Messages of one topic that are quarantined one after the other make one gap.
-fn join(gaps: &mut Vec<Gap>, gap: Gap) {
-    match gaps.last_mut() {
-        Some(last) if last.reason == gap.reason => {
-            last.last = gap.last;
-            last.count += gap.count;
-        }
-        _ => gaps.push(gap),
+fn open(sheaf: &Sheaf, sources: Vec<u32>) -> OpenSheaf {
+    OpenSheaf {
+        through: sheaf.through,
+        messages: sheaf.batches.len(),
+        open: sheaf.batches.len(),
+        delivered: Vec::new(),
+        filtered: sheaf.filtered.clone(),
+        gaps: Vec::new(),
+        sources,
     }
+}
+
+fn tried(batch: &Batch) -> Tried {
+    let bytes = batch.payload.len() + batch.topic.len();
+    let records = usize::try_from(batch.count).unwrap_or(usize::MAX);
+    Tried { first: batch.first, last: batch.last, records, bytes }
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub enum DropReason {
     Cap,
     /// Older than the configured time to live.
     Ttl,
-    /// The link died twice after this message alone.
+    /// The broker hangs up on this record by itself, while others of its topic pass.
     Quarantine {
         /// The topic it was published to.
         topic: Box<str>,

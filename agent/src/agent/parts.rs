@@ -47,6 +47,7 @@ pub(super) struct Parts {
     links: watch::Sender<LinkState>,
     link: Option<(watch::Sender<Wish>, AbortHandle)>,
     doubts: watch::Sender<u64>,
+    trials: watch::Sender<u64>,
     connections: Arc<AtomicU64>,
     dialer: Dialer,
     settings: watch::Sender<Settings>,
@@ -88,6 +89,8 @@ impl Parts {
         let (links, link_state) = watch::channel(LinkState::Down(Outage::unknown(now)));
         let (settings, settings_seen) = watch::channel(compile::settings(&config));
         let (doubts, _) = watch::channel(0);
+        let (trials, _) = watch::channel(0);
+        let (refused, refused_topics) = watch::channel(Vec::new());
         let (publisher_states, publisher_state) = watch::channel(PublisherState::default());
         tasks.spawn(publisher::run(Publisher {
             store: store.clone(),
@@ -96,6 +99,8 @@ impl Parts {
             clock_set: clock_set.clone(),
             draining: drain,
             states: publisher_states,
+            refused,
+            trials: trials.clone(),
             pulse: publisher_pulse.clone(),
             doubts: doubts.clone(),
         }));
@@ -109,6 +114,7 @@ impl Parts {
             clock_set: clock_set.clone(),
             sources: source_states.clone(),
             publisher: publisher_state.clone(),
+            refused: refused_topics,
             drivers: overview_seen,
             outputs: acting.output_states.clone(),
             cameras: acting.camera_states.clone(),
@@ -128,6 +134,7 @@ impl Parts {
             links,
             link: None,
             doubts,
+            trials,
             connections: Arc::default(),
             dialer: Dialer::new(),
             settings,
@@ -251,8 +258,9 @@ impl Parts {
         let clock_set = self.clock_set.clone();
         let is_clock_set = move || *clock_set.borrow();
         let (links, doubts) = (self.links.clone(), self.doubts.subscribe());
+        let trials = self.trials.subscribe();
         let link = tasks.spawn(async move {
-            mqtt::run(options, links, wishes, doubts, is_clock_set).await?;
+            mqtt::run(options, links, wishes, doubts, trials, is_clock_set).await?;
             // It was asked to leave, and is aborted then: ending by itself would end the agent.
             std::future::pending().await
         });

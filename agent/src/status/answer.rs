@@ -52,7 +52,9 @@ pub(super) async fn compose(observed: &Observed) -> Value {
             "in_hand": publisher.in_hand,
             "acknowledged": publisher.acknowledged,
             "quarantined": publisher.quarantined,
+            "max_message_bytes": publisher.max_message_bytes,
         },
+        "withheld": withheld(observed, now),
         "clock": {
             "set": clock_set,
             "time": ClockText::format(clock::wall()),
@@ -128,6 +130,19 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
             }
         });
     }
+    for refused in observed.refused.borrow().iter() {
+        let topic = &refused.topic;
+        troubles.push(format!(
+            "topic `{topic}`: the broker hangs up on it, so its records wait; allow iot:Publish on \
+             it in the policy"
+        ));
+    }
+    if let Some(bytes) = observed.publisher.borrow().max_message_bytes {
+        troubles.push(format!(
+            "link: the broker hangs up on messages of more than {bytes} bytes, so smaller ones are \
+             sent; raise its limit, or lower `publish.readings.batch.bytes`"
+        ));
+    }
     troubles.extend(observed.links.borrow().refused_status().map(|refused| {
         let topic = &refused.topic;
         format!(
@@ -171,6 +186,27 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
         troubles.extend(reason.map(|reason| format!("camera `{}`: {reason}", camera.id)));
     }
     troubles
+}
+
+/// The topics that the broker refuses.
+fn withheld(observed: &Observed, now: Mono) -> Value {
+    let one = |topic: &str, since: Mono, next: Mono, records: Option<u64>| {
+        json!({
+            "topic": topic,
+            "reason": "the broker hangs up on it",
+            "for_s": now.since(since).as_secs(),
+            "next_trial_in_s": next.since(now).as_secs(),
+            "records": records,
+        })
+    };
+    let links = observed.links.borrow();
+    let status = links.refused_status();
+    let status = status.map(|status| one(&status.topic, status.since, status.next_trial, None));
+    let refused = observed.refused.borrow();
+    let topics = refused
+        .iter()
+        .map(|topic| one(&topic.topic, topic.since, topic.next_trial, Some(topic.records)));
+    status.into_iter().chain(topics).collect()
 }
 
 fn cameras(states: &CameraStates) -> Value {

@@ -12,10 +12,10 @@ use rusqlite::{Connection, ErrorCode, Row, params, params_from_iter};
 use super::bounds::{self, MAX_PLACE};
 use super::database::Database;
 use super::load::{self, BASE_SEQ, END_SEQ, FILTERED, LaneRow, UNTOLD_GAP};
-use super::{schema, take};
+use super::{schema, take, withheld};
 
 /// Tables that tell what the records mean: carried over before them.
-const FRAME: [&str; 12] = [
+const FRAME: [&str; 13] = [
     "meta",
     "kernel_boots",
     "clock",
@@ -28,6 +28,7 @@ const FRAME: [&str; 12] = [
     "standing",
     "scores",
     "alert_arrivals",
+    "withheld",
 ];
 /// Where a page is damaged, the walk looks again this much further on, and then twice as far.
 const FIRST_LEAP: u64 = 16;
@@ -299,6 +300,7 @@ fn sound(table: &str, row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Val
         "events" => &[0, 2, 3],
         "kernel_boots" | "scores" | "starts" => &[0],
         "alert_arrivals" => &[0, 1],
+        "withheld" => &[0, 1, 2],
         "clock" => &[0, 1, 3],
         "boots" | "lanes" => &[0, 1, 2],
         "gaps" => &[0, 1, 2, 3, 4, 6],
@@ -366,6 +368,12 @@ fn write_known(into: &Connection, known: &Database) -> rusqlite::Result<()> {
     for lane in Lane::ALL {
         write_lane(into, lane, &known.lanes[lane.index()])?;
     }
+    for (lane, source, after) in known.withheld.rows() {
+        into.execute(
+            "INSERT OR IGNORE INTO withheld VALUES (?1, ?2, ?3)",
+            params![lane.index(), source, after],
+        )?;
+    }
     write_meta(into, FILTERED, known.lanes[Lane::Readings.index()].filtered)?;
     for (id, source) in known.sources().since(0).iter().enumerate() {
         into.execute(
@@ -403,8 +411,7 @@ fn close_accounts(into: &Connection, is_told: bool, walked: &[Walked; 3]) -> rus
     let mut gaps = Vec::new();
     for lane in Lane::ALL {
         let row = &mut lanes[lane.index()];
-        let pending = format!("SELECT count(*) FROM {} WHERE seq > ?1", lane.as_str());
-        let pending: u64 = into.query_row(&pending, [row.watermark], |row| row.get(0))?;
+        let pending = withheld::count_pending(into, lane, row.watermark)?;
         let holes = holes(into, lane, row.watermark, walked)?;
         let in_holes = holes.iter().map(|gap| gap.count).sum();
         let accounted = row.delivered + row.dropped + row.filtered + pending;

@@ -19,6 +19,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::Reached;
 use super::load::{self, BootRow, LaneRow};
 use super::untold::{Telling, Untold};
+use super::withheld::{self, SourceMark, Withheld};
 use super::write::{self, LaneWriter};
 use super::{ledger, schema};
 
@@ -71,6 +72,8 @@ pub(super) struct Work {
     /// By lane: what arrived after those and was given up before it could be written.
     pub(super) unwritten: [Unwritten; 3],
     pub(super) marks: Vec<Mark>,
+    /// What is withheld from now on, and what of it is settled.
+    pub(super) source_marks: Vec<SourceMark>,
     /// Whether the clock was set or stepped.
     pub(super) clock: bool,
     /// When it was last added to.
@@ -99,6 +102,7 @@ impl Work {
             && self.events.is_empty()
             && self.unwritten == [Unwritten::default(); 3]
             && self.marks.is_empty()
+            && self.source_marks.is_empty()
             && !self.clock
     }
 }
@@ -137,6 +141,12 @@ pub(super) struct Database {
     pub(super) has_untold: bool,
     /// Gaps whose event was given up.
     pub(super) untold: Untold,
+    /// As it will be with the next commit.
+    pub(super) withheld: Withheld,
+    /// By lane: the records before it that are left are withheld. Only while something is.
+    pub(super) forgotten: [u64; 3],
+    /// By lane: what is withheld before it is in hand, or was given up.
+    pub(super) given_up: [u64; 3],
 }
 
 impl Database {
@@ -190,6 +200,9 @@ impl Database {
             identity: identity.clone(),
             growing: None,
             doubtful: [Seq(0); 3],
+            withheld: Withheld::load(&connection)?,
+            forgotten: [0; 3],
+            given_up: [0; 3],
             sources,
             is_boot_written: false,
             has_untold: load::read_meta(&connection, load::UNTOLD_GAP)?.is_some(),
@@ -257,6 +270,9 @@ impl Database {
                 ledger::unwritten(writer, boot, lane, &work.unwritten[lane.index()])?;
             }
             work.marks.iter().try_for_each(|mark| writer.mark(mark, work.now))?;
+            for mark in &work.source_marks {
+                withheld::write(writer, mark, work.now)?;
+            }
             telling.write(writer)?;
             clock.iter().try_for_each(|clock| write::clock(writer.tx, writer.epoch, clock))
         })?;
@@ -268,11 +284,14 @@ impl Database {
     /// What is to be told of the messages that were given up, and of what was not told before.
     fn telling(&self, work: &Work) -> rusqlite::Result<Telling> {
         let mut telling = Telling::begin(self);
-        for gap in work.marks.iter().flat_map(|mark| &mark.gaps) {
+        let withheld = work.source_marks.iter().flat_map(SourceMark::gaps);
+        for gap in work.marks.iter().flat_map(|mark| &mark.gaps).chain(withheld) {
             telling.give_up(self, gap, work.now)?;
         }
         let of_events = |mark: &Mark| mark.lane == Lane::Events && mark.delivered > 0;
-        telling.tell(work.marks.iter().any(of_events), work.now);
+        let get_through = work.marks.iter().any(of_events)
+            || work.source_marks.iter().any(SourceMark::delivers_events);
+        telling.tell(get_through, work.now);
         Ok(telling)
     }
 
@@ -353,6 +372,22 @@ impl Database {
         self.boots.drain(..kept);
         self.timeline.forget_before(epoch);
         Ok(())
+    }
+
+    /// Changes what is withheld; it is written with the next commit.
+    pub(super) fn apply(&mut self, mark: &SourceMark) {
+        // What is settled can be forgotten from there on.
+        if let Some((lane, first)) = mark.first_after(&self.withheld) {
+            let forgotten = &mut self.forgotten[lane.index()];
+            *forgotten = first.min(*forgotten);
+        }
+        self.withheld.apply(mark);
+    }
+
+    /// Nothing of these withheld sources is in hand any more: it may be given up again.
+    pub(super) fn dropped(&mut self, lane: Lane, sources: &[u32]) {
+        self.withheld.dropped(lane, sources);
+        self.given_up[lane.index()] = 0;
     }
 
     /// Bytes in use and bytes on disk.

@@ -121,6 +121,18 @@ impl Sieve {
         }
     }
 
+    /// The readings of these sources are walked through again from an earlier place: their filters
+    /// begin anew.
+    pub(super) fn begin_anew(&mut self, sources: &[u32]) {
+        for source in sources {
+            let id = SourceId(*source);
+            let filter = self.sources.get(id).and_then(|source| self.filters.of(&source));
+            if let (Some(Some(slot)), Some(filter)) = (self.slots.get_mut(id.0 as usize), filter) {
+                slot.filter = filter;
+            }
+        }
+    }
+
     /// The last reading that passed found no room: the next walk begins with it.
     pub(super) fn take_back(&mut self, source: SourceId) {
         if let Some(Some(slot)) = self.slots.get_mut(source.0 as usize) {

@@ -6,7 +6,9 @@ use pulsegate_core::reading::Boot;
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Segment, Timeline, Trust};
 use pulsegate_sensors::{Source, Sources};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::withheld;
 
 /// The place before the first record, in a database that was begun after another was lost.
 pub(super) const BASE_SEQ: &str = "base_seq";
@@ -53,11 +55,10 @@ pub(super) fn accounts(connection: &mut Connection) -> rusqlite::Result<[Account
     let mut accounts = [Account::default(); 3];
     for lane in Lane::ALL {
         let row = lanes[lane.index()];
-        let count = format!("SELECT count(*) FROM {} WHERE seq > ?1", lane.as_str());
         accounts[lane.index()] = Account {
             recorded: row.recorded,
             delivered: row.delivered,
-            pending: snapshot.query_row(&count, params![row.watermark], |row| row.get(0))?,
+            pending: withheld::count_pending(&snapshot, lane, row.watermark)?,
             dropped: row.dropped,
             filtered: row.filtered,
         };

@@ -15,6 +15,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use super::Keep;
 use super::database::Database;
 use super::ledger;
+use super::withheld::{self, Settled, SourceMark, is_pending_sql};
 
 /// Records given up or forgotten in one step: some milliseconds on a slow card.
 const STEP_ROWS: u64 = 2_000;
@@ -46,13 +47,15 @@ pub(super) fn step(database: &mut Database, look: &Look<'_>) -> rusqlite::Result
     }
     if over {
         for lane in FORGOTTEN_FIRST {
-            if give_up(database, lane, look, None)? {
+            if give_up_withheld(database, lane, look, None)? || give_up(database, lane, look, None)?
+            {
                 return Ok(true);
             }
         }
     }
     if let Some(ttl) = look.keep.ttl
-        && give_up(database, Lane::Readings, look, Some(ttl))?
+        && (give_up_withheld(database, Lane::Readings, look, Some(ttl))?
+            || give_up(database, Lane::Readings, look, Some(ttl))?)
     {
         return Ok(true);
     }
@@ -67,18 +70,115 @@ pub(super) fn step(database: &mut Database, look: &Look<'_>) -> rusqlite::Result
 
 /// Forgets the oldest delivered records of a lane: those older than `age`, or whatever their age.
 fn forget(
-    database: &Database,
+    database: &mut Database,
     lane: Lane,
     age: Option<Duration>,
     now: Mono,
 ) -> rusqlite::Result<bool> {
     let watermark = database.lanes[lane.index()].watermark;
-    let Some(oldest) = oldest(database, lane, (Seq(0), watermark), age, now)? else {
+    let is_whole = database.withheld.is_empty(lane);
+    let from = if is_whole { 0 } else { database.forgotten[lane.index()] };
+    let Some(oldest) = oldest(database, lane, (Seq(from), watermark), age, now)? else {
         return Ok(false);
     };
-    let delete = format!("DELETE FROM {} WHERE seq <= ?1", lane.as_str());
+    let table = lane.as_str();
+    let mut delete = format!("DELETE FROM {table} WHERE seq <= ?1");
+    if !is_whole {
+        delete = format!("{delete} AND seq > ?2 AND NOT {}", is_pending_sql(lane, table));
+        let mut delete = database.connection.prepare_cached(&delete)?;
+        delete.execute([oldest.last, from])?;
+        drop(delete);
+        database.forgotten[lane.index()] = oldest.last;
+        return Ok(true);
+    }
     database.connection.prepare_cached(&delete)?.execute([oldest.last])?;
     Ok(true)
+}
+
+/// Gives up the oldest records of a lane that are withheld and not in hand.
+fn give_up_withheld(
+    database: &mut Database,
+    lane: Lane,
+    look: &Look<'_>,
+    older_than: Option<Duration>,
+) -> rusqlite::Result<bool> {
+    let sources: Vec<u32> = database.withheld.sources(lane).collect();
+    let Some(after) = database.withheld.first_after(lane, &sources) else { return Ok(false) };
+    let span =
+        (Seq(after.max(database.given_up[lane.index()])), database.lanes[lane.index()].watermark);
+    let found = oldest_withheld(database, lane, span, older_than, look.now)?;
+    database.given_up[lane.index()] = found.looked_to;
+    let Some(Oldest { first, last, count }) = found.oldest else { return Ok(found.is_cut_short) };
+    let reason = if older_than.is_some() { DropReason::Ttl } else { DropReason::Cap };
+    let gap = Gap { lane, first: Seq(first), last: Seq(last), count, reason };
+    ledger::give_up(database, &gap, look.in_hand[Lane::Events.index()], look.now)?;
+    let idle = |source: &u32| !database.withheld.is_in_hand(lane, *source);
+    let sources: Vec<u32> = database.withheld.sources(lane).filter(idle).collect();
+    let mark = SourceMark::Settle(Settled {
+        lane,
+        sources,
+        through: last,
+        delivered: 0,
+        filtered: 0,
+        gaps: Vec::new(),
+    });
+    database.write(|writer| withheld::write(writer, &mark, look.now))?;
+    database.withheld.apply(&mark);
+    tracing::warn!(count, lane = lane.as_str(), reason = gap.reason.as_str(), "given up, withheld");
+    Ok(true)
+}
+
+/// What a look at withheld records found.
+struct FoundWithheld {
+    oldest: Option<Oldest>,
+    looked_to: u64,
+    /// Whether there may be more behind it.
+    is_cut_short: bool,
+}
+
+/// Finds the oldest records in `(after, through]` that are withheld, up to the first that is in hand.
+fn oldest_withheld(
+    database: &Database,
+    lane: Lane,
+    (after, through): (Seq, u64),
+    age: Option<Duration>,
+    now: Mono,
+) -> rusqlite::Result<FoundWithheld> {
+    let rows = match lane {
+        Lane::Readings => "seq, mono_ms, NULL, NULL, source FROM readings",
+        Lane::Events => "seq, mono_ms, NULL, NULL, 0 FROM events",
+        Lane::Alerts => {
+            "seq, mono_ms, time_ms, epoch, source FROM alerts LEFT JOIN alert_arrivals USING (seq)"
+        }
+    };
+    let select =
+        format!("SELECT {rows} WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT {STEP_ROWS}");
+    let mut select = database.connection.prepare_cached(&select)?;
+    let mut rows = select.query(params![after.0, through])?;
+    let mut found = FoundWithheld { oldest: None, looked_to: after.0, is_cut_short: false };
+    let mut looked = 0;
+    while let Some(row) = rows.next()? {
+        let (seq, source) = (row.get(0)?, row.get(4)?);
+        if let Some(age) = age
+            && !is_older(database, &Arrival::read(row)?, age, now)
+        {
+            return Ok(found);
+        }
+        if database.withheld.is_pending(lane, source, seq) {
+            if database.withheld.is_in_hand(lane, source) {
+                if found.oldest.is_some() {
+                    return Ok(found);
+                }
+            } else {
+                let oldest = found.oldest.get_or_insert(Oldest { first: seq, last: seq, count: 0 });
+                (oldest.last, oldest.count) = (seq, oldest.count + 1);
+            }
+        }
+        looked += 1;
+        found.looked_to = seq;
+    }
+    found.is_cut_short = looked == STEP_ROWS;
+    Ok(found)
 }
 
 /// Gives up the oldest pending records of a lane that are not in hand.

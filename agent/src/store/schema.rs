@@ -108,6 +108,13 @@ END;
 CREATE TABLE untold_gaps(
     lane TEXT NOT NULL, reason TEXT NOT NULL, members TEXT NOT NULL, PRIMARY KEY(lane, reason)
 ) STRICT, WITHOUT ROWID;
+",
+// Sources whose topic the broker refuses: their own watermark in their lane. A version that knows
+// nothing of this table takes what is withheld for delivered, and keeps it as history.
+"
+CREATE TABLE withheld(
+    lane INTEGER NOT NULL, source INTEGER NOT NULL, after INTEGER NOT NULL, PRIMARY KEY(lane, source)
+) STRICT, WITHOUT ROWID;
 "];
 
 /// What is looked at from outside and was not there from the first version on: since which, and the
@@ -115,6 +122,7 @@ CREATE TABLE untold_gaps(
 const LATER: &[(usize, &str)] = &[
     (3, "scores(seq INTEGER PRIMARY KEY, score REAL NOT NULL)"),
     (5, "starts(boot INTEGER PRIMARY KEY, suffix TEXT NOT NULL, thing TEXT NOT NULL)"),
+    (7, "withheld(lane INTEGER NOT NULL, source INTEGER NOT NULL, after INTEGER NOT NULL)"),
 ];
 
 /// Opens the database for the one writer, and brings it up to date.

@@ -1,9 +1,11 @@
 //! Reading a lane back as messages: rows become the bytes of a batch without a stop in between.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use pulsegate_core::batch::{Gatherer, Offer, Sheaf};
+use pulsegate_core::delivery::{Part, Wanted};
 use pulsegate_core::lane::Lane;
 use pulsegate_core::reading::{HeartDetail, Seq};
 use pulsegate_core::record::{
@@ -19,12 +21,13 @@ use serde::de::IgnoredAny;
 
 use super::bounds::{self, Rising};
 use super::database::Database;
-use super::detail;
 use super::filters::{Filters, Sieve, event};
 use super::visits::{Stored, VisitFormat};
+use super::withheld::{EVENTS, Withheld};
+use super::{detail, load};
 
-/// Bounds how long a walk through readings that are all held back keeps the writer from commits.
-const MAX_FILTERED: u64 = 10_000;
+/// Bounds how long a walk through records that are all held back keeps the writer from commits.
+const MAX_PASSED_OVER: u64 = 10_000;
 
 /// How everything is published; changes with the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +66,8 @@ pub(crate) struct LaneFormat {
 pub(crate) enum Taken {
     /// A sheaf to publish.
     Sheaf(Sheaf),
+    /// A sheaf of a withheld topic, and the sources of its records.
+    OfTopic(Sheaf, Vec<u32>),
     /// Some records, which may wait for company.
     Later {
         /// Until then.
@@ -81,26 +86,96 @@ pub(super) struct Encoder {
     layouts: Vec<Option<ReadingLayout>>,
     sieve: Sieve,
     clock: ClockText,
+    /// By withheld topic: the last place that was looked at for it.
+    looked_to: BTreeMap<(Lane, Arc<str>), u64>,
+    /// Sources that were met in the last walk though their topic is withheld, and what lies before
+    /// their first record.
+    met: Vec<(u32, u64)>,
+    /// How everything was published before: a message may still be on its way to a topic of then.
+    before: Option<Arc<Formats>>,
 }
 
 impl Encoder {
     pub(super) fn new(formats: Arc<Formats>, sources: Arc<Sources>) -> Self {
         let sieve = Sieve::new(formats.filters.clone(), Arc::clone(&sources));
-        Self { formats, sources, layouts: Vec::new(), sieve, clock: ClockText::default() }
+        Self {
+            formats,
+            sources,
+            layouts: Vec::new(),
+            sieve,
+            clock: ClockText::default(),
+            looked_to: BTreeMap::new(),
+            met: Vec::new(),
+            before: None,
+        }
     }
 
-    /// Walks through `lane` behind `after`, for at most `room` messages. A message that is not full goes only if its oldest
-    /// record has waited long enough by `now`.
+    /// Goes on under other formats.
+    pub(super) fn follow(&mut self, formats: Arc<Formats>) {
+        let before = Arc::clone(&self.formats);
+        *self = Self::new(formats, Arc::clone(&self.sources));
+        self.before = Some(before);
+    }
+
+    /// The numbers of the sources whose records go to `topic`, or went to it before the
+    /// configuration changed.
+    pub(super) fn sources_of(&self, lane: Lane, topic: &str) -> Vec<u32> {
+        if lane == Lane::Events {
+            return vec![EVENTS];
+        }
+        let formats = || [Some(&self.formats), self.before.as_ref()].into_iter().flatten();
+        let sources = self.sources.since(0);
+        let goes = |source: &Source| formats().any(|one| *one.topic(lane, source) == *topic);
+        let numbers = (0..).zip(&sources);
+        numbers.filter(|(_, source)| goes(source)).map(|(number, _)| number).collect()
+    }
+
+    /// The topics of the sources that are withheld.
+    pub(super) fn withheld_topics(&self, withheld: &Withheld) -> Vec<(Lane, Arc<str>)> {
+        let topic = |(lane, source, _)| -> Option<(Lane, Arc<str>)> {
+            let found = self.sources.get(SourceId(source));
+            let found = found.map_or_else(|| lost_source(source), |source| (*source).clone());
+            Some((lane, self.formats.topic(lane, &found)))
+        };
+        let topics: BTreeSet<_> = withheld.rows().filter_map(topic).collect();
+        topics.into_iter().collect()
+    }
+
+    /// The sources that the last walk met though their topic is withheld: see [`Encoder::met`].
+    pub(super) fn take_met(&mut self) -> Vec<(u32, u64)> {
+        std::mem::take(&mut self.met)
+    }
+
+    /// Walks through what is wanted. A message that is not full goes only if its oldest record has
+    /// waited long enough by `now`; one of a withheld topic waits for nothing.
     pub(super) fn take(
         &mut self,
         database: &Database,
-        lane: Lane,
-        after: Seq,
-        room: usize,
+        wanted: &Wanted,
         now: Mono,
     ) -> rusqlite::Result<Taken> {
-        let limit_bytes = self.formats.lanes[lane.index()].limit_bytes;
-        let mut walk = Walk { gatherer: Gatherer::new(lane, limit_bytes, room), oldest: None };
+        let (lane, room) = (wanted.lane, wanted.room);
+        let limit_bytes = self.formats.lanes[lane.index()].limit_bytes.min(wanted.bytes);
+        let gatherer = Gatherer::new(lane, limit_bytes, room).max_records(wanted.records);
+        let mut walk = Walk {
+            gatherer,
+            oldest: None,
+            part: Whole::Lane,
+            looked: 0,
+            skipped: 0,
+            met: Vec::new(),
+        };
+        let after = match &wanted.part {
+            Part::Lane { after, withheld } => {
+                if !withheld.is_empty() || !database.withheld.is_empty(lane) {
+                    walk.part = Whole::Without(Arc::clone(withheld));
+                }
+                *after
+            }
+            Part::Topic { topic, anew, through } => {
+                return self.take_topic(database, wanted, (topic, *anew, *through), walk);
+            }
+        };
         let full = match lane {
             Lane::Readings => {
                 self.sieve.begin(database, after)?;
@@ -125,7 +200,46 @@ impl Encoder {
             self.sieve.abandon();
             return Ok(Taken::Later { due, full_at: Seq(full_at) });
         }
+        self.met = walk.met;
         Ok(walk.gatherer.finish().map_or(Taken::Nothing, Taken::Sheaf))
+    }
+
+    fn take_topic(
+        &mut self,
+        database: &Database,
+        wanted: &Wanted,
+        (topic, anew, through): (&Arc<str>, bool, Seq),
+        mut walk: Walk,
+    ) -> rusqlite::Result<Taken> {
+        let lane = wanted.lane;
+        let mut sources = self.sources_of(lane, topic);
+        sources.retain(|source| database.withheld.contains(lane, *source));
+        let Some(first) = database.withheld.first_after(lane, &sources) else {
+            return Ok(Taken::Nothing);
+        };
+        let key = (lane, Arc::clone(topic));
+        let looked_to = self.looked_to.get(&key).copied().filter(|_| !anew);
+        let after = Seq(looked_to.map_or(first, |to| to.max(first)));
+        if anew {
+            self.sieve.begin_anew(&sources);
+        }
+        walk.part = Whole::Only(Arc::clone(topic), through.0);
+        walk.looked = after.0;
+        let full = match lane {
+            Lane::Readings => {
+                self.sieve.begin(database, after)?;
+                self.readings(database, after, &mut walk)?
+            }
+            Lane::Alerts => self.alerts(database, after, &mut walk)?,
+            Lane::Events => self.events(database, after, &mut walk)?,
+        };
+        let looked_to = if full == Offer::Taken { through.0 } else { walk.looked };
+        self.looked_to.insert(key, looked_to.max(after.0));
+        Ok(match (walk.gatherer.finish(), full) {
+            (Some(sheaf), _) => Taken::OfTopic(sheaf, sources),
+            (None, Offer::Taken) => Taken::Nothing,
+            (None, Offer::Full) => Taken::Later { due: Mono(0), full_at: Seq(0) },
+        })
     }
 
     fn readings(
@@ -159,10 +273,20 @@ impl Encoder {
             };
             let source = read_source(row, 1)?;
             walk.oldest.get_or_insert((at.epoch, mono));
+            if !matches!(walk.part, Whole::Lane) {
+                let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
+                match walk.admit(database, Lane::Readings, source.0, seq, &layout.topic) {
+                    Admission::Taken => {}
+                    Admission::PassedOver => continue,
+                    Admission::Ends(offer) => return Ok(offer),
+                }
+            }
             let event = event(database, at.epoch, mono, row.get(4)?);
             if !self.sieve.passes(source, event, &mut reading) {
-                walk.gatherer.filter(reading.seq);
-                if walk.gatherer.filtered() >= MAX_FILTERED {
+                let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
+                walk.gatherer.filter(reading.seq, &layout.topic);
+                if walk.gatherer.passed_over() >= MAX_PASSED_OVER {
+                    walk.looked = seq;
                     return Ok(Offer::Full);
                 }
                 continue;
@@ -175,6 +299,7 @@ impl Encoder {
                 self.sieve.take_back(source);
                 return Ok(Offer::Full);
             }
+            walk.looked = seq;
         }
         Ok(Offer::Taken)
     }
@@ -210,6 +335,11 @@ impl Encoder {
             let format = &self.formats.lanes[Lane::Alerts.index()];
             let name = source.as_deref().map_or("", |source| &source.name);
             let topic = format.topic.render(name, "").into();
+            match walk.admit(database, Lane::Alerts, read_source(row, 2)?.0, seq, &topic) {
+                Admission::Taken => {}
+                Admission::PassedOver => continue,
+                Admission::Ends(offer) => return Ok(offer),
+            }
             let clock = &mut self.clock;
             let offer = walk.gatherer.offer(Seq(seq), &topic, format.framing, |out| {
                 let mut object = ObjectText::begin(at.boot, Seq(seq), out);
@@ -234,6 +364,7 @@ impl Encoder {
             if offer == Offer::Full {
                 return Ok(Offer::Full);
             }
+            walk.looked = seq;
         }
         Ok(Offer::Taken)
     }
@@ -258,6 +389,11 @@ impl Encoder {
             walk.oldest.get_or_insert((at.epoch, mono));
             let format = &self.formats.lanes[Lane::Events.index()];
             let topic = format.topic.render("", "").into();
+            match walk.admit(database, Lane::Events, EVENTS, seq, &topic) {
+                Admission::Taken => {}
+                Admission::PassedOver => continue,
+                Admission::Ends(offer) => return Ok(offer),
+            }
             let (clock, visits) = (&mut self.clock, &self.formats.visits);
             let offer = walk.gatherer.offer(Seq(seq), &topic, format.framing, |out| {
                 let mut object = ObjectText::begin(at.boot, Seq(seq), out);
@@ -276,6 +412,7 @@ impl Encoder {
             if offer == Offer::Full {
                 return Ok(Offer::Full);
             }
+            walk.looked = seq;
         }
         Ok(Offer::Taken)
     }
@@ -308,6 +445,73 @@ struct Walk {
     gatherer: Gatherer,
     /// When the first record of the walk was recorded.
     oldest: Option<(Epoch, Mono)>,
+    part: Whole,
+    /// The last place that needs no second look.
+    looked: u64,
+    /// Records of other topics.
+    skipped: u64,
+    /// See [`Encoder::met`].
+    met: Vec<(u32, u64)>,
+}
+
+/// The part of a lane that a walk takes.
+enum Whole {
+    /// Everything.
+    Lane,
+    /// Everything but these topics.
+    Without(Arc<BTreeSet<Arc<str>>>),
+    /// This topic, up to this place.
+    Only(Arc<str>, u64),
+}
+
+/// A record on a walk.
+enum Admission {
+    Taken,
+    PassedOver,
+    Ends(Offer),
+}
+
+impl Walk {
+    /// Decides about a record by its topic.
+    fn admit(
+        &mut self,
+        database: &Database,
+        lane: Lane,
+        source: u32,
+        seq: u64,
+        topic: &Arc<str>,
+    ) -> Admission {
+        match &self.part {
+            Whole::Lane => return Admission::Taken,
+            Whole::Without(topics) => {
+                let is_known = database.withheld.contains(lane, source);
+                if !is_known && !topics.contains(topic) {
+                    return Admission::Taken;
+                }
+                if !is_known && self.met.iter().all(|(met, _)| *met != source) {
+                    self.met.push((source, seq - 1));
+                }
+                self.gatherer.withhold(Seq(seq), topic);
+                match self.gatherer.passed_over() >= MAX_PASSED_OVER {
+                    true => Admission::Ends(Offer::Full),
+                    false => Admission::PassedOver,
+                }
+            }
+            Whole::Only(_, through) if seq > *through => Admission::Ends(Offer::Taken),
+            Whole::Only(only, _) => {
+                let is_pending = database.withheld.is_pending(lane, source, seq);
+                if is_pending && *only == *topic {
+                    return Admission::Taken;
+                }
+                self.skipped += 1;
+                self.looked = seq;
+                match self.skipped >= MAX_PASSED_OVER {
+                    true => Admission::Ends(Offer::Full),
+                    false => Admission::PassedOver,
+                }
+            }
+        }
+    }
 }
 
 /// The layout of a source. One that the table lost is published all the same, under its number.
@@ -323,14 +527,23 @@ fn layout<'a>(
     }
     layouts[at].get_or_insert_with(|| match sources.get(id) {
         Some(source) => formats.layout(&source),
-        None => {
-            let name = format!("source-{}", id.0).into();
-            formats.layout(&Source { name, kind: "unknown".into() })
-        }
+        None => formats.layout(&lost_source(id.0)),
     })
 }
 
+fn lost_source(id: u32) -> Source {
+    load::lost_source(usize::try_from(id).unwrap_or(usize::MAX))
+}
+
 impl Formats {
+    fn topic(&self, lane: Lane, source: &Source) -> Arc<str> {
+        match lane {
+            Lane::Readings => self.layout(source).topic,
+            Lane::Alerts => self.lanes[lane.index()].topic.render(&source.name, "").into(),
+            Lane::Events => self.lanes[lane.index()].topic.render("", "").into(),
+        }
+    }
+
     fn layout(&self, source: &Source) -> ReadingLayout {
         let format = self.kinds.iter().find(|(kind, _)| *kind == source.kind);
         let unit = self.units.iter().find(|(name, _)| *name == source.name);

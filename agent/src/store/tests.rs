@@ -171,7 +171,7 @@ impl Running {
                     .flat_map(|batch| serde_json::from_slice::<Vec<Json>>(&batch.payload).unwrap());
                 (sheaf.through.0, records.collect())
             }
-            Taken::Later { .. } | Taken::Nothing => (after, Vec::new()),
+            Taken::OfTopic(..) | Taken::Later { .. } | Taken::Nothing => (after, Vec::new()),
         }
     }
 

@@ -15,6 +15,7 @@ use rusqlite::{ToSql, Transaction, params};
 use super::database::{AlertRow, EventRow, Identity};
 use super::detail;
 use super::load::{FILTERED, LaneRow};
+use super::withheld;
 
 /// Writes records in the order of their places.
 pub(super) struct LaneWriter<'a> {
@@ -106,8 +107,7 @@ impl LaneWriter<'_> {
         mark.gaps.iter().try_for_each(|gap| self.gap(gap, now).map(drop))?;
         if is_doubtful {
             let row = &mut self.lanes[mark.lane.index()];
-            let count = format!("SELECT count(*) FROM {} WHERE seq > ?1", mark.lane.as_str());
-            let pending: u64 = self.tx.query_row(&count, [row.watermark], |row| row.get(0))?;
+            let pending = withheld::count_pending(self.tx, mark.lane, row.watermark)?;
             row.delivered = row.recorded.saturating_sub(row.dropped + row.filtered + pending);
         }
         Ok(())

@@ -9,6 +9,7 @@ mod faults;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pulsegate_core::delivery::{Mark, Part, TopicMark, Wanted};
 use pulsegate_core::lane::Lane;
 use pulsegate_core::reading::{Reading, Seq};
 use pulsegate_core::rules::KernelBoot;
@@ -27,6 +28,7 @@ use super::retention::Look;
 use super::standing::Teller;
 use super::take::{Encoder, Taken};
 use super::visits::VisitFold;
+use super::withheld::SourceMark;
 use super::{Options, Progress, QUEUE, Request, Store, ballast, retention, salvage};
 use crate::agent::AT_REST;
 use crate::aside::Aside;
@@ -161,6 +163,7 @@ impl Writer {
     }
 
     async fn run(mut self, mut incoming: mpsc::Receiver<Request>) {
+        self.tell_withheld();
         while !self.ended {
             let request = timeout_at(self.wake_at(), incoming.recv()).await;
             self.options.pulse.beat();
@@ -219,18 +222,19 @@ impl Writer {
                     self.gather(|work| work.clock = true);
                 }
             }
-            Request::Take { lane, after, room, hurry, answer } => {
+            Request::Take { wanted, hurry, answer } => {
                 // A receiver that is gone was the publisher of an agent that is stopping.
-                drop(answer.send(self.take(lane, after, room, hurry)));
+                drop(answer.send(self.take(&wanted, hurry)));
             }
-            Request::Mark { marks, urgent, answer } => {
-                self.gather(|work| work.marks.extend(marks));
+            Request::Mark { marks, topics, urgent, answer } => {
+                self.mark(marks, topics);
                 self.urgent |= urgent;
                 self.waiting.push(answer);
             }
             Request::Configure { keep, rules, formats } => {
                 self.commit();
-                self.encoder = Encoder::new(Arc::clone(&formats), Arc::clone(&self.sources));
+                self.encoder.follow(Arc::clone(&formats));
+                self.tell_withheld();
                 let (now, alerts) = (self.now(), &mut self.work.alerts);
                 let before = self.fold.alerts().clone();
                 self.fold = Fold::rebuild(&rules, &self.database, now, alerts);
@@ -282,6 +286,29 @@ impl Writer {
         self.answers.extend(answer.map(|to| Answer { to, offset: gathered as u64 }));
         self.gather(|work| work.readings.extend(readings));
         self.give_up_beyond_bounds();
+    }
+
+    fn mark(&mut self, marks: Vec<Mark>, topics: Vec<TopicMark>) {
+        let encoder = &self.encoder;
+        let sources_of = |lane, topic: &Arc<str>| encoder.sources_of(lane, topic);
+        let sources: Vec<SourceMark> =
+            topics.into_iter().map(|mark| SourceMark::of(mark, sources_of)).collect();
+        for mark in &sources {
+            self.database.apply(mark);
+        }
+        self.gather(|work| {
+            work.marks.extend(marks);
+            work.source_marks.extend(sources);
+        });
+    }
+
+    /// Tells the publisher which topics are withheld.
+    fn tell_withheld(&mut self) {
+        let topics = self.encoder.withheld_topics(&self.database.withheld);
+        self.progress.send_modify(|progress| {
+            progress.withheld = topics;
+            progress.withheld_told += 1;
+        });
     }
 
     fn gather(&mut self, add: impl FnOnce(&mut Work)) {
@@ -358,18 +385,20 @@ impl Writer {
         readings
     }
 
-    fn take(&mut self, lane: Lane, after: Seq, room: usize, hurry: bool) -> Taken {
+    fn take(&mut self, wanted: &Wanted, hurry: bool) -> Taken {
+        let lane = wanted.lane;
         let later = Taken::Later { due: self.now() + faults::RETRY, full_at: Seq(u64::MAX) };
         if self.database.place != Place::File {
             return later;
         }
         let now = if hurry { Mono(u64::MAX) } else { self.now() };
-        match self.encoder.take(&self.database, lane, after, room, now) {
+        if let Part::Topic { topic, anew: true, .. } = &wanted.part {
+            let sources = self.encoder.sources_of(lane, topic);
+            self.database.dropped(lane, &sources);
+        }
+        match self.encoder.take(&self.database, wanted, now) {
             Ok(taken) => {
-                if let Taken::Sheaf(sheaf) = &taken {
-                    let in_hand = &mut self.in_hand[lane.index()];
-                    *in_hand = sheaf.through.max(*in_hand);
-                }
+                self.took(lane, &taken);
                 taken
             }
             Err(error) => {
@@ -379,6 +408,26 @@ impl Writer {
                 }
                 later
             }
+        }
+    }
+
+    /// Remembers what is in the publisher's hands.
+    fn took(&mut self, lane: Lane, taken: &Taken) {
+        match taken {
+            Taken::Sheaf(sheaf) => {
+                let in_hand = &mut self.in_hand[lane.index()];
+                *in_hand = sheaf.through.max(*in_hand);
+            }
+            Taken::OfTopic(sheaf, sources) => {
+                self.database.withheld.took(lane, sources, sheaf.through.0);
+            }
+            Taken::Later { .. } | Taken::Nothing => {}
+        }
+        let met = self.encoder.take_met();
+        for (source, after) in met {
+            let mark = SourceMark::Withhold { lane, sources: vec![source], after };
+            self.database.apply(&mark);
+            self.gather(|work| work.source_marks.push(mark));
         }
     }
 

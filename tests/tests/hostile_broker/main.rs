@@ -6,6 +6,7 @@
 mod faults;
 mod poison;
 mod priority;
+mod refusals;
 mod watch;
 mod window;
 

@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use pulsegate_standin::faults::Poison;
 use pulsegate_standin::{Cut, Faults, Policy};
+use pulsegate_tests::PATIENCE;
 use pulsegate_tests::agent_process::lane_count;
 use pulsegate_tests::cloud::{Cloud, Tally};
-use pulsegate_tests::{PATIENCE, inbox};
 use serde_json::Value;
 
 use crate::watch::{Watch, gaps};
 use crate::{Feeder, SMALL_BATCHES, seeds};
-
-const EVERYTHING_BUT: [&str; 4] = ["readings", "events", "alerts", "status"];
 
 #[tokio::test]
 async fn a_message_that_the_broker_hangs_up_on_becomes_a_gap_and_the_rest_goes_on() {
@@ -48,45 +46,9 @@ async fn a_message_that_the_broker_hangs_up_on_becomes_a_gap_and_the_rest_goes_o
     arrived.take(&cloud.journal.contents().arrivals, "/readings");
     assert_eq!(arrived.unique() + dropped, feeder.fed + 1);
     assert!(arrived.get(&cursed).is_none());
-    // Once in company, twice alone: each of them costs one connection.
-    assert!((2..=4).contains(&cloud.cuts()), "{}", cloud.broker.fault_log());
-}
-
-#[tokio::test]
-async fn a_forbidden_kind_of_reading_does_not_stop_the_others() {
-    let allowed = EVERYTHING_BUT.map(|topic| format!("pulsegate/box/{topic}"));
-    let allowed = allowed.each_ref().map(String::as_str);
-    let policy = Policy::publish_only(&allowed);
-    let cloud = Cloud::start(seeds(0)[0], |options| options.policy = policy).await;
-    let device = cloud.device().set("publish.readings", "batch", SMALL_BATCHES).set(
-        "publish.secret",
-        "topic",
-        "\"pulsegate/{thing}/secret\"",
-    );
-    let mut agent = device.started().await;
-    let mut feeder = Feeder::on(&agent, "meter").await;
-    let mut secrets = agent.inbox().await;
-    let mut watch = Watch::default();
-
-    let lines: Vec<String> =
-        (0..5).map(|n| inbox::reading("meter", "secret", f64::from(n)).to_string()).collect();
-    for _ in 0..20 {
-        feeder.feed(20).await;
-        assert_eq!(secrets.exchange_all(&lines).await.len(), lines.len());
-    }
-    let mut arrived = Tally::default();
-    let (fed, limit) = (feeder.fed, Duration::from_secs(40));
-    cloud
-        .wait("every other reading arrives", limit, |contents| {
-            arrived.take(&contents.arrivals, "/readings");
-            arrived.unique() == fed
-        })
-        .await;
-    let status = watch.catch_up(&mut agent, &cloud).await;
-
-    assert_eq!(lane_count(&status, "readings", "dropped"), 100);
-    let told: u64 = gaps(&cloud).iter().filter_map(|gap| gap["count"].as_u64()).sum();
-    assert_eq!(told, 100);
+    assert_eq!(dropped, 1, "only the record itself");
+    // Three in company, some to find the record among its neighbours, and three alone.
+    assert!(cloud.cuts() <= 16, "{}", cloud.broker.fault_log());
 }
 
 #[tokio::test]
@@ -129,7 +91,7 @@ async fn a_thing_whose_first_connections_die_says_that_it_is_online_all_the_same
     let cuts = vec![Cut::AfterPublishes(1)];
     let cloud = Cloud::with_faults(seeds(0)[0], Faults { cuts, ..Faults::default() }).await;
     let _agent = cloud.device().started().await;
-    let died = |records: &[_]| records.len() >= 6;
+    let died = |records: &[_]| records.len() >= 4;
     cloud.broker.wait_until(died, PATIENCE).await.expect("it tries again");
 
     cloud.broker.set_faults(Faults::default());

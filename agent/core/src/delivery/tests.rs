@@ -1,307 +1,310 @@
+//! A store and a broker in miniature: what a broker does to which publishes, and what becomes of
+//! every record.
+
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::*;
 
-const NOW: Mono = Mono(0);
+const STEP: Duration = Duration::from_millis(100);
+const WINDOW: usize = 16;
+/// As many bytes as each record has.
+const RECORD_BYTES: usize = 100;
 
-fn batch(lane: Lane, first: u64, last: u64) -> Batch {
-    Batch {
-        lane,
-        topic: "t".into(),
-        payload: format!("{first}-{last}").into_bytes().into(),
-        first: Seq(first),
-        last: Seq(last),
-        count: last - first + 1,
-    }
+/// What the broker does with a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Ack,
+    HangUp,
+    AckAndHangUp,
 }
 
-fn sheaf(lane: Lane, first: u64, last: u64) -> Sheaf {
-    Sheaf { through: Seq(last), batches: vec![batch(lane, first, last)], filtered: 0 }
+type Broker = dyn FnMut(&Batch, Mono) -> Fate;
+
+struct World {
+    delivery: Delivery,
+    now: Mono,
+    up_at: Mono,
+    /// Of the lane of readings, in order: the topic of each record; places begin at 1.
+    records: Vec<&'static str>,
+    watermark: u64,
+    /// By withheld topic: the last place that is settled.
+    withheld: BTreeMap<Arc<str>, u64>,
+    taken: BTreeMap<Arc<str>, u64>,
+    arrived: BTreeSet<u64>,
+    counted: u64,
+    quarantined: Vec<(u64, u64)>,
+    deaths: u32,
+    was_refused: BTreeSet<Arc<str>>,
+    marking: bool,
 }
 
-/// A delivery with `n` sheaves of ten readings in hand.
-fn with_readings(window: usize, n: u64) -> Delivery {
-    let mut delivery = Delivery::new(window, [Seq(0); 3]);
-    delivery.committed([Seq(0), Seq(0), Seq(1_000)]);
-    for i in 0..n {
-        delivery.add(Lane::Readings, sheaf(Lane::Readings, i * 10 + 1, i * 10 + 10), NOW);
-    }
-    delivery
-}
-
-fn send_all(delivery: &mut Delivery) -> Vec<MessageId> {
-    let mut sent = Vec::new();
-    while let Some((id, _)) = delivery.next() {
-        delivery.sent(id, NOW);
-        sent.push(id);
-    }
-    sent
-}
-
-#[test]
-fn acknowledgements_in_any_order_move_the_watermark_only_over_what_is_complete() {
-    let mut delivery = with_readings(16, 3);
-    let ids = send_all(&mut delivery);
-
-    delivery.acknowledged(ids[2]);
-    delivery.acknowledged(ids[1]);
-    assert_eq!(delivery.take_marks(), []);
-
-    delivery.acknowledged(ids[0]);
-    let marks = delivery.take_marks();
-    assert_eq!(marks.len(), 1);
-    assert_eq!((marks[0].through, marks[0].delivered), (Seq(30), 30));
-}
-
-#[test]
-fn an_acknowledgement_that_comes_twice_counts_once() {
-    let mut delivery = with_readings(16, 1);
-    let ids = send_all(&mut delivery);
-
-    delivery.acknowledged(ids[0]);
-    delivery.acknowledged(ids[0]);
-
-    assert_eq!(delivery.take_marks()[0].delivered, 10);
-}
-
-#[test]
-fn what_is_acknowledged_but_not_durable_still_fills_the_window() {
-    let mut delivery = with_readings(4, 3);
-    for id in send_all(&mut delivery) {
-        delivery.acknowledged(id);
+impl World {
+    fn new(records: Vec<&'static str>) -> Self {
+        let mut delivery = Delivery::new(WINDOW, [Seq(0); 3]);
+        delivery.committed([Seq(0), Seq(0), Seq(records.len() as u64)]);
+        Self {
+            delivery,
+            now: Mono(1_000),
+            up_at: Mono(0),
+            records,
+            watermark: 0,
+            withheld: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            arrived: BTreeSet::new(),
+            counted: 0,
+            quarantined: Vec::new(),
+            deaths: 0,
+            was_refused: BTreeSet::new(),
+            marking: false,
+        }
     }
 
-    assert!(!delivery.has_room(Lane::Readings));
-    assert!(delivery.marks_are_urgent());
-    let _taken = delivery.take_marks();
-    assert!(!delivery.has_room(Lane::Readings));
+    fn run(&mut self, seconds: u64, broker: &mut Broker) {
+        for _ in 0..seconds * 10 {
+            self.now = self.now + STEP;
+            self.delivery.tick(self.now);
+            if self.now >= self.up_at {
+                self.connected(broker);
+            }
+            self.mark();
+            assert!(self.delivery.in_hand() <= WINDOW, "{:?}", self.delivery);
+            self.was_refused.extend(self.delivery.refused().into_iter().map(|one| one.topic));
+        }
+    }
 
-    delivery.marked();
-    assert!(delivery.has_room(Lane::Readings));
-}
-
-#[test]
-fn readings_leave_room_for_an_alert_which_then_goes_first() {
-    let mut delivery = with_readings(8, 6);
-    assert!(!delivery.has_room(Lane::Readings));
-    assert!(delivery.has_room(Lane::Alerts));
-
-    delivery.add(Lane::Alerts, sheaf(Lane::Alerts, 500, 500), NOW);
-
-    assert_eq!(delivery.next().unwrap().1.lane, Lane::Alerts);
-}
-
-#[test]
-fn republishes_the_unacknowledged_byte_for_byte_after_a_lost_link() {
-    let mut delivery = with_readings(16, 3);
-    let ids = send_all(&mut delivery);
-    let before = delivery.messages[&ids[1]].batch.payload.clone();
-    delivery.acknowledged(ids[0]);
-
-    delivery.link_lost(Death::Otherwise, Mono(1));
-
-    assert_eq!(delivery.next().unwrap().1.payload, before);
-    assert_eq!(send_all(&mut delivery), ids[1..]);
-}
-
-#[test]
-fn after_the_peer_hangs_up_messages_go_one_at_a_time_until_all_are_cleared() {
-    let mut delivery = with_readings(16, 3);
-    let ids = send_all(&mut delivery);
-    delivery.link_lost(Death::ByPeer, Mono(1));
-
-    assert_eq!(send_all(&mut delivery), [ids[0]]);
-    delivery.acknowledged(ids[0]);
-    assert_eq!(send_all(&mut delivery), [ids[1]]);
-    delivery.acknowledged(ids[1]);
-    assert_eq!(send_all(&mut delivery), [ids[2]]);
-}
-
-#[test]
-fn a_message_after_which_the_link_dies_twice_is_quarantined_and_the_rest_goes_on() {
-    let mut delivery = with_readings(16, 3);
-    let poison = MessageId(1);
-    let mut gap = None;
-    for connection in 1..20 {
+    fn connected(&mut self, broker: &mut Broker) {
         loop {
-            let sent = send_all(&mut delivery);
-            if sent.is_empty() || sent.contains(&poison) {
+            let mut acknowledged = Vec::new();
+            while let Some((id, batch)) = self.delivery.next(self.now) {
+                let batch = batch.clone();
+                self.delivery.sent(id, self.now);
+                let fate = broker(&batch, self.now);
+                if fate != Fate::HangUp {
+                    acknowledged.push(id);
+                }
+                if fate == Fate::Ack {
+                    self.arrived.extend(places(&batch));
+                } else {
+                    acknowledged.drain(..).for_each(|id| self.delivery.acknowledged(id, self.now));
+                    let gaps = self.delivery.link_lost(Death::ByPeer, self.now);
+                    self.quarantined.extend(gaps.iter().map(|gap| (gap.first.0, gap.last.0)));
+                    self.deaths += 1;
+                    self.up_at = self.now + Duration::from_secs(1);
+                    return;
+                }
+            }
+            acknowledged.into_iter().for_each(|id| self.delivery.acknowledged(id, self.now));
+            if !self.take() {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self) -> bool {
+        for wanted in self.delivery.wanted(self.now) {
+            match &wanted.part {
+                Part::Lane { after, withheld } => {
+                    let through = self.records.len() as u64;
+                    let skipped = |topic: &str| withheld.contains(topic);
+                    let sheaf = self.gather(after.0, through, &wanted, skipped);
+                    if let Some(sheaf) = sheaf {
+                        self.delivery.add(wanted.lane, sheaf);
+                        return true;
+                    }
+                }
+                Part::Topic { topic, anew, through } => {
+                    let settled = self.withheld.get(topic).copied();
+                    let settled = settled.expect("it is withheld in the store");
+                    let taken = self.taken.get(topic).copied().unwrap_or(0);
+                    let after = if *anew { settled } else { taken.max(settled) };
+                    let other = |of: &str| *of != **topic;
+                    let sheaf = self.gather(after, through.0, &wanted, other);
+                    if let Some(sheaf) = sheaf.filter(|sheaf| !sheaf.batches.is_empty()) {
+                        self.taken.insert(Arc::clone(topic), sheaf.through.0);
+                        self.delivery.add_of_topic(wanted.lane, topic, sheaf, vec![0]);
+                        return true;
+                    }
+                }
+            }
+            self.delivery.exhausted(&wanted);
+        }
+        false
+    }
+
+    fn gather(
+        &self,
+        after: u64,
+        through: u64,
+        wanted: &Wanted,
+        skips: impl Fn(&str) -> bool,
+    ) -> Option<Sheaf> {
+        let is_of_lane = matches!(wanted.part, Part::Lane { .. });
+        let limit = wanted.bytes.min(6_000);
+        let mut gatherer = crate::batch::Gatherer::new(wanted.lane, limit, wanted.room)
+            .max_records(wanted.records);
+        for place in after + 1..=through {
+            let topic: Arc<str> = self.records[usize::try_from(place).unwrap() - 1].into();
+            if skips(&topic) {
+                if is_of_lane {
+                    gatherer.withhold(Seq(place), &topic);
+                }
+                continue;
+            }
+            let framing = crate::record::Framing::Array;
+            let offer = gatherer.offer(Seq(place), &topic, framing, |out| {
+                out.extend_from_slice(format!("{place:>0$}", RECORD_BYTES - 1).as_bytes());
+            });
+            if offer == crate::batch::Offer::Full {
                 break;
             }
-            sent.into_iter().for_each(|id| delivery.acknowledged(id));
         }
-        gap = gap.or(delivery.link_lost(Death::ByPeer, Mono(connection)).pop());
+        gatherer.finish()
     }
 
-    let gap = gap.unwrap();
-    assert_eq!((gap.first, gap.last, gap.count), (Seq(11), Seq(20), 10));
-    let marks = delivery.take_marks();
-    assert_eq!((marks[0].through, marks[0].delivered), (Seq(30), 20));
-    assert_eq!(marks[0].gaps, [gap]);
-    assert_eq!(delivery.in_flight(), 0);
-}
-
-#[test]
-fn a_network_that_fails_condemns_no_message() {
-    let mut delivery = with_readings(16, 1);
-    for i in 0..10 {
-        send_all(&mut delivery);
-        assert_eq!(delivery.link_lost(Death::Otherwise, Mono(i)), []);
-    }
-    assert_eq!(send_all(&mut delivery).len(), 1);
-}
-
-#[test]
-fn a_peer_that_hangs_up_long_after_a_publish_did_so_for_another_reason() {
-    let mut delivery = with_readings(16, 1);
-    for _ in 0..10 {
-        send_all(&mut delivery);
-        assert_eq!(delivery.link_lost(Death::ByPeer, NOW + SUSPECT_WITHIN + SUSPECT_WITHIN), []);
-    }
-}
-
-#[test]
-fn a_sheaf_of_several_topics_is_marked_when_all_of_them_arrived() {
-    let mut delivery = Delivery::new(16, [Seq(0); 3]);
-    let batches = vec![batch(Lane::Readings, 1, 4), batch(Lane::Readings, 5, 5)];
-    delivery.add(Lane::Readings, Sheaf { through: Seq(5), batches, filtered: 0 }, NOW);
-    let ids = send_all(&mut delivery);
-
-    delivery.acknowledged(ids[1]);
-    assert_eq!(delivery.take_marks(), []);
-    delivery.acknowledged(ids[0]);
-    assert_eq!(delivery.take_marks()[0].delivered, 5);
-    assert!(delivery.has_unmarked());
-    delivery.marked();
-    assert_eq!(delivery.in_hand(), 0);
-}
-
-/// Sends and has acknowledged what is not poison, until the peer hangs up. Returns what that
-/// condemned.
-fn connection(
-    delivery: &mut Delivery,
-    now: Mono,
-    mut hangs_up: impl FnMut(&Batch, usize) -> bool,
-) -> Vec<Gap> {
-    let mut publishes = 0;
-    while let Some((id, batch)) = delivery.next() {
-        publishes += 1;
-        let dies = hangs_up(batch, publishes);
-        delivery.sent(id, now);
-        if dies {
-            return delivery.link_lost(Death::ByPeer, now);
+    fn mark(&mut self) {
+        if self.marking {
+            self.delivery.marked();
         }
-        delivery.acknowledged(id);
-    }
-    Vec::new()
-}
-
-#[test]
-fn a_peer_that_hangs_up_on_everything_condemns_nothing() {
-    let mut delivery = with_readings(16, 5);
-
-    for second in 0..100 {
-        assert_eq!(connection(&mut delivery, Mono(second * 1_000), |_, _| true), []);
-    }
-
-    assert_eq!(connection(&mut delivery, Mono(200_000), |_, _| false), []);
-    assert_eq!(delivery.take_marks()[0].delivered, 50);
-}
-
-#[test]
-fn a_peer_that_hangs_up_after_every_few_messages_condemns_nothing() {
-    for after in 2..6 {
-        let mut delivery = with_readings(100, 40);
-        for second in 0..200 {
-            let cut = connection(&mut delivery, Mono(second * 1_000), |_, n| n == after);
-            assert_eq!(cut, [], "after {after}");
+        let (marks, topics) = self.delivery.take_marks();
+        self.marking = !marks.is_empty() || !topics.is_empty();
+        for mark in topics {
+            match mark {
+                TopicMark::Withhold { topic, after, .. } => {
+                    assert!(self.withheld.insert(topic, after.0).is_none());
+                }
+                TopicMark::Settle { through, delivered, .. } => {
+                    self.counted += delivered;
+                    // One topic at a time is enough here: the one that was taken to there.
+                    let topic = self.records[usize::try_from(through.0).unwrap() - 1];
+                    self.withheld.insert(topic.into(), through.0);
+                }
+                TopicMark::Release { topic, .. } => {
+                    self.withheld.remove(&topic);
+                    self.taken.remove(&topic);
+                }
+            }
         }
-        assert_eq!(delivery.take_marks()[0].delivered, 400, "after {after}");
-    }
-}
-
-#[test]
-fn an_alert_goes_before_a_message_on_trial() {
-    let mut delivery = with_readings(16, 2);
-    let poison = |batch: &Batch, _| batch.first == Seq(11);
-    connection(&mut delivery, NOW, poison);
-    delivery.add(Lane::Alerts, sheaf(Lane::Alerts, 500, 500), NOW);
-
-    assert_eq!(delivery.next().unwrap().1.lane, Lane::Alerts);
-    let gaps = connection(&mut delivery, NOW, poison);
-
-    assert_eq!(gaps[0].first, Seq(11));
-}
-
-#[test]
-fn a_topic_on_which_all_is_condemned_rests_and_is_tried_again() {
-    let mut delivery = Delivery::new(100, [Seq(0); 3]);
-    let forbidden = |batch: &Batch, _| &*batch.topic == "forbidden";
-    let mut sheaves = (0..).map(|n| {
-        let mut bad = batch(Lane::Readings, 2 * n + 2, 2 * n + 2);
-        bad.topic = "forbidden".into();
-        Sheaf {
-            through: Seq(2 * n + 2),
-            batches: vec![batch(Lane::Readings, 2 * n + 1, 2 * n + 1), bad],
-            filtered: 0,
-        }
-    });
-
-    let mut deaths = 0;
-    let mut now = NOW;
-    for sheaf in sheaves.by_ref().take(100) {
-        now = now + Duration::from_secs(1);
-        delivery.add(Lane::Readings, sheaf, now);
-        while delivery.next().is_some() {
-            let before = delivery.messages.len();
-            connection(&mut delivery, now, |batch, n| {
-                deaths += usize::from(forbidden(batch, n));
-                forbidden(batch, n)
-            });
-            assert!(delivery.messages.len() < before || deaths < 10);
+        for mark in marks {
+            self.counted += mark.delivered;
+            self.watermark = mark.through.0;
         }
     }
-    let marks = delivery.take_marks();
-    assert_eq!(deaths, 6, "twice for each of three");
-    assert_eq!((marks[0].delivered, marks[0].gaps.len()), (100, 1));
-    assert_eq!(marks[0].gaps[0].count, 100);
 
-    now = now + Duration::from_secs(601);
-    delivery.add(Lane::Readings, sheaves.next().unwrap(), now);
-    connection(&mut delivery, now, |_, _| false);
-    assert_eq!(delivery.take_marks()[0].delivered, 2);
-}
-
-#[test]
-fn a_sheaf_is_taken_only_when_there_is_room_for_one_as_large_as_the_last() {
-    let mut delivery = Delivery::new(16, [Seq(0); 3]);
-    delivery.committed([Seq(0), Seq(0), Seq(1_000)]);
-    for n in 0..2 {
-        let batches = (0..5).map(|i| batch(Lane::Readings, n * 5 + i + 1, n * 5 + i + 1));
-        assert!(delivery.has_room(Lane::Readings));
-        delivery.add(
-            Lane::Readings,
-            Sheaf { through: Seq(n * 5 + 5), batches: batches.collect(), filtered: 0 },
-            NOW,
-        );
+    fn pending(&self) -> u64 {
+        let quarantined: u64 = self.quarantined.iter().map(|(first, last)| last - first + 1).sum();
+        self.records.len() as u64 - self.counted - quarantined
     }
+}
 
-    assert_eq!(delivery.room(Lane::Readings), 2);
-    assert!(!delivery.has_room(Lane::Readings));
-    assert!(delivery.has_room(Lane::Alerts));
+fn places(batch: &Batch) -> Vec<u64> {
+    let text = std::str::from_utf8(&batch.payload).unwrap();
+    let numbers = text.trim_matches(['[', ']']).split(',');
+    numbers.map(|number| number.trim().parse().unwrap()).collect()
+}
+
+fn mixed(count: usize) -> Vec<&'static str> {
+    ["a", "b", "c"].into_iter().cycle().take(count).collect()
 }
 
 #[test]
-fn what_is_filtered_is_settled_at_once_and_in_its_order() {
-    let mut delivery = Delivery::new(4, [Seq(0); 3]);
-    delivery.committed([Seq(0), Seq(0), Seq(30)]);
-    delivery.add(Lane::Readings, sheaf(Lane::Readings, 1, 10), NOW);
-    let alone = Sheaf { through: Seq(20), batches: Vec::new(), filtered: 10 };
-    delivery.add(Lane::Readings, alone, NOW);
+fn a_topic_that_the_broker_forbids_waits_and_the_others_go_on() {
+    let mut world = World::new(mixed(3_000));
+    let mut forbids = |batch: &Batch, _| {
+        if &*batch.topic == "b" { Fate::HangUp } else { Fate::Ack }
+    };
 
-    assert_eq!(delivery.take_marks(), [], "what lies before is not yet acknowledged");
-    let (first, _) = delivery.next().unwrap();
-    delivery.sent(first, NOW);
-    delivery.acknowledged(first);
-    let marks = delivery.take_marks();
+    world.run(30, &mut forbids);
 
-    assert_eq!((marks[0].through, marks[0].delivered, marks[0].filtered), (Seq(20), 10, 10));
+    assert_eq!(world.arrived.len(), 2_000, "the others are not delayed");
+    assert_eq!((world.watermark, world.counted), (3_000, 2_000));
+    assert_eq!(world.quarantined, []);
+    assert_eq!(world.was_refused.len(), 1);
+    let refused = world.delivery.refused().remove(0);
+    assert_eq!((&*refused.topic, refused.records), ("b", 1_000));
+    let deaths = world.deaths;
+    world.run(3_600, &mut forbids);
+    assert!(world.deaths - deaths <= 16, "an hour costs {} connections", world.deaths - deaths);
+
+    world.run(400, &mut |_, _| Fate::Ack);
+
+    assert_eq!((world.arrived.len(), world.counted), (3_000, 3_000));
+    assert!(world.withheld.is_empty() && world.delivery.refused().is_empty());
+}
+
+#[test]
+fn a_broker_that_acknowledges_what_it_forbids_and_hangs_up_is_not_believed() {
+    let mut world = World::new(mixed(300));
+    let mut lies = |batch: &Batch, _| {
+        if &*batch.topic == "b" { Fate::AckAndHangUp } else { Fate::Ack }
+    };
+
+    world.run(60, &mut lies);
+
+    assert_eq!((world.counted, world.arrived.len()), (200, 200));
+    assert_eq!(world.was_refused.len(), 1);
+    assert_eq!(world.quarantined, []);
+}
+
+#[test]
+fn a_record_on_which_the_broker_hangs_up_is_quarantined_alone() {
+    let mut world = World::new(mixed(3_000));
+    let mut poison = |batch: &Batch, _| {
+        if places(batch).contains(&1_000) { Fate::HangUp } else { Fate::Ack }
+    };
+
+    world.run(120, &mut poison);
+
+    assert_eq!(world.quarantined, [(1_000, 1_000)]);
+    assert_eq!((world.arrived.len(), world.counted), (2_999, 2_999));
+    assert!(world.was_refused.is_empty());
+    assert!(world.withheld.is_empty());
+}
+
+#[test]
+fn a_broker_that_takes_small_messages_only_gets_small_ones() {
+    let mut world = World::new(mixed(3_000));
+    let mut small =
+        |batch: &Batch, _| if batch.payload.len() > 2_000 { Fate::HangUp } else { Fate::Ack };
+
+    world.run(300, &mut small);
+
+    assert_eq!((world.arrived.len(), world.counted), (3_000, 3_000));
+    assert_eq!(world.quarantined, []);
+    assert!(world.delivery.max_message_bytes().is_some_and(|bytes| bytes <= 2_000));
+    assert!(world.deaths < 40, "{} deaths", world.deaths);
+}
+
+#[test]
+fn a_path_that_resets_condemns_nothing_and_delivers_everything() {
+    for seed in 1..40_u64 {
+        let mut world = World::new(mixed(6_000));
+        let mut dice = seed;
+        let mut resets = move |_: &Batch, _| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            match dice % 20 {
+                0 => Fate::HangUp,
+                1 => Fate::AckAndHangUp,
+                _ => Fate::Ack,
+            }
+        };
+
+        world.run(300, &mut resets);
+
+        assert_eq!(world.quarantined, [], "seed {seed}");
+        world.run(400, &mut |_, _| Fate::Ack);
+        assert_eq!(world.pending(), 0, "seed {seed}: {:?}", world.delivery);
+    }
+}
+
+#[test]
+fn where_nothing_passes_nothing_is_condemned() {
+    let mut world = World::new(mixed(300));
+
+    world.run(1_000, &mut |_, _| Fate::HangUp);
+
+    assert_eq!((world.quarantined.len(), world.counted), (0, 0));
+    world.run(700, &mut |_, _| Fate::Ack);
+    assert_eq!((world.arrived.len(), world.counted), (300, 300));
 }

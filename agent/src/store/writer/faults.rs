@@ -205,6 +205,7 @@ impl Writer {
             unwritten: self.work.unwritten,
             // Marks there are none: nothing was published.
             marks: Vec::new(),
+            source_marks: Vec::new(),
             clock: self.work.clock,
             now: self.work.now,
         };

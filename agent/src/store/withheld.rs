@@ -1,0 +1,266 @@
+//! Sources whose records are withheld: the broker refuses their topic.
+//!
+//! Such a source has a watermark of its own, beside that of its lane: its records behind its
+//! watermark and up to the lane's are pending, and everything else of the lane goes on. There is a row
+//! for each such source and none for its records, whatever is published to where meanwhile. The
+//! events of this device are one source.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pulsegate_core::delivery::TopicMark;
+use pulsegate_core::lane::{Gap, Lane};
+use pulsegate_core::time::Mono;
+use rusqlite::{Connection, params};
+
+use super::write::LaneWriter;
+
+/// The number of the one source of events, which have no column for it.
+pub(super) const EVENTS: u32 = 0;
+
+/// By lane and source.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Withheld([BTreeMap<u32, Source>; 3]);
+
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    /// Its watermark.
+    after: u64,
+    /// The last place that is in the publisher's hands.
+    taken: u64,
+}
+
+/// A [`TopicMark`] in which sources stand for topics.
+#[derive(Debug, Clone)]
+pub(super) enum SourceMark {
+    Withhold { lane: Lane, sources: Vec<u32>, after: u64 },
+    Settle(Settled),
+    Release { lane: Lane, sources: Vec<u32> },
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Settled {
+    pub(super) lane: Lane,
+    pub(super) sources: Vec<u32>,
+    pub(super) through: u64,
+    pub(super) delivered: u64,
+    pub(super) filtered: u64,
+    pub(super) gaps: Vec<Gap>,
+}
+
+impl SourceMark {
+    /// The messages that were quarantined.
+    pub(super) fn gaps(&self) -> &[Gap] {
+        match self {
+            Self::Settle(settled) => &settled.gaps,
+            Self::Withhold { .. } | Self::Release { .. } => &[],
+        }
+    }
+
+    /// Whether events of this device arrived.
+    pub(super) fn delivers_events(&self) -> bool {
+        matches!(self, Self::Settle(one) if one.lane == Lane::Events && one.delivered > 0)
+    }
+
+    fn lane(&self) -> Lane {
+        match self {
+            Self::Withhold { lane, .. } | Self::Release { lane, .. } => *lane,
+            Self::Settle(settled) => settled.lane,
+        }
+    }
+
+    fn sources(&self) -> &[u32] {
+        match self {
+            Self::Withhold { sources, .. } | Self::Release { sources, .. } => sources,
+            Self::Settle(settled) => &settled.sources,
+        }
+    }
+
+    /// The least place that its sources begin at, as they are now.
+    pub(super) fn first_after(&self, withheld: &Withheld) -> Option<(Lane, u64)> {
+        let lane = self.lane();
+        withheld.first_after(lane, self.sources()).map(|first| (lane, first))
+    }
+
+    /// Finds the sources of each topic with `sources_of`.
+    pub(super) fn of(
+        mark: TopicMark,
+        sources_of: impl FnOnce(Lane, &Arc<str>) -> Vec<u32>,
+    ) -> Self {
+        match mark {
+            TopicMark::Withhold { lane, topic, after } => {
+                Self::Withhold { lane, sources: sources_of(lane, &topic), after: after.0 }
+            }
+            TopicMark::Settle { lane, sources, through, delivered, filtered, gaps } => {
+                let through = through.0;
+                Self::Settle(Settled { lane, sources, through, delivered, filtered, gaps })
+            }
+            TopicMark::Release { lane, topic } => {
+                Self::Release { lane, sources: sources_of(lane, &topic) }
+            }
+        }
+    }
+}
+
+impl Withheld {
+    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let mut withheld = Self::default();
+        let mut select = connection.prepare("SELECT lane, source, after FROM withheld")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let (lane, source, after) = (row.get::<_, usize>(0)?, row.get(1)?, row.get(2)?);
+            if let Some(sources) = withheld.0.get_mut(lane) {
+                sources.insert(source, Source { after, taken: after });
+            }
+        }
+        Ok(withheld)
+    }
+
+    /// Lane, source and watermark of each.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (Lane, u32, u64)> {
+        Lane::ALL.into_iter().zip(&self.0).flat_map(|(lane, sources)| {
+            sources.iter().map(move |(source, marks)| (lane, *source, marks.after))
+        })
+    }
+
+    pub(super) fn is_empty(&self, lane: Lane) -> bool {
+        self.0[lane.index()].is_empty()
+    }
+
+    pub(super) fn sources(&self, lane: Lane) -> impl Iterator<Item = u32> {
+        self.0[lane.index()].keys().copied()
+    }
+
+    pub(super) fn contains(&self, lane: Lane, source: u32) -> bool {
+        self.0[lane.index()].contains_key(&source)
+    }
+
+    /// Whether a record waits behind the watermark of its source.
+    pub(super) fn is_pending(&self, lane: Lane, source: u32, seq: u64) -> bool {
+        self.0[lane.index()].get(&source).is_some_and(|source| source.after < seq)
+    }
+
+    /// Whether records of a source are in the publisher's hands.
+    pub(super) fn is_in_hand(&self, lane: Lane, source: u32) -> bool {
+        self.0[lane.index()].get(&source).is_some_and(|source| source.taken > source.after)
+    }
+
+    /// The least watermark of these sources.
+    pub(super) fn first_after(&self, lane: Lane, sources: &[u32]) -> Option<u64> {
+        let of = |source| self.0[lane.index()].get(source).map(|source| source.after);
+        sources.iter().filter_map(of).min()
+    }
+
+    /// Records of these sources were taken in hand up to `through`.
+    pub(super) fn took(&mut self, lane: Lane, sources: &[u32], through: u64) {
+        for source in sources {
+            if let Some(source) = self.0[lane.index()].get_mut(source) {
+                source.taken = through.max(source.taken);
+            }
+        }
+    }
+
+    /// Nothing of these sources is in hand any more.
+    pub(super) fn dropped(&mut self, lane: Lane, sources: &[u32]) {
+        for source in sources {
+            if let Some(source) = self.0[lane.index()].get_mut(source) {
+                source.taken = source.after;
+            }
+        }
+    }
+
+    pub(super) fn apply(&mut self, mark: &SourceMark) {
+        match mark {
+            SourceMark::Withhold { lane, sources, after } => {
+                for source in sources {
+                    let new = Source { after: *after, taken: *after };
+                    self.0[lane.index()].entry(*source).or_insert(new);
+                }
+            }
+            SourceMark::Settle(Settled { lane, sources, through, .. }) => {
+                for source in sources {
+                    if let Some(source) = self.0[lane.index()].get_mut(source) {
+                        source.after = source.after.max(*through);
+                        source.taken = source.taken.max(source.after);
+                    }
+                }
+            }
+            SourceMark::Release { lane, sources } => {
+                let of_lane = &mut self.0[lane.index()];
+                of_lane.retain(|source, _| !sources.contains(source));
+            }
+        }
+    }
+}
+
+/// Writes what [`Withheld::apply`] did, and counts what arrived.
+pub(super) fn write(
+    writer: &mut LaneWriter<'_>,
+    mark: &SourceMark,
+    now: Mono,
+) -> rusqlite::Result<()> {
+    let tx = writer.tx;
+    match mark {
+        SourceMark::Withhold { lane, sources, after } => {
+            let insert = "INSERT OR IGNORE INTO withheld VALUES (?1, ?2, ?3)";
+            let mut insert = tx.prepare_cached(insert)?;
+            for source in sources {
+                insert.execute(params![lane.index(), source, after])?;
+            }
+        }
+        SourceMark::Settle(settled) => {
+            let update =
+                "UPDATE withheld SET after = max(after, ?3) WHERE lane = ?1 AND source = ?2";
+            let mut update = tx.prepare_cached(update)?;
+            for source in &settled.sources {
+                update.execute(params![settled.lane.index(), source, settled.through])?;
+            }
+            let row = &mut writer.lanes[settled.lane.index()];
+            row.delivered += settled.delivered;
+            row.filtered += settled.filtered;
+            settled.gaps.iter().try_for_each(|gap| writer.gap(gap, now).map(drop))?;
+        }
+        SourceMark::Release { lane, sources } => {
+            let delete = "DELETE FROM withheld WHERE lane = ?1 AND source = ?2";
+            let mut delete = tx.prepare_cached(delete)?;
+            for source in sources {
+                delete.execute(params![lane.index(), source])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The condition, in SQL, that a record of `lane`, called `of`, waits behind its source's watermark;
+/// `lane` comes from us, so nothing has to be quoted.
+pub(super) fn is_pending_sql(lane: Lane, of: &str) -> String {
+    let source = match lane {
+        Lane::Alerts | Lane::Readings => format!("{of}.source"),
+        Lane::Events => EVENTS.to_string(),
+    };
+    format!(
+        "EXISTS (SELECT 1 FROM withheld WHERE withheld.lane = {} AND withheld.source = {source}
+         AND withheld.after < {of}.seq)",
+        lane.index()
+    )
+}
+
+/// Counts the records of a lane that are pending: behind the watermark, and withheld before it.
+pub(super) fn count_pending(
+    connection: &Connection,
+    lane: Lane,
+    watermark: u64,
+) -> rusqlite::Result<u64> {
+    let (table, number) = (lane.as_str(), lane.index());
+    let behind = format!("SELECT count(*) FROM {table} WHERE seq > ?1");
+    let behind: u64 = connection.query_row(&behind, [watermark], |row| row.get(0))?;
+    let first = "SELECT min(after) FROM withheld WHERE lane = ?1";
+    let first: Option<u64> = connection.query_row(first, [number], |row| row.get(0))?;
+    let Some(first) = first else { return Ok(behind) };
+    let before = format!(
+        "SELECT count(*) FROM {table} WHERE seq > ?1 AND seq <= ?2 AND {}",
+        is_pending_sql(lane, table)
+    );
+    let before: u64 = connection.query_row(&before, [first, watermark], |row| row.get(0))?;
+    Ok(behind + before)
+}
