@@ -46,7 +46,7 @@ use pulsegate_core::delivery::Part;
 use pulsegate_core::delivery::{Mark, TopicMark, Wanted};
 use pulsegate_core::lane::{Account, Lane};
 use pulsegate_core::reading::{Boot, Reading, Seq};
-use pulsegate_core::rules::RuleSpec;
+use pulsegate_core::rules::{Counts, RuleSpec};
 use pulsegate_core::standing::Standing;
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::Trust;
@@ -60,6 +60,7 @@ pub(crate) use check::Checked;
 pub(crate) use database::{EventRow, Identity};
 pub(crate) use disk::DiskFault;
 pub(crate) use filters::Filters;
+pub(crate) use fold::Flapping;
 pub(crate) use reader::{AlertFound, Named, Reader, ReadingFound};
 pub(crate) use replay::{Change, Curve, Decided, Outcome, Plan, Replay, Replayed};
 pub(crate) use take::{Formats, LaneFormat, Taken};
@@ -119,6 +120,10 @@ pub(crate) struct Progress {
     pub(crate) waiting: u64,
     /// What was set aside, if this store was damaged.
     pub(crate) set_aside: Option<String>,
+    /// What the rules did not use or not say.
+    pub(crate) rules: Counts,
+    /// The rules that change too often to tell each time.
+    pub(crate) flapping: Vec<Flapping>,
     /// Whether the database was looked through for damage.
     pub(crate) checked: Checked,
     /// Of each rule that cannot run, the reason and the cure.

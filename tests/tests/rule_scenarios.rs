@@ -129,3 +129,45 @@ silent_for = "1s"
     assert_eq!((&alerts[0]["state"], &alerts[0]["value"]), (&json!("raised"), &json!(1)));
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn a_value_that_swings_about_its_limit_is_told_as_flapping_and_how_it_ends() {
+    let site = Site::start().await;
+    let rule = "[[rule]]\nname = \"hot\"\non = \"level\"\nabove = 100\n";
+    let device = site.device().with(rule);
+    let mut agent = device.started().await;
+    let mut inbox = agent.inbox().await;
+    let level = |value: i32, at: i64| {
+        json!({ "source": "tank", "kind": "level", "value": value, "time": date::ten() + at })
+            .to_string()
+    };
+    // 8 s in which the value changes sides 2,000 times a second.
+    let swing = (0..16_001).map(|n| level(if n % 2 == 0 { 200 } else { 60 }, n / 2));
+    inbox.store(&swing.collect::<Vec<_>>()).await;
+    let flaps = |status: &Value| {
+        status["degraded"].to_string().contains("rule `hot` flaps for source `tank`")
+    };
+    agent.wait_status("it is told", PATIENCE, flaps).await;
+
+    inbox.store(&[level(200, 80_000)]).await;
+
+    let status = agent
+        .wait_status("it is over", PATIENCE, |status| {
+            !flaps(status) && status["lanes"]["alerts"]["pending"] == 0
+        })
+        .await;
+    assert_eq!(status["rules"]["suppressed_alerts"], 16_001 - 20);
+    let alerts = site.subscriber.records("/alerts");
+    assert_eq!(alerts.len(), 21);
+    let states = of(&alerts, "hot");
+    assert_eq!(states.iter().filter(|(state, ..)| *state == "raised").count(), 11);
+    assert_eq!(states.last().map(|(state, ..)| *state), Some("raised"), "as it is");
+    let told = |events: &[Value]| {
+        let words = events.iter().filter_map(|event| event["event"].as_str());
+        words.filter(|word| word.starts_with("rule_")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let all_told = |events: &[Value]| told(events).len() == 2;
+    let events = site.subscriber.wait_records("/events", PATIENCE, all_told).await;
+    assert_eq!(told(&events), ["rule_flapping", "rule_settled"]);
+    agent.stop().await;
+}

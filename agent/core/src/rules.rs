@@ -16,6 +16,7 @@ mod agenda;
 mod anomaly;
 mod clock;
 mod faults;
+mod flapping;
 mod joint;
 mod judge;
 mod level;
@@ -47,6 +48,7 @@ use watch::{Shape, Watch};
 
 pub use clock::{BELIEVED_AFTER, MAX_LEAP};
 pub use faults::{Fault, InvalidRule, runnable};
+pub use flapping::{Flap, MAX_ALERTS, Report, WITHIN};
 pub use rebuild::{PastAlert, Rebuild};
 pub use spec::{
     Action, Clear, Condition, Limit, MAX_MEMBERS, MAX_STEPS, MAX_WINDOW, MIN_SILENCE, MIN_WINDOW,
@@ -103,6 +105,8 @@ pub struct Transition {
     /// The event time at which it happened: of the reading, the end of the window, or the end of
     /// what it had to wait for.
     pub time: Wall,
+    /// Whether an alert tells of it.
+    pub report: Report,
 }
 
 /// What a rule was asked about, whether or not it made a difference.
@@ -130,6 +134,8 @@ pub struct Counts {
     pub doubtful: u64,
     /// Alerts that `at_most_every` held back.
     pub suppressed: u64,
+    /// Alerts that were held back because too many came of one rule and source.
+    pub flapping: u64,
 }
 
 /// Every rule, with its state for every source that it covers.
@@ -143,6 +149,7 @@ pub struct Rules {
     boot: KernelBoot,
     agenda: Agenda,
     counts: Counts,
+    flaps: Vec<Flap>,
     trace: Option<Trace>,
 }
 
@@ -168,7 +175,8 @@ impl Rules {
         let tracks: Vec<Track> = rules.iter().filter(joint).map(Track::joint).collect();
         let (joints, boot, counts) = (tracks.len(), KernelBoot::default(), Counts::default());
         let agenda = Agenda::default();
-        Ok(Self { rules, tracks, joints, boot, agenda, counts, trace: None })
+        let flaps = Vec::new();
+        Ok(Self { rules, tracks, joints, boot, agenda, counts, flaps, trace: None })
     }
 
     /// Begins to expect the sources that should speak: the agent has just started, and `event` is
@@ -233,6 +241,11 @@ impl Rules {
         self.trace.iter_mut().flat_map(|trace| trace.asked.drain(..))
     }
 
+    /// What began or ceased to flap since the last time.
+    pub fn take_flaps(&mut self) -> impl Iterator<Item = Flap> {
+        self.flaps.drain(..)
+    }
+
     /// What was not used or not said.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -253,7 +266,8 @@ impl Rules {
         if track.watches.is_empty() && track.feeds.is_empty() {
             return;
         }
-        let mut sink = Sink { out, counts: &mut self.counts, trace: self.trace.as_mut() };
+        let (counts, flaps) = (&mut self.counts, &mut self.flaps);
+        let mut sink = Sink { out, counts, flaps, trace: self.trace.as_mut() };
         let counts = track.take(input, None, &mut sink);
         let feeds = if counts { track.feeds.clone() } else { Vec::new() };
         for (joint, member) in &feeds {
@@ -270,7 +284,8 @@ impl Rules {
         }
         while let Some(index) = self.agenda.pop(now) {
             let (out, trace) = (out.as_deref_mut(), self.trace.as_mut());
-            let mut sink = Sink { out, counts: &mut self.counts, trace };
+            let (counts, flaps) = (&mut self.counts, &mut self.flaps);
+            let mut sink = Sink { out, counts, flaps, trace };
             self.tracks[index].pass(boot, now, &mut sink);
             // Without `out` something may stay due: not before there is one.
             if let Some(deadline) = self.tracks[index].deadline(boot).filter(|due| *due > now) {

@@ -21,7 +21,7 @@ use crate::inbox_watch;
 use crate::mqtt::LinkState;
 use crate::outputs::{OutputState, OutputStates};
 use crate::sampler::SourceStates;
-use crate::store::{DiskFault, Progress};
+use crate::store::{DiskFault, Flapping, Progress};
 
 /// See the module.
 pub(super) async fn compose(observed: &Observed) -> Value {
@@ -61,6 +61,7 @@ pub(super) async fn compose(observed: &Observed) -> Value {
             "holds_back_for_s": holds_back(publisher.clock_holds_until, now).map(|for_s| for_s.as_secs()),
         },
         "disk": disk(observed, &progress, now),
+        "rules": rules(&progress),
         "memory_bytes": memory_bytes(),
         "sources": sources,
         "drivers": gauges,
@@ -118,6 +119,13 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
         troubles.push(format!("the store was damaged; it was set aside as `{aside}`"));
     }
     troubles.extend(progress.rules_off.iter().cloned());
+    troubles.extend(progress.flapping.iter().map(|flapping| {
+        let Flapping { rule, source, held } = flapping;
+        format!(
+            "rule `{rule}` flaps for source `{source}`: {held} alerts were held back; \
+             give it a `for`, a `clear` or an `at_most_every`"
+        )
+    }));
     if !*observed.clock_set.borrow() {
         let until = observed.publisher.borrow().clock_holds_until;
         troubles.push(match holds_back(until, clock::mono()) {
@@ -207,6 +215,23 @@ fn withheld(observed: &Observed, now: Mono) -> Value {
         .iter()
         .map(|topic| one(&topic.topic, topic.since, topic.next_trial, Some(topic.records)));
     status.into_iter().chain(topics).collect()
+}
+
+/// What the rules did not use or not say, since the start or the last reload.
+fn rules(progress: &Progress) -> Value {
+    let flapping = |flapping: &Flapping| {
+        json!({
+            "rule": &*flapping.rule,
+            "source": &*flapping.source,
+            "suppressed": flapping.held,
+        })
+    };
+    json!({
+        "late_readings": progress.rules.late,
+        "doubtful_times": progress.rules.doubtful,
+        "suppressed_alerts": progress.rules.suppressed + progress.rules.flapping,
+        "flapping": progress.flapping.iter().map(flapping).collect::<Value>(),
+    })
 }
 
 fn cameras(states: &CameraStates) -> Value {

@@ -1,10 +1,12 @@
 //! The rules, folded as readings arrive, and folded again over the last readings at start.
 
+use std::collections::BTreeMap;
+
 use pulsegate_core::reading::{HeartDetail, Reading, Value};
 use pulsegate_core::record::ValueRef;
 use pulsegate_core::rules::{
-    Action, AlertState, Asked, Input, InvalidRule, KernelBoot, PastAlert, Rebuild, RuleSpec, Rules,
-    Severity, Transition, runnable,
+    Action, AlertState, Asked, Counts, Flap, Input, InvalidRule, KernelBoot, PastAlert, Rebuild,
+    Report, RuleSpec, Rules, Severity, Transition, runnable,
 };
 use pulsegate_core::standing::Alerts;
 use pulsegate_core::time::{Mono, Wall};
@@ -12,11 +14,23 @@ use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::{Connection, Row};
 
 use super::bounds::Rising;
-use super::database::{AlertRow, Database};
+use super::database::{AlertRow, Database, EventRow};
 use super::take::{read_detail, read_source, read_value};
 
 /// Bounds what a start reads back, whatever the windows ask for (P9).
 const REBUILD_ROWS: u32 = 200_000;
+
+/// The alerts that are read back at a start, to know what flaps: bounds what a start costs.
+const RECENT_ALERTS: u32 = 2_000;
+
+/// A rule that changes too often for a source to tell each time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Flapping {
+    pub(crate) rule: Box<str>,
+    pub(crate) source: Box<str>,
+    /// Alerts that were held back since it began.
+    pub(crate) held: u64,
+}
 
 /// See the module.
 pub(super) struct Fold {
@@ -30,6 +44,10 @@ pub(super) struct Fold {
     idle: bool,
     /// The rules that cannot run.
     off: Vec<InvalidRule>,
+    /// Alerts held back of what flaps, by rule and source.
+    flapping: BTreeMap<(Box<str>, SourceId), u64>,
+    /// What began or ceased to flap and is not told yet.
+    flaps: Vec<Flap>,
 }
 
 impl Fold {
@@ -108,6 +126,8 @@ impl Fold {
             own_time: Vec::new(),
             idle: false,
             off: Vec::new(),
+            flapping: BTreeMap::new(),
+            flaps: Vec::new(),
         }
     }
 
@@ -179,9 +199,58 @@ impl Fold {
         })
     }
 
+    /// What flaps: rule, source, and how many of its alerts were held back.
+    pub(super) fn flapping(&self, sources: &Sources) -> Vec<Flapping> {
+        let flapping = |((rule, source), held): (&(Box<str>, SourceId), &u64)| Flapping {
+            rule: rule.clone(),
+            source: name(sources, *source),
+            held: *held,
+        };
+        self.flapping.iter().map(flapping).collect()
+    }
+
+    /// What the rules did not use or not say.
+    pub(super) fn counts(&self) -> Counts {
+        self.rules.counts()
+    }
+
+    /// Adds an event for each rule and source that began or ceased to flap.
+    pub(super) fn tell_flaps(&mut self, now: Mono, sources: &Sources, events: &mut Vec<EventRow>) {
+        events.extend(self.flaps.drain(..).map(|flap| {
+            let rule = serde_json::Value::from(&*flap.rule.name);
+            let source = serde_json::Value::from(&*name(sources, flap.source));
+            let (event, members) = match flap.is_over {
+                false => ("rule_flapping", format!(r#""rule":{rule},"source":{source}"#)),
+                true => {
+                    let held = flap.suppressed;
+                    let members = format!(r#""rule":{rule},"source":{source},"suppressed":{held}"#);
+                    ("rule_settled", members)
+                }
+            };
+            tracing::info!(rule = &*flap.rule.name, suppressed = flap.suppressed, "{event}");
+            EventRow { event, mono: now, members }
+        }));
+    }
+
     fn hand_over(&mut self, alerts: &mut Vec<AlertRow>) {
+        for flap in self.rules.take_flaps() {
+            let key = (flap.rule.name.clone(), flap.source);
+            if flap.is_over {
+                self.flapping.remove(&key);
+            } else {
+                self.flapping.insert(key, 0);
+            }
+            self.flaps.push(flap);
+        }
         for transition in self.transitions.drain(..) {
-            self.moved |= self.alerts.take(&transition);
+            if transition.report != Report::Later {
+                self.moved |= self.alerts.take(&transition);
+            }
+            if transition.report == Report::Held {
+                let key = (transition.rule.name.clone(), transition.source);
+                self.flapping.entry(key).and_modify(|held| *held += 1);
+                continue;
+            }
             if !transition.rule.then.contains(&Action::Alert) {
                 continue;
             }
@@ -199,6 +268,10 @@ impl Fold {
             });
         }
     }
+}
+
+fn name(sources: &Sources, source: SourceId) -> Box<str> {
+    sources.get(source).map(|source| source.name.clone()).unwrap_or_default()
 }
 
 /// The word for a severity in records.
@@ -237,7 +310,10 @@ fn rebuild(
     if specs.is_empty() {
         return Ok(Rules::new(Vec::new())?);
     }
-    let past = standing.iter().map(StandingAlert::as_past);
+    let mut past = recent(connection)?;
+    past.retain(|alert| !standing.contains(alert));
+    past.extend(standing);
+    let past = past.iter().map(StandingAlert::as_past);
     let mut rebuild = Rules::rebuild(specs.to_vec(), past, sources)?;
     let from = first_within(database, &rebuild)?;
     let mut select = connection.prepare(
@@ -294,6 +370,19 @@ fn standing(connection: &Connection) -> rusqlite::Result<Vec<StandingAlert>> {
         .collect()
 }
 
+/// The last alerts, in their order: as many of them as are still kept.
+fn recent(connection: &Connection) -> rusqlite::Result<Vec<StandingAlert>> {
+    let mut recent: Vec<_> = connection
+        .prepare(
+            "SELECT rule, source, raised, time_ms, window_end_ms, severity, value FROM alerts
+             ORDER BY seq DESC LIMIT ?1",
+        )?
+        .query_map([RECENT_ALERTS], StandingAlert::read)?
+        .collect::<rusqlite::Result<_>>()?;
+    recent.reverse();
+    Ok(recent)
+}
+
 /// The first of the last readings that lie within the horizon of the rules.
 fn first_within(database: &Database, rebuild: &Rebuild) -> rusqlite::Result<u64> {
     let mut select = database
@@ -338,6 +427,7 @@ pub(super) fn read_reading(row: &Row<'_>) -> rusqlite::Result<Reading> {
 }
 
 /// The last alert raised, or cleared, by a rule for a source.
+#[derive(PartialEq)]
 struct StandingAlert {
     rule: Box<str>,
     source: u32,

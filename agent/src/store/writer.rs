@@ -280,12 +280,18 @@ impl Writer {
         let decided = self.work.decided();
         self.fold.readings(&readings, &self.database, &self.sources, &mut self.work.alerts);
         self.visits.readings(&readings, &self.database, &self.sources, &mut self.work.events);
+        self.tell_flaps();
         self.teller.readings(&readings, &self.sources);
         self.teller.tell(&mut self.fold, &self.visits);
         self.urgent |= self.work.decided() > decided;
         self.answers.extend(answer.map(|to| Answer { to, offset: gathered as u64 }));
         self.gather(|work| work.readings.extend(readings));
         self.give_up_beyond_bounds();
+    }
+
+    fn tell_flaps(&mut self) {
+        let now = self.now();
+        self.fold.tell_flaps(now, &self.sources, &mut self.work.events);
     }
 
     fn mark(&mut self, marks: Vec<Mark>, topics: Vec<TopicMark>) {
@@ -321,6 +327,7 @@ impl Writer {
         let decided = self.work.decided();
         let boot = KernelBoot(self.database.epoch.0);
         self.fold.tick(boot, now, &mut self.work.alerts);
+        self.tell_flaps();
         self.visits.tick(boot, now, &self.sources, &mut self.work.events);
         self.teller.tell(&mut self.fold, &self.visits);
         self.urgent |= self.work.decided() > decided || self.database.untold.is_due(now);
@@ -465,6 +472,8 @@ impl Writer {
             progress.last = last(&self.database);
             progress.commits = self.commits;
             progress.fault = fault;
+            progress.rules = self.fold.counts();
+            progress.flapping = self.fold.flapping(&self.sources);
             (progress.used_bytes, progress.file_bytes) = (used_bytes, file_bytes);
             progress.waiting = self.work.readings.len() as u64;
         });

@@ -10,8 +10,36 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{AlertState, Transition};
+use std::sync::Arc;
+
+use pulsegate_sensors::SourceId;
+
+use super::{AlertState, RuleSpec, Transition};
 use crate::time::Wall;
+
+/// Whether an alert tells of a transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Report {
+    /// Yes.
+    Now,
+    /// Not now, since too many came before it: only what acts by the rule sees it.
+    Held,
+    /// It is told now, and was held back before: what acts by the rule saw it then.
+    Later,
+}
+
+/// A rule begins or ceases to flap for a source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flap {
+    /// The rule.
+    pub rule: Arc<RuleSpec>,
+    /// Of whose readings.
+    pub source: SourceId,
+    /// Transitions that were held back since it began.
+    pub suppressed: u64,
+    /// Whether it ceases.
+    pub is_over: bool,
+}
 
 /// Alerts told within [`WITHIN`]. A rule about each of ten readings a second of which one in a hundred
 /// is extreme makes twelve transitions a minute now and then; a door or a person never does.
@@ -63,27 +91,31 @@ impl Damper {
 
     /// Lets time pass: returns the transition that there is room for by then.
     pub(super) fn pass(&mut self, time: Wall) -> Option<Transition> {
-        if self.flapping.is_some_and(|(_, last)| last + WITHIN <= time) {
-            self.flapping = None;
-        }
         if self.told.front().is_some_and(|first| time < *first + WITHIN) {
             return None;
         }
         let held = self.held.take()?;
-        self.told.pop_front();
-        self.note(held.state, time);
-        Some(held)
+        self.note(held.state, held.time);
+        Some(Transition { report: Report::Later, ..held })
     }
 
-    /// How many transitions were not told since the flapping began; `None` if there is no flapping.
-    pub(super) fn suppressed(&self) -> Option<u64> {
-        self.flapping.map(|(count, _)| count)
+    /// The beginning, if the flapping began with this transition.
+    pub(super) fn begun(&self, transition: &Transition) -> Option<Flap> {
+        let (suppressed, _) = self.flapping.filter(|(count, _)| *count == 1)?;
+        let (rule, source) = (Arc::clone(&transition.rule), transition.source);
+        Some(Flap { rule, source, suppressed, is_over: false })
+    }
+
+    /// Ends the flapping if nothing was held back for a while before `time`. Returns how many
+    /// transitions were.
+    pub(super) fn end(&mut self, time: Wall) -> Option<u64> {
+        let (suppressed, _) = self.flapping.take_if(|(_, last)| *last + WITHIN <= time)?;
+        Some(suppressed)
     }
 
     /// The source's time was set back.
-    pub(super) fn restart(&mut self) {
-        self.told.clear();
-        self.flapping = None;
+    pub(super) fn forget_after(&mut self, time: Wall) {
+        self.told.retain(|told| *told <= time);
     }
 
     fn note(&mut self, state: AlertState, time: Wall) {

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use pulsegate_sensors::SourceId;
 
-use super::{AlertState, Asked, Counts, PastAlert, Range, RuleSpec, Test, Transition};
+use super::flapping::{Damper, Flap, Report};
+use super::{Action, AlertState, Asked, Counts, PastAlert, Range, RuleSpec, Test, Transition};
 use crate::reading::Value;
 use crate::time::Wall;
 
@@ -20,6 +21,7 @@ use crate::time::Wall;
 pub(super) struct Sink<'a> {
     pub(super) out: Option<&'a mut Vec<Transition>>,
     pub(super) counts: &'a mut Counts,
+    pub(super) flaps: &'a mut Vec<Flap>,
     pub(super) trace: Option<&'a mut Trace>,
 }
 
@@ -58,13 +60,23 @@ pub(super) struct Judge {
     turned: Option<Wall>,
     /// The first finding of those that would turn it, but have to last.
     pending: Option<Finding>,
+    damper: Damper,
 }
 
 impl Judge {
     /// Judges the numbers of a source by `range`.
     pub(super) fn new(rule: &Arc<RuleSpec>, range: Range, source: SourceId) -> Self {
         let rule = Arc::clone(rule);
-        Self { rule, source, range, raised: false, last_raise: None, turned: None, pending: None }
+        Self {
+            rule,
+            source,
+            range,
+            raised: false,
+            last_raise: None,
+            turned: None,
+            pending: None,
+            damper: Damper::default(),
+        }
     }
 
     /// Takes over what the store knows of this alert.
@@ -72,6 +84,7 @@ impl Judge {
         self.raised = alert.state == AlertState::Raised;
         self.source = alert.source;
         self.turned = self.turned.max(Some(alert.time));
+        self.damper.resume(alert.state, alert.time);
         if self.raised {
             self.last_raise = Some(alert.time);
         }
@@ -156,6 +169,7 @@ impl Judge {
     /// The source's time was set back: what it did after `time` says nothing of what is to come.
     pub(super) fn forget_after(&mut self, time: Wall) {
         self.turned = self.turned.filter(|turned| *turned <= time);
+        self.damper.forget_after(time);
     }
 
     pub(super) fn is_pending(&self) -> bool {
@@ -186,7 +200,11 @@ impl Judge {
 
     /// While nothing is decided, what would turn it stays pending.
     fn turn(&mut self, finding: Finding, sink: &mut Sink<'_>) {
-        let Some(out) = &mut sink.out else { return };
+        if sink.out.is_none() {
+            return;
+        }
+        // So that it makes no difference whether time passed in between.
+        self.catch_up(finding.time, sink);
         self.pending = None;
         self.raised = !self.raised;
         self.turned = Some(finding.time);
@@ -196,7 +214,37 @@ impl Judge {
         }
         let Finding { value, score, window, time } = finding;
         let (rule, source) = (Arc::clone(&self.rule), self.source);
-        out.push(Transition { rule, source, state, value, score, window, time });
+        let report = Report::Now;
+        let mut transition = Transition { rule, source, state, value, score, window, time, report };
+        if self.tells() && !self.damper.tells(&transition) {
+            transition.report = Report::Held;
+            sink.counts.flapping += 1;
+            sink.flaps.extend(self.damper.begun(&transition));
+        }
+        sink.out.as_mut().map(|out| out.push(transition));
+    }
+
+    /// Whether alerts tell of what it decides.
+    fn tells(&self) -> bool {
+        self.rule.then.contains(&Action::Alert)
+    }
+
+    /// Tells what was held back and still is news, if there is room for it by `time`.
+    pub(super) fn catch_up(&mut self, time: Wall, sink: &mut Sink<'_>) {
+        let Some(out) = &mut sink.out else { return };
+        let ended = self.damper.end(time);
+        sink.flaps.extend(ended.map(|suppressed| Flap {
+            rule: Arc::clone(&self.rule),
+            source: self.source,
+            suppressed,
+            is_over: true,
+        }));
+        out.extend(self.damper.pass(time));
+    }
+
+    /// When [`Judge::catch_up`] is next of use.
+    pub(super) fn catches_up_at(&self) -> Option<Wall> {
+        self.damper.due()
     }
 
     /// The end of the cool-down that `time` lies in. A raise that lies ahead cools nothing: the

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pulsegate_sensors::Source;
 
-use super::LATENESS;
+use super::{LATENESS, flapping};
 use crate::output::Drive;
 use crate::reading::Value;
 
@@ -258,7 +258,9 @@ impl RuleSpec {
             Condition::All { within, .. } => within.unwrap_or(HELD_LOOKBACK),
             Condition::Any { .. } => HELD_LOOKBACK,
         };
-        window + known + self.hold_for.max(self.clear.hold_for) + held + LATENESS + SLACK
+        let waits = window + known + self.hold_for.max(self.clear.hold_for) + held;
+        // What was held back of flapping alerts follows from the readings, too.
+        waits.max(flapping::WITHIN) + LATENESS + SLACK
     }
 }
 

@@ -1,6 +1,7 @@
 //! A bench for rules: sources by name, readings by the second, transitions as text.
 
 mod faults;
+mod flapping;
 mod history;
 mod levels;
 mod orders;

@@ -91,10 +91,15 @@ impl Watch {
             Shape::Windows(windows) => windows.pass(settled, &mut self.judge, sink),
             Shape::Silence(silence) => silence.pass(settled, &mut self.judge, sink),
         }
+        self.judge.catch_up(settled, sink);
     }
 
     /// The event time that must have settled before there is something to decide.
     pub(super) fn due(&self) -> Option<Wall> {
+        self.decides_at().into_iter().chain(self.judge.catches_up_at()).min()
+    }
+
+    fn decides_at(&self) -> Option<Wall> {
         match &self.shape {
             Shape::Level(_) | Shape::Anomaly(_) | Shape::Joint(_) => {
                 let next = self.settling.as_ref().and_then(Settling::next);
@@ -160,7 +165,8 @@ impl Watch {
             let (told, value) = next;
             if self.judge.turned().is_some_and(|turned| told.event < turned) {
                 // It led up to a transition that is in the store.
-                self.ask(told, &value, &mut Sink { out: None, counts: sink.counts, trace: None });
+                let (counts, flaps) = (&mut *sink.counts, &mut *sink.flaps);
+                self.ask(told, &value, &mut Sink { out: None, counts, flaps, trace: None });
                 self.judge.lapse();
             } else {
                 self.ask(told, &value, sink);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::output::Drive;
 use crate::reading::Value;
-use crate::rules::{Clear, Condition, KernelBoot, Range, Severity, Test};
+use crate::rules::{Clear, Condition, KernelBoot, Range, Report, Severity, Test};
 use crate::time::Wall;
 use crate::visit::{First, VisitSpec};
 
@@ -39,6 +39,7 @@ fn turned(rule: &Arc<RuleSpec>, source: u32, state: AlertState) -> Transition {
         score: None,
         window: None,
         time: Wall(0),
+        report: Report::Now,
     }
 }
 

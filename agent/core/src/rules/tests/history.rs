@@ -5,6 +5,7 @@ use super::*;
 /// What a store keeps of the transitions.
 pub(super) fn past(out: &[Transition]) -> Vec<PastAlert<'_>> {
     out.iter()
+        .filter(|transition| transition.report != Report::Held)
         .map(|transition| PastAlert {
             rule: &transition.rule.name,
             source: transition.source,

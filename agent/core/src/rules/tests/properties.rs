@@ -228,6 +228,7 @@ fn end(history: &[Heard]) -> Mono {
 
 /// Each rule and source on its own: between them there is no order.
 fn sorted(mut out: Vec<Transition>) -> Vec<String> {
+    out.retain(|transition| transition.report != Report::Held);
     out.sort_by(|a, b| (&a.rule.name, a.source).cmp(&(&b.rule.name, b.source)));
     let sources = sources();
     out.iter().map(|t| format!("{}: {}", t.rule.name, short(t, &sources))).collect()

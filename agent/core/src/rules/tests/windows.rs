@@ -112,6 +112,7 @@ fn tells_rule_source_value_window_and_severity_in_an_alert() {
         score: None,
         window: Some((wall(0.0), wall(60.0))),
         time: wall(60.0),
+        report: Report::Now,
     };
     assert_eq!(bench.out, [alert]);
 }

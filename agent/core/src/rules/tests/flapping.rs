@@ -1,0 +1,154 @@
+//! A value that swings about its limit: few alerts, and the last one right.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn hot() -> RuleSpec {
+    RuleSpec { name: "hot".into(), on: Some("number".into()), ..rule(over(100.0)) }
+}
+
+impl Bench {
+    /// 200 and 60 in turns, `count` values from `from` on, a hundred a second.
+    fn swing(&mut self, source: SourceId, from: f64, count: u32) {
+        for n in 0..count {
+            let value = if n % 2 == 0 { 200.0 } else { 60.0 };
+            self.put(source, from + f64::from(n) / 100.0, value);
+        }
+    }
+
+    fn told(&self) -> Vec<&Transition> {
+        self.out.iter().filter(|transition| transition.report != Report::Held).collect()
+    }
+}
+
+#[test]
+fn of_a_value_that_swings_for_eight_seconds_few_alerts_are_told_and_the_last_is_right() {
+    let mut bench = Bench::new(vec![hot()]);
+    let tank = bench.source("tank", "number");
+
+    bench.swing(tank, 0.0, 801);
+    assert_eq!(bench.told().len(), MAX_ALERTS);
+    bench.tick(50.0);
+    assert_eq!(bench.told().len(), MAX_ALERTS);
+    bench.tick(70.0);
+
+    let told = bench.told();
+    let last = told.last().expect("alerts");
+    assert_eq!(
+        (told.len(), last.state, last.report),
+        (MAX_ALERTS + 1, AlertState::Raised, Report::Later)
+    );
+    assert_eq!(last.time, wall(8.0));
+    assert_eq!(bench.rules.counts().flapping, 801 - 20);
+}
+
+#[test]
+fn what_acts_by_a_rule_sees_each_transition_once() {
+    let mut bench = Bench::new(vec![hot()]);
+    let tank = bench.source("tank", "number");
+
+    bench.swing(tank, 0.0, 801);
+    bench.tick(200.0);
+
+    let seen = bench.out.iter().filter(|transition| transition.report != Report::Later);
+    assert_eq!(seen.count(), 801);
+}
+
+#[test]
+fn flapping_is_told_when_it_begins_and_when_it_is_over() {
+    let mut bench = Bench::new(vec![hot()]);
+    let tank = bench.source("tank", "number");
+    let flaps = |bench: &mut Bench| {
+        let flaps = bench.rules.take_flaps();
+        flaps.map(|flap| (flap.source, flap.suppressed, flap.is_over)).collect::<Vec<_>>()
+    };
+
+    bench.swing(tank, 0.0, 20);
+    assert_eq!(flaps(&mut bench), []);
+    bench.swing(tank, 0.2, 180);
+    assert_eq!(flaps(&mut bench), [(tank, 1, false)]);
+    bench.tick(66.0);
+    assert_eq!(flaps(&mut bench), []);
+    bench.tick(67.0);
+
+    assert_eq!(flaps(&mut bench), [(tank, 180, true)]);
+    assert_eq!(bench.rules.next_deadline(), None);
+}
+
+#[test]
+fn a_rule_and_source_that_flap_hold_back_no_other() {
+    let mut bench = Bench::new(vec![hot(), RuleSpec { name: "other".into(), ..hot() }]);
+    let (tank, other) = (bench.source("tank", "number"), bench.source("other", "number"));
+
+    bench.swing(tank, 0.0, 801);
+    bench.put(other, 8.1, 200.0);
+
+    let of_other = bench.told().into_iter().filter(|transition| transition.source == other);
+    assert_eq!(of_other.count(), 2, "of both rules");
+}
+
+#[test]
+fn a_rule_that_changes_nineteen_times_a_minute_is_told_each_time() {
+    let mut bench = Bench::new(vec![hot()]);
+    let tank = bench.source("tank", "number");
+
+    for n in 0..190_u32 {
+        let value = if n % 2 == 0 { 200.0 } else { 60.0 };
+        bench.put(tank, f64::from(n) * 60.0 / 19.0, value);
+    }
+
+    assert_eq!(bench.told().len(), 190);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_restart_makes_no_difference_to_what_is_told(
+        values in proptest::collection::vec((any::<bool>(), 1_u32..4000), 1..200),
+        restart in 0_usize..200,
+        ticks in any::<bool>(),
+    ) {
+        let told = |restart: Option<usize>| {
+            let mut bench = Bench::new(vec![hot()]);
+            let tank = bench.source("tank", "number");
+            let mut folded: Vec<(f64, f64)> = Vec::new();
+            let mut at = 0.0;
+            for (n, (high, pause_ms)) in values.iter().enumerate() {
+                if restart == Some(n) {
+                    bench.begin_anew(tank, &folded);
+                }
+                at += f64::from(*pause_ms) / 1000.0;
+                if ticks && restart.is_none() {
+                    bench.tick(at);
+                }
+                let value = if *high { 200.0 } else { 60.0 };
+                bench.put(tank, at, value);
+                folded.push((at, value));
+            }
+            bench.tick(at + 1000.0);
+            let sources = &bench.sources;
+            bench.told().into_iter().map(|one| short(one, sources)).collect::<Vec<_>>()
+        };
+
+        prop_assert_eq!(told(Some(restart)), told(None));
+    }
+}
+
+impl Bench {
+    /// Loses the state, and makes it again of the alerts told, and of the readings within the horizon.
+    fn begin_anew(&mut self, source: SourceId, folded: &[(f64, f64)]) {
+        let past = super::history::past(&self.out);
+        let mut rebuild = Rules::rebuild(vec![hot()], past, &self.sources).expect("valid");
+        let newest = folded.last().map_or(0.0, |(at, _)| *at);
+        for (at, value) in folded {
+            if *at >= newest - rebuild.horizon().as_secs_f64() {
+                let reading = reading(source, mono(*at), *value);
+                let input = Input { reading: &reading, boot: BOOT, event: wall(*at) };
+                rebuild.fold(&input, &self.sources);
+            }
+        }
+        self.rules = rebuild.done();
+    }
+}
