@@ -346,7 +346,7 @@ async fn serve_inbox(
     let admission = limited_to(&inbox).map_or(Admission::Any, Admission::Only);
     let mut backoff = Backoff::new(Duration::from_secs(1), RETRY_MAX);
     let listener = loop {
-        match inbox::bind(&inbox.path) {
+        match inbox::bind_inbox(&inbox.path) {
             Ok(listener) => break listener,
             Err(error) => {
                 tracing::error!(path = %inbox.path.display(), %error, "no inbox");

@@ -26,7 +26,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,6 +47,8 @@ pub use memory::Memory;
 pub use rights::Owners;
 use rights::Rights;
 
+/// Who may write to an inbox: programs that need not see the configuration or the status.
+pub const GROUP: &str = "pulsegate-inbox";
 /// Bounds descriptors and what stalled clients hold; far more programs than a gateway runs.
 pub const MAX_CLIENTS: usize = 256;
 /// How many of them may be of one user: the rest is for others.
@@ -186,6 +188,30 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
     Ok(listener)
+}
+
+/// As [`bind`], for the programs of the group [`GROUP`]. Where there is no such group, or the agent is
+/// no member of it, the socket stays with the agent's own group.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_inbox(path: &Path) -> io::Result<UnixListener> {
+    let listener = bind(path)?;
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    let Some(group) = group_id(&groups, GROUP) else {
+        tracing::debug!(group = GROUP, "no such group: the inbox is for the agent's own");
+        return Ok(listener);
+    };
+    if let Err(error) = chown(path, None, Some(group)) {
+        tracing::warn!(group = GROUP, %error, "the inbox cannot be given to its group");
+    }
+    Ok(listener)
+}
+
+/// The number of a group by the text of `/etc/group` (group(5)).
+fn group_id(groups: &str, name: &str) -> Option<u32> {
+    let mut lines = groups.lines().map(|line| line.split(':'));
+    lines.find_map(|mut fields| (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?)
 }
 
 /// Connecting a datagram socket asks whether a stream socket is alive without disturbing its owner

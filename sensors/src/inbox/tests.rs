@@ -1,6 +1,7 @@
 //! The socket, with a sampler that stores nothing. Each test has a deadline instead of sleeps.
 
 use std::future::Future;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -647,6 +648,35 @@ fn the_socket_is_for_owner_and_group() {
         let mode = fs::metadata(rig.path()).expect("a socket").permissions().mode();
 
         assert_eq!(mode & 0o777, 0o660);
+    });
+}
+
+#[test]
+fn a_group_is_found_by_its_whole_name() {
+    let groups = "root:x:0:\npulsegate:x:990:\npulsegate-inbox:x:991:cam,anna\nodd\nodder:x:-1:\n";
+
+    assert_eq!(group_id(groups, "pulsegate-inbox"), Some(991));
+    assert_eq!(group_id(groups, "pulsegate"), Some(990));
+    assert_eq!(group_id(groups, "inbox"), None);
+    assert_eq!(group_id(groups, "odd"), None);
+    assert_eq!(group_id(groups, "odder"), None);
+}
+
+#[test]
+fn an_inbox_is_for_its_group_where_there_is_one_and_for_the_agents_own_elsewhere() {
+    run(async {
+        let directory = TempDir::new().expect("a directory");
+        let path = directory.path().join("inbox.sock");
+        let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+
+        let listener = bind_inbox(&path).expect("a socket");
+
+        let socket = fs::metadata(&path).expect("a socket");
+        assert_eq!(socket.permissions().mode() & 0o777, 0o660);
+        let own = fs::metadata(directory.path()).expect("a directory").gid();
+        let expected = group_id(&groups, GROUP).unwrap_or(own);
+        assert!([own, expected].contains(&socket.gid()), "{}", socket.gid());
+        drop(listener);
     });
 }
 

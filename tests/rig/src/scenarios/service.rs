@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::device::PATIENCE;
-use crate::rig::{BELT, Rig};
+use crate::rig::{BELT, INBOX, Rig};
 
 /// Of 10; what systemd itself calls "OK" ends at 4.
 const MAX_EXPOSURE: f64 = 2.0;
@@ -79,7 +79,7 @@ pub(super) async fn bad_configuration(rig: &mut Rig) -> Result<()> {
 
 /// P12: what the unit allows, as systemd reckons it on the device.
 pub(super) async fn sandbox(rig: &mut Rig) -> Result<()> {
-    rig.online(BELT).await?;
+    rig.online(&format!("{INBOX}{BELT}")).await?;
     let line = "systemd-analyze security --no-pager pulsegate.service | \
                 sed -n 's/.*exposure level for pulsegate.service: \\([0-9.]*\\).*/\\1/p'";
     let exposure: f64 = rig.device.sh(line).await?.parse()?;
@@ -95,6 +95,14 @@ pub(super) async fn sandbox(rig: &mut Rig) -> Result<()> {
     {
         ensure!(own.contains(expected), "`{expected}` is not in {own}");
     }
+    let socket = rig.device.sh("stat -c '%U:%G %a' /run/pulsegate/inbox.sock").await?;
+    ensure!(socket == "pulsegate:pulsegate-inbox 660", "the inbox is {socket}");
+    let writer = "--reuid=nobody --regid=nogroup --groups=pulsegate-inbox";
+    let writes = |path: &str| format!("setpriv {writer} test -w {path}");
+    rig.device.sh(&writes("/run/pulsegate/inbox.sock")).await?;
+    rig.device.sh(&format!("! {}", writes("/run/pulsegate/status.sock"))).await?;
+    let reads = format!("! setpriv {writer} cat /etc/pulsegate/pulsegate.toml 2>/dev/null");
+    rig.device.sh(&reads).await?;
     let listens = rig.device.sh(&format!("ss -Hltnup | grep -c 'pid={pid},' || true")).await?;
     ensure!(listens == "0", "it listens on {listens} ports");
     rig.saw(format!("exposure {exposure}; no capability, seccomp on, no listening port"));
