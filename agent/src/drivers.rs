@@ -209,9 +209,9 @@ fn specs(config: &Config) -> Vec<Spec> {
 
 /// Whose the sources are, by what is configured.
 fn owners(specs: &[Spec]) -> Owners {
-    let inboxes = specs.iter().filter_map(|spec| match spec {
-        Spec::Inbox(inbox) => Some(limited_to(inbox)),
-        _ => None,
+    let inboxes = specs.iter().filter_map(|spec| {
+        let Spec::Inbox(inbox) = spec else { return None };
+        Some(limited_to(inbox))
     });
     Owners {
         sensors: specs.iter().flat_map(Spec::sources).map(Box::from).collect(),

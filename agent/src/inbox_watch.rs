@@ -40,9 +40,9 @@ pub(crate) async fn run(drivers: watch::Receiver<Overview>, store: Store) -> any
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let gauges = drivers.borrow().gauges.clone();
-        let inboxes = gauges.iter().filter_map(|gauge| match gauge {
-            Gauge::Inbox(path, counters) => Some((path, counters)),
-            _ => None,
+        let inboxes = gauges.iter().filter_map(|gauge| {
+            let Gauge::Inbox(path, counters) = gauge else { return None };
+            Some((path, counters))
         });
         for (number, (path, counters)) in (1..).zip(inboxes) {
             let reported = reported.entry(path.clone()).or_default();

@@ -79,10 +79,9 @@ impl Parts {
 
         let (closing, closed) = watch::channel(false);
         let (draining, drain) = watch::channel(false);
-        let (variability, variability_seen) = watch::channel(compile::variability(&config));
+        let (variability, derived) = watch::channel(compile::variability(&config));
         let (states, source_states) = watch::channel(SourceStates::default());
-        let (outlets, intake) =
-            intake(&sources, closed, sampler_pulse, variability_seen, &clock_set);
+        let (outlets, intake) = intake(&sources, closed, sampler_pulse, derived, &clock_set);
         tasks.spawn(sampler::run(intake, store.clone(), Arc::clone(&sources), states));
         let acting = Acting::start(&config, &store, &sources, &clock_set, &closing, tasks);
 
@@ -121,8 +120,7 @@ impl Parts {
             troubles: troubles_seen,
             max_bytes: config.buffer.max_bytes,
         };
-        tasks.spawn(inbox_watch::run(observed.drivers.clone(), store.clone()));
-        tasks.spawn(status::serve(config.status.socket.clone(), observed));
+        observe(observed, &config, tasks);
 
         let fingers = std::array::from_fn(|i| Finger::on(PULSES[i], &pulses[i], now));
         let mut parts = Self {
@@ -295,6 +293,12 @@ impl Troubles {
     pub(super) fn of_reload(&self, found: impl IntoIterator<Item = String>) {
         self.all.send_replace(self.at_start.iter().cloned().chain(found).collect());
     }
+}
+
+/// Starts the parts that look at the others and tell.
+fn observe(observed: Observed, config: &Config, tasks: &mut Tasks) {
+    tasks.spawn(inbox_watch::run(observed.drivers.clone(), observed.store.clone()));
+    tasks.spawn(status::serve(config.status.socket.clone(), observed));
 }
 
 /// The channels between drivers and sampler.

@@ -128,12 +128,10 @@ impl Answers {
     }
 
     fn name(&self, at: Written, code: Code) -> Option<&str> {
-        match code {
-            Code::UnknownField(length) => {
-                self.faults.names.get(at.names..at.names + usize::from(length))
-            }
-            _ => code.field(),
+        if let Code::UnknownField(length) = code {
+            return self.faults.names.get(at.names..at.names + usize::from(length));
         }
+        code.field()
     }
 
     /// Moves over one answer.

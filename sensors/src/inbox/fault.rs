@@ -101,10 +101,7 @@ impl Wrong {
 impl Code {
     /// The field to blame, unless it is one that no line has.
     pub(super) fn field(self) -> Option<&'static str> {
-        match self {
-            Self::Field(field, _) => Some(field.as_str()),
-            _ => None,
-        }
+        if let Self::Field(field, _) = self { Some(field.as_str()) } else { None }
     }
 }
 
@@ -135,7 +132,9 @@ impl Fault {
     }
 
     pub(super) fn unknown_field(name: &str) -> Self {
-        let name = &name[..name.floor_char_boundary(MAX_NAME_BYTES)];
+        let fits = |end: &usize| *end <= MAX_NAME_BYTES;
+        let ends = name.char_indices().map(|(at, one)| at + one.len_utf8());
+        let name = &name[..ends.take_while(fits).last().unwrap_or(0)];
         let length = u8::try_from(name.len()).expect("at most MAX_NAME_BYTES");
         Self { code: Code::UnknownField(length), name: Some(name.into()) }
     }

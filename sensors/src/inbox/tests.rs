@@ -295,6 +295,36 @@ fn each_inbox_fills_its_own_share_of_the_table_and_no_other() {
 }
 
 #[test]
+fn a_table_that_an_older_version_filled_has_places_for_sensors_and_none_for_new_names() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        for n in 0..10_000 {
+            let source = Source::new(&format!("s{n}"), "x").expect("names");
+            rig.sources.intern(source).expect("room");
+        }
+
+        let known = "{\"source\":\"s9999\",\"kind\":\"x\",\"value\":1}\n";
+        let answers = rig.exchange([known, GOOD].concat().as_bytes()).await;
+
+        let refused =
+            "{\"error\":\"a new source, of which this inbox has too many\",\"field\":\"source\"}\n";
+        assert_eq!(answers, ids(1..2) + refused);
+        let sensor = |n| Source::new(&format!("sensor{n}"), "number").expect("names");
+        assert!((0..2000).all(|n| rig.sources.intern(sensor(n)).is_ok()));
+    });
+}
+
+#[test]
+fn the_group_of_the_inbox_is_the_one_that_the_service_brings() {
+    let users = include_str!("../../../systemd/pulsegate.sysusers");
+    let unit = include_str!("../../../systemd/pulsegate.service");
+    let groups = unit.lines().find_map(|line| line.strip_prefix("SupplementaryGroups="));
+
+    assert!(users.lines().any(|line| line.split_whitespace().eq(["g", GROUP, "-"])));
+    assert!(groups.is_some_and(|groups| groups.split(' ').any(|group| group == GROUP)));
+}
+
+#[test]
 fn refuses_one_source_more_than_clients_may_name() {
     run(async {
         let mut rig = Rig::new(Admission::Any);

@@ -221,7 +221,9 @@ impl Judge {
             sink.counts.flapping += 1;
             sink.flaps.extend(self.damper.begun(&transition));
         }
-        sink.out.as_mut().map(|out| out.push(transition));
+        if let Some(out) = &mut sink.out {
+            out.push(transition);
+        }
     }
 
     /// Whether alerts tell of what it decides.
