@@ -14,14 +14,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::BoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
+use crate::aside::Aside;
 use crate::config::Config;
 use crate::state_lock::StateLock;
 use crate::systemd;
 use parts::Parts;
 pub(crate) use pulse::{AT_REST, Pulse};
+use reload::Loaded;
 
 /// Between two looks at whether every part gets something done.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -56,6 +59,8 @@ async fn supervise(
 ) -> anyhow::Result<()> {
     let within = systemd::watchdog().map_or(LOOK_EVERY, |watchdog| watchdog / 3);
     let mut look = tokio::time::interval(LOOK_EVERY.min(within));
+    let reader = Aside::new("configuration");
+    let mut reading: Option<BoxFuture<'_, Loaded>> = None;
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
@@ -65,10 +70,14 @@ async fn supervise(
                 }
                 Asked::Reload => {
                     systemd::reloading();
-                    reload::reload(path, parts, tasks).await;
-                    systemd::ready(&parts.config().thing);
+                    reading = Some(Box::pin(reload::read(reader.clone(), path.to_owned())));
                 }
             },
+            loaded = finished(&mut reading) => {
+                reading = None;
+                reload::follow(loaded, parts, tasks).await;
+                systemd::ready(&parts.config().thing);
+            }
             Some(ended) = tasks.join_next() => match ended {
                 Ok(Ok(())) => anyhow::bail!("a part of the agent ended unasked"),
                 Ok(Err(error)) => return Err(error).context("a part of the agent failed"),
@@ -82,6 +91,13 @@ async fn supervise(
                 }
             }
         }
+    }
+}
+
+async fn finished(reading: &mut Option<BoxFuture<'_, Loaded>>) -> Loaded {
+    match reading {
+        Some(reading) => reading.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,6 +5,7 @@
 //! A picture without its event, after a power cut between the two, is kept like the others and told
 //! of by nobody. A camera that fails is an event with its reason, seldom repeated (P7).
 
+mod album;
 mod folder;
 mod shot;
 
@@ -25,7 +26,8 @@ use tokio::task::JoinSet;
 use crate::clock;
 use crate::sampler::told;
 use crate::store::{EventRow, Stopped, Store};
-use folder::{Folder, Picture};
+use album::Album;
+use folder::Picture;
 pub(crate) use shot::Recipe;
 
 /// The folder of the pictures, in the state directory.
@@ -95,7 +97,8 @@ struct Shot {
     /// When it began.
     at: Mono,
     why: Turn,
-    outcome: Result<Picture, String>,
+    /// With how many older ones went for it.
+    outcome: Result<(Picture, usize), String>,
 }
 
 struct Work {
@@ -103,8 +106,9 @@ struct Work {
     sources: Arc<Sources>,
     plan: Arc<Plan>,
     manned: Vec<Manned>,
-    folder: Option<Folder>,
-    shots: JoinSet<Shot>,
+    album: Option<Album>,
+    /// None: the folder was opened.
+    shots: JoinSet<Option<Shot>>,
     /// Pictures begun since the agent started.
     begun: u64,
     evicted: usize,
@@ -122,7 +126,7 @@ pub(crate) async fn run(mut room: Darkroom) -> anyhow::Result<()> {
         sources: room.sources,
         plan: Arc::default(),
         manned: Vec::new(),
-        folder: None,
+        album: None,
         shots: JoinSet::new(),
         begun: 0,
         evicted: 0,
@@ -138,7 +142,8 @@ pub(crate) async fn run(mut room: Darkroom) -> anyhow::Result<()> {
                 seen = stands;
             }
             Some(shot) = work.shots.join_next() => match shot {
-                Ok(shot) => work.finish(shot).await?,
+                Ok(Some(shot)) => work.finish(shot).await?,
+                Ok(None) => {}
                 Err(error) => anyhow::bail!("a picture was lost: {error}"),
             },
             Ok(()) = room.plans.changed() => {
@@ -162,10 +167,15 @@ impl Work {
             self.manned.push(Manned { camera, recipe: wanted.recipe.clone(), state });
         }
         self.plan = plan;
-        if self.folder.is_none() && !self.manned.is_empty() {
-            self.folder = Folder::open(&self.plan.folder)
-                .inspect_err(|error| tracing::error!(%error, "no folder for pictures"))
-                .ok();
+        if self.album.is_none() && !self.manned.is_empty() {
+            let album = Album::new(&self.plan.folder);
+            self.album = Some(album.clone());
+            self.shots.spawn(async move {
+                if let Err(reason) = album.work(|_| Ok(())).await {
+                    tracing::error!(reason, "pictures cannot be kept");
+                }
+                None
+            });
         }
     }
 
@@ -191,24 +201,16 @@ impl Work {
         let boot = self.store.boot;
         let (counter, suffix) = (boot.counter(), boot.suffix());
         let key = format!("{counter:08}{suffix}-{:06}-{camera}.jpg", self.begun);
-        let hidden = match &self.folder {
-            Some(folder) => match folder.refuses(quota) {
-                Some(reason) => Err(reason),
-                None => Ok(folder.hidden(&key)),
-            },
-            None => Err("there is no folder for pictures".to_owned()),
-        };
+        let Some(album) = self.album.clone() else { return };
         self.shots.spawn(async move {
-            let outcome = match hidden {
-                Ok(hidden) => shot::take(recipe, hidden, key, quota.largest).await,
-                Err(reason) => Err(reason),
-            };
-            Shot { camera, at, why, outcome }
+            let outcome = shot::take(recipe, album, key, quota).await;
+            Some(Shot { camera, at, why, outcome })
         });
     }
 
     async fn finish(&mut self, shot: Shot) -> Result<(), Stopped> {
-        let evicted = shot.outcome.as_ref().map_or(0, |picture| self.keep(picture));
+        let evicted = shot.outcome.as_ref().map_or(0, |(_, evicted)| *evicted);
+        self.evicted += evicted;
         let now = clock::mono();
         let Some(one) = self.manned.iter_mut().find(|one| one.state.id == shot.camera) else {
             // A reload took the camera away; its picture stays.
@@ -217,7 +219,7 @@ impl Work {
         let mut members = Map::new();
         members.insert("camera".to_owned(), shot.camera.as_ref().into());
         let event = match shot.outcome {
-            Ok(picture) => {
+            Ok((picture, _)) => {
                 one.camera.handle_taken(now);
                 one.state.taken += 1;
                 one.state.failure = None;
@@ -245,25 +247,12 @@ impl Work {
         self.store.event(EventRow { event, mono: shot.at, members }).await
     }
 
-    /// Counts a picture, and lets the oldest go for it. Returns how many.
-    fn keep(&mut self, picture: &Picture) -> usize {
-        let quota = self.quota();
-        let Some(folder) = &mut self.folder else { return 0 };
-        let evicted = folder.make_room(quota, picture.bytes).unwrap_or_else(|error| {
-            tracing::error!(%error, "an old picture cannot be removed");
-            0
-        });
-        folder.add(picture);
-        self.evicted += evicted;
-        evicted
-    }
-
     fn quota(&self) -> Quota {
         Quota::new(self.plan.max_bytes, self.manned.len())
     }
 
     fn show(&self, states: &watch::Sender<CameraStates>) {
-        let (kept, bytes) = self.folder.as_ref().map(Folder::holds).unwrap_or_default();
+        let (kept, bytes) = self.album.as_ref().map(Album::holds).unwrap_or_default();
         let cameras = self.manned.iter().map(|one| one.state.clone()).collect();
         let (max_bytes, evicted) = (self.plan.max_bytes, self.evicted);
         let now = CameraStates { cameras, kept, bytes, max_bytes, evicted };

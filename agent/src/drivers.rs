@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::pending;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +18,19 @@ use pulsegate_sensors::{NoReading, Observation, Outlet, Source, SourceId, Source
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::aside::Aside;
 use crate::config::{self, Config, SimulatedKind};
-use crate::{clock, compile};
+use crate::{clock, compile, regular};
 
 /// How long a simulated lid stays open.
 const SIMULATED_OPEN: Duration = Duration::from_millis(400);
 /// A socket that cannot be made, or BlueZ that does not answer, is tried again within this.
 const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Bounds what is read of a recording: a week of beats.
+const MAX_RECORDING_BYTES: u64 = 4 << 20;
+/// What reading it may take.
+const READING_A_RECORDING: Duration = Duration::from_secs(30);
 
 /// One driver, in the words of the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -368,16 +374,26 @@ async fn serve_inbox(
     Ok(())
 }
 
+/// Reads a recording on a thread of its own.
+async fn read_recording(path: &Path) -> anyhow::Result<Recording> {
+    let path = path.to_owned();
+    let read = move || {
+        let text = String::from_utf8(regular::read(&path, MAX_RECORDING_BYTES)?)?;
+        anyhow::Ok(Recording::parse(&text)?)
+    };
+    Aside::new("recording").run(READING_A_RECORDING, read).await?
+}
+
 async fn simulate(simulated: config::Simulated, outlets: Outlets) -> Ended {
     let Some(outlet) = outlets.outlet(&simulated.id, simulated.kind.as_str()) else {
         return pending().await;
     };
     let (mean, spread) = (simulated.mean, simulated.spread);
     let kind = match (&simulated.replay, simulated.kind) {
-        (Some(path), _) => match Recording::open(path) {
+        (Some(path), _) => match read_recording(path).await {
             Ok(recording) => simulated::SimulatedKind::Replay(Arc::new(recording)),
             Err(error) => {
-                let reason = format!("`{}`: {error}", path.display());
+                let reason = format!("`{}`: {error:#}", path.display());
                 outlet.nothing(NoReading::Absent(reason)).await;
                 return pending().await;
             }

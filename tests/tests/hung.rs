@@ -121,6 +121,26 @@ async fn a_pipe_as_private_key_does_not_hold_up_the_start() {
     assert!(report.contains("not a regular file"), "{report}");
 }
 
+/// A recording that is a pipe is a source without readings, and nothing else.
+#[tokio::test]
+async fn a_pipe_as_recording_holds_up_nothing() {
+    let site = Site::start().await;
+    let device = site.device();
+    make_pipe(&device.dir().join("rr.csv"));
+    let simulated = "[[simulated]]\nid = \"dead\"\nkind = \"heart_rate\"\nevery = \"1s\"\n\
+                     replay = \"{dir}/rr.csv\"\n";
+    let device = device.with(simulated);
+    let mut agent = device.started().await;
+
+    let is_told = |status: &Value| {
+        let reason = source(status, "dead")["no_reading"].as_str();
+        status["link"]["state"] == "up"
+            && reason.is_some_and(|reason| reason.contains("not a regular file"))
+    };
+    agent.wait_status("the link is up, and the source has a reason", PATIENCE, is_told).await;
+    stops(&mut agent).await;
+}
+
 async fn stops(agent: &mut Agent) {
     agent.sigterm();
     let status = agent.wait(STOP).await;

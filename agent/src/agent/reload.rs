@@ -1,17 +1,31 @@
 //! A reload: the new configuration is read as a whole, and taken only if it has no fault. What
 //! cannot change while the agent runs is left as it is, and said.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Tasks;
 use super::parts::Parts;
-use crate::config::{self, Config};
+use crate::aside::{Aside, NotDone};
+use crate::config::{self, Config, Faults, Warning};
 
-/// Reads the configuration again, and goes on under it.
-pub(super) async fn reload(path: &Path, parts: &mut Parts, tasks: &mut Tasks) {
-    let (mut config, _warnings) = match config::load(path) {
-        Ok(loaded) => loaded,
-        Err(faults) => {
+/// What reading a configuration may take, with the files that it names.
+const READING: Duration = Duration::from_secs(30);
+
+/// A configuration that was read again.
+pub(super) type Loaded = Result<Result<(Config, Vec<Warning>), Faults>, NotDone>;
+
+/// Reads the configuration again, away from everything that runs.
+pub(super) async fn read(reader: Aside, path: PathBuf) -> Loaded {
+    reader.run(READING, move || config::load(&path)).await
+}
+
+/// Goes on under a configuration that was read again, if it has no fault.
+pub(super) async fn follow(loaded: Loaded, parts: &mut Parts, tasks: &mut Tasks) {
+    let stays = ": the old one stays in force";
+    let mut config = match loaded {
+        Ok(Ok((config, _warnings))) => config,
+        Ok(Err(faults)) => {
             tracing::error!(
                 faults = faults.report().faults(),
                 "the new configuration is not used: {faults}"
@@ -19,7 +33,14 @@ pub(super) async fn reload(path: &Path, parts: &mut Parts, tasks: &mut Tasks) {
             let trouble = match faults.report().faults() {
                 1 => "the configuration was changed and has a fault".to_owned(),
                 count => format!("the configuration was changed and has {count} faults"),
-            } + ": the old one stays in force (see `pulsegate check`)";
+            } + stays
+                + " (see `pulsegate check`)";
+            parts.troubles.of_reload([trouble]);
+            return;
+        }
+        Err(not_done) => {
+            tracing::error!(%not_done, "the new configuration cannot be read");
+            let trouble = format!("the configuration could not be read again ({not_done}){stays}");
             parts.troubles.of_reload([trouble]);
             return;
         }

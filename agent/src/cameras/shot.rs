@@ -6,16 +6,20 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use pulsegate_core::capture::Quota;
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 
-use super::folder::{self, Picture};
+use super::album::Album;
+use super::folder::{self, Folder, Picture};
+use crate::aside::Aside;
 use crate::durable;
 
 /// What the last words of a failed program may have, in the log of this device.
@@ -29,58 +33,102 @@ pub(crate) struct Recipe {
     pub(crate) deadline: Duration,
 }
 
-/// Takes one, and keeps it as `key`.
+/// Takes one, and keeps it as `key`. Returns also how many older ones went for it.
 pub(super) async fn take(
     recipe: Recipe,
-    hidden: PathBuf,
+    album: Album,
     key: String,
-    largest: u64,
-) -> Result<Picture, String> {
-    let taken = run(&recipe, &hidden, largest).await;
-    let kept = match taken.and_then(|()| is_picture(&hidden, largest)) {
-        Ok(()) => {
-            let hidden = hidden.clone();
-            let keep = move || folder::keep(&hidden, &key);
-            let kept = tokio::task::spawn_blocking(keep).await;
-            kept.map_err(|_| "it was given up".to_owned())
-                .and_then(|kept| kept.map_err(|error| format!("it cannot be kept: {error}")))
-        }
-        Err(reason) => Err(reason),
-    };
-    if kept.is_err()
-        && let Err(error) = durable::remove(&hidden)
-    {
-        tracing::warn!(%error, "half a picture stays until the next start");
-    }
-    kept
+    quota: Quota,
+) -> Result<(Picture, usize), String> {
+    let name = key.clone();
+    let hidden = album.work(move |folder| match folder.refuses(quota) {
+        Some(reason) => Err(reason),
+        None => Ok(folder.hidden(&name)),
+    });
+    let hidden = hidden.await?;
+    let taken = run(recipe, &hidden, quota.largest).await;
+    album.work(move |folder| keep(folder, &hidden, &key, quota, taken)).await
 }
 
-async fn run(recipe: &Recipe, path: &Path, largest: u64) -> Result<(), String> {
-    let path = path.to_string_lossy();
-    let mut words = recipe.command.iter().map(|word| OsString::from(word.replace("{path}", &path)));
-    let program = words.next().unwrap_or_default();
-    let mut command = Command::new(&program);
-    command.args(words).process_group(0).kill_on_drop(true);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let program = program.to_string_lossy();
-    let child = command.spawn().map_err(|error| format!("`{program}` cannot be run: {error}"))?;
-    let mut group = Group::of(child);
-    group.limit(largest);
-    match tokio::time::timeout(recipe.deadline, group.wait()).await {
+/// Keeps what a program has written, or removes it.
+fn keep(
+    folder: &mut Folder,
+    hidden: &Path,
+    key: &str,
+    quota: Quota,
+    taken: Result<(), Failure>,
+) -> Result<(Picture, usize), String> {
+    let kept = match taken {
+        Ok(()) => is_picture(hidden, quota.largest).and_then(|()| {
+            folder::keep(hidden, key).map_err(|error| format!("it cannot be kept: {error}"))
+        }),
+        Err(Failure::Ended(reason)) => {
+            let is_too_large =
+                fs::symlink_metadata(hidden).is_ok_and(|about| about.len() >= quota.largest);
+            Err(if is_too_large { too_large(quota.largest) } else { reason })
+        }
+        Err(Failure::Otherwise(reason)) => Err(reason),
+    };
+    match kept {
+        Ok(picture) => {
+            let evicted = folder.make_room(quota, picture.bytes).unwrap_or_else(|error| {
+                tracing::error!(%error, "an old picture cannot be removed");
+                0
+            });
+            folder.add(&picture);
+            Ok((picture, evicted))
+        }
+        Err(reason) => {
+            if let Err(error) = durable::remove(hidden) {
+                tracing::warn!(%error, "half a picture stays until the next start");
+            }
+            Err(reason)
+        }
+    }
+}
+
+/// Why a program took no picture.
+enum Failure {
+    /// It ended by itself: because of the limit of the file, perhaps.
+    Ended(String),
+    Otherwise(String),
+}
+
+async fn run(recipe: Recipe, path: &Path, largest: u64) -> Result<(), Failure> {
+    let deadline = recipe.deadline;
+    let program = recipe.command.first().cloned().unwrap_or_default();
+    let fault = |text: &str| Failure::Otherwise(format!("`{program}` {text}"));
+    // A program on a disk that does not answer hangs before it begins.
+    let (runtime, path) = (Handle::current(), path.to_owned());
+    let start = move || {
+        let _inside = runtime.enter();
+        start(&recipe, &path, largest)
+    };
+    let started = Aside::new("shot").run(deadline, start).await;
+    let mut group = started
+        .map_err(|not_done| fault(&format!("cannot be run: {not_done}")))?
+        .map_err(|error| fault(&format!("cannot be run: {error}")))?;
+    match tokio::time::timeout(deadline, group.wait()).await {
         Ok(Ok((status, _))) if status.success() => Ok(()),
         Ok(Ok((status, last_words))) => {
             // Whatever it says stays on this device.
-            tracing::warn!(program = &*program, last_words, "a picture could not be taken");
-            let is_too_large = fs::metadata(&*path).is_ok_and(|about| about.len() >= largest);
-            Err(if is_too_large {
-                too_large(largest)
-            } else {
-                format!("`{program}` {}", ended(status))
-            })
+            tracing::warn!(program, last_words, "a picture could not be taken");
+            Err(Failure::Ended(format!("`{program}` {}", ended(status))))
         }
-        Ok(Err(error)) => Err(format!("`{program}` cannot be waited for: {error}")),
-        Err(_) => Err(format!("`{program}` took more than {} s", recipe.deadline.as_secs())),
+        Ok(Err(error)) => Err(fault(&format!("cannot be waited for: {error}"))),
+        Err(_) => Err(fault(&format!("took more than {} s", deadline.as_secs()))),
     }
+}
+
+fn start(recipe: &Recipe, path: &Path, largest: u64) -> std::io::Result<Group> {
+    let path = path.to_string_lossy();
+    let mut words = recipe.command.iter().map(|word| OsString::from(word.replace("{path}", &path)));
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words).process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let group = Group::of(command.spawn()?);
+    group.limit(largest);
+    Ok(group)
 }
 
 fn ended(status: ExitStatus) -> String {

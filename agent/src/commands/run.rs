@@ -16,8 +16,8 @@ use crate::agent;
 use crate::config::{self, Config};
 use crate::state_lock::Busy;
 
-/// Bounds the threads that look up names and read slow files.
-const MAX_BLOCKING_THREADS: usize = 8;
+/// The runtime's pool is used by nothing of ours: what may hang has threads of its own, see [`crate::aside`].
+const MAX_BLOCKING_THREADS: usize = 1;
 /// A read that hangs in the kernel does not keep the agent from ending.
 const ABANDON_AFTER: Duration = Duration::from_secs(2);
 

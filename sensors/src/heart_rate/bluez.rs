@@ -24,6 +24,10 @@ use super::ladder::{Climbs, DEFAULT_SILENCE};
 use super::packet::Location;
 use crate::{NoReading, Outlet, SourceId};
 
+/// Calls to the system bus that block, each with a limit: one that hangs is a call to the bus that all monitors
+/// share anyway.
+const MAX_CALLS: usize = 4;
+
 /// A monitor to watch, and where its readings go.
 #[derive(Debug, Clone)]
 pub struct Monitor {
@@ -180,6 +184,7 @@ fn run(
 ) -> Result<(), BluezFault> {
     begin(monitors, states);
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(MAX_CALLS)
         .enable_all()
         .build()
         .map_err(BluezFault::Thread)?;

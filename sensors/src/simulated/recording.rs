@@ -1,9 +1,5 @@
 //! A recording of beat-to-beat intervals, cut into the packets that a belt would have sent.
 
-use std::fs;
-use std::io;
-use std::path::Path;
-
 use crate::{Contact, HeartRate};
 
 /// A beat-to-beat interval that a heart can have, in milliseconds, artefacts included. The lower end
@@ -40,15 +36,6 @@ pub enum NotARecording {
 }
 
 impl Recording {
-    /// Reads a file as [`Recording::parse`] does.
-    ///
-    /// # Errors
-    /// What the file system says; `InvalidData` with a [`NotARecording`].
-    pub fn open(path: &Path) -> io::Result<Self> {
-        Self::parse(&fs::read_to_string(path)?)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-    }
-
     /// Reads a CSV of one column, `rr_ms`: whole milliseconds, one beat a line.
     ///
     /// # Errors

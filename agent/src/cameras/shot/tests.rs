@@ -13,10 +13,15 @@ fn recipe(script: &str, deadline: Duration) -> Recipe {
     Recipe { command: command.to_vec(), deadline }
 }
 
+async fn taken(recipe: Recipe, folder: &Path) -> Result<Picture, String> {
+    let quota = Quota { largest: LARGEST, ..Quota::new(u64::MAX, 1) };
+    let taken = take(recipe, Album::new(folder), "1.jpg".to_owned(), quota).await;
+    taken.map(|(picture, _)| picture)
+}
+
 async fn outcome(script: &str, deadline: Duration) -> (Result<Picture, String>, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
-    let hidden = folder.path().join(".1.jpg");
-    let taken = take(recipe(script, deadline), hidden, "1.jpg".to_owned(), LARGEST).await;
+    let taken = taken(recipe(script, deadline), folder.path()).await;
     let names = fs::read_dir(folder.path()).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     (taken, names.collect())
@@ -55,7 +60,7 @@ async fn a_program_that_is_not_there_is_named() {
     let recipe = Recipe { command: vec!["no-such".to_owned()], deadline: Duration::from_secs(1) };
     let folder = tempfile::tempdir().unwrap();
 
-    let taken = take(recipe, folder.path().join(".1"), "1".to_owned(), LARGEST).await;
+    let taken = taken(recipe, folder.path()).await;
 
     let reason = taken.unwrap_err();
     assert!(reason.starts_with("`no-such` cannot be run: "), "{reason}");

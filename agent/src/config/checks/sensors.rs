@@ -1,5 +1,7 @@
 //! Sources, and what reaches them.
 
+mod buses;
+
 use pulsegate_sensors::forbidden::Forbidden;
 
 use super::names::repeated;
@@ -24,6 +26,7 @@ pub(super) fn build(tables: &Tables, findings: &mut Findings) -> Sensors {
     monitors_differ(&tables.heart_rate, findings);
     sockets(&tables.inbox, findings);
     not_uploaded(&tables.camera, findings);
+    buses::check(&tables.number, findings);
     let mut forbidden = Forbidden::default();
     for text in &tables.privacy.forbidden {
         forbidden.add(text);

@@ -302,6 +302,29 @@ fn a_camera_needs_a_program() {
 }
 
 #[test]
+fn a_one_wire_bus_that_cannot_be_read_that_often_is_a_warning() {
+    let numbers = |count: u32, every: &str| {
+        let number = |n| {
+            format!(
+                "[[number]]\nid = \"n{n}\"\nfile = \"/sys/bus/w1/devices/28-{n:012}/temperature\"\n\
+                 every = \"{every}\"\n"
+            )
+        };
+        let text: String = (0..count).map(number).collect();
+        let (_, warnings) = with(&text);
+        warnings.iter().map(|warning| warning.message.to_string()).collect::<Vec<_>>()
+    };
+
+    assert_eq!(numbers(13, "10s"), [""; 0], "9.75 s of reads in 10 s");
+    assert_eq!(
+        numbers(20, "10s"),
+        ["the 1-wire bus of `n19` cannot be read that often: each of its 20 numbers takes 0.75 s"]
+    );
+    assert_eq!(numbers(20, "15s"), [""; 0]);
+    assert_eq!(numbers(1, "500ms").len(), 1, "one alone may be asked for too often");
+}
+
+#[test]
 fn what_this_version_does_not_do_with_pictures_is_a_warning() {
     let (_, warnings) = with(
         "camera = [{ id = \"b\", capture = { command = [\"a\", \"{path}\"] }, every = \"1h\" }]",
