@@ -13,7 +13,20 @@ SCRIPTS = .ci/run certs/make-dev-ca systemd/verify tests/install-packages \
 	tests/rig/run tests/rig/install-packages tests/rig/image/build tests/rig/image/kernel tests/rig/image/rootfs \
 	tests/rig/radio/python
 
-.PHONY: build check fmt lint doc deny test shellcheck systemd-verify packages package-amd64 try-packages rig rig-arm64 demo bench ci
+# Runs a command, and fails if a process or a file of it is left.
+SUPERVISE = $(or $(CARGO_TARGET_DIR),target)/debug/supervise
+TARGET = $(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
+ifeq ($(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes),yes)
+RUN_TESTS = $(CARGO) nextest run --workspace
+# Again under another clock or load: without what takes longest and knows neither dates nor other processes.
+RUN_TESTS_AGAIN = $(CARGO) nextest run --workspace --exclude pulsegate-core --exclude pulsegate-rig \
+	-E 'not (test(damage) | test(crash) | test(full_disk) | test(size) | test(sql) | test(hostile) | binary(sigkill) | binary(tidy))'
+else
+RUN_TESTS = $(CARGO) test --workspace --lib --bins --tests
+RUN_TESTS_AGAIN = $(RUN_TESTS)
+endif
+
+.PHONY: build check fmt lint doc deny test test-later test-busy shellcheck systemd-verify packages package-amd64 try-packages rig rig-arm64 demo bench ci
 
 build: ## the agent, as it is shipped
 	$(CARGO) build --release
@@ -38,15 +51,24 @@ deny: ## licences, banned crates, sources: deny.toml
 	  echo "not run: cargo-deny is not installed (cargo install cargo-deny --locked)"; \
 	fi
 
-test: ## installs the Debian packages that are missing, and says so
+test: ## installs the Debian packages that are missing, and says so; fails if a test leaves anything behind
 	tests/install-packages
 	$(CARGO) build --workspace --bins
-	@if $(CARGO) nextest --version >/dev/null 2>&1; then set -ex; \
-	  $(CARGO) nextest run --workspace; \
-	  $(CARGO) test --workspace --doc; \
-	else set -ex; \
-	  $(CARGO) test --workspace; \
-	fi
+	$(SUPERVISE) $(RUN_TESTS)
+	$(CARGO) test --workspace --doc
+
+# The clock of the tests, of the agent and of all that they start: libfaketime reaches whatever asks the C
+# library. The monotonic clock and the times of files stay as they are.
+test-later: ## most of them 400 days ahead
+	tests/install-packages faketime:faketime
+	$(CARGO) build --workspace --bins
+	CARGO_TARGET_$(TARGET)_RUNNER="env NO_FAKE_STAT=1 faketime -m --exclude-monotonic -f +400d" \
+	  $(SUPERVISE) $(RUN_TESTS_AGAIN)
+
+test-busy: ## most of them while every processor is busy
+	tests/install-packages
+	$(CARGO) build --workspace --bins
+	$(SUPERVISE) --busy $(RUN_TESTS_AGAIN)
 
 shellcheck:
 	shellcheck --external-sources $(SCRIPTS)

@@ -18,13 +18,14 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
-use crate::PATIENCE;
 use crate::certs::{HOST, write};
 use crate::inbox::Inbox;
 use crate::process::Process;
 use crate::wait::within;
+use crate::{PATIENCE, leftover};
 
-/// A device: a directory with everything that survives a restart. It goes away when dropped.
+/// A device: a directory with everything that survives a restart. It goes away when dropped, and with it
+/// every process that mentions it, as a program that a killed agent had started.
 ///
 /// Its configuration has sockets for status and inbox, trusts the system's clock, and takes the
 /// broker for another one than AWS's; all of that can be set otherwise.
@@ -237,9 +238,11 @@ impl Device {
         let child = command.spawn();
         let mut child = child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let mut stdin = child.stdin.take().expect("it was piped");
-        stdin.write_all(input.as_bytes()).expect("it reads all");
+        let written = stdin.write_all(input.as_bytes());
         drop(stdin);
-        child.wait_with_output().expect("a child can be waited for")
+        let output = child.wait_with_output().expect("a child can be waited for");
+        written.unwrap_or_else(|error| panic!("{error}: it does not read all, and {output:?}"));
+        output
     }
 
     /// All that the agent has logged in all its lives on this device.
@@ -261,11 +264,22 @@ impl Device {
     }
 }
 
+impl Drop for Device {
+    fn drop(&mut self) {
+        leftover::mentioning(self.dir.path()).iter().for_each(leftover::Running::kill);
+    }
+}
+
 impl Agent {
     /// Its process, to be measured.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Sends a signal to the agent alone.
+    pub fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// Asks it to stop.
@@ -278,9 +292,10 @@ impl Agent {
         self.process.signal(Signal::HUP);
     }
 
-    /// Kills it, and waits until it is gone: the nearest to a power cut that a process can have.
+    /// Kills it with all that it started, and waits until it is gone: the nearest to a power cut that a
+    /// process can have.
     pub async fn sigkill(&mut self) {
-        self.process.signal(Signal::KILL);
+        self.process.kill();
         self.process.wait(PATIENCE).await;
     }
 

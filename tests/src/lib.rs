@@ -10,6 +10,7 @@ pub mod cloud;
 pub mod date;
 pub mod fake_bluez;
 pub mod inbox;
+pub mod leftover;
 pub mod link;
 pub mod mosquitto;
 pub mod process;

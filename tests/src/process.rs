@@ -1,4 +1,5 @@
-//! A child process that does not outlive its test, and whose log is shown when the test fails.
+//! A child process that does not outlive its test, nor does anything that it started, and whose log is
+//! shown when the test fails.
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -7,12 +8,12 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::eventually;
+use crate::{eventually, leftover};
 
 /// What a failing test shows of a log.
 const LAST_LINES: usize = 60;
 
-/// A running program; killed when dropped.
+/// A running program; killed with all that it started when dropped.
 #[derive(Debug)]
 pub struct Process {
     name: &'static str,
@@ -73,6 +74,18 @@ impl Process {
         }
     }
 
+    /// Kills it with all that it started, in whatever process groups, as a power cut would.
+    pub fn kill(&mut self) {
+        if self.exited().is_some() {
+            return;
+        }
+        // Stopped, it starts nothing between the look and the end.
+        self.signal(Signal::STOP);
+        let family = leftover::descendants(self.pid());
+        self.signal(Signal::KILL);
+        family.iter().for_each(leftover::Running::kill);
+    }
+
     /// Waits for its end.
     pub async fn wait(&mut self, deadline: Duration) -> ExitStatus {
         let what = format!("{} ends", self.name);
@@ -83,7 +96,7 @@ impl Process {
 impl Drop for Process {
     #[expect(clippy::print_stderr, reason = "the log of a failed test")]
     fn drop(&mut self) {
-        self.signal(Signal::KILL);
+        self.kill();
         if self.exited.is_none() {
             drop(self.child.wait());
         }

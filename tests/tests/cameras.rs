@@ -13,6 +13,7 @@ use pulsegate_tests::agent_process::Device;
 use pulsegate_tests::eventually;
 use pulsegate_tests::site::Site;
 use ring::digest;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// The least that begins and ends like a JPEG.
@@ -180,9 +181,8 @@ async fn an_alert_has_a_picture_with_its_rule_and_source() {
 #[tokio::test]
 async fn a_power_cut_in_the_middle_of_a_picture_leaves_none() {
     let site = Site::start().await;
-    let half = "printf half > \"$1\"; while ! [ -e '{dir}/go' ]; do sleep 0.05; done";
-    let device = cafe(&site, "", "");
-    script(&device, &half.replace("{dir}", &device.dir().display().to_string()));
+    let half = "printf half > \"$1\"; sleep 600";
+    let device = cafe(&site, "", half);
     let mut agent = device.started().await;
 
     agent.inbox().await.store(&[warm(31.0)]).await;
@@ -197,8 +197,34 @@ async fn a_power_cut_in_the_middle_of_a_picture_leaves_none() {
     assert_eq!(told.len(), 1, "only the second was taken: {told:?}");
     assert_eq!(names(&device), [told[0]["key"].as_str().expect("a key")]);
     assert_eq!(told[0]["sha256"], sha256(JPEG), "and whole");
-    // The first program outlived the agent; what it still writes is no picture.
+}
+
+/// The agent alone is killed, as by the kernel when memory is short: what its program still writes is no
+/// picture, and the program does not outlive the test.
+#[tokio::test]
+async fn a_program_that_outlives_its_agent_makes_no_picture() {
+    let site = Site::start().await;
+    let device = cafe(&site, "", "");
+    let wait =
+        "printf half > \"$1\"; while ! [ -e '{dir}/go' ]; do sleep 0.05; done; : > '{dir}/done'";
+    script(&device, &wait.replace("{dir}", &device.dir().display().to_string()));
+    let mut agent = device.started().await;
+    agent.inbox().await.store(&[warm(31.0)]).await;
+    let is_half = async || names(&device).iter().any(|name| name.starts_with('.')).then_some(());
+    eventually("half a picture", PATIENCE, is_half).await;
+
+    agent.signal(Signal::KILL);
+    agent.wait(PATIENCE).await;
+    script(&device, "");
+    let agent = device.started().await;
     std::fs::write(device.dir().join("go"), "").expect("a sign");
+    let done = async || device.dir().join("done").exists().then_some(());
+    eventually("the program that outlived its agent ends", PATIENCE, done).await;
+    agent.inbox().await.store(&[warm(20.0), warm(32.0)]).await;
+    let told = events(&site, "picture", 1).await;
+
+    assert_eq!(told.len(), 1, "only the second was taken: {told:?}");
+    assert_eq!(told[0]["sha256"], sha256(JPEG), "and whole");
 }
 
 /// P1 and P3: the power fails at any moment of a picture. Each that is told of is there, and whole.

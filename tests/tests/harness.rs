@@ -3,9 +3,12 @@
 use std::process::{Command, Stdio};
 
 use pulsegate_tests::certs::{Certs, HOST, Issued, Validity};
+use pulsegate_tests::inbox::reading;
 use pulsegate_tests::link::Link;
 use pulsegate_tests::mosquitto::{Mosquitto, Options};
-use pulsegate_tests::{PATIENCE, eventually, records};
+use pulsegate_tests::site::Site;
+use pulsegate_tests::{PATIENCE, eventually, leftover, records};
+use tokio::task::{LocalSet, spawn_local};
 
 #[tokio::test]
 async fn a_thing_reaches_the_watcher_on_its_own_topics_and_no_other() {
@@ -90,6 +93,42 @@ async fn a_frozen_link_holds_bytes_back_and_loses_none() {
 
     assert!(published);
     subscriber.wait_records("/events", PATIENCE, |records| records.len() == 1).await;
+}
+
+/// F2: the agent, its camera's program, that program's children, and those that left its process group.
+#[tokio::test]
+async fn a_test_that_fails_leaves_no_process_and_no_file() {
+    let site = Site::start().await;
+    let camera = r#"
+[[camera]]
+id = "nest"
+capture = { command = ["sh", "-c", "(setsid sleep 600 &) ; touch {dir}/begun; sleep 600; : {path}"] }
+[[rule]]
+name = "warm"
+source = "air"
+above = 30
+then = ["capture:nest"]
+"#;
+    let device = site.device().with(camera);
+    let dir = device.dir().to_owned();
+    let begun = dir.join("begun");
+
+    let failing = async move {
+        let agent = device.started().await;
+        agent.inbox().await.store(&[reading("air", "number", 31.0).to_string()]).await;
+        let begins = async || begun.exists().then_some(());
+        eventually("the camera's program begins", PATIENCE, begins).await;
+        let running: Vec<_> = leftover::mentioning(device.dir()).into_iter().collect();
+        assert!(running.len() >= 3, "the agent and its programs: {running:?}");
+        panic!("as a test that fails");
+    };
+    let failed = LocalSet::new().run_until(async { spawn_local(failing).await }).await;
+
+    let reason = failed.expect_err("it fails").into_panic();
+    assert_eq!(reason.downcast_ref(), Some(&"as a test that fails"));
+    let ended = async || leftover::mentioning(&dir).is_empty().then_some(());
+    eventually("nothing mentions the device any more", PATIENCE, ended).await;
+    assert!(!dir.exists());
 }
 
 /// Whether the broker took the message.
