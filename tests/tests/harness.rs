@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 
+use jiff::{Timestamp, ToSpan as _};
 use pulsegate_tests::certs::{Certs, HOST, Issued, Validity};
 use pulsegate_tests::inbox::reading;
 use pulsegate_tests::link::Link;
@@ -93,6 +94,21 @@ async fn a_frozen_link_holds_bytes_back_and_loses_none() {
 
     assert!(published);
     subscriber.wait_records("/events", PATIENCE, |records| records.len() == 1).await;
+}
+
+/// So a run of the suite in another year (`make test-later`) is one for the agent too.
+#[tokio::test]
+async fn the_agent_has_the_clock_of_its_test() {
+    let site = Site::start().await;
+    let mut agent = site.device().started().await;
+    let before = Timestamp::now();
+
+    let status = agent.wait_status("it answers", PATIENCE, |_| true).await;
+
+    let time = status["clock"]["time"].as_str().expect("a time");
+    let time: Timestamp = time.parse().expect("RFC 3339");
+    // Records tell milliseconds.
+    assert!(time >= before - 1.millisecond() && time <= Timestamp::now(), "{time} for {before}");
 }
 
 /// F2: the agent, its camera's program, that program's children, and those that left its process group.
