@@ -59,11 +59,17 @@ pub(crate) struct Publisher {
     /// Set when the agent stops: nothing waits for company any more.
     pub(crate) draining: watch::Receiver<bool>,
     pub(crate) states: watch::Sender<PublisherState>,
+    pub(crate) reports: Reports,
+    pub(crate) pulse: Pulse,
+}
+
+/// What it tells others.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reports {
     /// The topics that the broker refuses.
     pub(crate) refused: watch::Sender<Vec<Refused>>,
     /// The number of a connection that the broker may end because of a message.
     pub(crate) trials: watch::Sender<u64>,
-    pub(crate) pulse: Pulse,
     /// The number of a connection that should be given up.
     pub(crate) doubts: watch::Sender<u64>,
 }
@@ -162,7 +168,7 @@ impl Round {
             let waited = clock::mono().since(sent);
             let deadline = publisher.settings.borrow().ack_deadline;
             if waited >= deadline {
-                publisher.doubts.send_replace(session.number);
+                publisher.reports.doubts.send_replace(session.number);
             }
             wait = wait.min(deadline.saturating_sub(waited).max(Duration::from_secs(1)));
         }
@@ -211,7 +217,7 @@ impl Round {
             self.acks.push(Box::pin(async move { (id, ack.await) }));
             self.pace.spend(now, cost);
             if self.delivery.sent(id, now) {
-                publisher.trials.send_replace(session.number);
+                publisher.reports.trials.send_replace(session.number);
             }
         }
     }
@@ -343,7 +349,7 @@ impl Round {
         self.state.clock_holds_until = self.holds_until(publisher, clock::mono());
         self.state.max_message_bytes = self.delivery.max_message_bytes();
         let refused = self.delivery.refused();
-        publisher.refused.send_if_modified(|seen| tell(seen, refused));
+        publisher.reports.refused.send_if_modified(|seen| tell(seen, refused));
         let state = self.state;
         publisher.states.send_if_modified(|seen| std::mem::replace(seen, state) != state);
     }

@@ -111,6 +111,7 @@ async fn a_subscriber_that_comes_later_hears_the_last_status() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test's file need not be durable")]
 async fn a_reload_that_changes_the_link_says_goodbye_instead_of_leaving_a_will() {
     let site = Site::start().await;
     let device = site.device();

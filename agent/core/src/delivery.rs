@@ -13,7 +13,10 @@
 //! (P5). A connection that acknowledges some of a topic's messages before it dies says nothing
 //! against the topic, so a path that resets condemns nothing.
 
+mod choice;
 mod doubt;
+mod ending;
+mod exchange;
 mod queue;
 mod topics;
 mod trial;
@@ -27,8 +30,9 @@ use crate::lane::{DropReason, Gap, Lane};
 use crate::reading::Seq;
 use crate::time::Mono;
 pub use doubt::Doubt;
+pub use exchange::{Death, Mark, MessageId, Part, Refused, TopicMark, Wanted};
 use queue::{OpenSheaf, Queue};
-use topics::{ANSWER_STANDS, Evidence, Finding, OnTrial, SUSPECT_WITHIN, Topics};
+use topics::{ANSWER_STANDS, OnTrial, Topics};
 use trial::{Trial, Tried, Verdict};
 
 /// The share of the window that readings leave free, so that an alert never waits for them; also
@@ -49,120 +53,6 @@ pub fn share(window: usize, lane: Lane) -> usize {
         Lane::Events | Lane::Readings => window.div_ceil(RESERVED_SHARE),
     };
     window.saturating_sub(reserved).max(1)
-}
-
-/// Tells the messages in hand apart; rises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MessageId(u64);
-
-/// How a link ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Death {
-    /// The peer closed it: perhaps because of what it was sent.
-    ByPeer,
-    /// A timeout, the network, ourselves.
-    Otherwise,
-}
-
-/// A lane's watermark moves: everything up to `through` is settled or withheld.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
-    /// Whose watermark.
-    pub lane: Lane,
-    /// Where to.
-    pub through: Seq,
-    /// Records acknowledged since the mark before.
-    pub delivered: u64,
-    /// Records passed over by choice since then.
-    pub filtered: u64,
-    /// Messages that were quarantined since then.
-    pub gaps: Vec<Gap>,
-}
-
-/// A change of what is withheld, to be durable no later than the marks that are taken with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TopicMark {
-    /// The records of `topic` behind `after` leave the lane: each of its sources gets a watermark
-    /// of its own.
-    Withhold {
-        /// Of which lane.
-        lane: Lane,
-        /// Where they go.
-        topic: Arc<str>,
-        /// The last place before them.
-        after: Seq,
-    },
-    /// The watermarks of some withheld sources move.
-    Settle {
-        /// Of which lane.
-        lane: Lane,
-        /// Numbers of the sources.
-        sources: Vec<u32>,
-        /// Where to.
-        through: Seq,
-        /// Records acknowledged since the mark before.
-        delivered: u64,
-        /// Records passed over by choice since then.
-        filtered: u64,
-        /// Messages that were quarantined since then.
-        gaps: Vec<Gap>,
-    },
-    /// The sources of `topic` have caught up with the lane, and rejoin it.
-    Release {
-        /// Of which lane.
-        lane: Lane,
-        /// Where they go.
-        topic: Arc<str>,
-    },
-}
-
-/// A sheaf that should be taken now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// Of which lane.
-    pub lane: Lane,
-    /// From which part of it.
-    pub part: Part,
-    /// How many messages at most.
-    pub room: usize,
-    /// How many records a message at most.
-    pub records: usize,
-    /// How many bytes of payload and topic at most.
-    pub bytes: usize,
-}
-
-/// A part of a lane.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// The lane behind `after`, without the topics that are withheld.
-    Lane {
-        /// The record it was taken to.
-        after: Seq,
-        /// The topics that are withheld.
-        withheld: Arc<BTreeSet<Arc<str>>>,
-    },
-    /// The records of one withheld topic.
-    Topic {
-        /// Which.
-        topic: Arc<str>,
-        /// Whether to begin with the first record that is not settled, or behind the last taken.
-        anew: bool,
-        /// The record that the lane was taken to.
-        through: Seq,
-    },
-}
-
-/// A topic that the broker refuses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// Which.
-    pub topic: Arc<str>,
-    /// Since when.
-    pub since: Mono,
-    /// When it is tried next.
-    pub next_trial: Mono,
-    /// Records that wait, as far as was counted since the start.
-    pub records: u64,
 }
 
 /// Everything in hand.
@@ -392,68 +282,6 @@ impl Delivery {
         }
     }
 
-    /// The message to publish next, if one may be: alerts before events before readings, older
-    /// before newer. A message on trial goes alone but for alerts; topics in doubt go one message
-    /// at a time.
-    #[must_use]
-    pub fn next(&self, now: Mono) -> Option<(MessageId, &Batch)> {
-        let waiting = self.messages.iter().filter(|(_, message)| message.sent.is_none());
-        if self.doubted == 0 && self.on_trial.is_empty() {
-            let first = waiting.min_by_key(|(id, message)| (message.batch.lane, **id));
-            return first.map(|(id, message)| (*id, &message.batch));
-        }
-        let on_their_way = || self.messages.values().filter(|message| message.is_on_its_way());
-        // A death would speak against a topic whose first acknowledgement has not stood yet, too.
-        let all_stand = self.messages.values().all(|message| message.answered.is_none());
-        let lone = self.next_on_trial(now).filter(|_| all_stand);
-        let only_alerts = lone.is_some() || on_their_way().any(|message| self.is_lone(message));
-        let doubted_goes = all_stand && !on_their_way().any(|message| self.failures(message) > 0);
-        let ordinary = waiting
-            .filter(|(_, message)| !self.is_lone(message))
-            .filter(|(_, message)| !only_alerts || message.batch.lane == Lane::Alerts)
-            .filter(|(_, message)| doubted_goes || self.failures(message) == 0)
-            .min_by_key(|(id, message)| {
-                let lane = message.batch.lane;
-                (lane != Lane::Alerts, self.failures(message), lane, **id)
-            });
-        let lone = lone.filter(|_| self.in_flight() == 0);
-        let (id, message) = ordinary.or(lone)?;
-        Some((*id, &message.batch))
-    }
-
-    /// The message on trial that goes next: the first of its topic, or the one behind it.
-    fn next_on_trial(&self, now: Mono) -> Option<(&MessageId, &Message)> {
-        let due = |(lane, topic): &(Lane, Arc<str>)| {
-            let on = self.topics.get(*lane, topic)?.trial.as_ref()?;
-            if on.trial.is_recovered() || !on.trial.is_due(now) {
-                return None;
-            }
-            let mut of_topic = self.messages.iter().filter(|(_, message)| {
-                message.trial.as_ref() == Some(topic) && message.batch.lane == *lane
-            });
-            let first = of_topic.next();
-            let goes = if on.trial.wants() > 1 { of_topic.next() } else { first };
-            let goes = goes.filter(|(_, message)| message.sent.is_none());
-            goes.map(|(id, message)| ((on.trial.doubt().failures(), *id), (id, message)))
-        };
-        let due = self.on_trial.iter().filter_map(due);
-        due.min_by_key(|(key, _)| *key).map(|(_, found)| found)
-    }
-
-    /// Whether a message is on trial and goes alone.
-    fn is_lone(&self, message: &Message) -> bool {
-        let Some(topic) = &message.trial else { return false };
-        let topic = self.topics.get(message.batch.lane, topic);
-        let on = topic.and_then(|topic| topic.trial.as_ref());
-        on.is_some_and(|on| !on.trial.is_recovered())
-    }
-
-    /// How many connections in a row died over the topic of a message that is not on trial.
-    fn failures(&self, message: &Message) -> u32 {
-        let topic = self.topics.get(message.batch.lane, &message.batch.topic);
-        topic.map_or(0, |topic| topic.doubt.failures())
-    }
-
     /// A message was handed to the link. Returns whether the peer may hang up on it.
     pub fn sent(&mut self, id: MessageId, now: Mono) -> bool {
         if let Some(message) = self.messages.get_mut(&id) {
@@ -550,144 +378,6 @@ impl Delivery {
             let lifted_at = now + self.limit_holds;
             self.limit_holds = (self.limit_holds * 2).min(LIMIT_HOLDS_AT_MOST);
             self.limit = Some(Limit { bytes, lifted_at });
-        }
-    }
-
-    /// The link is gone. Returns what was quarantined for it.
-    pub fn link_lost(&mut self, death: Death, now: Mono) -> Vec<Gap> {
-        let by_peer = death == Death::ByPeer;
-        let was_alone = self.in_flight() <= 1;
-        if !by_peer {
-            self.believe_where(now, |_| true);
-        }
-        self.tick(now);
-        let evidence = self.evidence(by_peer, now);
-        let is_lone = |message: &Message| self.is_lone(message).then(|| message.batch.first);
-        let lone: BTreeSet<Seq> = self.messages.values().filter_map(is_lone).collect();
-        let mut tried_in_vain = Vec::new();
-        for message in self.messages.values_mut() {
-            let Some(sent) = message.sent.take() else { continue };
-            let was_answered = message.answered.take().is_some();
-            if !by_peer || now.since(sent) > SUSPECT_WITHIN {
-                continue;
-            }
-            match &message.trial {
-                Some(topic) if lone.contains(&message.batch.first) => {
-                    if was_alone || was_answered {
-                        let of = (message.batch.lane, Arc::clone(topic));
-                        tried_in_vain.push((of, tried(&message.batch)));
-                    }
-                }
-                Some(_) | None => message.deaths += 1,
-            }
-        }
-        let mut accused = Vec::new();
-        for ((lane, name), evidence) in evidence {
-            let topic = self.topics.get_mut(lane, &name);
-            let is_lone = topic.trial.as_ref().is_some_and(|on| !on.trial.is_recovered());
-            if !is_lone && evidence.finding() == Finding::Against {
-                topic.is_known = false;
-                topic.doubt.add(now);
-                if topic.doubt.is_refused() {
-                    accused.push((lane, name));
-                }
-            }
-        }
-        let deadly = self.messages.values().filter(|message| message.deaths >= MAX_DEATHS);
-        accused.extend(deadly.map(|one| {
-            (one.batch.lane, Arc::clone(one.trial.as_ref().unwrap_or(&one.batch.topic)))
-        }));
-        accused.into_iter().for_each(|(lane, topic)| self.withhold(lane, topic, now));
-        self.topics.iter_mut().for_each(|(_, _, topic)| topic.answers = 0);
-        self.doubted = self.topics.iter().filter(|(_, _, topic)| topic.doubt.exists()).count();
-        let failed = tried_in_vain.into_iter();
-        failed.filter_map(|((lane, topic), tried)| self.failed(lane, &topic, tried, now)).collect()
-    }
-
-    /// What the end of the connection tells of each topic that was used.
-    fn evidence(&self, by_peer: bool, now: Mono) -> BTreeMap<(Lane, Arc<str>), Evidence> {
-        let mut evidence = BTreeMap::new();
-        for message in self.messages.values() {
-            let Some(sent) = message.sent else { continue };
-            let (lane, topic) = (message.batch.lane, &message.batch.topic);
-            let answers = self.topics.get(lane, topic).map_or(0, |topic| topic.answers);
-            let nothing = Evidence { by_peer, answers, since_answer: None, since_publish: None };
-            let of = evidence.entry((lane, Arc::clone(topic))).or_insert(nothing);
-            match message.answered {
-                Some(at) => of.since_answer = Some(now.since(at)),
-                None => of.since_publish = Some(now.since(sent)),
-            }
-        }
-        evidence
-    }
-
-    /// Puts a topic on trial: its messages leave the window, and its records the lane. What was
-    /// acknowledged of it and is not marked yet goes again with the rest, since a source has one
-    /// watermark.
-    fn withhold(&mut self, lane: Lane, name: Arc<str>, now: Mono) {
-        if !self.on_trial.insert((lane, Arc::clone(&name))) {
-            // It had recovered, and has not rejoined its lane yet.
-            let topic = self.topics.get_mut(lane, &name);
-            topic.doubt = Doubt::default();
-            if let Some(on) = &mut topic.trial {
-                on.trial = Trial::new(now);
-            }
-            self.take_anew(lane, &name);
-            return;
-        }
-        let mut records = 0;
-        let of_topic = |message: &Message| {
-            message.trial.is_none() && message.batch.lane == lane && message.batch.topic == name
-        };
-        let messages = self.messages.iter().filter(|(_, message)| of_topic(message));
-        let ids: Vec<MessageId> = messages.map(|(id, _)| *id).collect();
-        for id in ids {
-            if let Some(message) = self.messages.remove(&id) {
-                records += message.batch.count;
-                self.settle(&message);
-            }
-        }
-        let queue = &mut self.lanes[lane.index()].queue;
-        queue.forget(&name);
-        let after = queue.settled_through;
-        let topic = self.topics.get_mut(lane, &name);
-        topic.doubt = Doubt::default();
-        topic.withheld += records;
-        topic.trial = Some(OnTrial::new(Trial::new(now)));
-        self.topic_marks.push(TopicMark::Withhold { lane, topic: name, after });
-        self.trials_changed();
-    }
-
-    /// A message on trial killed the connection.
-    fn failed(&mut self, lane: Lane, topic: &Arc<str>, tried: Tried, now: Mono) -> Option<Gap> {
-        let on = self.topics.get_mut(lane, topic).trial.as_mut()?;
-        match on.trial.failed(tried, now) {
-            Verdict::TakeAnew => {
-                self.take_anew(lane, topic);
-                None
-            }
-            Verdict::Poison(first) => {
-                let poison = self.messages.iter().find(|(_, message)| {
-                    message.trial.as_ref() == Some(topic) && message.batch.first == first
-                });
-                let id = *poison?.0;
-                self.quarantine(id)
-            }
-            Verdict::GoOn | Verdict::TooLarge(_) | Verdict::Recovered => None,
-        }
-    }
-
-    /// Drops the messages of a withheld topic from the hand.
-    fn take_anew(&mut self, lane: Lane, topic: &Arc<str>) {
-        let before = self.messages.len();
-        self.messages.retain(|_, message| {
-            message.trial.as_ref() != Some(topic) || message.batch.lane != lane
-        });
-        let dropped = before - self.messages.len();
-        if let Some(on) = &mut self.topics.get_mut(lane, topic).trial {
-            self.settled -= on.queue.messages() - dropped;
-            on.queue = Queue::new(Seq(0));
-            (on.in_hand, on.anew, on.caught_up) = (0, true, None);
         }
     }
 

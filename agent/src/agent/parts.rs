@@ -17,7 +17,7 @@ use super::{Pulse, Tasks, clock_watch};
 use crate::config::Config;
 use crate::drivers::{Drivers, Outlets, Overview};
 use crate::mqtt::{self, Dialer, LinkOptions, LinkState, Outage, Wish};
-use crate::publisher::{self, Publisher, PublisherState, Settings};
+use crate::publisher::{self, Publisher, PublisherState, Reports, Settings};
 use crate::sampler::{self, Intake, SourceStates};
 use crate::state_lock::StateLock;
 use crate::status::{self, Observed};
@@ -46,8 +46,7 @@ pub(super) struct Parts {
     overview: watch::Sender<Overview>,
     links: watch::Sender<LinkState>,
     link: Option<(watch::Sender<Wish>, AbortHandle)>,
-    doubts: watch::Sender<u64>,
-    trials: watch::Sender<u64>,
+    reports: Reports,
     connections: Arc<AtomicU64>,
     dialer: Dialer,
     settings: watch::Sender<Settings>,
@@ -87,9 +86,7 @@ impl Parts {
 
         let (links, link_state) = watch::channel(LinkState::Down(Outage::unknown(now)));
         let (settings, settings_seen) = watch::channel(compile::settings(&config));
-        let (doubts, _) = watch::channel(0);
-        let (trials, _) = watch::channel(0);
-        let (refused, refused_topics) = watch::channel(Vec::new());
+        let reports = Reports::default();
         let (publisher_states, publisher_state) = watch::channel(PublisherState::default());
         tasks.spawn(publisher::run(Publisher {
             store: store.clone(),
@@ -98,12 +95,9 @@ impl Parts {
             clock_set: clock_set.clone(),
             draining: drain,
             states: publisher_states,
-            refused,
-            trials: trials.clone(),
+            reports: reports.clone(),
             pulse: publisher_pulse.clone(),
-            doubts: doubts.clone(),
         }));
-
         let (overview, overview_seen) = watch::channel(Overview::default());
         let observed = Observed {
             thing: config.thing.clone(),
@@ -113,7 +107,7 @@ impl Parts {
             clock_set: clock_set.clone(),
             sources: source_states.clone(),
             publisher: publisher_state.clone(),
-            refused: refused_topics,
+            refused: reports.refused.subscribe(),
             drivers: overview_seen,
             outputs: acting.output_states.clone(),
             cameras: acting.camera_states.clone(),
@@ -131,8 +125,7 @@ impl Parts {
             overview,
             links,
             link: None,
-            doubts,
-            trials,
+            reports,
             connections: Arc::default(),
             dialer: Dialer::new(),
             settings,
@@ -255,8 +248,8 @@ impl Parts {
         let (wish, wishes) = watch::channel(Wish::Stay);
         let clock_set = self.clock_set.clone();
         let is_clock_set = move || *clock_set.borrow();
-        let (links, doubts) = (self.links.clone(), self.doubts.subscribe());
-        let trials = self.trials.subscribe();
+        let (links, doubts) = (self.links.clone(), self.reports.doubts.subscribe());
+        let trials = self.reports.trials.subscribe();
         let link = tasks.spawn(async move {
             mqtt::run(options, links, wishes, doubts, trials, is_clock_set).await?;
             // It was asked to leave, and is aborted then: ending by itself would end the agent.

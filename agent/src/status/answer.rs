@@ -138,26 +138,7 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
             }
         });
     }
-    for refused in observed.refused.borrow().iter() {
-        let topic = &refused.topic;
-        troubles.push(format!(
-            "topic `{topic}`: the broker hangs up on it, so its records wait; allow iot:Publish on \
-             it in the policy"
-        ));
-    }
-    if let Some(bytes) = observed.publisher.borrow().max_message_bytes {
-        troubles.push(format!(
-            "link: the broker hangs up on messages of more than {bytes} bytes, so smaller ones are \
-             sent; raise its limit, or lower `publish.readings.batch.bytes`"
-        ));
-    }
-    troubles.extend(observed.links.borrow().refused_status().map(|refused| {
-        let topic = &refused.topic;
-        format!(
-            "topic `{topic}`: the broker hangs up on the status of this thing; allow iot:Publish and \
-             iot:RetainPublish on it in the policy"
-        )
-    }));
+    troubles.extend(refusals(observed));
     if let LinkState::Down(outage) = &*observed.links.borrow() {
         troubles.extend(outage.reason.as_ref().map(|reason| format!("link: {reason}")));
     }
@@ -193,6 +174,32 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
         let reason = camera.failure.as_ref();
         troubles.extend(reason.map(|reason| format!("camera `{}`: {reason}", camera.id)));
     }
+    troubles
+}
+
+/// What the broker refuses, one sentence each.
+fn refusals(observed: &Observed) -> Vec<String> {
+    let mut troubles = Vec::new();
+    for refused in observed.refused.borrow().iter() {
+        let topic = &refused.topic;
+        troubles.push(format!(
+            "topic `{topic}`: the broker hangs up on it, so its records wait; allow iot:Publish on \
+             it in the policy"
+        ));
+    }
+    if let Some(bytes) = observed.publisher.borrow().max_message_bytes {
+        troubles.push(format!(
+            "link: the broker hangs up on messages of more than {bytes} bytes, so smaller ones are \
+             sent; raise its limit, or lower `publish.readings.batch.bytes`"
+        ));
+    }
+    troubles.extend(observed.links.borrow().refused_status().map(|refused| {
+        let topic = &refused.topic;
+        format!(
+            "topic `{topic}`: the broker hangs up on the status of this thing; allow iot:Publish and \
+             iot:RetainPublish on it in the policy"
+        )
+    }));
     troubles
 }
 

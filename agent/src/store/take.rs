@@ -482,7 +482,7 @@ impl Walk {
         topic: &Arc<str>,
     ) -> Admission {
         match &self.part {
-            Whole::Lane => return Admission::Taken,
+            Whole::Lane => Admission::Taken,
             Whole::Without(topics) => {
                 let is_known = database.withheld.contains(lane, source);
                 if !is_known && !topics.contains(topic) {

@@ -15,6 +15,7 @@ mod sql;
 mod time;
 mod trip;
 mod untold;
+mod withheld;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,0 +1,179 @@
+//! Sources that are withheld: what is taken of them, what is kept, what is forgotten (P3, P4).
+
+use std::collections::BTreeSet;
+
+use pulsegate_core::delivery::{Part, TopicMark, Wanted};
+
+use super::*;
+use crate::store::database::{Database, Work};
+use crate::store::retention::{self, Look};
+use crate::store::withheld::SourceMark;
+
+const LANE: Lane = Lane::Readings;
+
+/// Readings go to a topic of each source.
+fn by_source(device: &Device) -> Options {
+    let mut options = device.options();
+    let mut formats = Formats::clone(&options.formats);
+    let open = Open { source: true, kind: true };
+    formats.readings.topic = Template::parse("readings/{source}", "pi-1", open).unwrap();
+    options.formats = Arc::new(formats);
+    options
+}
+
+fn start(device: &Device) -> Running {
+    let sources = Arc::new(Sources::default());
+    let (store, thread) = Store::open(by_source(device), &sources).unwrap();
+    Running { store, thread, sources }
+}
+
+fn topic(source: &str) -> Arc<str> {
+    format!("readings/{source}").into()
+}
+
+fn wanted(part: Part, records: usize) -> Wanted {
+    Wanted { lane: LANE, part, room: 16, records, bytes: usize::MAX }
+}
+
+fn without(after: u64, topics: &[&str]) -> Wanted {
+    let withheld: BTreeSet<_> = topics.iter().map(|source| topic(source)).collect();
+    wanted(Part::Lane { after: Seq(after), withheld: Arc::new(withheld) }, usize::MAX)
+}
+
+fn of(source: &str, anew: bool, through: u64, records: usize) -> Wanted {
+    wanted(Part::Topic { topic: topic(source), anew, through: Seq(through) }, records)
+}
+
+/// The places of the records that are taken.
+async fn take(agent: &Running, wanted: Wanted) -> Vec<u64> {
+    let sheaf = match agent.store.take_wanted(wanted, true).await.unwrap() {
+        Taken::Sheaf(sheaf) | Taken::OfTopic(sheaf, _) => sheaf,
+        Taken::Later { .. } | Taken::Nothing => return Vec::new(),
+    };
+    let records = sheaf.batches.iter();
+    let records =
+        records.flat_map(|batch| serde_json::from_slice::<Vec<Json>>(&batch.payload).unwrap());
+    let mut places: Vec<u64> =
+        ids(&records.collect::<Vec<_>>()).iter().map(|id| place(id).1).collect();
+    places.sort_unstable();
+    places
+}
+
+#[tokio::test]
+async fn a_withheld_topic_is_read_by_itself_and_from_where_it_stood_after_a_restart() {
+    let device = Device::new();
+    let agent = start(&device);
+    let sources = ["a", "b"].map(|name| agent.source(name, "heart_rate"));
+    let both = || sources.iter().map(|source| number(*source, clock::mono(), 70.0)).collect();
+    for _ in 0..10 {
+        agent.offer(both()).await.unwrap();
+    }
+
+    // Odd places are of `a`, even ones of `b`.
+    assert_eq!(take(&agent, without(0, &["b"])).await, (1..20).step_by(2).collect::<Vec<_>>());
+    let withhold = TopicMark::Withhold { lane: LANE, topic: topic("b"), after: Seq(0) };
+    let mark = Mark { lane: LANE, through: Seq(20), delivered: 10, filtered: 0, gaps: Vec::new() };
+    agent.store.mark_all(vec![mark], vec![withhold], true).await.unwrap().await.unwrap();
+    assert_eq!(agent.account(LANE).await.pending, 10);
+    agent.assert_balanced().await;
+    assert_eq!(take(&agent, of("b", true, 20, 1)).await, [2]);
+    assert_eq!(take(&agent, of("b", false, 20, 1)).await, [4]);
+    let settle = TopicMark::Settle {
+        lane: LANE,
+        sources: vec![1],
+        through: Seq(4),
+        delivered: 2,
+        filtered: 0,
+        gaps: Vec::new(),
+    };
+    agent.store.mark_all(Vec::new(), vec![settle], true).await.unwrap().await.unwrap();
+    agent.stop().await;
+
+    let agent = start(&device);
+    agent.until("it tells", |progress| progress.withheld == [(LANE, topic("b"))]).await;
+    assert_eq!(agent.account(LANE).await.pending, 8);
+    assert_eq!(take(&agent, of("b", true, 20, 100)).await, (6..=20).step_by(2).collect::<Vec<_>>());
+    let settle = TopicMark::Settle {
+        lane: LANE,
+        sources: vec![1],
+        through: Seq(20),
+        delivered: 8,
+        filtered: 0,
+        gaps: Vec::new(),
+    };
+    let release = TopicMark::Release { lane: LANE, topic: topic("b") };
+    agent.store.mark_all(Vec::new(), vec![settle, release], true).await.unwrap().await.unwrap();
+    assert_eq!(agent.account(LANE).await.delivered, 20);
+    agent.assert_balanced().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_that_appears_later_is_withheld_with_its_topic() {
+    let device = Device::new();
+    let agent = device.start();
+    agent.append([70.0, 71.0]).await;
+    let withheld: BTreeSet<Arc<str>> = ["readings".into()].into();
+    let part = Part::Lane { after: Seq(0), withheld: Arc::new(withheld) };
+
+    assert_eq!(take(&agent, wanted(part, usize::MAX)).await, [0; 0]);
+    agent.store.flush().await.unwrap();
+    agent.stop().await;
+
+    let connection = rusqlite::Connection::open(device.path()).unwrap();
+    let row: (u32, u64) = connection
+        .query_row("SELECT source, after FROM withheld", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    assert_eq!(row, (0, 0));
+}
+
+#[test]
+fn what_is_withheld_outlives_what_was_delivered_and_is_given_up_first_at_the_cap() {
+    let device = Device::new();
+    let options = device.options();
+    let sources = Arc::new(Sources::default());
+    for name in ["a", "b"] {
+        sources.intern(Source::new(name, "heart_rate").unwrap()).unwrap();
+    }
+    let mut database = Database::open(&options.path, &options.identity, sources).unwrap();
+    let reading =
+        |at: u64| number(SourceId(u32::try_from(at % 2).unwrap()), Mono(at * 1_000), 72.0);
+    let readings = (0..20_000).map(reading).collect();
+    database.commit(&Work { readings, ..Work::default() }).unwrap();
+    // Even places are of `b`; the first thousand of both were delivered.
+    let withhold = SourceMark::Withhold { lane: LANE, sources: vec![1], after: 1_000 };
+    database.apply(&withhold);
+    let marks = vec![Mark {
+        lane: LANE,
+        through: Seq(16_000),
+        delivered: 8_500,
+        filtered: 0,
+        gaps: Vec::new(),
+    }];
+    let source_marks = vec![withhold];
+    database.commit(&Work { marks, source_marks, ..Work::default() }).unwrap();
+    let account = |database: &mut Database| load::accounts(&mut database.connection).unwrap()[2];
+    assert_eq!(account(&mut database).pending, 7_500 + 4_000);
+    assert!(account(&mut database).balances());
+
+    let keep = Keep { history: Duration::from_secs(60), ..device.keep };
+    let retain = |database: &mut Database, keep: &Keep| {
+        let look = Look { keep, in_hand: [Seq(0); 3], disk_full: false, now: Mono(90_000_000) };
+        let steps = (0..10_000).take_while(|_| retention::step(database, &look).unwrap()).count();
+        assert!(steps < 10_000, "retention comes to an end");
+    };
+    retain(&mut database, &keep);
+    let left = |database: &Database, what: &str| -> u64 {
+        let select = format!("SELECT count(*) FROM readings WHERE {what}");
+        database.connection.query_row(&select, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(left(&database, "seq <= 16000 AND source = 0"), 0, "delivered history is forgotten");
+    assert_eq!(left(&database, "seq <= 16000"), 7_500, "what is withheld stays");
+    assert!(account(&mut database).balances());
+
+    let (used, _) = database.size().unwrap();
+    retain(&mut database, &Keep { max_bytes: used * 8 / 10, ..keep });
+    let after = account(&mut database);
+    assert!(after.dropped > 0 && after.balances(), "{after:?}");
+    assert_eq!(left(&database, "seq > 16000"), 4_000, "the oldest went first");
+}
