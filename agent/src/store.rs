@@ -10,6 +10,7 @@
 //! what can be read of it is carried over, and a new one begun (P7).
 
 mod ballast;
+mod begun;
 mod bounds;
 mod carry;
 mod check;
@@ -124,6 +125,8 @@ pub(crate) struct Progress {
     pub(crate) rules: Counts,
     /// The rules that change too often to tell each time.
     pub(crate) flapping: Vec<Flapping>,
+    /// How many rows of it were readable and made no sense, and were left there.
+    pub(crate) left_rows: u64,
     /// Whether the database was looked through for damage.
     pub(crate) checked: Checked,
     /// Of each rule that cannot run, the reason and the cure.
@@ -277,7 +280,12 @@ impl Store {
         let count = move || Reader::open(&path)?.accounts();
         let accounts = self.counting.run(COUNTING, count).await;
         let accounts = accounts.context("the records could not be counted")?;
-        if accounts.as_ref().is_err_and(salvage::is_damage) {
+        let is_damage = match &accounts {
+            Ok(accounts) => !accounts.iter().all(Account::balances),
+            Err(error) => salvage::is_damage(error),
+        };
+        if is_damage {
+            tracing::error!(?accounts, "the accounts of the store make no sense");
             // A writer that is busy is told by whoever asks next.
             self.requests.try_send(Request::Checked(Checked::Damaged)).ok();
         }

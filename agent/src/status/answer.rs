@@ -297,6 +297,7 @@ fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Value {
         "commits": progress.commits,
         "waiting": progress.waiting,
         "checked": progress.checked.as_str(),
+        "left_rows": progress.left_rows,
         "fault": progress.fault.as_ref().map(DiskFault::as_str),
         "last_error": progress.fault.as_ref().map(ToString::to_string),
     })

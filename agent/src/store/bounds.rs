@@ -1,10 +1,35 @@
 //! Bounds of what a row of the store can hold. A damaged or crafted file tells anything: each number
 //! is compared with its bound where it is read, and a row outside its bounds is damage.
 
+use pulsegate_core::time::Mono;
+use pulsegate_core::timeline::Epoch;
+use pulsegate_sensors::inbox::MAX_LINE_BYTES;
+use pulsegate_sensors::{MAX_SOURCES, Source, SourceId, is_kind, is_source_name};
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, Error, OptionalExtension as _, Row, params};
+use serde::de::IgnoredAny;
 
-/// Places and counts stay below: the last whole number that JSON and f64 hold exactly.
+/// Places, counts and milliseconds of the kernel's run stay below: the last whole number that JSON and
+/// f64 hold exactly.
 pub(super) const MAX_PLACE: u64 = 1 << 53;
+/// Numbers of kernel runs and of starts of the agent stay below: one a second for sixty years.
+const MAX_START: u32 = 1 << 31;
+/// A store is opened while its last place and its last start are below this part of the bounds: it cannot
+/// reach the bounds in the life of a device.
+const OPENED_SHARE: u64 = 2;
+/// Milliseconds around 1970 that a time can be away from it: to the year 9999, as the inbox takes them.
+const MAX_TIME_MS: i64 = 253_402_300_799_999;
+/// Bytes of a name of a rule, an event, a reason: a rule may have 128.
+const MAX_NAME_BYTES: usize = 256;
+/// Bytes of what an event tells: half of what one message can carry.
+const MAX_MEMBERS_BYTES: usize = 64 << 10;
+/// Bytes of what a monitor tells beside the rate: intervals of a packet of 512 bytes.
+const MAX_DETAIL_BYTES: usize = 1 << 10;
+/// Bounds the rows that are read of one table of the frame, whatever its pages refer to: more than a
+/// store of ten years has.
+pub(super) const MAX_FRAME_ROWS: u64 = 1_000_000;
+/// Bounds what SQLite reads for one text or row: far more than any of ours has.
+pub(super) const MAX_ROW_BYTES: i32 = 1 << 20;
 
 /// Places in a row that a walk may leave out unchecked: alerts, events and readings share the places,
 /// so a walk through one lane leaves some out.
@@ -61,6 +86,285 @@ pub(super) fn check_left_out(
 pub(super) fn read_place(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let place: u64 = row.get(column)?;
     if place < MAX_PLACE { Ok(place) } else { Err(out_of_bounds(column)) }
+}
+
+/// Checks that the next places and starts of a store are far from their bounds.
+///
+/// # Errors
+/// When it would come near them within a life of the device: no store gets there by counting.
+pub(super) fn check_headroom(last_place: u64, last_start: u32) -> rusqlite::Result<()> {
+    let has_headroom = |last: u64, bound: u64| last < bound / OPENED_SHARE;
+    if has_headroom(last_place, MAX_PLACE) && has_headroom(last_start.into(), MAX_START.into()) {
+        Ok(())
+    } else {
+        Err(out_of_bounds(0))
+    }
+}
+
+/// Reads the number of a run of the kernel.
+///
+/// # Errors
+/// A number that is out of bounds.
+pub(super) fn read_epoch(row: &Row<'_>, column: usize) -> rusqlite::Result<Epoch> {
+    read_start(row, column).map(Epoch)
+}
+
+/// Reads the number of a run of the kernel, where there may be none.
+///
+/// # Errors
+/// A number that is out of bounds.
+pub(super) fn read_optional_epoch(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Epoch>> {
+    if row.get_ref(column)? == ValueRef::Null {
+        return Ok(None);
+    }
+    read_epoch(row, column).map(Some)
+}
+
+/// Reads the number of a start of the agent.
+///
+/// # Errors
+/// A number that is out of bounds.
+pub(super) fn read_start(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> {
+    let start: u32 = row.get(column)?;
+    if start < MAX_START { Ok(start) } else { Err(out_of_bounds(column)) }
+}
+
+/// Reads a monotonic time.
+///
+/// # Errors
+/// A number that is out of bounds.
+pub(super) fn read_mono(row: &Row<'_>, column: usize) -> rusqlite::Result<Mono> {
+    read_place(row, column).map(Mono)
+}
+
+/// Reads a wall time, or the difference between a wall time and a monotonic one, in milliseconds.
+///
+/// # Errors
+/// A time that is out of bounds.
+pub(super) fn read_time(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
+    let time: i64 = row.get(column)?;
+    if (-MAX_TIME_MS..=MAX_TIME_MS).contains(&time) { Ok(time) } else { Err(out_of_bounds(column)) }
+}
+
+/// Reads a wall time, where there may be none.
+///
+/// # Errors
+/// A time that is out of bounds.
+pub(super) fn read_optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<i64>> {
+    if row.get_ref(column)? == ValueRef::Null {
+        return Ok(None);
+    }
+    read_time(row, column).map(Some)
+}
+
+/// Reads the number of a source; tables by number stay small.
+///
+/// # Errors
+/// A number that no source can have.
+pub(super) fn read_source(row: &Row<'_>, column: usize) -> rusqlite::Result<SourceId> {
+    let id: u32 = row.get(column)?;
+    if usize::try_from(id).is_ok_and(|id| id < MAX_SOURCES) {
+        Ok(SourceId(id))
+    } else {
+        Err(out_of_bounds(column))
+    }
+}
+
+/// Reads the name and the kind of a source.
+///
+/// # Errors
+/// A name that no source can have: it would stand in topics.
+pub(super) fn read_source_names(row: &Row<'_>, name: usize) -> rusqlite::Result<Source> {
+    let text = |column| read_text(row, column, MAX_NAME_BYTES);
+    let (name_text, kind_text) = (text(name)?, text(name + 1)?);
+    // What is derived has a kind of two words.
+    let is_ours = is_source_name(name_text) && kind_text.split('.').all(is_kind);
+    if is_ours {
+        Ok(Source { name: name_text.into(), kind: kind_text.into() })
+    } else {
+        Err(Error::InvalidColumnType(name, "name of a source".into(), Type::Text))
+    }
+}
+
+/// Reads the name of a rule, an event, a severity or a reason.
+///
+/// # Errors
+/// A text that is too long.
+pub(super) fn read_name<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+    read_text(row, column, MAX_NAME_BYTES)
+}
+
+/// Reads what an event tells: members of a JSON object, without its braces. They go into a message as
+/// they are: what is not JSON would make all of it unreadable.
+///
+/// # Errors
+/// A text that is too long, or no JSON.
+pub(super) fn read_members<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+    let members = read_text(row, column, MAX_MEMBERS_BYTES)?;
+    match serde_json::from_str::<IgnoredAny>(&format!("{{{members}}}")) {
+        Ok(_) => Ok(members),
+        Err(error) => Err(Error::FromSqlConversionFailure(column, Type::Text, error.into())),
+    }
+}
+
+/// Reads the state that a reading or an alert tells.
+///
+/// # Errors
+/// A text that is longer than any line of the inbox.
+pub(super) fn read_state<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+    read_text(row, column, MAX_LINE_BYTES)
+}
+
+/// Reads what a monitor tells beside the rate, packed.
+///
+/// # Errors
+/// When it is too long, or of another type.
+pub(super) fn read_detail_bytes<'a>(
+    row: &'a Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<&'a [u8]>> {
+    let bytes = row.get_ref(column)?.as_blob_or_null()?;
+    if bytes.is_some_and(|bytes| bytes.len() > MAX_DETAIL_BYTES) {
+        return Err(out_of_bounds(column));
+    }
+    Ok(bytes)
+}
+
+fn read_text<'a>(row: &'a Row<'_>, column: usize, most: usize) -> rusqlite::Result<&'a str> {
+    let text = row.get_ref(column)?.as_str()?;
+    if text.len() <= most { Ok(text) } else { Err(out_of_bounds(column)) }
+}
+
+/// What a column of a table holds.
+#[derive(Debug, Clone, Copy)]
+enum Column {
+    /// A place or a count.
+    Place,
+    Start,
+    OptionalStart,
+    Lane,
+    Source,
+    /// The name of a source; its kind is in the next column.
+    SourceName,
+    Mono,
+    Time,
+    OptionalTime,
+    Flag,
+    Name,
+    Members,
+    Value,
+    Detail,
+    Score,
+}
+
+/// The columns of each table, as far as they are checked.
+fn columns(table: &str) -> &'static [Column] {
+    use Column::{
+        Detail, Flag, Lane, Members, Mono, Name, OptionalStart, OptionalTime, Place, Score, Source,
+        SourceName, Start, Time, Value,
+    };
+    match table {
+        "meta" => &[Name, Place],
+        "kernel_boots" => &[Start, Name, Time],
+        "clock" => &[Start, Mono, Time, Flag],
+        "boots" => &[Start, Start, Place],
+        "starts" => &[Start, Name, Name],
+        "sources" => &[Source, SourceName],
+        "lanes" => &[Lane, Place, Place, Place, Place],
+        "gaps" => &[Place, Lane, Place, Place, Place, Name, Start, Mono],
+        "standing" => &[Name, Source, Flag, Place, Name, Value, OptionalTime, Time],
+        "scores" => &[Place, Score],
+        "alert_arrivals" => &[Place, Mono],
+        "withheld" => &[Lane, Source, Place],
+        "untold_gaps" => &[Name, Name, Members],
+        "readings" => &[Place, Source, Mono, Value, OptionalTime, Detail],
+        "alerts" => &[
+            Place,
+            Name,
+            Source,
+            Flag,
+            Name,
+            Value,
+            OptionalTime,
+            OptionalTime,
+            Time,
+            OptionalStart,
+        ],
+        "events" => &[Place, Name, Start, Mono, Members],
+        _ => &[],
+    }
+}
+
+/// How close to the bounds a row may be that is carried over into another store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closeness {
+    /// Below the bounds: the store was opened, so its numbers are far below.
+    Below,
+    /// So far below that the numbers that are given after it are below those of a store that is opened.
+    FarBelow,
+}
+
+impl Closeness {
+    fn share(self) -> u64 {
+        match self {
+            Self::Below => 1,
+            Self::FarBelow => 2 * OPENED_SHARE,
+        }
+    }
+
+    /// Whether a place or a count is carried over.
+    pub(super) fn holds_place(self, place: u64) -> bool {
+        place < MAX_PLACE / self.share()
+    }
+
+    fn holds_start(self, start: u32) -> bool {
+        u64::from(start) < u64::from(MAX_START) / self.share()
+    }
+}
+
+/// Checks a row of `table` before it is carried over into another store.
+///
+/// # Errors
+/// A row that would be damage there as well, or that makes numbers rise to their bounds soon.
+pub(super) fn check_row(table: &str, row: &Row<'_>, close: Closeness) -> rusqlite::Result<()> {
+    for (at, column) in columns(table).iter().enumerate() {
+        check_column(row, at, *column, close)?;
+    }
+    if table == "gaps" {
+        let (first, last, count): (u64, u64, u64) = (row.get(2)?, row.get(3)?, row.get(4)?);
+        if last < first || count > last - first + 1 {
+            return Err(out_of_bounds(4));
+        }
+    }
+    Ok(())
+}
+
+fn check_column(
+    row: &Row<'_>,
+    at: usize,
+    column: Column,
+    close: Closeness,
+) -> rusqlite::Result<()> {
+    let is_sane = match column {
+        Column::Place => close.holds_place(read_place(row, at)?),
+        Column::Start => close.holds_start(read_start(row, at)?),
+        Column::OptionalStart => {
+            read_optional_epoch(row, at)?.is_none_or(|epoch| close.holds_start(epoch.0))
+        }
+        Column::Lane => row.get::<_, usize>(at)? < pulsegate_core::lane::Lane::ALL.len(),
+        Column::Source => read_source(row, at).map(|_| true)?,
+        Column::SourceName => read_source_names(row, at).map(|_| true)?,
+        Column::Mono => close.holds_place(read_mono(row, at)?.0),
+        Column::Time => read_time(row, at).map(|_| true)?,
+        Column::OptionalTime => read_optional_time(row, at).map(|_| true)?,
+        Column::Flag => row.get::<_, bool>(at).map(|_| true)?,
+        Column::Name => read_name(row, at).map(|_| true)?,
+        Column::Members => read_members(row, at).map(|_| true)?,
+        Column::Value => super::take::read_value(row, at).map(|_| true)?,
+        Column::Detail => read_detail_bytes(row, at).map(|_| true)?,
+        Column::Score => row.get::<_, f64>(at)?.is_finite(),
+    };
+    if is_sane { Ok(()) } else { Err(out_of_bounds(at)) }
 }
 
 /// The error of a number that no row of ours holds.

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use pulsegate_core::lane::{DropReason, Gap, Lane};
 use pulsegate_core::reading::Seq;
-use pulsegate_sensors::{MAX_SOURCES, Sources};
+use pulsegate_sensors::Sources;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, Row, params, params_from_iter};
 
-use super::bounds::{self, MAX_PLACE};
+use super::bounds::{self, Closeness, MAX_FRAME_ROWS, MAX_PLACE};
 use super::database::Database;
 use super::load::{self, BASE_SEQ, END_SEQ, FILTERED, LaneRow, UNTOLD_GAP};
-use super::{schema, take, withheld};
+use super::{schema, withheld};
 
 /// Tables that tell what the records mean: carried over before them.
 const FRAME: [&str; 13] = [
@@ -32,9 +32,8 @@ const FRAME: [&str; 13] = [
 ];
 /// Where a page is damaged, the walk looks again this much further on, and then twice as far.
 const FIRST_LEAP: u64 = 16;
-/// Bounds the rows of one table of the frame, whatever its pages refer to: more than a store of ten
-/// years has.
-const MAX_FRAME_ROWS: u64 = 1_000_000;
+/// Bounds what the ledger takes of one lane: beyond it the last gap grows over what is between.
+const MAX_HOLES: usize = 1_000;
 /// Rows in one transaction, and between two signs of life.
 const STEP_ROWS: u64 = 10_000;
 
@@ -46,14 +45,40 @@ pub(super) enum Extent {
     WithoutReadings,
 }
 
-/// What was read of one lane.
+/// The places of a lane that could not be carried over, from one to the other.
 #[derive(Debug, Default)]
-struct Walked {
-    /// The places that could not be read, from one to the other.
-    holes: Vec<(u64, u64)>,
+struct Holes(Vec<(u64, u64)>);
+
+impl Holes {
+    fn add(&mut self, first: u64, last: u64) {
+        if first > last {
+            return;
+        }
+        let is_full = self.0.len() >= MAX_HOLES;
+        match self.0.last_mut() {
+            Some(hole) if is_full || hole.1 + 1 == first || last + 1 == hole.0 => {
+                *hole = (hole.0.min(first), hole.1.max(last));
+            }
+            _ => self.0.push((first, last)),
+        }
+    }
+
+    /// In order, each apart from the next, and none beyond `end`.
+    fn in_order(mut self, end: u64) -> Self {
+        self.0.sort_unstable();
+        let mut holes = Self::default();
+        for (first, last) in self.0 {
+            match holes.0.last_mut() {
+                Some(hole) if first <= hole.1 + 1 => hole.1 = hole.1.max(last.min(end)),
+                _ => holes.add(first, last.min(end)),
+            }
+        }
+        holes
+    }
 }
 
-/// Carries over what can be read of `from`, and what is `known` of it.
+/// Carries over what can be read of `from`, and what is `known` of it. Returns how many rows could be
+/// read and made no sense.
 ///
 /// # Errors
 /// When the new database cannot be written.
@@ -64,23 +89,28 @@ pub(super) fn over(
     sources: &Sources,
     extent: Extent,
     alive: &mut dyn FnMut(),
-) -> rusqlite::Result<()> {
-    let mut walked: [Walked; 3] = Default::default();
+) -> rusqlite::Result<u64> {
+    let mut walked: [Holes; 3] = Default::default();
+    let mut left_rows = 0;
     let mut is_account_told = known.is_some();
+    let close = if known.is_some() { Closeness::Below } else { Closeness::FarBelow };
     match schema::open_reader(from) {
         Ok(damaged) => {
             for table in FRAME {
-                let copied = copy(&damaged, into, table, Part::Whole)?;
-                is_account_told |= table == "lanes" && copied.rows == 3;
+                let copied = copy(&damaged, into, table, Part::Whole, close)?;
+                left_rows += copied.left_rows;
+                is_account_told |= table == "lanes" && copied.rows - copied.left_rows == 3;
                 if let Some(error) = copied.damage {
                     tracing::warn!(table, %error, "part of the store's frame is lost");
                 }
             }
-            let end = known.map_or(0, |known| known.last_seq).max(end_told(&damaged, into)?);
+            let known_end = known.map_or(0, |known| known.last_seq);
+            let end = known_end.max(end_told(&damaged, into, close)?);
             write_meta(into, END_SEQ, end)?;
             for lane in Lane::ALL {
                 if lane != Lane::Readings || extent == Extent::Everything {
-                    walked[lane.index()] = walk(&damaged, into, lane, end, alive)?;
+                    let (holes, left) = walk(&damaged, into, lane, (end, close), alive)?;
+                    (walked[lane.index()], left_rows) = (holes, left_rows + left);
                 }
             }
         }
@@ -92,38 +122,42 @@ pub(super) fn over(
     }
     name_sources(into, sources)?;
     close_accounts(into, is_account_told, &walked)?;
-    into.execute_batch("COMMIT")
+    into.execute_batch("COMMIT")?;
+    Ok(left_rows)
 }
 
 /// The last place that was given to a record, as far as the damaged database tells.
-fn end_told(damaged: &Connection, into: &Connection) -> rusqlite::Result<u64> {
+fn end_told(damaged: &Connection, into: &Connection, close: Closeness) -> rusqlite::Result<u64> {
     let frame = load::last_seq(into, &load::read_lanes(into)?)?;
-    let rows = Lane::ALL.into_iter().filter_map(|lane| bound(damaged, lane, "DESC"));
+    let rows = Lane::ALL.into_iter().filter_map(|lane| bound(damaged, lane, "DESC", close));
     Ok(rows.chain([frame]).max().unwrap_or(0))
 }
 
-fn bound(damaged: &Connection, lane: Lane, order: &str) -> Option<u64> {
+fn bound(damaged: &Connection, lane: Lane, order: &str, close: Closeness) -> Option<u64> {
     let select = format!("SELECT seq FROM {} ORDER BY seq {order} LIMIT 1", lane.as_str());
-    damaged.query_row(&select, [], |row| row.get(0)).ok().filter(|seq| *seq < MAX_PLACE)
+    damaged.query_row(&select, [], |row| row.get(0)).ok().filter(|seq| close.holds_place(*seq))
 }
 
-/// Copies the records of a lane, leaping over what is damaged.
+/// Copies the records of a lane, leaping over what is damaged. Returns the places that could not be
+/// carried over, and how many rows made no sense.
 fn walk(
     damaged: &Connection,
     into: &Connection,
     lane: Lane,
-    end: u64,
+    (end, close): (u64, Closeness),
     alive: &mut dyn FnMut(),
-) -> rusqlite::Result<Walked> {
+) -> rusqlite::Result<(Holes, u64)> {
     let table = lane.as_str();
-    let mut walked = Walked::default();
-    let mut at = bound(damaged, lane, "ASC").unwrap_or(1);
+    let (mut holes, mut left_rows) = (Holes::default(), 0);
+    let mut at = bound(damaged, lane, "ASC", close).unwrap_or(1);
     // Without a last one that can be read, the leaps find what there is.
-    let last = bound(damaged, lane, "DESC").unwrap_or(MAX_PLACE);
+    let last = bound(damaged, lane, "DESC", close).unwrap_or(MAX_PLACE);
     let mut leap = FIRST_LEAP;
     while at <= last {
         alive();
-        let copied = copy(damaged, into, table, Part::Rising(at, last))?;
+        let copied = copy(damaged, into, table, Part::Rising(at, last), close)?;
+        left_rows += copied.left_rows;
+        copied.left.0.iter().for_each(|(first, last)| holes.add(*first, *last));
         if let Some(reached) = copied.reached {
             (at, leap) = (reached + 1, FIRST_LEAP);
         }
@@ -134,39 +168,39 @@ fn walk(
             continue;
         }
         let to = at.saturating_add(leap - 1).min(last);
-        let hole = (at, back_to(damaged, into, table, (at, to), alive)?.min(end));
-        match walked.holes.last_mut() {
-            Some(before) if before.1 + 1 == at => before.1 = hole.1,
-            _ => walked.holes.push(hole),
-        }
+        let back = back_to(damaged, into, table, (at, to, close), alive)?;
+        left_rows += back.left_rows;
+        back.left.0.iter().for_each(|(first, last)| holes.add(*first, *last));
+        holes.add(at, back.reached.map_or(to, |reached| reached - 1));
         (at, leap) = (to + 1, leap.saturating_mul(2));
     }
-    walked.holes.retain(|(first, last)| first <= last);
-    Ok(walked)
+    Ok((holes.in_order(end), left_rows))
 }
 
-/// Copies the rows behind a damaged place `at`, from `to` backwards. Returns the last place that could
-/// not be read.
+/// Copies the rows behind a damaged place `at`, from `to` backwards.
 fn back_to(
     damaged: &Connection,
     into: &Connection,
     table: &str,
-    (at, to): (u64, u64),
+    (at, to, close): (u64, u64, Closeness),
     alive: &mut dyn FnMut(),
-) -> rusqlite::Result<u64> {
-    let mut unread = to;
+) -> rusqlite::Result<Copied> {
+    let (mut unread, mut all) = (to, Copied::default());
     loop {
         alive();
-        let back = copy(damaged, into, table, Part::Falling(at, unread))?;
-        unread = back.reached.map_or(unread, |reached| reached.saturating_sub(1));
+        let back = copy(damaged, into, table, Part::Falling(at, unread), close)?;
+        all.left_rows += back.left_rows;
+        back.left.0.iter().for_each(|(first, last)| all.left.add(*first, *last));
+        all.reached = back.reached.or(all.reached);
+        unread = all.reached.map_or(unread, |reached| reached.saturating_sub(1));
         if back.damage.is_some() || back.rows < STEP_ROWS || unread < at {
-            return Ok(unread);
+            return Ok(all);
         }
     }
 }
 
 /// The rows that one copy reads.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     /// All of a table of the frame.
     Whole,
@@ -215,14 +249,19 @@ impl Part {
 }
 
 /// How far a copy came.
+#[derive(Debug, Default)]
 struct Copied {
+    /// Rows that were read.
     rows: u64,
-    /// The last place that was copied, of a table with places.
+    /// The last place that was read, of a table with places.
     reached: Option<u64>,
+    /// Rows that were read and made no sense, and their places, of a table with places.
+    left_rows: u64,
+    left: Holes,
     damage: Option<rusqlite::Error>,
 }
 
-/// Copies rows until the end or the first damage.
+/// Copies rows until the end or the first damage. Rows that make no sense are left.
 ///
 /// # Errors
 /// When they cannot be written.
@@ -231,10 +270,10 @@ fn copy(
     into: &Connection,
     table: &str,
     mut part: Part,
+    close: Closeness,
 ) -> rusqlite::Result<Copied> {
-    let mut copied = Copied { rows: 0, reached: None, damage: None };
-    let select = from.prepare(&format!("SELECT * FROM {table} {}", part.condition()));
-    let mut select = match select {
+    let mut copied = Copied::default();
+    let mut select = match from.prepare(&format!("SELECT * FROM {table} {}", part.condition())) {
         Ok(select) => select,
         Err(damage) => return Ok(Copied { damage: Some(damage), ..copied }),
     };
@@ -244,35 +283,35 @@ fn copy(
     let mut insert = into.prepare(&format!("INSERT OR REPLACE INTO {table} VALUES ({places})"))?;
     let mut rows = select.query([])?;
     loop {
-        let values = match rows.next() {
-            Ok(Some(row)) => sound(table, row, columns),
+        let row = match rows.next() {
+            Ok(Some(row)) => row,
             Ok(None) => break,
-            Err(damage) => Err(damage),
-        };
-        match values {
-            Ok(values) => {
-                let place = values.first().and_then(place);
-                match part.behind(from, table, place) {
-                    Ok(rest) => part = rest,
-                    Err(damage) => {
-                        copied.damage = Some(damage);
-                        break;
-                    }
-                }
-                match insert.execute(params_from_iter(values)) {
-                    Ok(_) => (copied.reached, copied.rows) = (place, copied.rows + 1),
-                    // What no table of ours takes was never written by us.
-                    Err(damage) if is_refused(&damage) => {
-                        copied.damage = Some(damage);
-                        break;
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
             Err(damage) => {
                 copied.damage = Some(damage);
                 break;
             }
+        };
+        let place = bounds::read_place(row, 0).ok().filter(|_| part != Part::Whole);
+        match part.behind(from, table, place) {
+            Ok(rest) => part = rest,
+            Err(damage) => {
+                copied.damage = Some(damage);
+                break;
+            }
+        }
+        (copied.rows, copied.reached) = (copied.rows + 1, place);
+        let is_carried = match sound(table, row, columns, close) {
+            Ok(values) => match insert.execute(params_from_iter(values)) {
+                Ok(_) => true,
+                // What no table of ours takes was never written by us.
+                Err(error) if is_refused(&error) => false,
+                Err(error) => return Err(error),
+            },
+            Err(_) => false,
+        };
+        if !is_carried {
+            copied.left_rows += 1;
+            place.into_iter().for_each(|place| copied.left.add(place, place));
         }
     }
     into.execute_batch("COMMIT")?;
@@ -284,51 +323,14 @@ fn is_refused(error: &rusqlite::Error) -> bool {
     matches!(code, Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch))
 }
 
-fn place(value: &Value) -> Option<u64> {
-    match value {
-        Value::Integer(place) => u64::try_from(*place).ok(),
-        Value::Null | Value::Real(_) | Value::Text(_) | Value::Blob(_) => None,
-    }
-}
-
-/// The values of a row that can be what was once written: read as they will be read again.
-fn sound(table: &str, row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Value>> {
-    // Numbers that are never negative, by table.
-    let counts: &[usize] = match table {
-        "readings" => &[0, 1, 2],
-        "alerts" => &[0, 2, 3],
-        "events" => &[0, 2, 3],
-        "kernel_boots" | "scores" | "starts" => &[0],
-        "alert_arrivals" => &[0, 1],
-        "withheld" => &[0, 1, 2],
-        "clock" => &[0, 1, 3],
-        "boots" | "lanes" => &[0, 1, 2],
-        "gaps" => &[0, 1, 2, 3, 4, 6],
-        _ => &[],
-    };
-    for column in counts {
-        let count = row.get::<_, u64>(*column)?;
-        if count >= MAX_PLACE {
-            return Err(rusqlite::Error::IntegralValueOutOfRange(*column, i64::MAX));
-        }
-    }
-    let numbered = match table {
-        "readings" => Some(1),
-        "alerts" => Some(2),
-        "sources" => Some(0),
-        _ => None,
-    };
-    if let Some(column) = numbered
-        && row.get::<_, usize>(column)? >= MAX_SOURCES
-    {
-        return Err(rusqlite::Error::IntegralValueOutOfRange(column, i64::MAX));
-    }
-    match table {
-        "readings" => drop((take::read_value(row, 3)?, take::read_detail(row, 5)?)),
-        "alerts" => drop(take::read_value(row, 5)?),
-        "events" => drop(take::read_members(row, 4)?),
-        _ => {}
-    }
+/// The values of a row that can be what was once written.
+fn sound(
+    table: &str,
+    row: &Row<'_>,
+    columns: usize,
+    close: Closeness,
+) -> rusqlite::Result<Vec<Value>> {
+    bounds::check_row(table, row, close)?;
     (0..columns).map(|column| row.get(column)).collect()
 }
 
@@ -375,6 +377,7 @@ fn write_known(into: &Connection, known: &Database) -> rusqlite::Result<()> {
         )?;
     }
     write_meta(into, FILTERED, known.lanes[Lane::Readings.index()].filtered)?;
+    into.execute("DELETE FROM sources", [])?;
     for (id, source) in known.sources().since(0).iter().enumerate() {
         into.execute(
             "INSERT OR REPLACE INTO sources VALUES (?1, ?2, ?3)",
@@ -384,8 +387,13 @@ fn write_known(into: &Connection, known: &Database) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Every number that a record has gets a source: a reading whose source is lost is nobody else's.
+/// Every number that a record has gets a source: a reading whose source is lost is nobody else's. Of two
+/// sources with one name the first keeps it, and no source has a name that stands for a lost one.
 fn name_sources(into: &Connection, known: &Sources) -> rusqlite::Result<()> {
+    into.execute_batch(
+        "DELETE FROM sources WHERE kind = 'unknown' AND name LIKE 'source-%';
+         DELETE FROM sources WHERE id NOT IN (SELECT min(id) FROM sources GROUP BY name, kind);",
+    )?;
     let highest: Option<usize> = into.query_row(
         "SELECT max(source) FROM (SELECT max(source) AS source FROM readings
          UNION ALL SELECT max(source) FROM alerts)",
@@ -405,9 +413,17 @@ fn name_sources(into: &Connection, known: &Sources) -> rusqlite::Result<()> {
 /// Gives each lane an account that balances: what was recorded and is neither delivered, dropped
 /// nor here any more is lost, and becomes a gap. An account that is lost itself is begun anew, as
 /// if nothing had been delivered yet.
-fn close_accounts(into: &Connection, is_told: bool, walked: &[Walked; 3]) -> rusqlite::Result<()> {
+fn close_accounts(into: &Connection, is_told: bool, walked: &[Holes; 3]) -> rusqlite::Result<()> {
     let mut lanes = load::read_lanes(into)?;
     let mut end = load::last_seq(into, &lanes)?;
+    let settled: u64 = lanes.iter().map(|row| row.delivered + row.dropped + row.filtered).sum();
+    // No more can have been settled than there were places.
+    let is_told = is_told && settled <= end;
+    if settled > end {
+        let anew = |row: LaneRow| LaneRow { last: row.last, ..LaneRow::default() };
+        lanes = lanes.map(anew);
+        into.execute("DELETE FROM withheld", [])?;
+    }
     let mut gaps = Vec::new();
     for lane in Lane::ALL {
         let row = &mut lanes[lane.index()];
@@ -432,6 +448,7 @@ fn close_accounts(into: &Connection, is_told: bool, walked: &[Walked; 3]) -> rus
         }
     }
     // The number of the readings follows from the places.
+    write_meta(into, FILTERED, lanes[Lane::Readings.index()].filtered)?;
     let recorded = lanes.iter().map(|row| row.recorded).sum();
     end = end.max(recorded);
     write_meta(into, END_SEQ, end)?;
@@ -443,21 +460,21 @@ fn close_accounts(into: &Connection, is_told: bool, walked: &[Walked; 3]) -> rus
     Lane::ALL.into_iter().try_for_each(|lane| write_lane(into, lane, &lanes[lane.index()]))
 }
 
-/// The pending records of a lane that could not be read: the places that no other lane has.
+/// The pending records of a lane that could not be carried over: the places that no lane has.
 fn holes(
     into: &Connection,
     lane: Lane,
     watermark: u64,
-    walked: &[Walked; 3],
+    walked: &[Holes; 3],
 ) -> rusqlite::Result<Vec<Gap>> {
     let mut gaps = Vec::new();
-    for (first, last) in &walked[lane.index()].holes {
+    for (first, last) in &walked[lane.index()].0 {
         let first = *first.max(&(watermark + 1));
         if first > *last {
             continue;
         }
         let mut count = last + 1 - first;
-        for other in Lane::ALL.into_iter().filter(|other| *other != lane) {
+        for other in Lane::ALL {
             let there =
                 format!("SELECT count(*) FROM {} WHERE seq BETWEEN ?1 AND ?2", other.as_str());
             count -= into.query_row(&there, [first, *last], |row| row.get::<_, u64>(0))?.min(count);

@@ -17,6 +17,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::Reached;
+use super::bounds::{self, MAX_PLACE};
 use super::load::{self, BootRow, LaneRow};
 use super::untold::{Telling, Untold};
 use super::withheld::{self, SourceMark, Withheld};
@@ -158,7 +159,10 @@ impl Database {
         sources: Arc<Sources>,
     ) -> rusqlite::Result<Self> {
         let mut database = Self::load(schema::open_writer(path)?, identity, sources)?;
+        let last_boot = database.boots.iter().map(|row| row.boot.counter()).max();
+        bounds::check_headroom(database.last_seq, last_boot.unwrap_or(0))?;
         database.begin_boot()?;
+        database.number_sources()?;
         Ok(database)
     }
 
@@ -166,6 +170,7 @@ impl Database {
     pub(super) fn reopen(path: &Path, before: &Self) -> rusqlite::Result<Self> {
         let sources = Arc::clone(&before.sources);
         let mut database = Self::load(schema::open_writer(path)?, &before.identity, sources)?;
+        database.number_sources()?;
         database.epoch = before.epoch;
         database.is_boot_written = true;
         Ok(database)
@@ -187,12 +192,14 @@ impl Database {
         sources: Arc<Sources>,
     ) -> rusqlite::Result<Self> {
         let lanes = load::read_lanes(&connection)?;
+        load::check_accounts(&lanes)?;
         let boots = load::read_boots(&connection)?;
+        let last_seq = load::last_seq(&connection, &lanes)?;
         Ok(Self {
             place: Place::File,
             is_new: boots.is_empty(),
-            last_seq: load::last_seq(&connection, &lanes)?,
-            sources_stored: load::load_sources(&connection, &sources)?,
+            last_seq,
+            sources_stored: 0,
             boots,
             timeline: load::read_timeline(&connection)?,
             lanes,
@@ -211,12 +218,21 @@ impl Database {
         })
     }
 
+    /// Gives the stored sources their numbers. Comes last: a store that turns out to be damaged must not
+    /// leave its sources behind for the store that takes its place.
+    fn number_sources(&mut self) -> rusqlite::Result<()> {
+        self.sources_stored = load::load_sources(&self.connection, &self.sources)?;
+        Ok(())
+    }
+
     /// How far the store at `path` has come; `None` where no start of the agent wrote to it.
     pub(super) fn reached(path: &Path) -> rusqlite::Result<Option<Reached>> {
         let connection = schema::open_reader(path)?;
-        let last = "SELECT max(boot) FROM boots";
-        let Some(boot) = connection.query_row(last, [], |row| row.get(0))? else { return Ok(None) };
+        let last = "SELECT boot FROM boots ORDER BY boot DESC LIMIT 1";
+        let last = connection.query_row(last, [], |row| bounds::read_start(row, 0)).optional()?;
+        let Some(boot) = last else { return Ok(None) };
         let seq = load::last_seq(&connection, &load::read_lanes(&connection)?)?;
+        bounds::check_headroom(seq, boot)?;
         Ok(Some(Reached { boot, seq }))
     }
 
@@ -228,13 +244,13 @@ impl Database {
             .query_row(
                 "SELECT epoch FROM kernel_boots WHERE boot_id = ?1",
                 [&self.identity.kernel_boot_id],
-                |row| row.get(0),
+                |row| bounds::read_start(row, 0),
             )
             .optional()?;
         let select = "SELECT coalesce(max(epoch), 0) + 1 FROM kernel_boots";
         self.epoch = match known {
             Some(epoch) => Epoch(epoch),
-            None => Epoch(self.connection.query_row(select, [], |row| row.get(0))?),
+            None => self.connection.query_row(select, [], |row| bounds::read_epoch(row, 0))?,
         };
         if known.is_none() {
             // A clock that fell back must not take the axis of the rules back with it.
@@ -315,6 +331,10 @@ impl Database {
         let mut writer = LaneWriter { tx: &tx, lanes: &mut lanes, last_seq, epoch, doubtful };
         let written = write(&mut writer)?;
         let last_seq = writer.last_seq;
+        if last_seq >= MAX_PLACE {
+            // No store gets there by counting.
+            return Err(bounds::out_of_bounds(0));
+        }
         write::lanes(&tx, &self.lanes, &lanes)?;
         tx.commit()?;
         self.lanes = lanes;
@@ -333,9 +353,9 @@ impl Database {
         Ok(())
     }
 
-    /// Whether earlier starts of the agent must have had another database here.
-    pub(super) fn is_lost(&self) -> bool {
-        self.place == Place::File && self.is_new && self.identity.boot.counter() > 1
+    /// Whether no start of the agent ever wrote to the file.
+    pub(super) fn is_new(&self) -> bool {
+        self.place == Place::File && self.is_new
     }
 
     /// The start of the agent in which the record `seq` was written.

@@ -13,9 +13,9 @@ use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Trust};
 use pulsegate_sensors::{Contact, Source, SourceId, Sources};
 
-use super::bounds::Rising;
+use super::bounds::{self, Rising};
 use super::database::Database;
-use super::take::{read_detail, read_source, read_value};
+use super::take::{read_detail, read_value};
 use recordings::Recordings;
 
 /// Bounds what a start reads back of the periods that are not over (P9).
@@ -176,9 +176,10 @@ impl Sieve {
         while let Some(row) = rows.next()? {
             let seq = places.read(row, 0)?;
             let at = database.boot_of(seq);
-            let (time, trust) = match row.get::<_, Option<i64>>(4)? {
+            let (mono, own) = (bounds::read_mono(row, 2)?, bounds::read_optional_time(row, 4)?);
+            let (time, trust) = match own {
                 Some(given) => (Wall(given), Trust::Trusted),
-                None => database.timeline.wall(at.epoch, Mono(row.get(2)?)),
+                None => database.timeline.wall(at.epoch, mono),
             };
             let detail = read_detail(row, 5)?;
             let mut reading = ReadingRow {
@@ -189,8 +190,8 @@ impl Sieve {
                 time,
                 trust,
             };
-            let event = event(database, at.epoch, Mono(row.get(2)?), row.get(4)?);
-            self.passes(read_source(row, 1)?, event, &mut reading);
+            let event = event(database, at.epoch, mono, own);
+            self.passes(bounds::read_source(row, 1)?, event, &mut reading);
         }
         self.slots.iter_mut().flatten().for_each(|slot| slot.filter.forget_last());
         // None of these walks can be in vain any more.
@@ -219,11 +220,11 @@ fn begin_of(database: &Database, after: Seq, period: Duration) -> rusqlite::Resu
     let mut rows = select.query([after.0, u64::from(LOOKBACK_ROWS)])?;
     let (mut begin, mut newest) = (None, None);
     while let Some(row) = rows.next()? {
-        let mono = Mono(row.get(1)?);
+        let mono = bounds::read_mono(row, 1)?;
         if newest.get_or_insert(mono).since(mono) > period {
             break;
         }
-        begin = Some(row.get(0)?);
+        begin = Some(bounds::read_place(row, 0)?);
     }
     Ok(begin)
 }

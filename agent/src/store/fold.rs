@@ -13,9 +13,9 @@ use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::{Connection, Row};
 
-use super::bounds::Rising;
+use super::bounds::{self, Rising};
 use super::database::{AlertRow, Database, EventRow};
-use super::take::{read_detail, read_source, read_value};
+use super::take::{read_detail, read_value};
 
 /// Bounds what a start reads back, whatever the windows ask for (P9).
 const REBUILD_ROWS: u32 = 200_000;
@@ -391,13 +391,13 @@ fn first_within(database: &Database, rebuild: &Rebuild) -> rusqlite::Result<u64>
     let mut rows = select.query([REBUILD_ROWS])?;
     let (mut first, mut newest) = (u64::MAX >> 1, None);
     while let Some(row) = rows.next()? {
-        let seq = row.get(0)?;
-        let own: Option<i64> = row.get(2)?;
+        let seq = bounds::read_place(row, 0)?;
+        let own = bounds::read_optional_time(row, 2)?;
         let event = match own {
             Some(own) => Wall(own),
             None => {
                 let epoch = database.boot_of(seq).epoch;
-                database.timeline.reference(epoch, Mono(row.get(1)?))
+                database.timeline.reference(epoch, bounds::read_mono(row, 1)?)
             }
         };
         let newest = *newest.get_or_insert(event);
@@ -418,10 +418,10 @@ pub(super) fn owned(value: ValueRef<'_>) -> Value {
 
 pub(super) fn read_reading(row: &Row<'_>) -> rusqlite::Result<Reading> {
     Ok(Reading {
-        source: read_source(row, 0)?,
-        mono: Mono(row.get(1)?),
+        source: bounds::read_source(row, 0)?,
+        mono: bounds::read_mono(row, 1)?,
         value: owned(read_value(row, 2)?),
-        time: row.get::<_, Option<i64>>(3)?.map(Wall),
+        time: bounds::read_optional_time(row, 3)?.map(Wall),
         detail: read_detail(row, 4)?.map(Box::<HeartDetail>::new),
     })
 }
@@ -441,12 +441,12 @@ struct StandingAlert {
 impl StandingAlert {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            rule: row.get(0)?,
-            source: read_source(row, 1)?.0,
+            rule: bounds::read_name(row, 0)?.into(),
+            source: bounds::read_source(row, 1)?.0,
             raised: row.get(2)?,
-            time: row.get(3)?,
-            window_end: row.get(4)?,
-            severity: severity(row.get_ref(5)?.as_str()?),
+            time: bounds::read_time(row, 3)?,
+            window_end: bounds::read_optional_time(row, 4)?,
+            severity: severity(bounds::read_name(row, 5)?),
             value: owned(read_value(row, 6)?),
         })
     }

@@ -8,10 +8,9 @@ use pulsegate_core::reading::{Boot, Seq};
 use pulsegate_core::record::ClockText;
 use pulsegate_core::record_id::RecordId;
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::timeline::Epoch;
 use rusqlite::{OptionalExtension as _, Row, params};
 
-use super::bounds::Rising;
+use super::bounds::{self, Rising};
 use super::database::{Database, EventRow, Unwritten};
 use super::load::UNTOLD_GAP;
 use super::untold::{GapText, Telling};
@@ -137,8 +136,9 @@ pub(super) fn untold(database: &Database) -> rusqlite::Result<Vec<String>> {
         rows_rise.read(row, 4)?;
         let index: usize = row.get(0)?;
         let lane = Lane::ALL.get(index).copied().unwrap_or(Lane::Readings);
-        let (first, last) = (Seq(row.get(1)?), Seq(row.get(2)?));
-        let gap = Gap { lane, first, last, count: row.get(3)?, reason: DropReason::Corruption };
+        let (first, last) = (Seq(bounds::read_place(row, 1)?), Seq(bounds::read_place(row, 2)?));
+        let count = bounds::read_place(row, 3)?;
+        let gap = Gap { lane, first, last, count, reason: DropReason::Corruption };
         told.push(gap_text(database, &gap)?.members());
     }
     Ok(told)
@@ -207,12 +207,16 @@ fn time_of(
     };
     let select = format!("SELECT {columns} FROM {} WHERE seq {near} LIMIT 1", lane.as_str());
     let read = |row: &Row<'_>| -> rusqlite::Result<Wall> {
-        let (time, epoch): (Option<i64>, Option<u32>) = (row.get(2)?, row.get(3)?);
+        let time = bounds::read_optional_time(row, 2)?;
+        let epoch = bounds::read_optional_epoch(row, 3)?;
         let timeline = &database.timeline;
         Ok(match (time, epoch) {
-            (Some(time), Some(epoch)) => timeline.corrected(Epoch(epoch), Wall(time)).0,
+            (Some(time), Some(epoch)) => timeline.corrected(epoch, Wall(time)).0,
             (Some(time), None) => Wall(time),
-            (None, _) => timeline.wall(database.boot_of(row.get(0)?).epoch, Mono(row.get(1)?)).0,
+            (None, _) => {
+                let epoch = database.boot_of(bounds::read_place(row, 0)?).epoch;
+                timeline.wall(epoch, bounds::read_mono(row, 1)?).0
+            }
         })
     };
     database.connection.prepare_cached(&select)?.query_row([seq.0], read).optional()

@@ -1,14 +1,18 @@
 //! What is read from a database when it is opened: little, and as much with ten readings in it as
 //! with ten million.
 
+use std::collections::HashSet;
+
 use pulsegate_core::lane::{Account, Lane};
 use pulsegate_core::reading::Boot;
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Segment, Timeline, Trust};
-use pulsegate_sensors::{Source, Sources};
+use pulsegate_sensors::{Source, SourceId, Sources};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::withheld;
+
+use super::bounds::{self, MAX_FRAME_ROWS, Rising};
 
 /// The place before the first record, in a database that was begun after another was lost.
 pub(super) const BASE_SEQ: &str = "base_seq";
@@ -66,12 +70,24 @@ pub(super) fn accounts(connection: &mut Connection) -> rusqlite::Result<[Account
     Ok(accounts)
 }
 
+/// Checks that no lane has settled more than it recorded. The rest of an account takes a count of what is
+/// pending, and is checked when somebody asks for it.
+///
+/// # Errors
+/// When one has.
+pub(super) fn check_accounts(lanes: &[LaneRow; 3]) -> rusqlite::Result<()> {
+    let is_settled = |row: &LaneRow| row.delivered + row.dropped + row.filtered <= row.recorded;
+    if lanes.iter().all(is_settled) { Ok(()) } else { Err(bounds::out_of_bounds(0)) }
+}
+
 /// The last place that was given to a record.
 pub(super) fn last_seq(connection: &Connection, lanes: &[LaneRow; 3]) -> rusqlite::Result<u64> {
-    let given_up: Option<u64> =
-        connection.query_row("SELECT max(last) FROM gaps", [], |row| row.get(0))?;
-    let begun: Option<u64> =
-        connection.query_row("SELECT max(first_seq) - 1 FROM boots", [], |row| row.get(0))?;
+    let highest = |select: &str| {
+        connection.query_row(select, [], |row| bounds::read_place(row, 0)).optional()
+    };
+    let given_up = highest("SELECT last FROM gaps ORDER BY last DESC LIMIT 1")?;
+    let begun = highest("SELECT first_seq FROM boots ORDER BY first_seq DESC LIMIT 1")?
+        .map(|first| first.saturating_sub(1));
     let told = [given_up, begun, read_meta(connection, BASE_SEQ)?, read_meta(connection, END_SEQ)?];
     let ends = lanes.iter().map(|lane| lane.last.max(lane.watermark));
     Ok(ends.chain(told.into_iter().flatten()).max().unwrap_or(0))
@@ -85,7 +101,9 @@ pub(super) fn newest_reference(
 ) -> rusqlite::Result<Option<Wall>> {
     let last = |select: &str| {
         connection
-            .query_row(select, [], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, i64>(1)?)))
+            .query_row(select, [], |row| {
+                Ok((bounds::read_place(row, 0)?, bounds::read_time(row, 1)?))
+            })
             .optional()
     };
     let reading = last("SELECT seq, mono_ms FROM readings ORDER BY seq DESC LIMIT 1")?;
@@ -122,22 +140,29 @@ pub(super) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 
     let mut lanes = [LaneRow::default(); 3];
     for lane in Lane::ALL {
         let table = lane.as_str();
-        let last: Option<u64> =
-            connection.query_row(&format!("SELECT max(seq) FROM {table}"), [], |row| row.get(0))?;
-        lanes[lane.index()] = connection.query_row(
-            "SELECT watermark, recorded, delivered, dropped FROM lanes WHERE lane = ?1",
-            [lane.index()],
-            |row| {
-                Ok(LaneRow {
-                    watermark: row.get(0)?,
-                    recorded: row.get(1)?,
-                    delivered: row.get(2)?,
-                    dropped: row.get(3)?,
-                    filtered: 0,
-                    last: last.unwrap_or(0),
-                })
-            },
-        )?;
+        let last: Option<u64> = connection
+            .query_row(&format!("SELECT seq FROM {table} ORDER BY seq DESC LIMIT 1"), [], |row| {
+                bounds::read_place(row, 0)
+            })
+            .optional()?;
+        let row = connection
+            .query_row(
+                "SELECT watermark, recorded, delivered, dropped FROM lanes WHERE lane = ?1",
+                [lane.index()],
+                |row| {
+                    Ok(LaneRow {
+                        watermark: bounds::read_place(row, 0)?,
+                        recorded: bounds::read_place(row, 1)?,
+                        delivered: bounds::read_place(row, 2)?,
+                        dropped: bounds::read_place(row, 3)?,
+                        filtered: 0,
+                        last: last.unwrap_or(0),
+                    })
+                },
+            )
+            .optional()?;
+        // Every store has an account of each lane.
+        lanes[lane.index()] = row.ok_or_else(|| bounds::out_of_bounds(0))?;
     }
     // Only readings have filters, and not every device has any: a row of its own, if needed.
     lanes[Lane::Readings.index()].filtered = read_meta(connection, FILTERED)?.unwrap_or(0);
@@ -151,7 +176,7 @@ pub(super) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 
 
 pub(super) fn read_meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {
     connection
-        .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+        .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| bounds::read_place(row, 0))
         .optional()
 }
 
@@ -159,13 +184,13 @@ pub(super) fn read_boots(connection: &Connection) -> rusqlite::Result<Vec<BootRo
     connection
         .prepare(
             "SELECT first_seq, boot, epoch, coalesce(suffix, '')
-             FROM boots LEFT JOIN starts USING (boot) ORDER BY first_seq, boot",
+             FROM boots LEFT JOIN starts USING (boot) ORDER BY first_seq, boot LIMIT ?1",
         )?
-        .query_map([], |row| {
+        .query_map([MAX_FRAME_ROWS], |row| {
             Ok(BootRow {
-                first_seq: row.get(0)?,
-                boot: Boot::restored(row.get(1)?, row.get_ref(3)?.as_str()?),
-                epoch: Epoch(row.get(2)?),
+                first_seq: bounds::read_place(row, 0)?,
+                boot: Boot::restored(bounds::read_start(row, 1)?, bounds::read_name(row, 3)?),
+                epoch: bounds::read_epoch(row, 2)?,
             })
         })?
         .collect()
@@ -174,19 +199,19 @@ pub(super) fn read_boots(connection: &Connection) -> rusqlite::Result<Vec<BootRo
 pub(super) fn read_timeline(connection: &Connection) -> rusqlite::Result<Timeline> {
     let mut timeline = Timeline::default();
     let mut boots =
-        connection.prepare("SELECT epoch, reference_ms FROM kernel_boots ORDER BY 1")?;
-    let mut rows = boots.query([])?;
+        connection.prepare("SELECT epoch, reference_ms FROM kernel_boots ORDER BY 1 LIMIT ?1")?;
+    let mut rows = boots.query([MAX_FRAME_ROWS])?;
     while let Some(row) = rows.next()? {
-        timeline.begin(Epoch(row.get(0)?), row.get(1)?);
+        timeline.begin(bounds::read_epoch(row, 0)?, bounds::read_time(row, 1)?);
     }
     let mut clock = connection.prepare(
-        "SELECT epoch, since_ms, offset_ms, trusted FROM clock ORDER BY epoch, since_ms",
+        "SELECT epoch, since_ms, offset_ms, trusted FROM clock ORDER BY epoch, since_ms LIMIT ?1",
     )?;
-    let mut rows = clock.query([])?;
+    let mut rows = clock.query([MAX_FRAME_ROWS])?;
     while let Some(row) = rows.next()? {
         let trust = if row.get(3)? { Trust::Trusted } else { Trust::Unset };
-        let segment = Segment { since: Mono(row.get(1)?), offset_ms: row.get(2)?, trust };
-        timeline.restore(Epoch(row.get(0)?), segment);
+        let (since, offset_ms) = (bounds::read_mono(row, 1)?, bounds::read_time(row, 2)?);
+        timeline.restore(bounds::read_epoch(row, 0)?, Segment { since, offset_ms, trust });
     }
     Ok(timeline)
 }
@@ -196,21 +221,31 @@ pub(super) fn lost_source(id: usize) -> Source {
     Source { name: format!("source-{id}").into(), kind: "unknown".into() }
 }
 
-/// Gives the stored sources the numbers that they had; the configured ones come after.
+/// Gives the stored sources the numbers that they had; the configured ones come after. Returns how many
+/// there are.
+///
+/// # Errors
+/// A number that no source can have, or one name for two numbers. Then no source has a number yet.
 pub(super) fn load_sources(connection: &Connection, sources: &Sources) -> rusqlite::Result<usize> {
-    let mut select = connection.prepare("SELECT name, kind, id FROM sources ORDER BY id")?;
+    let mut select = connection.prepare("SELECT id, name, kind FROM sources ORDER BY id")?;
     let mut rows = select.query([])?;
-    let mut count = 0;
+    let mut numbers = Rising::default();
+    let (mut stored, mut known) = (Vec::new(), HashSet::new());
     while let Some(row) = rows.next()? {
-        let source = Source { name: row.get(0)?, kind: row.get(1)? };
+        numbers.read(row, 0)?;
+        let SourceId(id) = bounds::read_source(row, 0)?;
         // A number that is missing stays missing: the readings that have it are nobody else's.
-        while count < row.get(2)? {
-            sources.intern(lost_source(count)).ok();
-            count += 1;
+        stored.extend((stored.len()..id as usize).map(lost_source));
+        stored.push(bounds::read_source_names(row, 1)?);
+    }
+    if !stored.iter().all(|source| known.insert(source)) {
+        return Err(bounds::out_of_bounds(0));
+    }
+    let count = stored.len();
+    for (id, source) in (0..).zip(stored) {
+        if sources.intern(source) != Ok(SourceId(id)) {
+            return Err(bounds::out_of_bounds(0));
         }
-        // A full table cannot take what it already gave a number to; nothing else can fail here.
-        sources.intern(source).ok();
-        count += 1;
     }
     Ok(count)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use pulsegate_core::lane::Account;
 use pulsegate_core::reading::{HeartDetail, Seq, Value};
 use pulsegate_core::record_id::RecordId;
-use pulsegate_core::time::{Mono, Wall};
+use pulsegate_core::time::Wall;
 use pulsegate_core::timeline::{Epoch, Timeline, Trust};
 use rusqlite::{Connection, Params, Row, params};
 
@@ -164,7 +164,7 @@ impl Reader {
         let mut rows = select.query(parameters)?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            let seq = row.get(0)?;
+            let seq = bounds::read_place(row, 0)?;
             let id = RecordId { boot: self.boot_of(seq).boot, seq: Seq(seq) };
             found.extend(read(row)?.map(|record| (id, record)));
         }
@@ -172,9 +172,12 @@ impl Reader {
     }
 
     fn reading(&self, row: &Row<'_>) -> rusqlite::Result<Option<ReadingFound>> {
-        let (time, trust) = match row.get::<_, Option<i64>>(5)? {
+        let (time, trust) = match bounds::read_optional_time(row, 5)? {
             Some(own) => (Wall(own), Trust::Trusted),
-            None => self.timeline.wall(self.boot_of(row.get(0)?).epoch, Mono(row.get(4)?)),
+            None => {
+                let epoch = self.boot_of(bounds::read_place(row, 0)?).epoch;
+                self.timeline.wall(epoch, bounds::read_mono(row, 4)?)
+            }
         };
         Ok(Some(ReadingFound {
             source: row.get(1)?,
@@ -187,8 +190,9 @@ impl Reader {
     }
 
     fn alert(&self, row: &Row<'_>) -> rusqlite::Result<Option<AlertFound>> {
-        let epoch: Option<u32> = row.get(9)?;
-        let window = row.get::<_, Option<i64>>(6)?.zip(row.get::<_, Option<i64>>(7)?);
+        let epoch = bounds::read_optional_epoch(row, 9)?;
+        let time_at = |column| bounds::read_optional_time(row, column);
+        let window = time_at(6)?.zip(time_at(7)?);
         let found = AlertFound {
             rule: row.get(1)?,
             source: row.get(2)?,
@@ -197,15 +201,17 @@ impl Reader {
             value: owned(read_value(row, 5)?),
             score: row.get(10)?,
             window: window.map(|(start, end)| (Wall(start), Wall(end))),
-            time: Wall(row.get(8)?),
+            time: Wall(bounds::read_time(row, 8)?),
             trust: Trust::Trusted,
         };
-        Ok(Some(found.corrected(&self.timeline, epoch.map(Epoch))))
+        Ok(Some(found.corrected(&self.timeline, epoch)))
     }
 
     fn visit(&self, row: &Row<'_>) -> rusqlite::Result<Option<VisitFound>> {
-        let Some(stored) = Stored::read(VISIT, row.get_ref(1)?.as_str()?) else { return Ok(None) };
-        let (told, _) = self.timeline.wall(Epoch(row.get(2)?), Mono(row.get(3)?));
+        let Some(stored) = Stored::read(VISIT, bounds::read_members(row, 1)?) else {
+            return Ok(None);
+        };
+        let (told, _) = self.timeline.wall(bounds::read_epoch(row, 2)?, bounds::read_mono(row, 3)?);
         Ok(Some(VisitFound { told: Some(told), ..stored.found(&self.timeline) }))
     }
 

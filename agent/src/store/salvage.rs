@@ -46,6 +46,8 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
                 | ErrorCode::NotADatabase
                 // A place that was given twice: what tells the next place cannot be believed.
                 | ErrorCode::ConstraintViolation
+                // A text or a row that is longer than any of ours.
+                | ErrorCode::TooBig
         )
     );
     // What is stored cannot be what was written.
@@ -59,6 +61,15 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     damaged || nonsense.contains(&true)
 }
 
+/// What became of a damaged database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Replaced {
+    /// The name that it has now.
+    pub(super) set_aside: String,
+    /// Rows that could be read and made no sense; they were left.
+    pub(super) left_rows: u64,
+}
+
 /// Opens the database at `path`; a damaged one is replaced. Returns what was set aside, if
 /// anything was.
 ///
@@ -68,7 +79,7 @@ pub(super) fn open(
     path: &Path,
     identity: &Identity,
     sources: &Arc<Sources>,
-) -> anyhow::Result<(Database, Option<String>)> {
+) -> anyhow::Result<(Database, Option<Replaced>)> {
     finish(path).with_context(|| format!("cannot finish the new store `{}`", path.display()))?;
     let fault = match whole(path) {
         Ok(()) => match Database::open(path, identity, Arc::clone(sources)) {
@@ -82,15 +93,14 @@ pub(super) fn open(
         Err(fault) => fault.to_owned(),
     };
     tracing::error!(fault, "the store is damaged");
-    let set_aside = replace(path, None, sources, &mut || ())?;
+    let replaced = replace(path, None, sources, &mut || ())?;
     let database = Database::open(path, identity, Arc::clone(sources))
         .with_context(|| format!("cannot open the new store `{}`", path.display()))?;
-    Ok((database, Some(set_aside)))
+    Ok((database, Some(replaced)))
 }
 
 /// Sets the database at `path` aside and puts a new one in its place, with what can be read of the
-/// old one and what is known of it. Says so now and then to `alive`. Returns the name of what was
-/// set aside.
+/// old one and what is known of it. Says so now and then to `alive`.
 ///
 /// # Errors
 /// When there is no way to have a database here; the damaged one then keeps its place.
@@ -99,7 +109,7 @@ pub(super) fn replace(
     known: Option<&Database>,
     sources: &Sources,
     alive: &mut dyn FnMut(),
-) -> anyhow::Result<String> {
+) -> anyhow::Result<Replaced> {
     let aside = set_aside(path)?;
     let name = name_of(&aside).to_string_lossy().into_owned();
     let writing = durable::beside(path, WRITING);
@@ -110,13 +120,14 @@ pub(super) fn replace(
         tracing::error!(set_aside = name, "no room for the readings of the damaged store");
         written = write_new(&aside, &writing, known, sources, Extent::WithoutReadings, alive);
     }
-    written.with_context(|| format!("cannot write a new store beside `{}`", path.display()))?;
+    let left_rows =
+        written.with_context(|| format!("cannot write a new store beside `{}`", path.display()))?;
     durable::sync(&writing)?;
     durable::rename(&writing, &durable::beside(path, COMPLETE))?;
     finish(path)?;
     forget_older(path);
-    tracing::warn!(set_aside = name, "what could be read was carried over");
-    Ok(name)
+    tracing::warn!(set_aside = name, left_rows, "what could be read was carried over");
+    Ok(Replaced { set_aside: name, left_rows })
 }
 
 /// Finds what SQLite takes for something else: an empty file with records beside it for a new one, a
@@ -173,16 +184,17 @@ fn write_new(
     sources: &Sources,
     extent: Extent,
     alive: &mut dyn FnMut(),
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<u64> {
     for suffix in SUFFIXES {
         // What cannot be removed cannot be opened either, and that error says more.
         durable::remove(&with(into, suffix)).ok();
     }
     let fresh = schema::open_writer(into)?;
     fresh.pragma_update(None, "synchronous", "OFF")?;
-    carry::over(from, &fresh, known, sources, extent, alive)?;
+    let left_rows = carry::over(from, &fresh, known, sources, extent, alive)?;
     fresh.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    fresh.close().map_err(|(_, error)| error)
+    fresh.close().map_err(|(_, error)| error)?;
+    Ok(left_rows)
 }
 
 /// Gives the database a second, dated name, once for one damage. A file system that knows no

@@ -6,8 +6,10 @@
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
+use super::bounds::MAX_ROW_BYTES;
 use crate::durable;
 
 /// A page is the least that a commit writes; small pages wear the card less (BENCHMARKS.md).
@@ -163,6 +165,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 /// Lets SQLite trust a file less: a schema that somebody else wrote runs no function with side
 /// effects, and no statement can write to the schema itself.
 fn harden(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     Ok(())

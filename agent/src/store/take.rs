@@ -14,10 +14,9 @@ use pulsegate_core::record::{
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Trust};
 use pulsegate_core::topic::Template;
-use pulsegate_sensors::{MAX_SOURCES, Source, SourceId, Sources};
+use pulsegate_sensors::{Source, SourceId, Sources};
 use rusqlite::Row;
-use rusqlite::types::{Type, ValueRef as SqlRef};
-use serde::de::IgnoredAny;
+use rusqlite::types::ValueRef as SqlRef;
 
 use super::bounds::{self, Rising};
 use super::database::Database;
@@ -256,9 +255,10 @@ impl Encoder {
         let mut places = LaneWalk::behind(database, Lane::Readings, after);
         while let Some(row) = rows.next()? {
             let seq = places.place(row)?;
-            let mono = Mono(row.get(2)?);
+            let mono = bounds::read_mono(row, 2)?;
             let at = database.boot_of(seq);
-            let (time, trust) = match row.get::<_, Option<i64>>(4)? {
+            let own = bounds::read_optional_time(row, 4)?;
+            let (time, trust) = match own {
                 Some(given) => (Wall(given), Trust::Trusted),
                 None => database.timeline.wall(at.epoch, mono),
             };
@@ -271,7 +271,7 @@ impl Encoder {
                 time,
                 trust,
             };
-            let source = read_source(row, 1)?;
+            let source = bounds::read_source(row, 1)?;
             walk.oldest.get_or_insert((at.epoch, mono));
             if !matches!(walk.part, Whole::Lane) {
                 let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
@@ -281,7 +281,7 @@ impl Encoder {
                     Admission::Ends(offer) => return Ok(offer),
                 }
             }
-            let event = event(database, at.epoch, mono, row.get(4)?);
+            let event = event(database, at.epoch, mono, own);
             if !self.sieve.passes(source, event, &mut reading) {
                 let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
                 walk.gatherer.filter(reading.seq, &layout.topic);
@@ -320,22 +320,23 @@ impl Encoder {
         while let Some(row) = rows.next()? {
             let seq = places.place(row)?;
             let at = database.boot_of(seq);
-            let epoch: Option<u32> = row.get(9)?;
+            let epoch = bounds::read_optional_epoch(row, 9)?;
             let correct = |time: i64| match epoch {
-                Some(epoch) => database.timeline.corrected(Epoch(epoch), Wall(time)),
+                Some(epoch) => database.timeline.corrected(epoch, Wall(time)),
                 None => (Wall(time), Trust::Trusted),
             };
-            let (time, trust) = correct(row.get(8)?);
-            let window = row.get::<_, Option<i64>>(6)?.zip(row.get::<_, Option<i64>>(7)?);
-            let (rule, severity) = (text(row, 1)?, text(row, 4)?);
+            let (time, trust) = correct(bounds::read_time(row, 8)?);
+            let time_at = |column| bounds::read_optional_time(row, column);
+            let window = time_at(6)?.zip(time_at(7)?);
+            let (rule, severity) = (bounds::read_name(row, 1)?, bounds::read_name(row, 4)?);
             let value = read_value(row, 5)?;
             let (raised, score): (bool, Option<f64>) = (row.get(3)?, row.get(10)?);
-            let source = self.sources.get(read_source(row, 2)?);
+            let source = self.sources.get(bounds::read_source(row, 2)?);
             walk.oldest.get_or_insert((at.epoch, Mono(0)));
             let format = &self.formats.lanes[Lane::Alerts.index()];
             let name = source.as_deref().map_or("", |source| &source.name);
             let topic = format.topic.render(name, "").into();
-            match walk.admit(database, Lane::Alerts, read_source(row, 2)?.0, seq, &topic) {
+            match walk.admit(database, Lane::Alerts, bounds::read_source(row, 2)?.0, seq, &topic) {
                 Admission::Taken => {}
                 Admission::PassedOver => continue,
                 Admission::Ends(offer) => return Ok(offer),
@@ -383,9 +384,9 @@ impl Encoder {
         while let Some(row) = rows.next()? {
             let seq = places.place(row)?;
             let at = database.boot_of(seq);
-            let mono = Mono(row.get(3)?);
-            let (time, mut trust) = database.timeline.wall(Epoch(row.get(2)?), mono);
-            let (event, members) = (text(row, 1)?, read_members(row, 4)?);
+            let mono = bounds::read_mono(row, 3)?;
+            let (time, mut trust) = database.timeline.wall(bounds::read_epoch(row, 2)?, mono);
+            let (event, members) = (bounds::read_name(row, 1)?, bounds::read_members(row, 4)?);
             walk.oldest.get_or_insert((at.epoch, mono));
             let format = &self.formats.lanes[Lane::Events.index()];
             let topic = format.topic.render("", "").into();
@@ -556,42 +557,18 @@ impl Formats {
     }
 }
 
-fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
-    Ok(row.get_ref(column)?.as_str()?)
-}
-
-/// A number that no source can have is no number of ours, and tables by number stay small.
-pub(super) fn read_source(row: &Row<'_>, column: usize) -> rusqlite::Result<SourceId> {
-    let id: u32 = row.get(column)?;
-    if usize::try_from(id).is_ok_and(|id| id < MAX_SOURCES) {
-        Ok(SourceId(id))
-    } else {
-        Err(rusqlite::Error::IntegralValueOutOfRange(column, i64::from(id)))
-    }
-}
-
-/// Members go into a message as they are: what is not JSON would make all of it unreadable.
-pub(super) fn read_members<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
-    let members = text(row, column)?;
-    match serde_json::from_str::<IgnoredAny>(&format!("{{{members}}}")) {
-        Ok(_) => Ok(members),
-        Err(error) => {
-            Err(rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
-        }
-    }
-}
-
 pub(super) fn read_value<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<ValueRef<'a>> {
     Ok(match row.get_ref(column)? {
         #[expect(clippy::cast_precision_loss, reason = "written from a whole f64")]
         SqlRef::Integer(whole) => ValueRef::Number(whole as f64),
-        SqlRef::Real(number) => ValueRef::Number(number),
-        other @ (SqlRef::Null | SqlRef::Text(_) | SqlRef::Blob(_)) => {
-            ValueRef::State(other.as_str()?)
+        SqlRef::Real(number) if number.is_finite() => ValueRef::Number(number),
+        SqlRef::Real(_) => return Err(bounds::out_of_bounds(column)),
+        SqlRef::Null | SqlRef::Text(_) | SqlRef::Blob(_) => {
+            ValueRef::State(bounds::read_state(row, column)?)
         }
     })
 }
 
 pub(super) fn read_detail(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<HeartDetail>> {
-    Ok(row.get_ref(column)?.as_blob_or_null()?.map(detail::decode))
+    Ok(bounds::read_detail_bytes(row, column)?.map(detail::decode))
 }

@@ -14,7 +14,7 @@ use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::Rising;
+use super::bounds::{self, Rising};
 use super::database::{Database, EventRow};
 use super::fold::read_reading;
 
@@ -308,7 +308,7 @@ fn rebuild(visits: &mut Visits, database: &Database, sources: &Sources) -> rusql
         let mut places = Rising::default();
         while let Some(row) = rows.next()? {
             places.read(row, 5)?;
-            if gaps.contains_key(&row.get(0)?) {
+            if gaps.contains_key(&bounds::read_source(row, 0)?.0) {
                 let reading = read_reading(row)?;
                 let reference = database.timeline.reference(epoch, reading.mono);
                 let event = reading.time.unwrap_or(reference);
@@ -359,8 +359,8 @@ fn tail(
     // By source: the earliest of the states that may belong to a visit under way.
     let mut open: HashMap<u32, Option<Mono>> = gaps.keys().map(|id| (*id, None)).collect();
     while let Some(row) = rows.next()? {
-        begin = row.get(0)?;
-        let (source, mono) = (row.get::<_, u32>(1)?, Mono(row.get(2)?));
+        begin = bounds::read_place(row, 0)?;
+        let (source, mono) = (bounds::read_source(row, 1)?.0, bounds::read_mono(row, 2)?);
         let newest = *newest.get_or_insert(mono);
         let (Some(gap), Some(earliest)) = (gaps.get(&source), open.get_mut(&source)) else {
             continue;
@@ -390,7 +390,7 @@ fn told(database: &Database, from: u64) -> rusqlite::Result<HashMap<String, Told
     let mut told: HashMap<String, Told> = HashMap::new();
     while let Some(row) = rows.next()? {
         places.read(row, 2)?;
-        let (event, members) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+        let (event, members) = (bounds::read_name(row, 0)?, bounds::read_members(row, 1)?);
         let Some(stored) = Stored::read(event, members) else { continue };
         let start = Some(Wall(stored.start_ms));
         let known = told.entry(stored.source).or_default();

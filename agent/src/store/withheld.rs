@@ -13,6 +13,7 @@ use pulsegate_core::lane::{Gap, Lane};
 use pulsegate_core::time::Mono;
 use rusqlite::{Connection, params};
 
+use super::bounds;
 use super::write::LaneWriter;
 
 /// The number of the one source of events, which have no column for it.
@@ -108,7 +109,8 @@ impl Withheld {
         let mut select = connection.prepare("SELECT lane, source, after FROM withheld")?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
-            let (lane, source, after) = (row.get::<_, usize>(0)?, row.get(1)?, row.get(2)?);
+            let lane = row.get::<_, usize>(0)?;
+            let (source, after) = (bounds::read_source(row, 1)?.0, bounds::read_place(row, 2)?);
             if let Some(sources) = withheld.0.get_mut(lane) {
                 sources.insert(source, Source { after, taken: after });
             }

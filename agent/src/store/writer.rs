@@ -29,7 +29,7 @@ use super::standing::Teller;
 use super::take::{Encoder, Taken};
 use super::visits::VisitFold;
 use super::withheld::SourceMark;
-use super::{Options, Progress, QUEUE, Request, Store, ballast, retention, salvage};
+use super::{Options, Progress, QUEUE, Request, Store, ballast, begun, retention, salvage};
 use crate::agent::AT_REST;
 use crate::aside::Aside;
 use faults::Faults;
@@ -85,9 +85,12 @@ pub(super) fn start(
 ) -> anyhow::Result<(Store, std::thread::JoinHandle<()>)> {
     let (requests, incoming) = mpsc::channel(QUEUE);
     let needs_check = Check::is_needed(&options.path);
-    let (database, set_aside, fault) = faults::open(&options, sources)?;
+    let (database, replaced, fault) = faults::open(&options, sources)?;
     let fault_at_start = fault.clone();
-    let first = Progress { set_aside, fault, last: last(&database), ..Progress::default() };
+    let left_rows = replaced.as_ref().map_or(0, |replaced| replaced.left_rows);
+    let set_aside = replaced.map(|replaced| replaced.set_aside);
+    let last = last(&database);
+    let first = Progress { set_aside, left_rows, fault, last, ..Progress::default() };
     let (progress, watched) = watch::channel(first);
     let (told, standing) = watch::channel(Standing::default());
     let store = Store {
@@ -373,6 +376,9 @@ impl Writer {
     fn committed(&mut self, first: Seq) {
         if self.faults.end() {
             ballast::hold(&self.options.path);
+        }
+        if self.commits == 0 {
+            begun::mark(&self.options.path);
         }
         self.work = Work { readings: self.spent_readings(), ..Work::default() };
         (self.commit_at, self.urgent) = (None, false);

@@ -8,9 +8,8 @@ use pulsegate_core::reading::Seq;
 use pulsegate_core::time::Wall;
 use pulsegate_sensors::{SourceId, Sources};
 
-use super::super::bounds::Rising;
+use super::super::bounds::{self, Rising};
 use super::super::database::Database;
-use super::super::take::read_source;
 use super::begin_of;
 
 /// Bounds what is remembered of one source: the newest.
@@ -56,9 +55,9 @@ impl Recordings {
             self.through = Some(places.read(row, 0)?);
             let rule = row.get_ref(1)?.as_str()?;
             let length = self.lengths.iter().find(|(name, _)| **name == *rule);
-            let source = sources.get(read_source(row, 2)?);
+            let source = sources.get(bounds::read_source(row, 2)?);
             if let (Some((_, length)), Some(source)) = (length, source) {
-                let start = Wall(row.get(3)?);
+                let start = Wall(bounds::read_time(row, 3)?);
                 let spans = self.spans.entry(source.name.clone()).or_default();
                 spans.push((start, start + *length));
                 let surplus = spans.len().saturating_sub(MAX_SPANS);

@@ -231,6 +231,112 @@ async fn damage_that_was_met_before_is_met_again() {
 }
 
 #[tokio::test]
+async fn a_number_that_no_row_can_hold_is_left_and_told() {
+    let (device, before) = device_with_history().await;
+    let numbers = [
+        "UPDATE sources SET id = 4294967296",
+        "UPDATE sources SET id = 1000000",
+        "UPDATE sources SET name = char(27) || '[2J'",
+        "INSERT INTO sources SELECT id + 7, name, kind FROM sources",
+        "UPDATE readings SET seq = 9223372036854775807 WHERE seq = 3000",
+        "UPDATE readings SET seq = 9007199254740991 WHERE seq = 3000",
+        "UPDATE readings SET seq = 4503599627370496 WHERE seq = 3000",
+        "UPDATE readings SET seq = -3 WHERE seq = 3000",
+        "UPDATE readings SET time_ms = -9223372036854775808 WHERE seq % 500 = 0",
+        "UPDATE readings SET mono_ms = 9223372036854775807 WHERE seq % 500 = 0",
+        "UPDATE readings SET value = printf('%.*c', 2000000, 'a') WHERE seq = 3000",
+        "UPDATE readings SET detail = zeroblob(100000) WHERE seq = 3000",
+        "UPDATE events SET epoch = 4294967295",
+        "UPDATE events SET members = printf('\"a\":\"%.*c\"', 900000, 'a') WHERE seq > 4000",
+        "UPDATE boots SET boot = 4294967295 WHERE boot = 2",
+        "UPDATE boots SET epoch = 4294967295",
+        "UPDATE boots SET first_seq = 9223372036854775807 WHERE boot = 2",
+        "UPDATE kernel_boots SET epoch = 4294967295",
+        "UPDATE boots SET boot = 2147483647 WHERE boot = 2",
+        "UPDATE boots SET first_seq = 9007199254740991 WHERE boot = 2",
+        "UPDATE kernel_boots SET reference_ms = 9223372036854775807",
+        "UPDATE lanes SET watermark = -1",
+        "UPDATE lanes SET watermark = 9223372036854775807",
+        "UPDATE lanes SET delivered = -1",
+        "UPDATE lanes SET delivered = 9007199254740991",
+        "UPDATE lanes SET delivered = delivered + 1",
+        "UPDATE lanes SET watermark = watermark + 1000 WHERE lane = 2",
+        "UPDATE lanes SET recorded = 9223372036854775807",
+        "UPDATE lanes SET dropped = 1 << 40",
+        "INSERT INTO meta VALUES ('base_seq', -9)",
+        "INSERT INTO meta VALUES ('base_seq', 1 << 60)",
+        "INSERT INTO meta VALUES ('end_seq', 9223372036854775807)",
+        "INSERT INTO meta VALUES ('filtered', 1 << 62)",
+    ];
+    for statement in numbers {
+        println!("{statement}");
+        let device = device.killed();
+        let connection = rusqlite::Connection::open(device.path()).unwrap();
+        connection.execute_batch(statement).unwrap();
+        drop(connection);
+
+        let agent = device.start();
+        agent.append([61.0]).await;
+        agent.pending().await;
+        agent.store.accounts().await.ok();
+        agent.append([62.0]).await;
+        agent.assert_balanced().await;
+        let progress = agent.store.progress().borrow().clone();
+        assert_eq!(device.set_aside().len(), 1, "{statement}");
+        assert!(progress.set_aside.is_some(), "{statement}");
+        let is_sane = |id: &String| place(id).1 < 1 << 52;
+        let pending = agent.pending().await;
+        assert!(pending.keys().all(is_sane), "{statement}");
+        assert!(pending.len() > before.len() / 2, "{statement}: {} are left", pending.len());
+        agent.stop().await;
+
+        let agent = device.start();
+        assert_eq!(agent.store.progress().borrow().set_aside, None, "{statement}: damaged again");
+        agent.assert_balanced().await;
+        agent.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn rows_that_make_no_sense_are_left_alone_and_counted() {
+    let (device, before) = device_with_history().await;
+    {
+        let connection = rusqlite::Connection::open(device.path()).unwrap();
+        let hostile = "UPDATE readings SET mono_ms = -1 WHERE seq % 100 = 0 AND seq > 3000";
+        assert!(connection.execute(hostile, []).unwrap() > 5);
+    }
+
+    let agent = device.start();
+    let pending = agent.pending().await;
+
+    let lost = before.keys().filter(|id| !pending.contains_key(*id)).count() as u64;
+    assert!(lost > 5);
+    assert_eq!(agent.store.progress().borrow().left_rows, lost);
+    let damaged = pending.values().find(|record| record["event"] == "store_damaged").unwrap();
+    assert_eq!(damaged["left_rows"], lost);
+    let told: u64 = gaps(&pending).iter().map(|gap| gap["count"].as_u64().unwrap()).sum();
+    assert_eq!(told, lost);
+    agent.assert_balanced().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_first_start_that_is_killed_before_its_first_commit_lost_no_store() {
+    let device = Device::new();
+    let agent = device.start();
+    let killed = device.killed();
+    agent.stop().await;
+
+    let agent = killed.start();
+    let receipt = agent.append([61.0]).await;
+
+    assert_eq!(counter(&receipt), 2);
+    let events = agent.take_all(Lane::Events, 0).await;
+    assert!(events.iter().all(|event| event["event"] != "store_lost"), "{events:?}");
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn bytes_that_flip_anywhere_never_stop_the_agent() {
     let (device, before) = device_with_history().await;
     let length = std::fs::metadata(device.path()).unwrap().len();

@@ -16,7 +16,8 @@ use super::Writer;
 use crate::state_lock;
 use crate::store::database::{Database, EventRow};
 use crate::store::disk::{self, DiskFault};
-use crate::store::{Options, ballast, salvage};
+use crate::store::salvage::Replaced;
+use crate::store::{Options, ballast, begun, salvage};
 
 /// Readings kept in memory while the disk refuses writes: hours of ten belts.
 pub(super) const WAITING_ROWS: usize = 50_000;
@@ -67,7 +68,7 @@ impl Faults {
 pub(super) fn open(
     options: &Options,
     sources: &Arc<Sources>,
-) -> anyhow::Result<(Database, Option<String>, Option<DiskFault>)> {
+) -> anyhow::Result<(Database, Option<Replaced>, Option<DiskFault>)> {
     let path = &options.path;
     disk::make_private(path);
     let opened = salvage::open(path, &options.identity, sources).or_else(|error| {
@@ -79,9 +80,9 @@ pub(super) fn open(
         }
     });
     match opened {
-        Ok((database, set_aside)) => {
+        Ok((database, replaced)) => {
             ballast::hold(path);
-            Ok((database, set_aside, None))
+            Ok((database, replaced, None))
         }
         Err(error) => {
             let fault = DiskFault::find(path, &error);
@@ -136,13 +137,15 @@ impl Writer {
         let pulse = self.options.pulse.clone();
         let mut alive = || pulse.beat();
         let replaced = salvage::replace(path, Some(&self.database), &self.sources, &mut alive)
-            .and_then(|set_aside| Ok((Database::reopen(path, &self.database)?, set_aside)));
+            .and_then(|replaced| Ok((Database::reopen(path, &self.database)?, replaced)));
         match replaced {
-            Ok((database, set_aside)) => {
+            Ok((database, Replaced { set_aside, left_rows })) => {
                 self.database = database;
                 self.database.doubtful = self.in_hand;
                 self.faults.replaced_at = Some(Instant::now());
-                self.progress.send_modify(|progress| progress.set_aside = Some(set_aside));
+                self.progress.send_modify(|progress| {
+                    (progress.set_aside, progress.left_rows) = (Some(set_aside), left_rows);
+                });
                 self.faults.end();
                 self.say_what_was_lost();
             }
@@ -152,10 +155,16 @@ impl Writer {
 
     /// Where a store was damaged, or is gone, what is lost may be more than any gap can tell.
     pub(super) fn say_what_was_lost(&mut self) {
-        let event = match &self.progress.borrow().set_aside {
-            Some(name) => Some(("store_damaged", format!(r#""set_aside":"{name}""#))),
-            None if self.database.is_lost() => Some(("store_lost", String::new())),
-            None => None,
+        let progress = self.progress.borrow().clone();
+        let is_lost = || self.database.is_new() && begun::is_marked(&self.options.path);
+        let event = match (&progress.set_aside, progress.left_rows) {
+            (Some(name), 0) => Some(("store_damaged", format!(r#""set_aside":"{name}""#))),
+            (Some(name), left_rows) => {
+                let members = format!(r#""set_aside":"{name}","left_rows":{left_rows}"#);
+                Some(("store_damaged", members))
+            }
+            (None, _) if is_lost() => Some(("store_lost", String::new())),
+            (None, _) => None,
         };
         if let Some((event, members)) = event {
             self.work.events.push(EventRow { event, mono: self.now(), members });
