@@ -4,11 +4,13 @@ mod belts;
 mod boot;
 mod camera;
 mod disk;
+mod hung_files;
 mod lid;
 mod lifecycle;
 mod outputs;
 mod power_cut;
 mod radio_faults;
+mod second_agent;
 mod service;
 mod torn_writes;
 
@@ -62,6 +64,16 @@ pub const ALL: &[Scenario] = &[
         name: "disk-full",
         about: "stays up and says so; with room again nothing answered is missing (P1, P3, P7)",
         run: |rig| Box::pin(disk::disk_full(rig)),
+    },
+    Scenario {
+        name: "second-agent",
+        about: "`pulsegate run` beside the service ends at once with 75; the service loses nothing (P3, P7)",
+        run: |rig| Box::pin(second_agent::second_agent(rig)),
+    },
+    Scenario {
+        name: "hung-files",
+        about: "nine number files that hang keep nothing else waiting (P7)",
+        run: |rig| Box::pin(hung_files::hung_files(rig)),
     },
     Scenario {
         name: "torn-writes",

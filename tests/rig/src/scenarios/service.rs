@@ -15,9 +15,7 @@ const DROP_IN: &str = "/run/systemd/system/pulsegate.service.d";
 
 /// P7: an agent that hangs is killed and started again, and goes on where it was.
 pub(super) async fn watchdog(rig: &mut Rig) -> Result<()> {
-    rig.device.sh(&format!("mkdir -p {DROP_IN}")).await?;
-    rig.device.write(&format!("{DROP_IN}/watchdog.conf"), "644", IMPATIENT).await?;
-    rig.device.sh("systemctl daemon-reload").await?;
+    be_impatient(rig).await?;
     rig.online(BELT).await?;
     let hung = rig.agent_pid().await?;
     rig.device.sh(&format!("kill -STOP {hung}")).await?;
@@ -34,6 +32,18 @@ pub(super) async fn watchdog(rig: &mut Rig) -> Result<()> {
     ensure!(status["boot"] == 2, "its second start: {status:#}");
     rig.saw("stopped with SIGSTOP, killed by the watchdog, started again, queue delivered");
     Ok(())
+}
+
+/// Gives the watchdog 10 s instead of a minute.
+pub(super) async fn be_impatient(rig: &mut Rig) -> Result<()> {
+    drop_in(rig, "watchdog", IMPATIENT).await
+}
+
+/// Adds lines to the unit of the service.
+pub(super) async fn drop_in(rig: &mut Rig, name: &str, lines: &str) -> Result<()> {
+    rig.device.sh(&format!("mkdir -p {DROP_IN}")).await?;
+    rig.device.write(&format!("{DROP_IN}/{name}.conf"), "644", lines).await?;
+    rig.device.sh("systemctl daemon-reload").await.map(drop)
 }
 
 /// A good configuration takes effect without a restart; a bad one leaves the old one in force.
