@@ -77,7 +77,6 @@ impl Parts {
         tasks.spawn(clock_watch::run(config.clock.trust, store.clone(), clock_is_set));
 
         let (closing, closed) = watch::channel(false);
-        let (draining, drain) = watch::channel(false);
         let (variability, derived) = watch::channel(compile::variability(&config));
         let (states, source_states) = watch::channel(SourceStates::default());
         let (outlets, intake) = intake(&sources, closed, sampler_pulse, derived, &clock_set);
@@ -85,19 +84,8 @@ impl Parts {
         let acting = Acting::start(&config, &store, &sources, &clock_set, &closing, tasks);
 
         let (links, link_state) = watch::channel(LinkState::Down(Outage::unknown(now)));
-        let (settings, settings_seen) = watch::channel(compile::settings(&config));
-        let reports = Reports::default();
-        let (publisher_states, publisher_state) = watch::channel(PublisherState::default());
-        tasks.spawn(publisher::run(Publisher {
-            store: store.clone(),
-            links: link_state.clone(),
-            settings: settings_seen,
-            clock_set: clock_set.clone(),
-            draining: drain,
-            states: publisher_states,
-            reports: reports.clone(),
-            pulse: publisher_pulse.clone(),
-        }));
+        let shared = (store.clone(), link_state.clone(), clock_set.clone());
+        let publishing = Publishing::start(&config, shared, publisher_pulse, tasks);
         let (overview, overview_seen) = watch::channel(Overview::default());
         let observed = Observed {
             thing: config.thing.clone(),
@@ -106,8 +94,8 @@ impl Parts {
             links: link_state,
             clock_set: clock_set.clone(),
             sources: source_states.clone(),
-            publisher: publisher_state.clone(),
-            refused: reports.refused.subscribe(),
+            publisher: publishing.state.clone(),
+            refused: publishing.reports.refused.subscribe(),
             drivers: overview_seen,
             outputs: acting.output_states.clone(),
             cameras: acting.camera_states.clone(),
@@ -125,17 +113,17 @@ impl Parts {
             overview,
             links,
             link: None,
-            reports,
+            reports: publishing.reports,
             connections: Arc::default(),
             dialer: Dialer::new(),
-            settings,
+            settings: publishing.settings,
             variability,
             acting,
             clock_set,
             closing,
-            draining,
+            draining: publishing.draining,
             source_states,
-            publisher_state,
+            publisher_state: publishing.state,
             troubles,
             fingers,
         };
@@ -285,6 +273,40 @@ impl Troubles {
     /// Puts what a reload found in the place of what the one before found.
     pub(super) fn of_reload(&self, found: impl IntoIterator<Item = String>) {
         self.all.send_replace(self.at_start.iter().cloned().chain(found).collect());
+    }
+}
+
+/// The agent's ends of the channels to the publisher.
+struct Publishing {
+    settings: watch::Sender<Settings>,
+    draining: watch::Sender<bool>,
+    reports: Reports,
+    state: watch::Receiver<PublisherState>,
+}
+
+impl Publishing {
+    /// Starts the publisher.
+    fn start(
+        config: &Config,
+        (store, links, clock_set): (Store, watch::Receiver<LinkState>, watch::Receiver<bool>),
+        pulse: &Pulse,
+        tasks: &mut Tasks,
+    ) -> Self {
+        let (settings, settings_seen) = watch::channel(compile::settings(config));
+        let (draining, drain) = watch::channel(false);
+        let (states, state) = watch::channel(PublisherState::default());
+        let (reports, pulse) = (Reports::default(), pulse.clone());
+        tasks.spawn(publisher::run(Publisher {
+            store,
+            links,
+            settings: settings_seen,
+            clock_set,
+            draining: drain,
+            states,
+            reports: reports.clone(),
+            pulse,
+        }));
+        Self { settings, draining, reports, state }
     }
 }
 

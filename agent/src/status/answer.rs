@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::Observed;
 use crate::cameras::{CameraState, CameraStates};
 use crate::clock;
-use crate::drivers::Gauge;
+use crate::drivers::{Gauge, Overview};
 use crate::inbox_watch;
 use crate::mqtt::LinkState;
 use crate::outputs::{OutputState, OutputStates};
@@ -119,13 +119,7 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
         troubles.push(format!("the store was damaged; it was set aside as `{aside}`"));
     }
     troubles.extend(progress.rules_off.iter().cloned());
-    troubles.extend(progress.flapping.iter().map(|flapping| {
-        let Flapping { rule, source, held } = flapping;
-        format!(
-            "rule `{rule}` flaps for source `{source}`: {held} alerts were held back; \
-             give it a `for`, a `clear` or an `at_most_every`"
-        )
-    }));
+    troubles.extend(progress.flapping.iter().map(flapping_trouble));
     if !*observed.clock_set.borrow() {
         let until = observed.publisher.borrow().clock_holds_until;
         troubles.push(match holds_back(until, clock::mono()) {
@@ -142,7 +136,25 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
     if let LinkState::Down(outage) = &*observed.links.borrow() {
         troubles.extend(outage.reason.as_ref().map(|reason| format!("link: {reason}")));
     }
-    let drivers = observed.drivers.borrow();
+    troubles.extend(driver_troubles(&observed.drivers.borrow()));
+    for state in states.values() {
+        let reason = state.no_reading.as_ref();
+        troubles.extend(reason.map(|reason| format!("source `{}`: {reason}", state.source)));
+    }
+    for output in &observed.outputs.borrow().outputs {
+        let reason = output.failure.as_ref();
+        troubles.extend(reason.map(|reason| format!("output `{}`: {reason}", output.id)));
+    }
+    for camera in &observed.cameras.borrow().cameras {
+        let reason = camera.failure.as_ref();
+        troubles.extend(reason.map(|reason| format!("camera `{}`: {reason}", camera.id)));
+    }
+    troubles
+}
+
+/// The inboxes that are about to fill their share of the sources, and the sources that are off.
+fn driver_troubles(drivers: &Overview) -> Vec<String> {
+    let mut troubles = Vec::new();
     for gauge in &drivers.gauges {
         if let Gauge::Inbox(path, counters) = gauge
             && inbox_watch::is_filling(counters)
@@ -161,20 +173,16 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
         let wanted = faults.iter().filter(|(id, _)| drivers.sources.contains(*id));
         troubles.extend(wanted.map(|(_, fault)| fault.clone()));
     }
-    drop(drivers);
-    for state in states.values() {
-        let reason = state.no_reading.as_ref();
-        troubles.extend(reason.map(|reason| format!("source `{}`: {reason}", state.source)));
-    }
-    for output in &observed.outputs.borrow().outputs {
-        let reason = output.failure.as_ref();
-        troubles.extend(reason.map(|reason| format!("output `{}`: {reason}", output.id)));
-    }
-    for camera in &observed.cameras.borrow().cameras {
-        let reason = camera.failure.as_ref();
-        troubles.extend(reason.map(|reason| format!("camera `{}`: {reason}", camera.id)));
-    }
     troubles
+}
+
+/// A rule that flaps.
+fn flapping_trouble(flapping: &Flapping) -> String {
+    let Flapping { rule, source, held } = flapping;
+    format!(
+        "rule `{rule}` flaps for source `{source}`: {held} alerts were held back; give it a `for`, a \
+         `clear` or an `at_most_every`"
+    )
 }
 
 /// What the broker refuses, one sentence each.
