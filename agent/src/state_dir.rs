@@ -30,6 +30,15 @@ pub(crate) fn examine(state_dir: &Path, reached: Option<Reached>) -> Vec<String>
              starts anew; put it on a partition that keeps its files"
         ));
     }
+    let usual = state_dir.join(store::FILE);
+    for (file, thing, [alerts, events, readings]) in store::kept_aside(&usual) {
+        found.push(format!(
+            "{readings} readings, {events} events and {alerts} alerts of thing `{thing}` were not delivered: \
+             they are kept in `{}` and not published under this name; start once with `thing = \"{thing}\"` \
+             to deliver them, or delete the file to give them up",
+            file.display()
+        ));
+    }
     let Some(now) = reached else { return found };
     match boot::counted(state_dir) {
         Some(counted) if counted < now.boot => found.push(format!(
@@ -64,6 +73,13 @@ pub(crate) fn look_at(state_dir: &Path) -> Vec<String> {
 pub(crate) fn bear_witness(state_dir: &Path, reached: Reached) -> std::io::Result<()> {
     let content = format!("{} {}", reached.boot, reached.seq);
     durable::replace(&state_dir.join(WITNESS), content.as_bytes())
+}
+
+/// Forgets what an earlier store had reached: another one has its place now.
+pub(crate) fn forget_witness(state_dir: &Path) {
+    if let Err(error) = durable::remove(&state_dir.join(WITNESS)) {
+        tracing::warn!(%error, "the store that has its place now may seem to have gone back in time");
+    }
 }
 
 fn witnessed(state_dir: &Path) -> Option<Reached> {

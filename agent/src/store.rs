@@ -21,6 +21,7 @@ mod filters;
 mod fold;
 mod ledger;
 mod load;
+mod owner;
 mod reader;
 mod replay;
 mod retention;
@@ -62,6 +63,7 @@ pub(crate) use database::{EventRow, Identity};
 pub(crate) use disk::DiskFault;
 pub(crate) use filters::Filters;
 pub(crate) use fold::Flapping;
+pub(crate) use owner::{ThingChange, kept_aside, settle};
 pub(crate) use reader::{AlertFound, Named, Reader, ReadingFound};
 pub(crate) use replay::{Change, Curve, Decided, Outcome, Plan, Replay, Replayed};
 pub(crate) use take::{Formats, LaneFormat, Taken};
@@ -88,6 +90,8 @@ pub(crate) struct Options {
     pub(crate) path: PathBuf,
     pub(crate) identity: Identity,
     pub(crate) keep: Keep,
+    /// The store was another thing's until now.
+    pub(crate) thing_change: Option<ThingChange>,
     pub(crate) rules: Arc<Vec<RuleSpec>>,
     pub(crate) formats: Arc<Formats>,
     pub(crate) pulse: Pulse,

@@ -77,6 +77,8 @@ pub enum DropReason {
     Corruption,
     /// The disk refused writes for so long that memory ran out as well.
     DiskFull,
+    /// Recorded under the name of another thing, which the configuration gives up.
+    OtherThing,
 }
 
 impl DropReason {
@@ -89,6 +91,7 @@ impl DropReason {
             Self::Quarantine { .. } => "quarantine",
             Self::Corruption => "corruption",
             Self::DiskFull => "disk_full",
+            Self::OtherThing => "other_thing",
         }
     }
 }

@@ -346,7 +346,13 @@ fn open_store(
     sources: &Arc<Sources>,
     pulse: &Pulse,
 ) -> Result<(Store, std::thread::JoinHandle<()>, Vec<String>)> {
-    let path = config.state_dir.join(store::FILE);
+    let usual = config.state_dir.join(store::FILE);
+    let backlog = config.buffer.backlog_of_another_thing;
+    let settled = store::settle(&usual, &config.thing, backlog);
+    let (path, thing_change) = (settled.path, settled.change);
+    if settled.is_another {
+        state_dir::forget_witness(&config.state_dir);
+    }
     let reached = store::reached(&path);
     let mut troubles = state_dir::examine(&config.state_dir, reached);
     let (boot, counted) = boot::count(&config.state_dir, reached.map(|reached| reached.boot));
@@ -375,6 +381,7 @@ fn open_store(
         path,
         identity,
         keep: compile::keep(config),
+        thing_change,
         rules: compile::rules(config),
         formats: compile::formats(config),
         pulse: pulse.clone(),

@@ -71,5 +71,6 @@ fn buffer(table: &BufferTable) -> Buffer {
         max_bytes: table.max_bytes.0,
         history: table.history.0,
         ttl: table.ttl.map(|ttl| ttl.0),
+        backlog_of_another_thing: table.backlog_of_another_thing,
     }
 }

@@ -283,6 +283,34 @@ pub(crate) struct Buffer {
     pub history: Duration,
     /// Pending readings older than that are dropped and counted.
     pub ttl: Option<Duration>,
+    /// The fate of what was recorded under another `thing` and is still pending.
+    pub backlog_of_another_thing: Backlog,
+}
+
+/// The fate of records that were not delivered under the name of the thing that recorded them.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Backlog {
+    /// They are kept aside, and delivered when the agent starts under that name again.
+    #[default]
+    Keep,
+    /// They are published as this thing's: for a device that was renamed.
+    Publish,
+    /// They are given up, counted and told as a gap: for a card that was cloned.
+    Drop,
+}
+
+impl Backlog {
+    /// The word for it in events: what was done.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "kept",
+            Self::Publish => "published",
+            Self::Drop => "dropped",
+        }
+    }
 }
 
 /// How much is logged.

@@ -24,7 +24,7 @@ pub(super) use sensors::{
 };
 pub(super) use visits::{ReportTable, SourceVisitTable, VisitTable};
 
-use super::model::{Limits, LogLevel, Trust};
+use super::model::{Backlog, Limits, LogLevel, Trust};
 use super::place::At;
 use super::units::{Period, Size};
 
@@ -223,6 +223,9 @@ pub(super) struct BufferTable {
     /// Pending readings older than that are dropped and counted; none are if absent.
     #[schemars(extend("x-range" = ["1m", "3650d"]))]
     pub(super) ttl: Option<Period>,
+    /// The fate of pending records of another `thing` that are found in the store: a card was cloned, or the
+    /// thing renamed.
+    pub(super) backlog_of_another_thing: Backlog,
 }
 
 impl Default for BufferTable {
@@ -232,6 +235,7 @@ impl Default for BufferTable {
             max_bytes: Size(2 << 30),
             history: ms::<{ 7 * 86_400_000 }>(),
             ttl: None,
+            backlog_of_another_thing: Backlog::default(),
         }
     }
 }

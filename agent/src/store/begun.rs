@@ -14,6 +14,11 @@ pub(super) fn is_marked(path: &Path) -> bool {
     durable::beside(path, MARK).exists()
 }
 
+/// Takes the mark of the store at `path` away, which has another place now.
+pub(super) fn unmark(path: &Path) -> std::io::Result<()> {
+    durable::remove(&durable::beside(path, MARK))
+}
+
 /// Marks the store at `path`, whose first commit is durable. A mark that cannot be written now is
 /// written by a later start.
 pub(super) fn mark(path: &Path) {

@@ -173,7 +173,11 @@ fn id(boot: Boot, seq: Seq) -> String {
 fn text(gap: &Gap, first: &str, last: &str, span: Option<(Wall, Wall)>) -> GapText {
     let topic = match &gap.reason {
         DropReason::Quarantine { topic } => Some(String::from(&**topic)),
-        DropReason::Cap | DropReason::Ttl | DropReason::Corruption | DropReason::DiskFull => None,
+        DropReason::Cap
+        | DropReason::Ttl
+        | DropReason::Corruption
+        | DropReason::DiskFull
+        | DropReason::OtherThing => None,
     };
     GapText {
         lane: gap.lane.as_str().to_owned(),

@@ -8,6 +8,7 @@ mod disk;
 mod full_disk;
 mod keeping;
 mod model;
+mod owner;
 mod restarts;
 mod rules;
 mod size;
@@ -104,6 +105,7 @@ impl Device {
                 reference_ms: self.reference_ms,
             },
             keep: self.keep,
+            thing_change: None,
             rules: Arc::new(self.rules.clone()),
             formats: formats(),
             pulse: Pulse::default(),

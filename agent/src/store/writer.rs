@@ -20,10 +20,12 @@ use pulsegate_sensors::inbox::{Receipt, Refused};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::ThingChange;
 use super::check::{Check, Checked};
 use super::database::{Database, Place, Work};
 use super::disk::DiskFault;
 use super::fold::Fold;
+use super::owner::Dropped;
 use super::retention::Look;
 use super::standing::Teller;
 use super::take::{Encoder, Taken};
@@ -32,6 +34,7 @@ use super::withheld::SourceMark;
 use super::{Options, Progress, QUEUE, Request, Store, ballast, begun, retention, salvage};
 use crate::agent::AT_REST;
 use crate::aside::Aside;
+use crate::config::Backlog;
 use faults::Faults;
 
 /// Commits of this size cost little more a row than larger ones, and bound memory.
@@ -87,6 +90,11 @@ pub(super) fn start(
     let needs_check = Check::is_needed(&options.path);
     let (database, replaced, fault) = faults::open(&options, sources)?;
     let fault_at_start = fault.clone();
+    let drops = |change: &ThingChange| change.backlog == Backlog::Drop;
+    let dropped = match options.thing_change.as_ref().filter(|change| drops(change)) {
+        Some(_) => Dropped::backlog_of(&database)?,
+        None => Dropped::default(),
+    };
     let left_rows = replaced.as_ref().map_or(0, |replaced| replaced.left_rows);
     let set_aside = replaced.map(|replaced| replaced.set_aside);
     let last = last(&database);
@@ -97,7 +105,7 @@ pub(super) fn start(
         requests,
         progress: watched,
         standing,
-        watermarks: database.lanes.map(|lane| Seq(lane.watermark)),
+        watermarks: dropped.watermarks(&database),
         boot: database.identity.boot,
         last_trusted: database.last_trusted(),
         path: options.path.clone(),
@@ -117,6 +125,7 @@ pub(super) fn start(
         if fault_at_start.is_some() {
             writer.faults.begin();
         }
+        writer.give_up_backlog(dropped);
         writer.say_what_was_lost();
         runtime.block_on(writer.run(incoming));
         drop(check);
@@ -309,6 +318,16 @@ impl Writer {
             work.marks.extend(marks);
             work.source_marks.extend(sources);
         });
+    }
+
+    /// Gives up, with the first commit, what another thing left behind.
+    fn give_up_backlog(&mut self, dropped: Dropped) {
+        self.urgent |= !dropped.marks.is_empty();
+        for mark in &dropped.source_marks {
+            self.database.apply(mark);
+        }
+        self.work.marks.extend(dropped.marks);
+        self.work.source_marks.extend(dropped.source_marks);
     }
 
     /// Tells the publisher which topics are withheld.

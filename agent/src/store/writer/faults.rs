@@ -157,11 +157,15 @@ impl Writer {
     pub(super) fn say_what_was_lost(&mut self) {
         let progress = self.progress.borrow().clone();
         let is_lost = || self.database.is_new() && begun::is_marked(&self.options.path);
+        let change = self.options.thing_change.as_ref();
         let event = match (&progress.set_aside, progress.left_rows) {
             (Some(name), 0) => Some(("store_damaged", format!(r#""set_aside":"{name}""#))),
             (Some(name), left_rows) => {
                 let members = format!(r#""set_aside":"{name}","left_rows":{left_rows}"#);
                 Some(("store_damaged", members))
+            }
+            (None, _) if change.is_some() => {
+                change.map(|change| ("thing_changed", change.members()))
             }
             (None, _) if is_lost() => Some(("store_lost", String::new())),
             (None, _) => None,

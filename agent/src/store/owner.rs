@@ -1,0 +1,208 @@
+//! The thing that a store belongs to: the card of another device was cloned, or this one was renamed.
+//!
+//! Records that were not delivered under the name of one thing are not published as another's unless the
+//! configuration says so. By default the store is kept aside whole, under the name of its thing, and is taken
+//! up again when the agent starts under that name. A store that is delivered goes on under any name.
+
+use std::path::{Path, PathBuf};
+
+use pulsegate_core::delivery::Mark;
+use pulsegate_core::lane::{DropReason, Gap, Lane};
+use pulsegate_core::reading::Seq;
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::database::Database;
+use super::withheld::{self, Settled, SourceMark};
+use super::{begun, load, schema};
+use crate::config::Backlog;
+use crate::durable;
+
+/// How the name of a store that was kept aside goes on; then comes its thing.
+const ASIDE: &str = "of-";
+
+/// A store of another thing was found at the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ThingChange {
+    /// The other thing.
+    pub(crate) from: String,
+    /// By lane: records that were not delivered under its name.
+    pub(crate) pending: [u64; 3],
+    /// Their fate.
+    pub(crate) backlog: Backlog,
+}
+
+/// The store that the agent works on.
+#[derive(Debug)]
+pub(crate) struct Taking {
+    pub(crate) path: PathBuf,
+    /// The store was another thing's until now, with records that were not delivered.
+    pub(crate) change: Option<ThingChange>,
+    /// Whether another store has the place of the one that the start before worked on.
+    pub(crate) is_another: bool,
+}
+
+/// Decides which store the agent works on as `thing`; `path` is where one usually is.
+pub(crate) fn settle(path: &Path, thing: &str, backlog: Backlog) -> Taking {
+    let ours = aside(path, thing);
+    let change = match belongs_to(path) {
+        Some((from, pending)) if from != thing => Some(ThingChange { from, pending, backlog }),
+        Some(_) => return Taking { path: path.to_owned(), change: None, is_another: false },
+        None => None,
+    };
+    let keeps = |change: &ThingChange| backlog == Backlog::Keep && change.is_pending();
+    let leaves = change.as_ref().filter(|change| keeps(change) || ours.exists());
+    let moved = leaves.map_or(Ok(()), |change| set_aside(path, &change.from));
+    let taken_up = moved.and_then(|()| take_up(&ours, path));
+    let is_another = leaves.is_some() || taken_up.as_ref().is_ok_and(|taken_up| *taken_up);
+    let change = change.filter(ThingChange::is_pending);
+    match taken_up {
+        Ok(_) => Taking { path: path.to_owned(), change, is_another },
+        Err(error) => {
+            // The other thing's store stays where it is, and is tried again at the next start.
+            tracing::error!(%error, "the store of another thing cannot be set aside");
+            Taking { path: ours, change, is_another: true }
+        }
+    }
+}
+
+/// The stores that were kept aside beside `path` and hold what was not delivered: their files, things and
+/// pending records by lane.
+pub(crate) fn kept_aside(path: &Path) -> Vec<(PathBuf, String, [u64; 3])> {
+    let prefix = name_of(&aside(path, ""));
+    let entries = path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+    let files = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+    let stores = files.filter(|file| {
+        let name = name_of(file);
+        name.starts_with(&prefix) && !name.ends_with("-wal") && !name.ends_with("-shm")
+    });
+    let mut kept: Vec<_> = stores
+        .filter_map(|file| belongs_to(&file).map(|(thing, pending)| (file, thing, pending)))
+        .filter(|(_, _, pending)| pending.iter().any(|count| *count > 0))
+        .collect();
+    kept.sort();
+    kept
+}
+
+/// What the first commit of a start gives up.
+#[derive(Debug, Default)]
+pub(super) struct Dropped {
+    pub(super) marks: Vec<Mark>,
+    /// The same of sources that are withheld: what was given up of their lane was given up of them.
+    pub(super) source_marks: Vec<SourceMark>,
+}
+
+impl Dropped {
+    /// Gives up what is pending from before this start.
+    pub(super) fn backlog_of(database: &Database) -> rusqlite::Result<Self> {
+        let mut dropped = Self::default();
+        for lane in Lane::ALL {
+            let (connection, row) = (&database.connection, database.lanes[lane.index()]);
+            let count = withheld::count_pending(connection, lane, row.watermark)?;
+            if count == 0 {
+                continue;
+            }
+            let (table, sources) = (lane.as_str(), Vec::from_iter(database.withheld.sources(lane)));
+            let select = format!(
+                "SELECT min(seq) FROM {table} WHERE seq > ?1 OR {}",
+                withheld::is_pending_sql(lane, table)
+            );
+            let first: u64 = connection.query_row(&select, [row.watermark], |row| row.get(0))?;
+            let through = row.last.max(row.watermark);
+            let (first, last, reason) = (Seq(first), Seq(through), DropReason::OtherThing);
+            let gaps = vec![Gap { lane, first, last, count, reason }];
+            dropped.marks.push(Mark { lane, through: last, delivered: 0, filtered: 0, gaps });
+            let (delivered, filtered, gaps) = (0, 0, Vec::new());
+            let settled = Settled { lane, sources, through, delivered, filtered, gaps };
+            dropped.source_marks.push(SourceMark::Settle(settled));
+        }
+        Ok(dropped)
+    }
+
+    /// Where publishing begins, behind what is given up.
+    pub(super) fn watermarks(&self, database: &Database) -> [Seq; 3] {
+        let mut watermarks = database.lanes.map(|lane| Seq(lane.watermark));
+        for mark in &self.marks {
+            watermarks[mark.lane.index()] = mark.through;
+        }
+        watermarks
+    }
+}
+
+impl ThingChange {
+    fn is_pending(&self) -> bool {
+        self.pending.iter().any(|count| *count > 0)
+    }
+
+    /// The members of the event that tells of it.
+    pub(super) fn members(&self) -> String {
+        let [alerts, events, readings] = self.pending;
+        let from = serde_json::Value::from(&*self.from);
+        let backlog = self.backlog.as_str();
+        format!(
+            r#""from":{from},"backlog":"{backlog}","alerts":{alerts},"events":{events},"readings":{readings}"#
+        )
+    }
+}
+
+/// The thing that the last start of a store recorded for, and what is pending of it by lane. `None` for no
+/// store, and for one that an earlier version wrote last: that is believed to be this thing's.
+fn belongs_to(path: &Path) -> Option<(String, [u64; 3])> {
+    let read = || -> rusqlite::Result<Option<(String, [u64; 3])>> {
+        let connection = schema::open_reader(path)?;
+        let last = "SELECT coalesce(thing, '') FROM boots LEFT JOIN starts USING (boot)
+                    ORDER BY first_seq DESC, boot DESC LIMIT 1";
+        let thing: Option<String> = connection.query_row(last, [], |row| row.get(0)).optional()?;
+        let Some(thing) = thing.filter(|thing| !thing.is_empty()) else { return Ok(None) };
+        let lanes = load::read_lanes(&connection)?;
+        let pending = lanes.map(|lane| {
+            lane.recorded.saturating_sub(lane.delivered + lane.dropped + lane.filtered)
+        });
+        Ok(Some((thing, pending)))
+    };
+    read().ok().flatten()
+}
+
+/// Keeps the store at `path` aside for `thing`.
+fn set_aside(path: &Path, thing: &str) -> anyhow::Result<()> {
+    let aside = aside(path, thing);
+    anyhow::ensure!(!aside.exists(), "`{}` is in the way", aside.display());
+    fold_log(path)?;
+    begun::unmark(path)?;
+    durable::rename(path, &aside)?;
+    tracing::warn!(thing, file = %aside.display(), "the store of another thing is kept aside");
+    Ok(())
+}
+
+/// Takes up a store that was kept aside, if there is one and none is in its place. Returns whether it did.
+fn take_up(aside: &Path, path: &Path) -> anyhow::Result<bool> {
+    let is_there = aside.exists() && !path.exists();
+    if is_there {
+        fold_log(aside)?;
+        durable::rename(aside, path)?;
+        tracing::info!("the store that was kept aside for this thing is taken up again");
+    }
+    Ok(is_there)
+}
+
+/// Moves what is in the log of a store into its file, so that the file can be renamed by itself.
+fn fold_log(path: &Path) -> anyhow::Result<()> {
+    let connection = Connection::open(path)?;
+    let busy: bool =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    anyhow::ensure!(!busy, "`{}` is in use", path.display());
+    connection.close().map_err(|(_, error)| error)?;
+    for suffix in ["-wal", "-shm"] {
+        durable::remove(&path.with_file_name(name_of(path) + suffix))?;
+    }
+    Ok(())
+}
+
+/// Where the store of `thing` is kept while another thing's has its place.
+fn aside(path: &Path, thing: &str) -> PathBuf {
+    let thing = thing.replace(['/', '\0'], "_");
+    path.with_file_name(format!("{}.{ASIDE}{thing}", name_of(path)))
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,140 @@
+//! A store whose thing was another one's: nothing is published under a wrong name, and nothing lost.
+
+use super::*;
+use crate::config::Backlog;
+use crate::store::owner::Taking;
+
+/// Starts on a device as `thing`.
+fn start(device: &Device, thing: &str, backlog: Backlog) -> (Running, Option<ThingChange>) {
+    let Taking { path, change: thing_change, .. } = settle(&device.path(), thing, backlog);
+    let mut options = Options { path, thing_change: thing_change.clone(), ..device.options() };
+    options.identity.thing = thing.into();
+    let sources = Arc::new(Sources::default());
+    let (store, thread) = Store::open(options, &sources).unwrap();
+    (Running { store, thread, sources }, thing_change)
+}
+
+/// A device that recorded three readings as `old` and delivered one of them.
+async fn recorded_as_old() -> Device {
+    let device = Device::new();
+    let (agent, change) = start(&device, "old", Backlog::Keep);
+    assert_eq!(change, None);
+    agent.append([60.0]).await;
+    agent.deliver(Lane::Readings, 0).await;
+    agent.append([61.0, 62.0]).await;
+    agent.stop().await;
+    device
+}
+
+async fn values(agent: &Running) -> Vec<f64> {
+    let from = agent.store.watermarks[Lane::Readings.index()].0;
+    let records = agent.take_all(Lane::Readings, from).await;
+    records.iter().map(|record| record["bpm"].as_f64().unwrap()).collect()
+}
+
+async fn changes(agent: &Running) -> Vec<Json> {
+    agent.store.flush().await.unwrap();
+    let mut events = agent.take_all(Lane::Events, 0).await;
+    events.retain(|event| event["event"] == "thing_changed" || event["event"] == "gap");
+    events
+}
+
+#[tokio::test]
+async fn what_another_thing_recorded_is_kept_aside_and_delivered_under_its_own_name() {
+    let device = recorded_as_old().await;
+
+    let (agent, change) = start(&device, "new", Backlog::Keep);
+    agent.append([90.0]).await;
+    assert_eq!(values(&agent).await, [90.0], "nothing of the other thing");
+    assert_eq!(change.map(|change| (change.from, change.pending)), Some(("old".into(), [0, 0, 2])));
+    let told = changes(&agent).await;
+    assert_eq!((&told[0]["from"], &told[0]["backlog"]), (&"old".into(), &"kept".into()));
+    assert_eq!(told.len(), 1, "no store was lost");
+    let kept = kept_aside(&device.path());
+    assert_eq!((&*kept[0].1, kept[0].2, kept.len()), ("old", [0, 0, 2], 1));
+    agent.stop().await;
+
+    // The same thing once more: nothing is asked.
+    let (agent, change) = start(&device, "new", Backlog::Keep);
+    assert_eq!((change, values(&agent).await), (None, vec![90.0]));
+    agent.stop().await;
+
+    let (agent, _) = start(&device, "old", Backlog::Keep);
+    assert_eq!(values(&agent).await, [61.0, 62.0]);
+    assert_eq!(kept_aside(&device.path())[0].1, "new", "and now this one waits");
+    agent.assert_balanced().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_another_thing_recorded_is_published_as_this_ones_if_that_is_asked_for() {
+    let device = recorded_as_old().await;
+
+    let (agent, change) = start(&device, "new", Backlog::Publish);
+
+    agent.append([90.0]).await;
+    assert!(change.is_some());
+    assert_eq!(values(&agent).await, [61.0, 62.0, 90.0]);
+    assert_eq!(changes(&agent).await[0]["backlog"], "published");
+    assert_eq!(kept_aside(&device.path()), []);
+    agent.assert_balanced().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_another_thing_recorded_is_given_up_with_a_gap_if_that_is_asked_for() {
+    let device = recorded_as_old().await;
+
+    let (agent, _) = start(&device, "new", Backlog::Drop);
+
+    agent.append([90.0]).await;
+    assert_eq!(values(&agent).await, [90.0]);
+    let told = changes(&agent).await;
+    let gap = told.iter().find(|event| event["event"] == "gap").unwrap();
+    assert_eq!((&gap["reason"], &gap["count"]), (&"other_thing".into(), &2.into()));
+    assert_eq!(agent.account(Lane::Readings).await.dropped, 2);
+    agent.assert_balanced().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_withheld_of_another_thing_is_given_up_with_the_rest() {
+    let device = recorded_as_old().await;
+    let connection = rusqlite::Connection::open(device.path()).unwrap();
+    // The second of three is withheld, the third behind it was delivered.
+    let withheld = "INSERT INTO withheld VALUES (2, 0, 1); INSERT INTO withheld VALUES (2, 5, 1);
+        UPDATE readings SET source = 5 WHERE seq = 3; UPDATE withheld SET after = 3 WHERE source = 5;
+        UPDATE lanes SET watermark = 3, delivered = 2 WHERE lane = 2;";
+    connection.execute_batch(withheld).unwrap();
+    drop(connection);
+
+    let (agent, change) = start(&device, "new", Backlog::Drop);
+
+    agent.append([90.0]).await;
+    assert_eq!(change.unwrap().pending, [0, 0, 1]);
+    let account = agent.account(Lane::Readings).await;
+    assert_eq!((account.dropped, account.pending), (1, 1));
+    agent.assert_balanced().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_delivered_or_of_an_earlier_version_goes_on_under_any_name() {
+    let device = Device::new();
+    let (agent, _) = start(&device, "old", Backlog::Keep);
+    agent.append([60.0]).await;
+    agent.deliver(Lane::Readings, 0).await;
+    agent.stop().await;
+    let (agent, change) = start(&device, "new", Backlog::Keep);
+    agent.append([61.0]).await;
+    assert_eq!((change, values(&agent).await), (None, vec![61.0]));
+    agent.stop().await;
+    let connection = rusqlite::Connection::open(device.path()).unwrap();
+    connection.execute("DELETE FROM starts", []).unwrap();
+    drop(connection);
+
+    let (agent, change) = start(&device, "newer", Backlog::Keep);
+
+    assert_eq!((change, values(&agent).await), (None, vec![61.0]));
+    agent.stop().await;
+}
