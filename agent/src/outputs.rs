@@ -4,21 +4,26 @@
 //! the start, until it is known what stands, and at the end. One that cannot be switched is told
 //! once, as an event and as degraded, and tried again until it can (P7).
 
+mod hand;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use pulsegate_core::output::{NightSpec, OutputSpec, Outputs};
 use pulsegate_core::rules::RuleSpec;
 use pulsegate_core::standing::Standing;
 use pulsegate_core::time::Mono;
 use pulsegate_core::visit::VisitSpec;
 use pulsegate_sensors::NoReading;
-use pulsegate_sensors::output::{Output, Wiring};
+use pulsegate_sensors::output::Wiring;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::sampler::told;
 use crate::store::{EventRow, Store};
+use hand::Hand;
 
 /// How often an output that failed is tried again.
 const RETRY: Duration = Duration::from_secs(10);
@@ -68,9 +73,19 @@ pub(crate) struct Switchboard {
 struct Driven {
     state: OutputState,
     wiring: Wiring,
-    output: Output,
+    hand: Hand,
+    /// Whether it is being set just now.
+    is_moving: bool,
     retry_at: Option<Mono>,
     lost_since: Option<Mono>,
+}
+
+/// What became of setting an output.
+struct Move {
+    /// Which: another one may have its id by now.
+    hand: Hand,
+    value: u32,
+    outcome: Result<(), NoReading>,
 }
 
 /// Switches until the agent stops, and then everything off.
@@ -80,7 +95,9 @@ struct Driven {
 pub(crate) async fn run(mut board: Switchboard) -> anyhow::Result<()> {
     let mut standing = board.store.standing();
     let mut seen = Standing::default();
-    let (mut decisions, mut driven) = begin(&board.plans.borrow_and_update(), Vec::new());
+    let mut moves = JoinSet::new();
+    let plan = Arc::clone(&board.plans.borrow_and_update());
+    let (mut decisions, mut driven) = begin(&plan, Vec::new()).await;
     loop {
         let now = clock::mono();
         let stands = standing.borrow_and_update().clone();
@@ -91,33 +108,48 @@ pub(crate) async fn run(mut board: Switchboard) -> anyhow::Result<()> {
         let wall = board.clock_set.borrow_and_update().then(clock::wall);
         let levels = decisions.levels(&seen, now, wall);
         for (output, value) in driven.iter_mut().zip(&levels.values) {
-            if let Some(event) = output.set(*value, now) {
-                board.store.event(event).await?;
-            }
+            output.set(*value, now, &mut moves);
         }
         show(&board.states, &driven, decisions.is_night());
         let retries = driven.iter().filter_map(|output| output.retry_at);
         let due = levels.due.into_iter().chain(retries).min().unwrap_or(now + LOOK_EVERY);
         tokio::select! {
             changed = standing.changed() => changed?,
+            Some(done) = moves.join_next() => {
+                let done: Move = done?;
+                let mut outputs = driven.iter_mut();
+                let event = outputs
+                    .find(|output| output.hand == done.hand)
+                    .and_then(|output| output.moved(&done, clock::mono()));
+                if let Some(event) = event {
+                    board.store.event(event).await?;
+                }
+            }
             Ok(()) = board.plans.changed() => {
-                (decisions, driven) = begin(&board.plans.borrow_and_update(), driven);
+                let plan = Arc::clone(&board.plans.borrow_and_update());
+                (decisions, driven) = begin(&plan, driven).await;
             }
             Ok(()) = board.clock_set.changed() => {}
-            () = told(&mut board.closing) => return Ok(()),
+            () = told(&mut board.closing) => {
+                join_all(driven.into_iter().map(|output| output.hand.let_go())).await;
+                return Ok(());
+            }
             () = tokio::time::sleep(due.since(clock::mono())) => {}
         }
     }
 }
 
-/// Those that stay as they are connected stay open; the others are switched off.
-fn begin(plan: &Plan, mut before: Vec<Driven>) -> (Outputs, Vec<Driven>) {
+/// Those that stay as they are connected stay open; the others are switched off before any is opened.
+async fn begin(plan: &Plan, before: Vec<Driven>) -> (Outputs, Vec<Driven>) {
     let specs = plan.outputs.iter().map(|(spec, _)| spec.clone()).collect();
     let decisions = Outputs::new(specs, &plan.rules, &plan.visits, plan.night.clone());
     let same = |spec: &OutputSpec, wiring: &Wiring, other: &Driven| {
         other.state.id == spec.id && other.wiring == *wiring
     };
-    before.retain(|other| plan.outputs.iter().any(|(spec, wiring)| same(spec, wiring, other)));
+    let (mut before, gone): (Vec<_>, Vec<_>) = before
+        .into_iter()
+        .partition(|other| plan.outputs.iter().any(|(spec, wiring)| same(spec, wiring, other)));
+    join_all(gone.into_iter().map(|output| output.hand.let_go())).await;
     let driven = plan.outputs.iter().map(|(spec, wiring)| {
         match before.iter().position(|other| same(spec, wiring, other)) {
             Some(at) => before.swap_remove(at),
@@ -139,26 +171,38 @@ fn show(states: &watch::Sender<OutputStates>, driven: &[Driven], is_night: Optio
 
 impl Driven {
     fn new(id: Box<str>, wiring: Wiring) -> Self {
-        let output = Output::new(wiring.clone());
+        let hand = Hand::new(&id, wiring.clone());
         let state = OutputState { id, value: None, switched: 0, failure: None };
-        Self { state, wiring, output, retry_at: None, lost_since: None }
+        Self { state, wiring, hand, is_moving: false, retry_at: None, lost_since: None }
     }
 
-    /// Sets it, if it is not so already. Returns what is to be told.
-    fn set(&mut self, value: u32, now: Mono) -> Option<EventRow> {
-        if self.state.value == Some(value) || self.retry_at.is_some_and(|retry| now < retry) {
-            return None;
+    /// Begins to set it, if it is not so already.
+    fn set(&mut self, value: u32, now: Mono, moves: &mut JoinSet<Move>) {
+        let rests = self.retry_at.is_some_and(|retry| now < retry);
+        if self.is_moving || rests || self.state.value == Some(value) {
+            return;
         }
-        // A line is set in microseconds, so the runtime can wait for it.
-        match self.output.set(value) {
+        self.is_moving = true;
+        let hand = self.hand.clone();
+        moves.spawn(async move {
+            let outcome = hand.set(value).await;
+            Move { hand, value, outcome }
+        });
+    }
+
+    /// Takes in that it was set, or was not. Returns what is to be told.
+    fn moved(&mut self, done: &Move, now: Mono) -> Option<EventRow> {
+        self.is_moving = false;
+        match &done.outcome {
             Ok(()) => {
-                self.state.switched += u64::from(self.state.value.is_some_and(|was| was != value));
-                (self.state.value, self.retry_at) = (Some(value), None);
+                let before = self.state.value.replace(done.value);
+                self.state.switched += u64::from(before.is_some_and(|was| was != done.value));
+                self.retry_at = None;
                 self.works_again(now)
             }
             Err(reason) => {
                 (self.state.value, self.retry_at) = (None, Some(now + RETRY));
-                self.lost(now, &reason)
+                self.lost(now, reason)
             }
         }
     }

@@ -177,6 +177,10 @@ impl Parts {
         if tokio::time::timeout(QUIESCE, sampler_ended).await.is_err() {
             tracing::warn!("the sensors did not end in time");
         }
+        let outputs_off = self.acting.output_states.wait_for(|_| false);
+        if tokio::time::timeout(QUIESCE, outputs_off).await.is_err() {
+            tracing::warn!("the outputs were not switched off in time");
+        }
         self.flush().await;
         // Each line that was taken in is answered by now, or on the way to be.
         let answered =

@@ -1,0 +1,93 @@
+//! What moves one output: on a thread of its own, since a chip behind a bus, or a file on a disk, may not
+//! answer.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pulsegate_sensors::NoReading;
+use pulsegate_sensors::output::{Output, Wiring};
+
+use crate::aside::Aside;
+
+/// A line is set in microseconds, a file in milliseconds.
+const SETTING: Duration = Duration::from_secs(5);
+/// At the end, and before the lines of an output are given to another.
+const LETTING_GO: Duration = Duration::from_secs(2);
+
+/// See the module. A clone moves the same output.
+#[derive(Debug, Clone)]
+pub(super) struct Hand {
+    aside: Aside,
+    /// None once it was let go. Only the thread of `aside` takes this lock.
+    output: Arc<Mutex<Option<Output>>>,
+}
+
+impl Hand {
+    pub(super) fn new(id: &str, wiring: Wiring) -> Self {
+        let output = Arc::new(Mutex::new(Some(Output::new(wiring))));
+        Self { aside: Aside::new(&format!("output {id}")), output }
+    }
+
+    /// Sets the output; opens it first if need be.
+    ///
+    /// # Errors
+    /// Why it could not be set.
+    pub(super) async fn set(&self, value: u32) -> Result<(), NoReading> {
+        let output = Arc::clone(&self.output);
+        let set = move || lock(&output).as_mut().map_or(Ok(()), |output| output.set(value));
+        let done = self.aside.run(SETTING, set).await;
+        done.unwrap_or_else(|not_done| {
+            let text = format!("hung: {not_done}; check the chip and its bus, or the file's disk");
+            Err(NoReading::Failed(text))
+        })
+    }
+
+    /// Switches the output off and closes it. One that hangs is left to its thread.
+    pub(super) async fn let_go(self) {
+        let output = Arc::clone(&self.output);
+        if let Err(not_done) = self.aside.run(LETTING_GO, move || drop(lock(&output).take())).await
+        {
+            tracing::warn!(%not_done, "an output was left as it is");
+        }
+    }
+}
+
+/// Whether both move the same output.
+impl PartialEq for Hand {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.output, &other.output)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_output_that_hangs_has_a_reason_and_is_set_once_it_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let lamp = folder.path().join("lamp");
+        let hand = Hand::new("lamp", Wiring::File(lamp.clone()));
+        let (release, released) = mpsc::channel::<()>();
+        let hang = hand.aside.run(SETTING, move || released.recv().ok()).await;
+        assert!(hang.is_err());
+
+        let reason = hand.set(1).await.unwrap_err();
+        assert!(!lamp.exists());
+        hand.clone().let_go().await;
+        drop(release);
+        tokio::time::resume();
+        hand.set(1).await.unwrap();
+
+        assert!(reason.to_string().contains("hung: "), "{reason}");
+        assert_eq!(std::fs::read_to_string(&lamp).unwrap(), "1\n");
+        hand.let_go().await;
+        assert_eq!(std::fs::read_to_string(&lamp).unwrap(), "0\n");
+    }
+}
