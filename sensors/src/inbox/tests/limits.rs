@@ -1,0 +1,225 @@
+//! What clients may take: memory, places, sources, times.
+
+use super::*;
+use crate::inbox::desk::BUFFER_BYTES;
+
+/// Sends `text` again and again without reading an answer, until no byte of it was taken for a while.
+async fn flood(stream: &mut UnixStream, text: &[u8]) {
+    let patience = Duration::from_secs(1);
+    while tokio::time::timeout(patience, stream.write_all(text))
+        .await
+        .is_ok_and(|sent| sent.is_ok())
+    {}
+}
+
+#[test]
+fn clients_that_read_no_answers_hold_a_few_mebibytes_together() {
+    for refused in ["x\n", "{\"x\":1}\n"] {
+        run(async {
+            tokio::time::pause();
+            let mut rig = Rig::new(Admission::Any);
+            let mut clients = JoinSet::new();
+            for _ in 0..64 {
+                let mut stream = rig.connect().await;
+                let text = refused.repeat(BUFFER_BYTES / refused.len());
+                clients.spawn(async move {
+                    flood(&mut stream, text.as_bytes()).await;
+                    stream
+                });
+            }
+            let deaf = clients.join_all().await;
+
+            assert!(rig.memory.pool_bytes() > memory::POOL_BYTES / 2, "the pool is in use");
+            assert!(rig.memory.used_bytes() <= memory::POOL_BYTES + 64 * memory::SHARE_BYTES);
+            let answers = rig.exchange(GOOD.repeat(1000).as_bytes()).await;
+
+            assert_eq!(answers, ids(1..1001));
+            tokio::time::sleep(memory::UNREAD_GRACE).await;
+            assert_eq!(rig.exchange(GOOD.as_bytes()).await.lines().count(), 1);
+            assert!(rig.counters.cut.load(Relaxed) > 0, "somebody made room");
+            drop(deaf);
+            until(|| rig.counters.clients.load(Relaxed) == 0).await;
+            assert_eq!(rig.memory.used_bytes(), 0);
+        });
+    }
+}
+
+#[test]
+fn clients_that_only_began_a_line_keep_nobody_out() {
+    run(async {
+        tokio::time::pause();
+        let mut rig = Rig::new(Admission::Any);
+        let mut half = Vec::new();
+        for _ in 0..MAX_CLIENTS {
+            let stream = rig.connect().await;
+            // A connection that has no place is closed.
+            stream.try_write(b"{").ok();
+            half.push(stream);
+            tokio::task::yield_now().await;
+        }
+        until(|| rig.counters.clients.load(Relaxed) >= 192).await;
+
+        assert_eq!(rig.exchange(GOOD.as_bytes()).await, ids(1..2));
+
+        assert!(rig.counters.displaced.load(Relaxed) > 0);
+        tokio::time::sleep(LINE_PATIENCE).await;
+        until(|| rig.counters.clients.load(Relaxed) == 0).await;
+        assert!(rig.counters.unfinished.load(Relaxed) > 100);
+    });
+}
+
+#[test]
+fn a_line_that_has_no_end_is_answered_and_its_client_closed() {
+    for begun in ["{".to_owned(), "x".repeat(2 * MAX_LINE_BYTES)] {
+        run(async {
+            tokio::time::pause();
+            let rig = Rig::new(Admission::Any);
+            let mut client = rig.connect().await;
+            client.write_all(begun.as_bytes()).await.expect("room");
+
+            let mut answers = String::new();
+            client.read_to_string(&mut answers).await.expect("a close");
+
+            assert!(
+                answers.ends_with("{\"error\":\"a line without an end for 30 s\"}\n"),
+                "{answers}"
+            );
+        });
+    }
+}
+
+#[test]
+fn an_idle_client_that_ends_its_lines_stays_as_long_as_there_are_places() {
+    run(async {
+        tokio::time::pause();
+        let mut rig = Rig::new(Admission::Any);
+        let client = rig.connect().await;
+        let (reading, mut writing) = client.into_split();
+        let mut answers = BufReader::new(reading).lines();
+        let talk = async {
+            for (seq, idle) in [(1, LINE_PATIENCE * 3 / 2), (2, Duration::ZERO)] {
+                writing.write_all(GOOD.as_bytes()).await.expect("room");
+                let answer = answers.next_line().await.expect("a line").expect("an answer");
+                assert_eq!(answer, format!("{{\"id\":\"3-{seq}\"}}"));
+                tokio::time::sleep(idle).await;
+            }
+        };
+        tokio::select! { () = rig.store_all() => panic!("the inbox ended"), () = talk => {} }
+    });
+}
+
+#[test]
+fn one_client_too_many_is_told_so() {
+    run(async {
+        tokio::time::pause();
+        let rig = Rig::new(Admission::Any);
+        let mut clients = Vec::new();
+        for _ in 0..MAX_CLIENTS_OF_A_USER {
+            clients.push(rig.connect().await);
+        }
+        until(|| rig.counters.clients.load(Relaxed) == 192).await;
+
+        let mut told = String::new();
+        rig.connect().await.read_to_string(&mut told).await.expect("an answer");
+
+        assert_eq!(told, "{\"error\":\"too many clients\"}\n");
+        assert_eq!(rig.counters.turned_away.load(Relaxed), 1);
+    });
+}
+
+#[test]
+fn never_speaks_for_a_sensor_of_the_device() {
+    run(async {
+        let mut rig = Rig::new(Admission::Only(HashSet::from(["7".into()])));
+        assert_eq!(rig.exchange(GOOD.as_bytes()).await, ids(1..2));
+
+        // A reload adds a sensor of that name, to an inbox that knows the source already.
+        let sensors = HashSet::from(["7".into()]);
+        rig.owners.send_replace(Arc::new(Owners { sensors, inboxes: vec![None] }));
+        let other = GOOD.replace("heart_rate", "number");
+        let answers = rig.exchange([GOOD, &other].concat().as_bytes()).await;
+
+        let refused = "{\"error\":\"a sensor of this device, which speaks for itself\",\"field\":\"source\"}\n";
+        assert_eq!(answers, refused.repeat(2));
+        rig.owners.send_replace(Arc::default());
+        assert_eq!(rig.exchange(GOOD.as_bytes()).await, ids(1..2));
+    });
+}
+
+#[test]
+fn refuses_times_from_the_future_while_the_clock_is_trusted() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        let now = 1_000_000_000_000;
+        let line = |time: i64| {
+            format!("{{\"source\":\"7\",\"kind\":\"x\",\"value\":1,\"time\":{time}}}\n")
+        };
+        let (within, ahead) = (line(now + 300_000), line(now + 300_001));
+        let refused = "{\"error\":\"more than 5 minutes ahead of the clock of this device\",\"field\":\"time\"}\n";
+
+        *rig.now.lock().expect("no panic") = Some(now);
+        assert_eq!(rig.exchange(within.as_bytes()).await, ids(1..2));
+        assert_eq!(rig.exchange(ahead.as_bytes()).await, refused);
+        *rig.now.lock().expect("no panic") = None;
+        assert_eq!(rig.exchange(ahead.as_bytes()).await, ids(1..2));
+    });
+}
+
+#[test]
+fn each_inbox_fills_its_own_share_of_the_table_and_no_other() {
+    run(async {
+        let mut rig = Rig::new(Admission::Only(HashSet::from(["7".into()])));
+        let only = |id: &str| Some(HashSet::from([id.into()]));
+        let inboxes = vec![only("7"), only("8"), None, None];
+        rig.owners.send_replace(Arc::new(Owners { sensors: HashSet::new(), inboxes }));
+        let share = crate::MAX_CLIENT_SOURCES / 4;
+        let lines: String = (0..share + 3)
+            .map(|n| format!("{{\"source\":\"7\",\"kind\":\"k{n}\",\"value\":1}}\n"))
+            .collect();
+
+        let answers = rig.exchange(lines.as_bytes()).await;
+
+        assert_eq!(answers.lines().filter(|line| line.contains("error")).count(), 3);
+        assert_eq!(rig.sources.len(), share);
+        assert_eq!(rig.counters.sources.load(Relaxed), 2000);
+        assert_eq!(rig.counters.max_sources.load(Relaxed), 2000);
+        let sensor = Source::new("thermometer", "number").expect("names");
+        assert!(rig.sources.intern(sensor).is_ok(), "a sensor has its place");
+    });
+}
+
+#[test]
+fn a_table_that_an_older_version_filled_has_places_for_sensors_and_none_for_new_names() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        for n in 0..10_000 {
+            let source = Source::new(&format!("s{n}"), "x").expect("names");
+            rig.sources.intern(source).expect("room");
+        }
+
+        let known = "{\"source\":\"s9999\",\"kind\":\"x\",\"value\":1}\n";
+        let answers = rig.exchange([known, GOOD].concat().as_bytes()).await;
+
+        let refused =
+            "{\"error\":\"a new source, of which this inbox has too many\",\"field\":\"source\"}\n";
+        assert_eq!(answers, ids(1..2) + refused);
+        let sensor = |n| Source::new(&format!("sensor{n}"), "number").expect("names");
+        assert!((0..2000).all(|n| rig.sources.intern(sensor(n)).is_ok()));
+    });
+}
+
+#[test]
+fn refuses_one_source_more_than_clients_may_name() {
+    run(async {
+        let mut rig = Rig::new(Admission::Any);
+        let lines = |range: std::ops::Range<usize>| -> String {
+            range.map(|n| format!("{{\"source\":\"s{n}\",\"kind\":\"x\",\"value\":1}}\n")).collect()
+        };
+
+        let answers = rig.exchange(lines(0..crate::MAX_CLIENT_SOURCES + 1).as_bytes()).await;
+
+        let errors: Vec<_> = answers.lines().filter(|line| line.contains("error")).collect();
+        assert_eq!(errors.len(), 1);
+        assert_eq!(answers.lines().last(), errors.first().copied());
+    });
+}
