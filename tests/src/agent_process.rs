@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pulsegate_standin::pki::IdentityFiles;
@@ -24,14 +25,14 @@ use crate::process::Process;
 use crate::wait::within;
 use crate::{PATIENCE, leftover};
 
-/// A device: a directory with everything that survives a restart. It goes away when dropped, and with it
-/// every process that mentions it, as a program that a killed agent had started.
+/// A device: a directory with everything that survives a restart. When it and its agents are dropped, it goes
+/// away with every process that mentions it, as a program that a killed agent had started.
 ///
 /// Its configuration has sockets for status and inbox, trusts the system's clock, and takes the
 /// broker for another one than AWS's; all of that can be set otherwise.
 #[derive(Debug)]
 pub struct Device {
-    dir: TempDir,
+    dir: Arc<Folder>,
     /// The lines of each table; of the top level under the empty name.
     tables: BTreeMap<String, BTreeMap<String, String>>,
     more: String,
@@ -47,6 +48,24 @@ pub struct Agent {
     dir: PathBuf,
     config: PathBuf,
     inbox: PathBuf,
+    /// The device may go away before its agent does.
+    _folder: Arc<Folder>,
+}
+
+/// The directory of a device. It goes away with the last that needs it, after every process that mentions it.
+#[derive(Debug)]
+struct Folder(TempDir);
+
+impl Folder {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        leftover::mentioning(self.path()).iter().for_each(leftover::Running::kill);
+    }
 }
 
 impl Device {
@@ -57,6 +76,7 @@ impl Device {
     #[must_use]
     pub fn new(thing: &str) -> Self {
         let dir = TempDir::with_prefix("pulsegate-device-").expect("a temporary directory");
+        let dir = Arc::new(Folder(dir));
         let path = |name: &str| quoted(dir.path().join(name).as_os_str());
         let tables = BTreeMap::new();
         let more = format!("\n[[inbox]]\npath = {}\n", path("inbox.sock"));
@@ -206,7 +226,8 @@ impl Device {
         command.arg(self.config_path());
         let process = Process::start("pulsegate", &mut command, &self.dir.path().join("agent.log"));
         let (config, inbox) = (self.config_path(), self.inbox_path());
-        Agent { process, dir: self.dir().to_owned(), config, inbox }
+        let _folder = Arc::clone(&self.dir);
+        Agent { process, dir: self.dir().to_owned(), config, inbox, _folder }
     }
 
     /// Starts the agent, and waits until it answers.
@@ -261,12 +282,6 @@ impl Device {
     fn furnish(&self, command: &mut Command, arguments: &[&str]) {
         command.args(arguments).current_dir(self.dir.path());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        leftover::mentioning(self.dir.path()).iter().for_each(leftover::Running::kill);
     }
 }
 

@@ -65,7 +65,7 @@ async fn ten_monitors_for_a_minute_arrive_as_their_cloud_wants_them() {
 
 /// HR-1 in the record's own form, with what removes duplicates in it.
 #[tokio::test]
-async fn a_record_without_wishes_names_itself_and_takes_some_88_bytes() {
+async fn a_record_without_wishes_names_itself_and_takes_some_100_bytes() {
     let site = Site::start().await;
     let device = site.device();
     let agent = device.started().await;
@@ -81,7 +81,7 @@ async fn a_record_without_wishes_names_itself_and_takes_some_88_bytes() {
     let messages = site.subscriber.messages();
     let readings = messages.iter().filter(|message| message.topic == "pulsegate/box/readings");
     let bytes: usize = readings.map(|message| message.payload.len()).sum();
-    assert!((82..=94).contains(&(bytes / 600)), "{} bytes a record", bytes / 600);
+    assert!((92..=106).contains(&(bytes / 600)), "{} bytes a record", bytes / 600);
 }
 
 /// HR-2, above: strictly, and by the mean of the window.
