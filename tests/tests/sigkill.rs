@@ -207,6 +207,7 @@ fn is_whole(device: &Device) {
         "reached",
         "pulsegate.db",
         "pulsegate.db.ballast",
+        "pulsegate.db.begun",
         "pulsegate.db-shm",
         "pulsegate.db-wal",
     ];
