@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::{self, Config};
+use crate::terminal::{shown, shown_in_colour};
 
 /// `EX_CONFIG` of `sysexits.h`: systemd does not start the service again.
 pub(crate) const BAD_CONFIGURATION: u8 = 78;
@@ -38,7 +39,12 @@ fn peek(path: &Path) -> Result<Config, ExitCode> {
 
 /// Prints `text`.
 fn print(text: &str) -> ExitCode {
-    written(writeln!(stdout(), "{text}"))
+    written(writeln!(stdout(), "{}", shown(text)))
+}
+
+/// Prints `text`, which may be in our colours.
+fn print_in_colour(text: &str) -> ExitCode {
+    written(writeln!(stdout(), "{}", shown_in_colour(text)))
 }
 
 /// Whether all was written. That nobody reads it to its end is a failure, but none to speak of.
@@ -60,7 +66,7 @@ fn progress(length: u64) -> ProgressBar {
 /// Prints `text` where errors go.
 fn complain(text: &str) {
     // There is no other place to say that this one is gone.
-    drop(writeln!(stderr(), "{text}"));
+    drop(writeln!(stderr(), "{}", shown(text)));
 }
 
 /// Prints why something failed.

@@ -22,6 +22,7 @@ mod state_lock;
 mod status;
 mod store;
 mod systemd;
+mod terminal;
 mod tls;
 
 use std::process::ExitCode;

@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{BAD_CONFIGURATION, print};
+use super::{BAD_CONFIGURATION, print, print_in_colour};
 use crate::config;
 
 /// Prints every fault and warning of the file at `path`. Warnings alone are no failure.
@@ -12,12 +12,13 @@ use crate::config;
 pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
     let report = config::examine(path);
     let colour = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let text = if json { format!("{:#}", report.to_json()) } else { report.render(colour) };
+    let printed = if json {
+        print(&format!("{:#}", report.to_json()))
+    } else {
+        print_in_colour(&report.render(colour))
+    };
     match report.faults() {
-        0 => print(&text),
-        _ => {
-            print(&text);
-            ExitCode::from(BAD_CONFIGURATION)
-        }
+        0 => printed,
+        _ => ExitCode::from(BAD_CONFIGURATION),
     }
 }

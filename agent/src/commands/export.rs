@@ -23,6 +23,7 @@ use super::{fail, peek, progress};
 use crate::cli::{Config, Span};
 use crate::compile;
 use crate::store::{FILE, Reader};
+use crate::terminal::shown;
 use records::{Records, Written};
 
 /// What to write, and how.
@@ -93,6 +94,8 @@ fn write(export: &Export, config: &crate::config::Config) -> anyhow::Result<()> 
         }
         None => Box::new(BufWriter::new(stdout().lock())),
     };
+    // Data stay as they are, unless they go to a terminal.
+    let is_shown = export.output.is_none() && stdout().is_terminal();
     let mut records = Records::new(&reader, export.what, &formats);
     let columns = records::columns(export.what);
     if export.format == Format::Csv {
@@ -101,13 +104,19 @@ fn write(export: &Export, config: &crate::config::Config) -> anyhow::Result<()> 
     let asked = |time: Wall, source: &str| {
         export.span.holds(time) && export.source.as_deref().is_none_or(|asked| asked == source)
     };
-    let mut after = Seq(0);
+    let (mut after, mut line) = (Seq(0), Vec::new());
     while let Some(last) = records.page(after).with_context(context)? {
         for written in records.drain().filter(|written| asked(written.time, &written.source)) {
             let Written { json, .. } = written;
+            line.clear();
             match export.format {
-                Format::Jsonl => writeln!(out, "{json}")?,
-                Format::Csv => csv::row(columns, &json, &mut out)?,
+                Format::Jsonl => writeln!(line, "{json}")?,
+                Format::Csv => csv::row(columns, &json, &mut line)?,
+            }
+            if is_shown {
+                out.write_all(shown(&String::from_utf8_lossy(&line)).as_bytes())?;
+            } else {
+                out.write_all(&line)?;
             }
         }
         after = last;

@@ -19,6 +19,7 @@ use super::listing::{alert_record, alert_text, visit_record, visit_text};
 use super::{BAD_CONFIGURATION, complain, fail, progress, written};
 use crate::cli::{Config, Span};
 use crate::store::{AlertFound, Change, Curve, Decided, FILE, Outcome, Plan, Reader, Replayed};
+use crate::terminal::shown;
 use crate::{compile, config};
 use chart::{Chart, Paper};
 
@@ -137,14 +138,14 @@ fn tell(replay: &Replay, plan: Plan<'_>, replayed: &Replayed) -> std::io::Result
             if compares {
                 record["change"] = json!(change.word());
             }
-            writeln!(out, "{record}")?;
+            writeln!(out, "{}", shown(&record.to_string()))?;
         } else {
             let text = match &outcome.decided {
                 Decided::Alert(alert) => alert_text(alert),
                 Decided::Visit(visit) => visit_text(visit),
             };
             let sign = if compares { change.sign() } else { "" };
-            writeln!(out, "{sign}{text}")?;
+            writeln!(out, "{sign}{}", shown(&text))?;
         }
     }
     if replay.json {
@@ -177,7 +178,7 @@ fn charts(replay: &Replay, rule: &RuleSpec, replayed: &Replayed) -> std::io::Res
         let mut curve = curve.clone();
         curve.values.retain(|(time, ..)| replay.span.holds(*time));
         let chart = Chart {
-            title: format!("{}: {name}", rule.name),
+            title: shown(&format!("{}: {name}", rule.name)).into_owned(),
             thresholds: thresholds(rule, curve.source.as_deref().unwrap_or("")),
             curve: &curve,
             turns,

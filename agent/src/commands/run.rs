@@ -15,6 +15,7 @@ use super::{BAD_CONFIGURATION, STATE_IN_USE, complain, fail};
 use crate::agent;
 use crate::config::{self, Config};
 use crate::state_lock::Busy;
+use crate::terminal::LogWriter;
 
 /// The runtime's pool is used by nothing of ours: what may hang has threads of its own, see [`crate::aside`].
 const MAX_BLOCKING_THREADS: usize = 1;
@@ -66,7 +67,7 @@ fn log_to_stderr(level: &str) {
         usual.parse().expect("a level of the configuration is one of the log")
     });
     let lines = fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(LogWriter::default)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     let lines = match std::env::var_os("JOURNAL_STREAM") {

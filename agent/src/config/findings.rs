@@ -3,6 +3,7 @@
 //! One mistake gives one fault. What was reported once mutes whatever later checks find at the same
 //! place, so a check may go on with a stand-in for a broken value.
 
+use crate::terminal::{blanked, shown};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -92,6 +93,18 @@ impl Finding {
 
     fn start(&self) -> usize {
         self.span.as_ref().map_or(0, |span| span.start)
+    }
+
+    /// The same with texts that a terminal does not obey.
+    fn shown(&self) -> Self {
+        let plain = |text: &String| shown(text).into_owned();
+        Self {
+            message: plain(&self.message),
+            label: self.label.as_ref().map(plain),
+            help: self.help.as_ref().map(plain),
+            also: self.also.as_ref().map(|(span, label)| (span.clone(), plain(label))),
+            ..self.clone()
+        }
     }
 
     fn draw<'a>(&'a self, path: &'a str, text: &'a str) -> Group<'a> {
@@ -265,9 +278,12 @@ impl Report {
     pub(crate) fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let path = self.path.to_string_lossy();
+        // Only the renderer colours: what the file has of that is shown as text.
+        let (path, text) = (shown(&path), blanked(&self.text));
         let mut drawn = String::new();
         for finding in &self.findings {
-            let group = [finding.draw(&path, &self.text)];
+            let finding = finding.shown();
+            let group = [finding.draw(&path, &text)];
             drawn += &renderer.render(&group);
             drawn += "\n\n";
         }

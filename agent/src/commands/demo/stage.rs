@@ -17,6 +17,7 @@ use super::super::{complain, status};
 use super::cloud::Cloud;
 use crate::clock;
 use crate::store::{FILE, Reader};
+use crate::terminal::shown;
 
 /// The agent drains within ten seconds, and then says goodbye.
 const END_WITHIN: Duration = Duration::from_secs(25);
@@ -86,7 +87,8 @@ impl Stage {
         let pending: u64 =
             Lane::ALL.iter().filter_map(|l| status["lanes"][l.as_str()]["pending"].as_u64()).sum();
         let link = status["link"]["state"].as_str().unwrap_or("?");
-        self.line.set_message(format!("link {link}, {arrived} records arrived, {pending} queued"));
+        let message = format!("link {link}, {arrived} records arrived, {pending} queued");
+        self.line.set_message(shown(&message).into_owned());
         self.line.tick();
         Some(pending)
     }

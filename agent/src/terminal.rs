@@ -1,0 +1,123 @@
+//! Text on its way to a terminal. What a store, a configuration, a status answer or a client holds can
+//! carry escape sequences that move the cursor, rename the window or turn the text around: everything
+//! that a command prints goes through [`shown`].
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+/// Returns `text` with control characters (C0, DEL, C1) and those that change the direction of text as
+/// `\u001b`, which JSON reads as the same character. Line feeds, tabs and the ends of lines of CSV stay.
+#[must_use]
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    escaped(text, false)
+}
+
+/// Returns `text` as [`shown`] does, but with the colours that it has (SGR sequences).
+#[must_use]
+pub(crate) fn shown_in_colour(text: &str) -> Cow<'_, str> {
+    escaped(text, true)
+}
+
+/// Returns `text` with a `?` for each byte of a character that [`shown`] escapes: places in it stay.
+#[must_use]
+pub(crate) fn blanked(text: &str) -> String {
+    let mut blanked = String::with_capacity(text.len());
+    for character in text.chars() {
+        match is_control(character) && !matches!(character, '\r') {
+            true => blanked.extend(std::iter::repeat_n('?', character.len_utf8())),
+            false => blanked.push(character),
+        }
+    }
+    blanked
+}
+
+fn escaped(text: &str, keeps_colour: bool) -> Cow<'_, str> {
+    if !text.chars().any(is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        let length = match (character, keeps_colour) {
+            ('\u{1b}', true) => colour_length(rest),
+            ('\r', _) if rest.starts_with("\r\n") => 2,
+            _ if is_control(character) => 0,
+            _ => character.len_utf8(),
+        };
+        if length == 0 {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            escaped.push_str(&rest[..length]);
+        }
+        rest = &rest[length.max(character.len_utf8())..];
+    }
+    Cow::Owned(escaped)
+}
+
+/// The bytes of the sequence at the beginning of `text`, if it only sets colours.
+fn colour_length(text: &str) -> usize {
+    let Some(parameters) = text.strip_prefix("\u{1b}[") else { return 0 };
+    let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';');
+    match end.filter(|end| parameters[*end..].starts_with('m')) {
+        Some(end) => "\u{1b}[".len() + end + 1,
+        None => 0,
+    }
+}
+
+/// Whether a terminal obeys `character` instead of showing it.
+fn is_control(character: char) -> bool {
+    let turns = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || (character.is_control() && character != '\n' && character != '\t')
+}
+
+/// Standard error for whole lines of a log, which may be in colour.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        io::stderr().write_all(shown_in_colour(&text).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_as_text() {
+        assert_eq!(shown("7  heart_rate  72\n\tend"), "7  heart_rate  72\n\tend");
+        assert_eq!(shown("a\u{1b}[2Jb"), "a\\u001b[2Jb");
+        assert_eq!(shown("a\u{9b}2J\u{7f}\u{0}\rb"), "a\\u009b2J\\u007f\\u0000\\u000db");
+        assert_eq!(shown("\u{202e}abc\u{2066}"), "\\u202eabc\\u2066");
+        assert_eq!(shown("a,b\r\n"), "a,b\r\n");
+    }
+
+    #[test]
+    fn json_says_the_same_after_it_was_made_safe() {
+        let text = "\u{1b}]0;x\u{7}\u{9b}\u{202e}é";
+        let json = serde_json::to_string(text).unwrap();
+
+        let shown = shown(&json);
+
+        assert!(!shown.chars().any(is_control));
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
+    }
+
+    #[test]
+    fn colours_stay_where_they_are_ours_and_nothing_else_does() {
+        assert_eq!(shown_in_colour("\u{1b}[1;31mred\u{1b}[0m"), "\u{1b}[1;31mred\u{1b}[0m");
+        assert_eq!(shown_in_colour("\u{1b}[2J\u{1b}"), "\\u001b[2J\\u001b");
+    }
+
+    #[test]
+    fn places_stay_in_what_is_blanked() {
+        assert_eq!(blanked("a\u{1b}b\u{9b}c\r\n"), "a?b??c\r\n");
+    }
+}
