@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod disk;
 mod full_disk;
+mod fuzz;
 mod keeping;
 mod model;
 mod owner;
