@@ -23,6 +23,9 @@ use crate::store::{Progress, Stopped, Store, Taken};
 
 /// A broker that acknowledges nothing for so long on a living connection never will.
 pub(crate) const ACK_DEADLINE: Duration = Duration::from_secs(30);
+/// Walks through the store in one round: then the pulse beats, and the watermarks move over what a filter
+/// held back, so that a start after this one goes on from there.
+const MAX_TAKES: u32 = 16;
 /// Nothing to wait for: look again at the latest then.
 const IDLE: Duration = AT_REST;
 
@@ -172,13 +175,14 @@ impl Round {
             }
             wait = wait.min(deadline.saturating_sub(waited).max(Duration::from_secs(1)));
         }
-        loop {
+        for _ in 0..MAX_TAKES {
             let held = self.send(publisher, &session);
             wait = wait.min(held.map_or(IDLE, |held| held.delay));
             if !self.take(publisher, held, &mut wait).await? {
                 return Ok(self.until_due(wait));
             }
         }
+        Ok(Duration::ZERO)
     }
 
     /// What is due in the meantime shortens a wait; a moment is waited at least.

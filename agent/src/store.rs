@@ -187,6 +187,8 @@ pub(crate) struct Store {
     pub(crate) last_trusted: Option<Wall>,
     path: PathBuf,
     counting: Aside,
+    /// Of the part that this end belongs to: it beats while the part waits for the writer.
+    waiting: Pulse,
 }
 
 /// The writer is gone: the agent is stopping, or has to.
@@ -210,6 +212,12 @@ impl Store {
         sources: &Arc<Sources>,
     ) -> anyhow::Result<(Self, std::thread::JoinHandle<()>)> {
         writer::start(options, sources)
+    }
+
+    /// The same store for a part with this pulse. Long work of the writer, such as a salvage, feeds the
+    /// pulse of the writer; the part that waits for it is not stuck meanwhile.
+    pub(crate) fn for_part(&self, pulse: &Pulse) -> Self {
+        Self { waiting: pulse.clone(), ..self.clone() }
     }
 
     /// Appends readings. With an answer, it is given once they are durable, or were refused.
@@ -249,7 +257,7 @@ impl Store {
     pub(crate) async fn take_wanted(&self, wanted: Wanted, hurry: bool) -> Result<Taken, Stopped> {
         let (answer, taken) = oneshot::channel();
         self.send(Request::Take { wanted, hurry, answer }).await?;
-        taken.await.map_err(|_| Stopped)
+        self.waiting.beat_during(taken).await.map_err(|_| Stopped)
     }
 
     /// Moves the watermarks of lanes.
@@ -329,6 +337,6 @@ impl Store {
     }
 
     async fn send(&self, request: Request) -> Result<(), Stopped> {
-        self.requests.send(request).await.map_err(|_| Stopped)
+        self.waiting.beat_during(self.requests.send(request)).await.map_err(|_| Stopped)
     }
 }

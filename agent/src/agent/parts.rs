@@ -80,11 +80,16 @@ impl Parts {
         let (variability, derived) = watch::channel(compile::variability(&config));
         let (states, source_states) = watch::channel(SourceStates::default());
         let (outlets, intake) = intake(&sources, closed, sampler_pulse, derived, &clock_set);
-        tasks.spawn(sampler::run(intake, store.clone(), Arc::clone(&sources), states));
+        tasks.spawn(sampler::run(
+            intake,
+            store.for_part(sampler_pulse),
+            Arc::clone(&sources),
+            states,
+        ));
         let acting = Acting::start(&config, &store, &sources, &clock_set, &closing, tasks);
 
         let (links, link_state) = watch::channel(LinkState::Down(Outage::unknown(now)));
-        let shared = (store.clone(), link_state.clone(), clock_set.clone());
+        let shared = (store.for_part(publisher_pulse), link_state.clone(), clock_set.clone());
         let publishing = Publishing::start(&config, shared, publisher_pulse, tasks);
         let (overview, overview_seen) = watch::channel(Overview::default());
         let observed = Observed {

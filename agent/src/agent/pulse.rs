@@ -21,6 +21,18 @@ impl Pulse {
     pub(crate) fn beat(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Waits for another part, which has a pulse of its own, and beats meanwhile: the one that waits is
+    /// not stuck, however long the work of the other takes.
+    pub(crate) async fn beat_during<T>(&self, waiting: impl Future<Output = T>) -> T {
+        let mut waiting = std::pin::pin!(waiting);
+        loop {
+            if let Ok(done) = tokio::time::timeout(AT_REST, &mut waiting).await {
+                return done;
+            }
+            self.beat();
+        }
+    }
 }
 
 /// Feels a pulse now and then.
@@ -54,6 +66,21 @@ impl Finger {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_waits_for_another_part_beats_meanwhile() {
+        let pulse = Pulse::default();
+        let mut finger = Finger::on("publisher", &pulse, Mono(0));
+        let work = tokio::time::sleep(Duration::from_secs(600));
+        let looks = async {
+            for second in (10..600_u64).step_by(10) {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                assert!(finger.feel(Mono(second * 1_000)), "after {second} s");
+            }
+        };
+
+        tokio::join!(pulse.beat_during(work), looks);
+    }
 
     #[test]
     fn a_part_that_stops_beating_is_stuck_after_a_while_and_only_then() {

@@ -32,7 +32,7 @@ use super::take::{Encoder, Taken};
 use super::visits::VisitFold;
 use super::withheld::SourceMark;
 use super::{Options, Progress, QUEUE, Request, Store, ballast, begun, retention, salvage};
-use crate::agent::AT_REST;
+use crate::agent::{AT_REST, Pulse};
 use crate::aside::Aside;
 use crate::config::Backlog;
 use faults::Faults;
@@ -110,6 +110,7 @@ pub(super) fn start(
         last_trusted: database.last_trusted(),
         path: options.path.clone(),
         counting: Aside::new("accounts"),
+        waiting: Pulse::default(),
     };
     let is_whole = database.place == Place::File && progress.borrow().set_aside.is_none();
     let check = (needs_check && is_whole)
