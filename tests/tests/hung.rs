@@ -9,6 +9,7 @@ use std::time::Duration;
 use pulsegate_tests::PATIENCE;
 use pulsegate_tests::agent_process::{Agent, Device};
 use pulsegate_tests::certs::Certs;
+use pulsegate_tests::date;
 use pulsegate_tests::inbox::heart_rate;
 use pulsegate_tests::site::{Site, THING};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -92,7 +93,7 @@ async fn a_pipe_as_private_key_is_told_and_holds_up_nothing() {
         reason.is_some_and(|reason| reason.contains("not a regular file"))
     };
     agent.wait_status("it says what the key is", PATIENCE, is_told).await;
-    let stored = agent.inbox().await.store(&[heart_rate("7", 72.0, 1_795_168_800_000)]).await;
+    let stored = agent.inbox().await.store(&[heart_rate("7", 72.0, date::ten())]).await;
     assert_eq!(stored.len(), 1, "it works");
 
     site.broker.start_again().await;

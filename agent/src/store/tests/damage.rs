@@ -308,7 +308,6 @@ async fn rows_that_make_no_sense_are_left_alone_and_counted() {
 
     let agent = device.start();
     let pending = agent.pending().await;
-
     let lost = before.keys().filter(|id| !pending.contains_key(*id)).count() as u64;
     assert!(lost > 5);
     assert_eq!(agent.store.progress().borrow().left_rows, lost);
