@@ -4,9 +4,12 @@
 //! folder fsynced. After a power cut there is the old content or the new one, never a mixture.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 /// Replaces `path` with `content`; for the agent's user alone.
 ///
@@ -19,6 +22,26 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     file.write_all(content)?;
     file.sync_all()?;
     rename(&beside, path)
+}
+
+/// Makes a file of `bytes` for the agent's user alone, whose room is taken, though nothing is written.
+///
+/// # Errors
+/// What the file system says; the old content is then still there.
+pub(crate) fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
+    let beside = beside(path, "new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let allocated = match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+        // Room can only be taken by writing.
+        Err(Errno::OPNOTSUPP) => io::copy(&mut io::repeat(0).take(bytes), &mut file).map(drop),
+        allocated => allocated.map_err(io::Error::from),
+    };
+    let held = allocated.and_then(|()| file.sync_all()).and_then(|()| rename(&beside, path));
+    if held.is_err() {
+        std::fs::remove_file(&beside).ok();
+    }
+    held
 }
 
 /// Moves a file to another name in the same folder.

@@ -5,8 +5,9 @@
 //! which rides along in a later commit. Opening, appending and taking cost the same with ten
 //! records stored as with ten million (P9).
 //!
-//! A disk that refuses writes keeps the writer trying, with what arrives kept in memory up to a
-//! bound and then given up and counted (P3). A damaged database is set aside under a dated name,
+//! While the disk refuses writes, what arrives is kept in memory up to a bound, published from there,
+//! and moved into the file when that takes writes again; beyond the bound it is given up and counted
+//! (P3). A damaged database is set aside under a dated name,
 //! what can be read of it is carried over, and a new one begun (P7).
 
 mod ballast;
@@ -21,6 +22,7 @@ mod filters;
 mod fold;
 mod ledger;
 mod load;
+mod overflow;
 mod owner;
 mod reader;
 mod replay;
@@ -63,6 +65,7 @@ pub(crate) use database::{EventRow, Identity};
 pub(crate) use disk::DiskFault;
 pub(crate) use filters::Filters;
 pub(crate) use fold::Flapping;
+pub(crate) use overflow::InMemory;
 pub(crate) use owner::{ThingChange, kept_aside, settle};
 pub(crate) use reader::{AlertFound, Named, Reader, ReadingFound};
 pub(crate) use replay::{Change, Curve, Decided, Outcome, Plan, Replay, Replayed};
@@ -117,11 +120,17 @@ pub(crate) struct Progress {
     pub(crate) commits: u64,
     /// Why the disk refuses writes, if it does.
     pub(crate) fault: Option<DiskFault>,
+    /// What is in memory only while it does.
+    pub(crate) in_memory: Option<InMemory>,
+    /// Bytes that records may use: what the configuration allows, or less where the partition is small.
+    pub(crate) cap_bytes: u64,
+    /// Bytes that nobody uses in the partition.
+    pub(crate) free_bytes: u64,
     /// Bytes in use by records, and of the database file.
     pub(crate) used_bytes: u64,
     /// See `used_bytes`.
     pub(crate) file_bytes: u64,
-    /// Readings that wait in memory for their commit.
+    /// Readings that are in memory only and were not delivered.
     pub(crate) waiting: u64,
     /// What was set aside, if this store was damaged.
     pub(crate) set_aside: Option<String>,
@@ -260,7 +269,8 @@ impl Store {
         self.waiting.beat_during(taken).await.map_err(|_| Stopped)
     }
 
-    /// Moves the watermarks of lanes.
+    /// Moves the watermarks of lanes; the receiver hears when that is durable, or noted in memory while
+    /// the disk refuses writes.
     #[cfg(test)]
     pub(crate) async fn mark(
         &self,
@@ -282,14 +292,19 @@ impl Store {
         Ok(durable)
     }
 
-    /// The accounts of the lanes as they are on disk. They are counted on a connection of their
-    /// own, on a thread of its own, beside the writer: with a large backlog it takes a while.
+    /// The accounts of the lanes as they are on disk, and in memory while that takes no writes. They
+    /// are counted on a connection of their own, on a thread of its own, beside the writer: with a large
+    /// backlog it takes a while.
     ///
     /// # Errors
     /// Also when they were not counted within [`COUNTING`].
     pub(crate) async fn accounts(&self) -> anyhow::Result<[Account; 3]> {
         let path = self.path.clone();
-        let count = move || Reader::open(&path)?.accounts();
+        let in_memory = self.progress.borrow().in_memory.clone();
+        let count = move || match in_memory {
+            None => Reader::open(&path)?.accounts(),
+            Some(in_memory) => in_memory.accounts(&path),
+        };
         let accounts = self.counting.run(COUNTING, count).await;
         let accounts = accounts.context("the records could not be counted")?;
         let is_damage = match &accounts {
@@ -319,7 +334,7 @@ impl Store {
         self.send(Request::Hurry).await
     }
 
-    /// Commits now; returns when it is durable.
+    /// Commits now; returns when it is durable, or in memory while the disk refuses writes.
     pub(crate) async fn flush(&self) -> Result<(), Stopped> {
         let (answer, done) = oneshot::channel();
         self.send(Request::Flush(answer)).await?;

@@ -114,7 +114,12 @@ fn link(link: &LinkState, now: Mono) -> Value {
 /// What is not as it should be, one sentence each.
 fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> Vec<String> {
     let mut troubles = observed.troubles.borrow().clone();
-    troubles.extend(progress.fault.as_ref().map(|fault| format!("disk: {fault}")));
+    troubles.extend(
+        progress
+            .fault
+            .as_ref()
+            .map(|fault| format!("disk: {fault}; records are kept in memory, and are not durable")),
+    );
     if let Some(aside) = &progress.set_aside {
         troubles.push(format!("the store was damaged; it was set aside as `{aside}`"));
     }
@@ -300,6 +305,9 @@ fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Value {
         "used_bytes": progress.used_bytes,
         "file_bytes": progress.file_bytes,
         "max_bytes": observed.max_bytes,
+        "cap_bytes": progress.cap_bytes,
+        "free_bytes": progress.free_bytes,
+        "durable": progress.in_memory.is_none(),
         "written_bytes": written,
         "written_bytes_a_day": a_day.map(|bytes| bytes.saturating_mul(86_400) / uptime),
         "commits": progress.commits,

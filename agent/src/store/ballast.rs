@@ -1,34 +1,46 @@
-//! Ballast: a small file beside the database that is dropped when the disk is full, so that the
-//! store opens, and takes what makes room, all the same (P7).
+//! Ballast: a file beside the database that is dropped when the disk is full, so that the store opens,
+//! moves its watermarks, and forgets what was delivered all the same (P7).
 
 use std::path::Path;
 
+use super::disk::{Room, with_suffix};
 use crate::durable;
 
-/// Room for the index of the log, without which nothing can even be read, and for a log that forgets
-/// some delivered readings.
-const BYTES: usize = 256 << 10;
-/// It is taken on again only while this many times its size is free.
-const SPARE: u64 = 4;
+/// The name of the file is that of the database with this at its end.
+pub(super) const SUFFIX: &str = ".ballast";
 
-/// Takes it on, if there is room.
+/// Takes it on, if as much would still be free beside it. One of another size, of an earlier version or
+/// another partition, is replaced.
 pub(super) fn hold(path: &Path) {
-    let ballast = durable::beside(path, "ballast");
-    if ballast.exists() || free_bytes(path).is_none_or(|free| free < SPARE * BYTES as u64) {
+    let Some(room) = Room::of(path) else { return };
+    let ballast = with_suffix(path, SUFFIX);
+    let held = std::fs::metadata(&ballast).map_or(0, |file| file.len());
+    let missing = room.ballast_bytes.saturating_sub(held);
+    if missing == 0 || room.free_bytes < missing + room.ballast_bytes {
         return;
     }
-    if let Err(error) = durable::replace(&ballast, &vec![0; BYTES]) {
+    allocate(path, room.ballast_bytes);
+}
+
+/// Takes on what is left after it was dropped: the room was for moving the log and for forgetting, not for
+/// new records.
+pub(super) fn take_back(path: &Path) {
+    if let Some(room) = Room::of(path) {
+        allocate(path, room.ballast_bytes.min(room.free_bytes));
+    }
+}
+
+fn allocate(path: &Path, bytes: u64) {
+    let ballast = with_suffix(path, SUFFIX);
+    // The smaller one would be in the way of a larger one.
+    let removed = durable::remove(&ballast);
+    if let Err(error) = removed.and_then(|()| durable::allocate(&ballast, bytes)) {
         tracing::debug!(%error, "no ballast");
     }
 }
 
 /// Drops it. Returns whether there was any.
 pub(super) fn release(path: &Path) -> bool {
-    let ballast = durable::beside(path, "ballast");
+    let ballast = with_suffix(path, SUFFIX);
     ballast.exists() && durable::remove(&ballast).is_ok()
-}
-
-fn free_bytes(path: &Path) -> Option<u64> {
-    let folder = rustix::fs::statvfs(path.parent()?).ok()?;
-    Some(folder.f_bavail.saturating_mul(folder.f_frsize))
 }

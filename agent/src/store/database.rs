@@ -64,6 +64,13 @@ pub(crate) struct EventRow {
     pub(crate) members: String,
 }
 
+/// Most readings take a third of it; those with intervals between beats two thirds.
+const READING_BYTES: u64 = 64;
+/// An alert or an event: its text is bounded by what sources and rules are called.
+const DECIDED_BYTES: u64 = 1 << 10;
+/// Pages that any commit may add: inner ones, marks, the clock.
+const COMMIT_BYTES: u64 = 32 << 10;
+
 /// What one transaction writes.
 #[derive(Debug, Default)]
 pub(super) struct Work {
@@ -97,6 +104,12 @@ impl Work {
         self.alerts.len() + self.events.len()
     }
 
+    /// An upper bound of the room that it takes in the database.
+    pub(super) fn bytes(&self) -> u64 {
+        let readings = self.readings.len() as u64 * READING_BYTES;
+        readings + self.decided() as u64 * DECIDED_BYTES + COMMIT_BYTES
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.readings.is_empty()
             && self.alerts.is_empty()
@@ -113,8 +126,8 @@ impl Work {
 pub(super) enum Place {
     /// In the file.
     File,
-    /// Nowhere yet: the file could not be opened.
-    Nowhere,
+    /// In memory, while there is no file or it takes no writes.
+    Memory,
     /// The file was damaged, and could not be replaced yet; what is known of it is still known.
     Lost,
 }
@@ -182,8 +195,54 @@ impl Database {
         schema::migrate(&connection)?;
         let mut database = Self::load(connection, identity, sources)?;
         database.begin_boot()?;
-        database.place = Place::Nowhere;
+        database.place = Place::Memory;
         Ok(database)
+    }
+
+    /// Goes on in memory where this one stands: with the next places, and empty tables.
+    pub(super) fn go_on_in_memory(&self) -> rusqlite::Result<Self> {
+        let connection = Connection::open_in_memory()?;
+        schema::migrate(&connection)?;
+        self.withheld.write(&connection)?;
+        Ok(Self {
+            connection,
+            place: Place::Memory,
+            lanes: self.lanes,
+            boots: self.boots.clone(),
+            timeline: self.timeline.clone(),
+            epoch: self.epoch,
+            identity: self.identity.clone(),
+            last_seq: self.last_seq,
+            is_new: false,
+            growing: None,
+            sources: Arc::clone(&self.sources),
+            sources_stored: self.sources_stored,
+            is_boot_written: self.is_boot_written,
+            doubtful: [Seq(0); 3],
+            has_untold: false,
+            untold: self.untold.clone(),
+            withheld: self.withheld.clone(),
+            forgotten: [0; 3],
+            given_up: [0; 3],
+        })
+    }
+
+    /// Connects to the same file again. Returns whether it is the same: it has come as far as this one,
+    /// and no further than `last_seq`.
+    pub(super) fn connect_again(&mut self, path: &Path, last_seq: u64) -> rusqlite::Result<bool> {
+        let connection = schema::open_writer(path)?;
+        let there = load::last_seq(&connection, &load::read_lanes(&connection)?)?;
+        let is_same = (self.last_seq..=last_seq).contains(&there);
+        if is_same {
+            self.connection = connection;
+        }
+        Ok(is_same)
+    }
+
+    /// Bytes in pages that are free inside the database.
+    pub(super) fn free_bytes(&self) -> rusqlite::Result<u64> {
+        let (used, all) = self.size()?;
+        Ok(all - used)
     }
 
     fn load(
@@ -316,7 +375,7 @@ impl Database {
         &mut self,
         write: impl FnOnce(&mut LaneWriter<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        if self.place != Place::File {
+        if self.place == Place::Lost {
             return Err(rusqlite::Error::InvalidPath("there is no store".into()));
         }
         let mut lanes = self.lanes;

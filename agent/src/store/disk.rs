@@ -8,6 +8,7 @@ use rusqlite::ErrorCode;
 use rustix::fs::{Access, StatVfs, StatVfsMountFlags, access, statvfs};
 use rustix::io::Errno;
 
+use super::ballast;
 use crate::durable;
 
 /// With less room than this, whatever fails fails for want of room: SQLite reports some of it as
@@ -15,6 +16,63 @@ use crate::durable;
 const LITTLE_BYTES: u64 = 64 << 10;
 /// Names and numbers of users.
 const USERS: &str = "/etc/passwd";
+
+/// The log is moved into the database when it has grown to the lesser of this and a share of the
+/// partition: the more it takes up, the less the card is worn.
+const LOG_BYTES: u64 = 4 << 20;
+/// See [`LOG_BYTES`]; and the least, below which each commit would move it.
+const LOG_SHARE: u64 = 16;
+const MIN_LOG_BYTES: u64 = 128 << 10;
+/// Room in the ballast beyond the log: for its index, without which nothing can be read, and for a log
+/// that forgets some delivered readings.
+const INDEX_BYTES: u64 = 256 << 10;
+/// What a commit may take more than was reckoned.
+const MARGIN_BYTES: u64 = 128 << 10;
+
+/// The room that the partition has for the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Bytes that records may use, so that the log, the ballast and a commit have room beside them.
+    pub(crate) cap_bytes: u64,
+    /// Bytes that nobody uses.
+    pub(super) free_bytes: u64,
+    /// Bytes of the log at which it is moved into the database.
+    pub(super) log_bytes: u64,
+    /// Bytes of the ballast: a log of twice its usual size, all of whose pages extend the database, can
+    /// be moved into it when nothing else is left.
+    pub(super) ballast_bytes: u64,
+}
+
+impl Room {
+    /// Looks at the partition of the store at `path`; `None` if it cannot be asked.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let free_bytes = free_bytes(&statvfs(path.parent()?).ok()?);
+        let [database, log, ballast] = ["", "-wal", ballast::SUFFIX].map(|suffix| {
+            std::fs::metadata(with_suffix(path, suffix)).map_or(0, |file| file.len())
+        });
+        let given = database + log + ballast + free_bytes;
+        let log_bytes = (given / LOG_SHARE).clamp(MIN_LOG_BYTES, LOG_BYTES);
+        let ballast_bytes = 2 * log_bytes + INDEX_BYTES;
+        // With the last commit before it is moved.
+        let usual_log = log_bytes + log_bytes / 4;
+        // A log that had to grow further has its room for ever, and records do not.
+        let surplus = log.saturating_sub(usual_log);
+        let reserve = usual_log + ballast_bytes + MARGIN_BYTES + surplus;
+        let cap_bytes = given.saturating_sub(reserve);
+        Some(Self { cap_bytes, free_bytes, log_bytes, ballast_bytes })
+    }
+}
+
+impl Room {
+    /// Bytes that a store which uses `used_bytes` may use. Where nothing is free and the store is above
+    /// its cap, it did not get there by itself: another program filled the partition, and that costs no
+    /// record that is stored. Writing then fails, if it must, until there is room again.
+    pub(super) fn cap_for(&self, used_bytes: u64) -> u64 {
+        let is_full = self.free_bytes < MARGIN_BYTES;
+        let is_above = used_bytes > self.cap_bytes.saturating_add(MARGIN_BYTES / 2);
+        if is_full && is_above { u64::MAX } else { self.cap_bytes }
+    }
+}
 
 /// Why the store's file cannot be opened or written.
 #[derive(Debug, Clone, PartialEq, Eq)]

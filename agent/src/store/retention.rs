@@ -27,25 +27,21 @@ const FORGOTTEN_FIRST: [Lane; 3] = [Lane::Readings, Lane::Events, Lane::Alerts];
 /// What a step has to know.
 pub(super) struct Look<'a> {
     pub(super) keep: &'a Keep,
+    /// Bytes that records may use: what the configuration allows, or less where the partition is small.
+    pub(super) cap_bytes: u64,
     /// By lane: records up to here are in the publisher's hands.
     pub(super) in_hand: [Seq; 3],
-    /// Whether the disk is full: then whatever was delivered makes room.
-    pub(super) disk_full: bool,
     pub(super) now: Mono,
 }
 
 /// Takes one step. Returns whether there may be more to do.
 pub(super) fn step(database: &mut Database, look: &Look<'_>) -> rusqlite::Result<bool> {
     let (used, _) = database.size()?;
-    let over = used > look.keep.max_bytes;
-    if over || look.disk_full {
-        for lane in FORGOTTEN_FIRST {
-            if forget(database, lane, None, look.now)? {
-                return Ok(true);
-            }
-        }
-    }
+    let over = used > look.cap_bytes;
     if over {
+        if forget_delivered(database, look.now)? {
+            return Ok(true);
+        }
         for lane in FORGOTTEN_FIRST {
             if give_up_withheld(database, lane, look, None)? || give_up(database, lane, look, None)?
             {
@@ -65,6 +61,16 @@ pub(super) fn step(database: &mut Database, look: &Look<'_>) -> rusqlite::Result
         }
     }
     forget_frame(database)?;
+    Ok(false)
+}
+
+/// Forgets some delivered records, whatever their age. Returns whether there were any.
+pub(super) fn forget_delivered(database: &mut Database, now: Mono) -> rusqlite::Result<bool> {
+    for lane in FORGOTTEN_FIRST {
+        if forget(database, lane, None, now)? {
+            return Ok(true);
+        }
+    }
     Ok(false)
 }
 

@@ -10,12 +10,13 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 use super::bounds::MAX_ROW_BYTES;
+use super::disk::Room;
 use crate::durable;
 
 /// A page is the least that a commit writes; small pages wear the card less (BENCHMARKS.md).
 const PAGE_BYTES: u32 = 1024;
-/// Pages in the write-ahead log before it is moved into the database: 4 MiB.
-const CHECKPOINT_PAGES: u32 = 4096;
+/// Pages in the write-ahead log before it is moved into the database, where the partition is not asked.
+const CHECKPOINT_PAGES: u64 = 4096;
 /// Bounds the log that is left behind by one long transaction.
 const JOURNAL_LIMIT_BYTES: u32 = 8 << 20;
 /// Bounds SQLite's own memory, in KiB.
@@ -138,7 +139,8 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // In WAL mode NORMAL may lose the last commits in a power cut; FULL fsyncs each (P1).
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    let log = Room::of(path).map(|room| room.log_bytes / u64::from(PAGE_BYTES));
+    connection.pragma_update(None, "wal_autocheckpoint", log.unwrap_or(CHECKPOINT_PAGES))?;
     connection.pragma_update(None, "journal_size_limit", JOURNAL_LIMIT_BYTES)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;

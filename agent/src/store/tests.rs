@@ -10,6 +10,7 @@ mod fuzz;
 mod keeping;
 mod model;
 mod owner;
+mod partition;
 mod restarts;
 mod rules;
 mod size;

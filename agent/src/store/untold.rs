@@ -107,6 +107,18 @@ impl Untold {
         !self.rows.is_empty() && self.told_at.is_none_or(|at| now.since(at) >= pause)
     }
 
+    /// Writes the rows in the place of those that are there.
+    pub(super) fn write(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+        tx.execute("DELETE FROM untold_gaps", [])?;
+        for row in &self.rows {
+            tx.execute(
+                "INSERT OR REPLACE INTO untold_gaps VALUES (?1, ?2, ?3)",
+                params![row.lane, row.reason, row.members()],
+            )?;
+        }
+        Ok(())
+    }
+
     fn fold(&mut self, gap: GapText, now: Mono) {
         // It was tried just now.
         self.told_at.get_or_insert(now);
@@ -181,18 +193,7 @@ impl Telling {
     /// Writes the events, and the rows that are left.
     pub(super) fn write(&self, writer: &mut LaneWriter<'_>) -> rusqlite::Result<()> {
         self.events.iter().try_for_each(|event| writer.event(event))?;
-        if self.is_changed { self.write_rows(writer.tx) } else { Ok(()) }
-    }
-
-    fn write_rows(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
-        tx.execute("DELETE FROM untold_gaps", [])?;
-        for row in &self.next.rows {
-            tx.execute(
-                "INSERT OR REPLACE INTO untold_gaps VALUES (?1, ?2, ?3)",
-                params![row.lane, row.reason, row.members()],
-            )?;
-        }
-        Ok(())
+        if self.is_changed { self.next.write(writer.tx) } else { Ok(()) }
     }
 
     /// The rows as they are after the transaction.

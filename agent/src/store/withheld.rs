@@ -118,6 +118,16 @@ impl Withheld {
         Ok(withheld)
     }
 
+    /// Writes all of it in the place of what is there.
+    pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+        connection.execute("DELETE FROM withheld", [])?;
+        let mut insert = connection.prepare("INSERT INTO withheld VALUES (?1, ?2, ?3)")?;
+        for (lane, source, after) in self.rows() {
+            insert.execute(params![lane.index(), source, after])?;
+        }
+        Ok(())
+    }
+
     /// Lane, source and watermark of each.
     pub(super) fn rows(&self) -> impl Iterator<Item = (Lane, u32, u64)> {
         Lane::ALL.into_iter().zip(&self.0).flat_map(|(lane, sources)| {

@@ -5,6 +5,7 @@
 //! Rules are folded as readings arrive, so that an alert is in the commit of its reading.
 
 mod faults;
+mod memory;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,30 +13,33 @@ use std::time::Duration;
 use pulsegate_core::delivery::{Mark, Part, TopicMark, Wanted};
 use pulsegate_core::lane::Lane;
 use pulsegate_core::reading::{Reading, Seq};
-use pulsegate_core::rules::KernelBoot;
+use pulsegate_core::rules::{KernelBoot, RuleSpec};
 use pulsegate_core::standing::{Alerts, Standing};
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::Sources;
 use pulsegate_sensors::inbox::{Receipt, Refused};
+use rusqlite::ErrorCode;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::ThingChange;
 use super::check::{Check, Checked};
 use super::database::{Database, Place, Work};
-use super::disk::DiskFault;
+use super::disk::{DiskFault, Room};
 use super::fold::Fold;
+use super::overflow::InMemory;
 use super::owner::Dropped;
 use super::retention::Look;
 use super::standing::Teller;
-use super::take::{Encoder, Taken};
+use super::take::{Encoder, Formats, Taken};
 use super::visits::VisitFold;
 use super::withheld::SourceMark;
-use super::{Options, Progress, QUEUE, Request, Store, ballast, begun, retention, salvage};
+use super::{Options, Progress, QUEUE, Request, Store, begun, overflow, retention, salvage};
 use crate::agent::{AT_REST, Pulse};
 use crate::aside::Aside;
 use crate::config::Backlog;
 use faults::Faults;
+use memory::Memory;
 
 /// Commits of this size cost little more a row than larger ones, and bound memory.
 const COMMIT_ROWS: usize = 4_096;
@@ -46,6 +50,8 @@ const BURST_PAUSE: Duration = Duration::from_millis(3);
 const _: () = assert!(BURST_ROWS < COMMIT_ROWS);
 /// How often retention is looked at while it has nothing to do.
 const RETENTION_EVERY: Duration = Duration::from_secs(10);
+/// Steps of retention before one commit, on a partition that is full: they make more room than it takes.
+const STEPS_BEFORE_COMMIT: u32 = 8;
 /// Pause between two steps of retention: commits come first.
 const RETENTION_PAUSE: Duration = Duration::from_millis(20);
 
@@ -65,6 +71,11 @@ struct Writer {
     commit_at: Option<Instant>,
     urgent: bool,
     faults: Faults,
+    /// Set while the file takes no writes: `database` is in memory then.
+    memory: Option<Memory>,
+    /// Bytes in use by records, and what the partition allows, at the last commit.
+    used_bytes: u64,
+    room: Option<Room>,
     retention_at: Instant,
     /// By lane: records up to here are, or were, in the publisher's hands.
     in_hand: [Seq; 3],
@@ -123,8 +134,10 @@ pub(super) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
         let mut writer = Writer::new(options, database, sources, progress, told);
-        if fault_at_start.is_some() {
-            writer.faults.begin();
+        if let Some(fault) = fault_at_start {
+            writer.memory = Some(Memory::new(None));
+            writer.tell_fault(&fault);
+            writer.faults.begin(fault);
         }
         writer.give_up_backlog(dropped);
         writer.say_what_was_lost();
@@ -162,6 +175,9 @@ impl Writer {
             waiting: Vec::new(),
             commit_at: None,
             faults: Faults::default(),
+            memory: None,
+            used_bytes: 0,
+            room: None,
             retention_at: Instant::now(),
             in_hand: [Seq(0); 3],
             commits: 0,
@@ -197,9 +213,13 @@ impl Writer {
             }
         }
         self.commit();
-        if !self.work.is_empty() {
-            let readings = self.work.readings.len();
-            tracing::error!(readings, "lost: the disk refused them to the end");
+        if self.memory.is_some() {
+            self.take_up_file();
+        }
+        self.commit();
+        let lost = self.progress.borrow().waiting;
+        if self.memory.is_some() && lost > 0 {
+            tracing::error!(readings = lost, "lost: the disk refused them to the end");
         }
     }
 
@@ -211,7 +231,7 @@ impl Writer {
             at = at.min(now + deadline.since(self.now()));
         }
         if let Some(retry) = self.faults.retry_at() {
-            return at.min(retry);
+            at = at.min(retry);
         }
         if self.urgent {
             return now;
@@ -234,6 +254,9 @@ impl Writer {
                 if self.database.timeline.observe(epoch, mono, wall, trust).is_some() {
                     self.gather(|work| work.clock = true);
                 }
+                if let Some(file) = self.memory.as_mut().and_then(|memory| memory.file.as_mut()) {
+                    file.timeline.observe(epoch, mono, wall, trust);
+                }
             }
             Request::Take { wanted, hurry, answer } => {
                 // A receiver that is gone was the publisher of an agent that is stopping.
@@ -248,14 +271,7 @@ impl Writer {
                 self.commit();
                 self.encoder.follow(Arc::clone(&formats));
                 self.tell_withheld();
-                let (now, alerts) = (self.now(), &mut self.work.alerts);
-                let before = self.fold.alerts().clone();
-                self.fold = Fold::rebuild(&rules, &self.database, now, alerts);
-                self.fold.resume(before);
-                let off = self.fold.say_off();
-                self.progress.send_modify(|progress| progress.rules_off = off);
-                self.urgent |= !self.work.alerts.is_empty();
-                self.visits = VisitFold::rebuild(&formats.visits, &self.database, &self.sources);
+                self.fold_anew(&rules, &formats);
                 self.teller.follow(formats.light.as_deref());
                 self.teller.tell(&mut self.fold, &self.visits);
                 (self.options.keep, self.options.rules) = (keep, rules);
@@ -270,6 +286,7 @@ impl Writer {
             }
             Request::Hurry => self.urgent = true,
             Request::Flush(answer) => {
+                self.faults.try_now();
                 self.urgent = true;
                 self.gather(|_| ());
                 self.waiting.push(answer);
@@ -282,21 +299,16 @@ impl Writer {
         readings: Vec<Reading>,
         answer: Option<oneshot::Sender<Result<Receipt, Refused>>>,
     ) {
-        let gathered = self.work.readings.len();
-        if self.faults.is_full(gathered + readings.len()) {
+        let has_room = self.has_room(readings.len());
+        self.decide(&readings);
+        if !has_room {
             match answer {
                 Some(to) => drop(to.send(Err(Refused("the disk refuses writes".into())))),
                 None => self.give_up(Lane::Readings, readings.len() as u64),
             }
-            return;
+            return self.give_up_beyond_bounds();
         }
-        let decided = self.work.decided();
-        self.fold.readings(&readings, &self.database, &self.sources, &mut self.work.alerts);
-        self.visits.readings(&readings, &self.database, &self.sources, &mut self.work.events);
-        self.tell_flaps();
-        self.teller.readings(&readings, &self.sources);
-        self.teller.tell(&mut self.fold, &self.visits);
-        self.urgent |= self.work.decided() > decided;
+        let gathered = self.work.readings.len();
         self.answers.extend(answer.map(|to| Answer { to, offset: gathered as u64 }));
         self.gather(|work| work.readings.extend(readings));
         self.give_up_beyond_bounds();
@@ -313,7 +325,7 @@ impl Writer {
         let sources: Vec<SourceMark> =
             topics.into_iter().map(|mark| SourceMark::of(mark, sources_of)).collect();
         for mark in &sources {
-            self.database.apply(mark);
+            self.apply(mark);
         }
         self.gather(|work| {
             work.marks.extend(marks);
@@ -340,6 +352,45 @@ impl Writer {
         });
     }
 
+    /// Changes what is withheld, in memory and in what is known of the file.
+    fn apply(&mut self, mark: &SourceMark) {
+        self.database.apply(mark);
+        if let Some(file) = self.memory.as_mut().and_then(|memory| memory.file.as_mut()) {
+            file.apply(mark);
+        }
+    }
+
+    /// Lets rules and visits see what was read, whatever becomes of storing it.
+    fn decide(&mut self, readings: &[Reading]) {
+        let decided = self.work.decided();
+        self.fold.readings(readings, &self.database, &self.sources, &mut self.work.alerts);
+        self.visits.readings(readings, &self.database, &self.sources, &mut self.work.events);
+        self.tell_flaps();
+        self.teller.readings(readings, &self.sources);
+        self.teller.tell(&mut self.fold, &self.visits);
+        self.urgent |= self.work.decided() > decided;
+    }
+
+    /// Begins rules and visits of another configuration where the stored readings leave them.
+    fn fold_anew(&mut self, rules: &[RuleSpec], formats: &Formats) {
+        let (now, before) = (self.now(), self.fold.alerts().clone());
+        let in_memory = self.readings_in_memory();
+        let stored = match self.memory.as_ref().and_then(|memory| memory.file.as_ref()) {
+            Some(file) if file.place == Place::File => file,
+            Some(_) | None => &self.database,
+        };
+        self.fold = Fold::rebuild(rules, stored, now, &mut self.work.alerts);
+        self.visits = VisitFold::rebuild(&formats.visits, stored, &self.sources);
+        // What they decided of these was told before.
+        let (alerts, events) = (&mut Vec::new(), &mut Vec::new());
+        self.fold.readings(&in_memory, &self.database, &self.sources, alerts);
+        self.visits.readings(&in_memory, &self.database, &self.sources, events);
+        self.fold.resume(before);
+        let off = self.fold.say_off();
+        self.progress.send_modify(|progress| progress.rules_off = off);
+        self.urgent |= !self.work.alerts.is_empty();
+    }
+
     fn gather(&mut self, add: impl FnOnce(&mut Work)) {
         add(&mut self.work);
         let interval = self.options.keep.commit_interval;
@@ -356,55 +407,86 @@ impl Writer {
         self.urgent |= self.work.decided() > decided || self.database.untold.is_due(now);
         let instant = Instant::now();
         let rows = self.work.readings.len();
-        let due = match self.faults.retry_at() {
-            Some(retry) => instant >= retry,
-            None => {
-                self.urgent
-                    || rows >= COMMIT_ROWS
-                    || (paused && rows >= BURST_ROWS)
-                    || self.commit_at.is_some_and(|at| instant >= at)
-            }
-        };
+        let due = self.urgent
+            || rows >= COMMIT_ROWS
+            || (paused && rows >= BURST_ROWS)
+            || self.commit_at.is_some_and(|at| instant >= at);
         if due {
             self.commit();
         }
+        if self.faults.retry_at().is_some_and(|at| instant >= at) {
+            self.take_up_file();
+        }
         if instant >= self.retention_at {
-            self.retain(now, false);
+            self.retain(now);
         }
     }
 
     fn commit(&mut self) {
-        let is_whole = self.database.place == Place::File;
         let has_untold = self.database.has_untold || self.database.untold.is_due(self.now());
         let has_work = !self.work.is_empty() || has_untold;
-        if is_whole && !has_work && self.waiting.is_empty() && self.faults.retry_at().is_none() {
+        if !has_work && self.waiting.is_empty() {
             (self.commit_at, self.urgent) = (None, false);
             return;
         }
         self.work.now = self.now();
-        match self.database.place {
-            Place::File => match self.database.commit(&self.work) {
-                Ok(first) => self.committed(first),
-                Err(error) => self.failed(&error),
-            },
-            Place::Nowhere => self.look_for_file(),
-            Place::Lost => self.replace(),
+        if self.memory.is_some() {
+            return self.commit_in_memory();
+        }
+        self.stay_below_cap();
+        match self.database.commit(&self.work) {
+            Ok(first) => self.committed(first),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// What was given up is told when the file is written again: as one gap, however long that takes.
+    fn commit_in_memory(&mut self) {
+        let given_up = std::mem::take(&mut self.work.unwritten);
+        match self.database.commit(&self.work) {
+            Ok(first) => self.committed(first),
+            Err(error) => {
+                tracing::error!(%error, "memory refuses records");
+                (self.commit_at, self.urgent) = (None, false);
+            }
+        }
+        self.work.unwritten = given_up;
+    }
+
+    /// Gives up the oldest where what was gathered has no room below what the partition allows: the
+    /// file never grows so far that nothing could be written any more.
+    fn stay_below_cap(&mut self) {
+        let (Some(room), bytes) = (self.room, self.work.bytes()) else { return };
+        let cap_bytes = room.cap_for(self.used_bytes);
+        let mut steps = 0;
+        while self.used_bytes.saturating_add(bytes) > cap_bytes && steps < STEPS_BEFORE_COMMIT {
+            let look = Look {
+                keep: &self.options.keep,
+                cap_bytes: cap_bytes.saturating_sub(bytes),
+                in_hand: self.in_hand,
+                now: self.work.now,
+            };
+            match retention::step(&mut self.database, &look) {
+                Ok(true) => {}
+                // An error shows again in the commit.
+                Ok(false) | Err(_) => return,
+            }
+            self.used_bytes = self.database.size().unwrap_or_default().0;
+            steps += 1;
         }
     }
 
     /// The progress is told first: whoever has an answer can rely on it.
     fn committed(&mut self, first: Seq) {
-        if self.faults.end() {
-            ballast::hold(&self.options.path);
-        }
-        if self.commits == 0 {
+        let rows = self.work.readings.len();
+        if self.commits == 0 && self.memory.is_none() {
             begun::mark(&self.options.path);
         }
         self.work = Work { readings: self.spent_readings(), ..Work::default() };
         (self.commit_at, self.urgent) = (None, false);
         self.commits += 1;
-        self.report(None);
-        self.answer(first);
+        self.report();
+        self.answer(first, rows);
         for waiting in self.waiting.drain(..) {
             waiting.send(()).ok();
         }
@@ -421,25 +503,50 @@ impl Writer {
     fn take(&mut self, wanted: &Wanted, hurry: bool) -> Taken {
         let lane = wanted.lane;
         let later = Taken::Later { due: self.now() + faults::RETRY, full_at: Seq(u64::MAX) };
-        if self.database.place != Place::File {
-            return later;
-        }
         let now = if hurry { Mono(u64::MAX) } else { self.now() };
         if let Part::Topic { topic, anew: true, .. } = &wanted.part {
             let sources = self.encoder.sources_of(lane, topic);
             self.database.dropped(lane, &sources);
+            if let Some(file) = self.memory.as_mut().and_then(|memory| memory.file.as_mut()) {
+                file.dropped(lane, &sources);
+            }
         }
-        match self.encoder.take(&self.database, wanted, now) {
+        let file = self.memory.as_ref().and_then(|memory| memory.file.as_ref());
+        let is_in_file = |file: &&Database| match &wanted.part {
+            Part::Lane { after, .. } => after.0 < file.lanes[lane.index()].last,
+            Part::Topic { .. } => true,
+        };
+        if let Some(file) = file.filter(is_in_file) {
+            if file.place == Place::Lost {
+                return later;
+            }
+            // What is to keep it company is in memory.
+            match self.encoder.take(file, wanted, Mono(u64::MAX)) {
+                Ok(Taken::Nothing) => {}
+                taken => return self.taken(lane, taken).unwrap_or(later),
+            }
+        }
+        let taken = self.encoder.take(&self.database, wanted, now);
+        self.taken(lane, taken).unwrap_or(later)
+    }
+
+    /// Notes what is in the publisher's hands. `None` if the lane could not be read.
+    fn taken(&mut self, lane: Lane, taken: rusqlite::Result<Taken>) -> Option<Taken> {
+        match taken {
             Ok(taken) => {
                 self.took(lane, &taken);
-                taken
+                Some(taken)
             }
             Err(error) => {
                 tracing::error!(%error, lane = lane.as_str(), "a lane cannot be read");
                 if salvage::is_damage(&error) {
                     self.replace();
+                } else if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
+                    let fault = DiskFault::find_sqlite(&self.options.path, &error);
+                    self.go_on_in_memory(fault);
+                    self.leave_file();
                 }
-                later
+                None
             }
         }
     }
@@ -453,24 +560,32 @@ impl Writer {
             }
             Taken::OfTopic(sheaf, sources) => {
                 self.database.withheld.took(lane, sources, sheaf.through.0);
+                if let Some(file) = self.memory.as_mut().and_then(|memory| memory.file.as_mut()) {
+                    file.withheld.took(lane, sources, sheaf.through.0);
+                }
             }
             Taken::Later { .. } | Taken::Nothing => {}
         }
         let met = self.encoder.take_met();
         for (source, after) in met {
             let mark = SourceMark::Withhold { lane, sources: vec![source], after };
-            self.database.apply(&mark);
+            self.apply(&mark);
             self.gather(|work| work.source_marks.push(mark));
         }
     }
 
-    fn retain(&mut self, now: Mono, disk_full: bool) {
-        if self.database.place != Place::File {
+    fn retain(&mut self, now: Mono) {
+        if self.memory.is_some() {
             self.retention_at = Instant::now() + RETENTION_EVERY;
             return;
         }
         let before = self.database.last_seq;
-        let look = Look { keep: &self.options.keep, in_hand: self.in_hand, disk_full, now };
+        let look = Look {
+            keep: &self.options.keep,
+            cap_bytes: self.cap_now(),
+            in_hand: self.in_hand,
+            now,
+        };
         let more = retention::step(&mut self.database, &look);
         let pause = match more {
             Ok(true) => RETENTION_PAUSE,
@@ -486,22 +601,48 @@ impl Writer {
             }
         };
         self.retention_at = Instant::now() + pause;
-        if self.database.last_seq != before && self.faults.retry_at().is_none() {
+        if self.database.last_seq != before {
             // What tells of a gap wants to be published.
-            self.report(None);
+            self.report();
         }
     }
 
-    fn report(&self, fault: Option<DiskFault>) {
-        let (used_bytes, file_bytes) = self.database.size().unwrap_or_default();
+    /// Bytes above which records are given up now.
+    fn cap_now(&self) -> u64 {
+        let max_bytes = self.options.keep.max_bytes;
+        self.room.map_or(max_bytes, |room| room.cap_for(self.used_bytes).min(max_bytes))
+    }
+
+    /// Bytes that records may use.
+    fn cap_bytes(&self) -> u64 {
+        let max_bytes = self.options.keep.max_bytes;
+        self.room.map_or(max_bytes, |room| room.cap_bytes.min(max_bytes))
+    }
+
+    fn report(&mut self) {
+        let memory = self.memory.as_ref();
+        let file = memory.and_then(|memory| memory.file.as_ref());
+        let (used_bytes, file_bytes) = file.unwrap_or(&self.database).size().unwrap_or_default();
+        self.used_bytes = used_bytes;
+        self.room = Room::of(&self.options.path);
+        let in_memory = memory.map(|_| overflow::look(&self.database, file.is_some()));
+        let in_memory = in_memory.and_then(|found| {
+            found.inspect_err(|error| tracing::error!(%error, "memory cannot be counted")).ok()
+        });
+        let waiting = self.work.readings.len() as u64;
+        let kept = in_memory.as_ref().map_or(0, InMemory::readings);
+        let (fault, cap_bytes) = (self.faults.fault().cloned(), self.cap_bytes());
         self.progress.send_modify(|progress| {
             progress.last = last(&self.database);
             progress.commits = self.commits;
             progress.fault = fault;
             progress.rules = self.fold.counts();
             progress.flapping = self.fold.flapping(&self.sources);
+            progress.in_memory = in_memory;
             (progress.used_bytes, progress.file_bytes) = (used_bytes, file_bytes);
-            progress.waiting = self.work.readings.len() as u64;
+            progress.cap_bytes = cap_bytes;
+            progress.free_bytes = self.room.map_or(0, |room| room.free_bytes);
+            progress.waiting = waiting + kept;
         });
     }
 }
@@ -509,3 +650,6 @@ impl Writer {
 fn last(database: &Database) -> [Seq; 3] {
     database.lanes.map(|lane| Seq(lane.last))
 }
+
+#[cfg(test)]
+mod tests;

@@ -557,7 +557,15 @@ async fn a_store_that_cannot_be_had_yet_is_looked_for_until_it_can() {
     let reading = number(belt, clock::mono(), 72.0);
     let (answer, answered) = oneshot::channel();
     agent.store.append(vec![reading], Some(answer)).await.unwrap();
-    assert!(agent.take(Lane::Readings, 0).await.1.is_empty());
+    agent.store.flush().await.unwrap();
+    // It is published from memory meanwhile.
+    let (through, records) = agent.deliver(Lane::Readings, 0).await;
+    assert_eq!(records[0]["bpm"], 72);
+    agent.store.append(vec![number(belt, clock::mono(), 73.0)], None).await.unwrap();
+    agent.store.flush().await.unwrap();
+    assert_eq!(agent.take(Lane::Readings, through).await.1[0]["bpm"], 73);
+    let account = agent.account(Lane::Readings).await;
+    assert_eq!((account.recorded, account.delivered, account.pending), (2, 1, 1));
 
     std::fs::create_dir_all(&place).unwrap();
 
@@ -567,7 +575,10 @@ async fn a_store_that_cannot_be_had_yet_is_looked_for_until_it_can() {
     let sources = Arc::new(Sources::default());
     let (store, thread) = Store::open(options, &sources).unwrap();
     let agent = Running { store, thread, sources };
-    assert_eq!(agent.take_all(Lane::Readings, 0).await[0]["bpm"], 72);
+    assert_eq!(agent.take_all(Lane::Readings, 0).await[0]["bpm"], 73);
+    let account = agent.account(Lane::Readings).await;
+    assert_eq!((account.recorded, account.delivered, account.pending), (2, 1, 1));
+    agent.assert_balanced().await;
     agent.stop().await;
 }
 

@@ -34,7 +34,7 @@ fn set_clock(database: &mut Database, now: u64, wall: i64, trust: Trust) {
 
 /// Takes steps until there is nothing more to do.
 fn retain(database: &mut Database, keep: &Keep, in_hand: [Seq; 3], now: u64) {
-    let look = Look { keep, in_hand, disk_full: false, now: Mono(now) };
+    let look = Look { keep, cap_bytes: keep.max_bytes, in_hand, now: Mono(now) };
     let steps = (0..10_000).take_while(|_| retention::step(database, &look).unwrap()).count();
     assert!(steps < 10_000, "retention comes to an end");
 }

@@ -158,7 +158,8 @@ fn what_is_withheld_outlives_what_was_delivered_and_is_given_up_first_at_the_cap
 
     let keep = Keep { history: Duration::from_secs(60), ..device.keep };
     let retain = |database: &mut Database, keep: &Keep| {
-        let look = Look { keep, in_hand: [Seq(0); 3], disk_full: false, now: Mono(90_000_000) };
+        let (cap_bytes, now) = (keep.max_bytes, Mono(90_000_000));
+        let look = Look { keep, cap_bytes, in_hand: [Seq(0); 3], now };
         let steps = (0..10_000).take_while(|_| retention::step(database, &look).unwrap()).count();
         assert!(steps < 10_000, "retention comes to an end");
     };

@@ -1,23 +1,17 @@
-//! What the writer does when it cannot write: it tries again, ever less often; keeps what arrives up
-//! to a bound, and counts what it gives up beyond it (P3); replaces a damaged database; and waits
-//! for a file that cannot be opened to become one that can (P7).
+//! What goes wrong with the file: when to try it again, and the replacement of a damaged database.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use pulsegate_core::lane::Lane;
-use pulsegate_core::reading::{Reading, Seq};
-use pulsegate_sensors::inbox::Receipt;
-use pulsegate_sensors::{SourceId, Sources};
-use rusqlite::ErrorCode;
+use pulsegate_sensors::Sources;
 use tokio::time::Instant;
 
 use super::Writer;
-use crate::state_lock;
 use crate::store::database::{Database, EventRow};
 use crate::store::disk::{self, DiskFault};
 use crate::store::salvage::Replaced;
-use crate::store::{Options, ballast, begun, salvage};
+use crate::store::{Options, ballast, begun, overflow, salvage};
 
 /// Readings kept in memory while the disk refuses writes: hours of ten belts.
 pub(super) const WAITING_ROWS: usize = 50_000;
@@ -34,33 +28,43 @@ const REPLACE_PAUSE: Duration = Duration::from_secs(60);
 /// What is wrong with the disk.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    /// Set while the disk refuses writes: when to try again, and how long that pause was.
-    retry: Option<(Instant, Duration)>,
+    /// Set while the disk refuses writes: why, when to try again, and how long that pause was.
+    refusal: Option<(DiskFault, Instant, Duration)>,
     replaced_at: Option<Instant>,
 }
 
 impl Faults {
     pub(super) fn retry_at(&self) -> Option<Instant> {
-        self.retry.map(|(at, _)| at)
+        self.refusal.as_ref().map(|(_, at, _)| *at)
     }
 
-    /// Whether so many readings are more than may wait.
-    pub(super) fn is_full(&self, readings: usize) -> bool {
-        self.retry.is_some() && readings > WAITING_ROWS
+    pub(super) fn fault(&self) -> Option<&DiskFault> {
+        self.refusal.as_ref().map(|(fault, ..)| fault)
     }
 
-    pub(super) fn begin(&mut self) {
-        let pause = self.retry.map_or(RETRY, |(_, pause)| (pause * 2).min(RETRY_MAX));
-        self.retry = Some((Instant::now() + pause, pause));
+    /// Takes the outcome of a try. Another fault before the next one changes nothing about when that is.
+    pub(super) fn begin(&mut self, fault: DiskFault) {
+        let now = Instant::now();
+        let (at, pause) = match &self.refusal {
+            Some((_, at, pause)) if *at > now => (*at, *pause),
+            Some((_, _, pause)) => {
+                let pause = (*pause * 2).min(RETRY_MAX);
+                (now + pause, pause)
+            }
+            None => (now + RETRY, RETRY),
+        };
+        self.refusal = Some((fault, at, pause));
     }
 
-    /// Whether there was something wrong that is over.
-    pub(super) fn end(&mut self) -> bool {
-        let is_over = self.retry.take().is_some();
-        if is_over {
-            tracing::info!("the disk takes writes again");
+    /// Tries again at once.
+    pub(super) fn try_now(&mut self) {
+        if let Some((_, at, _)) = &mut self.refusal {
+            *at = Instant::now();
         }
-        is_over
+    }
+
+    pub(super) fn end(&mut self) {
+        self.refusal = None;
     }
 }
 
@@ -86,7 +90,7 @@ pub(super) fn open(
         }
         Err(error) => {
             let fault = DiskFault::find(path, &error);
-            tracing::error!(%fault, "there is no store; readings wait in memory");
+            tracing::error!(%fault, "there is no store; records are kept in memory");
             let database = Database::nowhere(&options.identity, Arc::clone(sources))?;
             Ok((database, None, Some(fault)))
         }
@@ -94,62 +98,65 @@ pub(super) fn open(
 }
 
 impl Writer {
+    /// The file did not take what was gathered.
     pub(super) fn failed(&mut self, error: &rusqlite::Error) {
-        let path = &self.options.path;
         if salvage::is_damage(error) {
-            // A place that is taken was perhaps given away by somebody else.
-            let is_taken = error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation);
-            if let Some(pid) = is_taken.then(|| state_lock::other_user(path)).flatten() {
-                return self.refused(DiskFault::InUse { path: path.clone(), pid });
-            }
-            tracing::error!(%error, "the store is damaged");
-            return self.replace();
+            return self.damaged(error);
         }
+        let path = &self.options.path;
         let fault = DiskFault::find_sqlite(path, error);
-        if self.faults.retry.is_none() && fault.wants_room() && ballast::release(path) {
+        if fault.wants_room() && ballast::release(path) {
             tracing::warn!(%fault, "the ballast is dropped");
-            self.faults.retry = Some((Instant::now(), RETRY));
-            return;
+            let made =
+                overflow::make_room(&mut self.database, self.work.bytes(), (self.options.clock)());
+            ballast::take_back(path);
+            match made.and_then(|()| self.database.commit(&self.work)) {
+                Ok(first) => return self.committed(first),
+                Err(error) => tracing::debug!(%error, "the ballast was not enough"),
+            }
         }
-        self.refused(fault);
-    }
-
-    fn refused(&mut self, fault: DiskFault) {
-        if self.progress.borrow().fault.is_none() {
-            tracing::error!(%fault, "the disk refuses writes; readings wait in memory");
-        }
-        self.faults.begin();
-        // Room for what waits may be made by forgetting what was delivered.
-        self.retain(self.now(), true);
-        self.report(Some(fault));
-        self.give_up_beyond_bounds();
+        self.go_on_in_memory(fault);
     }
 
     /// Sets the damaged database aside and goes on in a new one; what was gathered is kept.
     pub(super) fn replace(&mut self) {
         let path = &self.options.path;
         if self.faults.replaced_at.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
-            return self.refused(DiskFault::Other("the store is damaged again".into()));
+            let again = "the store is damaged again, soon after it was replaced; replace the card";
+            return self.go_on_in_memory(DiskFault::Other(again.into()));
         }
-        if let Err(error) = self.database.leave() {
-            return self.refused(DiskFault::find_sqlite(path, &error));
+        let known = match &mut self.memory {
+            Some(memory) => match &mut memory.file {
+                Some(file) => file,
+                None => return self.look_for_file(),
+            },
+            None => &mut self.database,
+        };
+        if let Err(error) = known.leave() {
+            let fault = DiskFault::find_sqlite(path, &error);
+            return self.go_on_in_memory(fault);
         }
         let pulse = self.options.pulse.clone();
         let mut alive = || pulse.beat();
-        let replaced = salvage::replace(path, Some(&self.database), &self.sources, &mut alive)
-            .and_then(|replaced| Ok((Database::reopen(path, &self.database)?, replaced)));
+        let replaced = salvage::replace(path, Some(known), &self.sources, &mut alive)
+            .and_then(|replaced| Ok((Database::reopen(path, known)?, replaced)));
         match replaced {
-            Ok((database, Replaced { set_aside, left_rows })) => {
-                self.database = database;
-                self.database.doubtful = self.in_hand;
+            Ok((mut database, Replaced { set_aside, left_rows })) => {
+                database.doubtful = self.in_hand;
+                let lost = known.lanes.map(|row| row.dropped);
+                std::mem::swap(known, &mut database);
                 self.faults.replaced_at = Some(Instant::now());
                 self.progress.send_modify(|progress| {
                     (progress.set_aside, progress.left_rows) = (Some(set_aside), left_rows);
                 });
-                self.faults.end();
+                self.note_losses(lost);
+                self.faults.try_now();
                 self.say_what_was_lost();
             }
-            Err(error) => self.refused(DiskFault::find(path, &error)),
+            Err(error) => {
+                let fault = DiskFault::find(path, &error);
+                self.go_on_in_memory(fault);
+            }
         }
     }
 
@@ -176,73 +183,6 @@ impl Writer {
         }
     }
 
-    /// Tries to open the file again. Its sources have other numbers than those given out since the
-    /// start: what waits is written under the right ones, and the agent starts anew.
-    pub(super) fn look_for_file(&mut self) {
-        let sources = Arc::new(Sources::default());
-        let options = Options { path: self.options.path.clone(), ..self.options.clone() };
-        let written = salvage::open(&options.path, &options.identity, &sources).and_then(
-            |(mut database, _)| Ok((self.write_into(&mut database, &sources)?, database)),
-        );
-        match written {
-            Ok((first, database)) => {
-                tracing::warn!("there is a store again: the agent starts anew");
-                self.database = database;
-                self.committed(first);
-                self.ended = true;
-            }
-            Err(error) => self.refused(DiskFault::find(&options.path, &error)),
-        }
-    }
-
-    fn write_into(&mut self, database: &mut Database, theirs: &Sources) -> anyhow::Result<Seq> {
-        let ours = &self.sources;
-        let renumbered = |id: u32| match ours.get(SourceId(id)) {
-            Some(source) => theirs.intern((*source).clone()).map(|id| id.0),
-            None => Ok(id),
-        };
-        let renumber = |reading: &Reading| -> anyhow::Result<Reading> {
-            let source = SourceId(renumbered(reading.source.0)?);
-            Ok(Reading { source, ..reading.clone() })
-        };
-        let readings = self.work.readings.iter().map(renumber).collect::<Result<_, _>>()?;
-        let mut alerts = self.work.alerts.clone();
-        for alert in &mut alerts {
-            alert.source = renumbered(alert.source)?;
-        }
-        let events = self.work.events.clone();
-        let work = super::Work {
-            readings,
-            alerts,
-            events,
-            unwritten: self.work.unwritten,
-            // Marks there are none: nothing was published.
-            marks: Vec::new(),
-            source_marks: Vec::new(),
-            clock: self.work.clock,
-            now: self.work.now,
-        };
-        for segment in self.database.timeline.segments(self.database.epoch) {
-            database.timeline.restore(database.epoch, *segment);
-        }
-        Ok(database.commit(&work)?)
-    }
-
-    /// Gives up what arrived last, where more waits than may.
-    pub(super) fn give_up_beyond_bounds(&mut self) {
-        if self.faults.retry.is_none() {
-            return;
-        }
-        let (alerts, events) = (self.work.alerts.len(), self.work.events.len());
-        for (lane, waiting) in [(Lane::Alerts, alerts), (Lane::Events, events)] {
-            if waiting > WAITING_FEW {
-                self.give_up(lane, (waiting - WAITING_FEW) as u64);
-            }
-        }
-        self.work.alerts.truncate(WAITING_FEW);
-        self.work.events.truncate(WAITING_FEW);
-    }
-
     /// Counts what is given up before it was written.
     pub(super) fn give_up(&mut self, lane: Lane, count: u64) {
         let now = self.now();
@@ -251,15 +191,5 @@ impl Writer {
         lost.count += count;
         lost.span = Some((lost.span.map_or(wall, |(start, _)| start), wall));
         lost.until = now;
-    }
-
-    /// Answers who waits for a place.
-    pub(super) fn answer(&mut self, first: Seq) {
-        let start: Arc<str> = self.database.identity.boot.as_str().into();
-        for answer in self.answers.drain(..) {
-            let receipt = Receipt { start: Arc::clone(&start), first_seq: first.0 + answer.offset };
-            // A client that left does not wait for its answer.
-            drop(answer.to.send(Ok(receipt)));
-        }
     }
 }

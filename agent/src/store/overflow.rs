@@ -1,0 +1,370 @@
+//! The database in memory that takes what arrives while the file takes no writes: it goes on where the
+//! file stands, with the same tables and the next places, and is moved into the file when that can be.
+
+use std::path::Path;
+
+use pulsegate_core::lane::{Account, Lane};
+use pulsegate_core::reading::Seq;
+use pulsegate_core::time::Mono;
+use pulsegate_sensors::{SourceId, Sources};
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params, params_from_iter};
+
+use super::database::Database;
+use super::fold::read_reading;
+use super::withheld::{self, is_pending_sql};
+use super::write::{self, LaneWriter};
+use super::{retention, schema};
+
+/// Columns of a gap: its number is given anew, and its first three name it in [`move_gaps`].
+const GAP: &str = "lane, first, last, count, reason, epoch, mono_ms";
+
+/// Tables that are moved as they are; what an alert triggers comes after it.
+const MOVED: [&str; 6] = ["readings", "alerts", "events", "scores", "alert_arrivals", "standing"];
+
+/// What the accounts need to know of the records in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InMemory {
+    /// The accounts, without what is pending in the file.
+    pub(super) accounts: [Account; 3],
+    /// By lane: how far delivery got, which the file may not know yet. `None` where the file cannot
+    /// be read, and is no part of the accounts.
+    pub(super) watermarks: Option<[Seq; 3]>,
+    /// Lane, number and watermark of each source that is withheld.
+    pub(super) withheld: Vec<(Lane, u32, u64)>,
+}
+
+impl InMemory {
+    /// The accounts with what is pending in the file at `path`.
+    pub(super) fn accounts(&self, path: &Path) -> rusqlite::Result<[Account; 3]> {
+        let mut accounts = self.accounts;
+        let Some(watermarks) = self.watermarks else { return Ok(accounts) };
+        let file = schema::open_reader(path)?;
+        for lane in Lane::ALL {
+            let watermark = watermarks[lane.index()].0;
+            let mut pending = count(&file, lane, watermark)?;
+            for (_, source, after) in self.withheld.iter().filter(|(of, ..)| *of == lane) {
+                let source = match lane {
+                    Lane::Alerts | Lane::Readings => format!("AND source = {source}"),
+                    Lane::Events => String::new(),
+                };
+                let table = lane.as_str();
+                let count =
+                    format!("SELECT count(*) FROM {table} WHERE seq > ?1 AND seq <= ?2 {source}");
+                let held: u64 =
+                    file.query_row(&count, params![after, watermark], |row| row.get(0))?;
+                pending += held;
+            }
+            accounts[lane.index()].pending += pending;
+        }
+        Ok(accounts)
+    }
+
+    /// Readings that were not delivered.
+    pub(super) fn readings(&self) -> u64 {
+        self.accounts[Lane::Readings.index()].pending
+    }
+}
+
+/// Counts what is in `memory`.
+pub(super) fn look(memory: &Database, has_file: bool) -> rusqlite::Result<InMemory> {
+    let mut accounts = [Account::default(); 3];
+    for lane in Lane::ALL {
+        let row = memory.lanes[lane.index()];
+        accounts[lane.index()] = Account {
+            recorded: row.recorded,
+            delivered: row.delivered,
+            pending: withheld::count_pending(&memory.connection, lane, row.watermark)?,
+            dropped: row.dropped,
+            filtered: row.filtered,
+        };
+    }
+    let watermarks = memory.lanes.map(|row| Seq(row.watermark));
+    let withheld = memory.withheld.rows().collect();
+    Ok(InMemory { accounts, watermarks: has_file.then_some(watermarks), withheld })
+}
+
+/// Counts the records of a lane behind the place `after`.
+pub(super) fn count(connection: &Connection, lane: Lane, after: u64) -> rusqlite::Result<u64> {
+    let count = format!("SELECT count(*) FROM {} WHERE seq > ?1", lane.as_str());
+    connection.prepare_cached(&count)?.query_row([after], |row| row.get(0))
+}
+
+/// Forgets what was delivered from memory, which the cloud has, to make room for what it has not.
+pub(super) fn forget_delivered(memory: &Database) -> rusqlite::Result<()> {
+    for lane in Lane::ALL {
+        let (table, waits) = (lane.as_str(), is_pending_sql(lane, lane.as_str()));
+        let delete = format!("DELETE FROM {table} WHERE seq <= ?1 AND NOT {waits}");
+        memory.connection.execute(&delete, [memory.lanes[lane.index()].watermark])?;
+    }
+    Ok(())
+}
+
+/// Makes room in a file on a disk that is full: moves the log into the database, and forgets what was
+/// delivered until `bytes` are free inside, if there is so much of it.
+pub(super) fn make_room(file: &mut Database, bytes: u64, now: Mono) -> rusqlite::Result<()> {
+    file.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    while file.free_bytes()? < bytes && retention::forget_delivered(file, now)? {}
+    file.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
+/// Moves everything from memory into the file that it goes on from, in one transaction.
+pub(super) fn move_into(file: &mut Database, memory: &Database) -> rusqlite::Result<()> {
+    let clock = memory.timeline.segments(file.epoch).to_vec();
+    let mut lanes = memory.lanes;
+    let (doubtful, before) = (file.doubtful, file.lanes);
+    file.write(|writer| {
+        for table in MOVED {
+            copy(&memory.connection, writer.tx, table)?;
+        }
+        move_gaps(&memory.connection, writer.tx, None)?;
+        memory.untold.write(writer.tx)?;
+        memory.withheld.write(writer.tx)?;
+        write::clock(writer.tx, writer.epoch, &clock)?;
+        for lane in Lane::ALL {
+            let (row, was) = (&mut lanes[lane.index()], before[lane.index()]);
+            if was.watermark < doubtful[lane.index()].0 {
+                let pending = withheld::count_pending(writer.tx, lane, row.watermark)?;
+                row.delivered = row.recorded.saturating_sub(row.dropped + row.filtered + pending);
+            }
+        }
+        *writer.lanes = lanes;
+        writer.last_seq = memory.last_seq;
+        Ok(())
+    })?;
+    file.timeline = memory.timeline.clone();
+    file.untold = memory.untold.clone();
+    file.withheld = memory.withheld.clone();
+    (file.forgotten, file.given_up, file.growing) = ([0; 3], [0; 3], None);
+    Ok(())
+}
+
+/// Moves the watermarks in the file as far as delivery got there, while the rest has to wait: what was
+/// delivered can then be forgotten, and a crash sends it no second time.
+pub(super) fn move_watermarks(file: &mut Database, memory: &Database) -> rusqlite::Result<()> {
+    let mut moved = Vec::new();
+    file.write(|writer| {
+        memory.withheld.write(writer.tx)?;
+        for lane in Lane::ALL {
+            let (row, now) = (&mut writer.lanes[lane.index()], memory.lanes[lane.index()]);
+            let through = now.watermark.min(row.last);
+            if through <= row.watermark {
+                continue;
+            }
+            row.watermark = through;
+            row.dropped += move_gaps(&memory.connection, writer.tx, Some((lane, through)))?;
+            if now.watermark <= row.last {
+                (row.delivered, row.filtered) = (now.delivered, now.filtered);
+            } else {
+                // All of it is settled here but what is withheld, and more that is in memory only.
+                let pending = withheld::count_pending(writer.tx, lane, through)?;
+                let settled = row.recorded.saturating_sub(row.dropped + pending);
+                row.filtered = now.filtered.min(settled.saturating_sub(row.delivered));
+                row.delivered = settled - row.filtered;
+            }
+            moved.push((lane, through));
+        }
+        Ok(())
+    })?;
+    for (lane, through) in moved {
+        let delete = "DELETE FROM gaps WHERE lane = ?1 AND last <= ?2";
+        memory.connection.execute(delete, params![lane.index(), through])?;
+    }
+    Ok(())
+}
+
+/// Copies all rows of a table. A commit that failed in its fsync may be found after all when the file is
+/// opened again: its rows are those that memory has.
+fn copy(from: &Connection, into: &Connection, table: &str) -> rusqlite::Result<()> {
+    let mut select = from.prepare(&format!("SELECT * FROM {table}"))?;
+    let columns = select.column_count();
+    let places = vec!["?"; columns].join(", ");
+    let mut insert = into.prepare(&format!("INSERT OR REPLACE INTO {table} VALUES ({places})"))?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        insert.execute(params_from_iter(values(row, columns)?))?;
+    }
+    Ok(())
+}
+
+/// Copies rows of the ledger, all or those of a lane up to a place. Returns how many records they count.
+fn move_gaps(
+    from: &Connection,
+    into: &Connection,
+    only: Option<(Lane, u64)>,
+) -> rusqlite::Result<u64> {
+    let mut select = from.prepare(&format!("SELECT {GAP} FROM gaps ORDER BY id"))?;
+    let insert = format!("INSERT INTO gaps({GAP}) VALUES (?, ?, ?, ?, ?, ?, ?)");
+    let mut insert = into.prepare(&insert)?;
+    let mut rows = select.query([])?;
+    let mut counted = 0;
+    while let Some(row) = rows.next()? {
+        let (lane, last): (usize, u64) = (row.get(0)?, row.get(2)?);
+        if only.is_none_or(|(only, through)| lane == only.index() && last <= through) {
+            counted += row.get::<_, u64>(3)?;
+            insert.execute(params_from_iter(values(row, 7)?))?;
+        }
+    }
+    Ok(counted)
+}
+
+fn values(row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Value>> {
+    (0..columns).map(|column| row.get(column)).collect()
+}
+
+/// Writes what memory still holds, and the accounts of what it delivered, into a file that it does not
+/// go on from: with new places, and the numbers that the file has for the sources.
+pub(super) fn adopt(
+    file: &mut Database,
+    memory: &Database,
+    ours: &Sources,
+    theirs: &Sources,
+) -> anyhow::Result<Named> {
+    let mut numbers = Vec::new();
+    for source in ours.since(0) {
+        numbers.push(theirs.intern((*source).clone())?.0);
+    }
+    for segment in memory.timeline.segments(memory.epoch) {
+        file.timeline.restore(file.epoch, *segment);
+    }
+    let clock = file.timeline.segments(file.epoch).to_vec();
+    let named = file.write(|writer| {
+        for lane in Lane::ALL {
+            let settled = memory.lanes[lane.index()];
+            writer.count(lane, settled.delivered + settled.filtered);
+            writer.lanes[lane.index()].delivered += settled.delivered;
+            writer.lanes[lane.index()].filtered += settled.filtered;
+        }
+        adopt_gaps(writer, &memory.connection)?;
+        let named = adopt_readings(writer, memory, &numbers)?;
+        adopt_alerts(writer, memory, &numbers)?;
+        adopt_events(writer, memory)?;
+        write::clock(writer.tx, writer.epoch, &clock)?;
+        Ok(named)
+    })?;
+    Ok(named)
+}
+
+/// The places in the file of readings that were in memory.
+pub(super) struct Named {
+    places: Vec<u64>,
+    first: u64,
+}
+
+impl Named {
+    /// The place in the file of the reading that had this one in memory.
+    pub(super) fn get(&self, place: u64) -> Option<Seq> {
+        let at = self.places.binary_search(&place).ok()?;
+        Some(Seq(self.first + at as u64))
+    }
+}
+
+fn adopt_gaps(writer: &mut LaneWriter<'_>, memory: &Connection) -> rusqlite::Result<()> {
+    let mut select = memory.prepare("SELECT lane, count, reason, mono_ms FROM gaps ORDER BY id")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (index, count): (usize, u64) = (row.get(0)?, row.get(1)?);
+        let lane = Lane::ALL.get(index).copied().unwrap_or(Lane::Readings);
+        let first = writer.last_seq + 1;
+        writer.count(lane, count);
+        writer.lanes[lane.index()].dropped += count;
+        let insert = format!("INSERT INTO gaps({GAP}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
+        let (reason, mono): (String, u64) = (row.get(2)?, row.get(3)?);
+        writer.tx.execute(
+            &insert,
+            params![index, first, writer.last_seq, count, reason, writer.epoch.0, mono],
+        )?;
+    }
+    Ok(())
+}
+
+fn adopt_readings(
+    writer: &mut LaneWriter<'_>,
+    memory: &Database,
+    numbers: &[u32],
+) -> rusqlite::Result<Named> {
+    let waits = waits(memory, Lane::Readings);
+    let mut readings = readings(memory, &waits)?;
+    for reading in &mut readings {
+        reading.source = SourceId(renumbered(numbers, reading.source.0));
+    }
+    let select = format!("SELECT seq FROM readings WHERE {waits} ORDER BY seq");
+    let mut select = memory.connection.prepare(&select)?;
+    let places = select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let first = writer.last_seq + 1;
+    writer.readings(&readings)?;
+    Ok(Named { places, first })
+}
+
+/// The condition, in SQL, that a record of a lane is still to be delivered.
+fn waits(memory: &Database, lane: Lane) -> String {
+    let (table, watermark) = (lane.as_str(), memory.lanes[lane.index()].watermark);
+    format!("({table}.seq > {watermark} OR {})", is_pending_sql(lane, table))
+}
+
+/// The readings in memory that meet a condition.
+pub(super) fn readings(
+    memory: &Database,
+    condition: &str,
+) -> rusqlite::Result<Vec<pulsegate_core::reading::Reading>> {
+    memory
+        .connection
+        .prepare(&format!(
+            "SELECT source, mono_ms, value, time_ms, detail, seq FROM readings
+             WHERE {condition} ORDER BY seq"
+        ))?
+        .query_map([], read_reading)?
+        .collect()
+}
+
+fn adopt_alerts(
+    writer: &mut LaneWriter<'_>,
+    memory: &Database,
+    numbers: &[u32],
+) -> rusqlite::Result<()> {
+    let waits = waits(memory, Lane::Alerts);
+    let mut select = memory.connection.prepare(&format!(
+        "SELECT alerts.*, score FROM alerts LEFT JOIN scores USING (seq)
+         WHERE {waits} ORDER BY alerts.seq"
+    ))?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        writer.count(Lane::Alerts, 1);
+        let mut alert = values(row, 10)?;
+        alert[0] = place(writer.last_seq);
+        alert[2] = Value::Integer(i64::from(renumbered(numbers, row.get(2)?)));
+        if alert[9] != Value::Null {
+            alert[9] = Value::Integer(i64::from(writer.epoch.0));
+        }
+        let insert = "INSERT INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        writer.tx.prepare_cached(insert)?.execute(params_from_iter(alert))?;
+        if let Some(score) = row.get::<_, Option<f64>>(10)? {
+            let insert = "INSERT OR REPLACE INTO scores VALUES (?1, ?2)";
+            writer.tx.execute(insert, params![writer.last_seq, score])?;
+        }
+    }
+    Ok(())
+}
+
+fn adopt_events(writer: &mut LaneWriter<'_>, memory: &Database) -> rusqlite::Result<()> {
+    let waits = waits(memory, Lane::Events);
+    let select = format!("SELECT * FROM events WHERE {waits} ORDER BY seq");
+    let mut select = memory.connection.prepare(&select)?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        writer.count(Lane::Events, 1);
+        let mut event = values(row, 5)?;
+        (event[0], event[2]) = (place(writer.last_seq), Value::Integer(i64::from(writer.epoch.0)));
+        let insert = "INSERT INTO events VALUES (?, ?, ?, ?, ?)";
+        writer.tx.prepare_cached(insert)?.execute(params_from_iter(event))?;
+    }
+    Ok(())
+}
+
+fn place(seq: u64) -> Value {
+    Value::Integer(i64::try_from(seq).unwrap_or(i64::MAX))
+}
+
+fn renumbered(numbers: &[u32], id: u32) -> u32 {
+    usize::try_from(id).ok().and_then(|id| numbers.get(id)).copied().unwrap_or(id)
+}

@@ -1,0 +1,123 @@
+//! A partition that is smaller than what the configuration allows, and one that another program keeps
+//! full: the store never grows until it can neither move a watermark nor forget (P3, P10).
+//!
+//! They need a file system of their own, and so a process of their own: see `full_disk`.
+
+use super::full_disk::{CHILD, Filling, may_mount, run_child_test};
+use super::*;
+
+/// Readings without a link: more than the partition takes.
+const OFFLINE: u64 = 400_000;
+const CHUNK: u64 = 2_000;
+
+fn run_on_partition(size: &str, test: &str) {
+    if !may_mount() {
+        println!("no file system of one's own here");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mount = format!(r#"mount -t tmpfs -o size={size} none "$0" && exec "$@""#);
+    let shell = format!(r#"exec unshare -rm sh -c '{mount}' "${CHILD}" "$@""#);
+    run_child_test(&shell, &format!("store::tests::partition::{test}"), folder.path());
+}
+
+#[test]
+fn a_backlog_larger_than_its_partition_drains_with_a_gap_for_what_was_dropped() {
+    run_on_partition("12m", "child_with_a_backlog");
+}
+
+#[test]
+fn watermarks_move_and_history_is_forgotten_though_the_disk_is_full_before_every_write() {
+    run_on_partition("8m", "child_on_a_disk_that_is_always_full");
+}
+
+/// Delivers everything behind the places that were reached.
+async fn drain(agent: &Running, reached: &mut [u64; 3], filling: Option<&Filling>) {
+    for lane in [Lane::Events, Lane::Readings] {
+        let through = &mut reached[lane.index()];
+        loop {
+            if let Some(filling) = filling {
+                filling.fill();
+            }
+            let (next, records) = agent.deliver(lane, *through).await;
+            if records.is_empty() {
+                break;
+            }
+            *through = next;
+        }
+    }
+}
+
+/// The watermark of the readings, in the file.
+fn durable_watermark(path: &Path) -> u64 {
+    let connection = schema::open_reader(path).unwrap();
+    let select = "SELECT watermark FROM lanes WHERE lane = 2";
+    connection.query_row(select, [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn child_with_a_backlog() {
+    let Ok(folder) = std::env::var(CHILD) else { return };
+    let device = Device::at(tempfile::tempdir_in(folder).unwrap());
+    let agent = device.start();
+    for chunk in 0..OFFLINE / CHUNK {
+        let values = (0..CHUNK).map(|i| (chunk * CHUNK + i) as f64 + 0.5);
+        agent.append(values).await;
+        let progress = agent.store.progress().borrow().clone();
+        assert_eq!(progress.fault, None, "{progress:?}");
+        assert!(progress.cap_bytes < device.keep.max_bytes);
+    }
+    let account = agent.account(Lane::Readings).await;
+    assert!(account.balances() && account.dropped > 0, "{account:?}");
+    assert!(account.pending > OFFLINE / 3, "too much was dropped: {account:?}");
+
+    drain(&agent, &mut [0; 3], None).await;
+
+    let account = agent.account(Lane::Readings).await;
+    assert_eq!((account.recorded, account.pending), (OFFLINE, 0), "{account:?}");
+    assert!(account.balances(), "{account:?}");
+    assert!(durable_watermark(&device.path()) > OFFLINE / 2, "nothing is sent again");
+    agent.stop().await;
+    println!("the child came to its end");
+}
+
+#[tokio::test]
+async fn child_on_a_disk_that_is_always_full() {
+    let Ok(folder) = std::env::var(CHILD) else { return };
+    let filling = Filling::File(Path::new(&folder).join("filling"));
+    let device = Device::at(tempfile::tempdir_in(&folder).unwrap());
+    let agent = device.start();
+    for _ in 0..20 {
+        agent.append((0..CHUNK).map(|i| i as f64 + 0.5)).await;
+    }
+    let mut recorded = 20 * CHUNK;
+    let mut reached = [0; 3];
+
+    for round in 0..20 {
+        filling.fill();
+        agent.store.append(agent.belt((0..CHUNK).map(|i| i as f64 + 0.5)), None).await.unwrap();
+        agent.store.flush().await.unwrap();
+        recorded += CHUNK;
+        drain(&agent, &mut reached, Some(&filling)).await;
+        filling.fill();
+        agent.store.flush().await.unwrap();
+        agent.store.flush().await.unwrap();
+        let account = agent.account(Lane::Readings).await;
+        assert_eq!((account.recorded, account.pending), (recorded, 0), "{round}: {account:?}");
+        assert_eq!((account.dropped, account.delivered), (0, recorded), "{round}: {account:?}");
+    }
+    assert!(durable_watermark(&device.path()) >= 20 * CHUNK, "no watermark moved");
+    let killed = device.killed();
+    filling.make_room();
+    agent.store.flush().await.unwrap();
+    agent.until("the file is taken up", |progress| progress.in_memory.is_none()).await;
+    assert_eq!(agent.account(Lane::Readings).await.recorded, recorded);
+    agent.assert_balanced().await;
+    agent.stop().await;
+
+    let agent = killed.start();
+    agent.assert_balanced().await;
+    assert_eq!(agent.store.progress().borrow().set_aside, None);
+    agent.stop().await;
+    println!("the child came to its end");
+}

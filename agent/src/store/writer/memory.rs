@@ -1,0 +1,292 @@
+//! The writer while the file takes no writes: what arrives goes into a database in memory, from which
+//! it is published; the file is tried again, ever less often, and takes all of it over when it can (P7).
+//!
+//! Memory is bounded: what was delivered goes first, then what arrives is given up and counted (P3).
+//! An answer that promises durability waits for the file.
+
+use std::sync::Arc;
+
+use pulsegate_core::lane::Lane;
+use pulsegate_core::reading::{Reading, Seq};
+use pulsegate_sensors::Sources;
+use pulsegate_sensors::inbox::Refused;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::faults::{WAITING_FEW, WAITING_ROWS};
+use super::{Answer, Receipt, Writer};
+use crate::state_lock;
+use crate::store::database::{Database, EventRow, Place};
+use crate::store::disk::DiskFault;
+use crate::store::{ballast, begun, overflow, salvage};
+
+/// What is known while the file takes no writes.
+pub(super) struct Memory {
+    /// The database in the file; `None` while that cannot be opened, or read.
+    pub(super) file: Option<Database>,
+    since: Instant,
+    /// Readings in memory.
+    rows: usize,
+    /// Chunks that wait for their answer until the file has them.
+    unanswered: Vec<(oneshot::Sender<Result<Receipt, Refused>>, Receipt)>,
+}
+
+impl Memory {
+    pub(super) fn new(file: Option<Database>) -> Self {
+        Self { file, since: Instant::now(), rows: 0, unanswered: Vec::new() }
+    }
+}
+
+impl Writer {
+    /// Goes on in memory until the file takes writes again; what was gathered goes there at once.
+    pub(super) fn go_on_in_memory(&mut self, fault: DiskFault) {
+        if self.memory.is_none() {
+            match self.database.go_on_in_memory() {
+                Ok(memory) => {
+                    tracing::error!(%fault, "records are kept in memory, and are not durable");
+                    let file = std::mem::replace(&mut self.database, memory);
+                    self.memory = Some(Memory::new(Some(file)));
+                    self.tell_fault(&fault);
+                }
+                Err(error) => tracing::error!(%error, "there is no memory for the records"),
+            }
+        }
+        self.faults.begin(fault);
+        self.urgent = true;
+        self.report();
+    }
+
+    /// Says to the cloud that records are not durable, once.
+    pub(super) fn tell_fault(&mut self, fault: &DiskFault) {
+        let members = format!(r#""reason":"{}""#, fault.as_str());
+        self.work.events.push(EventRow { event: "store_in_memory", mono: self.now(), members });
+        self.urgent = true;
+    }
+
+    /// Tries to move what is in memory into the file.
+    pub(super) fn take_up_file(&mut self) {
+        // All of it goes, or none.
+        self.commit();
+        let now = self.now();
+        let path = &self.options.path;
+        let fault = self.faults.fault().cloned();
+        let Some(memory) = &mut self.memory else { return };
+        let Some(file) = &mut memory.file else { return self.look_for_file() };
+        if file.place == Place::Lost {
+            return self.replace();
+        }
+        // A connection that was made while nothing could be written stays one for reading.
+        if fault.is_some_and(|fault| !fault.wants_room()) {
+            match file.connect_again(path, self.database.last_seq) {
+                Ok(true) => {}
+                Ok(false) => return self.leave_file(),
+                Err(error) => {
+                    let fault = DiskFault::find_sqlite(path, &error);
+                    return self.go_on_in_memory(fault);
+                }
+            }
+        }
+        let mut moved = overflow::move_into(file, &self.database);
+        if let Err(error) = &moved
+            && !salvage::is_damage(error)
+            && DiskFault::find_sqlite(path, error).wants_room()
+        {
+            ballast::release(path);
+            let (bytes, _) = self.database.size().unwrap_or_default();
+            let room = overflow::move_watermarks(file, &self.database)
+                .and_then(|()| overflow::make_room(file, bytes + bytes / 2, now));
+            ballast::take_back(path);
+            moved = room.and_then(|()| overflow::move_into(file, &self.database));
+        }
+        match moved {
+            Ok(()) => self.back_on_disk(),
+            Err(error) if salvage::is_damage(&error) => self.damaged(&error),
+            Err(error) => {
+                let fault = DiskFault::find_sqlite(path, &error);
+                self.go_on_in_memory(fault);
+            }
+        }
+    }
+
+    /// A place that is taken was perhaps given away by somebody else who has the file open; anything
+    /// else that makes no sense is damage.
+    pub(super) fn damaged(&mut self, error: &rusqlite::Error) {
+        let path = &self.options.path;
+        let is_taken = error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation);
+        if let Some(pid) = is_taken.then(|| state_lock::other_user(path)).flatten() {
+            return self.go_on_in_memory(DiskFault::InUse { path: path.clone(), pid });
+        }
+        tracing::error!(%error, "the store is damaged");
+        self.replace();
+    }
+
+    fn back_on_disk(&mut self) {
+        let Some(memory) = self.memory.take() else { return };
+        let Some(file) = memory.file else { return };
+        self.database = file;
+        self.faults.end();
+        ballast::hold(&self.options.path);
+        begun::mark(&self.options.path);
+        let seconds = memory.since.elapsed().as_secs();
+        tracing::info!(seconds, "the disk takes writes again; what was in memory is stored");
+        let members = format!(r#""seconds":{seconds}"#);
+        self.work.events.push(EventRow { event: "store_on_disk", mono: self.now(), members });
+        self.urgent = true;
+        self.report();
+        for (to, receipt) in memory.unanswered {
+            // A client that left does not wait for its answer.
+            drop(to.send(Ok(receipt)));
+        }
+    }
+
+    /// Answers who waits for a place: at once, or when the file has it.
+    pub(super) fn answer(&mut self, first: Seq, rows: usize) {
+        let start: Arc<str> = self.database.identity.boot.as_str().into();
+        let receipt = |answer: &Answer| Receipt {
+            start: Arc::clone(&start),
+            first_seq: first.0 + answer.offset,
+        };
+        match &mut self.memory {
+            Some(memory) => {
+                memory.rows += rows;
+                for answer in self.answers.drain(..) {
+                    let receipt = receipt(&answer);
+                    memory.unanswered.push((answer.to, receipt));
+                }
+            }
+            None => {
+                for answer in self.answers.drain(..) {
+                    let receipt = receipt(&answer);
+                    // A client that left does not wait for its answer.
+                    drop(answer.to.send(Ok(receipt)));
+                }
+            }
+        }
+    }
+
+    /// Whether so many more readings may be kept.
+    pub(super) fn has_room(&mut self, readings: usize) -> bool {
+        let gathered = self.work.readings.len() + readings;
+        let Some(memory) = &mut self.memory else { return true };
+        if memory.rows + gathered <= WAITING_ROWS {
+            return true;
+        }
+        let lane = Lane::Readings;
+        let counted = overflow::forget_delivered(&self.database)
+            .and_then(|()| overflow::count(&self.database.connection, lane, 0));
+        match counted {
+            Ok(rows) => memory.rows = usize::try_from(rows).unwrap_or(usize::MAX),
+            Err(error) => tracing::error!(%error, "nothing can be forgotten in memory"),
+        }
+        memory.rows.saturating_add(gathered) <= WAITING_ROWS
+    }
+
+    /// Gives up the alerts and events that arrived last, where more wait than may.
+    pub(super) fn give_up_beyond_bounds(&mut self) {
+        if self.memory.is_none() {
+            return;
+        }
+        for lane in [Lane::Alerts, Lane::Events] {
+            let gathered = match lane {
+                Lane::Alerts => self.work.alerts.len(),
+                Lane::Events | Lane::Readings => self.work.events.len(),
+            };
+            if gathered == 0 {
+                continue;
+            }
+            let kept = |database: &Database| {
+                let kept = overflow::count(&database.connection, lane, 0);
+                kept.ok().and_then(|kept| usize::try_from(kept).ok()).unwrap_or(WAITING_FEW)
+            };
+            let mut room = WAITING_FEW.saturating_sub(kept(&self.database));
+            if gathered > room && overflow::forget_delivered(&self.database).is_ok() {
+                room = WAITING_FEW.saturating_sub(kept(&self.database));
+            }
+            if gathered > room {
+                self.give_up(lane, (gathered - room) as u64);
+                match lane {
+                    Lane::Alerts => self.work.alerts.truncate(room),
+                    Lane::Events | Lane::Readings => self.work.events.truncate(room),
+                }
+            }
+        }
+    }
+
+    /// A file that was replaced lost records, which the accounts in memory must know.
+    pub(super) fn note_losses(&mut self, dropped_before: [u64; 3]) {
+        let Some(file) = self.memory.as_ref().and_then(|memory| memory.file.as_ref()) else {
+            return;
+        };
+        for ((row, now), before) in
+            self.database.lanes.iter_mut().zip(file.lanes).zip(dropped_before)
+        {
+            row.dropped += now.dropped.saturating_sub(before);
+        }
+    }
+
+    /// The file cannot be read: what is in it waits, and is no part of the accounts until it can be
+    /// opened anew.
+    pub(super) fn leave_file(&mut self) {
+        let Some(file) = self.memory.as_mut().and_then(|memory| memory.file.take()) else { return };
+        tracing::error!(
+            "the store cannot be read; what it holds waits until it can be opened again"
+        );
+        for (row, was) in self.database.lanes.iter_mut().zip(file.lanes) {
+            row.recorded -= was.recorded.min(row.recorded);
+            row.delivered -= was.delivered.min(row.delivered);
+            row.dropped -= was.dropped.min(row.dropped);
+            row.filtered -= was.filtered.min(row.filtered);
+        }
+        self.report();
+    }
+
+    /// Tries to open the file again. Its sources have other numbers than those given out since the
+    /// start: what waits is written under the right ones, and the agent starts anew.
+    pub(super) fn look_for_file(&mut self) {
+        let sources = Arc::new(Sources::default());
+        let options = self.options.clone();
+        let mut identity = options.identity.clone();
+        if self.database.last_seq > 0 {
+            // Places of this start were published; in the file they would name other records.
+            let counter = identity.boot.counter().saturating_add(1);
+            identity.boot = identity.boot.with_counter(counter);
+        }
+        let adopted =
+            salvage::open(&options.path, &identity, &sources).and_then(|(mut file, _)| {
+                let named = overflow::adopt(&mut file, &self.database, &self.sources, &sources)?;
+                Ok((file, named))
+            });
+        match adopted {
+            Ok((file, named)) => {
+                tracing::warn!("there is a store again: the agent starts anew");
+                let start: Arc<str> = file.identity.boot.as_str().into();
+                self.database = file;
+                if let Some(memory) = self.memory.take() {
+                    for (to, receipt) in memory.unanswered {
+                        // What was delivered keeps the name under which it was.
+                        let named = named
+                            .get(receipt.first_seq)
+                            .map(|seq| Receipt { start: Arc::clone(&start), first_seq: seq.0 });
+                        drop(to.send(Ok(named.unwrap_or(receipt))));
+                    }
+                }
+                self.faults.end();
+                self.urgent = true;
+                self.commit();
+                self.ended = true;
+            }
+            Err(error) => {
+                let fault = DiskFault::find(&self.options.path, &error);
+                self.go_on_in_memory(fault);
+            }
+        }
+    }
+
+    /// The readings in memory, for rules that begin anew.
+    pub(super) fn readings_in_memory(&self) -> Vec<Reading> {
+        match &self.memory {
+            Some(_) => overflow::readings(&self.database, "TRUE").unwrap_or_default(),
+            None => Vec::new(),
+        }
+    }
+}
