@@ -71,7 +71,7 @@ const PROMISES: usize = 13;
 
 /// Files whose tests may contain dates, by the beginnings of their paths, and why none of them depends on
 /// today. Elsewhere `// fixed date: REASON` on the line, or on a line of its own above it, allows one.
-const FIXED_DATES: [(&str, &str); 11] = [
+const FIXED_DATES: [(&str, &str); 10] = [
     ("agent/core/", "core has no clock: `now` is passed in"),
     ("agent/src/store/tests", "the time of the kernel start is passed in with the options"),
     ("agent/src/clock/witnesses.rs", "the time of the build is passed in"),
@@ -80,7 +80,6 @@ const FIXED_DATES: [(&str, &str); 11] = [
     ("sensors/src/inbox/line.rs", "only the form of a line is parsed"),
     ("sensors/src/inbox/stamp.rs", "only the form of a time is parsed"),
     ("sensors/src/inbox/tests.rs", "no clock: the reading keeps the time of its line"),
-    ("sensors/src/number/tests.rs", "the clock is the one of the test"),
     ("sensors/src/number/roster.rs", "the wall clock is passed in"),
     ("tests/bench/", "the same bytes in every run; nothing is kept for an age"),
 ];
