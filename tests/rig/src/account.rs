@@ -59,6 +59,14 @@ impl Account {
         self.records.values()
     }
 
+    /// How many records of a lane gaps tell of as dropped.
+    #[must_use]
+    pub fn dropped(&self, lane: &str) -> u64 {
+        let gaps =
+            self.records().filter(|record| record["event"] == "gap" && record["lane"] == lane);
+        gaps.filter_map(|gap| gap["count"].as_u64()).sum()
+    }
+
     /// P3: the numbers of all records, which go on from one start to the next, are without a hole, but for
     /// what a gap record tells of.
     ///

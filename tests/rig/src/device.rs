@@ -152,6 +152,19 @@ impl Device {
         answered.with_context(|| format!("the inbox does not answer within {PATIENCE:?}"))
     }
 
+    /// Hands readings to the agent's inbox, over a connection of its own, and does not wait for the answers, which
+    /// come once the readings are durable.
+    ///
+    /// # Errors
+    /// QEMU does not take them.
+    pub async fn hand_over(&mut self, readings: &[Value]) -> Result<Inbox> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, INBOX_PORT)).await?;
+        let mut inbox = Inbox::over(stream);
+        let lines: Vec<String> = readings.iter().map(Value::to_string).collect();
+        ensure!(inbox.sender.send(&lines.join("\n")).await, "the inbox hung up");
+        Ok(inbox)
+    }
+
     /// What the agent says of itself; `None` if it does not answer.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ mod device_tree;
 pub mod gpio;
 pub mod guest;
 pub mod image;
+mod large_store;
 pub mod machine;
 pub mod namespace;
 pub mod package;

@@ -35,6 +35,26 @@ pub fn newest(arch: Arch) -> Option<PathBuf> {
     packages.max_by_key(changed).map(|entry| entry.path())
 }
 
+/// An agent for this machine: the one in the package, unpacked into `dir`; if that is for another processor, the one
+/// that was built here.
+///
+/// # Errors
+/// There is none.
+pub fn program(package: &Path, dir: &Path) -> Result<PathBuf> {
+    if package.to_string_lossy().ends_with("_amd64.deb") {
+        let tree = dir.join("package");
+        let mut command = Command::new("dpkg-deb");
+        let status = command.arg("--extract").arg(package).arg(&tree).status();
+        let status = status.context("cannot start dpkg-deb")?;
+        ensure!(status.success(), "dpkg-deb failed, {status}");
+        return Ok(tree.join("usr/bin/pulsegate"));
+    }
+    let built =
+        ["release", "debug"].map(|kind| repository().join("target").join(kind).join("pulsegate"));
+    let found = built.into_iter().find(|program| program.is_file());
+    found.context("there is no agent for this machine: `cargo build --package pulsegate`")
+}
+
 /// Makes, in `dir`, the same package under an older version number.
 ///
 /// # Errors

@@ -66,6 +66,11 @@ pub const ALL: &[Scenario] = &[
         run: |rig| Box::pin(disk::disk_full(rig)),
     },
     Scenario {
+        name: "full-partition",
+        about: "a backlog that fills its partition is delivered without room; alerts go on (P1, P3, P6, P7)",
+        run: |rig| Box::pin(disk::full_partition(rig)),
+    },
+    Scenario {
         name: "second-agent",
         about: "`pulsegate run` beside the service ends at once with 75; the service loses nothing (P3, P7)",
         run: |rig| Box::pin(second_agent::second_agent(rig)),

@@ -1,10 +1,15 @@
 //! Disks that fill up.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, Result, ensure};
 use pulsegate_tests::inbox::reading;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::account::Account;
+use crate::device::PATIENCE;
+use crate::large_store::LargeStore;
 use crate::rig::{INBOX, Rig};
 
 const MAKE_SMALL: &str = "mkfs.ext4 -q -b 1024 -m 0 /dev/vdb 16M && mkdir -p /var/lib/pulsegate && \
@@ -13,9 +18,16 @@ const MAKE_SMALL: &str = "mkfs.ext4 -q -b 1024 -m 0 /dev/vdb 16M && mkdir -p /va
 const FILL: &str = "systemd-run --quiet --unit=filling sh -c 'while :; do \
                     dd if=/dev/zero bs=1K of=/var/lib/pulsegate/filling oflag=append conv=notrunc; \
                     sleep 0.1; done'";
+/// At most one block is free, which [`FILL`] takes within a tenth of a second.
+const IS_FULL: &str = "test $(stat --file-system --format=%a /var/lib/pulsegate) -le 1";
 const MAKE_ROOM: &str = "systemctl stop filling && rm /var/lib/pulsegate/filling";
 /// Handed over while the disk is full; fits into the buffers on the way.
 const WAITING: u32 = 200;
+/// A rule on what only [`alert_arrives`] hands over.
+const HOT: &str = "[[rule]]\nname = \"hot\"\non = \"temperature\"\nabove = 80\n";
+/// Readings that fill most of a partition of so many MiB.
+const BACKLOG: usize = 90_000;
+const PARTITION_MIB: u64 = 12;
 
 /// P3, P7: on a full disk the agent stays up, and says so; with room again it goes on, and what it
 /// answered arrives.
@@ -67,6 +79,98 @@ pub(super) async fn disk_full(rig: &mut Rig) -> Result<()> {
         status["lanes"]["readings"]["dropped"]
     ));
     Ok(())
+}
+
+/// P1, P3, P6, P7: a backlog on a partition without any room left is delivered over a link that comes up.
+pub(super) async fn full_partition(rig: &mut Rig) -> Result<()> {
+    let store = LargeStore::fill(rig, BACKLOG, Signal::TERM).await?;
+    store.mount(rig, PARTITION_MIB, 1024).await?;
+    drop(store);
+    rig.tell_time().await?;
+    rig.configure(&format!("{INBOX}{HOT}")).await?;
+    rig.site.broker.stop().await;
+    rig.start_agent().await?;
+    let pid = rig.agent_pid().await?;
+    rig.device.inbox(&reading("meter", "count", 0.0)).await?;
+    rig.device.sh(FILL).await?;
+    rig.device.wait_sh("the partition is full", IS_FULL).await?;
+    // A full disk shows when something has to be written.
+    let written: Vec<Value> = (0..WAITING).map(|n| reading("meter", "count", n.into())).collect();
+    let _unanswered = rig.device.hand_over(&written).await?;
+    let status = rig.device.wait_status("the cause is named", is_named("full")).await?;
+    rig.saw(format!(
+        "{BACKLOG} readings waiting on a partition of {PARTITION_MIB} MiB without room; degraded: {}",
+        status["degraded"]
+    ));
+
+    rig.site.broker.start_again().await;
+    let began = now();
+    let few_wait = |status: &Value| pending(status) < u64::from(WAITING);
+    rig.device.wait_status("the backlog is delivered", few_wait).await?;
+    let drained = seconds_since(began);
+    let delay = alert_arrives(rig).await?;
+    rig.device.sh(IS_FULL).await?;
+    rig.saw(format!(
+        "the link took them in {drained:.0} s; an alert arrived {delay:.1} s after its reading, the partition still full"
+    ));
+
+    rig.device.sh(MAKE_ROOM).await?;
+    is_whole_again(rig, pid).await
+}
+
+/// Hands over a reading above the limit of [`HOT`], and returns how long its alert takes, in seconds.
+async fn alert_arrives(rig: &mut Rig) -> Result<f64> {
+    let count = |alerts: &[Value]| {
+        alerts.iter().filter(|alert| alert["rule"] == "hot" && alert["state"] == "raised").count()
+    };
+    let before = count(&rig.site.subscriber.records("/alerts"));
+    let began = now();
+    // The first one clears the alert of an earlier call.
+    let readings = [20.0, 90.0].map(|value| reading("oven", "temperature", value));
+    let _unanswered = rig.device.hand_over(&readings).await?;
+    let raised = |alerts: &[Value]| count(alerts) > before;
+    rig.site.subscriber.wait_records("/alerts", PATIENCE, raised).await;
+    Ok(seconds_since(began))
+}
+
+/// Waits until the status names no fault of the disk any more, hands over one more reading, and checks the account of all.
+async fn is_whole_again(rig: &mut Rig, pid: u32) -> Result<()> {
+    let is_well = |status: &Value| status["disk"]["fault"].is_null();
+    rig.device.wait_status("it is well again", is_well).await?;
+    let (_, answer) = rig.device.inbox(&reading("meter", "count", -1.0)).await?;
+    let last = name(&answer)?;
+    ensure!(rig.agent_pid().await? == pid, "it was started again");
+    let status = rig.silenced().await?;
+    let account = Account::of(&rig.site.subscriber)?;
+    account.get(&last).with_context(|| format!("{last} was answered and is lost"))?;
+    account.is_without_holes()?;
+    let (told, dropped) = (account.dropped("readings"), &status["lanes"]["readings"]["dropped"]);
+    ensure!(*dropped == told, "{told} readings told as dropped: {status:#}");
+    rig.saw(format!(
+        "afterwards well again by itself; {} records arrived, {told} readings were dropped, each told by a gap; no hole",
+        account.unique()
+    ));
+    Ok(())
+}
+
+/// Whether the status names this cause, and a sentence of what is degraded tells it.
+fn is_named(cause: &'static str) -> impl Fn(&Value) -> bool {
+    move |status| {
+        status["disk"]["fault"] == cause && status["degraded"].to_string().contains("disk: ")
+    }
+}
+
+fn pending(status: &Value) -> u64 {
+    status["lanes"]["readings"]["pending"].as_u64().unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long things take")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn seconds_since(began: Instant) -> f64 {
+    now().duration_since(began).as_secs_f64()
 }
 
 /// The name of a reading that was taken.
