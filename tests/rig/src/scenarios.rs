@@ -71,6 +71,11 @@ pub const ALL: &[Scenario] = &[
         run: |rig| Box::pin(disk::full_partition(rig)),
     },
     Scenario {
+        name: "read-only-card",
+        about: "while the card is read-only, live data flows from memory; then the file is taken up again (P1, P3, P6, P7)",
+        run: |rig| Box::pin(disk::read_only_card(rig)),
+    },
+    Scenario {
         name: "second-agent",
         about: "`pulsegate run` beside the service ends at once with 75; the service loses nothing (P3, P7)",
         run: |rig| Box::pin(second_agent::second_agent(rig)),

@@ -1,16 +1,18 @@
-//! Disks that fill up.
+//! Disks that fill up, or turn read-only.
 
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use pulsegate_tests::inbox::reading;
+use pulsegate_tests::records;
+use pulsegate_tests::subscriber::Message;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::account::Account;
 use crate::device::PATIENCE;
 use crate::large_store::LargeStore;
-use crate::rig::{INBOX, Rig};
+use crate::rig::{BELT, INBOX, Rig};
 
 const MAKE_SMALL: &str = "mkfs.ext4 -q -b 1024 -m 0 /dev/vdb 16M && mkdir -p /var/lib/pulsegate && \
                           mount /dev/vdb /var/lib/pulsegate && rmdir /var/lib/pulsegate/lost+found";
@@ -23,6 +25,16 @@ const IS_FULL: &str = "test $(stat --file-system --format=%a /var/lib/pulsegate)
 const MAKE_ROOM: &str = "systemctl stop filling && rm /var/lib/pulsegate/filling";
 /// Handed over while the disk is full; fits into the buffers on the way.
 const WAITING: u32 = 200;
+const MAKE_CARD: &str = "mkfs.ext4 -q -m 0 /dev/vdb 64M && mkdir -p /var/lib/pulsegate && \
+                         mount -o errors=remount-ro /dev/vdb /var/lib/pulsegate && \
+                         rmdir /var/lib/pulsegate/lost+found";
+/// The kernel's emergency remount, over files that are open for writing, as after an ext4 error on Linux 6.1; of
+/// all file systems, so the root has to be given back. (An ext4 error on Linux 6.12 makes reads fail as well.)
+const TURN_READ_ONLY: &str = "echo u >/proc/sysrq-trigger; \
+                              while touch /var/lib/pulsegate/probe; do sleep 0.1; done; mount -o remount,rw /";
+const IS_REFUSED: &str = "! touch /var/lib/pulsegate/probe";
+/// The value of a reading that is handed over while the card is read-only.
+const LIVE: f64 = 777.0;
 /// A rule on what only [`alert_arrives`] hands over.
 const HOT: &str = "[[rule]]\nname = \"hot\"\non = \"temperature\"\nabove = 80\n";
 /// Readings that fill most of a partition of so many MiB.
@@ -116,6 +128,40 @@ pub(super) async fn full_partition(rig: &mut Rig) -> Result<()> {
 
     rig.device.sh(MAKE_ROOM).await?;
     is_whole_again(rig, pid).await
+}
+
+/// P1, P3, P6, P7: while the card is read-only, readings and alerts go to the cloud from memory. The file is taken up
+/// again as soon as the card can be written.
+pub(super) async fn read_only_card(rig: &mut Rig) -> Result<()> {
+    rig.device.sh(MAKE_CARD).await?;
+    rig.online(&format!("{INBOX}{HOT}{BELT}")).await?;
+    let pid = rig.agent_pid().await?;
+    rig.device.inbox(&reading("meter", "count", 0.0)).await?;
+
+    rig.device.sh(TURN_READ_ONLY).await?;
+    data_flows(rig, "read_only").await?;
+    rig.device.sh("mount -o remount,rw /var/lib/pulsegate").await?;
+    is_whole_again(rig, pid).await
+}
+
+/// While the card refuses writes, the status names the cause, and a reading and an alert reach the cloud.
+async fn data_flows(rig: &mut Rig, cause: &'static str) -> Result<()> {
+    let began = now();
+    let status = rig.device.wait_status("the cause is named", is_named(cause)).await?;
+    let (named, degraded) = (seconds_since(began), status["degraded"].to_string());
+    let before = rig.site.subscriber.len();
+    let _unanswered = rig.device.hand_over(&[reading("meter", "count", LIVE)]).await?;
+    let is_live = |record: &Value| record["value"] == LIVE;
+    let live =
+        |messages: &[Message]| records::of(&messages[before..], "/readings").iter().any(is_live);
+    let what = "a reading arrives while the card refuses writes";
+    rig.site.subscriber.wait_until(what, PATIENCE, live).await;
+    let delay = alert_arrives(rig).await?;
+    rig.device.sh(IS_REFUSED).await?;
+    rig.saw(format!(
+        "named after {named:.0} s: {degraded}; a reading and, after {delay:.1} s, an alert arrived"
+    ));
+    Ok(())
 }
 
 /// Hands over a reading above the limit of [`HOT`], and returns how long its alert takes, in seconds.
