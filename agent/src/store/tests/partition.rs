@@ -7,8 +7,9 @@ use super::full_disk::{CHILD, Filling, may_mount, run_child_test};
 use super::*;
 
 /// Readings without a link: more than the partition takes.
-const OFFLINE: u64 = 400_000;
-const CHUNK: u64 = 2_000;
+const CHUNK: u32 = 2_000;
+const CHUNKS: u32 = 200;
+const OFFLINE: u64 = CHUNK as u64 * CHUNKS as u64;
 
 fn run_on_partition(size: &str, test: &str) {
     if !may_mount() {
@@ -60,8 +61,8 @@ async fn child_with_a_backlog() {
     let Ok(folder) = std::env::var(CHILD) else { return };
     let device = Device::at(tempfile::tempdir_in(folder).unwrap());
     let agent = device.start();
-    for chunk in 0..OFFLINE / CHUNK {
-        let values = (0..CHUNK).map(|i| (chunk * CHUNK + i) as f64 + 0.5);
+    for chunk in 0..CHUNKS {
+        let values = (0..CHUNK).map(|i| f64::from(chunk * CHUNK + i) + 0.5);
         agent.append(values).await;
         let progress = agent.store.progress().borrow().clone();
         assert_eq!(progress.fault, None, "{progress:?}");
@@ -88,16 +89,16 @@ async fn child_on_a_disk_that_is_always_full() {
     let device = Device::at(tempfile::tempdir_in(&folder).unwrap());
     let agent = device.start();
     for _ in 0..20 {
-        agent.append((0..CHUNK).map(|i| i as f64 + 0.5)).await;
+        agent.append((0..CHUNK).map(|i| f64::from(i) + 0.5)).await;
     }
-    let mut recorded = 20 * CHUNK;
+    let mut recorded = u64::from(20 * CHUNK);
     let mut reached = [0; 3];
 
     for round in 0..20 {
         filling.fill();
-        agent.store.append(agent.belt((0..CHUNK).map(|i| i as f64 + 0.5)), None).await.unwrap();
+        agent.store.append(agent.belt((0..CHUNK).map(|i| f64::from(i) + 0.5)), None).await.unwrap();
         agent.store.flush().await.unwrap();
-        recorded += CHUNK;
+        recorded += u64::from(CHUNK);
         drain(&agent, &mut reached, Some(&filling)).await;
         filling.fill();
         agent.store.flush().await.unwrap();
@@ -106,7 +107,7 @@ async fn child_on_a_disk_that_is_always_full() {
         assert_eq!((account.recorded, account.pending), (recorded, 0), "{round}: {account:?}");
         assert_eq!((account.dropped, account.delivered), (0, recorded), "{round}: {account:?}");
     }
-    assert!(durable_watermark(&device.path()) >= 20 * CHUNK, "no watermark moved");
+    assert!(durable_watermark(&device.path()) >= u64::from(20 * CHUNK), "no watermark moved");
     let killed = device.killed();
     filling.make_room();
     agent.store.flush().await.unwrap();
