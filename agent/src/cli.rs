@@ -16,6 +16,9 @@ use crate::commands::demo::Demo;
 use crate::commands::{self, export::Export, listing::Listing, replay::Replay};
 use crate::config::DEFAULT_PATH;
 
+/// The exit status for arguments that make no sense, as of most programs.
+const MISUSED: u8 = 2;
+
 /// An edge gateway agent for Raspberry Pi: heart-rate belts, lids and numbers, kept in SQLite and
 /// published to AWS IoT Core over mutual-TLS MQTT. Nothing that was stored is lost.
 #[derive(Debug, Parser)]
@@ -92,7 +95,16 @@ struct Report {
 
 /// Runs the command that was given.
 pub(crate) fn run() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // An argument may be the crafted name of a file; the error repeats it.
+        Err(error) if error.use_stderr() => {
+            commands::complain(error.render().to_string().trim_end());
+            return ExitCode::from(MISUSED);
+        }
+        Err(help) => help.exit(),
+    };
+    match cli.command {
         Command::Run(config) => commands::run::run(&config.config),
         #[cfg(feature = "demo")]
         Command::Demo(demo) => commands::demo::run(&demo),

@@ -64,7 +64,7 @@ fn progress(length: u64) -> ProgressBar {
 }
 
 /// Prints `text` where errors go.
-fn complain(text: &str) {
+pub(crate) fn complain(text: &str) {
     // There is no other place to say that this one is gone.
     drop(writeln!(stderr(), "{}", shown(text)));
 }

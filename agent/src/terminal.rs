@@ -66,18 +66,24 @@ fn colour_length(text: &str) -> usize {
 
 /// Whether a terminal obeys `character` instead of showing it.
 fn is_control(character: char) -> bool {
-    let turns = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
     turns || (character.is_control() && character != '\n' && character != '\t')
 }
 
-/// Standard error for whole lines of a log, which may be in colour.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct LogWriter;
+/// Standard error for whole lines of a log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogWriter {
+    /// Whether the lines have colours of ours; else every colour in them is foreign.
+    pub(crate) keeps_colour: bool,
+}
 
 impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        io::stderr().write_all(shown_in_colour(&text).as_bytes())?;
+        io::stderr().write_all(escaped(&text, self.keeps_colour).as_bytes())?;
         Ok(line.len())
     }
 
@@ -96,6 +102,7 @@ mod tests {
         assert_eq!(shown("a\u{1b}[2Jb"), "a\\u001b[2Jb");
         assert_eq!(shown("a\u{9b}2J\u{7f}\u{0}\rb"), "a\\u009b2J\\u007f\\u0000\\u000db");
         assert_eq!(shown("\u{202e}abc\u{2066}"), "\\u202eabc\\u2066");
+        assert_eq!(shown("\u{200e}a\u{200f}b\u{61c}"), "\\u200ea\\u200fb\\u061c");
         assert_eq!(shown("a,b\r\n"), "a,b\r\n");
     }
 

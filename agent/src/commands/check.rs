@@ -14,8 +14,10 @@ pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
     let colour = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let printed = if json {
         print(&format!("{:#}", report.to_json()))
+    } else if colour {
+        print_in_colour(&report.render(true))
     } else {
-        print_in_colour(&report.render(colour))
+        print(&report.render(false))
     };
     match report.faults() {
         0 => printed,

@@ -66,9 +66,10 @@ fn log_to_stderr(level: &str) {
         let usual = format!("error,pulsegate={level},pulsegate_sensors={level}");
         usual.parse().expect("a level of the configuration is one of the log")
     });
+    let keeps_colour = std::io::stderr().is_terminal();
     let lines = fmt::layer()
-        .with_writer(LogWriter::default)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(move || LogWriter { keeps_colour })
+        .with_ansi(keeps_colour)
         .with_target(false);
     let lines = match std::env::var_os("JOURNAL_STREAM") {
         Some(_) => lines.without_time().boxed(),
