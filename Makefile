@@ -7,6 +7,8 @@ DEMO ?=
 BENCH ?=
 # make rig POWER_CUTS=200
 POWER_CUTS ?= 20
+# make fuzz FUZZ_SEEDS=100000
+FUZZ_SEEDS ?= 10000
 SCRIPTS = .ci/run certs/make-dev-ca systemd/verify tests/install-packages \
 	cross/build cross/tools cross/targets cross/check cross/changelog cross/smoke cross/try-check cross/try-package \
 	cross/try-package-inside \
@@ -26,7 +28,7 @@ RUN_TESTS = $(CARGO) test --workspace --lib --bins --tests
 RUN_TESTS_AGAIN = $(RUN_TESTS)
 endif
 
-.PHONY: build check fmt lint doc deny test test-later test-busy shellcheck systemd-verify packages package-amd64 try-packages rig rig-arm64 demo bench ci
+.PHONY: build check fmt lint doc deny test test-later test-busy fuzz shellcheck systemd-verify packages package-amd64 try-packages rig rig-arm64 demo bench ci
 
 build: ## the agent, as it is shipped
 	$(CARGO) build --release
@@ -69,6 +71,14 @@ test-busy: ## most of them while every processor is busy
 	tests/install-packages
 	$(CARGO) build --workspace --bins
 	$(SUPERVISE) --busy $(RUN_TESTS_AGAIN)
+
+# Eight parts at the same time, since a store waits much; in memory, since a card would only slow it down.
+fuzz: ## the store, through hostile rows and broken pages between its starts: FUZZ_SEEDS=10000 of them
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --package pulsegate --bin pulsegate --no-run
+	TMPDIR=$(firstword $(wildcard /dev/shm /tmp)) PULSEGATE_FUZZ_SEEDS=$(FUZZ_SEEDS) \
+	  $(SUPERVISE) timeout --kill-after=10s 10m \
+	  $(CARGO) test --package pulsegate --bin pulsegate store::tests::fuzz:: -- --test-threads=8
 
 shellcheck:
 	shellcheck --external-sources $(SCRIPTS)

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use pulsegate_sensors::Sources;
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_ERROR;
 
 use super::carry::{self, Extent};
 use super::database::{Database, Identity};
@@ -57,6 +58,8 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
         // Our statements are right, so the tables are wrong.
         matches!(error, Error::SqlInputError { .. }),
         matches!(error, Error::StatementChangedRows(_)),
+        // So are the triggers: a fault in one has no place in the statement that runs it.
+        matches!(error, Error::SqliteFailure(code, _) if code.extended_code == SQLITE_ERROR),
     ];
     damaged || nonsense.contains(&true)
 }
