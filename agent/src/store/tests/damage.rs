@@ -462,34 +462,6 @@ impl Running {
     }
 }
 
-/// SQLite tells of it without the place in a statement that it tells of otherwise.
-#[tokio::test]
-async fn a_trigger_that_makes_no_sense_is_damage_when_it_runs() {
-    let mut device = Device::new();
-    device.rules = vec![rules::above(200.0)];
-    let agent = device.start();
-    agent.append([60.0]).await;
-    agent.stop().await;
-    rusqlite::Connection::open(device.path())
-        .unwrap()
-        .execute_batch(
-            "DROP TRIGGER stands;
-             CREATE TRIGGER stands AFTER INSERT ON alerts BEGIN
-                 INSERT INTO scores VALUES (new.seq, new.epoc);
-             END;",
-        )
-        .unwrap();
-
-    let agent = device.start();
-    agent.append([250.0]).await;
-
-    assert_eq!(device.set_aside().len(), 1);
-    assert_eq!(agent.account(Lane::Alerts).await.recorded, 1);
-    assert_eq!(agent.account(Lane::Readings).await.recorded, 2);
-    agent.assert_balanced().await;
-    agent.stop().await;
-}
-
 #[tokio::test]
 async fn what_was_in_hand_when_its_rows_were_lost_is_counted_once() {
     let (device, _) = device_with_history().await;

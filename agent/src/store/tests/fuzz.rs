@@ -21,7 +21,9 @@ const SEEDS: u64 = 240;
 /// In so many tests, which run at the same time.
 const PARTS: u64 = 8;
 /// Seeds that failed once.
-const FAILED_ONCE: &[u64] = &[1146];
+const FAILED_ONCE: &[u64] = &[1146, 5049, 5688];
+/// No store is opened whose places reach this far: half of what they are bounded by.
+const OPENED_BELOW: u64 = 1 << 52;
 /// What a seed may take: it takes some hundredths of a second.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 const PAGE: usize = 1024;
@@ -164,7 +166,8 @@ async fn live_through(template: &Template, random: &mut Rng) {
     }
 }
 
-/// Works for a while. Returns if the store turned out to be damaged.
+/// Works for a while. Returns if the store turned out to be damaged, and is sound now. One that was opened just
+/// below the bound of its places, and grew beyond it, is replaced once more by the next start.
 async fn live(agent: &Running, random: &mut Rng) -> bool {
     let first = agent.append([61.0]).await;
     let mut taken = agent.store.watermarks.map(|watermark| watermark.0);
@@ -192,7 +195,7 @@ async fn live(agent: &Running, random: &mut Rng) -> bool {
             .unwrap();
         assert!(told > 0, "damage that no event tells of");
     }
-    was_damaged
+    was_damaged && last.first_seq < OPENED_BELOW
 }
 
 /// The accounts balance in the end; where they do not, that is damage, and mended.
@@ -416,6 +419,34 @@ fn tighten(connection: &Connection, schema: &[(String, String)]) {
         connection.execute(update, [name, sql]).ok();
     }
     connection.execute_batch("PRAGMA writable_schema = RESET").ok();
+}
+
+/// SQLite tells of it without the place in a statement that it tells of otherwise.
+#[tokio::test]
+async fn a_trigger_that_makes_no_sense_is_damage_when_it_runs() {
+    let mut device = Device::new();
+    device.rules = vec![rules::above(200.0)];
+    let agent = device.start();
+    agent.append([60.0]).await;
+    agent.stop().await;
+    Connection::open(device.path())
+        .unwrap()
+        .execute_batch(
+            "DROP TRIGGER stands;
+             CREATE TRIGGER stands AFTER INSERT ON alerts BEGIN
+                 INSERT INTO scores VALUES (new.seq, new.epoc);
+             END;",
+        )
+        .unwrap();
+
+    let agent = device.start();
+    agent.append([250.0]).await;
+
+    assert_eq!(device.set_aside().len(), 1);
+    assert_eq!(agent.account(Lane::Alerts).await.recorded, 1);
+    assert_eq!(agent.account(Lane::Readings).await.recorded, 2);
+    agent.assert_balanced().await;
+    agent.stop().await;
 }
 
 /// One test for each part, so that they run at the same time.
