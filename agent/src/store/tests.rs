@@ -13,6 +13,7 @@ mod owner;
 mod partition;
 mod restarts;
 mod rules;
+mod salvage;
 mod size;
 mod sql;
 mod time;
