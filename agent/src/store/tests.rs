@@ -7,6 +7,7 @@ mod damage;
 mod disk;
 mod full_disk;
 mod fuzz;
+mod held_back;
 mod keeping;
 mod model;
 mod owner;
