@@ -6,11 +6,13 @@
 
 mod acting;
 mod clock_watch;
+mod opening;
 mod parts;
 mod pulse;
 mod reload;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -39,10 +41,14 @@ pub(crate) type Tasks = JoinSet<anyhow::Result<()>>;
 /// not be started, or ended unasked.
 pub(crate) async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
     // Before the start is counted, and before anything is opened, salvaged or bound.
-    let lock = StateLock::take(&config.state_dir)?;
+    let lock = Arc::new(StateLock::take(&config.state_dir)?);
     let mut signals = Signals::listen()?;
+    let Some(opened) = opening::open(&config, &lock, &mut signals).await? else {
+        systemd::stopping();
+        return Ok(());
+    };
     let mut tasks = JoinSet::new();
-    let mut parts = Parts::start(config, &lock, &mut tasks)?;
+    let mut parts = Parts::start(config, opened, &mut tasks);
     systemd::ready(&parts.config().thing);
     let ended = supervise(&path, &mut parts, &mut tasks, &mut signals).await;
     systemd::stopping();
@@ -119,9 +125,20 @@ impl Signals {
 
     async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
+            () = Self::either(&mut self.terminate, &mut self.interrupt) => Asked::Stop,
             _ = self.reload.recv() => Asked::Reload,
+        }
+    }
+
+    /// Waits until the agent is asked to stop; whatever else is asked for meanwhile is kept.
+    async fn stop(&mut self) {
+        Self::either(&mut self.terminate, &mut self.interrupt).await;
+    }
+
+    async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
     }
 }

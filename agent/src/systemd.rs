@@ -1,4 +1,4 @@
-//! What systemd is told: ready, reloading, stopping, and that work gets done. Without systemd it
+//! What systemd is told: starting, ready, reloading, stopping, and that work gets done. Without systemd it
 //! says nothing to nobody.
 
 use std::time::Duration;
@@ -10,6 +10,12 @@ use crate::clock;
 /// The agent runs.
 pub(crate) fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// The agent still starts, and gets something done: it may take `granted` more.
+pub(crate) fn starting(status: &str, granted: Duration) {
+    let granted = u32::try_from(granted.as_micros()).unwrap_or(u32::MAX);
+    notify(&[NotifyState::Status(status), NotifyState::ExtendTimeoutUsec(granted)]);
 }
 
 /// A new configuration is being read.

@@ -1,18 +1,21 @@
 //! Stops: TL-1 of the acceptance scenarios, and what the thing says of itself on its status topic.
 
+use std::path::Path;
 use std::time::Duration;
 
-use pulsegate_tests::agent_process::lane_count;
+use pulsegate_tests::agent_process::{Device, lane_count};
 use pulsegate_tests::date;
 use pulsegate_tests::inbox::heart_rate;
 use pulsegate_tests::link::Link;
 use pulsegate_tests::site::Site;
 use pulsegate_tests::subscriber::Subscriber;
-use pulsegate_tests::{PATIENCE, records};
+use pulsegate_tests::{PATIENCE, eventually, records};
 use serde_json::Value;
 
 /// The unit's TimeoutStopSec.
 const STOP: Duration = Duration::from_secs(20);
+/// Within this an agent without work ends, also on a machine that is busy: far less than a salvage.
+const SIGNAL_OBEYED: Duration = Duration::from_secs(10);
 
 /// TL-1, P1, P2, P3: without a link.
 #[tokio::test]
@@ -164,6 +167,52 @@ async fn the_last_reading_of_a_driver_is_not_lost_in_a_stop() {
 
     let kept = String::from_utf8_lossy(&output.stdout).lines().count();
     assert!(kept as u64 >= measured, "{kept} of {measured}");
+}
+
+/// A damaged store is carried over before the start, which takes minutes for a large one (A18).
+#[tokio::test]
+async fn a_stop_in_the_middle_of_carrying_over_a_damaged_store_is_obeyed_at_once() {
+    let mut site = Site::start().await;
+    site.broker.stop().await;
+    let device = site.device();
+    let mut agent = device.started().await;
+    agent.inbox().await.store(&five_hundred()[..1]).await;
+    agent.stop().await;
+    let readings = damage_large_store(&device.state_dir().join("pulsegate.db"));
+    let begun = || exists(&device, "pulsegate.db.salvage").then_some(());
+
+    let mut agent = device.start();
+    eventually("it is carried over", PATIENCE, async || begun()).await;
+    agent.sigterm();
+    let status = agent.wait(SIGNAL_OBEYED).await;
+
+    assert!(status.success(), "{status}");
+    assert!(exists(&device, "pulsegate.db.salvage"), "it was stopped in the middle");
+    let mut agent = device.start();
+    let all = |status: &Value| lane_count(status, "readings", "pending") == readings;
+    agent.wait_status("all is carried over", 2 * PATIENCE, all).await;
+    assert!(agent.stop().await.success());
+}
+
+fn exists(device: &Device, file: &str) -> bool {
+    device.state_dir().join(file).exists()
+}
+
+/// Fills a store with so many readings that carrying them over takes seconds, and takes the account of
+/// a lane away. Returns the number of readings.
+fn damage_large_store(path: &Path) -> u64 {
+    let store = rusqlite::Connection::open(path).expect("a store");
+    store
+        .execute_batch(
+            "INSERT INTO readings
+                 WITH RECURSIVE more(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM more WHERE n < 400000)
+                 SELECT last.seq + n, source, mono_ms, value, time_ms, detail FROM more,
+                     (SELECT * FROM readings ORDER BY seq DESC LIMIT 1) AS last;
+             DELETE FROM lanes WHERE lane = 1;",
+        )
+        .expect("a store that takes readings");
+    let count = "SELECT count(*) FROM readings";
+    store.query_row(count, [], |row| row.get(0)).expect("a number")
 }
 
 fn five_hundred() -> Vec<String> {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use anyhow::Result;
 use pulsegate_sensors::{Sources, inbox};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use super::acting::Acting;
+use super::opening::Opened;
 use super::pulse::Finger;
 use super::{Pulse, Tasks, clock_watch};
 use crate::config::Config;
@@ -19,10 +19,9 @@ use crate::drivers::{Drivers, Outlets, Overview};
 use crate::mqtt::{self, Dialer, LinkOptions, LinkState, Outage, Wish};
 use crate::publisher::{self, Publisher, PublisherState, Reports, Settings};
 use crate::sampler::{self, Intake, SourceStates};
-use crate::state_lock::StateLock;
 use crate::status::{self, Observed};
-use crate::store::{self, Identity, Stopped, Store};
-use crate::{boot, clock, compile, inbox_watch, state_dir};
+use crate::store::{Stopped, Store};
+use crate::{clock, compile, inbox_watch};
 
 /// Observations on their way to the sampler: a second of a hundred belts with their bursts.
 const OBSERVATIONS: usize = 512;
@@ -62,16 +61,13 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Starts everything in a state directory that `lock` holds.
-    ///
-    /// # Errors
-    /// When there can be no store at all.
-    pub(super) fn start(config: Config, lock: &StateLock, tasks: &mut Tasks) -> Result<Self> {
-        let (now, sources) = (clock::mono(), Arc::new(Sources::default()));
-        let pulses: [Pulse; 3] = Default::default();
-        let [store_pulse, publisher_pulse, sampler_pulse] = &pulses;
-        let (store, store_thread, found) = open_store(&config, lock, &sources, store_pulse)?;
-        let (troubles, troubles_seen) = Troubles::new(found);
+    /// Starts everything around a store that is open.
+    pub(super) fn start(config: Config, opened: Opened, tasks: &mut Tasks) -> Self {
+        let now = clock::mono();
+        let Opened { store, thread: store_thread, sources, pulse, troubles } = opened;
+        let pulses = [pulse, Pulse::default(), Pulse::default()];
+        let [_, publisher_pulse, sampler_pulse] = &pulses;
+        let (troubles, troubles_seen) = Troubles::new(troubles);
 
         let (clock_is_set, clock_set) = watch::channel(false);
         tasks.spawn(clock_watch::run(config.clock.trust, store.clone(), clock_is_set));
@@ -134,7 +130,7 @@ impl Parts {
         };
         parts.follow_sensors(tasks);
         parts.start_link(tasks);
-        Ok(parts)
+        parts
     }
 
     /// What it runs by.
@@ -345,58 +341,4 @@ fn intake(
         faults: watch::Sender::default(),
     };
     (outlets, Intake { observations, chunks, closing, pulse, variability })
-}
-
-/// Counts the start and opens the store. What goes wrong without keeping it from opening is
-/// returned in words.
-fn open_store(
-    config: &Config,
-    lock: &StateLock,
-    sources: &Arc<Sources>,
-    pulse: &Pulse,
-) -> Result<(Store, std::thread::JoinHandle<()>, Vec<String>)> {
-    let usual = config.state_dir.join(store::FILE);
-    let backlog = config.buffer.backlog_of_another_thing;
-    let settled = store::settle(&usual, &config.thing, backlog);
-    let (path, thing_change) = (settled.path, settled.change);
-    if settled.is_another {
-        state_dir::forget_witness(&config.state_dir);
-    }
-    let reached = store::reached(&path);
-    let mut troubles = state_dir::examine(&config.state_dir, reached);
-    let (boot, counted) = boot::count(&config.state_dir, reached.map(|reached| reached.boot));
-    // Without a folder there is no store yet; one that can be had later is found then.
-    let trouble = counted.err().map(|error| format!("{error:#}"));
-    if let Some(trouble) = &trouble {
-        tracing::error!(trouble, "this start is counted in the store only");
-    }
-    for trouble in &troubles {
-        tracing::warn!("{trouble}");
-    }
-    troubles.extend(lock.trouble.clone());
-    troubles.extend(trouble);
-    if let Some(error) = reached.and_then(|at| state_dir::bear_witness(&config.state_dir, at).err())
-    {
-        tracing::warn!(%error, "the next start cannot tell if the store went back in time");
-    }
-    let mono = i64::try_from(clock::mono().0).unwrap_or(i64::MAX);
-    let identity = Identity {
-        boot,
-        thing: config.thing.as_str().into(),
-        kernel_boot_id: clock::kernel_boot_id(),
-        reference_ms: clock::wall().0.saturating_sub(mono),
-    };
-    let options = store::Options {
-        path,
-        identity,
-        keep: compile::keep(config),
-        thing_change,
-        rules: compile::rules(config),
-        formats: compile::formats(config),
-        pulse: pulse.clone(),
-        clock: clock::mono,
-    };
-    let (store, thread) = Store::open(options, sources)?;
-    tracing::info!(thing = config.thing, start = boot.as_str(), host = config.host, "started");
-    Ok((store, thread, troubles))
 }

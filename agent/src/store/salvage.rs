@@ -73,8 +73,8 @@ pub(super) struct Replaced {
     pub(super) left_rows: u64,
 }
 
-/// Opens the database at `path`; a damaged one is replaced. Returns what was set aside, if
-/// anything was.
+/// Opens the database at `path`; a damaged one is replaced, with signs of life to `alive`. Returns
+/// what was set aside, if anything was.
 ///
 /// # Errors
 /// When there is no way to have a database here, damaged or not.
@@ -82,6 +82,7 @@ pub(super) fn open(
     path: &Path,
     identity: &Identity,
     sources: &Arc<Sources>,
+    alive: &mut dyn FnMut(),
 ) -> anyhow::Result<(Database, Option<Replaced>)> {
     finish(path).with_context(|| format!("cannot finish the new store `{}`", path.display()))?;
     let fault = match whole(path) {
@@ -96,7 +97,7 @@ pub(super) fn open(
         Err(fault) => fault.to_owned(),
     };
     tracing::error!(fault, "the store is damaged");
-    let replaced = replace(path, None, sources, &mut || ())?;
+    let replaced = replace(path, None, sources, alive)?;
     let database = Database::open(path, identity, Arc::clone(sources))
         .with_context(|| format!("cannot open the new store `{}`", path.display()))?;
     Ok((database, Some(replaced)))

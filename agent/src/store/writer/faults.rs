@@ -75,10 +75,11 @@ pub(super) fn open(
 ) -> anyhow::Result<(Database, Option<Replaced>, Option<DiskFault>)> {
     let path = &options.path;
     disk::make_private(path);
-    let opened = salvage::open(path, &options.identity, sources).or_else(|error| {
+    let mut alive = || options.pulse.beat();
+    let opened = salvage::open(path, &options.identity, sources, &mut alive).or_else(|error| {
         // Even a store that is only read needs some room beside it.
         if ballast::release(path) {
-            salvage::open(path, &options.identity, sources)
+            salvage::open(path, &options.identity, sources, &mut || options.pulse.beat())
         } else {
             Err(error)
         }

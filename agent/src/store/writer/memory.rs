@@ -251,11 +251,12 @@ impl Writer {
             let counter = identity.boot.counter().saturating_add(1);
             identity.boot = identity.boot.with_counter(counter);
         }
-        let adopted =
-            salvage::open(&options.path, &identity, &sources).and_then(|(mut file, _)| {
-                let named = overflow::adopt(&mut file, &self.database, &self.sources, &sources)?;
-                Ok((file, named))
-            });
+        let mut alive = || options.pulse.beat();
+        let opened = salvage::open(&options.path, &identity, &sources, &mut alive);
+        let adopted = opened.and_then(|(mut file, _)| {
+            let named = overflow::adopt(&mut file, &self.database, &self.sources, &sources)?;
+            Ok((file, named))
+        });
         match adopted {
             Ok((file, named)) => {
                 tracing::warn!("there is a store again: the agent starts anew");
