@@ -172,8 +172,12 @@ enum Request {
         rules: Arc<Vec<RuleSpec>>,
         formats: Arc<Formats>,
     },
-    /// The database was looked through.
+    /// The database was looked through, as it was when the agent started.
     Checked(Checked),
+    /// The accounts make no sense, of the database that took the place of `set_aside`, if of any.
+    Unbalanced {
+        set_aside: Option<String>,
+    },
     /// Commit now.
     Hurry,
     Flush(oneshot::Sender<()>),
@@ -300,7 +304,10 @@ impl Store {
     /// Also when they were not counted within [`COUNTING`].
     pub(crate) async fn accounts(&self) -> anyhow::Result<[Account; 3]> {
         let path = self.path.clone();
-        let in_memory = self.progress.borrow().in_memory.clone();
+        let (in_memory, set_aside) = {
+            let progress = self.progress.borrow();
+            (progress.in_memory.clone(), progress.set_aside.clone())
+        };
         let count = move || match in_memory {
             None => Reader::open(&path)?.accounts(),
             Some(in_memory) => in_memory.accounts(&path),
@@ -314,7 +321,7 @@ impl Store {
         if is_damage {
             tracing::error!(?accounts, "the accounts of the store make no sense");
             // A writer that is busy is told by whoever asks next.
-            self.requests.try_send(Request::Checked(Checked::Damaged)).ok();
+            self.requests.try_send(Request::Unbalanced { set_aside }).ok();
         }
         Ok(accounts?)
     }

@@ -281,8 +281,12 @@ impl Writer {
             Request::Checked(checked) => {
                 self.progress.send_modify(|progress| progress.checked = checked);
                 if checked == Checked::Damaged {
-                    self.replace();
+                    self.replace_what_was_seen(None);
                 }
+            }
+            Request::Unbalanced { set_aside } => {
+                self.progress.send_modify(|progress| progress.checked = Checked::Damaged);
+                self.replace_what_was_seen(set_aside.as_deref());
             }
             Request::Hurry => self.urgent = true,
             Request::Flush(answer) => {
@@ -291,6 +295,15 @@ impl Writer {
                 self.gather(|_| ());
                 self.waiting.push(answer);
             }
+        }
+    }
+
+    /// Replaces the database in which damage was seen, unless that happened meanwhile: two who look see
+    /// the same damage. `set_aside` was the last one set aside then.
+    fn replace_what_was_seen(&mut self, set_aside: Option<&str>) {
+        let is_same = self.progress.borrow().set_aside.as_deref() == set_aside;
+        if is_same {
+            self.replace();
         }
     }
 
