@@ -6,8 +6,8 @@
 //! window: a crash sends no more than these twice (P4).
 //!
 //! After a lost link every unacknowledged message goes out again, byte for byte. The end of each
-//! connection is evidence about the topics that were on their way ([`topics`]): a topic over which
-//! three connections in a row died, with nothing on it acknowledged, goes on trial ([`trial`]), and
+//! connection is evidence about the topics that were on their way (module `topics`): a topic over which
+//! three connections in a row died, with nothing on it acknowledged, goes on trial (module `trial`), and
 //! so does the topic of one message that was on its way when five died. Its records leave the lane,
 //! stay pending in the store, and are tried one message at a time, while everything else goes on
 //! (P5). A connection that acknowledges some of a topic's messages before it dies says nothing

@@ -14,7 +14,7 @@ const HUNG: u32 = 9;
 /// A pipe without a writer blocks its reader for ever.
 const MAKE: &str =
     "mkdir -p /run/bus && cd /run/bus && mkfifo 1 2 3 4 5 6 7 8 9 && echo 21.5 >good";
-/// Readings of the good file, one a second: some watchdog periods of [`service::IMPATIENT`].
+/// Readings of the good file, one a second: some watchdog periods of `service::IMPATIENT`.
 const READINGS: usize = 25;
 
 /// P7: nine files that hang keep nothing else waiting: not the link, not a good file, not the status, not the watchdog.
