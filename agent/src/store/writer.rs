@@ -5,12 +5,14 @@
 //! Rules are folded as readings arrive, so that an alert is in the commit of its reading.
 
 mod faults;
+mod keeping;
 mod memory;
+mod taking;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_core::delivery::{Mark, Part, TopicMark, Wanted};
+use pulsegate_core::delivery::{Mark, TopicMark};
 use pulsegate_core::lane::Lane;
 use pulsegate_core::reading::{Reading, Seq};
 use pulsegate_core::rules::{KernelBoot, RuleSpec};
@@ -18,23 +20,21 @@ use pulsegate_core::standing::{Alerts, Standing};
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::Sources;
 use pulsegate_sensors::inbox::{Receipt, Refused};
-use rusqlite::ErrorCode;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::ThingChange;
 use super::check::{Check, Checked};
 use super::database::{Database, Place, Work};
-use super::disk::{DiskFault, Room};
+use super::disk::Room;
 use super::fold::Fold;
 use super::overflow::InMemory;
 use super::owner::Dropped;
-use super::retention::Look;
 use super::standing::Teller;
-use super::take::{Encoder, Formats, Taken};
+use super::take::{Encoder, Formats};
 use super::visits::VisitFold;
 use super::withheld::SourceMark;
-use super::{Options, Progress, QUEUE, Request, Store, begun, overflow, retention, salvage};
+use super::{Options, Progress, QUEUE, Request, Store, begun, overflow};
 use crate::agent::{AT_REST, Pulse};
 use crate::aside::Aside;
 use crate::config::Backlog;
@@ -50,10 +50,6 @@ const BURST_PAUSE: Duration = Duration::from_millis(3);
 const _: () = assert!(BURST_ROWS < COMMIT_ROWS);
 /// How often retention is looked at while it has nothing to do.
 const RETENTION_EVERY: Duration = Duration::from_secs(10);
-/// Steps of retention before one commit, on a partition that is full: they make more room than it takes.
-const STEPS_BEFORE_COMMIT: u32 = 8;
-/// Pause between two steps of retention: commits come first.
-const RETENTION_PAUSE: Duration = Duration::from_millis(20);
 
 struct Writer {
     options: Options,
@@ -466,29 +462,6 @@ impl Writer {
         self.work.unwritten = given_up;
     }
 
-    /// Gives up the oldest where what was gathered has no room below what the partition allows: the
-    /// file never grows so far that nothing could be written any more.
-    fn stay_below_cap(&mut self) {
-        let (Some(room), bytes) = (self.room, self.work.bytes()) else { return };
-        let cap_bytes = room.cap_for(self.used_bytes);
-        let mut steps = 0;
-        while self.used_bytes.saturating_add(bytes) > cap_bytes && steps < STEPS_BEFORE_COMMIT {
-            let look = Look {
-                keep: &self.options.keep,
-                cap_bytes: cap_bytes.saturating_sub(bytes),
-                in_hand: self.in_hand,
-                now: self.work.now,
-            };
-            match retention::step(&mut self.database, &look) {
-                Ok(true) => {}
-                // An error shows again in the commit.
-                Ok(false) | Err(_) => return,
-            }
-            self.used_bytes = self.database.size().unwrap_or_default().0;
-            steps += 1;
-        }
-    }
-
     /// The progress is told first: whoever has an answer can rely on it.
     fn committed(&mut self, first: Seq) {
         let rows = self.work.readings.len();
@@ -511,125 +484,6 @@ impl Writer {
         readings.clear();
         readings.shrink_to(2 * COMMIT_ROWS);
         readings
-    }
-
-    fn take(&mut self, wanted: &Wanted, hurry: bool) -> Taken {
-        let lane = wanted.lane;
-        let later = Taken::Later { due: self.now() + faults::RETRY, full_at: Seq(u64::MAX) };
-        let now = if hurry { Mono(u64::MAX) } else { self.now() };
-        if let Part::Topic { topic, anew: true, .. } = &wanted.part {
-            let sources = self.encoder.sources_of(lane, topic);
-            self.database.dropped(lane, &sources);
-            if let Some(file) = self.memory.as_mut().and_then(|memory| memory.file.as_mut()) {
-                file.dropped(lane, &sources);
-            }
-        }
-        let file = self.memory.as_ref().and_then(|memory| memory.file.as_ref());
-        let is_in_file = |file: &&Database| match &wanted.part {
-            Part::Lane { after, .. } => after.0 < file.lanes[lane.index()].last,
-            Part::Topic { .. } => true,
-        };
-        if let Some(file) = file.filter(is_in_file) {
-            if file.place == Place::Lost {
-                return later;
-            }
-            // What is to keep it company is in memory.
-            match self.encoder.take(file, wanted, Mono(u64::MAX)) {
-                Ok(Taken::Nothing) => {}
-                taken => return self.taken(lane, taken).unwrap_or(later),
-            }
-        }
-        let taken = self.encoder.take(&self.database, wanted, now);
-        self.taken(lane, taken).unwrap_or(later)
-    }
-
-    /// Notes what is in the publisher's hands. `None` if the lane could not be read.
-    fn taken(&mut self, lane: Lane, taken: rusqlite::Result<Taken>) -> Option<Taken> {
-        match taken {
-            Ok(taken) => {
-                self.took(lane, &taken);
-                Some(taken)
-            }
-            Err(error) => {
-                tracing::error!(%error, lane = lane.as_str(), "a lane cannot be read");
-                if salvage::is_damage(&error) {
-                    self.replace();
-                } else if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
-                    let fault = DiskFault::find_sqlite(&self.options.path, &error);
-                    self.go_on_in_memory(fault);
-                    self.leave_file();
-                }
-                None
-            }
-        }
-    }
-
-    /// Remembers what is in the publisher's hands.
-    fn took(&mut self, lane: Lane, taken: &Taken) {
-        match taken {
-            Taken::Sheaf(sheaf) => {
-                let in_hand = &mut self.in_hand[lane.index()];
-                *in_hand = sheaf.through.max(*in_hand);
-            }
-            Taken::OfTopic(sheaf, sources) => {
-                self.database.withheld.took(lane, sources, sheaf.through.0);
-                if let Some(file) = self.memory.as_mut().and_then(|memory| memory.file.as_mut()) {
-                    file.withheld.took(lane, sources, sheaf.through.0);
-                }
-            }
-            Taken::Later { .. } | Taken::Nothing => {}
-        }
-        let met = self.encoder.take_met();
-        for (source, after) in met {
-            let mark = SourceMark::Withhold { lane, sources: vec![source], after };
-            self.apply(&mark);
-            self.gather(|work| work.source_marks.push(mark));
-        }
-    }
-
-    fn retain(&mut self, now: Mono) {
-        if self.memory.is_some() {
-            self.retention_at = Instant::now() + RETENTION_EVERY;
-            return;
-        }
-        let before = self.database.last_seq;
-        let look = Look {
-            keep: &self.options.keep,
-            cap_bytes: self.cap_now(),
-            in_hand: self.in_hand,
-            now,
-        };
-        let more = retention::step(&mut self.database, &look);
-        let pause = match more {
-            Ok(true) => RETENTION_PAUSE,
-            Ok(false) => RETENTION_EVERY,
-            Err(error) if salvage::is_damage(&error) => {
-                tracing::error!(%error, "the store is damaged");
-                self.replace();
-                RETENTION_EVERY
-            }
-            Err(error) => {
-                tracing::warn!(%error, "nothing could be forgotten");
-                RETENTION_EVERY
-            }
-        };
-        self.retention_at = Instant::now() + pause;
-        if self.database.last_seq != before {
-            // What tells of a gap wants to be published.
-            self.report();
-        }
-    }
-
-    /// Bytes above which records are given up now.
-    fn cap_now(&self) -> u64 {
-        let max_bytes = self.options.keep.max_bytes;
-        self.room.map_or(max_bytes, |room| room.cap_for(self.used_bytes).min(max_bytes))
-    }
-
-    /// Bytes that records may use.
-    fn cap_bytes(&self) -> u64 {
-        let max_bytes = self.options.keep.max_bytes;
-        self.room.map_or(max_bytes, |room| room.cap_bytes.min(max_bytes))
     }
 
     fn report(&mut self) {

@@ -113,7 +113,12 @@ impl<'a> Client<'a> {
             });
             let batch = match batch.await {
                 Ok(Some(batch)) => batch,
-                Ok(None) => continue,
+                Ok(None) => {
+                    // A task that has used up its turn finds nothing to read until it gives the thread back,
+                    // though the socket stays readable.
+                    tokio::task::yield_now().await;
+                    continue;
+                }
                 Err(_) => return,
             };
             held.shrink_to(batch.heap_bytes());

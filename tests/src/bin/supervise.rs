@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stderr, reason = "a program for people")]
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     // The paths of sockets are short.
     let folder =
         tempfile::Builder::new().prefix("pg-").tempdir().context("cannot make a folder")?;
+    // As `/tmp` is: some tests run as another user.
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o1777))?;
     let mut command = Command::new(program);
     command.args(arguments).env("TMPDIR", folder.path());
 

@@ -1,0 +1,86 @@
+//! Room for the store: steps of retention between commits, and the cap that follows the partition.
+
+use std::time::Duration;
+
+use pulsegate_core::time::Mono;
+use tokio::time::Instant;
+
+use super::{RETENTION_EVERY, Writer};
+use crate::store::retention::{self, Look};
+use crate::store::salvage;
+
+/// Steps of retention before one commit, on a partition that is full: they make more room than it takes.
+const STEPS_BEFORE_COMMIT: u32 = 8;
+/// Pause between two steps of retention: commits come first.
+const RETENTION_PAUSE: Duration = Duration::from_millis(20);
+
+impl Writer {
+    /// Gives up the oldest records where the gathered ones have no room below the cap of the partition, so that
+    /// the file never grows so far that nothing could be written any more.
+    pub(super) fn stay_below_cap(&mut self) {
+        let (Some(room), bytes) = (self.room, self.work.bytes()) else { return };
+        let cap_bytes = room.cap_for(self.used_bytes);
+        let mut steps = 0;
+        while self.used_bytes.saturating_add(bytes) > cap_bytes && steps < STEPS_BEFORE_COMMIT {
+            let look = Look {
+                keep: &self.options.keep,
+                cap_bytes: cap_bytes.saturating_sub(bytes),
+                in_hand: self.in_hand,
+                now: self.work.now,
+            };
+            match retention::step(&mut self.database, &look) {
+                Ok(true) => {}
+                // An error shows again in the commit.
+                Ok(false) | Err(_) => return,
+            }
+            self.used_bytes = self.database.size().unwrap_or_default().0;
+            steps += 1;
+        }
+    }
+
+    /// Takes one step of retention, and plans the next one. Nothing is forgotten while records go to memory.
+    pub(super) fn retain(&mut self, now: Mono) {
+        if self.memory.is_some() {
+            self.retention_at = Instant::now() + RETENTION_EVERY;
+            return;
+        }
+        let before = self.database.last_seq;
+        let look = Look {
+            keep: &self.options.keep,
+            cap_bytes: self.cap_now(),
+            in_hand: self.in_hand,
+            now,
+        };
+        let more = retention::step(&mut self.database, &look);
+        let pause = match more {
+            Ok(true) => RETENTION_PAUSE,
+            Ok(false) => RETENTION_EVERY,
+            Err(error) if salvage::is_damage(&error) => {
+                tracing::error!(%error, "the store is damaged");
+                self.replace();
+                RETENTION_EVERY
+            }
+            Err(error) => {
+                tracing::warn!(%error, "nothing could be forgotten");
+                RETENTION_EVERY
+            }
+        };
+        self.retention_at = Instant::now() + pause;
+        if self.database.last_seq != before {
+            // What tells of a gap wants to be published.
+            self.report();
+        }
+    }
+
+    /// Bytes above which records are given up now.
+    pub(super) fn cap_now(&self) -> u64 {
+        let max_bytes = self.options.keep.max_bytes;
+        self.room.map_or(max_bytes, |room| room.cap_for(self.used_bytes).min(max_bytes))
+    }
+
+    /// Bytes that records may use.
+    pub(super) fn cap_bytes(&self) -> u64 {
+        let max_bytes = self.options.keep.max_bytes;
+        self.room.map_or(max_bytes, |room| room.cap_bytes.min(max_bytes))
+    }
+}

@@ -1,0 +1,92 @@
+//! Records on their way to the publisher: taken from the file, then from memory, and remembered as in its hands.
+
+use pulsegate_core::delivery::{Part, Wanted};
+use pulsegate_core::lane::Lane;
+use pulsegate_core::reading::Seq;
+use pulsegate_core::time::Mono;
+use rusqlite::ErrorCode;
+
+use super::{Writer, faults};
+use crate::store::database::{Database, Place};
+use crate::store::disk::DiskFault;
+use crate::store::salvage;
+use crate::store::take::Taken;
+use crate::store::withheld::SourceMark;
+
+impl Writer {
+    /// Takes what is `wanted`, from the file first and then from memory; in a `hurry`, also what could wait for
+    /// company.
+    pub(super) fn take(&mut self, wanted: &Wanted, hurry: bool) -> Taken {
+        let lane = wanted.lane;
+        let later = Taken::Later { due: self.now() + faults::RETRY, full_at: Seq(u64::MAX) };
+        let now = if hurry { Mono(u64::MAX) } else { self.now() };
+        if let Part::Topic { topic, anew: true, .. } = &wanted.part {
+            let sources = self.encoder.sources_of(lane, topic);
+            self.database.dropped(lane, &sources);
+            if let Some(file) = self.memory.as_mut().and_then(|memory| memory.file.as_mut()) {
+                file.dropped(lane, &sources);
+            }
+        }
+        let file = self.memory.as_ref().and_then(|memory| memory.file.as_ref());
+        let is_in_file = |file: &&Database| match &wanted.part {
+            Part::Lane { after, .. } => after.0 < file.lanes[lane.index()].last,
+            Part::Topic { .. } => true,
+        };
+        if let Some(file) = file.filter(is_in_file) {
+            if file.place == Place::Lost {
+                return later;
+            }
+            // What is to keep it company is in memory.
+            match self.encoder.take(file, wanted, Mono(u64::MAX)) {
+                Ok(Taken::Nothing) => {}
+                taken => return self.taken(lane, taken).unwrap_or(later),
+            }
+        }
+        let taken = self.encoder.take(&self.database, wanted, now);
+        self.taken(lane, taken).unwrap_or(later)
+    }
+
+    /// Notes what is in the publisher's hands. `None` if the lane could not be read.
+    fn taken(&mut self, lane: Lane, taken: rusqlite::Result<Taken>) -> Option<Taken> {
+        match taken {
+            Ok(taken) => {
+                self.took(lane, &taken);
+                Some(taken)
+            }
+            Err(error) => {
+                tracing::error!(%error, lane = lane.as_str(), "a lane cannot be read");
+                if salvage::is_damage(&error) {
+                    self.replace();
+                } else if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
+                    let fault = DiskFault::find_sqlite(&self.options.path, &error);
+                    self.go_on_in_memory(fault);
+                    self.leave_file();
+                }
+                None
+            }
+        }
+    }
+
+    /// Remembers what is in the publisher's hands.
+    fn took(&mut self, lane: Lane, taken: &Taken) {
+        match taken {
+            Taken::Sheaf(sheaf) => {
+                let in_hand = &mut self.in_hand[lane.index()];
+                *in_hand = sheaf.through.max(*in_hand);
+            }
+            Taken::OfTopic(sheaf, sources) => {
+                self.database.withheld.took(lane, sources, sheaf.through.0);
+                if let Some(file) = self.memory.as_mut().and_then(|memory| memory.file.as_mut()) {
+                    file.withheld.took(lane, sources, sheaf.through.0);
+                }
+            }
+            Taken::Later { .. } | Taken::Nothing => {}
+        }
+        let met = self.encoder.take_met();
+        for (source, after) in met {
+            let mark = SourceMark::Withhold { lane, sources: vec![source], after };
+            self.apply(&mark);
+            self.gather(|work| work.source_marks.push(mark));
+        }
+    }
+}
