@@ -278,6 +278,10 @@ fn copy(
         Err(damage) => return Ok(Copied { damage: Some(damage), ..copied }),
     };
     let columns = select.column_count();
+    // The text of a damaged schema can leave a column out, or name another.
+    if columns != into.prepare(&format!("SELECT * FROM {table}"))?.column_count() {
+        return Ok(Copied { damage: Some(bounds::out_of_bounds(columns)), ..copied });
+    }
     let places = vec!["?"; columns].join(", ");
     into.execute_batch("BEGIN")?;
     let mut insert = into.prepare(&format!("INSERT OR REPLACE INTO {table} VALUES ({places})"))?;
