@@ -172,6 +172,7 @@ fn finish(path: &Path) -> std::io::Result<()> {
     if !complete.exists() {
         return Ok(());
     }
+    let _in_place = schema::keep_in_place();
     // The log of the old one must not be taken for the new one's.
     durable::remove(&with(path, "-wal"))?;
     durable::remove(&with(path, "-shm"))?;

@@ -4,6 +4,7 @@
 //! wears out: no text, no wall time of ours, no delivery state, no index but its place.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
@@ -150,14 +151,27 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Held while a database is opened to look at it, and while another takes its place: neither takes long.
+static IN_PLACE: Mutex<()> = Mutex::new(());
+
+/// Keeps the files of the database from being replaced, or opened, until the guard is dropped. Whoever opened
+/// the old database and then the index of the new one's log would, on closing it, take from the writer the
+/// locks that it has on that index, since these belong to the process; the next to open it would begin it anew.
+pub(super) fn keep_in_place() -> MutexGuard<'static, ()> {
+    IN_PLACE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Opens the database to look at it, beside a running agent or without one. What an older agent did
 /// not keep yet is found empty.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let in_place = keep_in_place();
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     harden(&connection)?;
     connection.pragma_update(None, "cell_size_check", "ON")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // The first that is read: it opens the log and its index.
     let version = version(&connection)?;
+    drop(in_place);
     for (_, table) in LATER.iter().filter(|(since, _)| version < *since) {
         connection.execute_batch(&format!("CREATE TEMP TABLE {table}"))?;
     }
