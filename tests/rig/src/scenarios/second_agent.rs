@@ -11,6 +11,9 @@ use crate::rig::{BELT, Rig};
 
 /// Lists owner and mode of each file that the service may write.
 const OWNERS: &str = "find /var/lib/pulsegate /run/pulsegate -printf '%p %u:%g %m\\n' | sort";
+/// Succeeds when the store has its mark of a first commit, its last file: files that come by themselves
+/// would otherwise be taken for those of the second agent.
+const HAS_ALL_FILES: &str = "test -e /var/lib/pulsegate/pulsegate.db.begun";
 /// The exit status of `EX_TEMPFAIL`: a later start can succeed.
 const IN_USE: i64 = 75;
 /// Far more than the guest takes to start a program.
@@ -20,6 +23,7 @@ const AT_ONCE: Duration = Duration::from_secs(30);
 pub(super) async fn second_agent(rig: &mut Rig) -> Result<()> {
     rig.online(BELT).await?;
     let pid = rig.agent_pid().await?;
+    rig.device.wait_sh("the store has its mark", HAS_ALL_FILES).await?;
     let before = rig.device.sh(OWNERS).await?;
 
     let line = format!("timeout --signal=KILL 60 pulsegate run --config {CONFIG}");
