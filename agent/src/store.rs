@@ -69,6 +69,7 @@ pub(crate) use overflow::InMemory;
 pub(crate) use owner::{ThingChange, kept_aside, settle};
 pub(crate) use reader::{AlertFound, Named, Reader, ReadingFound};
 pub(crate) use replay::{Change, Curve, Decided, Outcome, Plan, Replay, Replayed};
+pub(crate) use salvage::SalvageProgress;
 pub(crate) use take::{Formats, LaneFormat, Taken};
 pub(crate) use visits::{VisitFormat, VisitFound};
 
@@ -98,6 +99,8 @@ pub(crate) struct Options {
     pub(crate) rules: Arc<Vec<RuleSpec>>,
     pub(crate) formats: Arc<Formats>,
     pub(crate) pulse: Pulse,
+    /// Takes how far a salvage is, while there is one.
+    pub(crate) salvaging: watch::Sender<Option<SalvageProgress>>,
     /// The monotonic clock by which windows settle and deadlines pass: `clock::mono`, or that of a test.
     pub(crate) clock: fn() -> Mono,
 }
@@ -192,6 +195,7 @@ pub(crate) struct Store {
     requests: mpsc::Sender<Request>,
     progress: watch::Receiver<Progress>,
     standing: watch::Receiver<Standing>,
+    salvaging: watch::Receiver<Option<SalvageProgress>>,
     /// Where publishing begins.
     pub(crate) watermarks: [Seq; 3],
     /// This start of the agent.
@@ -351,6 +355,11 @@ impl Store {
     /// How the writer is doing.
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
+    }
+
+    /// How far a salvage is, while a damaged store is carried over.
+    pub(crate) fn salvaging(&self) -> Option<SalvageProgress> {
+        *self.salvaging.borrow()
     }
 
     /// What stands: alerts raised, visits under way.

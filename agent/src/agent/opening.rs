@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use pulsegate_sensors::Sources;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::pulse::Finger;
 use super::{LOOK_EVERY, Pulse, Signals};
 use crate::config::Config;
 use crate::state_lock::StateLock;
-use crate::store::{self, Identity, Store};
+use crate::store::{self, Identity, SalvageProgress, Store};
 use crate::{boot, clock, compile, state_dir, systemd};
 
 /// How long systemd grants the start after each sign of progress: many times [`LOOK_EVERY`].
@@ -42,12 +42,14 @@ pub(super) async fn open(
     signals: &mut Signals,
 ) -> anyhow::Result<Option<Opened>> {
     let pulse = Pulse::default();
+    let salvaging = watch::Sender::new(None);
+    let progress = salvaging.subscribe();
     let mut finger = Finger::on("store", &pulse, clock::mono());
     let (answer, mut opened) = oneshot::channel();
     let (config, lock) = (config.clone(), Arc::clone(lock));
     let open = move || {
         let sources = Arc::new(Sources::default());
-        let store = open_store(&config, &lock, &sources, &pulse);
+        let store = open_store(&config, &lock, &sources, &pulse, salvaging);
         let opened = store.map(|(store, thread, troubles)| Opened {
             store,
             thread,
@@ -73,10 +75,20 @@ pub(super) async fn open(
             }
             _ = look.tick() => {
                 if finger.feel(clock::mono()) {
-                    systemd::starting("opens the store", GRANTED);
+                    systemd::starting(&say_progress(*progress.borrow()), GRANTED);
                 }
             }
         }
+    }
+}
+
+/// Says to systemd how far the opening of the store is.
+fn say_progress(salvaging: Option<SalvageProgress>) -> String {
+    match salvaging {
+        Some(progress) => {
+            format!("carries a damaged store over to a new one: {} %", progress.percent())
+        }
+        None => "opens the store".to_owned(),
     }
 }
 
@@ -87,6 +99,7 @@ fn open_store(
     lock: &StateLock,
     sources: &Arc<Sources>,
     pulse: &Pulse,
+    salvaging: watch::Sender<Option<SalvageProgress>>,
 ) -> anyhow::Result<(Store, std::thread::JoinHandle<()>, Vec<String>)> {
     let usual = config.state_dir.join(store::FILE);
     let backlog = config.buffer.backlog_of_another_thing;
@@ -127,6 +140,7 @@ fn open_store(
         rules: compile::rules(config),
         formats: compile::formats(config),
         pulse: pulse.clone(),
+        salvaging,
         clock: clock::mono,
     };
     let (store, thread) = Store::open(options, sources)?;

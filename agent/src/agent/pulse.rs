@@ -22,6 +22,12 @@ impl Pulse {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How often it beat.
+    #[cfg(test)]
+    pub(crate) fn beats(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Waits for another part, which has a pulse of its own, and beats meanwhile: the one that waits is
     /// not stuck, however long the work of the other takes.
     pub(crate) async fn beat_during<T>(&self, waiting: impl Future<Output = T>) -> T {

@@ -21,7 +21,7 @@ use crate::inbox_watch;
 use crate::mqtt::LinkState;
 use crate::outputs::{OutputState, OutputStates};
 use crate::sampler::SourceStates;
-use crate::store::{DiskFault, Flapping, Progress};
+use crate::store::{DiskFault, Flapping, Progress, SalvageProgress};
 
 /// See the module.
 pub(super) async fn compose(observed: &Observed) -> Value {
@@ -120,6 +120,9 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
             .as_ref()
             .map(|fault| format!("disk: {fault}; records are kept in memory, and are not durable")),
     );
+    troubles.extend(observed.store.salvaging().map(|progress| {
+        format!("store: damaged; carried over to a new one: {} %", progress.percent())
+    }));
     if let Some(aside) = &progress.set_aside {
         troubles.push(format!("the store was damaged; it was set aside as `{aside}`"));
     }
@@ -314,9 +317,15 @@ fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Value {
         "waiting": progress.waiting,
         "checked": progress.checked.as_str(),
         "left_rows": progress.left_rows,
+        "salvage": observed.store.salvaging().map(salvage),
         "fault": progress.fault.as_ref().map(DiskFault::as_str),
         "last_error": progress.fault.as_ref().map(ToString::to_string),
     })
+}
+
+/// How far a damaged store is carried over, in records.
+fn salvage(progress: SalvageProgress) -> Value {
+    json!({ "done": progress.done, "of": progress.of })
 }
 
 /// The sources as they are, but for those that were lost and that nobody asks for any more.

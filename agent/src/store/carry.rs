@@ -12,7 +12,9 @@ use rusqlite::{Connection, ErrorCode, Row, params, params_from_iter};
 use super::bounds::{self, Closeness, MAX_FRAME_ROWS, MAX_PLACE};
 use super::database::Database;
 use super::load::{self, BASE_SEQ, END_SEQ, FILTERED, LaneRow, UNTOLD_GAP};
+use super::salvage::{SalvageProgress, TellProgress};
 use super::{schema, withheld};
+use crate::agent::Pulse;
 
 /// Tables that tell what the records mean: carried over before them.
 const FRAME: [&str; 13] = [
@@ -34,8 +36,11 @@ const FRAME: [&str; 13] = [
 const FIRST_LEAP: u64 = 16;
 /// Bounds what the ledger takes of one lane: beyond it the last gap grows over what is between.
 const MAX_HOLES: usize = 1_000;
-/// Rows in one transaction, and between two signs of life.
+/// Rows in one transaction, after which the progress is told.
 const STEP_ROWS: u64 = 10_000;
+/// The most records that a page can hold: a small reading takes 14 bytes of its 1024.
+const MAX_PAGE_ROWS: u64 = 73;
+const PAGE_BYTES: u64 = 1024;
 
 /// How much to carry over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,14 +93,15 @@ pub(super) fn over(
     known: Option<&Database>,
     sources: &Sources,
     extent: Extent,
-    alive: &mut dyn FnMut(),
+    (pulse, tell): (&Pulse, TellProgress<'_>),
 ) -> rusqlite::Result<u64> {
     let mut walked: [Holes; 3] = Default::default();
     let mut left_rows = 0;
     let mut is_account_told = known.is_some();
     let close = if known.is_some() { Closeness::Below } else { Closeness::FarBelow };
     match schema::open_reader(from) {
-        Ok(damaged) => {
+        Ok(mut damaged) => {
+            schema::beat_in_statements(&mut damaged, pulse)?;
             for table in FRAME {
                 let copied = copy(&damaged, into, table, Part::Whole, close)?;
                 left_rows += copied.left_rows;
@@ -107,9 +113,10 @@ pub(super) fn over(
             let known_end = known.map_or(0, |known| known.last_seq);
             let end = known_end.max(end_told(&damaged, into, close)?);
             write_meta(into, END_SEQ, end)?;
+            let mut steps = Steps { done: 0, of: count_at_most(from, &damaged, end, close), tell };
             for lane in Lane::ALL {
                 if lane != Lane::Readings || extent == Extent::Everything {
-                    let (holes, left) = walk(&damaged, into, lane, (end, close), alive)?;
+                    let (holes, left) = walk(&damaged, into, lane, (end, close), &mut steps)?;
                     (walked[lane.index()], left_rows) = (holes, left_rows + left);
                 }
             }
@@ -124,6 +131,29 @@ pub(super) fn over(
     close_accounts(into, is_account_told, &walked)?;
     into.execute_batch("COMMIT")?;
     Ok(left_rows)
+}
+
+/// The records that were read so far, and how many there are at most.
+struct Steps<'a> {
+    done: u64,
+    of: u64,
+    tell: TellProgress<'a>,
+}
+
+impl Steps<'_> {
+    fn took(&mut self, rows: u64) {
+        self.done += rows;
+        (self.tell)(SalvageProgress { done: self.done, of: self.of.max(self.done) });
+    }
+}
+
+/// The records that the damaged database in the file `from` holds at most: no more than places between the
+/// first and the `end`, and no more than fit on its pages.
+fn count_at_most(from: &Path, damaged: &Connection, end: u64, close: Closeness) -> u64 {
+    let firsts = Lane::ALL.into_iter().filter_map(|lane| bound(damaged, lane, "ASC", close));
+    let places = firsts.min().map_or(0, |first| (end + 1).saturating_sub(first));
+    let bytes = std::fs::metadata(from).map_or(0, |file| file.len());
+    places.min((bytes / PAGE_BYTES).saturating_mul(MAX_PAGE_ROWS))
 }
 
 /// The last place that was given to a record, as far as the damaged database tells.
@@ -145,7 +175,7 @@ fn walk(
     into: &Connection,
     lane: Lane,
     (end, close): (u64, Closeness),
-    alive: &mut dyn FnMut(),
+    steps: &mut Steps<'_>,
 ) -> rusqlite::Result<(Holes, u64)> {
     let table = lane.as_str();
     let (mut holes, mut left_rows) = (Holes::default(), 0);
@@ -154,8 +184,8 @@ fn walk(
     let last = bound(damaged, lane, "DESC", close).unwrap_or(MAX_PLACE);
     let mut leap = FIRST_LEAP;
     while at <= last {
-        alive();
         let copied = copy(damaged, into, table, Part::Rising(at, last), close)?;
+        steps.took(copied.rows);
         left_rows += copied.left_rows;
         copied.left.0.iter().for_each(|(first, last)| holes.add(*first, *last));
         if let Some(reached) = copied.reached {
@@ -168,7 +198,7 @@ fn walk(
             continue;
         }
         let to = at.saturating_add(leap - 1).min(last);
-        let back = back_to(damaged, into, table, (at, to, close), alive)?;
+        let back = back_to(damaged, into, table, (at, to, close), steps)?;
         left_rows += back.left_rows;
         back.left.0.iter().for_each(|(first, last)| holes.add(*first, *last));
         holes.add(at, back.reached.map_or(to, |reached| reached - 1));
@@ -183,12 +213,12 @@ fn back_to(
     into: &Connection,
     table: &str,
     (at, to, close): (u64, u64, Closeness),
-    alive: &mut dyn FnMut(),
+    steps: &mut Steps<'_>,
 ) -> rusqlite::Result<Copied> {
     let (mut unread, mut all) = (to, Copied::default());
     loop {
-        alive();
         let back = copy(damaged, into, table, Part::Falling(at, unread), close)?;
+        steps.took(back.rows);
         all.left_rows += back.left_rows;
         back.left.0.iter().for_each(|(first, last)| all.left.add(*first, *last));
         all.reached = back.reached.or(all.reached);

@@ -23,6 +23,7 @@ use super::untold::{Telling, Untold};
 use super::withheld::{self, SourceMark, Withheld};
 use super::write::{self, LaneWriter};
 use super::{ledger, schema};
+use crate::agent::Pulse;
 
 /// Who is writing: this start of the agent, on this run of the kernel.
 #[derive(Debug, Clone)]
@@ -148,6 +149,8 @@ pub(super) struct Database {
     pub(super) growing: Option<ledger::Growing>,
     sources: Arc<Sources>,
     sources_stored: usize,
+    /// Beats in long statements.
+    pulse: Pulse,
     is_boot_written: bool,
     /// By lane: see [`LaneWriter::doubtful`].
     pub(super) doubtful: [Seq; 3],
@@ -170,8 +173,10 @@ impl Database {
         path: &Path,
         identity: &Identity,
         sources: Arc<Sources>,
+        pulse: &Pulse,
     ) -> rusqlite::Result<Self> {
-        let mut database = Self::load(schema::open_writer(path)?, identity, sources)?;
+        let connection = schema::open_writer(path, pulse)?;
+        let mut database = Self::load(connection, identity, sources, pulse)?;
         let last_boot = database.boots.iter().map(|row| row.boot.counter()).max();
         bounds::check_headroom(database.last_seq, last_boot.unwrap_or(0))?;
         database.begin_boot()?;
@@ -182,7 +187,8 @@ impl Database {
     /// Goes on in the middle of a start of the agent that an earlier connection began.
     pub(super) fn reopen(path: &Path, before: &Self) -> rusqlite::Result<Self> {
         let sources = Arc::clone(&before.sources);
-        let mut database = Self::load(schema::open_writer(path)?, &before.identity, sources)?;
+        let connection = schema::open_writer(path, &before.pulse)?;
+        let mut database = Self::load(connection, &before.identity, sources, &before.pulse)?;
         database.number_sources()?;
         database.epoch = before.epoch;
         database.is_boot_written = true;
@@ -190,10 +196,14 @@ impl Database {
     }
 
     /// Holds nothing and takes nothing, in the place of a file that cannot be opened.
-    pub(super) fn nowhere(identity: &Identity, sources: Arc<Sources>) -> rusqlite::Result<Self> {
+    pub(super) fn nowhere(
+        identity: &Identity,
+        sources: Arc<Sources>,
+        pulse: &Pulse,
+    ) -> rusqlite::Result<Self> {
         let connection = Connection::open_in_memory()?;
         schema::migrate(&connection)?;
-        let mut database = Self::load(connection, identity, sources)?;
+        let mut database = Self::load(connection, identity, sources, pulse)?;
         database.begin_boot()?;
         database.place = Place::Memory;
         Ok(database)
@@ -216,6 +226,7 @@ impl Database {
             is_new: false,
             growing: None,
             sources: Arc::clone(&self.sources),
+            pulse: self.pulse.clone(),
             sources_stored: self.sources_stored,
             is_boot_written: self.is_boot_written,
             doubtful: [Seq(0); 3],
@@ -230,7 +241,7 @@ impl Database {
     /// Connects to the same file again. Returns whether it is the same: it has come as far as this one,
     /// and no further than `last_seq`.
     pub(super) fn connect_again(&mut self, path: &Path, last_seq: u64) -> rusqlite::Result<bool> {
-        let connection = schema::open_writer(path)?;
+        let connection = schema::open_writer(path, &self.pulse)?;
         let there = load::last_seq(&connection, &load::read_lanes(&connection)?)?;
         let is_same = (self.last_seq..=last_seq).contains(&there);
         if is_same {
@@ -249,6 +260,7 @@ impl Database {
         connection: Connection,
         identity: &Identity,
         sources: Arc<Sources>,
+        pulse: &Pulse,
     ) -> rusqlite::Result<Self> {
         let lanes = load::read_lanes(&connection)?;
         load::check_accounts(&lanes)?;
@@ -256,6 +268,7 @@ impl Database {
         let last_seq = load::last_seq(&connection, &lanes)?;
         Ok(Self {
             place: Place::File,
+            pulse: pulse.clone(),
             is_new: boots.is_empty(),
             last_seq,
             sources_stored: 0,

@@ -18,6 +18,7 @@ use rusqlite::ffi::SQLITE_ERROR;
 use super::carry::{self, Extent};
 use super::database::{Database, Identity};
 use super::schema;
+use crate::agent::Pulse;
 use crate::{clock, durable};
 
 /// The new database while it is written, and when it is complete.
@@ -64,6 +65,25 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     damaged || nonsense.contains(&true)
 }
 
+/// How far a salvage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SalvageProgress {
+    /// Records that were read so far.
+    pub(crate) done: u64,
+    /// Records that there are at most, as far as the damaged database tells.
+    pub(crate) of: u64,
+}
+
+impl SalvageProgress {
+    /// The part that is done, in percent.
+    pub(crate) fn percent(self) -> u64 {
+        self.done.min(self.of).saturating_mul(100).checked_div(self.of).unwrap_or(100)
+    }
+}
+
+/// Takes how far a salvage is, after each of its steps.
+pub(super) type TellProgress<'a> = &'a mut dyn FnMut(SalvageProgress);
+
 /// What became of a damaged database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Replaced {
@@ -73,8 +93,8 @@ pub(super) struct Replaced {
     pub(super) left_rows: u64,
 }
 
-/// Opens the database at `path`; a damaged one is replaced, with signs of life to `alive`. Returns
-/// what was set aside, if anything was.
+/// Opens the database at `path`; a damaged one is replaced. Returns the name of the damaged one. Long work
+/// beats `pulse`, and how far a salvage is goes to `tell`.
 ///
 /// # Errors
 /// When there is no way to have a database here, damaged or not.
@@ -82,11 +102,12 @@ pub(super) fn open(
     path: &Path,
     identity: &Identity,
     sources: &Arc<Sources>,
-    alive: &mut dyn FnMut(),
+    pulse: &Pulse,
+    tell: TellProgress<'_>,
 ) -> anyhow::Result<(Database, Option<Replaced>)> {
     finish(path).with_context(|| format!("cannot finish the new store `{}`", path.display()))?;
     let fault = match whole(path) {
-        Ok(()) => match Database::open(path, identity, Arc::clone(sources)) {
+        Ok(()) => match Database::open(path, identity, Arc::clone(sources), pulse) {
             Ok(database) => return Ok((database, None)),
             Err(error) if is_damage(&error) || is_missing_table(&error) => error.to_string(),
             Err(error) => {
@@ -97,14 +118,14 @@ pub(super) fn open(
         Err(fault) => fault.to_owned(),
     };
     tracing::error!(fault, "the store is damaged");
-    let replaced = replace(path, None, sources, alive)?;
-    let database = Database::open(path, identity, Arc::clone(sources))
+    let replaced = replace(path, None, sources, pulse, tell)?;
+    let database = Database::open(path, identity, Arc::clone(sources), pulse)
         .with_context(|| format!("cannot open the new store `{}`", path.display()))?;
     Ok((database, Some(replaced)))
 }
 
 /// Sets the database at `path` aside and puts a new one in its place, with what can be read of the
-/// old one and what is known of it. Says so now and then to `alive`.
+/// old one and what is known of it. Beats `pulse`, and tells how far it is to `tell`.
 ///
 /// # Errors
 /// When there is no way to have a database here; the damaged one then keeps its place.
@@ -112,17 +133,19 @@ pub(super) fn replace(
     path: &Path,
     known: Option<&Database>,
     sources: &Sources,
-    alive: &mut dyn FnMut(),
+    pulse: &Pulse,
+    tell: TellProgress<'_>,
 ) -> anyhow::Result<Replaced> {
     let aside = set_aside(path)?;
     let name = name_of(&aside).to_string_lossy().into_owned();
     let writing = durable::beside(path, WRITING);
-    let mut written = write_new(&aside, &writing, known, sources, Extent::Everything, alive);
+    let mut write = |extent| write_new(&aside, &writing, known, sources, extent, (pulse, tell));
+    let mut written = write(Extent::Everything);
     if let Err(error) = &written
         && error.sqlite_error_code() == Some(ErrorCode::DiskFull)
     {
         tracing::error!(set_aside = name, "no room for the readings of the damaged store");
-        written = write_new(&aside, &writing, known, sources, Extent::WithoutReadings, alive);
+        written = write(Extent::WithoutReadings);
     }
     let left_rows =
         written.with_context(|| format!("cannot write a new store beside `{}`", path.display()))?;
@@ -188,15 +211,15 @@ fn write_new(
     known: Option<&Database>,
     sources: &Sources,
     extent: Extent,
-    alive: &mut dyn FnMut(),
+    (pulse, tell): (&Pulse, TellProgress<'_>),
 ) -> rusqlite::Result<u64> {
     for suffix in SUFFIXES {
         // What cannot be removed cannot be opened either, and that error says more.
         durable::remove(&with(into, suffix)).ok();
     }
-    let fresh = schema::open_writer(into)?;
+    let fresh = schema::open_writer(into, pulse)?;
     fresh.pragma_update(None, "synchronous", "OFF")?;
-    let left_rows = carry::over(from, &fresh, known, sources, extent, alive)?;
+    let left_rows = carry::over(from, &fresh, known, sources, extent, (pulse, tell))?;
     fresh.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     fresh.close().map_err(|(_, error)| error)?;
     Ok(left_rows)

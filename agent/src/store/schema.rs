@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::bounds::MAX_ROW_BYTES;
 use super::disk::Room;
+use crate::agent::Pulse;
 use crate::durable;
 
 /// A page is the least that a commit writes; small pages wear the card less (BENCHMARKS.md).
@@ -22,6 +23,9 @@ const CHECKPOINT_PAGES: u64 = 4096;
 const JOURNAL_LIMIT_BYTES: u32 = 8 << 20;
 /// Bounds SQLite's own memory, in KiB.
 const CACHE_KIB: i32 = 512;
+/// Steps of SQLite between two beats: less than a second on a processor a hundred times slower than the slowest
+/// Raspberry Pi, and too many to cost a commit anything.
+const BEAT_STEPS: i32 = 10_000;
 
 /// What each schema version adds to the one before; `user_version` counts them.
 pub(super) const MIGRATIONS: &[&str] = &["
@@ -129,13 +133,14 @@ const LATER: &[(usize, &str)] = &[
     (7, "withheld(lane INTEGER NOT NULL, source INTEGER NOT NULL, after INTEGER NOT NULL)"),
 ];
 
-/// Opens the database for the one writer, and brings it up to date.
-pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
+/// Opens the database for the one writer, and brings it up to date. Its long statements beat `pulse`.
+pub(super) fn open_writer(path: &Path, pulse: &Pulse) -> rusqlite::Result<Connection> {
     // SQLite would make it for everybody to read, and gives its log the permissions of the database.
     // Why a file cannot be made, SQLite says as well.
     durable::create_private(path).ok();
-    let connection = Connection::open(path)?;
+    let mut connection = Connection::open(path)?;
     harden(&connection)?;
+    beat_in_statements(&mut connection, pulse)?;
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // In WAL mode NORMAL may lose the last commits in a power cut; FULL fsyncs each (P1).
@@ -149,6 +154,20 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "cell_size_check", "ON")?;
     migrate(&connection)?;
     Ok(connection)
+}
+
+/// Has the statements of a connection beat `pulse` while they get on: a statement that takes long is no hang, one
+/// that waits for the card is.
+pub(super) fn beat_in_statements(
+    connection: &mut Connection,
+    pulse: &Pulse,
+) -> rusqlite::Result<()> {
+    let pulse = pulse.clone();
+    let beat = move || {
+        pulse.beat();
+        false
+    };
+    connection.progress_handler(BEAT_STEPS, Some(beat))
 }
 
 /// Held while a database is opened to look at it, and while another takes its place: neither takes long.

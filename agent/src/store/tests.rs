@@ -113,6 +113,7 @@ impl Device {
             rules: Arc::new(self.rules.clone()),
             formats: formats(),
             pulse: Pulse::default(),
+            salvaging: watch::Sender::default(),
             clock: self.clock,
         }
     }

@@ -112,6 +112,7 @@ pub(super) fn start(
         requests,
         progress: watched,
         standing,
+        salvaging: options.salvaging.subscribe(),
         watermarks: dropped.watermarks(&database),
         boot: database.identity.boot,
         last_trusted: database.last_trusted(),

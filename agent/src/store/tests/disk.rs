@@ -45,7 +45,7 @@ async fn every_file_of_the_store_is_for_its_user_alone_and_an_older_one_is_narro
 #[test]
 fn sqlite_distrusts_the_file_for_writing_and_for_reading() {
     let device = Device::new();
-    let writer = schema::open_writer(&device.path()).unwrap();
+    let writer = schema::open_writer(&device.path(), &Pulse::default()).unwrap();
     let reader = schema::open_reader(&device.path()).unwrap();
 
     for connection in [writer, reader] {

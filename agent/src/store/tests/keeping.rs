@@ -12,7 +12,7 @@ fn open(device: &Device) -> Database {
     let options = device.options();
     let sources = Arc::new(Sources::default());
     sources.intern(Source::new("7", "heart_rate").unwrap()).unwrap();
-    Database::open(&options.path, &options.identity, sources).unwrap()
+    Database::open(&options.path, &options.identity, sources, &options.pulse).unwrap()
 }
 
 /// Writes readings taken at these times on the monotonic clock.

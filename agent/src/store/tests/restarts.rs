@@ -126,7 +126,8 @@ impl Life {
         let options = device.options();
         let sources = Arc::new(Sources::default());
         let database =
-            Database::open(&options.path, &options.identity, Arc::clone(&sources)).unwrap();
+            Database::open(&options.path, &options.identity, Arc::clone(&sources), &options.pulse)
+                .unwrap();
         let belts = BELTS.iter().map(|name| (*name, "heart_rate"));
         let source = |(name, kind)| sources.intern(Source::new(name, kind).unwrap()).unwrap();
         let ids = belts.chain([("lid", "lid")]).map(source).collect();

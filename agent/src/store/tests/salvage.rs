@@ -2,6 +2,7 @@
 
 use super::damage::{PAGE, ROWS_A_PAGE, device_with_history, leaves, overwrite, survives};
 use super::*;
+use crate::store::salvage::{SalvageProgress, replace};
 
 #[tokio::test]
 async fn a_power_cut_in_the_middle_of_a_salvage_leaves_the_old_store_or_the_new_one() {
@@ -117,4 +118,40 @@ async fn after_an_unclean_stop_the_whole_database_is_looked_through_beside_the_w
     agent.assert_balanced().await;
     assert_eq!(damaged.set_aside().len(), 1);
     agent.stop().await;
+}
+
+/// As many steps of SQLite as counting some 100,000 records takes.
+const LONG: &str =
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
+    SELECT count(*) FROM n";
+
+/// The watchdog killed a salvage whose last statements took longer than it waits.
+#[tokio::test]
+async fn a_long_statement_of_the_store_beats_its_pulse() {
+    let (device, _) = device_with_history().await;
+    let pulse = Pulse::default();
+    let connection = schema::open_writer(&device.path(), &pulse).unwrap();
+    let before = pulse.beats();
+
+    let counted: u64 = connection.query_row(LONG, [], |row| row.get(0)).unwrap();
+
+    assert_eq!(counted, 100_000);
+    assert!(pulse.beats() > before + 10, "{} beats", pulse.beats() - before);
+}
+
+#[tokio::test]
+async fn a_salvage_tells_how_far_it_is() {
+    let (device, before) = device_with_history().await;
+    let leaf = leaves(&device.path())[30];
+    overwrite(&device.path(), leaf * PAGE, &[0; 1024]);
+    let (pulse, mut told) = (Pulse::default(), Vec::new());
+
+    let mut tell = |progress: SalvageProgress| told.push(progress);
+    replace(&device.path(), None, &Sources::default(), &pulse, &mut tell).unwrap();
+
+    let done: Vec<u64> = told.iter().map(|progress| progress.done).collect();
+    assert!(done.is_sorted(), "{told:?}");
+    assert!(told.iter().all(|progress| progress.done <= progress.of), "{told:?}");
+    let last = told.last().unwrap();
+    assert!(last.percent() > 95 && last.of >= before.len() as u64, "{told:?}");
 }

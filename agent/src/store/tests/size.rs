@@ -20,8 +20,13 @@ fn cost(readings: u64) -> (u64, u64) {
     device.rules = vec![rules::above(200.0)];
     {
         let options = device.options();
-        let mut database =
-            Database::open(&options.path, &options.identity, Arc::new(Sources::default())).unwrap();
+        let mut database = Database::open(
+            &options.path,
+            &options.identity,
+            Arc::new(Sources::default()),
+            &options.pulse,
+        )
+        .unwrap();
         database.commit(&Work { clock: true, ..Work::default() }).unwrap();
         let fill =
             "WITH RECURSIVE n(seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM n WHERE seq < ?1)
@@ -35,8 +40,13 @@ fn cost(readings: u64) -> (u64, u64) {
     let options = device.options();
     let before = io_bytes();
 
-    let mut database =
-        Database::open(&options.path, &options.identity, Arc::new(Sources::default())).unwrap();
+    let mut database = Database::open(
+        &options.path,
+        &options.identity,
+        Arc::new(Sources::default()),
+        &options.pulse,
+    )
+    .unwrap();
     Fold::rebuild(&device.rules, &database, clock::mono(), &mut Vec::new());
     let readings = vec![number(SourceId(0), clock::mono(), 72.0)];
     database.commit(&Work { readings, ..Work::default() }).unwrap();

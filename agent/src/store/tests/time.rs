@@ -105,8 +105,13 @@ async fn a_clock_that_falls_back_with_the_power_does_not_take_the_axis_of_the_ru
         (device.kernel_boot, device.reference_ms) = (kernel_boot, reference_ms);
         for _ in 0..2 {
             let options = device.options();
-            let mut database =
-                database::Database::open(&options.path, &options.identity, Arc::default()).unwrap();
+            let mut database = database::Database::open(
+                &options.path,
+                &options.identity,
+                Arc::default(),
+                &options.pulse,
+            )
+            .unwrap();
             for at in [0, 1_000, 3_600_000] {
                 let event = database.timeline.reference(database.epoch, Mono(at));
                 assert!(
@@ -123,8 +128,13 @@ async fn a_clock_that_falls_back_with_the_power_does_not_take_the_axis_of_the_ru
             }
         }
         let options = device.options();
-        let database =
-            database::Database::open(&options.path, &options.identity, Arc::default()).unwrap();
+        let database = database::Database::open(
+            &options.path,
+            &options.identity,
+            Arc::default(),
+            &options.pulse,
+        )
+        .unwrap();
         last = database.timeline.reference(database.epoch, Mono(3_600_000));
     }
 }

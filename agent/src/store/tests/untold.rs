@@ -18,7 +18,8 @@ impl Cloud {
         let options = device.options();
         let sources = Arc::new(Sources::default());
         sources.intern(Source::new("7", "heart_rate").unwrap()).unwrap();
-        let database = Database::open(&options.path, &options.identity, sources).unwrap();
+        let database =
+            Database::open(&options.path, &options.identity, sources, &options.pulse).unwrap();
         Self { database, heard: Vec::new(), now: Mono(1_000) }
     }
 

@@ -135,7 +135,8 @@ fn what_is_withheld_outlives_what_was_delivered_and_is_given_up_first_at_the_cap
     for name in ["a", "b"] {
         sources.intern(Source::new(name, "heart_rate").unwrap()).unwrap();
     }
-    let mut database = Database::open(&options.path, &options.identity, sources).unwrap();
+    let mut database =
+        Database::open(&options.path, &options.identity, sources, &options.pulse).unwrap();
     let reading =
         |at: u64| number(SourceId(u32::try_from(at % 2).unwrap()), Mono(at * 1_000), 72.0);
     let readings = (0..20_000).map(reading).collect();

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Writer;
 use crate::store::database::{Database, EventRow};
 use crate::store::disk::{self, DiskFault};
-use crate::store::salvage::Replaced;
+use crate::store::salvage::{Replaced, TellProgress};
 use crate::store::{Options, ballast, begun, overflow, salvage};
 
 /// Readings kept in memory while the disk refuses writes: hours of ten belts.
@@ -75,14 +75,14 @@ pub(super) fn open(
 ) -> anyhow::Result<(Database, Option<Replaced>, Option<DiskFault>)> {
     let path = &options.path;
     disk::make_private(path);
-    let mut alive = || options.pulse.beat();
-    let opened = salvage::open(path, &options.identity, sources, &mut alive).or_else(|error| {
+    let open = || {
+        options.tell_salvage(|tell| {
+            salvage::open(path, &options.identity, sources, &options.pulse, tell)
+        })
+    };
+    let opened = open().or_else(|error| {
         // Even a store that is only read needs some room beside it.
-        if ballast::release(path) {
-            salvage::open(path, &options.identity, sources, &mut || options.pulse.beat())
-        } else {
-            Err(error)
-        }
+        if ballast::release(path) { open() } else { Err(error) }
     });
     match opened {
         Ok((database, replaced)) => {
@@ -92,9 +92,21 @@ pub(super) fn open(
         Err(error) => {
             let fault = DiskFault::find(path, &error);
             tracing::error!(%fault, "there is no store; records are kept in memory");
-            let database = Database::nowhere(&options.identity, Arc::clone(sources))?;
+            let database =
+                Database::nowhere(&options.identity, Arc::clone(sources), &options.pulse)?;
             Ok((database, None, Some(fault)))
         }
+    }
+}
+
+impl Options {
+    /// Does work that may turn out to be a salvage, whose progress goes to whoever asks for the status.
+    pub(super) fn tell_salvage<T>(&self, work: impl FnOnce(TellProgress<'_>) -> T) -> T {
+        let done = work(&mut |progress| {
+            self.salvaging.send_replace(Some(progress));
+        });
+        self.salvaging.send_replace(None);
+        done
     }
 }
 
@@ -137,9 +149,9 @@ impl Writer {
             let fault = DiskFault::find_sqlite(path, &error);
             return self.go_on_in_memory(fault);
         }
-        let pulse = self.options.pulse.clone();
-        let mut alive = || pulse.beat();
-        let replaced = salvage::replace(path, Some(known), &self.sources, &mut alive)
+        let (options, sources) = (&self.options, &self.sources);
+        let replaced = options
+            .tell_salvage(|tell| salvage::replace(path, Some(known), sources, &options.pulse, tell))
             .and_then(|replaced| Ok((Database::reopen(path, known)?, replaced)));
         match replaced {
             Ok((mut database, Replaced { set_aside, left_rows })) => {

@@ -251,8 +251,9 @@ impl Writer {
             let counter = identity.boot.counter().saturating_add(1);
             identity.boot = identity.boot.with_counter(counter);
         }
-        let mut alive = || options.pulse.beat();
-        let opened = salvage::open(&options.path, &identity, &sources, &mut alive);
+        let opened = options.tell_salvage(|tell| {
+            salvage::open(&options.path, &identity, &sources, &options.pulse, tell)
+        });
         let adopted = opened.and_then(|(mut file, _)| {
             let named = overflow::adopt(&mut file, &self.database, &self.sources, &sources)?;
             Ok((file, named))

@@ -54,6 +54,7 @@ fn options(path: PathBuf) -> Options {
             lanes: [lane(), lane(), lane()],
         }),
         pulse: Pulse::default(),
+        salvaging: watch::Sender::default(),
         clock: crate::clock::mono,
         thing_change: None,
     }
