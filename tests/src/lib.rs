@@ -5,6 +5,7 @@
 //! predicate with a deadline; a harness that cannot do its part panics and says which part.
 
 pub mod agent_process;
+pub mod answered;
 pub mod certs;
 pub mod cloud;
 pub mod date;
@@ -16,6 +17,8 @@ pub mod mosquitto;
 pub mod process;
 pub mod records;
 pub mod site;
+pub mod small_disk;
+pub mod state;
 pub mod subscriber;
 mod wait;
 

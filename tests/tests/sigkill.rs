@@ -5,15 +5,15 @@
 
 #![expect(clippy::print_stderr, reason = "the log of a failed test, with its seed")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pulsegate_standin::{Door, Options};
 use pulsegate_tests::agent_process::{Device, lane_count};
+use pulsegate_tests::answered::Answered;
 use pulsegate_tests::cloud::{Cloud, Tally};
-use pulsegate_tests::inbox::Inbox;
-use pulsegate_tests::{PATIENCE, records};
-use serde_json::{Value, json};
+use pulsegate_tests::{PATIENCE, records, state};
+use serde_json::Value;
 
 const KILLS: u64 = 100;
 /// In milliseconds, how long the agent may work before it is killed.
@@ -23,6 +23,8 @@ const START_MS: std::ops::Range<u64> = 0..120;
 const RELOAD_MS: std::ops::Range<u64> = 0..25;
 const LANES: [&str; 3] = ["alerts", "events", "readings"];
 const WINDOW: u64 = 16;
+/// Readings in a portion are fewer.
+const MOST: u64 = 60;
 
 #[tokio::test]
 async fn nothing_answered_is_lost_when_the_agent_is_killed_at_work() {
@@ -50,10 +52,7 @@ struct Trial {
     random: fastrand::Rng,
     cloud: Cloud,
     device: Device,
-    /// The value of the next reading: no two are alike.
-    next: u64,
-    /// What was answered as durable: id and value.
-    answered: BTreeMap<String, u64>,
+    answered: Answered,
     boots: BTreeSet<u64>,
 }
 
@@ -71,9 +70,8 @@ impl Trial {
                 "[[rule]]\nname = \"high\"\non = \"count\"\nwindow = { tumbling = \"60s\", \
                  take = \"mean\" }\nabove = 1e9\nthen = [\"alert\"]",
             );
-        let (answered, boots) = (BTreeMap::new(), BTreeSet::new());
         let random = fastrand::Rng::with_seed(seed);
-        Self { random, cloud, device, next: 0, answered, boots }
+        Self { random, cloud, device, answered: Answered::default(), boots: BTreeSet::new() }
     }
 
     async fn endure(mut self, fates: &[Fate]) {
@@ -87,9 +85,9 @@ impl Trial {
                 Fate::Reload => RELOAD_MS,
             };
             let after = Duration::from_millis(self.random.u64(range));
-            let before = self.answered.len();
+            let before = self.answered.count();
             self.live(fate, after).await;
-            let answered = self.answered.len() - before;
+            let answered = self.answered.count() - before;
             eprintln!("{kill}: {fate:?}, {door:?}, killed after {after:?}, {answered} answered");
         }
         self.reckon().await;
@@ -118,19 +116,20 @@ impl Trial {
             tokio::time::sleep(after).await;
             agent.sigkill().await;
         };
-        let push = push(&mut self.random, &mut self.next, &mut inbox);
-        let ((), ids) = tokio::join!(kill, push);
-        self.note(&status, ids);
+        let before = self.answered.readings().len();
+        let push = self.answered.push(&mut self.random, MOST, &mut inbox);
+        tokio::join!(kill, push);
+        self.note(&status, before);
     }
 
-    fn note(&mut self, status: &Value, ids: Vec<(String, u64)>) {
+    /// Checks that boots rise, and that each answer behind the place `before` names this one.
+    fn note(&mut self, status: &Value, before: usize) {
         let boot = status["boot"].as_u64().expect("a boot");
         assert!(self.boots.insert(boot), "boot {boot} again");
         assert_eq!(self.boots.last(), Some(&boot), "boots rise");
-        for (id, value) in ids {
-            let of_boot = records::place(&id).map(|(boot, _)| boot);
+        for (id, _) in &self.answered.readings()[before..] {
+            let of_boot = records::place(id).map(|(boot, _)| boot);
             assert_eq!(of_boot, Some(boot), "{id}");
-            assert_eq!(self.answered.insert(id.clone(), value), None, "{id} again");
         }
     }
 
@@ -140,8 +139,8 @@ impl Trial {
             assert_eq!(lane_count(status, lane, "dropped"), 0, "{status:#}");
         }
         let recorded = lane_count(status, "readings", "recorded");
-        assert!(recorded >= self.answered.len() as u64, "{status:#}");
-        assert!(recorded <= self.next, "{status:#}");
+        assert!(recorded >= self.answered.count(), "{status:#}");
+        assert!(recorded <= self.answered.pushed(), "{status:#}");
     }
 
     /// The last life: everything is delivered, and compared with what was answered.
@@ -157,61 +156,10 @@ impl Trial {
         let mut arrived = Tally::default();
         arrived.take(&self.cloud.journal.contents().arrivals, "/readings");
         assert_eq!(lane_count(&status, "readings", "recorded"), arrived.unique());
-        for (id, value) in &self.answered {
-            let record = arrived.get(id).unwrap_or_else(|| panic!("{id} was answered and is lost"));
-            assert_eq!(record["value"].as_u64(), Some(*value), "{record}");
-        }
-        let values: BTreeSet<u64> =
-            arrived.records().filter_map(|record| record["value"].as_u64()).collect();
-        assert_eq!(values.len() as u64, arrived.unique(), "a reading was stored twice");
+        self.answered.assert_arrived(&arrived);
         let most = (KILLS + 1) * WINDOW * arrived.most_in_a_message();
         assert!(arrived.duplicates() <= most, "{} duplicates", arrived.duplicates());
-        assert!(self.answered.len() > 500, "too little was answered to prove anything");
-        is_whole(&self.device);
+        assert!(self.answered.count() > 500, "too little was answered to prove anything");
+        state::assert_sound(&self.device.state_dir());
     }
-}
-
-/// Pushes readings in portions until the agent is gone; returns what it answered.
-async fn push(random: &mut fastrand::Rng, next: &mut u64, inbox: &mut Inbox) -> Vec<(String, u64)> {
-    let mut answered = Vec::new();
-    loop {
-        let values: Vec<u64> = (*next..*next + random.u64(1..60)).collect();
-        *next += values.len() as u64;
-        let line =
-            |value: &u64| json!({ "source": "meter", "kind": "count", "value": value }).to_string();
-        let lines: Vec<String> = values.iter().map(line).collect();
-        let answers = inbox.exchange_all(&lines).await;
-        let is_last = answers.len() < lines.len();
-        let ids = answers.iter().map(|answer| {
-            answer["id"].as_str().unwrap_or_else(|| panic!("refused: {answer}")).to_owned()
-        });
-        answered.extend(ids.zip(values));
-        if is_last {
-            return answered;
-        }
-    }
-}
-
-/// The database was never set aside, and SQLite finds no fault with it.
-fn is_whole(device: &Device) {
-    let path = device.state_dir().join("pulsegate.db");
-    let database = rusqlite::Connection::open(path).expect("the store opens");
-    let verdict = database.pragma_query_value(None, "integrity_check", |row| row.get(0));
-    assert_eq!(verdict, Ok(String::from("ok")));
-    drop(database);
-    let files = std::fs::read_dir(device.state_dir()).expect("the state directory");
-    let names: BTreeSet<String> =
-        files.flatten().map(|file| file.file_name().to_string_lossy().into_owned()).collect();
-    let known = [
-        "boot",
-        "reached",
-        "pulsegate.db",
-        "pulsegate.db.ballast",
-        "pulsegate.db.begun",
-        "pulsegate.db-shm",
-        "pulsegate.db-wal",
-    ];
-    let strange: Vec<&String> =
-        names.iter().filter(|name| !known.contains(&name.as_str())).collect();
-    assert!(strange.is_empty(), "left behind: {strange:?}");
 }
