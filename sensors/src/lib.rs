@@ -30,6 +30,6 @@ pub use measurement::{Contact, HeartRate, LineState, Measurement, NoReading};
 #[cfg(feature = "drivers")]
 pub use outlet::{Observation, Outlet};
 pub use source::{
-    InvalidName, MAX_CLIENT_SOURCES, MAX_NAME_BYTES, MAX_SOURCES, Source, SourceId, Sources,
-    TooManySources, is_kind, is_source_name,
+    InvalidName, MAX_CLIENT_SOURCES, MAX_NAME_BYTES, MAX_SOURCES, SENSOR_SOURCES, Source, SourceId,
+    Sources, TooManySources, is_kind, is_source_name,
 };

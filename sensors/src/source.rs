@@ -12,6 +12,10 @@ pub const MAX_SOURCES: usize = 12_000;
 /// rest is for what the configuration names, also in a table that was filled by a version that let
 /// programs name 10,000.
 pub const MAX_CLIENT_SOURCES: usize = 8_000;
+/// How many places nobody but the device's own sensors can take, whatever was named before: by an older
+/// version, or under other limits of the inboxes. Far more sensors than a device has.
+pub const SENSOR_SOURCES: usize = 1_000;
+const _: () = assert!(MAX_CLIENT_SOURCES + SENSOR_SOURCES < MAX_SOURCES);
 /// Long enough for a UUID with a prefix; it is repeated in every record.
 pub const MAX_NAME_BYTES: usize = 64;
 
@@ -94,6 +98,20 @@ impl Sources {
     /// # Errors
     /// [`TooManySources`] when it would be one more than [`MAX_SOURCES`].
     pub fn intern(&self, source: Source) -> Result<SourceId, TooManySources> {
+        self.intern_if(source, MAX_SOURCES, |_| true)
+    }
+
+    /// As [`Sources::intern`], but a source that is not in the table is added only if `may_add` says so.
+    /// That is asked with the sources from number `from` on, and no other source is added meanwhile.
+    ///
+    /// # Errors
+    /// [`TooManySources`], also when `may_add` says no.
+    pub(crate) fn intern_if(
+        &self,
+        source: Source,
+        from: usize,
+        may_add: impl FnOnce(&[Arc<Source>]) -> bool,
+    ) -> Result<SourceId, TooManySources> {
         if let Some(id) = self.find(&source) {
             return Ok(id);
         }
@@ -101,7 +119,8 @@ impl Sources {
         if let Some(id) = table.by_source.get(&source) {
             return Ok(*id);
         }
-        if table.by_id.len() >= MAX_SOURCES {
+        let added = table.by_id.get(from..).unwrap_or_default();
+        if table.by_id.len() >= MAX_SOURCES || !may_add(added) {
             return Err(TooManySources);
         }
         let id = SourceId(u32::try_from(table.by_id.len()).expect("bounded by MAX_SOURCES"));

@@ -314,7 +314,7 @@ impl Register {
         self.opaque(Field::Source, source)?;
         self.opaque(Field::Kind, kind)?;
         let id = match &mut self.rights {
-            Some(rights) => rights.intern(checked, &self.sources),
+            Some(rights) => rights.intern(checked, &self.admission, &self.sources),
             None => self.sources.intern(checked).ok(),
         };
         id.ok_or(Fault::field(Field::Source, Wrong::NoRoom))

@@ -38,13 +38,33 @@ impl Rig {
     }
 
     fn with(admission: Admission, forbidden: Forbidden) -> Self {
+        Self::of_agent(
+            admission,
+            forbidden,
+            Arc::default(),
+            Arc::default(),
+            watch::Sender::default(),
+        )
+    }
+
+    /// Another inbox of the same agent.
+    fn beside(&self, admission: Admission) -> Self {
+        let (sources, memory) = (Arc::clone(&self.sources), Arc::clone(&self.memory));
+        Self::of_agent(admission, Forbidden::default(), sources, memory, self.owners.clone())
+    }
+
+    fn of_agent(
+        admission: Admission,
+        forbidden: Forbidden,
+        sources: Arc<Sources>,
+        memory: Arc<Memory>,
+        owners: watch::Sender<Arc<Owners>>,
+    ) -> Self {
         let directory = TempDir::new().expect("a directory");
         let listener = bind(&directory.path().join("inbox.sock")).expect("a socket");
         let (sender, chunks) = mpsc::channel(8);
-        let (counters, sources) = (Arc::<Counters>::default(), Arc::<Sources>::default());
+        let counters = Arc::<Counters>::default();
         let mut serving = JoinSet::new();
-        let memory = Arc::<Memory>::default();
-        let (owners, owned) = watch::channel(Arc::new(Owners::default()));
         let now = Arc::<Mutex<Option<i64>>>::default();
         let told = Arc::clone(&now);
         let service = Service {
@@ -54,7 +74,7 @@ impl Rig {
             chunks: sender,
             counters: Arc::clone(&counters),
             memory: Arc::clone(&memory),
-            owners: owned,
+            owners: owners.subscribe(),
             clock: Clock::new(move || *told.lock().expect("no panic")),
         };
         serving.spawn(serve(listener, service));

@@ -188,6 +188,73 @@ fn each_inbox_fills_its_own_share_of_the_table_and_no_other() {
     });
 }
 
+/// Lines of one source with so many kinds, from number `first` on.
+fn kinds_of(source: &str, first: usize, count: usize) -> String {
+    (first..first + count)
+        .map(|n| format!("{{\"source\":\"{source}\",\"kind\":\"k{n}\",\"value\":1}}\n"))
+        .collect()
+}
+
+fn refused(answers: &str) -> usize {
+    answers.lines().filter(|line| line.contains("error")).count()
+}
+
+#[test]
+fn inboxes_that_are_not_limited_share_one_account_of_new_names() {
+    run(async {
+        let mut one = Rig::new(Admission::Any);
+        let inboxes = vec![None, None];
+        one.owners.send_replace(Arc::new(Owners { sensors: HashSet::new(), inboxes }));
+        let mut other = one.beside(Admission::Any);
+        let share = crate::MAX_CLIENT_SOURCES;
+        // Each inbox counts the table once at its first line.
+        assert_eq!(refused(&other.exchange(GOOD.as_bytes()).await), 0);
+
+        assert_eq!(refused(&one.exchange(kinds_of("a", 0, share).as_bytes()).await), 1);
+        assert_eq!(refused(&other.exchange(kinds_of("b", 0, 4000).as_bytes()).await), 4000);
+
+        assert_eq!(one.sources.len(), share);
+        assert_eq!(other.counters.sources.load(Relaxed), 8000);
+        let sensor = |n| Source::new(&format!("sensor{n}"), "number").expect("names");
+        assert!((0..4000).all(|n| one.sources.intern(sensor(n)).is_ok()), "sensors have places");
+    });
+}
+
+#[test]
+fn sensors_have_places_however_often_the_limits_of_an_inbox_change() {
+    run(async {
+        let one = Rig::new(Admission::Any);
+        let sensors: HashSet<Box<str>> = HashSet::from(["thermometer".into()]);
+        for id in ["7", "8", "9", "10"] {
+            let only = HashSet::from([id.into()]);
+            let inboxes = vec![None, Some(only.clone())];
+            one.owners.send_replace(Arc::new(Owners { sensors: sensors.clone(), inboxes }));
+            let mut limited = one.beside(Admission::Only(only));
+            limited.exchange(kinds_of(id, 0, 4000).as_bytes()).await;
+        }
+
+        let sensor = |n| Source::new("thermometer", &format!("k{n}")).expect("names");
+        assert!((0..1000).all(|n| one.sources.intern(sensor(n)).is_ok()), "sensors have places");
+    });
+}
+
+#[test]
+fn an_inbox_speaks_for_what_it_is_limited_to_also_beside_a_table_of_other_names() {
+    run(async {
+        let one = Rig::new(Admission::Any);
+        for n in 0..10_000 {
+            let source = Source::new(&format!("s{n}"), "x").expect("names");
+            one.sources.intern(source).expect("room");
+        }
+        let only = HashSet::from(["7".into()]);
+        let inboxes = vec![None, Some(only.clone())];
+        one.owners.send_replace(Arc::new(Owners { sensors: HashSet::new(), inboxes }));
+        let mut limited = one.beside(Admission::Only(only));
+
+        assert_eq!(limited.exchange(GOOD.as_bytes()).await, ids(1..2));
+    });
+}
+
 #[test]
 fn a_table_that_an_older_version_filled_has_places_for_sensors_and_none_for_new_names() {
     run(async {
