@@ -76,8 +76,12 @@ fn condition(condition: &config::Condition) -> Condition {
     match condition {
         config::Condition::Reading(asked) => Condition::Reading(test(asked)),
         config::Condition::Silent { after, expected } => {
-            let source = |(id, kind): &(String, String)| Source::new(id, kind).ok();
-            let expected = expected.iter().filter_map(source).collect();
+            // Not `Source::new`, which takes only kinds that programs may name, and none that is derived.
+            let source = |(id, kind): &(String, String)| Source {
+                name: id.as_str().into(),
+                kind: kind.as_str().into(),
+            };
+            let expected = expected.iter().map(source).collect();
             Condition::Silent { after: *after, expected }
         }
         config::Condition::Anomaly { learn, score } => {

@@ -41,7 +41,7 @@ pub(crate) enum Condition {
     Silent {
         /// For that long.
         after: Duration,
-        /// Those of the file: id and kind. Sources of other programs come on top, once seen.
+        /// Id and kind of those that the file names. Sources of other programs come on top, once seen.
         expected: Vec<(String, String)>,
     },
     /// For a reading unlike those before.

@@ -38,9 +38,15 @@ fn ids(tables: &Tables, findings: &mut Findings) {
     ids.extend(tables.trigger.iter().map(|table| &table.id));
     ids.extend(tables.number.iter().map(|table| &table.id));
     ids.extend(tables.simulated.iter().map(|table| &table.id));
+    let sensors = ids.clone();
     ids.extend(tables.camera.iter().map(|table| &table.id));
     ids.extend(tables.output.iter().map(|table| &table.id));
-    ids.extend(tables.inbox.iter().flat_map(|table| &table.sources).flatten());
+    for id in tables.inbox.iter().flat_map(|table| &table.sources).flatten() {
+        match sensors.iter().find(|sensor| sensor.as_str() == id.as_str()) {
+            Some(sensor) => findings.push(of_sensor(id, sensor)),
+            None => ids.push(id),
+        }
+    }
     for id in &ids {
         if !is_source_name(id) {
             let fault = Finding::fault(id.span(), format!("`{}` cannot be an id", ***id));
@@ -48,6 +54,14 @@ fn ids(tables: &Tables, findings: &mut Findings) {
         }
     }
     unique(ids.into_iter(), "id", findings);
+}
+
+/// The fault of an inbox that lists a sensor of this device among its sources: the agent would refuse each
+/// of the lines.
+fn of_sensor(id: &At<String>, sensor: &At<String>) -> Finding {
+    let message = format!("an inbox cannot speak for `{}`, which is a sensor of this device", **id);
+    let fault = Finding::fault(id.span(), message).label("give the program an id of its own");
+    fault.also(sensor.span(), "the sensor")
 }
 
 /// Reports each name that stands in the file twice.

@@ -202,9 +202,29 @@ fn an_empty_string_is_no_path() {
 
 #[test]
 fn an_id_is_unique_over_all_sources() {
-    let lines = "[[inbox]]\npath = \"a\"\nsources = [\"7\"]\n[[lid]]\nid = \"7\"\npin = 1";
+    let lines = "lid = [{ id = \"7\", pin = 1 }, { id = \"7\", pin = 2 }]";
+    expect_fault(lines, "id `7` is given twice", "\"7\", pin = 2");
+    let lines =
+        "inbox = [{ path = \"a\", sources = [\"7\"] }, { path = \"b\", sources = [\"7\"] }]";
+    expect_fault(lines, "id `7` is given twice", "\"7\"] }]");
+}
 
-    expect_fault(lines, "id `7` is given twice", "\"7\"\n".trim_end());
+#[test]
+fn an_inbox_cannot_speak_for_a_sensor_of_this_device() {
+    let sensors = [
+        "[[heart_rate]]\nid = \"7\"\nname = \"P\"",
+        "[[lid]]\nid = \"7\"\npin = 1",
+        "[[trigger]]\nid = \"7\"\nkind = \"button\"\npin = 1",
+        "[[number]]\nid = \"7\"\nfile = \"f\"",
+        "[[simulated]]\nid = \"7\"\nkind = \"number\"",
+    ];
+    let message = "an inbox cannot speak for `7`, which is a sensor of this device";
+    for sensor in sensors {
+        let inbox = "[[inbox]]\npath = \"a\"\nsources = [\"7\", \"8\"]";
+
+        expect_fault(&format!("{inbox}\n{sensor}"), message, "\"7\", \"8\"]");
+        expect_fault(&format!("{sensor}\n{inbox}"), message, "\"7\", \"8\"]");
+    }
 }
 
 #[test]

@@ -202,6 +202,25 @@ fn whatever_the_check_accepts_runs() {
     }
 }
 
+#[test]
+fn silence_of_a_source_that_was_never_heard_is_raised_for_every_kind() {
+    for kind in ["heart_rate", "heart_rate.rmssd", "heart_rate.sdnn_5m"] {
+        let text = rule(&format!("on = \"{kind}\"\nsilent_for = \"90s\""));
+        let text = text.replace("name = \"P\" }", "name = \"P\", variability = true }");
+        let (config, _) = with(&text);
+        let (sources, boot, mut raised) = (Sources::default(), KernelBoot(1), Vec::new());
+        let mut rules = Rules::new(compile::rules(&config).to_vec()).unwrap();
+
+        rules.begin(boot, Mono(1_000), Wall(1_000), &sources);
+        rules.tick(boot, Mono(90_999), &mut raised);
+        assert_eq!(raised, [], "{kind}");
+        rules.tick(boot, Mono(91_000), &mut raised);
+
+        let of: Vec<_> = raised.iter().map(|raised| sources.get(raised.source).unwrap()).collect();
+        assert_eq!(of, [Source { name: "7".into(), kind: kind.into() }.into()], "{kind}");
+    }
+}
+
 /// This was accepted, and switched every rule off.
 #[test]
 fn a_rule_may_clear_above_a_threshold_that_only_a_limit_gives() {

@@ -128,6 +128,31 @@ fn silent_for_expects_every_source_that_the_rule_covers() {
     assert_eq!(config.rules[0].condition, silent(&[("meter", "power")]));
     let (config, _) = with(&format!("{inbox}\nsilent_for = \"90s\""));
     assert_eq!(config.rules[0].condition, silent(&[]), "its kind is not known yet");
+    let open = "inbox = [{ path = \"a\" }]\n[[rule]]\nname = \"r\"\nsource = \"car\"";
+    let (config, _) = with(&format!("{open}\non = \"speed\"\nsilent_for = \"90s\""));
+    assert_eq!(config.rules[0].condition, silent(&[("car", "speed")]));
+    let (config, _) = with(&format!("{open}\nsilent_for = \"90s\""));
+    assert_eq!(config.rules[0].condition, silent(&[]), "its kind is not known yet");
+}
+
+#[test]
+fn silent_for_expects_what_is_derived_only_where_a_rule_names_its_kind() {
+    let of = |lines: &str| {
+        let belt = "heart_rate = [{ id = \"7\", name = \"P\", variability = true }]";
+        let inbox = "inbox = [{ path = \"a\", sources = [\"meter\"] }]";
+        let rule = format!("[[rule]]\nname = \"r\"\n{lines}\nsilent_for = \"90s\"");
+        let (mut config, _) = with(&format!("{belt}\n{inbox}\n{rule}"));
+        config.rules.remove(0).condition
+    };
+    let silent = |id: &str, kind: &str| Condition::Silent {
+        after: seconds(90),
+        expected: vec![(id.to_owned(), kind.to_owned())],
+    };
+
+    assert_eq!(of("source = \"7\""), silent("7", "heart_rate"));
+    assert_eq!(of("on = \"heart_rate.rmssd\""), silent("7", "heart_rate.rmssd"));
+    let both = of("on = \"heart_rate.rmssd\"\nsource = \"7\"");
+    assert_eq!(both, silent("7", "heart_rate.rmssd"));
 }
 
 #[test]

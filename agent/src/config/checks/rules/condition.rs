@@ -1,7 +1,9 @@
 //! When a rule fires: that it says so once, and in words that go together.
 
+use pulsegate_sensors::{is_kind, is_source_name};
+
 use super::super::known::Known;
-use super::{Finding, Findings, Span, members, value};
+use super::{Finding, Findings, Span, is_derived, members, value};
 use crate::config::model::{Condition, Take, Test};
 use crate::config::nearest::suggest;
 use crate::config::place::At;
@@ -146,16 +148,25 @@ fn condition(table: &RuleTable, known: &Known, findings: &mut Findings) -> Condi
     Condition::Reading(Test::Number { above, below })
 }
 
-/// The sources of the file that must speak. Of another program's the kind is not known.
+/// Returns id and kind of each source that must speak: those of the file, and one of another program if the
+/// rule names both.
 fn expected(table: &RuleTable, known: &Known) -> Vec<(String, String)> {
     let kind = table.on.as_ref().map(|on| on.as_str());
     let id = table.source.as_ref().map(|id| id.as_str());
-    let covered = known.covered(kind, id);
-    let named = covered.iter().filter_map(|source| {
-        let kind = source.readings.as_ref().map(|readings| readings.kind.as_str()).or(kind)?;
+    // Other programs' readings are of no derived kind.
+    let foreign_kind = kind.filter(|kind| is_kind(kind));
+    let named = known.covered(kind, id).into_iter().filter_map(|source| {
+        let kind = match &source.readings {
+            // A rule that names no kind is about what is measured.
+            Some(readings) if kind.is_none() && is_derived(&readings.kind) => return None,
+            Some(readings) => readings.kind.as_str(),
+            None => foreign_kind?,
+        };
         Some((source.id.clone(), kind.to_owned()))
     });
-    named.collect()
+    let is_unknown = |id: &&str| known.source(id).is_none() && is_source_name(id);
+    let other = id.filter(is_unknown).zip(foreign_kind);
+    named.chain(other.map(|(id, kind)| (id.to_owned(), kind.to_owned()))).collect()
 }
 
 /// `above`, `below` and `outside`, as they stand.
