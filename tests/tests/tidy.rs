@@ -44,6 +44,42 @@ const OWNERS: [(&[&str], &[&str]); 7] = [
     (&["\"pulsegate/{"], &["agent/core/src/topic"]),
 ];
 
+/// The beginning of a path, and why it is on a list.
+type Module = (&'static str, &'static str);
+
+/// Words by which work gets onto a thread, or waits for one of the runtime's pool, which all who use it
+/// share; the modules that may say one, by the beginnings of their paths, and why nothing else hangs there.
+const THREADS: [(&[&str], &[Module]); 4] = [
+    (
+        &["spawn_blocking", "block_in_place"],
+        &[(
+            "sensors/src/heart_rate/bluez/call.rs",
+            "the pool is of a runtime that only BlueZ uses",
+        )],
+    ),
+    (&["tokio::fs", "tokio::{fs", "net::lookup_host"], &[]),
+    (
+        &["ToSocketAddrs", "to_socket_addrs", "TcpStream", "UdpSocket"],
+        &[("agent/src/mqtt/dial.rs", "names are looked up on the resolver's thread: `Aside`")],
+    ),
+    (
+        &["thread::spawn", "thread::Builder", "thread::scope"],
+        &[
+            ("agent/src/aside.rs", "a thread a kind of work, with a deadline"),
+            ("agent/src/agent/opening.rs", "the start waits for it beside the signals"),
+            (
+                "agent/src/clock/witnesses.rs",
+                "the clock chip; whoever asks waits for a limited time",
+            ),
+            ("agent/src/store/writer.rs", "the store"),
+            ("agent/src/store/check.rs", "a look through the whole store, which ends by itself"),
+            ("sensors/src/heart_rate/bluez.rs", "BlueZ"),
+            ("sensors/src/line/watch.rs", "a line"),
+            ("sensors/src/number/bus.rs", "a bus of numbers"),
+        ],
+    ),
+];
+
 /// What has no place in a crate that decides and does nothing.
 const NOT_IN_CORE: [&str; 12] = [
     "std::fs",
@@ -136,6 +172,43 @@ fn every_edge_has_one_owner() {
         }
     }
     assert_none(&offences, "said by somebody who does not own that edge");
+}
+
+#[test]
+fn what_may_hang_shares_no_thread() {
+    let files: Vec<Source> = ["agent/", "sensors/src/"].into_iter().flat_map(sources).collect();
+    let offences: Vec<String> = files.iter().flat_map(threads_of_others).collect();
+    assert_none(&offences, "`Aside` runs work that may hang on a thread of its kind");
+    for (words, (module, _)) in
+        THREADS.iter().flat_map(|(words, may)| may.iter().map(move |may| (words, may)))
+    {
+        let says = |file: &Source| file.path.starts_with(module) && !file.saying(words).is_empty();
+        assert!(files.iter().any(says), "THREADS lists `{module}`, which says none of {words:?}");
+    }
+}
+
+#[test]
+fn work_on_a_thread_of_others_is_found() {
+    let found = |path: &str, line: &str| {
+        let file = Source { path: path.to_owned(), lines: production(line) };
+        threads_of_others(&file).len()
+    };
+    let lines = [
+        "    let text = tokio::fs::read_to_string(path).await?;",
+        "use tokio::{fs, io};",
+        "    tokio::task::spawn_blocking(move || read(path)).await",
+        "    let found = tokio::net::lookup_host((host, 443)).await?;",
+        "    let found = (host, 443).to_socket_addrs()?;",
+        "    let stream = TcpStream::connect((host, 443)).await?;",
+        "    std::thread::spawn(move || read(path));",
+    ];
+    for line in lines {
+        assert_eq!(found("agent/src/publisher.rs", line), 1, "{line}");
+        assert_eq!(found("agent/src/publisher.rs", &format!("// {line}")), 0, "{line}");
+    }
+    let asks = "    let found = address.to_socket_addrs();";
+    assert_eq!(found("agent/src/mqtt/dial.rs", asks), 0);
+    assert_eq!(found("agent/src/mqtt/dial.rs", lines[0]), 1, "only what it is listed with");
 }
 
 #[test]
@@ -314,6 +387,13 @@ impl Source {
         let lines = self.lines.iter().filter(|(_, line)| says(line));
         lines.map(|(number, line)| format!("{}:{number}: {}", self.path, line.trim())).collect()
     }
+}
+
+/// Where a file says a word of [`THREADS`] that it is not listed with.
+fn threads_of_others(file: &Source) -> Vec<String> {
+    let may = |listed: &[Module]| listed.iter().any(|(path, _)| file.path.starts_with(path));
+    let not_listed = THREADS.iter().filter(|(_, listed)| !may(listed));
+    not_listed.flat_map(|(words, _)| file.saying(words)).collect()
 }
 
 /// The production code below a folder.
