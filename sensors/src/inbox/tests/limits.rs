@@ -290,3 +290,48 @@ fn refuses_one_source_more_than_clients_may_name() {
         assert_eq!(answers.lines().last(), errors.first().copied());
     });
 }
+
+/// One task may do 128 things before it has to give its thread back (tokio's cooperative budget): answers
+/// use all of them here, and the socket is readable all the same.
+#[test]
+fn answers_that_use_up_the_turn_of_a_client_stop_neither_it_nor_the_others() {
+    within_the_deadline(|| {
+        run(async {
+            const TURNS: u32 = 256;
+            let mut rig = Rig::new(Admission::Any);
+            let mut client = rig.connect().await;
+            let mut chunks = Vec::new();
+            for _ in 0..TURNS {
+                client.write_all(GOOD.as_bytes()).await.expect("room");
+                chunks.push(rig.chunks.recv().await.expect("a chunk"));
+            }
+
+            client.write_all(GOOD.as_bytes()).await.expect("room");
+            for (first_seq, chunk) in (1..).zip(chunks) {
+                let receipt = Receipt { start: "3".into(), first_seq };
+                chunk.answer.send(Ok(receipt)).expect("a client");
+            }
+
+            let last = rig.chunks.recv().await.expect("the line behind them");
+            let receipt = Receipt { start: "3".into(), first_seq: u64::from(TURNS) + 1 };
+            last.answer.send(Ok(receipt)).expect("a client");
+            client.shutdown().await.expect("a half-close");
+            let mut answers = String::new();
+            client.read_to_string(&mut answers).await.expect("answers");
+            assert_eq!(answers, ids(1..TURNS + 2));
+        });
+    });
+}
+
+/// Runs a test on a thread that may be lost: a runtime that stands still keeps no deadline.
+fn within_the_deadline(test: impl FnOnce() + Send + 'static) {
+    let (ended, end) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        test();
+        ended.send(()).expect("somebody waits");
+    });
+    if end.recv_timeout(DEADLINE * 2).is_err() {
+        assert!(thread.is_finished(), "the runtime stands still");
+    }
+    thread.join().expect("the test holds");
+}
