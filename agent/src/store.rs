@@ -307,11 +307,8 @@ impl Store {
     /// # Errors
     /// Also when they were not counted within [`COUNTING`].
     pub(crate) async fn accounts(&self) -> anyhow::Result<[Account; 3]> {
-        let path = self.path.clone();
-        let (in_memory, set_aside) = {
-            let progress = self.progress.borrow();
-            (progress.in_memory.clone(), progress.set_aside.clone())
-        };
+        let before = self.progress.borrow().clone();
+        let (in_memory, path) = (before.in_memory.clone(), self.path.clone());
         let count = move || match in_memory {
             None => Reader::open(&path)?.accounts(),
             Some(in_memory) => in_memory.accounts(&path),
@@ -319,12 +316,14 @@ impl Store {
         let accounts = self.counting.run(COUNTING, count).await;
         let accounts = accounts.context("the records could not be counted")?;
         let is_damage = match &accounts {
-            Ok(accounts) => !accounts.iter().all(Account::balances),
+            // Records in memory are counted as they were before; the file goes on.
+            Ok(accounts) => before.in_memory.is_none() && !accounts.iter().all(Account::balances),
             Err(error) => salvage::is_damage(error),
         };
         if is_damage {
             tracing::error!(?accounts, "the accounts of the store make no sense");
             // A writer that is busy is told by whoever asks next.
+            let set_aside = before.set_aside;
             self.requests.try_send(Request::Unbalanced { set_aside }).ok();
         }
         Ok(accounts?)

@@ -27,22 +27,29 @@ const MOVED: [&str; 6] = ["readings", "alerts", "events", "scores", "alert_arriv
 pub(crate) struct InMemory {
     /// The accounts, without what is pending in the file.
     pub(super) accounts: [Account; 3],
-    /// By lane: how far delivery got, which the file may not know yet. `None` where the file cannot
-    /// be read, and is no part of the accounts.
-    pub(super) watermarks: Option<[Seq; 3]>,
+    /// By lane: the places behind how far delivery got, which the file may not know yet, up to the
+    /// file's last when memory took over. `None` where the file cannot be read, and is no part of the
+    /// accounts.
+    pub(super) in_file: Option<[(Seq, Seq); 3]>,
     /// Lane, number and watermark of each source that is withheld.
     pub(super) withheld: Vec<(Lane, u32, u64)>,
 }
 
 impl InMemory {
-    /// The accounts with what is pending in the file at `path`.
+    /// The accounts with what is pending in the file at `path`, also when the records in memory were moved
+    /// into it meanwhile.
     pub(super) fn accounts(&self, path: &Path) -> rusqlite::Result<[Account; 3]> {
         let mut accounts = self.accounts;
-        let Some(watermarks) = self.watermarks else { return Ok(accounts) };
+        let Some(in_file) = self.in_file else { return Ok(accounts) };
         let file = schema::open_reader(path)?;
         for lane in Lane::ALL {
-            let watermark = watermarks[lane.index()].0;
-            let mut pending = count(&file, lane, watermark)?;
+            let (Seq(watermark), Seq(last)) = in_file[lane.index()];
+            let count = format!(
+                "SELECT count(*) FROM {} WHERE seq > ?1 AND seq <= ?2",
+                lane.as_str()
+            );
+            let mut pending: u64 =
+                file.query_row(&count, params![watermark, last], |row| row.get(0))?;
             for (_, source, after) in self.withheld.iter().filter(|(of, ..)| *of == lane) {
                 let source = match lane {
                     Lane::Alerts | Lane::Readings => format!("AND source = {source}"),
@@ -66,8 +73,8 @@ impl InMemory {
     }
 }
 
-/// Counts what is in `memory`.
-pub(super) fn look(memory: &Database, has_file: bool) -> rusqlite::Result<InMemory> {
+/// Counts what is in `memory`, which goes on from `file` unless that cannot be read.
+pub(super) fn look(memory: &Database, file: Option<&Database>) -> rusqlite::Result<InMemory> {
     let mut accounts = [Account::default(); 3];
     for lane in Lane::ALL {
         let row = memory.lanes[lane.index()];
@@ -79,9 +86,14 @@ pub(super) fn look(memory: &Database, has_file: bool) -> rusqlite::Result<InMemo
             filtered: row.filtered,
         };
     }
-    let watermarks = memory.lanes.map(|row| Seq(row.watermark));
+    let in_file = file.map(|file| {
+        Lane::ALL.map(|lane| {
+            let lane = lane.index();
+            (Seq(memory.lanes[lane].watermark), Seq(file.lanes[lane].last))
+        })
+    });
     let withheld = memory.withheld.rows().collect();
-    Ok(InMemory { accounts, watermarks: has_file.then_some(watermarks), withheld })
+    Ok(InMemory { accounts, in_file, withheld })
 }
 
 /// Counts the records of a lane behind the place `after`.

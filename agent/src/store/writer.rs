@@ -493,7 +493,7 @@ impl Writer {
         let (used_bytes, file_bytes) = file.unwrap_or(&self.database).size().unwrap_or_default();
         self.used_bytes = used_bytes;
         self.room = Room::of(&self.options.path);
-        let in_memory = memory.map(|_| overflow::look(&self.database, file.is_some()));
+        let in_memory = memory.map(|_| overflow::look(&self.database, file));
         let in_memory = in_memory.and_then(|found| {
             found.inspect_err(|error| tracing::error!(%error, "memory cannot be counted")).ok()
         });

@@ -143,3 +143,29 @@ async fn the_writer_waits_while_the_file_takes_no_writes_and_goes_back_to_it_by_
     assert_eq!(writer.database.lanes[Lane::Readings.index()].recorded, before);
     assert_eq!(overflow::count(&writer.database.connection, Lane::Readings, 0), Ok(20));
 }
+
+/// The accounts are counted beside the writer, which may move the records into the file meanwhile.
+#[tokio::test]
+async fn records_that_are_moved_from_memory_while_they_are_counted_count_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(folder.path());
+    let gathered = readings(&writer, 10);
+    writer.append(gathered, None);
+    settle(&mut writer);
+    let path = writer.options.path.clone();
+    let folder_of_file = path.parent().unwrap().to_owned();
+    writer.go_on_in_memory(disk::DiskFault::Full { folder: folder_of_file, free_bytes: 0 });
+    let gathered = readings(&writer, 20);
+    writer.append(gathered, None);
+    writer.urgent = true;
+    settle(&mut writer);
+    let before = writer.progress.borrow().in_memory.clone().expect("it is in memory");
+
+    writer.faults.try_now();
+    settle(&mut writer);
+    assert_eq!(writer.database.place, Place::File);
+
+    let [_, _, readings] = before.accounts(&path).unwrap();
+    assert!(readings.balances(), "{readings:?}");
+    assert_eq!((readings.recorded, readings.pending), (30, 30));
+}
