@@ -59,6 +59,36 @@ async fn what_another_thing_recorded_is_kept_and_told_and_not_published_under_th
     assert_eq!(published(&site), [json!(5.5), json!(6.5)]);
 }
 
+/// The loss of a store is told by an event; the store that is begun in its place is no older copy of it.
+#[tokio::test]
+async fn a_store_that_was_lost_is_not_told_as_one_that_went_back_in_time() {
+    let site = Site::start().await;
+    let device = site.device().broker(1, &site.ca());
+    for _ in 0..2 {
+        let mut agent = device.started().await;
+        store(&agent, &OTHERS).await;
+        agent.stop().await;
+    }
+    for file in std::fs::read_dir(device.state_dir()).expect("the state directory is read") {
+        let path = file.expect("an entry").path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pulsegate.db")) {
+            std::fs::remove_file(path).expect("it is removed");
+        }
+    }
+
+    let mut agent = device.started().await;
+    store(&agent, &[5.5]).await;
+    let checked = check(&device);
+    agent.stop().await;
+    let mut agent = device.started().await;
+    let status = agent.wait_status("it answers", PATIENCE, |_| true).await;
+
+    let checked = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(!checked.contains("went back in time"), "{checked}");
+    let degraded = status["degraded"].to_string();
+    assert!(!degraded.contains("went back in time"), "{degraded}");
+}
+
 #[tokio::test]
 async fn a_state_directory_in_memory_is_told_by_check_and_status() {
     let Ok(memory) = TempDir::with_prefix_in("pulsegate-state-", "/dev/shm") else {

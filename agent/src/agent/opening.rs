@@ -105,10 +105,11 @@ fn open_store(
     let backlog = config.buffer.backlog_of_another_thing;
     let settled = store::settle(&usual, &config.thing, backlog);
     let (path, thing_change) = (settled.path, settled.change);
-    if settled.is_another {
+    let reached = store::reached(&path);
+    // A store that was lost is told by an event; the one that is begun now is no older copy of it.
+    if settled.is_another || reached.is_none() {
         state_dir::forget_witness(&config.state_dir);
     }
-    let reached = store::reached(&path);
     let mut troubles = state_dir::examine(&config.state_dir, reached);
     let (boot, counted) = boot::count(&config.state_dir, reached.map(|reached| reached.boot));
     // Without a folder there is no store yet; one that can be had later is found then.
