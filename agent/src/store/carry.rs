@@ -1,6 +1,8 @@
 //! Carrying a damaged database over into a new one: row by row, leaping over what is damaged, and
 //! closing the accounts of the lanes over what is lost.
 
+mod steps;
+
 use std::path::Path;
 
 use pulsegate_core::lane::{DropReason, Gap, Lane};
@@ -12,9 +14,11 @@ use rusqlite::{Connection, ErrorCode, Row, params, params_from_iter};
 use super::bounds::{self, Closeness, MAX_FRAME_ROWS, MAX_PLACE};
 use super::database::Database;
 use super::load::{self, BASE_SEQ, END_SEQ, FILTERED, LaneRow, UNTOLD_GAP};
-use super::salvage::{SalvageProgress, TellProgress};
+use super::salvage::TellProgress;
 use super::{schema, withheld};
 use crate::agent::Pulse;
+pub(super) use steps::{Reached, forget};
+use steps::{STEP_ROWS, Steps, Walk};
 
 /// Tables that tell what the records mean: carried over before them.
 const FRAME: [&str; 13] = [
@@ -32,12 +36,8 @@ const FRAME: [&str; 13] = [
     "alert_arrivals",
     "withheld",
 ];
-/// Where a page is damaged, the walk looks again this much further on, and then twice as far.
-const FIRST_LEAP: u64 = 16;
 /// Bounds what the ledger takes of one lane: beyond it the last gap grows over what is between.
 const MAX_HOLES: usize = 1_000;
-/// Rows in one transaction, after which the progress is told.
-const STEP_ROWS: u64 = 10_000;
 /// The most records that a page can hold: a small reading takes 14 bytes of its 1024.
 const MAX_PAGE_ROWS: u64 = 73;
 const PAGE_BYTES: u64 = 1024;
@@ -51,7 +51,7 @@ pub(super) enum Extent {
 }
 
 /// The places of a lane that could not be carried over, from one to the other.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Holes(Vec<(u64, u64)>);
 
 impl Holes {
@@ -82,11 +82,11 @@ impl Holes {
     }
 }
 
-/// Carries over what can be read of `from`, and what is `known` of it. Returns how many rows could be
-/// read and made no sense.
+/// Carries over what can be read of `from`, and what is `known` of it, going on where a salvage into the same
+/// database was cut off. Returns how many rows could be read and made no sense.
 ///
 /// # Errors
-/// When the new database cannot be written.
+/// When the new database cannot be written, or what an earlier salvage wrote cannot be read.
 pub(super) fn over(
     from: &Path,
     into: &Connection,
@@ -95,56 +95,66 @@ pub(super) fn over(
     extent: Extent,
     (pulse, tell): (&Pulse, TellProgress<'_>),
 ) -> rusqlite::Result<u64> {
-    let mut walked: [Holes; 3] = Default::default();
-    let mut left_rows = 0;
-    let mut is_account_told = known.is_some();
     let close = if known.is_some() { Closeness::Below } else { Closeness::FarBelow };
+    let begun = Reached::load(into)?;
+    if let Some(Reached { is_closed: true, left_rows, .. }) = begun {
+        return Ok(left_rows);
+    }
+    let is_begun = begun.is_some();
+    let set_aside = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let reached = begun.unwrap_or_else(|| Reached::begin(set_aside, extent));
+    let mut steps = Steps::begin(into, reached, tell)?;
+    if !is_begun {
+        steps::make_tables(into)?;
+    }
     match schema::open_reader(from) {
         Ok(mut damaged) => {
             schema::beat_in_statements(&mut damaged, pulse)?;
-            for table in FRAME {
-                let copied = copy(&damaged, into, table, Part::Whole, close)?;
-                left_rows += copied.left_rows;
-                is_account_told |= table == "lanes" && copied.rows - copied.left_rows == 3;
-                if let Some(error) = copied.damage {
-                    tracing::warn!(table, %error, "part of the store's frame is lost");
-                }
+            if !is_begun {
+                copy_frame(&damaged, into, close, &mut steps.reached)?;
             }
             let known_end = known.map_or(0, |known| known.last_seq);
             let end = known_end.max(end_told(&damaged, into, close)?);
             write_meta(into, END_SEQ, end)?;
-            let mut steps = Steps { done: 0, of: count_at_most(from, &damaged, end, close), tell };
-            for lane in Lane::ALL {
-                if lane != Lane::Readings || extent == Extent::Everything {
-                    let (holes, left) = walk(&damaged, into, lane, (end, close), &mut steps)?;
-                    (walked[lane.index()], left_rows) = (holes, left_rows + left);
+            steps.most_rows = count_at_most(from, &damaged, end, close);
+            steps.end()?;
+            while let Some(lane) = Lane::ALL.get(steps.reached.lane) {
+                if *lane != Lane::Readings || extent == Extent::Everything {
+                    walk(&damaged, into, *lane, close, &mut steps)?;
                 }
+                let holes = &mut steps.reached.holes[lane.index()];
+                *holes = std::mem::take(holes).in_order(end);
+                (steps.reached.lane, steps.reached.walk) = (steps.reached.lane + 1, Walk::begin(0));
+                steps.end()?;
             }
         }
         Err(error) => tracing::error!(%error, "nothing can be carried over"),
     }
-    into.execute_batch("BEGIN")?;
     if let Some(known) = known {
         write_known(into, known)?;
     }
     name_sources(into, sources)?;
-    close_accounts(into, is_account_told, &walked)?;
-    into.execute_batch("COMMIT")?;
-    Ok(left_rows)
+    let is_account_told = steps.reached.is_account_told || known.is_some();
+    close_accounts(into, is_account_told, &steps.reached.holes)?;
+    steps.close()
 }
 
-/// The records that were read so far, and how many there are at most.
-struct Steps<'a> {
-    done: u64,
-    of: u64,
-    tell: TellProgress<'a>,
-}
-
-impl Steps<'_> {
-    fn took(&mut self, rows: u64) {
-        self.done += rows;
-        (self.tell)(SalvageProgress { done: self.done, of: self.of.max(self.done) });
+/// Copies the tables that tell what the records mean.
+fn copy_frame(
+    damaged: &Connection,
+    into: &Connection,
+    close: Closeness,
+    reached: &mut Reached,
+) -> rusqlite::Result<()> {
+    for table in FRAME {
+        let copied = copy(damaged, into, table, Part::Whole, close)?;
+        reached.left_rows += copied.left_rows;
+        reached.is_account_told |= table == "lanes" && copied.rows - copied.left_rows == 3;
+        if let Some(error) = copied.damage {
+            tracing::warn!(table, %error, "part of the store's frame is lost");
+        }
     }
+    Ok(())
 }
 
 /// The records that the damaged database in the file `from` holds at most: no more than places between the
@@ -168,64 +178,52 @@ fn bound(damaged: &Connection, lane: Lane, order: &str, close: Closeness) -> Opt
     damaged.query_row(&select, [], |row| row.get(0)).ok().filter(|seq| close.holds_place(*seq))
 }
 
-/// Copies the records of a lane, leaping over what is damaged. Returns the places that could not be
-/// carried over, and how many rows made no sense.
+/// Copies the records of a lane, leaping over what is damaged, and notes the places that could not be carried
+/// over.
 fn walk(
     damaged: &Connection,
     into: &Connection,
     lane: Lane,
-    (end, close): (u64, Closeness),
+    close: Closeness,
     steps: &mut Steps<'_>,
-) -> rusqlite::Result<(Holes, u64)> {
-    let table = lane.as_str();
-    let (mut holes, mut left_rows) = (Holes::default(), 0);
-    let mut at = bound(damaged, lane, "ASC", close).unwrap_or(1);
+) -> rusqlite::Result<()> {
+    if steps.reached.walk.at == 0 {
+        steps.reached.walk = Walk::begin(bound(damaged, lane, "ASC", close).unwrap_or(1));
+    }
     // Without a last one that can be read, the leaps find what there is.
     let last = bound(damaged, lane, "DESC", close).unwrap_or(MAX_PLACE);
-    let mut leap = FIRST_LEAP;
-    while at <= last {
-        let copied = copy(damaged, into, table, Part::Rising(at, last), close)?;
-        steps.took(copied.rows);
-        left_rows += copied.left_rows;
-        copied.left.0.iter().for_each(|(first, last)| holes.add(*first, *last));
-        if let Some(reached) = copied.reached {
-            (at, leap) = (reached + 1, FIRST_LEAP);
-        }
-        if copied.damage.is_none() {
-            if copied.rows < STEP_ROWS {
-                break;
-            }
-            continue;
-        }
-        let to = at.saturating_add(leap - 1).min(last);
-        let back = back_to(damaged, into, table, (at, to, close), steps)?;
-        left_rows += back.left_rows;
-        back.left.0.iter().for_each(|(first, last)| holes.add(*first, *last));
-        holes.add(at, back.reached.map_or(to, |reached| reached - 1));
-        (at, leap) = (to + 1, leap.saturating_mul(2));
-    }
-    Ok((holes.in_order(end), left_rows))
-}
-
-/// Copies the rows behind a damaged place `at`, from `to` backwards.
-fn back_to(
-    damaged: &Connection,
-    into: &Connection,
-    table: &str,
-    (at, to, close): (u64, u64, Closeness),
-    steps: &mut Steps<'_>,
-) -> rusqlite::Result<Copied> {
-    let (mut unread, mut all) = (to, Copied::default());
     loop {
-        let back = copy(damaged, into, table, Part::Falling(at, unread), close)?;
-        steps.took(back.rows);
-        all.left_rows += back.left_rows;
-        back.left.0.iter().for_each(|(first, last)| all.left.add(*first, *last));
-        all.reached = back.reached.or(all.reached);
-        unread = all.reached.map_or(unread, |reached| reached.saturating_sub(1));
-        if back.damage.is_some() || back.rows < STEP_ROWS || unread < at {
-            return Ok(all);
-        }
+        let Walk { at, leap, back } = steps.reached.walk;
+        let part = match back {
+            Some((_, back_at)) => Part::Falling(at, back_at),
+            None if at > last => return Ok(()),
+            None => Part::Rising(at, last),
+        };
+        let copied = copy(damaged, into, lane.as_str(), part, close)?;
+        steps.took(copied.rows, copied.left_rows);
+        let is_over = copied.damage.is_some() || copied.rows < STEP_ROWS;
+        let holes = &mut steps.reached.holes[lane.index()];
+        copied.left.0.iter().for_each(|(first, last)| holes.add(*first, *last));
+        steps.reached.walk = match (back, copied.reached) {
+            (None, reached) => {
+                let next = reached.map_or(steps.reached.walk, |reached| Walk::begin(reached + 1));
+                if is_over && copied.damage.is_none() {
+                    return Ok(());
+                }
+                let to = next.at.saturating_add(next.leap - 1).min(last);
+                Walk { back: copied.damage.map(|_| (to, to)), ..next }
+            }
+            (Some((to, back_at)), reached) => {
+                let back_at = reached.map_or(back_at, |reached| reached.saturating_sub(1));
+                if is_over || back_at < at {
+                    holes.add(at, back_at);
+                    Walk { at: to + 1, leap: leap.saturating_mul(2), back: None }
+                } else {
+                    Walk { at, leap, back: Some((to, back_at)) }
+                }
+            }
+        };
+        steps.end_if_due()?;
     }
 }
 
@@ -313,7 +311,6 @@ fn copy(
         return Ok(Copied { damage: Some(bounds::out_of_bounds(columns)), ..copied });
     }
     let places = vec!["?"; columns].join(", ");
-    into.execute_batch("BEGIN")?;
     let mut insert = into.prepare(&format!("INSERT OR REPLACE INTO {table} VALUES ({places})"))?;
     let mut rows = select.query([])?;
     loop {
@@ -348,7 +345,6 @@ fn copy(
             place.into_iter().for_each(|place| copied.left.add(place, place));
         }
     }
-    into.execute_batch("COMMIT")?;
     Ok(copied)
 }
 

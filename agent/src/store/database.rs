@@ -22,7 +22,7 @@ use super::load::{self, BootRow, LaneRow};
 use super::untold::{Telling, Untold};
 use super::withheld::{self, SourceMark, Withheld};
 use super::write::{self, LaneWriter};
-use super::{ledger, schema};
+use super::{carry, ledger, schema};
 use crate::agent::Pulse;
 
 /// Who is writing: this start of the agent, on this run of the kernel.
@@ -181,6 +181,7 @@ impl Database {
         bounds::check_headroom(database.last_seq, last_boot.unwrap_or(0))?;
         database.begin_boot()?;
         database.number_sources()?;
+        carry::forget(&database.connection);
         Ok(database)
     }
 
@@ -190,6 +191,7 @@ impl Database {
         let connection = schema::open_writer(path, &before.pulse)?;
         let mut database = Self::load(connection, &before.identity, sources, &before.pulse)?;
         database.number_sources()?;
+        carry::forget(&database.connection);
         database.epoch = before.epoch;
         database.is_boot_written = true;
         Ok(database)

@@ -1,9 +1,9 @@
 //! A damaged database: set aside under a dated name, read as far as it can be, and replaced.
 //!
-//! The new database is written beside the old one, and takes its place only when it is complete: a
-//! power cut in between leaves the damaged one, to be salvaged again, or the new one. What is
-//! carried over keeps its place and its boot, so that the cloud can still tell what it has. What
-//! could not be read becomes a gap with the reason `corruption`.
+//! The new database is written beside the old one in durable steps, and takes its place only when it is
+//! complete: a power cut in between leaves the damaged one, whose salvage the next start goes on with, or
+//! the new one. What is carried over keeps its place and its boot, so that the cloud can still tell what it
+//! has. What could not be read becomes a gap with the reason `corruption`.
 
 use std::ffi::OsString;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -15,7 +15,7 @@ use pulsegate_sensors::Sources;
 use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_ERROR;
 
-use super::carry::{self, Extent};
+use super::carry::{self, Extent, Reached};
 use super::database::{Database, Identity};
 use super::schema;
 use crate::agent::Pulse;
@@ -106,7 +106,9 @@ pub(super) fn open(
     tell: TellProgress<'_>,
 ) -> anyhow::Result<(Database, Option<Replaced>)> {
     finish(path).with_context(|| format!("cannot finish the new store `{}`", path.display()))?;
+    let unfinished = unfinished(path)?;
     let fault = match whole(path) {
+        _ if unfinished.is_some() => "its salvage was cut off, and goes on".to_owned(),
         Ok(()) => match Database::open(path, identity, Arc::clone(sources), pulse) {
             Ok(database) => return Ok((database, None)),
             Err(error) if is_damage(&error) || is_missing_table(&error) => error.to_string(),
@@ -136,16 +138,29 @@ pub(super) fn replace(
     pulse: &Pulse,
     tell: TellProgress<'_>,
 ) -> anyhow::Result<Replaced> {
-    let aside = set_aside(path)?;
+    let unfinished = unfinished(path)?;
+    let begun = unfinished.as_ref().map(|(_, extent)| *extent);
+    let aside = unfinished.map_or_else(|| set_aside(path), |(aside, _)| Ok(aside))?;
     let name = name_of(&aside).to_string_lossy().into_owned();
     let writing = durable::beside(path, WRITING);
     let mut write = |extent| write_new(&aside, &writing, known, sources, extent, (pulse, tell));
-    let mut written = write(Extent::Everything);
+    let mut written = write(begun.unwrap_or(Extent::Everything));
     if let Err(error) = &written
-        && error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        && begun.is_some()
+        && is_damage(error)
     {
+        tracing::error!(set_aside = name, %error, "what was carried over before is damaged as well");
+        forget_unfinished(path)?;
+        written = write(Extent::Everything);
+    }
+    let is_full = |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+    if written.as_ref().is_err_and(is_full) {
         tracing::error!(set_aside = name, "no room for the readings of the damaged store");
+        forget_unfinished(path)?;
         written = write(Extent::WithoutReadings);
+    }
+    if written.as_ref().is_err_and(is_full) {
+        forget_unfinished(path)?;
     }
     let left_rows =
         written.with_context(|| format!("cannot write a new store beside `{}`", path.display()))?;
@@ -187,10 +202,48 @@ fn is_missing_table(error: &rusqlite::Error) -> bool {
         || error.sqlite_error_code() == Some(ErrorCode::Unknown)
 }
 
-/// Puts a new database that is complete in its place, and removes one that is not.
-fn finish(path: &Path) -> std::io::Result<()> {
+/// The set-aside database whose salvage was cut off, and how much of it is carried over. A new database of
+/// another one, or one that cannot be gone on with, is removed. It is not looked through: that would take longer
+/// the further it is, and damage in it is found when it has its place, while the set-aside one is kept.
+fn unfinished(path: &Path) -> anyhow::Result<Option<(PathBuf, Extent)>> {
     let writing = durable::beside(path, WRITING);
-    SUFFIXES.iter().try_for_each(|suffix| durable::remove(&with(&writing, suffix)))?;
+    let load = || Reached::load(&schema::open_reader(&writing)?);
+    let reached = match writing.exists().then(load).transpose() {
+        Ok(reached) => reached.flatten(),
+        Err(error) if is_damage(&error) => None,
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read `{}`", writing.display()));
+        }
+    };
+    let found = reached.and_then(|Reached { set_aside, extent, .. }| {
+        let aside = older(path).into_iter().find(|aside| *name_of(aside) == *set_aside)?;
+        let damaged = std::fs::metadata(&aside).ok()?;
+        let is_its = match std::fs::metadata(path) {
+            Ok(file) => (file.dev(), file.ino()) == (damaged.dev(), damaged.ino()),
+            // It was moved, where a file can have no second name.
+            Err(_) => damaged.is_file() && damaged.nlink() == 1,
+        };
+        is_its.then_some((aside, extent))
+    });
+    if found.is_none() {
+        forget_unfinished(path)?;
+    }
+    Ok(found)
+}
+
+/// Removes a new database that is not complete.
+fn forget_unfinished(path: &Path) -> anyhow::Result<()> {
+    let writing = durable::beside(path, WRITING);
+    // The file first: without its log it would look as if it could be gone on with.
+    let remove = |suffix| durable::remove(&with(&writing, suffix));
+    ["", "-wal", "-shm"]
+        .into_iter()
+        .try_for_each(remove)
+        .with_context(|| format!("cannot remove `{}`, which is not complete", writing.display()))
+}
+
+/// Puts a new database that is complete in its place.
+fn finish(path: &Path) -> std::io::Result<()> {
     let complete = durable::beside(path, COMPLETE);
     if !complete.exists() {
         return Ok(());
@@ -213,12 +266,7 @@ fn write_new(
     extent: Extent,
     (pulse, tell): (&Pulse, TellProgress<'_>),
 ) -> rusqlite::Result<u64> {
-    for suffix in SUFFIXES {
-        // What cannot be removed cannot be opened either, and that error says more.
-        durable::remove(&with(into, suffix)).ok();
-    }
     let fresh = schema::open_writer(into, pulse)?;
-    fresh.pragma_update(None, "synchronous", "OFF")?;
     let left_rows = carry::over(from, &fresh, known, sources, extent, (pulse, tell))?;
     fresh.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     fresh.close().map_err(|(_, error)| error)?;

@@ -1,8 +1,11 @@
 //! A salvage that is cut off in the middle, or meets names, places and pages that are lost (P4, P7).
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt as _;
+
 use super::damage::{PAGE, ROWS_A_PAGE, device_with_history, leaves, overwrite, survives};
 use super::*;
-use crate::store::salvage::{SalvageProgress, replace};
+use crate::store::salvage::{Replaced, SalvageProgress, open, replace};
 
 #[tokio::test]
 async fn a_power_cut_in_the_middle_of_a_salvage_leaves_the_old_store_or_the_new_one() {
@@ -154,4 +157,192 @@ async fn a_salvage_tells_how_far_it_is() {
     assert!(told.iter().all(|progress| progress.done <= progress.of), "{told:?}");
     let last = told.last().unwrap();
     assert!(last.percent() > 95 && last.of >= before.len() as u64, "{told:?}");
+}
+
+/// A device with several steps of readings, some alerts and events among them, and damage on pages of each
+/// kind.
+async fn damaged_device_of_many_steps() -> Device {
+    let mut device = Device::new();
+    device.rules = vec![rules::above(200.0)];
+    let agent = device.start();
+    for round in 0..9_u32 {
+        agent.append((0..5_000).map(|beat| f64::from(60 + (round * 7 + beat) % 90))).await;
+        agent.append([250.0, 70.0]).await;
+        agent.event("door").await;
+    }
+    agent.deliver(Lane::Readings, 0).await;
+    agent.stop().await;
+    let pages = std::fs::read(device.path()).unwrap();
+    let is_inner = |at: &u64| pages[usize::try_from(at * PAGE).unwrap()] == 0x05;
+    let inner = (leaves(&device.path())[400]..).find(is_inner).unwrap();
+    let hostile = "UPDATE readings SET mono_ms = -1 WHERE seq % 4000 = 0";
+    rusqlite::Connection::open(device.path()).unwrap().execute(hostile, []).unwrap();
+    let leaves = leaves(&device.path());
+    for page in [leaves[30], leaves[31], leaves[leaves.len() - 90], inner] {
+        overwrite(&device.path(), page * PAGE, &[0; 1024]);
+    }
+    device
+}
+
+/// The device as a power cut leaves it now: two names of one file stay two names.
+fn cut(device: &Device) -> Device {
+    let cut = device.killed();
+    if let (Some(aside), true) = (cut.set_aside().first(), cut.path().exists()) {
+        std::fs::remove_file(cut.path()).unwrap();
+        std::fs::hard_link(aside, cut.path()).unwrap();
+    }
+    cut
+}
+
+/// Opens the store as a start does that finds a salvage cut off. Returns what was set aside, and the progress that
+/// was told.
+fn open_store(device: &Device) -> (Option<Replaced>, Vec<SalvageProgress>) {
+    let (options, mut told) = (device.options(), Vec::new());
+    let mut tell = |progress| told.push(progress);
+    let (identity, sources) = (&options.identity, Arc::new(Sources::default()));
+    let (_, replaced) = open(&options.path, identity, &sources, &options.pulse, &mut tell).unwrap();
+    (replaced, told)
+}
+
+/// Replaces the store as a start does that met the damage.
+fn replace_store(device: &Device, tell: &mut dyn FnMut(SalvageProgress)) -> Replaced {
+    let sources = Sources::default();
+    let replaced = replace(&device.path(), None, &sources, &Pulse::default(), tell).unwrap();
+    assert_eq!(open_store(device).0, None, "damaged again");
+    replaced
+}
+
+/// Every row of every table.
+fn rows(path: &Path) -> BTreeMap<String, Vec<String>> {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let mut tables = connection
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+        .unwrap();
+    let tables = tables.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let all_of = |table: &str| {
+        let mut select = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let columns = select.column_count();
+        let text = |row: &rusqlite::Row<'_>| {
+            let values = (0..columns).map(|column| format!("{:?}", row.get_ref(column).unwrap()));
+            Ok(Vec::from_iter(values).join(" "))
+        };
+        let rows = select.query_map([], text).unwrap();
+        rows.collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    tables.map(Result::unwrap).map(|table| (table.clone(), all_of(&table))).collect()
+}
+
+/// The lane that a salvage walks through, the place that it reached, and that on its way back from a leap.
+fn reached(device: &Device) -> (u64, u64, Option<u64>) {
+    let new = crate::durable::beside(&device.path(), "salvage");
+    let connection = rusqlite::Connection::open(new).unwrap();
+    let select = "SELECT lane, place, back_at FROM salvage";
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    connection.query_row(select, [], read).unwrap()
+}
+
+/// The rowid of the first row on a leaf page (SQLite file format, sections 1.5 and 1.6).
+fn first_rowid(path: &Path, page: u64) -> u64 {
+    let mut content = [0; 1024];
+    std::fs::File::open(path).unwrap().read_exact_at(&mut content, page * PAGE).unwrap();
+    let cell = usize::from(u16::from_be_bytes([content[8], content[9]]));
+    let varint = |mut at: usize| {
+        let mut value = 0;
+        loop {
+            value = value << 7 | u64::from(content[at] & 0x7f);
+            at += 1;
+            if content[at - 1] & 0x80 == 0 {
+                return (value, at);
+            }
+        }
+    };
+    varint(varint(cell).1).0
+}
+
+#[tokio::test]
+async fn a_salvage_that_is_cut_off_after_any_step_goes_on_behind_it() {
+    let device = damaged_device_of_many_steps().await;
+    let whole = device.killed();
+    let mut told = Vec::new();
+    let replaced = replace_store(&whole, &mut |progress| told.push(progress));
+    let expected = rows(&whole.path());
+    assert!(expected["gaps"].len() >= 4 && replaced.left_rows > 5, "{:?}", expected["gaps"]);
+    assert!(told.len() > 12, "{told:?}");
+
+    let mut cuts = Vec::new();
+    let mut tell = |progress| cuts.push((cut(&device), progress));
+    replace_store(&device, &mut tell);
+    assert_eq!(cuts.len(), told.len());
+
+    let mut is_on_the_way_back = false;
+    for (device, progress) in cuts {
+        let (lane, place, back) = reached(&device);
+        is_on_the_way_back |= back.is_some();
+        // Nobody reads again what was carried over: it can be lost meanwhile.
+        if lane == 2 && place > 0 {
+            let done: Vec<u64> = leaves(&device.path());
+            let firsts = done.iter().map(|page| first_rowid(&device.path(), *page));
+            let pages = Vec::from_iter(done.iter().copied().zip(firsts));
+            // Pages with smaller ones are of the schema.
+            let is_before = |first: u64| first > 100 && first + (ROWS_A_PAGE as u64) < place;
+            for (page, _) in pages.iter().filter(|(_, first)| is_before(*first)) {
+                overwrite(&device.path(), page * PAGE, &[0; 1024]);
+            }
+        }
+        let (again, told) = open_store(&device);
+        let again = again.expect("it goes on");
+        let what = format!("cut at {progress:?}, lane {lane}, place {place}");
+        assert_eq!(again.left_rows, replaced.left_rows, "{what}");
+        assert!(told.iter().all(|step| step.done >= progress.done), "{what}: {told:?}");
+        assert!(rows(&device.path()) == expected, "{what}: another result");
+        assert_eq!(device.set_aside().len(), 1, "{what}");
+        assert!(!crate::durable::beside(&device.path(), "salvage").exists(), "{what}");
+    }
+    assert!(is_on_the_way_back, "no step ends behind a leap");
+}
+
+#[tokio::test]
+async fn a_new_store_of_another_damaged_one_is_not_gone_on_with() {
+    let device = damaged_device_of_many_steps().await;
+    let whole = device.killed();
+    replace_store(&whole, &mut |_| ());
+    let expected = rows(&whole.path());
+    let mut half = None;
+    let mut tell = |progress: SalvageProgress| {
+        // Two files, where there was one with two names: another store has its place.
+        half = half.take().or_else(|| (progress.percent() > 50).then(|| device.killed()));
+    };
+    replace_store(&device, &mut tell);
+    let half = half.expect("there is a step in the middle");
+
+    let mut told = Vec::new();
+    replace_store(&half, &mut |progress| told.push(progress));
+
+    assert!(told[0].percent() < 5, "begins anew: {told:?}");
+    assert!(rows(&half.path()) == expected, "another result");
+}
+
+#[tokio::test]
+async fn a_salvage_goes_on_in_a_new_store_only_if_that_is_sound() {
+    let device = damaged_device_of_many_steps().await;
+    let whole = device.killed();
+    replace_store(&whole, &mut |_| ());
+    let expected = rows(&whole.path());
+    let mut half = None;
+    let mut tell = |progress: SalvageProgress| {
+        half = half.take().or_else(|| (progress.percent() > 50).then(|| cut(&device)));
+    };
+    replace_store(&device, &mut tell);
+    let half = half.expect("there is a step in the middle");
+    let new = crate::durable::beside(&half.path(), "salvage");
+    rusqlite::Connection::open(&new)
+        .unwrap()
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
+    let last = *leaves(&new).last().unwrap();
+    overwrite(&new, last * PAGE, &[0xff; 1024]);
+
+    assert!(open_store(&half).0.is_some(), "it goes on");
+
+    assert!(rows(&half.path()) == expected, "another result");
 }
