@@ -44,10 +44,8 @@ impl InMemory {
         let file = schema::open_reader(path)?;
         for lane in Lane::ALL {
             let (Seq(watermark), Seq(last)) = in_file[lane.index()];
-            let count = format!(
-                "SELECT count(*) FROM {} WHERE seq > ?1 AND seq <= ?2",
-                lane.as_str()
-            );
+            let count =
+                format!("SELECT count(*) FROM {} WHERE seq > ?1 AND seq <= ?2", lane.as_str());
             let mut pending: u64 =
                 file.query_row(&count, params![watermark, last], |row| row.get(0))?;
             for (_, source, after) in self.withheld.iter().filter(|(of, ..)| *of == lane) {
