@@ -278,7 +278,14 @@ impl Round {
         Ok(false)
     }
 
+    /// Tells the store what is settled, unless marks from before are not durable yet, and at once what is
+    /// withheld: the next take relies on it.
     async fn mark(&mut self, publisher: &Publisher) -> Result<(), Stopped> {
+        let withheld = self.delivery.take_withheld();
+        if !withheld.is_empty() {
+            // Durable before the marks that follow: nothing waits for it.
+            drop(publisher.store.mark_all(Vec::new(), withheld, false).await?);
+        }
         let urgent = self.delivery.marks_are_urgent() || *publisher.draining.borrow();
         if self.marking.is_some() {
             if urgent && !self.marking_is_urgent {

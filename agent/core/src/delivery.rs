@@ -70,7 +70,8 @@ pub struct Delivery {
     withheld: [Arc<BTreeSet<Arc<str>>>; 3],
     /// Topics in doubt that are not on trial: while there is one, they go one message at a time.
     doubted: usize,
-    topic_marks: Vec<TopicMark>,
+    /// Topics that are withheld, while the store was not told.
+    to_withhold: Vec<TopicMark>,
     limit: Option<Limit>,
     limit_holds: Duration,
 }
@@ -128,7 +129,7 @@ impl Delivery {
             on_trial: BTreeSet::new(),
             withheld: Default::default(),
             doubted: 0,
-            topic_marks: Vec::new(),
+            to_withhold: Vec::new(),
             limit: None,
             limit_holds: LIMIT_HOLDS,
         }
@@ -138,7 +139,7 @@ impl Delivery {
     /// source may then go to another topic. Messages of withheld topics are taken anew.
     pub fn withheld_in_store(&mut self, withheld: &[(Lane, Arc<str>)], now: Mono) {
         for (lane, topic) in std::mem::take(&mut self.on_trial) {
-            let is_marked = self.topic_marks.iter().any(|mark| {
+            let is_marked = self.to_withhold.iter().any(|mark| {
                 matches!(mark, TopicMark::Withhold { lane: of, topic: named, .. }
                     if *of == lane && *named == topic)
             });
@@ -178,6 +179,9 @@ impl Delivery {
         let mut wanted = Vec::new();
         for lane in Lane::ALL {
             let progress = &self.lanes[lane.index()];
+            if self.has_to_withhold(lane) {
+                continue;
+            }
             if progress.committed > progress.taken && self.has_room(lane) {
                 let withheld = Arc::clone(&self.withheld[lane.index()]);
                 let part = Part::Lane { after: progress.taken, withheld };
@@ -186,6 +190,9 @@ impl Delivery {
             }
         }
         for (lane, topic) in &self.on_trial {
+            if self.has_to_withhold(*lane) {
+                continue;
+            }
             let through = self.lanes[lane.index()].taken;
             let Some(on) = self.topics.get(*lane, topic).and_then(|topic| topic.trial.as_ref())
             else {
@@ -381,6 +388,22 @@ impl Delivery {
         }
     }
 
+    /// Takes the topics that are withheld from now on. The store has to note them before the next
+    /// take: until then nothing of their lanes is wanted. They can wait for any commit that comes
+    /// before the marks which are taken later.
+    #[must_use]
+    pub fn take_withheld(&mut self) -> Vec<TopicMark> {
+        std::mem::take(&mut self.to_withhold)
+    }
+
+    /// Whether the store was not told of all withheld topics of a lane: a walk through the lane would
+    /// find their records in the wrong part of it.
+    fn has_to_withhold(&self, lane: Lane) -> bool {
+        let is_of_lane =
+            |mark: &TopicMark| matches!(mark, TopicMark::Withhold { lane: of, .. } if *of == lane);
+        self.to_withhold.iter().any(is_of_lane)
+    }
+
     /// What is settled and should be made durable together. Give [`Delivery::marked`] back when it
     /// is.
     #[must_use]
@@ -399,13 +422,14 @@ impl Delivery {
                 });
             }
         }
+        let mut topics = self.take_withheld();
         for (lane, topic) in self.on_trial.clone() {
-            self.take_marks_of(lane, topic);
+            self.take_marks_of(lane, topic, &mut topics);
         }
-        (marks, std::mem::take(&mut self.topic_marks))
+        (marks, topics)
     }
 
-    fn take_marks_of(&mut self, lane: Lane, name: Arc<str>) {
+    fn take_marks_of(&mut self, lane: Lane, name: Arc<str>, marks: &mut Vec<TopicMark>) {
         let taken = self.lanes[lane.index()].taken;
         let topic = self.topics.get_mut(lane, &name);
         let Some(on) = &mut topic.trial else { return };
@@ -414,7 +438,7 @@ impl Delivery {
             self.marking += settled.messages;
             let gone: u64 = settled.gaps.iter().map(|gap| gap.count).sum();
             topic.withheld = topic.withheld.saturating_sub(settled.delivered + gone);
-            self.topic_marks.push(TopicMark::Settle {
+            marks.push(TopicMark::Settle {
                 lane,
                 sources: settled.sources,
                 through: settled.through,
@@ -423,11 +447,12 @@ impl Delivery {
                 gaps: settled.gaps,
             });
         }
+        // Also one whose last record passed, or was quarantined, before its trial came to an end.
         let has_caught_up = on.queue.is_empty() && on.caught_up == Some(taken);
-        if on.trial.is_recovered() && has_caught_up {
+        if has_caught_up {
             (topic.trial, topic.withheld) = (None, 0);
             self.on_trial.remove(&(lane, Arc::clone(&name)));
-            self.topic_marks.push(TopicMark::Release { lane, topic: name });
+            marks.push(TopicMark::Release { lane, topic: name });
             self.trials_changed();
         }
     }

@@ -115,7 +115,7 @@ impl Delivery {
         topic.doubt = Doubt::default();
         topic.withheld += records;
         topic.trial = Some(OnTrial::new(Trial::new(now)));
-        self.topic_marks.push(TopicMark::Withhold { lane, topic: name, after });
+        self.to_withhold.push(TopicMark::Withhold { lane, topic: name, after });
         self.trials_changed();
     }
 
