@@ -35,8 +35,7 @@ use queue::{OpenSheaf, Queue};
 use topics::{ANSWER_STANDS, OnTrial, Topics};
 use trial::{Trial, Tried, Verdict};
 
-/// The share of the window that readings leave free, so that an alert never waits for them; also
-/// the share that may wait for a first acknowledgement to stand.
+/// The share of the window that readings leave free, so that an alert never waits for them.
 const RESERVED_SHARE: usize = 4;
 /// How many connections in a row may die with one message on its way, though others of its topic
 /// pass.
@@ -62,6 +61,7 @@ pub struct Delivery {
     lanes: [LaneProgress; 3],
     messages: BTreeMap<MessageId, Message>,
     next: u64,
+    last_order: u64,
     /// Messages that are settled in marks not yet taken, and in marks taken but not yet durable.
     settled: usize,
     marking: usize,
@@ -97,6 +97,8 @@ struct Message {
     /// The withheld topic that it was taken from.
     trial: Option<Arc<str>>,
     sent: Option<Mono>,
+    /// Rises with each message that is handed to the link.
+    order: u64,
     /// When it was acknowledged, while that does not count yet.
     answered: Option<Mono>,
     /// Connections that the peer ended with it on its way.
@@ -123,6 +125,7 @@ impl Delivery {
             lanes,
             messages: BTreeMap::new(),
             next: 0,
+            last_order: 0,
             settled: 0,
             marking: 0,
             topics: Topics::default(),
@@ -261,6 +264,7 @@ impl Delivery {
                 sheaf_through: sheaf.through,
                 trial: trial.cloned(),
                 sent: None,
+                order: 0,
                 answered: None,
                 deaths: 0,
             };
@@ -293,6 +297,8 @@ impl Delivery {
     pub fn sent(&mut self, id: MessageId, now: Mono) -> bool {
         if let Some(message) = self.messages.get_mut(&id) {
             message.sent = Some(now);
+            self.last_order += 1;
+            message.order = self.last_order;
         }
         (self.doubted > 0 || !self.on_trial.is_empty())
             && self
@@ -301,30 +307,24 @@ impl Delivery {
                 .is_some_and(|message| self.is_lone(message) || self.failures(message) > 0)
     }
 
-    /// The broker acknowledged a message. The first acknowledgement on a topic counts when a second
-    /// follows, or when it has stood for a moment.
+    /// The broker acknowledged a message. The first acknowledgement on a topic of a connection counts
+    /// when another message of the topic, or one that was sent later, is acknowledged too, or when it
+    /// has stood for a moment.
     pub fn acknowledged(&mut self, id: MessageId, now: Mono) {
-        let provisional = self.messages.values().filter(|one| one.answered.is_some()).count();
-        let Some(message) = self.messages.get_mut(&id) else { return };
-        if message.answered.is_some() {
+        let Some(message) = self.messages.get_mut(&id).filter(|one| one.answered.is_none()) else {
             return;
-        }
+        };
+        message.answered = Some(now);
         let (lane, name) = (message.batch.lane, Arc::clone(&message.batch.topic));
+        let order = message.order;
         let topic = self.topics.get_mut(lane, &name);
         topic.answers += 1;
-        topic.is_known |= topic.answers > 1;
-        if topic.is_known {
-            self.believe(id, now);
-            if provisional > 0 {
-                self.believe_where(now, |message| {
-                    message.batch.lane == lane && message.batch.topic == name
-                });
-            }
-        } else if provisional < self.window.div_ceil(RESERVED_SHARE) || message.trial.is_some() {
-            message.answered = Some(now);
-        } else {
-            self.believe(id, now);
-        }
+        let is_known = topic.is_known || topic.answers > 1;
+        // A broker reads messages in order: one that hangs up because of a message acknowledges none
+        // that was sent after it.
+        self.believe_where(now, |one| {
+            one.order < order || (is_known && one.batch.lane == lane && one.batch.topic == name)
+        });
     }
 
     /// Counts the acknowledgements that have stood for long enough, and lifts a limit in time.

@@ -47,7 +47,6 @@ impl Delivery {
             let topic = self.topics.get_mut(lane, &name);
             let is_lone = topic.trial.as_ref().is_some_and(|on| !on.trial.is_recovered());
             if !is_lone && evidence.finding() == Finding::Against {
-                topic.is_known = false;
                 topic.doubt.add(now);
                 if topic.doubt.is_refused() {
                     accused.push((lane, name));
@@ -59,7 +58,9 @@ impl Delivery {
             (one.batch.lane, Arc::clone(one.trial.as_ref().unwrap_or(&one.batch.topic)))
         }));
         accused.into_iter().for_each(|(lane, topic)| self.withhold(lane, topic, now));
-        self.topics.iter_mut().for_each(|(_, _, topic)| topic.answers = 0);
+        for (_, _, topic) in self.topics.iter_mut() {
+            (topic.answers, topic.is_known) = (0, false);
+        }
         self.doubted = self.topics.iter().filter(|(_, _, topic)| topic.doubt.exists()).count();
         let failed = tried_in_vain.into_iter();
         failed.filter_map(|((lane, topic), tried)| self.failed(lane, &topic, tried, now)).collect()

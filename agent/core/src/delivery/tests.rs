@@ -68,6 +68,11 @@ impl World {
         }
     }
 
+    fn record(&mut self, records: Vec<&'static str>) {
+        self.records.extend(records);
+        self.delivery.committed([Seq(0), Seq(0), Seq(self.records.len() as u64)]);
+    }
+
     fn run(&mut self, seconds: u64, broker: &mut Broker) {
         for _ in 0..seconds * 10 {
             self.now = self.now + STEP;
@@ -311,6 +316,55 @@ fn a_broker_that_acknowledges_what_it_forbids_and_hangs_up_is_not_believed() {
     assert_eq!((world.counted, world.arrived.len()), (200, 200));
     assert_eq!(world.was_refused.len(), 1);
     assert_eq!(world.quarantined, []);
+}
+
+#[test]
+fn a_topic_that_was_taken_before_is_not_believed_on_the_next_connection() {
+    let mut world = World::new(mixed(300));
+    world.run(10, &mut |_, _| Fate::Ack);
+    assert_eq!(world.counted, 300);
+    world.delivery.link_lost(Death::Otherwise, world.now);
+    let mut lies = |batch: &Batch, _| {
+        if &*batch.topic == "b" { Fate::AckAndHangUp } else { Fate::Ack }
+    };
+
+    for _ in 0..30 {
+        world.record(mixed(30));
+        world.run(10, &mut lies);
+    }
+
+    assert_eq!((world.counted, world.arrived.len()), (900, 900));
+    assert_eq!(world.was_refused.len(), 1);
+    world.run(400, &mut |_, _| Fate::Ack);
+    assert_eq!((world.counted, world.arrived.len()), (1_200, 1_200));
+}
+
+/// More topics than the window has places: each is acknowledged for the first time.
+#[test]
+fn no_first_acknowledgement_is_believed_however_many_topics_there_are() {
+    const TOPICS: [&str; 13] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m"];
+    for forbidden in TOPICS {
+        let records: Vec<_> = TOPICS.into_iter().cycle().take(390).collect();
+        let mut world = World::new(records);
+        let mut lies = |batch: &Batch, _| {
+            if *batch.topic == *forbidden { Fate::AckAndHangUp } else { Fate::Ack }
+        };
+
+        world.run(60, &mut lies);
+
+        assert_eq!((world.counted, world.arrived.len()), (360, 360), "{forbidden}");
+    }
+}
+
+#[test]
+fn first_acknowledgements_on_many_topics_do_not_hold_up_the_flow() {
+    const TOPICS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    let mut world = World::new(TOPICS.to_vec());
+
+    world.connected(&mut |_, _| Fate::Ack);
+
+    assert_eq!(world.arrived.len(), TOPICS.len());
+    assert_eq!(world.delivery.messages.len(), 1, "only the last has to stand");
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(super) struct Topics([BTreeMap<Arc<str>, Topic>; 3]);
 /// One topic.
 #[derive(Debug, Default)]
 pub(super) struct Topic {
-    /// Whether an acknowledgement stood: the next ones are believed at once.
+    /// Whether an acknowledgement stood on this connection: the next ones on it are believed at once.
     pub(super) is_known: bool,
     /// Connections in a row that died over it.
     pub(super) doubt: Doubt,
