@@ -96,6 +96,8 @@ struct Round {
     /// By lane: when a message that is not full yet may go, and the place that would fill it.
     not_before: [(Mono, Seq); 3],
     state: PublisherState,
+    /// The number of the pass of the store that this is a part of.
+    pass: u64,
     /// See [`crate::store::Progress::withheld_told`].
     withheld_told: u64,
 }
@@ -116,6 +118,7 @@ pub(crate) async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
         marking_is_urgent: false,
         not_before: [(Mono(0), Seq(0)); 3],
         state: PublisherState::default(),
+        pass: 0,
         withheld_told: 0,
     };
     let mut progress = publisher.store.progress();
@@ -194,6 +197,11 @@ impl Round {
 
     /// Takes what the store tells.
     fn follow(&mut self, progress: &Progress) {
+        if progress.pass.number != self.pass {
+            self.pass = progress.pass.number;
+            self.delivery.begin_pass(progress.pass.watermarks);
+            self.not_before = [(Mono(0), Seq(0)); 3];
+        }
         self.delivery.committed(progress.last);
         if progress.withheld_told != self.withheld_told {
             self.withheld_told = progress.withheld_told;
@@ -284,7 +292,7 @@ impl Round {
         let withheld = self.delivery.take_withheld();
         if !withheld.is_empty() {
             // Durable before the marks that follow: nothing waits for it.
-            drop(publisher.store.mark_all(Vec::new(), withheld, false).await?);
+            drop(publisher.store.mark_all(Vec::new(), withheld, false, self.pass).await?);
         }
         let urgent = self.delivery.marks_are_urgent() || *publisher.draining.borrow();
         if self.marking.is_some() {
@@ -296,7 +304,7 @@ impl Round {
         }
         let (marks, topics) = self.delivery.take_marks();
         if !marks.is_empty() || !topics.is_empty() {
-            self.marking = Some(publisher.store.mark_all(marks, topics, urgent).await?);
+            self.marking = Some(publisher.store.mark_all(marks, topics, urgent, self.pass).await?);
             self.marking_is_urgent = urgent;
         }
         Ok(())

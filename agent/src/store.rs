@@ -114,6 +114,16 @@ pub(crate) struct Keep {
     pub(crate) ttl: Option<Duration>,
 }
 
+/// One pass of delivery over the lanes. Another begins when the records in the file cannot be read, and
+/// memory is delivered by itself, and again when the file is back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Pass {
+    /// How many passes were before; a mark of an earlier pass is ignored.
+    pub(crate) number: u64,
+    /// By lane: the place behind which it begins. That of the first pass is in [`Store`].
+    pub(crate) watermarks: [Seq; 3],
+}
+
 /// How the writer is doing; changes with every commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
@@ -152,6 +162,8 @@ pub(crate) struct Progress {
     pub(crate) withheld: Vec<(Lane, Arc<str>)>,
     /// See `withheld`.
     pub(crate) withheld_told: u64,
+    /// What the publisher has to take, and from where on.
+    pub(crate) pass: Pass,
 }
 
 /// A request to the writer.
@@ -168,6 +180,7 @@ enum Request {
         marks: Vec<Mark>,
         topics: Vec<TopicMark>,
         urgent: bool,
+        pass: u64,
         answer: oneshot::Sender<()>,
     },
     Configure {
@@ -285,18 +298,21 @@ impl Store {
         marks: Vec<Mark>,
         urgent: bool,
     ) -> Result<oneshot::Receiver<()>, Stopped> {
-        self.mark_all(marks, Vec::new(), urgent).await
+        let pass = self.progress.borrow().pass.number;
+        self.mark_all(marks, Vec::new(), urgent, pass).await
     }
 
-    /// Moves watermarks, with the next commit or at once; the receiver hears when it is durable.
+    /// Moves watermarks in the `pass` with this number, with the next commit or at once; the receiver
+    /// hears when that is durable. Marks of an earlier pass are ignored.
     pub(crate) async fn mark_all(
         &self,
         marks: Vec<Mark>,
         topics: Vec<TopicMark>,
         urgent: bool,
+        pass: u64,
     ) -> Result<oneshot::Receiver<()>, Stopped> {
         let (answer, durable) = oneshot::channel();
-        self.send(Request::Mark { marks, topics, urgent, answer }).await?;
+        self.send(Request::Mark { marks, topics, urgent, pass, answer }).await?;
         Ok(durable)
     }
 

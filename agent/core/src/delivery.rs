@@ -90,6 +90,12 @@ struct LaneProgress {
     queue: Queue,
 }
 
+impl LaneProgress {
+    fn behind(watermark: Seq) -> Self {
+        Self { committed: watermark, taken: watermark, queue: Queue::new(watermark) }
+    }
+}
+
 #[derive(Debug)]
 struct Message {
     batch: Batch,
@@ -115,14 +121,9 @@ impl Delivery {
     /// Begins where the store's watermarks stand.
     #[must_use]
     pub fn new(window: usize, watermarks: [Seq; 3]) -> Self {
-        let lanes = watermarks.map(|watermark| LaneProgress {
-            committed: watermark,
-            taken: watermark,
-            queue: Queue::new(watermark),
-        });
         Self {
             window: window.max(1),
-            lanes,
+            lanes: watermarks.map(LaneProgress::behind),
             messages: BTreeMap::new(),
             next: 0,
             last_order: 0,
@@ -161,6 +162,19 @@ impl Delivery {
             }
         }
         self.trials_changed();
+    }
+
+    /// Drops everything in hand and takes each lane anew behind `watermarks`, because the store delivers
+    /// from another place now. What was acknowledged and is not marked yet may be taken, and sent, again.
+    /// Call [`Delivery::withheld_in_store`] next.
+    pub fn begin_pass(&mut self, watermarks: [Seq; 3]) {
+        for (lane, topic) in self.on_trial.clone() {
+            self.take_anew(lane, &topic);
+        }
+        self.messages.clear();
+        self.to_withhold.clear();
+        (self.settled, self.marking) = (0, 0);
+        self.lanes = watermarks.map(LaneProgress::behind);
     }
 
     /// Takes the last record that is committed in each lane.

@@ -1,11 +1,14 @@
 //! The disk below the store: what can be wrong with it, in words, and how much of it there is.
 
 use std::fmt;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
-use rustix::fs::{Access, StatVfs, StatVfsMountFlags, access, statvfs};
+use rustix::fs::{Access, Advice, StatVfs, StatVfsMountFlags, access, fadvise, statvfs};
 use rustix::io::Errno;
 
 use super::ballast;
@@ -14,6 +17,9 @@ use crate::durable;
 /// With less room than this, whatever fails fails for want of room: SQLite reports some of it as
 /// I/O errors, or as a file that cannot be opened.
 const LITTLE_BYTES: u64 = 64 << 10;
+/// Bytes that are read at the beginning and at the end of a file to see whether the disk gives them: some
+/// pages each, and few enough for a disk that is slow.
+const PROBE_BYTES: u64 = 64 << 10;
 /// Names and numbers of users.
 const USERS: &str = "/etc/passwd";
 
@@ -112,6 +118,19 @@ impl DiskFault {
         Self::judge(path, error.sqlite_error_code(), None, error.to_string())
     }
 
+    /// Looks for a fault of the disk where the content of the store at `path` seems damaged: SQLite says that
+    /// of a page that the disk does not give, too. A file that is not there is no fault of the disk.
+    pub(super) fn probe(path: &Path) -> Option<Self> {
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        match statvfs(folder) {
+            Ok(room) if !room.f_flag.contains(StatVfsMountFlags::RDONLY) => {}
+            Ok(_) => return Some(Self::ReadOnly { folder: folder.to_owned() }),
+            Err(error) => return Some(Self::judge(path, None, Some(error), error.to_string())),
+        }
+        let error = check_readable(path).err()?;
+        Some(Self::judge(path, None, Errno::from_io_error(&error), error.to_string()))
+    }
+
     fn judge(path: &Path, code: Option<ErrorCode>, errno: Option<Errno>, error: String) -> Self {
         let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
         let room = match statvfs(&folder) {
@@ -140,7 +159,7 @@ impl DiskFault {
         match code {
             Some(ErrorCode::ReadOnly) => Self::ReadOnly { folder },
             Some(ErrorCode::SystemIoFailure) => Self::Io { folder, error },
-            _ if errno == Some(Errno::IO) => Self::Io { folder, error },
+            _ if errno.is_some_and(is_of_device) => Self::Io { folder, error },
             _ => Self::Other(error),
         }
     }
@@ -237,7 +256,7 @@ impl fmt::Display for DiskFault {
             }
             Self::Io { folder, error } => write!(
                 f,
-                "writing to `{}` fails ({error}); look at `dmesg`, the card may be worn out",
+                "reading or writing in `{}` fails ({error}); look at `dmesg`, the card may be worn out",
                 folder.display()
             ),
             Self::InUse { path, pid } => {
@@ -266,6 +285,48 @@ pub(super) fn make_private(path: &Path) {
             durable::make_private(&entry.path());
         }
     }
+}
+
+/// Checks that the disk gives the beginning and the end of the store at `path` and of its log, as far as they
+/// are there.
+pub(super) fn check_readable(path: &Path) -> std::io::Result<()> {
+    for suffix in ["", "-wal"] {
+        match read_ends(&with_suffix(path, suffix)) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads the beginning and the end of a file from the disk, not from what the kernel remembers of it.
+fn read_ends(path: &Path) -> std::io::Result<()> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut bytes = vec![0; usize::try_from(PROBE_BYTES).unwrap_or(0)];
+    for start in [0, length.saturating_sub(PROBE_BYTES)] {
+        // A file system that forgets nothing gives what it remembers.
+        fadvise(&file, start, NonZeroU64::new(PROBE_BYTES), Advice::DontNeed).ok();
+        file.read_at(&mut bytes, start)?;
+    }
+    Ok(())
+}
+
+/// Whether an error comes from the device, its driver or the file system on it.
+fn is_of_device(errno: Errno) -> bool {
+    let of_device = [
+        Errno::IO,
+        Errno::NXIO,
+        Errno::NODEV,
+        Errno::SHUTDOWN,
+        Errno::STALE,
+        Errno::BADMSG,
+        // ext4: the structure needs cleaning.
+        Errno::UCLEAN,
+    ];
+    of_device.contains(&errno)
 }
 
 fn free_bytes(room: &StatVfs) -> u64 {

@@ -12,24 +12,25 @@ use rusqlite::{Connection, Row, params, params_from_iter};
 
 use super::database::Database;
 use super::fold::read_reading;
+use super::load::END_SEQ;
 use super::withheld::{self, is_pending_sql};
 use super::write::{self, LaneWriter};
+use super::writer::Apart;
 use super::{retention, schema};
 
 /// Columns of a gap: its number is given anew, and its first three name it in [`move_gaps`].
 const GAP: &str = "lane, first, last, count, reason, epoch, mono_ms";
-
-/// Tables that are moved as they are; what an alert triggers comes after it.
-const MOVED: [&str; 6] = ["readings", "alerts", "events", "scores", "alert_arrivals", "standing"];
 
 /// What the accounts need to know of the records in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InMemory {
     /// The accounts, without what is pending in the file.
     pub(super) accounts: [Account; 3],
+    /// Readings that are in memory only and were not delivered.
+    pub(super) readings: u64,
     /// By lane: the places behind how far delivery got, which the file may not know yet, up to the
-    /// file's last when memory took over. `None` where the file cannot be read, and is no part of the
-    /// accounts.
+    /// file's last when memory took over. `None` where the file cannot be read: the accounts have what is
+    /// known to be pending in it.
     pub(super) in_file: Option<[(Seq, Seq); 3]>,
     /// Lane, number and watermark of each source that is withheld.
     pub(super) withheld: Vec<(Lane, u32, u64)>,
@@ -64,34 +65,45 @@ impl InMemory {
         }
         Ok(accounts)
     }
-
-    /// Readings that were not delivered.
-    pub(super) fn readings(&self) -> u64 {
-        self.accounts[Lane::Readings.index()].pending
-    }
 }
 
-/// Counts what is in `memory`, which goes on from `file` unless that cannot be read.
-pub(super) fn look(memory: &Database, file: Option<&Database>) -> rusqlite::Result<InMemory> {
-    let mut accounts = [Account::default(); 3];
-    for lane in Lane::ALL {
+/// Counts what is in `memory`, which goes on from `file`, with what waits in that `apart` from it.
+pub(super) fn look(
+    memory: &Database,
+    file: Option<&Database>,
+    apart: Option<&Apart>,
+) -> rusqlite::Result<InMemory> {
+    let waiting = apart.map_or([0; 3], |apart| apart.pending);
+    let pending = count_pending(memory)?;
+    let accounts = Lane::ALL.map(|lane| {
         let row = memory.lanes[lane.index()];
-        accounts[lane.index()] = Account {
+        Account {
             recorded: row.recorded,
             delivered: row.delivered,
-            pending: withheld::count_pending(&memory.connection, lane, row.watermark)?,
+            pending: pending[lane.index()] + waiting[lane.index()],
             dropped: row.dropped,
             filtered: row.filtered,
-        };
-    }
-    let in_file = file.map(|file| {
+        }
+    });
+    let in_file = file.filter(|_| apart.is_none()).map(|file| {
         Lane::ALL.map(|lane| {
             let lane = lane.index();
             (Seq(memory.lanes[lane].watermark), Seq(file.lanes[lane].last))
         })
     });
+    let readings = pending[Lane::Readings.index()];
     let withheld = memory.withheld.rows().collect();
-    Ok(InMemory { accounts, in_file, withheld })
+    Ok(InMemory { accounts, readings, in_file, withheld })
+}
+
+/// By lane: the records in `memory` that are pending.
+pub(super) fn count_pending(memory: &Database) -> rusqlite::Result<[u64; 3]> {
+    let mut pending = [0; 3];
+    for lane in Lane::ALL {
+        let watermark = memory.lanes[lane.index()].watermark;
+        pending[lane.index()] = withheld::count_pending(&memory.connection, lane, watermark)?;
+    }
+    Ok(pending)
 }
 
 /// Counts the records of a lane behind the place `after`.
@@ -118,19 +130,45 @@ pub(super) fn make_room(file: &mut Database, bytes: u64, now: Mono) -> rusqlite:
     file.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
-/// Moves everything from memory into the file that it goes on from, in one transaction.
-pub(super) fn move_into(file: &mut Database, memory: &Database) -> rusqlite::Result<()> {
+/// Moves everything from memory into the file that it goes on from, in one transaction. Where records wait in
+/// the file `apart` from memory, the watermark goes back to them, and what was delivered from memory stays
+/// behind: the file would have it sent again.
+pub(super) fn move_into(
+    file: &mut Database,
+    memory: &Database,
+    apart: Option<&Apart>,
+) -> rusqlite::Result<()> {
     let clock = memory.timeline.segments(file.epoch).to_vec();
-    let mut lanes = memory.lanes;
-    let (doubtful, before) = (file.doubtful, file.lanes);
+    let (mut lanes, mut withheld) = (memory.lanes, memory.withheld.clone());
+    let (doubtful, before, last_seq) = (file.doubtful, file.lanes, file.last_seq);
+    let mut conditions = [const { String::new() }; 3];
+    for (lane, watermark) in apart.map_or(Vec::new(), |apart| apart.behind(&before)) {
+        conditions[lane.index()] = format!("WHERE {}", waits(memory, lane));
+        lanes[lane.index()].watermark = watermark;
+        withheld.go_back(lane, watermark);
+    }
     file.write(|writer| {
-        for table in MOVED {
-            copy(&memory.connection, writer.tx, table)?;
+        for lane in [Lane::Readings, Lane::Alerts, Lane::Events] {
+            // A commit that failed in its fsync may be found after all.
+            let table = lane.as_str();
+            writer.tx.execute(&format!("DELETE FROM {table} WHERE seq > ?1"), [last_seq])?;
+            copy(&memory.connection, writer.tx, table, &conditions[lane.index()])?;
         }
+        let of_alerts = match &*conditions[Lane::Alerts.index()] {
+            "" => String::new(),
+            condition => format!("WHERE seq IN (SELECT seq FROM alerts {condition})"),
+        };
+        copy(&memory.connection, writer.tx, "scores", &of_alerts)?;
+        copy(&memory.connection, writer.tx, "alert_arrivals", &of_alerts)?;
+        copy(&memory.connection, writer.tx, "standing", "")?;
         move_gaps(&memory.connection, writer.tx, None)?;
         memory.untold.write(writer.tx)?;
-        memory.withheld.write(writer.tx)?;
+        withheld.write(writer.tx)?;
         write::clock(writer.tx, writer.epoch, &clock)?;
+        if lanes.iter().zip(memory.lanes).any(|(row, was)| row.watermark < was.watermark) {
+            // The last place may be that of a record which stays behind.
+            write::meta(writer.tx, END_SEQ, memory.last_seq)?;
+        }
         for lane in Lane::ALL {
             let (row, was) = (&mut lanes[lane.index()], before[lane.index()]);
             if was.watermark < doubtful[lane.index()].0 {
@@ -144,7 +182,7 @@ pub(super) fn move_into(file: &mut Database, memory: &Database) -> rusqlite::Res
     })?;
     file.timeline = memory.timeline.clone();
     file.untold = memory.untold.clone();
-    file.withheld = memory.withheld.clone();
+    file.withheld = withheld;
     (file.forgotten, file.given_up, file.growing) = ([0; 3], [0; 3], None);
     Ok(())
 }
@@ -183,10 +221,15 @@ pub(super) fn move_watermarks(file: &mut Database, memory: &Database) -> rusqlit
     Ok(())
 }
 
-/// Copies all rows of a table. A commit that failed in its fsync may be found after all when the file is
-/// opened again: its rows are those that memory has.
-fn copy(from: &Connection, into: &Connection, table: &str) -> rusqlite::Result<()> {
-    let mut select = from.prepare(&format!("SELECT * FROM {table}"))?;
+/// Copies the rows of a table that meet a condition. What an alert triggers is there before; it is replaced
+/// by what is in memory.
+fn copy(
+    from: &Connection,
+    into: &Connection,
+    table: &str,
+    condition: &str,
+) -> rusqlite::Result<()> {
+    let mut select = from.prepare(&format!("SELECT * FROM {table} {condition}"))?;
     let columns = select.column_count();
     let places = vec!["?"; columns].join(", ");
     let mut insert = into.prepare(&format!("INSERT OR REPLACE INTO {table} VALUES ({places})"))?;

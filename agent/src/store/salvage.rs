@@ -17,7 +17,7 @@ use rusqlite::ffi::SQLITE_ERROR;
 
 use super::carry::{self, Extent, Reached};
 use super::database::{Database, Identity};
-use super::schema;
+use super::{disk, schema};
 use crate::agent::Pulse;
 use crate::{clock, durable};
 
@@ -119,6 +119,9 @@ pub(super) fn open(
         },
         Err(fault) => fault.to_owned(),
     };
+    // SQLite says the same of a page that the disk does not give.
+    disk::check_readable(path)
+        .with_context(|| format!("cannot read the store `{}`", path.display()))?;
     tracing::error!(fault, "the store is damaged");
     let replaced = replace(path, None, sources, pulse, tell)?;
     let database = Database::open(path, identity, Arc::clone(sources), pulse)

@@ -181,6 +181,15 @@ impl Withheld {
         }
     }
 
+    /// The watermark of a lane goes back to a place: what of the lane waits there is pending, whatever its
+    /// source.
+    pub(super) fn go_back(&mut self, lane: Lane, watermark: u64) {
+        for source in self.0[lane.index()].values_mut() {
+            source.after = source.after.min(watermark);
+            source.taken = source.after;
+        }
+    }
+
     pub(super) fn apply(&mut self, mark: &SourceMark) {
         match mark {
             SourceMark::Withhold { lane, sources, after } => {

@@ -209,6 +209,13 @@ pub(super) fn clock(
     Ok(())
 }
 
+/// Writes one number that belongs to the whole store.
+pub(super) fn meta(tx: &Transaction<'_>, key: &str, value: u64) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
+        .execute(params![key, value])?;
+    Ok(())
+}
+
 /// Writes the rows that changed. That readings were recorded is no reason: their number follows
 /// from the places of the records, and writing it would cost a page in every commit.
 pub(super) fn lanes(
@@ -223,8 +230,7 @@ pub(super) fn lanes(
             || old.delivered != new.delivered
             || old.dropped != new.dropped;
         if old.filtered != new.filtered {
-            tx.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
-                .execute(params![FILTERED, new.filtered])?;
+            meta(tx, FILTERED, new.filtered)?;
         }
         if recorded || moved {
             tx.prepare_cached("INSERT OR REPLACE INTO lanes VALUES (?1, ?2, ?3, ?4, ?5)")?

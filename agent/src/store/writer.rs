@@ -4,6 +4,7 @@
 //! when a burst pauses: a trickle costs the card one commit an interval, a flood waits for nothing.
 //! Rules are folded as readings arrive, so that an alert is in the commit of its reading.
 
+mod apart;
 mod faults;
 mod keeping;
 mod memory;
@@ -28,7 +29,6 @@ use super::check::{Check, Checked};
 use super::database::{Database, Place, Work};
 use super::disk::Room;
 use super::fold::Fold;
-use super::overflow::InMemory;
 use super::owner::Dropped;
 use super::standing::Teller;
 use super::take::{Encoder, Formats};
@@ -38,6 +38,7 @@ use super::{Options, Progress, QUEUE, Request, Store, begun, overflow};
 use crate::agent::{AT_REST, Pulse};
 use crate::aside::Aside;
 use crate::config::Backlog;
+pub(super) use apart::Apart;
 use faults::Faults;
 use memory::Memory;
 
@@ -189,7 +190,7 @@ impl Writer {
     }
 
     async fn run(mut self, mut incoming: mpsc::Receiver<Request>) {
-        self.tell_withheld();
+        self.tell_withheld(|_| ());
         while !self.ended {
             let request = timeout_at(self.wake_at(), incoming.recv()).await;
             self.options.pulse.beat();
@@ -259,15 +260,17 @@ impl Writer {
                 // A receiver that is gone was the publisher of an agent that is stopping.
                 drop(answer.send(self.take(&wanted, hurry)));
             }
-            Request::Mark { marks, topics, urgent, answer } => {
-                self.mark(marks, topics);
+            Request::Mark { marks, topics, urgent, pass, answer } => {
+                if pass == self.progress.borrow().pass.number {
+                    self.mark(marks, topics);
+                }
                 self.urgent |= urgent;
                 self.waiting.push(answer);
             }
             Request::Configure { keep, rules, formats } => {
                 self.commit();
                 self.encoder.follow(Arc::clone(&formats));
-                self.tell_withheld();
+                self.tell_withheld(|_| ());
                 self.fold_anew(&rules, &formats);
                 self.teller.follow(formats.light.as_deref());
                 self.teller.tell(&mut self.fold, &self.visits);
@@ -353,12 +356,13 @@ impl Writer {
         self.work.source_marks.extend(dropped.source_marks);
     }
 
-    /// Tells the publisher which topics are withheld.
-    fn tell_withheld(&mut self) {
+    /// Tells the publisher which topics are withheld, and with it a `change`.
+    fn tell_withheld(&mut self, change: impl FnOnce(&mut Progress)) {
         let topics = self.encoder.withheld_topics(&self.database.withheld);
         self.progress.send_modify(|progress| {
             progress.withheld = topics;
             progress.withheld_told += 1;
+            change(progress);
         });
     }
 
@@ -493,12 +497,13 @@ impl Writer {
         let (used_bytes, file_bytes) = file.unwrap_or(&self.database).size().unwrap_or_default();
         self.used_bytes = used_bytes;
         self.room = Room::of(&self.options.path);
-        let in_memory = memory.map(|_| overflow::look(&self.database, file));
+        let in_memory =
+            memory.map(|memory| overflow::look(&self.database, file, memory.apart.as_ref()));
         let in_memory = in_memory.and_then(|found| {
             found.inspect_err(|error| tracing::error!(%error, "memory cannot be counted")).ok()
         });
         let waiting = self.work.readings.len() as u64;
-        let kept = in_memory.as_ref().map_or(0, InMemory::readings);
+        let kept = in_memory.as_ref().map_or(0, |in_memory| in_memory.readings);
         let (fault, cap_bytes) = (self.faults.fault().cloned(), self.cap_bytes());
         self.progress.send_modify(|progress| {
             progress.last = last(&self.database);

@@ -425,3 +425,30 @@ fn where_nothing_passes_nothing_is_condemned() {
     world.run(700, &mut |_, _| Fate::Ack);
     assert_eq!((world.arrived.len(), world.counted), (300, 300));
 }
+
+#[test]
+fn a_new_pass_takes_everything_behind_its_watermarks_and_counts_nothing_of_the_one_before() {
+    let mut world = World::new(mixed(300));
+    assert!(world.take());
+    let now = world.now;
+    let mut sent = Vec::new();
+    while let Some((id, _)) = world.delivery.next(now) {
+        world.delivery.sent(id, now);
+        sent.push(id);
+    }
+    assert!(sent.len() > 1);
+    world.delivery.acknowledged(sent[0], now);
+
+    world.delivery.begin_pass([Seq(0), Seq(0), Seq(100)]);
+    world.delivery.withheld_in_store(&[], now);
+    world.delivery.committed([Seq(0), Seq(0), Seq(300)]);
+    for id in sent {
+        world.delivery.acknowledged(id, now);
+    }
+
+    assert_eq!(world.delivery.in_hand(), 0);
+    assert_eq!(world.delivery.take_marks(), (Vec::new(), Vec::new()));
+    world.run(10, &mut |_, _| Fate::Ack);
+    assert_eq!(world.arrived, (101..=300).collect());
+    assert_eq!((world.counted, world.watermark), (200, 300));
+}

@@ -77,7 +77,7 @@ fn a_state_directory_that_is_not_there_is_told_as_such() {
 
 /// Needs another user or a file system of its own, and so a process of its own: see `full_disk`.
 #[test]
-fn another_owner_and_a_read_only_file_system_are_told_apart_from_a_full_disk() {
+fn another_owner_no_permission_no_inodes_and_a_read_only_disk_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let own_mount = r#"mount -t tmpfs -o size=4m none "$0" && exec "$@""#;
     if rustix::process::geteuid().is_root() {
@@ -92,8 +92,25 @@ fn another_owner_and_a_read_only_file_system_are_told_apart_from_a_full_disk() {
             "store::tests::disk::child_of_another_owner",
             device.path(),
         );
+        let device = tempfile::tempdir().unwrap();
+        chown(device.path(), Some(NOBODY), None).unwrap();
+        let closed = std::fs::Permissions::from_mode(0o500);
+        std::fs::set_permissions(device.path(), closed).unwrap();
+        full_disk::run_child_test(
+            &as_nobody,
+            "store::tests::disk::child_without_permission",
+            device.path(),
+        );
     }
     if full_disk::may_mount() {
+        let few_inodes = own_mount.replace("size=4m", "size=4m,nr_inodes=8");
+        let shell =
+            format!(r#"exec unshare -rm sh -c '{few_inodes}' "${}" "$@""#, full_disk::CHILD);
+        full_disk::run_child_test(
+            &shell,
+            "store::tests::disk::child_without_inodes",
+            folder.path(),
+        );
         let shell = format!(r#"exec unshare -rm sh -c '{own_mount}' "${}" "$@""#, full_disk::CHILD);
         full_disk::run_child_test(
             &shell,
@@ -115,6 +132,30 @@ fn child_of_another_owner() {
         text.contains("sudo chown -R nobody: ") && text.contains("belongs to `daemon`"),
         "{text}"
     );
+    println!("the child came to its end");
+}
+
+#[test]
+fn child_without_permission() {
+    let Ok(folder) = std::env::var(full_disk::CHILD) else { return };
+
+    let fault = fault_of(&Path::new(&folder).join(FILE));
+
+    assert_eq!(fault.as_str(), "permission", "{fault}");
+    assert!(fault.to_string().contains("sudo chmod u+rwX"), "{fault}");
+    println!("the child came to its end");
+}
+
+#[test]
+fn child_without_inodes() {
+    let Ok(folder) = std::env::var(full_disk::CHILD) else { return };
+    let folder = PathBuf::from(folder);
+    let file = |number: u32| std::fs::write(folder.join(number.to_string()), "");
+    (0..100).take_while(|number| file(*number).is_ok()).for_each(drop);
+
+    let fault = fault_of(&folder.join(FILE));
+
+    assert_eq!(fault.as_str(), "no_inodes", "{fault}");
     println!("the child came to its end");
 }
 

@@ -73,7 +73,7 @@ async fn a_withheld_topic_is_read_by_itself_and_from_where_it_stood_after_a_rest
     assert_eq!(take(&agent, without(0, &["b"])).await, (1..20).step_by(2).collect::<Vec<_>>());
     let withhold = TopicMark::Withhold { lane: LANE, topic: topic("b"), after: Seq(0) };
     let mark = Mark { lane: LANE, through: Seq(20), delivered: 10, filtered: 0, gaps: Vec::new() };
-    agent.store.mark_all(vec![mark], vec![withhold], true).await.unwrap().await.unwrap();
+    agent.store.mark_all(vec![mark], vec![withhold], true, 0).await.unwrap().await.unwrap();
     assert_eq!(agent.account(LANE).await.pending, 10);
     agent.assert_balanced().await;
     assert_eq!(take(&agent, of("b", true, 20, 1)).await, [2]);
@@ -86,7 +86,7 @@ async fn a_withheld_topic_is_read_by_itself_and_from_where_it_stood_after_a_rest
         filtered: 0,
         gaps: Vec::new(),
     };
-    agent.store.mark_all(Vec::new(), vec![settle], true).await.unwrap().await.unwrap();
+    agent.store.mark_all(Vec::new(), vec![settle], true, 0).await.unwrap().await.unwrap();
     agent.stop().await;
 
     let agent = start(&device);
@@ -102,7 +102,7 @@ async fn a_withheld_topic_is_read_by_itself_and_from_where_it_stood_after_a_rest
         gaps: Vec::new(),
     };
     let release = TopicMark::Release { lane: LANE, topic: topic("b") };
-    agent.store.mark_all(Vec::new(), vec![settle, release], true).await.unwrap().await.unwrap();
+    agent.store.mark_all(Vec::new(), vec![settle, release], true, 0).await.unwrap().await.unwrap();
     assert_eq!(agent.account(LANE).await.delivered, 20);
     agent.assert_balanced().await;
     agent.stop().await;

@@ -131,12 +131,22 @@ impl Writer {
         self.go_on_in_memory(fault);
     }
 
-    /// Sets the damaged database aside and goes on in a new one; what was gathered is kept.
+    /// Goes on in memory, without the records in the file, which cannot be read.
+    pub(super) fn go_on_without_file(&mut self, fault: DiskFault) {
+        self.go_on_in_memory(fault);
+        self.go_apart();
+    }
+
+    /// Sets the damaged database aside and goes on in a new one; what was gathered is kept. Where the disk is
+    /// at fault, nothing says that the database is damaged.
     pub(super) fn replace(&mut self) {
         let path = &self.options.path;
+        if let Some(fault) = DiskFault::probe(path) {
+            return self.go_on_without_file(fault);
+        }
         if self.faults.replaced_at.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
             let again = "the store is damaged again, soon after it was replaced; replace the card";
-            return self.go_on_in_memory(DiskFault::Other(again.into()));
+            return self.go_on_without_file(DiskFault::Other(again.into()));
         }
         let known = match &mut self.memory {
             Some(memory) => match &mut memory.file {
@@ -147,7 +157,7 @@ impl Writer {
         };
         if let Err(error) = known.leave() {
             let fault = DiskFault::find_sqlite(path, &error);
-            return self.go_on_in_memory(fault);
+            return self.go_on_without_file(fault);
         }
         let (options, sources) = (&self.options, &self.sources);
         let replaced = options
@@ -168,7 +178,7 @@ impl Writer {
             }
             Err(error) => {
                 let fault = DiskFault::find(path, &error);
-                self.go_on_in_memory(fault);
+                self.go_on_without_file(fault);
             }
         }
     }

@@ -13,6 +13,7 @@ use pulsegate_sensors::inbox::Refused;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::apart::Apart;
 use super::faults::{WAITING_FEW, WAITING_ROWS};
 use super::{Answer, Receipt, Writer};
 use crate::state_lock;
@@ -24,6 +25,8 @@ use crate::store::{ballast, begun, overflow, salvage};
 pub(super) struct Memory {
     /// The database in the file; `None` while that cannot be opened, or read.
     pub(super) file: Option<Database>,
+    /// Set while the records in the file cannot be read: see [`Writer::go_apart`].
+    pub(super) apart: Option<Apart>,
     since: Instant,
     /// Readings in memory.
     rows: usize,
@@ -33,7 +36,7 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(file: Option<Database>) -> Self {
-        Self { file, since: Instant::now(), rows: 0, unanswered: Vec::new() }
+        Self { file, apart: None, since: Instant::now(), rows: 0, unanswered: Vec::new() }
     }
 }
 
@@ -75,28 +78,35 @@ impl Writer {
         if file.place == Place::Lost {
             return self.replace();
         }
-        // A connection that was made while nothing could be written stays one for reading.
-        if fault.is_some_and(|fault| !fault.wants_room()) {
+        let apart = memory.apart;
+        // A connection that was made while nothing could be written stays one for reading, and one to a
+        // file system that failed fails for ever.
+        if apart.is_some() || fault.is_some_and(|fault| !fault.wants_room()) {
             match file.connect_again(path, self.database.last_seq) {
                 Ok(true) => {}
                 Ok(false) => return self.leave_file(),
+                Err(error) if salvage::is_damage(&error) => return self.damaged(&error),
                 Err(error) => {
                     let fault = DiskFault::find_sqlite(path, &error);
                     return self.go_on_in_memory(fault);
                 }
             }
         }
-        let mut moved = overflow::move_into(file, &self.database);
+        let mut moved = overflow::move_into(file, &self.database, apart.as_ref());
         if let Err(error) = &moved
             && !salvage::is_damage(error)
             && DiskFault::find_sqlite(path, error).wants_room()
         {
             ballast::release(path);
             let (bytes, _) = self.database.size().unwrap_or_default();
-            let room = overflow::move_watermarks(file, &self.database)
-                .and_then(|()| overflow::make_room(file, bytes + bytes / 2, now));
+            let marked = match apart {
+                // The watermarks in memory lie behind records that wait in the file.
+                Some(_) => Ok(()),
+                None => overflow::move_watermarks(file, &self.database),
+            };
+            let room = marked.and_then(|()| overflow::make_room(file, bytes + bytes / 2, now));
             ballast::take_back(path);
-            moved = room.and_then(|()| overflow::move_into(file, &self.database));
+            moved = room.and_then(|()| overflow::move_into(file, &self.database, apart.as_ref()));
         }
         match moved {
             Ok(()) => self.back_on_disk(),
@@ -132,6 +142,9 @@ impl Writer {
         let members = format!(r#""seconds":{seconds}"#);
         self.work.events.push(EventRow { event: "store_on_disk", mono: self.now(), members });
         self.urgent = true;
+        if memory.apart.is_some() {
+            self.begin_pass();
+        }
         self.report();
         for (to, receipt) in memory.unanswered {
             // A client that left does not wait for its answer.
@@ -224,16 +237,19 @@ impl Writer {
         }
     }
 
-    /// The file cannot be read: what is in it waits, and is no part of the accounts until it can be
-    /// opened anew.
-    pub(super) fn leave_file(&mut self) {
-        let Some(file) = self.memory.as_mut().and_then(|memory| memory.file.take()) else { return };
-        tracing::error!(
-            "the store cannot be read; what it holds waits until it can be opened again"
-        );
-        for (row, was) in self.database.lanes.iter_mut().zip(file.lanes) {
+    /// Another file is in the place of the one that was open: the records of that one are no part of the
+    /// accounts any more.
+    fn leave_file(&mut self) {
+        self.go_apart();
+        let Some(memory) = &mut self.memory else { return };
+        let (Some(file), Some(apart)) = (memory.file.take(), memory.apart.take()) else { return };
+        tracing::error!("another store is in the place of the one that was open");
+        for ((row, was), pending) in
+            self.database.lanes.iter_mut().zip(file.lanes).zip(apart.pending)
+        {
+            let delivered = was.recorded.saturating_sub(pending + was.dropped + was.filtered);
             row.recorded -= was.recorded.min(row.recorded);
-            row.delivered -= was.delivered.min(row.delivered);
+            row.delivered -= delivered.min(row.delivered);
             row.dropped -= was.dropped.min(row.dropped);
             row.filtered -= was.filtered.min(row.filtered);
         }

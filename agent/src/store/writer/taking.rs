@@ -7,11 +7,23 @@ use pulsegate_core::time::Mono;
 use rusqlite::ErrorCode;
 
 use super::{Writer, faults};
-use crate::store::database::{Database, Place};
+use crate::store::database::Database;
 use crate::store::disk::DiskFault;
 use crate::store::salvage;
 use crate::store::take::Taken;
 use crate::store::withheld::SourceMark;
+
+/// Whether the next try may succeed without anything being done.
+fn is_passing(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    let passing = [
+        ErrorCode::DatabaseBusy,
+        ErrorCode::DatabaseLocked,
+        ErrorCode::OperationInterrupted,
+        ErrorCode::OutOfMemory,
+    ];
+    code.is_some_and(|code| passing.contains(&code))
+}
 
 impl Writer {
     /// Takes what is `wanted`, from the file first and then from memory; in a `hurry`, also what could wait for
@@ -27,15 +39,17 @@ impl Writer {
                 file.dropped(lane, &sources);
             }
         }
+        if self.is_apart() && matches!(wanted.part, Part::Topic { .. }) {
+            // Its oldest records are in the file.
+            return later;
+        }
         let file = self.memory.as_ref().and_then(|memory| memory.file.as_ref());
         let is_in_file = |file: &&Database| match &wanted.part {
+            _ if self.is_apart() => false,
             Part::Lane { after, .. } => after.0 < file.lanes[lane.index()].last,
             Part::Topic { .. } => true,
         };
         if let Some(file) = file.filter(is_in_file) {
-            if file.place == Place::Lost {
-                return later;
-            }
             // What is to keep it company is in memory.
             match self.encoder.take(file, wanted, Mono(u64::MAX)) {
                 Ok(Taken::Nothing) => {}
@@ -56,11 +70,10 @@ impl Writer {
             Err(error) => {
                 tracing::error!(%error, lane = lane.as_str(), "a lane cannot be read");
                 if salvage::is_damage(&error) {
-                    self.replace();
-                } else if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
+                    self.damaged(&error);
+                } else if !is_passing(&error) {
                     let fault = DiskFault::find_sqlite(&self.options.path, &error);
-                    self.go_on_in_memory(fault);
-                    self.leave_file();
+                    self.go_on_without_file(fault);
                 }
                 None
             }

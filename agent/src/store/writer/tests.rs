@@ -2,14 +2,19 @@
 
 use std::path::PathBuf;
 
+use pulsegate_core::delivery::{Part, Wanted};
+use pulsegate_core::lane::Account;
 use pulsegate_core::reading::{Boot, Value};
 use pulsegate_core::record::{Framing, ReadingFormat};
 use pulsegate_core::topic::{Open, Template};
 use pulsegate_sensors::Source;
+use rusqlite::Connection;
 
-use super::super::{Filters, Keep, LaneFormat};
+use super::super::{Filters, Keep, LaneFormat, Pass, Reader, Taken};
 use super::*;
 use crate::agent::Pulse;
+use crate::durable;
+use crate::store::database::AlertRow;
 use crate::store::{Identity, disk};
 
 fn options(path: PathBuf) -> Options {
@@ -73,6 +78,123 @@ fn writer(folder: &std::path::Path) -> Writer {
         writer.faults.begin(fault);
     }
     writer
+}
+
+/// A writer without a thread, with the store and the file system below it.
+struct Unit {
+    writer: Writer,
+    folder: tempfile::TempDir,
+}
+
+/// Reading its beginning is an I/O error.
+const UNREADABLE: &str = "/proc/self/mem";
+
+impl Unit {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { writer: writer(folder.path()), folder }
+    }
+
+    fn append(&mut self, count: u32) {
+        let gathered = readings(&self.writer, count);
+        self.writer.append(gathered, None);
+        self.writer.urgent = true;
+        settle(&mut self.writer);
+    }
+
+    /// As if the rules had found something.
+    fn alert(&mut self) {
+        let source = self.writer.sources.intern(Source::new("7", "heart_rate").unwrap()).unwrap();
+        self.writer.work.alerts.push(AlertRow {
+            rule: "high".into(),
+            source: source.0,
+            raised: true,
+            severity: "warning",
+            value: Value::Number(250.0),
+            score: None,
+            window: None,
+            time: pulsegate_core::time::Wall(0),
+            derived: false,
+        });
+        self.writer.urgent = true;
+        settle(&mut self.writer);
+    }
+
+    /// Puts a file in the place of the store that is there and cannot be read, as on a disk that fails.
+    fn fail(&mut self) {
+        let path = &self.writer.options.path;
+        self.writer.database.connection = Connection::open_in_memory().unwrap();
+        durable::rename(path, &self.folder.path().join("whole")).unwrap();
+        std::os::unix::fs::symlink(UNREADABLE, path).unwrap();
+        // SQLite says of a page that the disk does not give what it says of one that is damaged.
+        let damaged = self.folder.path().join("nonsense");
+        durable::replace(&damaged, &[0xa5; 4_096]).unwrap();
+        self.writer.database.connection = Connection::open(damaged).unwrap();
+    }
+
+    /// Mends the disk, and lets the writer try it.
+    fn mend(&mut self) {
+        let path = &self.writer.options.path;
+        std::fs::remove_file(path).unwrap();
+        durable::rename(&self.folder.path().join("whole"), path).unwrap();
+        self.writer.faults.try_now();
+        settle(&mut self.writer);
+    }
+
+    fn pass(&self) -> Pass {
+        self.writer.progress.borrow().pass
+    }
+
+    /// Takes all records of a lane behind `after`. Returns the last place that was taken, and their ids.
+    fn take(&mut self, lane: Lane, mut after: Seq) -> (Seq, Vec<String>) {
+        let mut ids = Vec::new();
+        loop {
+            let part = Part::Lane { after, withheld: Arc::default() };
+            let (records, bytes) = (usize::MAX, usize::MAX);
+            let wanted = Wanted { lane, part, room: usize::MAX, records, bytes };
+            let Taken::Sheaf(sheaf) = self.writer.take(&wanted, true) else { return (after, ids) };
+            for batch in &sheaf.batches {
+                let records: Vec<serde_json::Value> =
+                    serde_json::from_slice(&batch.payload).unwrap();
+                ids.extend(records.iter().map(|one| one["seq"].as_str().unwrap().to_owned()));
+            }
+            after = sheaf.through;
+        }
+    }
+
+    fn mark(&mut self, lane: Lane, through: Seq, delivered: usize, pass: u64) {
+        let delivered = delivered as u64;
+        let marks = vec![Mark { lane, through, delivered, filtered: 0, gaps: Vec::new() }];
+        let (answer, _) = oneshot::channel();
+        let mark = Request::Mark { marks, topics: Vec::new(), urgent: true, pass, answer };
+        self.writer.take_up(mark);
+        settle(&mut self.writer);
+    }
+
+    /// Takes and marks all records of a lane behind where the pass begins. Returns their ids.
+    fn deliver(&mut self, lane: Lane) -> Vec<String> {
+        let Pass { number, watermarks } = self.pass();
+        let (through, ids) = self.take(lane, watermarks[lane.index()]);
+        self.mark(lane, through, ids.len(), number);
+        ids
+    }
+
+    fn accounts(&self) -> [Account; 3] {
+        let in_memory = self.writer.progress.borrow().in_memory.clone();
+        let path = &self.writer.options.path;
+        let accounts = match in_memory {
+            Some(in_memory) => in_memory.accounts(path).unwrap(),
+            None => Reader::open(path).unwrap().accounts().unwrap(),
+        };
+        assert!(accounts.iter().all(Account::balances), "{accounts:?}");
+        accounts
+    }
+
+    fn set_aside(&self) -> usize {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().contains(".damaged-")).count()
+    }
 }
 
 /// Lets the writer go round until it would wait.
@@ -168,4 +290,117 @@ async fn records_that_are_moved_from_memory_while_they_are_counted_count_once() 
     let [_, _, readings] = before.accounts(&path).unwrap();
     assert!(readings.balances(), "{readings:?}");
     assert_eq!((readings.recorded, readings.pending), (30, 30));
+}
+
+#[tokio::test]
+async fn while_the_file_cannot_be_read_new_records_go_out_from_memory_and_the_old_ones_follow() {
+    let mut unit = Unit::new();
+    unit.append(100);
+    let first = Seq(40);
+    unit.mark(Lane::Readings, first, 40, 0);
+    unit.fail();
+
+    let (_, of_file) = unit.take(Lane::Readings, first);
+    assert!(of_file.is_empty());
+    assert_eq!(unit.writer.faults.fault().map(disk::DiskFault::as_str), Some("io_error"));
+    unit.append(30);
+    unit.alert();
+    let alerts = unit.deliver(Lane::Alerts);
+    let live = unit.deliver(Lane::Readings);
+
+    assert_eq!((alerts.len(), live.len()), (1, 30), "they wait for the disk");
+    assert_eq!(unit.accounts()[Lane::Readings.index()].pending, 60);
+    assert_eq!(unit.accounts()[Lane::Readings.index()].recorded, 130);
+    unit.append(7);
+    // The disk still fails when it is tried.
+    unit.writer.faults.try_now();
+    settle(&mut unit.writer);
+    assert_eq!(unit.set_aside(), 0, "the disk is at fault, not the store");
+    assert_eq!(unit.pass().number, 1);
+
+    unit.mend();
+
+    assert_eq!((unit.writer.database.place, unit.set_aside()), (Place::File, 0));
+    assert_eq!(unit.accounts()[Lane::Readings.index()].pending, 67);
+    let rest = unit.deliver(Lane::Readings);
+    assert_eq!(rest.len(), 67, "{rest:?}");
+    assert!(rest.iter().all(|id| !live.contains(id)), "sent again: {rest:?}");
+    assert!(unit.deliver(Lane::Alerts).is_empty());
+    let account = unit.accounts()[Lane::Readings.index()];
+    assert_eq!((account.recorded, account.delivered, account.pending), (137, 137, 0));
+}
+
+#[tokio::test]
+async fn what_was_delivered_while_the_file_could_not_be_read_leaves_no_trace_of_damage() {
+    let mut unit = Unit::new();
+    unit.append(10);
+    unit.fail();
+    unit.take(Lane::Readings, Seq(0));
+    unit.append(10);
+    unit.deliver(Lane::Readings);
+    unit.mend();
+    let last_seq = unit.writer.database.last_seq;
+    let folder = unit.folder;
+    drop(unit.writer);
+
+    let again = writer(folder.path());
+
+    assert_eq!(again.database.last_seq, last_seq, "a place is given twice");
+    let mut unit = Unit { writer: again, folder };
+    assert_eq!(unit.accounts()[Lane::Readings.index()].pending, 10);
+    unit.append(1);
+    assert_eq!(unit.take(Lane::Readings, Seq(0)).1.len(), 11);
+    assert_eq!(unit.set_aside(), 0);
+}
+
+#[tokio::test]
+async fn a_mark_of_an_earlier_pass_counts_nothing() {
+    let mut unit = Unit::new();
+    unit.append(10);
+    unit.fail();
+    unit.take(Lane::Readings, Seq(0));
+    unit.append(5);
+
+    unit.mark(Lane::Readings, Seq(10), 10, 0);
+
+    let account = unit.accounts()[Lane::Readings.index()];
+    assert_eq!((account.delivered, account.pending), (0, 15));
+    unit.mend();
+    assert_eq!(unit.deliver(Lane::Readings).len(), 15);
+}
+
+#[tokio::test]
+async fn each_fault_of_the_disk_is_told_and_what_arrives_goes_out_from_memory() {
+    let folder = || PathBuf::from("/somewhere");
+    let path = || folder().join("pulsegate.db");
+    let error = || "some error".to_owned();
+    let faults = [
+        ("full", disk::DiskFault::Full { folder: folder(), free_bytes: 0 }),
+        ("no_inodes", disk::DiskFault::NoInodes { folder: folder() }),
+        ("read_only", disk::DiskFault::ReadOnly { folder: folder() }),
+        ("permission", disk::DiskFault::Permission { path: path(), mode: 0o400 }),
+        ("missing", disk::DiskFault::Missing { folder: folder() }),
+        ("io_error", disk::DiskFault::Io { folder: folder(), error: error() }),
+        ("in_use", disk::DiskFault::InUse { path: path(), pid: 7 }),
+        ("other", disk::DiskFault::Other(error())),
+    ];
+    for (word, fault) in faults {
+        let mut unit = Unit::new();
+        unit.append(5);
+
+        unit.writer.go_on_in_memory(fault);
+        unit.append(5);
+
+        let told = unit.writer.progress.borrow().fault.clone().unwrap();
+        assert_eq!(told.as_str(), word);
+        assert!(told.to_string().len() > word.len(), "{told}");
+        assert!(unit.writer.progress.borrow().in_memory.is_some(), "{word}: called durable");
+        assert_eq!(unit.deliver(Lane::Readings).len(), 10, "{word}");
+        let event = unit.deliver(Lane::Events);
+        assert_eq!(event.len(), 1, "{word}: no event");
+        unit.writer.faults.try_now();
+        settle(&mut unit.writer);
+        assert_eq!(unit.writer.database.place, Place::File, "{word}");
+        assert_eq!(unit.accounts()[Lane::Readings.index()].pending, 0, "{word}");
+    }
 }
