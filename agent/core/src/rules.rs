@@ -48,7 +48,7 @@ use watch::{Shape, Watch};
 
 pub use clock::{BELIEVED_AFTER, MAX_LEAP};
 pub use faults::{Fault, InvalidRule, runnable};
-pub use flapping::{Flap, MAX_ALERTS, Report, WITHIN};
+pub use flapping::{Arrival, BACKLOG_ALERTS, Flap, MAX_ALERTS, Report, WITHIN};
 pub use rebuild::{PastAlert, Rebuild};
 pub use spec::{
     Action, Clear, Condition, Limit, MAX_MEMBERS, MAX_STEPS, MAX_WINDOW, MIN_SILENCE, MIN_WINDOW,
@@ -267,7 +267,8 @@ impl Rules {
             return;
         }
         let (counts, flaps) = (&mut self.counts, &mut self.flaps);
-        let mut sink = Sink { out, counts, flaps, trace: self.trace.as_mut() };
+        let now = Arrival { boot: input.boot, mono: input.reading.mono };
+        let mut sink = Sink { now, out, counts, flaps, trace: self.trace.as_mut() };
         let counts = track.take(input, None, &mut sink);
         let feeds = if counts { track.feeds.clone() } else { Vec::new() };
         for (joint, member) in &feeds {
@@ -285,7 +286,7 @@ impl Rules {
         while let Some(index) = self.agenda.pop(now) {
             let (out, trace) = (out.as_deref_mut(), self.trace.as_mut());
             let (counts, flaps) = (&mut self.counts, &mut self.flaps);
-            let mut sink = Sink { out, counts, flaps, trace };
+            let mut sink = Sink { now: Arrival { boot, mono: now }, out, counts, flaps, trace };
             self.tracks[index].pass(boot, now, &mut sink);
             // Without `out` something may stay due: not before there is one.
             if let Some(deadline) = self.tracks[index].deadline(boot).filter(|due| *due > now) {
@@ -408,7 +409,7 @@ impl Track {
     fn deadline(&self, boot: KernelBoot) -> Option<Mono> {
         let clock = self.clock.as_ref()?;
         let watches = self.watches.iter().filter(|watch| watch.runs_by(clock));
-        let due = watches.filter_map(Watch::due).min()?;
-        Some(clock.when(boot, due + LATENESS))
+        let due = watches.flat_map(|watch| watch.due(boot));
+        due.map(|(event, mono)| clock.when(boot, event + LATENESS).max(mono)).min()
     }
 }

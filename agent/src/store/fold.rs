@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use pulsegate_core::reading::{HeartDetail, Reading, Value};
 use pulsegate_core::record::ValueRef;
 use pulsegate_core::rules::{
-    Action, AlertState, Asked, Counts, Flap, Input, InvalidRule, KernelBoot, PastAlert, Rebuild,
-    Report, RuleSpec, Rules, Severity, Transition, runnable,
+    Action, AlertState, Arrival, Asked, Counts, Flap, Input, InvalidRule, KernelBoot, PastAlert,
+    Rebuild, Report, RuleSpec, Rules, Severity, Transition, runnable,
 };
 use pulsegate_core::standing::Alerts;
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{SourceId, Sources};
+use rusqlite::types::ValueRef as Sql;
 use rusqlite::{Connection, Row};
 
 use super::bounds::{self, Rising};
@@ -98,21 +99,21 @@ impl Fold {
         std::mem::take(&mut self.moved).then_some(&self.alerts)
     }
 
-    /// The rules as they stood after the alerts before the place `first`, and nothing else.
+    /// The rules as they stood after the alerts before the place `first`, and nothing else. `boot_of`
+    /// tells in which run of the kernel a place was given.
     pub(super) fn after(
         specs: &[RuleSpec],
         connection: &Connection,
         first: u64,
         sources: &Sources,
+        boot_of: impl Fn(u64) -> KernelBoot,
     ) -> anyhow::Result<Self> {
+        let select = StandingAlert::select("alerts");
         let past: Vec<StandingAlert> = connection
-            .prepare(
-                "SELECT rule, source, raised, time_ms, window_end_ms, severity, value FROM alerts
-                 WHERE seq < ?1 ORDER BY seq",
-            )?
+            .prepare(&format!("{select} WHERE seq < ?1 ORDER BY seq"))?
             .query_map([first], StandingAlert::read)?
             .collect::<rusqlite::Result<_>>()?;
-        let past = past.iter().map(StandingAlert::as_past);
+        let past = past.iter().map(|alert| alert.as_past(&boot_of));
         Ok(Self::over(Rules::rebuild(specs.to_vec(), past, sources)?.done()))
     }
 
@@ -313,7 +314,8 @@ fn rebuild(
     let mut past = recent(connection)?;
     past.retain(|alert| !standing.contains(alert));
     past.extend(standing);
-    let past = past.iter().map(StandingAlert::as_past);
+    let boot_of = |seq| KernelBoot(database.boot_of(seq).epoch.0);
+    let past = past.iter().map(|alert| alert.as_past(boot_of));
     let mut rebuild = Rules::rebuild(specs.to_vec(), past, sources)?;
     let from = first_within(database, &rebuild)?;
     let mut select = connection.prepare(
@@ -362,10 +364,7 @@ fn orphans<'a>(
 
 fn standing(connection: &Connection) -> rusqlite::Result<Vec<StandingAlert>> {
     connection
-        .prepare(
-            "SELECT rule, source, raised, time_ms, window_end_ms, severity, value FROM standing
-             ORDER BY seq",
-        )?
+        .prepare(&format!("{} ORDER BY seq", StandingAlert::select("standing")))?
         .query_map([], StandingAlert::read)?
         .collect()
 }
@@ -373,10 +372,7 @@ fn standing(connection: &Connection) -> rusqlite::Result<Vec<StandingAlert>> {
 /// The last alerts, in their order: as many of them as are still kept.
 fn recent(connection: &Connection) -> rusqlite::Result<Vec<StandingAlert>> {
     let mut recent: Vec<_> = connection
-        .prepare(
-            "SELECT rule, source, raised, time_ms, window_end_ms, severity, value FROM alerts
-             ORDER BY seq DESC LIMIT ?1",
-        )?
+        .prepare(&format!("{} ORDER BY seq DESC LIMIT ?1", StandingAlert::select("alerts")))?
         .query_map([RECENT_ALERTS], StandingAlert::read)?
         .collect::<rusqlite::Result<_>>()?;
     recent.reverse();
@@ -436,10 +432,25 @@ struct StandingAlert {
     window_end: Option<i64>,
     severity: Severity,
     value: Value,
+    seq: u64,
+    /// When it arrived, if its readings bring their own time, in the run of the kernel of its place.
+    arrival: Option<Mono>,
 }
 
 impl StandingAlert {
+    /// The beginning of a statement that reads from `alerts` or `standing`.
+    fn select(table: &str) -> String {
+        format!(
+            "SELECT rule, source, raised, time_ms, window_end_ms, severity, value, seq, mono_ms
+             FROM {table} LEFT JOIN alert_arrivals USING (seq)"
+        )
+    }
+
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let arrival = match row.get_ref(8)? == Sql::Null {
+            true => None,
+            false => Some(bounds::read_mono(row, 8)?),
+        };
         Ok(Self {
             rule: bounds::read_name(row, 0)?.into(),
             source: bounds::read_source(row, 1)?.0,
@@ -448,15 +459,18 @@ impl StandingAlert {
             window_end: bounds::read_optional_time(row, 4)?,
             severity: severity(bounds::read_name(row, 5)?),
             value: owned(read_value(row, 6)?),
+            seq: bounds::read_place(row, 7)?,
+            arrival,
         })
     }
 
-    fn as_past(&self) -> PastAlert<'_> {
+    fn as_past(&self, boot_of: impl Fn(u64) -> KernelBoot) -> PastAlert<'_> {
         PastAlert {
             rule: &self.rule,
             source: SourceId(self.source),
             state: if self.raised { AlertState::Raised } else { AlertState::Cleared },
             time: Wall(self.time),
+            arrival: self.arrival.map(|mono| Arrival { boot: boot_of(self.seq), mono }),
             window_end: self.window_end.map(Wall),
         }
     }

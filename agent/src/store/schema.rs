@@ -129,6 +129,7 @@ CREATE TABLE withheld(
 /// table.
 const LATER: &[(usize, &str)] = &[
     (3, "scores(seq INTEGER PRIMARY KEY, score REAL NOT NULL)"),
+    (4, "alert_arrivals(seq INTEGER PRIMARY KEY, mono_ms INTEGER NOT NULL)"),
     (5, "starts(boot INTEGER PRIMARY KEY, suffix TEXT NOT NULL, thing TEXT NOT NULL)"),
     (7, "withheld(lane INTEGER NOT NULL, source INTEGER NOT NULL, after INTEGER NOT NULL)"),
 ];

@@ -10,15 +10,19 @@ use std::time::Duration;
 
 use pulsegate_sensors::SourceId;
 
-use super::flapping::{Damper, Flap, Report};
-use super::{Action, AlertState, Asked, Counts, PastAlert, Range, RuleSpec, Test, Transition};
+use super::flapping::{Arrival, Damper, Flap, Report};
+use super::{
+    Action, AlertState, Asked, Counts, KernelBoot, PastAlert, Range, RuleSpec, Test, Transition,
+};
 use crate::reading::Value;
-use crate::time::Wall;
+use crate::time::{Mono, Wall};
 
 /// Where decisions go. Without `out` nothing is decided: a rebuild remembers, and what it sees was
 /// decided before.
 #[derive(Debug)]
 pub(super) struct Sink<'a> {
+    /// When this is decided.
+    pub(super) now: Arrival,
     pub(super) out: Option<&'a mut Vec<Transition>>,
     pub(super) counts: &'a mut Counts,
     pub(super) flaps: &'a mut Vec<Flap>,
@@ -84,7 +88,7 @@ impl Judge {
         self.raised = alert.state == AlertState::Raised;
         self.source = alert.source;
         self.turned = self.turned.max(Some(alert.time));
-        self.damper.resume(alert.state, alert.time);
+        self.damper.resume(alert.state, alert.time, alert.arrival);
         if self.raised {
             self.last_raise = Some(alert.time);
         }
@@ -216,7 +220,7 @@ impl Judge {
         let (rule, source) = (Arc::clone(&self.rule), self.source);
         let report = Report::Now;
         let mut transition = Transition { rule, source, state, value, score, window, time, report };
-        if self.tells() && !self.damper.tells(&transition) {
+        if self.tells() && !self.damper.tells(&transition, sink.now) {
             transition.report = Report::Held;
             sink.counts.flapping += 1;
             sink.flaps.extend(self.damper.begun(&transition));
@@ -234,19 +238,19 @@ impl Judge {
     /// Tells what was held back and still is news, if there is room for it by `time`.
     pub(super) fn catch_up(&mut self, time: Wall, sink: &mut Sink<'_>) {
         let Some(out) = &mut sink.out else { return };
-        let ended = self.damper.end(time);
+        let ended = self.damper.end(time, sink.now);
         sink.flaps.extend(ended.map(|suppressed| Flap {
             rule: Arc::clone(&self.rule),
             source: self.source,
             suppressed,
             is_over: true,
         }));
-        out.extend(self.damper.pass(time));
+        out.extend(self.damper.pass(time, sink.now));
     }
 
-    /// When [`Judge::catch_up`] is next of use.
-    pub(super) fn catches_up_at(&self) -> Option<Wall> {
-        self.damper.due()
+    /// When [`Judge::catch_up`] is of use: event times, each with a monotonic time that must have come too.
+    pub(super) fn catches_up_at(&self, boot: KernelBoot) -> impl Iterator<Item = (Wall, Mono)> {
+        self.damper.due(boot)
     }
 
     /// The end of the cool-down that `time` lies in. A raise that lies ahead cools nothing: the

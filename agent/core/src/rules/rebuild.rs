@@ -10,7 +10,7 @@
 
 use pulsegate_sensors::{SourceId, Sources};
 
-use super::{AlertState, Counts, Input, InvalidRule, MAX_LEAP, RuleSpec, Rules};
+use super::{AlertState, Arrival, Counts, Input, InvalidRule, MAX_LEAP, RuleSpec, Rules};
 use crate::time::Wall;
 
 /// A transition, as the store kept it.
@@ -24,6 +24,8 @@ pub struct PastAlert<'a> {
     pub state: AlertState,
     /// When.
     pub time: Wall,
+    /// When it was told, if its readings bring their own time and the store still knows.
+    pub arrival: Option<Arrival>,
     /// The end of its window, if it had one.
     pub window_end: Option<Wall>,
 }

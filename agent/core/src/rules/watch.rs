@@ -15,9 +15,9 @@ use super::level::Level;
 use super::settling::{Settling, Told};
 use super::silence::Silence;
 use super::windows::Windows;
-use super::{Condition, EventClock, LATENESS, PastAlert, RuleSpec};
+use super::{Condition, EventClock, KernelBoot, LATENESS, PastAlert, RuleSpec};
 use crate::reading::Value;
-use crate::time::Wall;
+use crate::time::{Mono, Wall};
 
 /// The resolution of event time.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -94,9 +94,11 @@ impl Watch {
         self.judge.catch_up(settled, sink);
     }
 
-    /// The event time that must have settled before there is something to decide.
-    pub(super) fn due(&self) -> Option<Wall> {
-        self.decides_at().into_iter().chain(self.judge.catches_up_at()).min()
+    /// When there is something to do: event times that must have settled, each with a monotonic time that
+    /// must have come.
+    pub(super) fn due(&self, boot: KernelBoot) -> impl Iterator<Item = (Wall, Mono)> {
+        let decides = self.decides_at().map(|at| (at, Mono(0)));
+        decides.into_iter().chain(self.judge.catches_up_at(boot))
     }
 
     fn decides_at(&self) -> Option<Wall> {
@@ -165,8 +167,8 @@ impl Watch {
             let (told, value) = next;
             if self.judge.turned().is_some_and(|turned| told.event < turned) {
                 // It led up to a transition that is in the store.
-                let (counts, flaps) = (&mut *sink.counts, &mut *sink.flaps);
-                self.ask(told, &value, &mut Sink { out: None, counts, flaps, trace: None });
+                let (now, counts, flaps) = (sink.now, &mut *sink.counts, &mut *sink.flaps);
+                self.ask(told, &value, &mut Sink { now, out: None, counts, flaps, trace: None });
                 self.judge.lapse();
             } else {
                 self.ask(told, &value, sink);

@@ -37,7 +37,8 @@ impl Reader {
         let Some((first, last)) = self.span()? else { return Ok(Replayed::default()) };
         let sources = Arc::new(Sources::default());
         load::load_sources(&self.connection, &sources)?;
-        let fold = Fold::after(plan.rules, &self.connection, first, &sources)?;
+        let boot_of = |seq| KernelBoot(self.boot_of(seq).epoch.0);
+        let fold = Fold::after(plan.rules, &self.connection, first, &sources, boot_of)?;
         let mut replay = Replay::over(fold, plan, Arc::clone(&sources));
         let lives = self.lives()?;
         let mut life = None;

@@ -1,7 +1,7 @@
 //! Rules across restarts and changes of the configuration.
 
 use pulsegate_core::rules::{
-    Action, Clear, Condition, Member, Range, Severity, Take, Test, WindowSpec,
+    Action, BACKLOG_ALERTS, Clear, Condition, Member, Range, Severity, Take, Test, WindowSpec,
 };
 use pulsegate_core::timeline::Trust;
 
@@ -250,4 +250,29 @@ async fn the_score_of_an_anomaly_is_in_its_alert_and_goes_with_it() {
     assert_eq!(count(), Ok(2));
     connection.execute("DELETE FROM alerts", []).unwrap();
     assert_eq!(count(), Ok(0));
+}
+
+#[tokio::test]
+async fn a_program_whose_own_times_lie_far_apart_gets_no_more_alerts_by_a_restart() {
+    let now = Mono(3_600_000);
+    let mut device = Device { clock: || Mono(3_600_000), ..Device::new() };
+    device.rules = vec![above(100.0)];
+    let flood = |agent: &Running, minutes: std::ops::Range<i64>| {
+        let source = agent.source("7", "heart_rate");
+        minutes
+            .map(|minute| Reading {
+                time: Some(Wall(NOON + minute * 61_000)),
+                ..number(source, now, if minute % 2 == 0 { 200.0 } else { 60.0 })
+            })
+            .collect::<Vec<_>>()
+    };
+
+    for (start, minutes) in [(1, 0..600), (2, 600..1200)] {
+        let agent = device.start();
+        agent.offer(flood(&agent, minutes)).await.unwrap();
+
+        let alerts = agent.take_all(Lane::Alerts, 0).await.len();
+        assert_eq!(alerts, BACKLOG_ALERTS as usize, "after start {start}");
+        agent.stop().await;
+    }
 }

@@ -101,6 +101,110 @@ fn a_rule_that_changes_nineteen_times_a_minute_is_told_each_time() {
     assert_eq!(bench.told().len(), 190);
 }
 
+impl Bench {
+    /// 200 and 60 in turns, all within a second from `arrival` on, each with a time of its own.
+    fn flood(&mut self, source: SourceId, arrival: f64, times: impl IntoIterator<Item = f64>) {
+        for (n, at) in (0_u32..).zip(times) {
+            let value = if n % 2 == 0 { 200.0 } else { 60.0 };
+            self.put_dated(source, at, arrival + f64::from(n) / 10_000.0, value);
+        }
+    }
+
+    fn flaps(&mut self) -> Vec<bool> {
+        self.rules.take_flaps().map(|flap| flap.is_over).collect()
+    }
+}
+
+/// So many times, `step` seconds apart.
+fn steps(count: u32, step: f64) -> impl Iterator<Item = f64> {
+    (0..count).map(move |n| f64::from(n) * step)
+}
+
+#[test]
+fn no_times_that_a_program_gives_make_more_alerts_than_a_backlog_has() {
+    let a_day_and_back = || (0..5001).map(|n| f64::from(n % 2) * 172_800.0);
+    for step in [0.0, 0.001, 3.1, 61.0, 3600.0, f64::NAN] {
+        let mut bench = Bench::new(vec![hot()]);
+        let tank = bench.source("tank", "number");
+
+        match step.is_nan() {
+            true => bench.flood(tank, 0.0, a_day_and_back()),
+            false => bench.flood(tank, 0.0, steps(5001, step)),
+        }
+
+        assert!(bench.told().len() <= 240, "{} at steps of {step} s", bench.told().len());
+        assert_eq!(bench.flaps(), [false], "at steps of {step} s");
+        bench.tick(200.0);
+        let last = bench.told().last().map(|last| (last.state, last.report));
+        assert_eq!(last, Some((AlertState::Raised, Report::Later)), "at steps of {step} s");
+        assert!(bench.told().len() <= 241, "at steps of {step} s");
+        assert_eq!(bench.flaps(), [true], "at steps of {step} s");
+        assert_eq!(bench.rules.next_deadline(), None);
+    }
+}
+
+#[test]
+fn a_source_whose_time_is_set_back_ceases_to_flap_and_its_last_news_has_the_time_that_holds() {
+    let mut bench = Bench::new(vec![hot()]);
+    let tank = bench.source("tank", "number");
+    // The value is high two days ahead.
+    bench.flood(tank, 0.0, (0..501).map(|n| f64::from((n + 1) % 2) * 172_800.0));
+    assert_eq!(bench.flaps(), [false]);
+
+    bench.put_dated(tank, 0.0, 1.0, 200.0);
+    bench.tick(200.0);
+
+    let last = bench.told().last().map(|last| (last.state, last.report, last.time));
+    let (_, _, time) = last.expect("alerts");
+    assert_eq!(last, Some((AlertState::Raised, Report::Later, time)));
+    assert!(time <= wall(200.0), "two days later");
+    assert_eq!(bench.flaps(), [true]);
+}
+
+#[test]
+fn a_flood_that_goes_on_is_told_twenty_times_a_minute() {
+    let mut bench = Bench::new(vec![hot()]);
+    let tank = bench.source("tank", "number");
+    bench.flood(tank, 0.0, steps(5001, 61.0));
+    let before = bench.told().len();
+
+    for second in 1..=600_u32 {
+        let first = f64::from(second) * 1e6;
+        bench.flood(tank, f64::from(second), steps(10, 61.0).map(|at| first + at));
+    }
+
+    let told = bench.told().len() - before;
+    assert!((195..=200).contains(&told), "{told} in ten minutes");
+    assert_eq!(bench.flaps(), [false]);
+}
+
+#[test]
+fn an_hour_of_kept_readings_that_comes_within_a_second_gives_all_its_alerts() {
+    let mut bench = Bench::new(vec![hot()]);
+    let tank = bench.source("tank", "number");
+
+    bench.flood(tank, 3600.0, steps(BACKLOG_ALERTS, 15.0));
+
+    assert_eq!(bench.told().len(), 240);
+    assert!(bench.flaps().is_empty());
+}
+
+#[test]
+fn a_restart_gives_no_program_more_alerts() {
+    let mut bench = Bench::new(vec![hot()]);
+    let tank = bench.source("tank", "number");
+    bench.flood(tank, 0.0, steps(1000, 61.0));
+    let before = bench.told().len();
+
+    let arrival = Some(Arrival { boot: BOOT, mono: mono(0.0) });
+    let past = super::history::past(&bench.out);
+    let past = past.into_iter().map(|alert| PastAlert { arrival, ..alert });
+    bench.rules = Rules::rebuild(vec![hot()], past, &bench.sources).expect("valid").done();
+    bench.flood(tank, 1.0, steps(1000, 61.0).map(|at| 61_000.0 + at));
+
+    assert!(bench.told().len() <= before + 1, "{} after {before}", bench.told().len());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 

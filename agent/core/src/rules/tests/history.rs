@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a store keeps of the transitions.
+/// What a store keeps of the transitions, but for their arrivals.
 pub(super) fn past(out: &[Transition]) -> Vec<PastAlert<'_>> {
     out.iter()
         .filter(|transition| transition.report != Report::Held)
@@ -11,6 +11,7 @@ pub(super) fn past(out: &[Transition]) -> Vec<PastAlert<'_>> {
             source: transition.source,
             state: transition.state,
             time: transition.time,
+            arrival: None,
             window_end: transition.window.map(|(_, end)| end),
         })
         .collect()
@@ -97,6 +98,7 @@ fn passes_over_the_alerts_of_rules_and_sources_that_are_no_more() {
         source: SourceId(source),
         state: AlertState::Raised,
         time: wall(0.0),
+        arrival: None,
         window_end: None,
     };
     let mut bench = Bench::new(Vec::new());
@@ -118,6 +120,7 @@ fn forgets_an_alert_of_the_future_but_for_its_being_raised() {
         source: belt,
         state: AlertState::Raised,
         time: Wall(4_070_908_800_000),
+        arrival: None,
         window_end: Some(Wall(4_070_908_800_000)),
     };
     let mut rebuild = Rules::rebuild(vec![heart_rule()], [alert], &bench.sources).unwrap();
