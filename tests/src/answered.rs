@@ -2,13 +2,11 @@
 //! it promised to be durable.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 
 use crate::cloud::Tally;
 use crate::inbox::Inbox;
-use crate::records;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -79,23 +77,9 @@ impl Answered {
     /// # Panics
     /// When that is not so.
     pub fn assert_arrived(&self, arrived: &Tally) {
-        self.assert_arrived_or_told(arrived, &[]);
-    }
-
-    /// As [`Answered::assert_arrived`], but a reading may also be missing if one of the `gaps` holds its place.
-    ///
-    /// # Panics
-    /// When that is not so.
-    pub fn assert_arrived_or_told(&self, arrived: &Tally, gaps: &[RangeInclusive<u64>]) {
         for (id, value) in &self.readings {
-            let place = records::place(id).map(|(_, place)| place);
-            match arrived.get(id) {
-                Some(record) => assert_eq!(record["value"].as_u64(), Some(*value), "{record}"),
-                None => assert!(
-                    place.is_some_and(|place| gaps.iter().any(|gap| gap.contains(&place))),
-                    "{id} was answered and is lost"
-                ),
-            }
+            let record = arrived.get(id).unwrap_or_else(|| panic!("{id} was answered and is lost"));
+            assert_eq!(record["value"].as_u64(), Some(*value), "{record}");
         }
         let values: BTreeSet<u64> =
             arrived.records().filter_map(|record| record["value"].as_u64()).collect();

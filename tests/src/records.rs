@@ -1,7 +1,6 @@
 //! Records out of payloads, and what can be asked of them.
 
 use std::collections::HashSet;
-use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
@@ -57,19 +56,6 @@ pub fn place(id: &str) -> Option<(u64, u64)> {
     let suffix = start.trim_start_matches(|character: char| character.is_ascii_digit());
     let counter = start.strip_suffix(suffix)?;
     Some((counter.parse().ok()?, number.parse().ok()?))
-}
-
-/// The places that the gap events among `records` tell of as dropped.
-///
-/// # Panics
-/// When a gap names none.
-pub fn gaps<'a>(records: impl Iterator<Item = &'a Value>) -> Vec<RangeInclusive<u64>> {
-    let end = |gap: &Value, key: &str| {
-        let id = gap[key].as_str().and_then(place);
-        id.unwrap_or_else(|| panic!("no `{key}` in {gap}")).1
-    };
-    let gaps = records.filter(|record| record["event"] == "gap");
-    gaps.map(|gap| end(gap, "first")..=end(gap, "last")).collect()
 }
 
 #[cfg(test)]

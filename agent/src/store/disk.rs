@@ -70,13 +70,23 @@ impl Room {
 }
 
 impl Room {
-    /// Bytes that a store which uses `used_bytes` may use. Where nothing is free and the store is above
-    /// its cap, it did not get there by itself: another program filled the partition, and that costs no
-    /// record that is stored. Writing then fails, if it must, until there is room again.
+    /// Bytes that a store which uses `used_bytes` may use. Another program that takes room costs no record that is
+    /// stored: then there is no cap, and a write fails, if it must, until there is room again.
     pub(super) fn cap_for(&self, used_bytes: u64) -> u64 {
-        let is_full = self.free_bytes < MARGIN_BYTES;
-        let is_above = used_bytes > self.cap_bytes.saturating_add(MARGIN_BYTES / 2);
-        if is_full && is_above { u64::MAX } else { self.cap_bytes }
+        if self.is_taken_by_others(used_bytes) { u64::MAX } else { self.cap_bytes }
+    }
+
+    /// Whether another program took the room that the store leaves free: the store itself stops growing before
+    /// its log and its ballast are all that is left, and does not pass its cap by more than a commit.
+    fn is_taken_by_others(&self, used_bytes: u64) -> bool {
+        self.is_full()
+            || self.cap_bytes < MARGIN_BYTES
+            || used_bytes > self.cap_bytes.saturating_add(MARGIN_BYTES / 2)
+    }
+
+    /// Whether less is free than the store leaves free by itself.
+    pub(crate) fn is_full(&self) -> bool {
+        self.free_bytes < MARGIN_BYTES / 2
     }
 }
 

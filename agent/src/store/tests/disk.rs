@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use rusqlite::config::DbConfig;
 
 use super::*;
+use crate::store::disk::Room;
 
 /// A user that owns nothing here.
 const NOBODY: u32 = 65_534;
@@ -73,6 +74,25 @@ fn a_state_directory_that_is_not_there_is_told_as_such() {
     let fault = fault_of(&folder.path().join("not").join("mounted").join(FILE));
 
     assert_eq!(fault.as_str(), "missing", "{fault}");
+}
+
+#[test]
+fn a_store_stops_at_its_cap_unless_another_program_took_the_room_beside_it() {
+    const MIB: u64 = 1 << 20;
+    let cap = |cap_bytes, free_bytes, used_bytes| {
+        let (log_bytes, ballast_bytes) = (MIB, 2 * MIB);
+        Room { cap_bytes, free_bytes, log_bytes, ballast_bytes }.cap_for(used_bytes)
+    };
+
+    // By itself the store leaves room for a commit beside its log and its ballast.
+    assert_eq!(cap(100 * MIB, MIB, 50 * MIB), 100 * MIB);
+    assert_eq!(cap(100 * MIB, MIB, 100 * MIB), 100 * MIB);
+    // Nothing is left; the cap fell below what the store uses; a young store has no share of what is left.
+    for (cap_bytes, free_bytes, used_bytes) in
+        [(100 * MIB, 0, 100 * MIB), (50 * MIB, MIB, 100 * MIB), (0, MIB, 0)]
+    {
+        assert_eq!(cap(cap_bytes, free_bytes, used_bytes), u64::MAX, "{cap_bytes} {free_bytes}");
+    }
 }
 
 /// Needs another user or a file system of its own, and so a process of its own: see `full_disk`.

@@ -32,6 +32,11 @@ fn watermarks_move_and_history_is_forgotten_though_the_disk_is_full_before_every
     run_on_partition("8m", "child_on_a_disk_that_is_always_full");
 }
 
+#[test]
+fn another_program_that_fills_the_disk_costs_no_reading() {
+    run_on_partition("8m", "child_beside_a_program_that_fills_the_disk");
+}
+
 /// Delivers everything behind the places that were reached.
 async fn drain(agent: &Running, reached: &mut [u64; 3], filling: Option<&Filling>) {
     for lane in [Lane::Events, Lane::Readings] {
@@ -119,6 +124,39 @@ async fn child_on_a_disk_that_is_always_full() {
     let agent = killed.start();
     agent.assert_balanced().await;
     assert_eq!(agent.store.progress().borrow().set_aside, None);
+    agent.stop().await;
+    println!("the child came to its end");
+}
+
+/// The store is too young to hold its log and its ballast in full, and has no link.
+#[tokio::test]
+async fn child_beside_a_program_that_fills_the_disk() {
+    let Ok(folder) = std::env::var(CHILD) else { return };
+    let filling = Filling::File(Path::new(&folder).join("filling"));
+    let device = Device::at(tempfile::tempdir_in(&folder).unwrap());
+    let agent = device.start();
+    agent.append((0..20).map(|i| f64::from(i) + 0.5)).await;
+    let mut recorded = 20;
+
+    // Small commits for which the ballast makes room, then more than fits.
+    for count in [20; 50].into_iter().chain([CHUNK; 20]) {
+        filling.fill();
+        agent.store.append(agent.belt((0..count).map(|i| f64::from(i) + 0.5)), None).await.unwrap();
+        agent.store.flush().await.unwrap();
+        recorded += u64::from(count);
+        let account = agent.account(Lane::Readings).await;
+        assert_eq!((account.pending, account.dropped), (recorded, 0), "{account:?}");
+    }
+    let progress = agent.store.progress().borrow().clone();
+    assert_eq!(progress.fault.map(|fault| fault.as_str()), Some("full"), "it fits");
+    filling.make_room();
+    agent.store.flush().await.unwrap();
+    agent.until("the file is taken up", |progress| progress.in_memory.is_none()).await;
+
+    drain(&agent, &mut [0; 3], None).await;
+
+    let account = agent.account(Lane::Readings).await;
+    assert_eq!((account.delivered, account.dropped), (recorded, 0), "{account:?}");
     agent.stop().await;
     println!("the child came to its end");
 }
