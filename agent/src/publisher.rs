@@ -341,6 +341,7 @@ impl Round {
         self.quarantined(&gaps);
         if let Some(session) = &session {
             self.grace.connected(session.since);
+            self.delivery.link_up(clock::mono());
         }
         self.session = session;
     }

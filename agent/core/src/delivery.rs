@@ -18,6 +18,7 @@ mod doubt;
 mod ending;
 mod exchange;
 mod queue;
+mod spacing;
 mod topics;
 mod trial;
 
@@ -32,6 +33,7 @@ use crate::time::Mono;
 pub use doubt::Doubt;
 pub use exchange::{Death, Mark, MessageId, Part, Refused, TopicMark, Wanted};
 use queue::{OpenSheaf, Queue};
+use spacing::Spacing;
 use topics::{ANSWER_STANDS, OnTrial, Topics};
 use trial::{Trial, Tried, Verdict};
 
@@ -66,6 +68,7 @@ pub struct Delivery {
     settled: usize,
     marking: usize,
     topics: Topics,
+    spacing: Spacing,
     on_trial: BTreeSet<(Lane, Arc<str>)>,
     withheld: [Arc<BTreeSet<Arc<str>>>; 3],
     /// Topics in doubt that are not on trial: while there is one, they go one message at a time.
@@ -130,6 +133,7 @@ impl Delivery {
             settled: 0,
             marking: 0,
             topics: Topics::default(),
+            spacing: Spacing::default(),
             on_trial: BTreeSet::new(),
             withheld: Default::default(),
             doubted: 0,
@@ -206,6 +210,7 @@ impl Delivery {
                 wanted.push(Wanted { lane, part, room, records: usize::MAX, bytes });
             }
         }
+        let rooms = Lane::ALL.map(|lane| self.room(lane));
         for (lane, topic) in &self.on_trial {
             if self.has_to_withhold(*lane) {
                 continue;
@@ -215,7 +220,7 @@ impl Delivery {
             else {
                 continue;
             };
-            let room = self.room(*lane);
+            let room = rooms[lane.index()];
             let room = if on.trial.is_recovered() { room } else { room.min(1) };
             let is_full = !on.trial.is_recovered() && on.in_hand >= on.trial.wants();
             if is_full || room == 0 || !on.trial.is_due(now) || on.caught_up == Some(through) {
@@ -307,6 +312,11 @@ impl Delivery {
         }
     }
 
+    /// There is a connection.
+    pub fn link_up(&mut self, now: Mono) {
+        self.spacing.link_up(now);
+    }
+
     /// A message was handed to the link. Returns whether the peer may hang up on it.
     pub fn sent(&mut self, id: MessageId, now: Mono) -> bool {
         if let Some(message) = self.messages.get_mut(&id) {
@@ -361,7 +371,7 @@ impl Delivery {
         let answers = self.messages.values().filter_map(|message| message.answered);
         let trials = self.on_trial.iter().filter_map(|(lane, topic)| {
             let on = self.topics.get(*lane, topic)?.trial.as_ref()?;
-            (!on.trial.is_recovered()).then_some(on.trial.next())
+            (!on.trial.is_recovered()).then_some(on.trial.next().max(self.spacing.next()))
         });
         answers.map(|at| at + ANSWER_STANDS).chain(trials).min()
     }
@@ -523,7 +533,7 @@ impl Delivery {
             on.trial.doubt().is_refused().then(|| Refused {
                 topic: Arc::clone(name),
                 since: on.trial.doubt().since(),
-                next_trial: on.trial.next(),
+                next_trial: on.trial.next().max(self.spacing.next()),
                 records: topic.withheld,
             })
         };

@@ -39,6 +39,9 @@ impl Delivery {
 
     /// The message on trial that goes next: the first of its topic, or the one behind it.
     fn next_on_trial(&self, now: Mono) -> Option<(&MessageId, &Message)> {
+        if !self.spacing.is_due(now) {
+            return None;
+        }
         let due = |(lane, topic): &(Lane, Arc<str>)| {
             let on = self.topics.get(*lane, topic)?.trial.as_ref()?;
             if on.trial.is_recovered() || !on.trial.is_due(now) {

@@ -25,6 +25,10 @@ impl Delivery {
         let evidence = self.evidence(by_peer, now);
         let is_lone = |message: &Message| self.is_lone(message).then_some(message.batch.first);
         let lone: BTreeSet<Seq> = self.messages.values().filter_map(is_lone).collect();
+        let lone_sent = self.messages.values().filter(|message| self.is_lone(message));
+        if let Some(sent) = lone_sent.filter_map(|message| message.sent).min() {
+            self.spacing.link_lost(sent);
+        }
         let mut tried_in_vain = Vec::new();
         for message in self.messages.values_mut() {
             let Some(sent) = message.sent.take() else { continue };
