@@ -232,7 +232,11 @@ impl Encoder {
             Lane::Alerts => self.alerts(database, after, &mut walk)?,
             Lane::Events => self.events(database, after, &mut walk)?,
         };
-        let looked_to = if full == Offer::Taken { through.0 } else { walk.looked };
+        let looked_to = match full {
+            // What lies behind the last place of this database is in memory.
+            Offer::Taken => through.0.min(database.lanes[lane.index()].last),
+            Offer::Full => walk.looked,
+        };
         self.looked_to.insert(key, looked_to.max(after.0));
         Ok(match (walk.gatherer.finish(), full) {
             (Some(sheaf), _) => Taken::OfTopic(sheaf, sources),

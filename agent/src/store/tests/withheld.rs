@@ -7,6 +7,7 @@ use pulsegate_core::delivery::{Part, TopicMark, Wanted};
 use super::*;
 use crate::store::database::{Database, Work};
 use crate::store::retention::{self, Look};
+use crate::store::take::Encoder;
 use crate::store::withheld::SourceMark;
 
 const LANE: Lane = Lane::Readings;
@@ -178,4 +179,84 @@ fn what_is_withheld_outlives_what_was_delivered_and_is_given_up_first_at_the_cap
     let after = account(&mut database);
     assert!(after.dropped > 0 && after.balances(), "{after:?}");
     assert_eq!(left(&database, "seq > 16000"), 4_000, "the oldest went first");
+}
+
+/// A store with readings of these sources in turn, one a second.
+fn filled(device: &Device, names: &[&str], count: u64) -> Database {
+    let options = by_source(device);
+    let sources = Arc::new(Sources::default());
+    for name in names {
+        sources.intern(Source::new(name, "heart_rate").unwrap()).unwrap();
+    }
+    let mut database =
+        Database::open(&options.path, &options.identity, sources, &options.pulse).unwrap();
+    fill(&mut database, names.len() as u64, count);
+    database
+}
+
+fn fill(database: &mut Database, sources: u64, count: u64) {
+    let source = |at: u64| SourceId(u32::try_from(at % sources).unwrap());
+    let reading = |at: u64| number(source(at), Mono(at * 1_000), 72.0);
+    let readings = (0..count).map(reading).collect();
+    database.commit(&Work { readings, ..Work::default() }).unwrap();
+}
+
+fn withhold(source: u32, after: u64) -> SourceMark {
+    SourceMark::Withhold { lane: LANE, sources: vec![source], after }
+}
+
+/// Commits a mark of the lane and one of a source.
+fn commit(database: &mut Database, lane: Option<(u64, u64)>, source: Option<SourceMark>) {
+    let mark = |(through, delivered)| {
+        let (through, filtered, gaps) = (Seq(through), 0, Vec::new());
+        Mark { lane: LANE, through, delivered, filtered, gaps }
+    };
+    let (marks, source_marks) = (lane.map(mark), Vec::from_iter(source));
+    source_marks.iter().for_each(|mark| database.apply(mark));
+    let marks = Vec::from_iter(marks);
+    database.commit(&Work { marks, source_marks, ..Work::default() }).unwrap();
+}
+
+/// Takes everything of a topic from the file and then from memory, as the writer does.
+fn drain(encoder: &mut Encoder, databases: &[&Database], topic: &str, through: u64) -> Vec<u64> {
+    let (mut places, mut anew) = (Vec::new(), true);
+    loop {
+        let wanted = of(topic, anew, through, 2);
+        let mut take = |database: &&Database| {
+            let taken = encoder.take(database, &wanted, Mono(u64::MAX)).unwrap();
+            if let Taken::OfTopic(sheaf, _) = taken {
+                return Some(sheaf);
+            }
+            assert!(matches!(taken, Taken::Nothing), "{taken:?}");
+            None
+        };
+        let Some(sheaf) = databases.iter().find_map(&mut take) else { return places };
+        for batch in sheaf.batches {
+            let records = serde_json::from_slice::<Vec<Json>>(&batch.payload).unwrap();
+            places.extend(ids(&records).iter().map(|id| place(id).1));
+        }
+        anew = false;
+    }
+}
+
+#[test]
+fn a_topic_that_is_allowed_again_is_read_from_the_file_and_then_from_memory() {
+    let device = Device::new();
+    let mut file = filled(&device, &["a", "b"], 20);
+    commit(&mut file, Some((20, 10)), Some(withhold(1, 0)));
+    let mut memory = file.go_on_in_memory().unwrap();
+    fill(&mut memory, 2, 20);
+    let mut encoder = Encoder::new(by_source(&device).formats, sources_of(&["a", "b"]));
+
+    let taken = drain(&mut encoder, &[&file, &memory], "b", 40);
+
+    assert_eq!(taken, (2..=40).step_by(2).collect::<Vec<_>>());
+}
+
+fn sources_of(names: &[&str]) -> Arc<Sources> {
+    let sources = Arc::new(Sources::default());
+    for name in names {
+        sources.intern(Source::new(name, "heart_rate").unwrap()).unwrap();
+    }
+    sources
 }
