@@ -289,8 +289,8 @@ impl Encoder {
             if !self.sieve.passes(source, event, &mut reading) {
                 let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
                 walk.gatherer.filter(reading.seq, &layout.topic);
+                walk.looked = seq;
                 if walk.gatherer.passed_over() >= MAX_PASSED_OVER {
-                    walk.looked = seq;
                     return Ok(Offer::Full);
                 }
                 continue;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use pulsegate_core::delivery::{Part, TopicMark, Wanted};
+use pulsegate_core::filter::FilterSpec;
 
 use super::*;
 use crate::store::database::{Database, Work};
@@ -259,4 +260,31 @@ fn sources_of(names: &[&str]) -> Arc<Sources> {
         sources.intern(Source::new(name, "heart_rate").unwrap()).unwrap();
     }
     sources
+}
+
+#[test]
+fn a_filtered_record_of_a_withheld_topic_is_counted_once() {
+    let device = Device::new();
+    let mut database = filled(&device, &["a", "b"], 0);
+    // Each value comes three times: two of three change too little.
+    let value = |at: u32| f64::from(at / 3 * 10);
+    let reading = |at: u32| number(SourceId(1), Mono(u64::from(at) * 1_000), value(at));
+    let readings = (0..300).map(reading).collect();
+    database.commit(&Work { readings, ..Work::default() }).unwrap();
+    commit(&mut database, Some((300, 0)), Some(withhold(1, 0)));
+    let mut formats = Formats::clone(&by_source(&device).formats);
+    formats.filters.readings = FilterSpec { min_change: Some(5.0), ..FilterSpec::default() };
+    let mut encoder = Encoder::new(Arc::new(formats), sources_of(&["a", "b"]));
+
+    let (mut delivered, mut filtered, mut anew) = (0, 0, true);
+    loop {
+        let wanted = of("b", anew, 300, 7);
+        let taken = encoder.take(&database, &wanted, Mono(u64::MAX)).unwrap();
+        let Taken::OfTopic(sheaf, _) = taken else { break };
+        delivered += sheaf.batches.iter().map(|batch| batch.count).sum::<u64>();
+        filtered += sheaf.filtered.iter().map(|(_, count)| count).sum::<u64>();
+        anew = false;
+    }
+
+    assert_eq!((delivered, filtered), (100, 200));
 }
