@@ -359,7 +359,10 @@ impl Round {
     }
 
     fn is_done(&self) -> bool {
-        self.delivery.in_hand() == 0 && self.delivery.wanted(clock::mono()).is_empty()
+        let is_rejoining = Lane::ALL.into_iter().any(|lane| self.delivery.is_rejoining(lane));
+        self.delivery.in_hand() == 0
+            && !is_rejoining
+            && self.delivery.wanted(clock::mono()).is_empty()
     }
 
     fn report(&mut self, publisher: &Publisher) {

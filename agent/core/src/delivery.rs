@@ -203,7 +203,8 @@ impl Delivery {
             if self.has_to_withhold(lane) {
                 continue;
             }
-            if progress.committed > progress.taken && self.has_room(lane) {
+            let is_behind = progress.committed > progress.taken;
+            if is_behind && self.has_room(lane) && !self.is_rejoining(lane) {
                 let withheld = Arc::clone(&self.withheld[lane.index()]);
                 let part = Part::Lane { after: progress.taken, withheld };
                 let room = self.room(lane);
@@ -231,6 +232,22 @@ impl Delivery {
             wanted.push(Wanted { lane: *lane, part, room, records: on.trial.size(), bytes });
         }
         wanted
+    }
+
+    /// Whether a topic has caught up with `lane` and waits for what both have in hand: it rejoins the lane when
+    /// that is settled, so that the one watermark of the lane is right for it too.
+    #[must_use]
+    pub fn is_rejoining(&self, lane: Lane) -> bool {
+        let progress = &self.lanes[lane.index()];
+        self.on_trial.iter().filter(|(of, _)| *of == lane).any(|(_, topic)| {
+            let on = self.topics.get(lane, topic).and_then(|topic| topic.trial.as_ref());
+            on.is_some_and(|on| {
+                let is_settled = on.queue.is_empty();
+                on.caught_up == Some(progress.taken)
+                    && (is_settled || on.trial.is_recovered())
+                    && !(is_settled && progress.queue.is_empty())
+            })
+        })
     }
 
     /// Whether a sheaf of `lane` may be taken in hand: the window has room for one as large as the
@@ -454,7 +471,8 @@ impl Delivery {
     }
 
     fn take_marks_of(&mut self, lane: Lane, name: Arc<str>, marks: &mut Vec<TopicMark>) {
-        let taken = self.lanes[lane.index()].taken;
+        let progress = &self.lanes[lane.index()];
+        let (taken, lane_is_settled) = (progress.taken, progress.queue.is_empty());
         let topic = self.topics.get_mut(lane, &name);
         let Some(on) = &mut topic.trial else { return };
         if let Some(settled) = on.queue.take_settled() {
@@ -473,7 +491,7 @@ impl Delivery {
         }
         // Also one whose last record passed, or was quarantined, before its trial came to an end.
         let has_caught_up = on.queue.is_empty() && on.caught_up == Some(taken);
-        if has_caught_up {
+        if has_caught_up && lane_is_settled {
             (topic.trial, topic.withheld) = (None, 0);
             self.on_trial.remove(&(lane, Arc::clone(&name)));
             marks.push(TopicMark::Release { lane, topic: name });

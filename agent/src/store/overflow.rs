@@ -13,7 +13,7 @@ use rusqlite::{Connection, Row, params, params_from_iter};
 use super::database::Database;
 use super::fold::read_reading;
 use super::load::END_SEQ;
-use super::withheld::{self, is_pending_sql};
+use super::withheld::{self, is_pending_sql, is_settled_sql};
 use super::write::{self, LaneWriter};
 use super::writer::Apart;
 use super::{retention, schema};
@@ -57,9 +57,13 @@ impl InMemory {
                 let table = lane.as_str();
                 let count =
                     format!("SELECT count(*) FROM {table} WHERE seq > ?1 AND seq <= ?2 {source}");
-                let held: u64 =
-                    file.query_row(&count, params![after, watermark], |row| row.get(0))?;
-                pending += held;
+                let (from, to) = (*after.min(&watermark), *after.max(&watermark).min(&last));
+                let between: u64 = file.query_row(&count, [from, to], |row| row.get(0))?;
+                // Settled beyond the watermark of the lane, or withheld before it.
+                pending = match *after > watermark {
+                    true => pending.saturating_sub(between),
+                    false => pending + between,
+                };
             }
             accounts[lane.index()].pending += pending;
         }
@@ -352,7 +356,8 @@ fn adopt_readings(
 /// The condition, in SQL, that a record of a lane is still to be delivered.
 fn waits(memory: &Database, lane: Lane) -> String {
     let (table, watermark) = (lane.as_str(), memory.lanes[lane.index()].watermark);
-    format!("({table}.seq > {watermark} OR {})", is_pending_sql(lane, table))
+    let (is_pending, is_settled) = (is_pending_sql(lane, table), is_settled_sql(lane, table));
+    format!("(({table}.seq > {watermark} AND NOT {is_settled}) OR {is_pending})")
 }
 
 /// The readings in memory that meet a condition.

@@ -255,18 +255,35 @@ pub(super) fn write(
 /// The condition, in SQL, that a record of `lane`, called `of`, waits behind its source's watermark;
 /// `lane` comes from us, so nothing has to be quoted.
 pub(super) fn is_pending_sql(lane: Lane, of: &str) -> String {
-    let source = match lane {
-        Lane::Alerts | Lane::Readings => format!("{of}.source"),
-        Lane::Events => EVENTS.to_string(),
-    };
     format!(
-        "EXISTS (SELECT 1 FROM withheld WHERE withheld.lane = {} AND withheld.source = {source}
+        "EXISTS (SELECT 1 FROM withheld WHERE withheld.lane = {} AND withheld.source = {}
          AND withheld.after < {of}.seq)",
-        lane.index()
+        lane.index(),
+        source_sql(lane, of)
     )
 }
 
-/// Counts the records of a lane that are pending: behind the watermark, and withheld before it.
+/// The condition, in SQL, that a record of `lane`, called `of`, is of a withheld source and settled: also one
+/// behind the watermark of the lane, which another topic may hold back.
+pub(super) fn is_settled_sql(lane: Lane, of: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM withheld WHERE withheld.lane = {} AND withheld.source = {}
+         AND withheld.after >= {of}.seq)",
+        lane.index(),
+        source_sql(lane, of)
+    )
+}
+
+/// The number, in SQL, of the source of a record of `lane`, called `of`.
+fn source_sql(lane: Lane, of: &str) -> String {
+    match lane {
+        Lane::Alerts | Lane::Readings => format!("{of}.source"),
+        Lane::Events => EVENTS.to_string(),
+    }
+}
+
+/// Counts the records of a lane that are pending: behind the watermark and not settled by their source, and
+/// withheld before it.
 pub(super) fn count_pending(
     connection: &Connection,
     lane: Lane,
@@ -275,13 +292,16 @@ pub(super) fn count_pending(
     let (table, number) = (lane.as_str(), lane.index());
     let behind = format!("SELECT count(*) FROM {table} WHERE seq > ?1");
     let behind: u64 = connection.query_row(&behind, [watermark], |row| row.get(0))?;
-    let first = "SELECT min(after) FROM withheld WHERE lane = ?1";
-    let first: Option<u64> = connection.query_row(first, [number], |row| row.get(0))?;
-    let Some(first) = first else { return Ok(behind) };
-    let before = format!(
-        "SELECT count(*) FROM {table} WHERE seq > ?1 AND seq <= ?2 AND {}",
-        is_pending_sql(lane, table)
-    );
-    let before: u64 = connection.query_row(&before, [first, watermark], |row| row.get(0))?;
-    Ok(behind + before)
+    let ends = "SELECT min(after), max(after) FROM withheld WHERE lane = ?1";
+    let ends: (Option<u64>, Option<u64>) =
+        connection.query_row(ends, [number], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (Some(first), Some(last)) = ends else { return Ok(behind) };
+    let count = |condition: String, after, through| -> rusqlite::Result<u64> {
+        let count =
+            format!("SELECT count(*) FROM {table} WHERE seq > ?1 AND seq <= ?2 AND {condition}");
+        connection.query_row(&count, [after, through], |row| row.get(0))
+    };
+    let settled = count(is_settled_sql(lane, table), watermark, last)?;
+    let before = count(is_pending_sql(lane, table), first, watermark)?;
+    Ok(behind - settled + before)
 }

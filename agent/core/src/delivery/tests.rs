@@ -16,6 +16,8 @@ enum Fate {
     Ack,
     HangUp,
     AckAndHangUp,
+    /// No answer until [`World::answer`].
+    Silence,
 }
 
 type Broker = dyn FnMut(&Batch, Mono) -> Fate;
@@ -43,6 +45,7 @@ struct World {
     commit_time: Box<dyn FnMut() -> Duration>,
     /// In a message of the lane.
     most_records: usize,
+    unanswered: BTreeMap<MessageId, Arc<str>>,
 }
 
 impl World {
@@ -67,12 +70,21 @@ impl World {
             durable_at: None,
             commit_time: Box::new(|| Duration::ZERO),
             most_records: usize::MAX,
+            unanswered: BTreeMap::new(),
         }
     }
 
+    /// Records that are committed from now on.
     fn record(&mut self, records: Vec<&'static str>) {
         self.records.extend(records);
         self.delivery.committed([Seq(0), Seq(0), Seq(self.records.len() as u64)]);
+    }
+
+    /// Acknowledges each message on `topic` that the broker was silent on.
+    fn answer(&mut self, topic: &str) {
+        for (id, _) in self.unanswered.extract_if(.., |_, of| **of == *topic) {
+            self.delivery.acknowledged(id, self.now);
+        }
     }
 
     fn run(&mut self, seconds: u64, broker: &mut Broker) {
@@ -99,10 +111,14 @@ impl World {
                 let batch = batch.clone();
                 self.delivery.sent(id, self.now);
                 let fate = broker(&batch, self.now);
-                if fate != Fate::HangUp {
-                    acknowledged.push(id);
+                match fate {
+                    Fate::Ack | Fate::AckAndHangUp => acknowledged.push(id),
+                    Fate::Silence => {
+                        self.unanswered.insert(id, Arc::clone(&batch.topic));
+                    }
+                    Fate::HangUp => {}
                 }
-                if fate == Fate::Ack {
+                if matches!(fate, Fate::Ack | Fate::Silence) {
                     self.arrived.extend(places(&batch));
                 } else {
                     acknowledged.drain(..).for_each(|id| self.delivery.acknowledged(id, self.now));
@@ -200,12 +216,12 @@ impl World {
         if !marks.is_empty() || !topics.is_empty() {
             self.durable_at = Some(self.now + (self.commit_time)());
         }
-        self.note(topics);
         for mark in marks {
             self.counted += mark.delivered;
             self.dropped += mark.gaps.iter().map(|gap| gap.count).sum::<u64>();
             self.watermark = mark.through.0;
         }
+        self.note(topics);
     }
 
     fn note(&mut self, topics: Vec<TopicMark>) {
@@ -222,7 +238,8 @@ impl World {
                     self.withheld.insert(topic.into(), through.0);
                 }
                 TopicMark::Release { topic, .. } => {
-                    self.withheld.remove(&topic);
+                    let (settled, watermark) = (self.withheld.remove(&topic), self.watermark);
+                    assert!(settled <= Some(watermark), "released before its lane was settled");
                     self.taken.remove(&topic);
                 }
             }
@@ -489,4 +506,55 @@ fn a_new_pass_takes_everything_behind_its_watermarks_and_counts_nothing_of_the_o
     world.run(10, &mut |_, _| Fate::Ack);
     assert_eq!(world.arrived, (101..=300).collect());
     assert_eq!((world.counted, world.watermark), (200, 300));
+}
+
+/// A broker that forbids `b` for a minute and then takes its messages, but answers none of the full ones.
+fn recovered(records: usize) -> World {
+    let mut world = World::new(mixed(records));
+    let mut forbids = |batch: &Batch, _| {
+        if &*batch.topic == "b" { Fate::HangUp } else { Fate::Ack }
+    };
+    world.run(60, &mut forbids);
+    assert_eq!((world.was_refused.len(), world.watermark), (1, records as u64));
+    let mut slow = |batch: &Batch, _| if batch.count > 32 { Fate::Silence } else { Fate::Ack };
+    world.run(400, &mut slow);
+    assert!(world.delivery.refused().is_empty() && !world.unanswered.is_empty());
+    world
+}
+
+#[test]
+fn a_topic_that_caught_up_rejoins_its_lane_only_when_the_lane_is_settled_to_there() {
+    let mut world = recovered(900);
+    let mut silent = |_: &Batch, _| Fate::Silence;
+    world.record(mixed(30));
+    world.run(5, &mut silent);
+    for _ in 0..5 {
+        world.answer("b");
+        world.run(5, &mut silent);
+    }
+    assert_eq!(world.withheld.values().max(), Some(&929), "caught up, and not released yet");
+    assert_eq!(world.watermark, 900);
+
+    ["a", "c"].iter().for_each(|topic| world.answer(topic));
+    world.run(5, &mut |_, _| Fate::Ack);
+
+    assert!(world.withheld.is_empty());
+    world.record(mixed(30));
+    world.run(5, &mut |_, _| Fate::Ack);
+    assert_eq!((world.watermark, world.arrived.len(), world.counted), (960, 960, 960));
+}
+
+#[test]
+fn a_topic_rejoins_its_lane_while_records_keep_coming_and_answers_take_a_while() {
+    let mut world = recovered(900);
+
+    for _ in 0..40 {
+        world.record(mixed(3));
+        world.run(1, &mut |_, _| Fate::Silence);
+        ["a", "b", "c"].iter().for_each(|topic| world.answer(topic));
+    }
+
+    assert!(world.withheld.is_empty());
+    world.run(5, &mut |_, _| Fate::Ack);
+    assert_eq!(world.counted, 1_020);
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::store::database::{Database, Work};
 use crate::store::retention::{self, Look};
 use crate::store::take::Encoder;
-use crate::store::withheld::SourceMark;
+use crate::store::withheld::{Settled, SourceMark};
 
 const LANE: Lane = Lane::Readings;
 
@@ -206,6 +206,18 @@ fn withhold(source: u32, after: u64) -> SourceMark {
     SourceMark::Withhold { lane: LANE, sources: vec![source], after }
 }
 
+fn settle(source: u32, through: u64, delivered: u64) -> SourceMark {
+    let (filtered, gaps) = (0, Vec::new());
+    SourceMark::Settle(Settled {
+        lane: LANE,
+        sources: vec![source],
+        through,
+        delivered,
+        filtered,
+        gaps,
+    })
+}
+
 /// Commits a mark of the lane and one of a source.
 fn commit(database: &mut Database, lane: Option<(u64, u64)>, source: Option<SourceMark>) {
     let mark = |(through, delivered)| {
@@ -216,6 +228,10 @@ fn commit(database: &mut Database, lane: Option<(u64, u64)>, source: Option<Sour
     source_marks.iter().for_each(|mark| database.apply(mark));
     let marks = Vec::from_iter(marks);
     database.commit(&Work { marks, source_marks, ..Work::default() }).unwrap();
+}
+
+fn account_of(database: &mut Database) -> Account {
+    load::accounts(&mut database.connection).unwrap()[LANE.index()]
 }
 
 /// Takes everything of a topic from the file and then from memory, as the writer does.
@@ -287,4 +303,23 @@ fn a_filtered_record_of_a_withheld_topic_is_counted_once() {
     }
 
     assert_eq!((delivered, filtered), (100, 200));
+}
+
+#[test]
+fn what_is_settled_beyond_the_watermark_of_its_lane_is_not_pending_as_well() {
+    let device = Device::new();
+    let mut database = filled(&device, &["a", "b"], 20);
+    commit(&mut database, Some((10, 5)), Some(withhold(1, 0)));
+
+    commit(&mut database, None, Some(settle(1, 16, 8)));
+
+    let account = account_of(&mut database);
+    assert_eq!((account.delivered, account.pending), (13, 7), "{account:?}");
+    let mut memory = database.go_on_in_memory().unwrap();
+    fill(&mut memory, 2, 20);
+    commit(&mut memory, None, Some(settle(1, 24, 4)));
+    let in_memory = overflow::look(&memory, Some(&database), None).unwrap();
+    let account = in_memory.accounts(&device.path()).unwrap()[LANE.index()];
+    assert_eq!((account.recorded, account.delivered), (40, 17), "{account:?}");
+    assert!(account.balances(), "{account:?}");
 }
