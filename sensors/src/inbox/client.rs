@@ -158,14 +158,18 @@ impl<'a> Client<'a> {
             return Some(());
         }
         count(&self.inbox.counters.lines, good + faults.len());
-        let answer = if good == 0 {
-            None
-        } else {
+        let (answer, receipt) = if good > 0 {
             let (answer, receipt) = oneshot::channel();
-            self.inbox.chunks.send(Chunk { entries, answer }).await.ok()?;
-            Some(receipt)
+            (Some(answer), Some(receipt))
+        } else {
+            (None, None)
         };
-        owing.send(Owed { answer, good, faults, _held: held }).ok()
+        // Owed first: a client whose lines wait until the store takes them is busy.
+        owing.send(Owed { answer: receipt, good, faults, _held: held }).ok()?;
+        if let Some(answer) = answer {
+            self.inbox.chunks.send(Chunk { entries, answer }).await.ok()?;
+        }
+        Some(())
     }
 
     /// Ends with the last answer, with the client, or with a chunk that will never be answered.

@@ -323,6 +323,41 @@ fn answers_that_use_up_the_turn_of_a_client_stop_neither_it_nor_the_others() {
     });
 }
 
+#[test]
+fn a_client_whose_lines_wait_until_the_store_takes_them_is_not_idle() {
+    run(async {
+        tokio::time::pause();
+        let mut rig = Rig::new(Admission::Any);
+        let mut clients = Vec::new();
+        let mut chunks = Vec::new();
+        for _ in 0..MAX_CLIENTS_OF_A_USER {
+            let mut client = rig.connect().await;
+            client.write_all(GOOD.as_bytes()).await.expect("room");
+            chunks.push(rig.chunks.recv().await.expect("a chunk"));
+            clients.push(client);
+        }
+        // One client fills the way to the store, so that the next lines of the first have to wait.
+        let room = rig.chunks.max_capacity();
+        for lines in 1..=room {
+            clients[1].write_all(GOOD.as_bytes()).await.expect("room");
+            until(|| rig.chunks.len() == lines).await;
+        }
+        let read = rig.counters.lines.load(Relaxed);
+        clients[0].write_all(GOOD.as_bytes()).await.expect("room");
+        until(|| rig.counters.lines.load(Relaxed) > read).await;
+
+        let answer = chunks.swap_remove(0).answer;
+        answer.send(Ok(Receipt { start: "3".into(), first_seq: 1 })).expect("a client");
+        until(|| rig.counters.stored.load(Relaxed) == 1).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let _late = rig.connect().await;
+        let (displaced, turned_away) = (&rig.counters.displaced, &rig.counters.turned_away);
+        until(|| displaced.load(Relaxed) + turned_away.load(Relaxed) > 0).await;
+
+        assert_eq!(displaced.load(Relaxed), 0, "everybody waits for an answer");
+    });
+}
+
 /// Runs a test on a thread that may be lost: a runtime that stands still keeps no deadline.
 fn within_the_deadline(test: impl FnOnce() + Send + 'static) {
     let (ended, end) = std::sync::mpsc::channel();
