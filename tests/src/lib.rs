@@ -16,10 +16,12 @@ pub mod link;
 pub mod mosquitto;
 pub mod process;
 pub mod records;
+mod seed;
 pub mod site;
 pub mod small_disk;
 pub mod state;
 pub mod subscriber;
 mod wait;
 
+pub use seed::{choose_seed, given_seed};
 pub use wait::{PATIENCE, eventually, within};

@@ -8,10 +8,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use pulsegate_tests::PATIENCE;
 use pulsegate_tests::agent_process::Device;
-use pulsegate_tests::eventually;
 use pulsegate_tests::site::Site;
+use pulsegate_tests::{PATIENCE, choose_seed, eventually};
 use ring::digest;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -230,8 +229,7 @@ async fn a_program_that_outlives_its_agent_makes_no_picture() {
 /// P1 and P3: the power fails at any moment of a picture. Each that is told of is there, and whole.
 #[tokio::test]
 async fn whatever_moment_the_power_fails_a_picture_that_is_told_of_is_whole() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
+    let seed = choose_seed();
     let mut random = fastrand::Rng::with_seed(seed);
     let site = Site::start().await;
     let device = cafe(&site, "", "printf half > \"$1\"; sleep 0.02; rm \"$1\"");

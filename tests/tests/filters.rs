@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use pulsegate_tests::PATIENCE;
 use pulsegate_tests::agent_process::{Agent, Device, lane_count};
 use pulsegate_tests::date;
 use pulsegate_tests::site::Site;
+use pulsegate_tests::{PATIENCE, choose_seed};
 use serde_json::{Value, json};
 
 fn number(source: &str, value: f64, second: i64) -> String {
@@ -150,8 +150,7 @@ then = ["alert", "record:10s"]
 /// says.
 #[tokio::test]
 async fn a_thousand_readings_in_small_messages_are_filtered_as_a_loop_would() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
+    let seed = choose_seed();
     let mut random = fastrand::Rng::with_seed(seed);
     let site = Site::start().await;
     let batch = "{ bytes = \"1KiB\", delay = \"100ms\" }";

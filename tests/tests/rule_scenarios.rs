@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use pulsegate_tests::PATIENCE;
 use pulsegate_tests::date;
 use pulsegate_tests::site::Site;
+use pulsegate_tests::{PATIENCE, choose_seed};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -75,8 +75,7 @@ anomaly = { learn = "10m" }
 "#,
     );
     let mut agent = device.started().await;
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
+    let seed = choose_seed();
     let mut random = fastrand::Rng::with_seed(seed);
     let mut line = |second: i64| {
         let wild = random.u32(..100) == 0 && second < 9_999;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use pulsegate_tests::PATIENCE;
 use pulsegate_tests::agent_process::{Device, lane_count};
 use pulsegate_tests::inbox::reading;
 use pulsegate_tests::site::Site;
+use pulsegate_tests::{PATIENCE, choose_seed};
 
 /// `EX_TEMPFAIL` of sysexits.h.
 const STATE_IN_USE: i32 = 75;
@@ -71,8 +71,7 @@ async fn a_second_agent_on_one_state_directory_ends_at_once_and_changes_nothing(
 
 #[tokio::test]
 async fn a_killed_agent_leaves_no_lock_behind_and_nothing_that_it_answered_is_lost() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
+    let seed = choose_seed();
     let mut random = fastrand::Rng::with_seed(seed);
     let mut site = Site::start().await;
     site.broker.stop().await;

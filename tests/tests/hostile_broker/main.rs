@@ -11,17 +11,22 @@ mod watch;
 mod window;
 
 use pulsegate_tests::agent_process::Agent;
+use pulsegate_tests::given_seed;
 use pulsegate_tests::inbox::Inbox;
 use serde_json::{Value, json};
 
 /// What publishes small messages soon: many messages for a test, and few readings in each.
 const SMALL_BATCHES: &str = "{ bytes = \"1KiB\", delay = \"50ms\" }";
 
-/// Seeds for one test: fixed ones, which find what they found before, and a new one.
+/// Returns seeds for one test: fixed ones, which find what they found before, and a new one; or only the one that
+/// the variable `SEED` names.
 fn seeds(fixed: usize) -> Vec<u64> {
+    if let Some(seed) = given_seed() {
+        return vec![seed];
+    }
     let mut seeds: Vec<u64> = (1..=fixed as u64).collect();
     seeds.push(fastrand::u64(..));
-    eprintln!("seeds: {seeds:?}");
+    eprintln!("seeds: {seeds:?}; `SEED=` runs one alone");
     seeds
 }
 
