@@ -72,6 +72,7 @@ const THREADS: [(&[&str], &[Module]); 4] = [
                 "the clock chip; whoever asks waits for a limited time",
             ),
             ("agent/src/store/writer.rs", "the store"),
+            ("agent/src/store/writer/salvaging.rs", "a salvage, for which nothing waits"),
             ("agent/src/store/check.rs", "a look through the whole store, which ends by itself"),
             ("sensors/src/heart_rate/bluez.rs", "BlueZ"),
             ("sensors/src/line/watch.rs", "a line"),

@@ -109,6 +109,10 @@ pub(crate) enum DiskFault {
     Io { folder: PathBuf, error: String },
     /// Another program has the store open and wrote to it.
     InUse { path: PathBuf, pid: u32 },
+    /// The store is damaged, and what can be read of it is being carried over into a new one.
+    Damaged { path: PathBuf },
+    /// The store is damaged again, soon after it was replaced.
+    DamagedAgain { path: PathBuf },
     /// Anything else.
     Other(String),
 }
@@ -206,7 +210,9 @@ impl DiskFault {
             | Self::Owner { .. }
             | Self::Permission { .. }
             | Self::Missing { .. }
-            | Self::InUse { .. } => false,
+            | Self::InUse { .. }
+            | Self::Damaged { .. }
+            | Self::DamagedAgain { .. } => false,
         }
     }
 
@@ -221,6 +227,8 @@ impl DiskFault {
             Self::Missing { .. } => "missing",
             Self::Io { .. } => "io_error",
             Self::InUse { .. } => "in_use",
+            Self::Damaged { .. } => "damaged",
+            Self::DamagedAgain { .. } => "damaged_again",
             Self::Other(_) => "other",
         }
     }
@@ -272,6 +280,16 @@ impl fmt::Display for DiskFault {
             Self::InUse { path, pid } => {
                 write!(f, "another program (pid {pid}) writes to `{}`; end it", path.display())
             }
+            Self::Damaged { path } => write!(
+                f,
+                "the store `{}` is damaged; what can be read of it is being carried over into a new one",
+                path.display()
+            ),
+            Self::DamagedAgain { path } => write!(
+                f,
+                "the store `{}` is damaged again, soon after it was replaced; replace the card",
+                path.display()
+            ),
             Self::Other(error) => f.write_str(error),
         }
     }

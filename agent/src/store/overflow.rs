@@ -144,7 +144,9 @@ pub(super) fn move_into(
 ) -> rusqlite::Result<()> {
     let clock = memory.timeline.segments(file.epoch).to_vec();
     let (mut lanes, mut withheld) = (memory.lanes, memory.withheld.clone());
-    let (doubtful, before, last_seq) = (file.doubtful, file.lanes, file.last_seq);
+    let (doubtful, before) = (file.doubtful, file.lanes);
+    let last_seq = apart.map_or(file.last_seq, |apart| apart.last_seq);
+    let is_carried_over = apart.is_some_and(|apart| apart.is_carried_over);
     let mut conditions = [const { String::new() }; 3];
     for (lane, watermark) in apart.map_or(Vec::new(), |apart| apart.behind(&before)) {
         conditions[lane.index()] = format!("WHERE {}", waits(memory, lane));
@@ -169,13 +171,13 @@ pub(super) fn move_into(
         memory.untold.write(writer.tx)?;
         withheld.write(writer.tx)?;
         write::clock(writer.tx, writer.epoch, &clock)?;
-        if lanes.iter().zip(memory.lanes).any(|(row, was)| row.watermark < was.watermark) {
+        if apart.is_some() {
             // The last place may be that of a record which stays behind.
             write::meta(writer.tx, END_SEQ, memory.last_seq)?;
         }
         for lane in Lane::ALL {
             let (row, was) = (&mut lanes[lane.index()], before[lane.index()]);
-            if was.watermark < doubtful[lane.index()].0 {
+            if is_carried_over || was.watermark < doubtful[lane.index()].0 {
                 let pending = withheld::count_pending(writer.tx, lane, row.watermark)?;
                 row.delivered = row.recorded.saturating_sub(row.dropped + row.filtered + pending);
             }

@@ -218,9 +218,17 @@ impl Running {
             if let Ok(accounts) = self.store.accounts().await {
                 return accounts;
             }
-            self.store.flush().await.unwrap();
+            self.settle().await;
         }
         self.store.accounts().await.unwrap()
+    }
+
+    /// Commits, and waits until a damaged store that was met is carried over.
+    async fn settle(&self) {
+        self.store.flush().await.unwrap();
+        let is_damaged = |fault: &DiskFault| matches!(fault, DiskFault::Damaged { .. });
+        self.until("a whole store", |progress| !progress.fault.as_ref().is_some_and(is_damaged))
+            .await;
     }
 
     async fn assert_balanced(&self) {

@@ -8,6 +8,7 @@ mod apart;
 mod faults;
 mod keeping;
 mod memory;
+mod salvaging;
 mod taking;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use crate::config::Backlog;
 pub(super) use apart::Apart;
 use faults::Faults;
 use memory::Memory;
+use salvaging::Salvage;
 
 /// Commits of this size cost little more a row than larger ones, and bound memory.
 const COMMIT_ROWS: usize = 4_096;
@@ -70,6 +72,8 @@ struct Writer {
     faults: Faults,
     /// Set while the file takes no writes: `database` is in memory then.
     memory: Option<Memory>,
+    /// Set while a damaged store is carried over: `memory` is set, and apart, then.
+    salvage: Option<Salvage>,
     /// Bytes in use by records, and what the partition allows, at the last commit.
     used_bytes: u64,
     room: Option<Room>,
@@ -174,6 +178,7 @@ impl Writer {
             commit_at: None,
             faults: Faults::default(),
             memory: None,
+            salvage: None,
             used_bytes: 0,
             room: None,
             retention_at: Instant::now(),
@@ -211,6 +216,7 @@ impl Writer {
             }
         }
         self.commit();
+        self.look_at_salvage();
         if self.memory.is_some() {
             self.take_up_file();
         }
@@ -228,7 +234,9 @@ impl Writer {
         if let Some(deadline) = deadlines.into_iter().flatten().min() {
             at = at.min(now + deadline.since(self.now()));
         }
-        if let Some(retry) = self.faults.retry_at() {
+        if self.salvage.is_some() {
+            at = at.min(now + salvaging::LOOK_EVERY);
+        } else if let Some(retry) = self.faults.retry_at() {
             at = at.min(retry);
         }
         if self.urgent {
@@ -428,7 +436,8 @@ impl Writer {
         if due {
             self.commit();
         }
-        if self.faults.retry_at().is_some_and(|at| instant >= at) {
+        self.look_at_salvage();
+        if self.salvage.is_none() && self.faults.retry_at().is_some_and(|at| instant >= at) {
             self.take_up_file();
         }
         if instant >= self.retention_at {

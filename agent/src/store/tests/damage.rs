@@ -61,7 +61,7 @@ impl Running {
     pub(super) async fn pending(&self) -> BTreeMap<String, Json> {
         let before = self.store.progress().borrow().set_aside.clone();
         let pending = everything_pending(self).await;
-        self.store.flush().await.unwrap();
+        self.settle().await;
         if self.store.progress().borrow().set_aside == before {
             return pending;
         }
@@ -476,7 +476,7 @@ async fn what_was_in_hand_when_its_rows_were_lost_is_counted_once() {
     }
     agent.refresh(&device);
     agent.take(Lane::Readings, through).await;
-    agent.append([62.0]).await;
+    agent.settle().await;
     assert_eq!(device.set_aside().len(), 1);
     agent.assert_balanced().await;
 

@@ -182,8 +182,10 @@ async fn live(agent: &Running, random: &mut Rng) -> bool {
             _ => agent.store.accounts().await.map_or((), drop),
         }
     }
+    agent.settle().await;
     settle(agent).await;
     let last = agent.append([62.0]).await;
+    agent.settle().await;
     assert!(last.first_seq > first.first_seq, "places rise: {first:?}, then {last:?}");
     let was_damaged = agent.store.progress().borrow().set_aside.is_some();
     if was_damaged {
@@ -205,7 +207,7 @@ async fn settle(agent: &Running) {
         if accounts.as_ref().is_ok_and(|accounts| accounts.iter().all(Account::balances)) {
             return;
         }
-        agent.store.flush().await.unwrap();
+        agent.settle().await;
         accounts = agent.store.accounts().await;
     }
     let is_balanced = accounts.as_ref().is_ok_and(|all| all.iter().all(Account::balances));

@@ -346,3 +346,91 @@ async fn a_salvage_goes_on_in_a_new_store_only_if_that_is_sound() {
 
     assert!(rows(&half.path()) == expected, "another result");
 }
+
+/// A device with 20,000 readings that are pending, of which a page in the middle will be found damaged.
+async fn running_with_damage(
+    device: &Device,
+) -> (Running, watch::Receiver<Option<SalvageProgress>>) {
+    let agent = device.start();
+    for _ in 0..4 {
+        agent.append((0..5_000).map(|beat| f64::from(60 + beat % 90))).await;
+    }
+    agent.stop().await;
+    let leaves = leaves(&device.path());
+    overwrite(&device.path(), leaves[leaves.len() / 2] * PAGE, &[0; 1024]);
+    let options = device.options();
+    let salvaging = options.salvaging.subscribe();
+    let sources = Arc::new(Sources::default());
+    let (store, thread) = Store::open(options, &sources).unwrap();
+    (Running { store, thread, sources }, salvaging)
+}
+
+#[tokio::test]
+async fn an_alert_and_a_reading_that_arrive_while_a_damaged_store_is_carried_over_go_out_at_once() {
+    let mut device = Device::new();
+    device.rules = vec![rules::above(200.0)];
+    let (agent, salvaging) = running_with_damage(&device).await;
+    // The salvage cannot tell how far it is, and waits.
+    let gate = salvaging.borrow();
+    let mut found = agent.take_all(Lane::Readings, 0).await;
+    let progress = agent.until("damage", |progress| progress.fault.is_some()).await;
+    assert_eq!(progress.fault.as_ref().map(DiskFault::as_str), Some("damaged"));
+    let behind = progress.pass.watermarks;
+    assert!(found.len() < 15_000, "the damage was not met");
+
+    let (answer, answered) = oneshot::channel();
+    agent.store.append(agent.belt([250.0]), Some(answer)).await.unwrap();
+    agent.store.flush().await.unwrap();
+    let alert = agent.take(Lane::Alerts, behind[Lane::Alerts.index()].0).await.1;
+    let (through, live) = agent.deliver(Lane::Readings, behind[Lane::Readings.index()].0).await;
+
+    assert_eq!((alert.len(), live.len()), (1, 1), "they wait for the salvage");
+    assert_eq!((&alert[0]["value"], &live[0]["bpm"]), (&250.into(), &250.into()));
+    assert!(agent.store.progress().borrow().set_aside.is_none(), "it was over before");
+    agent.assert_balanced().await;
+    drop(gate);
+    // Only the new store makes it durable, under the name that it had.
+    let receipt = tokio::time::timeout(PATIENCE, answered).await.unwrap().unwrap().unwrap();
+    assert_eq!((receipt.first_seq, live[0]["seq"].as_str()), (through, Some(&*ids(&live)[0])));
+    agent.settle().await;
+    let progress = agent.store.progress().borrow().clone();
+    assert!(progress.set_aside.is_some() && progress.in_memory.is_none(), "{progress:?}");
+    let from = progress.pass.watermarks[Lane::Readings.index()].0;
+    let rest = agent.take_all(Lane::Readings, from).await;
+    assert!(rest.len() >= 20_000 - ROWS_A_PAGE, "{} are left", rest.len());
+    assert!(!ids(&rest).contains(&ids(&live)[0]), "sent again");
+    found.extend(rest);
+    let known: std::collections::BTreeSet<_> = ids(&found).into_iter().collect();
+    assert!(known.len() >= 20_000 - ROWS_A_PAGE);
+    agent.assert_balanced().await;
+    let account = agent.account(Lane::Readings).await;
+    assert_eq!((account.recorded, account.delivered), (20_001, 1), "{account:?}");
+    assert_eq!(agent.take_all(Lane::Alerts, 0).await.len(), 1, "it was not marked");
+    agent.stop().await;
+    let again = device.start();
+    again.assert_balanced().await;
+    assert_eq!(again.store.progress().borrow().set_aside, None, "damaged again");
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_salvage_and_the_next_start_has_the_store() {
+    let device = Device::new();
+    let (agent, salvaging) = running_with_damage(&device).await;
+    let gate = salvaging.borrow();
+    agent.take_all(Lane::Readings, 0).await;
+    agent.until("damage", |progress| progress.fault.is_some()).await;
+
+    tokio::time::timeout(PATIENCE, agent.stop()).await.expect("it waits for the salvage");
+
+    let left = cut(&device);
+    drop(gate);
+    let mut salvaging = salvaging;
+    let ended = async { while salvaging.changed().await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, ended).await.expect("the salvage never ends");
+    let again = left.start();
+    again.append([61.0]).await;
+    assert!(again.account(Lane::Readings).await.pending >= 20_000 - ROWS_A_PAGE as u64);
+    again.assert_balanced().await;
+    again.stop().await;
+}

@@ -7,9 +7,9 @@ use pulsegate_core::reading::Seq;
 
 use super::Writer;
 use super::memory::Memory;
-use crate::store::Pass;
+use crate::store::database::Database;
 use crate::store::load::LaneRow;
-use crate::store::overflow;
+use crate::store::{Pass, overflow};
 
 /// The records in the file while they cannot be read.
 #[derive(Debug, Clone, Copy)]
@@ -18,17 +18,22 @@ pub(in crate::store) struct Apart {
     pub(in crate::store) watermarks: [u64; 3],
     /// By lane: how many of them are pending.
     pub(in crate::store) pending: [u64; 3],
+    /// The last place that was given to a record before.
+    pub(in crate::store) last_seq: u64,
+    /// Whether the file was carried over into a new one since: its accounts are other ones then.
+    pub(in crate::store) is_carried_over: bool,
 }
 
 impl Apart {
-    /// Finds what is pending in the file without reading it: what the accounts tell, less what is in memory.
-    fn of(lanes: &[LaneRow; 3], in_memory: [u64; 3]) -> Self {
-        let pending = Lane::ALL.map(|lane| {
-            let row = lanes[lane.index()];
-            let settled = row.delivered + row.dropped + row.filtered;
-            row.recorded.saturating_sub(settled + in_memory[lane.index()])
-        });
-        Self { watermarks: lanes.map(|row| row.watermark), pending }
+    /// A new file with the lanes `now` took the place of one with the lanes `was`.
+    fn carry_over(&mut self, now: &[LaneRow; 3], was: &[LaneRow; 3]) {
+        for ((watermark, now), was) in self.watermarks.iter_mut().zip(now).zip(was) {
+            if now.watermark < was.watermark {
+                // An account that made no sense was begun anew.
+                *watermark = now.watermark;
+            }
+        }
+        self.is_carried_over = true;
     }
 
     /// The lanes of which something is pending in a file with these `lanes`, and where delivery goes on there.
@@ -36,6 +41,15 @@ impl Apart {
         let watermarks = Lane::ALL.into_iter().zip(self.watermarks);
         watermarks.filter(|(lane, watermark)| *watermark < lanes[lane.index()].last).collect()
     }
+}
+
+/// Finds what is pending in the file without reading it: what the accounts tell, less what is in memory.
+fn pending_in_file(lanes: &[LaneRow; 3], in_memory: [u64; 3]) -> [u64; 3] {
+    Lane::ALL.map(|lane| {
+        let row = lanes[lane.index()];
+        let settled = row.delivered + row.dropped + row.filtered;
+        row.recorded.saturating_sub(settled + in_memory[lane.index()])
+    })
 }
 
 impl Writer {
@@ -47,7 +61,13 @@ impl Writer {
             return;
         };
         let Ok(in_memory) = overflow::count_pending(&self.database) else { return };
-        *apart = Some(Apart::of(&self.database.lanes, in_memory));
+        let lanes = &self.database.lanes;
+        *apart = Some(Apart {
+            watermarks: lanes.map(|row| row.watermark),
+            pending: pending_in_file(lanes, in_memory),
+            last_seq: file.last_seq,
+            is_carried_over: false,
+        });
         for (row, there) in self.database.lanes.iter_mut().zip(file.lanes) {
             row.watermark = row.watermark.max(there.last);
         }
@@ -56,6 +76,28 @@ impl Writer {
         );
         self.begin_pass();
         self.report();
+    }
+
+    /// Goes on from the new `file` that took the place of the one that memory went on from: the accounts in
+    /// memory become those of the new file and what came since.
+    pub(super) fn go_on_from(&mut self, file: Database) {
+        let Some(Memory { file: Some(known), apart: Some(apart), .. }) = &mut self.memory else {
+            return;
+        };
+        let was = std::mem::replace(known, file);
+        for ((row, now), was) in self.database.lanes.iter_mut().zip(known.lanes).zip(was.lanes) {
+            let since = |row: u64, was: u64| row.saturating_sub(was);
+            row.recorded = now.recorded + since(row.recorded, was.recorded);
+            row.delivered = now.delivered + since(row.delivered, was.delivered);
+            row.dropped = now.dropped + since(row.dropped, was.dropped);
+            row.filtered = now.filtered + since(row.filtered, was.filtered);
+        }
+        // A salvage that finds more records than were counted gives them places that nothing has.
+        self.database.last_seq += known.last_seq.saturating_sub(was.last_seq);
+        apart.carry_over(&known.lanes, &was.lanes);
+        if let Ok(in_memory) = overflow::count_pending(&self.database) {
+            apart.pending = pending_in_file(&self.database.lanes, in_memory);
+        }
     }
 
     /// Lets the publisher begin anew behind the watermarks. Nothing is in its hands then.

@@ -23,14 +23,14 @@ const _: () = assert!(super::COMMIT_ROWS < WAITING_ROWS);
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// A store that is damaged again so soon after it was replaced lies on a card that fails.
-const REPLACE_PAUSE: Duration = Duration::from_secs(60);
+pub(super) const REPLACE_PAUSE: Duration = Duration::from_secs(60);
 
 /// What is wrong with the disk.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     /// Set while the disk refuses writes: why, when to try again, and how long that pause was.
     refusal: Option<(DiskFault, Instant, Duration)>,
-    replaced_at: Option<Instant>,
+    pub(super) replaced_at: Option<Instant>,
 }
 
 impl Faults {
@@ -135,52 +135,6 @@ impl Writer {
     pub(super) fn go_on_without_file(&mut self, fault: DiskFault) {
         self.go_on_in_memory(fault);
         self.go_apart();
-    }
-
-    /// Sets the damaged database aside and goes on in a new one; what was gathered is kept. Where the disk is
-    /// at fault, nothing says that the database is damaged.
-    pub(super) fn replace(&mut self) {
-        let path = &self.options.path;
-        if let Some(fault) = DiskFault::probe(path) {
-            return self.go_on_without_file(fault);
-        }
-        if self.faults.replaced_at.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
-            let again = "the store is damaged again, soon after it was replaced; replace the card";
-            return self.go_on_without_file(DiskFault::Other(again.into()));
-        }
-        let known = match &mut self.memory {
-            Some(memory) => match &mut memory.file {
-                Some(file) => file,
-                None => return self.look_for_file(),
-            },
-            None => &mut self.database,
-        };
-        if let Err(error) = known.leave() {
-            let fault = DiskFault::find_sqlite(path, &error);
-            return self.go_on_without_file(fault);
-        }
-        let (options, sources) = (&self.options, &self.sources);
-        let replaced = options
-            .tell_salvage(|tell| salvage::replace(path, Some(known), sources, &options.pulse, tell))
-            .and_then(|replaced| Ok((Database::reopen(path, known)?, replaced)));
-        match replaced {
-            Ok((mut database, Replaced { set_aside, left_rows })) => {
-                database.doubtful = self.in_hand;
-                let lost = known.lanes.map(|row| row.dropped);
-                std::mem::swap(known, &mut database);
-                self.faults.replaced_at = Some(Instant::now());
-                self.progress.send_modify(|progress| {
-                    (progress.set_aside, progress.left_rows) = (Some(set_aside), left_rows);
-                });
-                self.note_losses(lost);
-                self.faults.try_now();
-                self.say_what_was_lost();
-            }
-            Err(error) => {
-                let fault = DiskFault::find(path, &error);
-                self.go_on_without_file(fault);
-            }
-        }
     }
 
     /// Where a store was damaged, or is gone, what is lost may be more than any gap can tell.

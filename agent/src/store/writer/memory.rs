@@ -68,6 +68,9 @@ impl Writer {
 
     /// Tries to move what is in memory into the file.
     pub(super) fn take_up_file(&mut self) {
+        if self.salvage.is_some() {
+            return;
+        }
         // All of it goes, or none.
         self.commit();
         let now = self.now();
@@ -222,18 +225,6 @@ impl Writer {
                     Lane::Events | Lane::Readings => self.work.events.truncate(room),
                 }
             }
-        }
-    }
-
-    /// A file that was replaced lost records, which the accounts in memory must know.
-    pub(super) fn note_losses(&mut self, dropped_before: [u64; 3]) {
-        let Some(file) = self.memory.as_ref().and_then(|memory| memory.file.as_ref()) else {
-            return;
-        };
-        for ((row, now), before) in
-            self.database.lanes.iter_mut().zip(file.lanes).zip(dropped_before)
-        {
-            row.dropped += now.dropped.saturating_sub(before);
         }
     }
 

@@ -1,0 +1,122 @@
+//! A salvage beside the writer: on a thread of its own it carries over what can be read of the damaged store,
+//! while the writer goes on in memory. When the new store is complete, the writer takes it up like a file that
+//! came back. An agent that stops does not wait for it: the next start goes on with it.
+
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pulsegate_core::reading::Seq;
+use pulsegate_sensors::Sources;
+use tokio::time::Instant;
+
+use super::Writer;
+use super::faults::REPLACE_PAUSE;
+use super::memory::Memory;
+use crate::agent::Pulse;
+use crate::store::database::{Database, Place};
+use crate::store::disk::DiskFault;
+use crate::store::salvage::{self, Replaced};
+
+/// How often the writer looks whether the new store is complete.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A salvage that is under way.
+#[derive(Debug)]
+pub(super) struct Salvage {
+    done: Receiver<anyhow::Result<Replaced>>,
+    /// By lane: what was in the publisher's hands before it.
+    in_hand: [Seq; 3],
+}
+
+impl Writer {
+    /// Has the damaged database set aside and a new one put in its place, and goes on in memory meanwhile. Where
+    /// the disk is at fault, nothing says that the database is damaged.
+    pub(super) fn replace(&mut self) {
+        if self.salvage.is_some() {
+            return;
+        }
+        if self.memory.as_ref().is_some_and(|memory| memory.file.is_none()) {
+            return self.look_for_file();
+        }
+        let path = self.options.path.clone();
+        if let Some(fault) = DiskFault::probe(&path) {
+            return self.go_on_without_file(fault);
+        }
+        let in_hand = self.in_hand;
+        let is_again = self.faults.replaced_at.is_some_and(|at| at.elapsed() < REPLACE_PAUSE);
+        self.go_on_without_file(match is_again {
+            true => DiskFault::DamagedAgain { path: path.clone() },
+            false => DiskFault::Damaged { path: path.clone() },
+        });
+        let Some(Memory { file: Some(file), .. }) = &mut self.memory else { return };
+        let begun = match file.leave() {
+            Ok(()) if is_again => return,
+            Ok(()) => begin(file, self.options.clone(), &self.sources),
+            Err(error) => Err(error.into()),
+        };
+        match begun {
+            Ok(done) => self.salvage = Some(Salvage { done, in_hand }),
+            Err(error) => self.go_on_without_file(DiskFault::find(&path, &error)),
+        }
+    }
+
+    /// Takes up the new store if it is complete.
+    pub(super) fn look_at_salvage(&mut self) {
+        let Some(salvage) = &self.salvage else { return };
+        let replaced = match salvage.done.try_recv() {
+            Ok(replaced) => replaced,
+            Err(TryRecvError::Empty) => return,
+            Err(TryRecvError::Disconnected) => Err(anyhow::anyhow!("the salvage panicked")),
+        };
+        let in_hand = salvage.in_hand;
+        self.salvage = None;
+        let Some(Memory { file: Some(known), .. }) = &self.memory else { return };
+        let path = &self.options.path;
+        let opened = replaced.and_then(|replaced| Ok((Database::reopen(path, known)?, replaced)));
+        match opened {
+            Ok((mut database, Replaced { set_aside, left_rows })) => {
+                database.doubtful = in_hand;
+                self.go_on_from(database);
+                self.faults.replaced_at = Some(Instant::now());
+                self.progress.send_modify(|progress| {
+                    (progress.set_aside, progress.left_rows) = (Some(set_aside), left_rows);
+                });
+                self.say_what_was_lost();
+                self.take_up_file();
+            }
+            Err(error) => {
+                let fault = DiskFault::find(path, &error);
+                self.go_on_without_file(fault);
+            }
+        }
+    }
+}
+
+/// Begins a salvage of a file of which this is known.
+fn begin(
+    file: &Database,
+    options: crate::store::Options,
+    sources: &Sources,
+) -> anyhow::Result<Receiver<anyhow::Result<Replaced>>> {
+    debug_assert_eq!(file.place, Place::Lost, "nobody writes to it meanwhile");
+    let known = file.go_on_in_memory()?;
+    // New ones may appear meanwhile; they are written when the new store is taken up.
+    let named = Sources::default();
+    for source in sources.since(0) {
+        named.intern((*source).clone())?;
+    }
+    let (answer, done) = channel();
+    let salvage = move || {
+        // A thread that hangs on a card holds nobody up, so that no watchdog has to know of it.
+        let pulse = Pulse::default();
+        let replaced = options.tell_salvage(|tell| {
+            salvage::replace(&options.path, Some(&known), &named, &pulse, tell)
+        });
+        // A writer that stopped leaves the new store to the next start.
+        answer.send(replaced).ok();
+    };
+    let thread = std::thread::Builder::new().name("salvage".into());
+    thread.spawn(salvage).context("cannot start the thread that carries the store over")?;
+    Ok(done)
+}
