@@ -289,10 +289,15 @@ impl Round {
     /// Tells the store what is settled, unless marks from before are not durable yet, and at once what is
     /// withheld: the next take relies on it.
     async fn mark(&mut self, publisher: &Publisher) -> Result<(), Stopped> {
-        let withheld = self.delivery.take_withheld();
-        if !withheld.is_empty() {
-            // Durable before the marks that follow: nothing waits for it.
-            drop(publisher.store.mark_all(Vec::new(), withheld, false, self.pass).await?);
+        loop {
+            let withheld = self.delivery.take_withheld();
+            if withheld.is_empty() {
+                break;
+            }
+            publisher.store.withhold(withheld, self.withheld_told, self.pass).await?;
+            // Before marks are taken: a topic that was renamed is withheld under its new name too.
+            let progress = publisher.store.progress();
+            self.follow(&progress.borrow());
         }
         let urgent = self.delivery.marks_are_urgent() || *publisher.draining.borrow();
         if self.marking.is_some() {

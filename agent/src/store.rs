@@ -183,6 +183,12 @@ enum Request {
         pass: u64,
         answer: oneshot::Sender<()>,
     },
+    Withhold {
+        topics: Vec<TopicMark>,
+        told: u64,
+        pass: u64,
+        answer: oneshot::Sender<()>,
+    },
     Configure {
         keep: Keep,
         rules: Arc<Vec<RuleSpec>>,
@@ -314,6 +320,20 @@ impl Store {
         let (answer, durable) = oneshot::channel();
         self.send(Request::Mark { marks, topics, urgent, pass, answer }).await?;
         Ok(durable)
+    }
+
+    /// Withholds topics, from the next take on; they are written no later than the marks that follow. `told`
+    /// is the [`Progress::withheld_told`] that the topics were named by. If their sources go to other topics
+    /// by now, the progress tells so by the time that this returns. Topics of an earlier `pass` are ignored.
+    pub(crate) async fn withhold(
+        &self,
+        topics: Vec<TopicMark>,
+        told: u64,
+        pass: u64,
+    ) -> Result<(), Stopped> {
+        let (answer, noted) = oneshot::channel();
+        self.send(Request::Withhold { topics, told, pass, answer }).await?;
+        self.waiting.beat_during(noted).await.map_err(|_| Stopped)
     }
 
     /// The accounts of the lanes as they are on disk, and in memory while that takes no writes. They

@@ -34,7 +34,7 @@ pub use doubt::Doubt;
 pub use exchange::{Death, Mark, MessageId, Part, Refused, TopicMark, Wanted};
 use queue::{OpenSheaf, Queue};
 use spacing::Spacing;
-use topics::{ANSWER_STANDS, OnTrial, Topics};
+use topics::{ANSWER_STANDS, Topics};
 use trial::{Trial, Tried, Verdict};
 
 /// The share of the window that readings leave free, so that an alert never waits for them.
@@ -160,11 +160,11 @@ impl Delivery {
             }
         }
         for (lane, topic) in withheld {
-            if self.on_trial.insert((*lane, Arc::clone(topic))) {
-                let trial = OnTrial::new(Trial::of_refused(now));
-                self.topics.get_mut(*lane, topic).trial = Some(trial);
+            if !self.on_trial.contains(&(*lane, Arc::clone(topic))) {
+                self.put_on_trial(*lane, Arc::clone(topic), Trial::of_refused(now));
             }
         }
+        self.count_doubted();
         self.trials_changed();
     }
 
@@ -562,6 +562,10 @@ impl Delivery {
     #[must_use]
     pub fn max_message_bytes(&self) -> Option<usize> {
         self.limit.map(|limit| limit.bytes)
+    }
+
+    fn count_doubted(&mut self) {
+        self.doubted = self.topics.iter().filter(|(_, _, topic)| topic.doubt.exists()).count();
     }
 
     fn trials_changed(&mut self) {

@@ -1,6 +1,6 @@
 //! Reading a lane back as messages: rows become the bytes of a batch without a stop in between.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ use super::visits::{Stored, VisitFormat};
 use super::withheld::{EVENTS, Withheld};
 use super::{detail, load};
 
+/// How many configurations ago a message may have been made that is still on its way: while the link is down
+/// the window keeps what it holds.
+const MAX_BEFORE: usize = 16;
 /// Bounds how long a walk through records that are all held back keeps the writer from commits.
 const MAX_PASSED_OVER: u64 = 10_000;
 
@@ -90,8 +93,9 @@ pub(super) struct Encoder {
     /// Sources that were met in the last walk though their topic is withheld, and what lies before
     /// their first record.
     met: Vec<(u32, u64)>,
-    /// How everything was published before: a message may still be on its way to a topic of then.
-    before: Option<Arc<Formats>>,
+    /// How everything was published before, the newest last: a message may still be on its way to a topic
+    /// of then.
+    before: VecDeque<Arc<Formats>>,
 }
 
 impl Encoder {
@@ -105,15 +109,20 @@ impl Encoder {
             clock: ClockText::default(),
             looked_to: BTreeMap::new(),
             met: Vec::new(),
-            before: None,
+            before: VecDeque::new(),
         }
     }
 
     /// Goes on under other formats.
     pub(super) fn follow(&mut self, formats: Arc<Formats>) {
-        let before = Arc::clone(&self.formats);
+        let mut before = std::mem::take(&mut self.before);
+        before.retain(|one| **one != *self.formats);
+        before.push_back(Arc::clone(&self.formats));
+        if before.len() > MAX_BEFORE {
+            before.pop_front();
+        }
         *self = Self::new(formats, Arc::clone(&self.sources));
-        self.before = Some(before);
+        self.before = before;
     }
 
     /// The numbers of the sources whose records go to `topic`, or went to it before the
@@ -122,22 +131,29 @@ impl Encoder {
         if lane == Lane::Events {
             return vec![EVENTS];
         }
-        let formats = || [Some(&self.formats), self.before.as_ref()].into_iter().flatten();
+        let formats = || std::iter::once(&self.formats).chain(&self.before);
         let sources = self.sources.since(0);
         let goes = |source: &Source| formats().any(|one| *one.topic(lane, source) == *topic);
         let numbers = (0..).zip(&sources);
         numbers.filter(|(_, source)| goes(source)).map(|(number, _)| number).collect()
     }
 
+    /// Whether records that went to `topic` go elsewhere since the configuration changed.
+    pub(super) fn is_renamed(&self, lane: Lane, topic: &str) -> bool {
+        let sources = self.sources_of(lane, topic);
+        sources.into_iter().any(|source| *self.topic(lane, source) != *topic)
+    }
+
     /// The topics of the sources that are withheld.
     pub(super) fn withheld_topics(&self, withheld: &Withheld) -> Vec<(Lane, Arc<str>)> {
-        let topic = |(lane, source, _)| -> Option<(Lane, Arc<str>)> {
-            let found = self.sources.get(SourceId(source));
-            let found = found.map_or_else(|| lost_source(source), |source| (*source).clone());
-            Some((lane, self.formats.topic(lane, &found)))
-        };
-        let topics: BTreeSet<_> = withheld.rows().filter_map(topic).collect();
-        topics.into_iter().collect()
+        let topics = withheld.rows().map(|(lane, source, _)| (lane, self.topic(lane, source)));
+        topics.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn topic(&self, lane: Lane, source: u32) -> Arc<str> {
+        let found = self.sources.get(SourceId(source));
+        let found = found.map_or_else(|| lost_source(source), |source| (*source).clone());
+        self.formats.topic(lane, &found)
     }
 
     /// The sources that the last walk met though their topic is withheld: see [`Encoder::met`].

@@ -275,6 +275,13 @@ impl Writer {
                 self.urgent |= urgent;
                 self.waiting.push(answer);
             }
+            Request::Withhold { topics, told, pass, answer } => {
+                if pass == self.progress.borrow().pass.number {
+                    self.withhold(topics, told);
+                }
+                // The publisher of an agent that is stopping may be gone.
+                answer.send(()).ok();
+            }
             Request::Configure { keep, rules, formats } => {
                 self.commit();
                 self.encoder.follow(Arc::clone(&formats));

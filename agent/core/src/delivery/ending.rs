@@ -65,7 +65,7 @@ impl Delivery {
         for (_, _, topic) in self.topics.iter_mut() {
             (topic.answers, topic.is_known) = (0, false);
         }
-        self.doubted = self.topics.iter().filter(|(_, _, topic)| topic.doubt.exists()).count();
+        self.count_doubted();
         let failed = tried_in_vain.into_iter();
         failed.filter_map(|((lane, topic), tried)| self.failed(lane, &topic, tried, now)).collect()
     }
@@ -91,7 +91,7 @@ impl Delivery {
     /// acknowledged of it and is not marked yet goes again with the rest, since a source has one
     /// watermark.
     fn withhold(&mut self, lane: Lane, name: Arc<str>, now: Mono) {
-        if !self.on_trial.insert((lane, Arc::clone(&name))) {
+        if self.on_trial.contains(&(lane, Arc::clone(&name))) {
             // It had recovered, and has not rejoined its lane yet.
             let topic = self.topics.get_mut(lane, &name);
             topic.doubt = Doubt::default();
@@ -101,6 +101,13 @@ impl Delivery {
             self.take_anew(lane, &name);
             return;
         }
+        self.put_on_trial(lane, name, Trial::new(now));
+        self.trials_changed();
+    }
+
+    /// Takes what is in hand of a topic out of its lane. The store need not withhold it if there is nothing.
+    pub(super) fn put_on_trial(&mut self, lane: Lane, name: Arc<str>, trial: Trial) {
+        self.on_trial.insert((lane, Arc::clone(&name)));
         let mut records = 0;
         let of_topic = |message: &Message| {
             message.trial.is_none() && message.batch.lane == lane && message.batch.topic == name
@@ -114,14 +121,15 @@ impl Delivery {
             }
         }
         let queue = &mut self.lanes[lane.index()].queue;
+        let (is_in_hand, after) = (!queue.is_empty(), queue.settled_through);
         queue.forget(&name);
-        let after = queue.settled_through;
         let topic = self.topics.get_mut(lane, &name);
         topic.doubt = Doubt::default();
         topic.withheld += records;
-        topic.trial = Some(OnTrial::new(Trial::new(now)));
-        self.to_withhold.push(TopicMark::Withhold { lane, topic: name, after });
-        self.trials_changed();
+        topic.trial = Some(OnTrial::new(trial));
+        if is_in_hand {
+            self.to_withhold.push(TopicMark::Withhold { lane, topic: name, after });
+        }
     }
 
     /// A message on trial killed the connection.

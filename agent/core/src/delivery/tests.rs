@@ -43,6 +43,8 @@ struct World {
     durable_at: Option<Mono>,
     /// How long the next marks take to be durable.
     commit_time: Box<dyn FnMut() -> Duration>,
+    /// A topic, and the one that its records go to by now.
+    renamed: Option<(&'static str, &'static str)>,
     /// In a message of the lane.
     most_records: usize,
     unanswered: BTreeMap<MessageId, Arc<str>>,
@@ -69,6 +71,7 @@ impl World {
             was_refused: BTreeSet::new(),
             durable_at: None,
             commit_time: Box::new(|| Duration::ZERO),
+            renamed: None,
             most_records: usize::MAX,
             unanswered: BTreeMap::new(),
         }
@@ -203,8 +206,26 @@ impl World {
 
     /// As the publisher does: marks wait until those before are durable, what is withheld does not.
     fn mark(&mut self) {
-        let withheld = self.delivery.take_withheld();
-        self.note(withheld);
+        loop {
+            let withheld = self.delivery.take_withheld();
+            if withheld.is_empty() {
+                break;
+            }
+            let renamed = self.renamed.filter(|(before, _)| {
+                let is_of = |mark: &TopicMark| {
+                    matches!(mark, TopicMark::Withhold { topic, .. } if **topic == **before)
+                };
+                withheld.iter().any(is_of)
+            });
+            self.note(withheld);
+            if let Some((before, now)) = renamed {
+                let after = self.withheld.remove(before).unwrap();
+                self.withheld.insert(now.into(), after);
+                let topics: Vec<_> =
+                    self.withheld.keys().map(|topic| (Lane::Readings, Arc::clone(topic))).collect();
+                self.delivery.withheld_in_store(&topics, self.now);
+            }
+        }
         if self.durable_at.is_some_and(|at| at <= self.now) {
             self.durable_at = None;
             self.delivery.marked();
@@ -228,7 +249,7 @@ impl World {
         for mark in topics {
             match mark {
                 TopicMark::Withhold { topic, after, .. } => {
-                    assert!(self.withheld.insert(topic, after.0).is_none());
+                    self.withheld.entry(topic).or_insert(after.0);
                 }
                 TopicMark::Settle { through, delivered, gaps, .. } => {
                     self.counted += delivered;
@@ -326,6 +347,31 @@ fn nothing_is_lost_however_long_commits_take() {
         assert!((1..=RECORDS as u64).all(|place| is_accounted(&place)), "seed {seed}");
         assert_eq!(world.pending(), 0, "seed {seed}");
         assert!(world.withheld.is_empty(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_topic_that_is_renamed_while_its_messages_are_in_hand_loses_nothing() {
+    // The third death withholds the topic.
+    for deaths in [1, 2] {
+        let records: Vec<_> = ["old", "new", "a"].into_iter().cycle().take(600).collect();
+        let mut world = World::new(records);
+        world.most_records = 5;
+        let mut forbids =
+            |batch: &Batch, _| if &*batch.topic == "old" { Fate::HangUp } else { Fate::Ack };
+        while world.deaths < deaths {
+            world.run(1, &mut forbids);
+        }
+
+        let rename = |topic: &mut &str| *topic = if *topic == "old" { "new" } else { *topic };
+        world.records.iter_mut().for_each(rename);
+        world.renamed = Some(("old", "new"));
+        assert!(world.withheld.is_empty());
+        world.delivery.withheld_in_store(&[], world.now);
+        world.run(200, &mut forbids);
+
+        assert_eq!((world.arrived.len(), world.counted), (600, 600), "after {deaths} deaths");
+        assert!(world.withheld.is_empty(), "after {deaths} deaths");
     }
 }
 

@@ -111,6 +111,53 @@ async fn a_withheld_topic_is_read_by_itself_and_from_where_it_stood_after_a_rest
 }
 
 #[tokio::test]
+async fn a_topic_that_is_withheld_under_an_earlier_name_is_told_under_its_own() {
+    let device = Device::new();
+    let agent = start(&device);
+    let source = agent.source("a", "heart_rate");
+    for _ in 0..3 {
+        agent.offer(vec![number(source, clock::mono(), 70.0)]).await.unwrap();
+    }
+    let configure = async |topic: &str| {
+        let mut formats = Formats::clone(&by_source(&device).formats);
+        let open = Open { source: true, kind: true };
+        formats.readings.topic = Template::parse(topic, "pi-1", open).unwrap();
+        agent.store.configure(device.keep, Arc::default(), Arc::new(formats)).await.unwrap();
+    };
+    let withhold = TopicMark::Withhold { lane: LANE, topic: topic("a"), after: Seq(1) };
+    configure("between/{source}").await;
+    configure("now/{source}").await;
+    agent.until("it told of the last change", |progress| progress.withheld_told == 3).await;
+
+    agent.store.withhold(vec![withhold], 3, 0).await.unwrap();
+
+    let progress = agent.store.progress().borrow().clone();
+    assert_eq!(progress.withheld, [(LANE, "now/a".into())]);
+    let part = Part::Topic { topic: "now/a".into(), anew: true, through: Seq(3) };
+    assert_eq!(take(&agent, wanted(part, usize::MAX)).await, [2, 3]);
+    agent.stop().await;
+}
+
+/// The publisher withholds a topic while a change of the configuration is told.
+#[tokio::test]
+async fn what_was_told_before_a_topic_was_withheld_is_told_again() {
+    let device = Device::new();
+    let agent = start(&device);
+    let source = agent.source("a", "heart_rate");
+    agent.offer(vec![number(source, clock::mono(), 70.0)]).await.unwrap();
+    let formats = by_source(&device).formats;
+    agent.store.configure(device.keep, Arc::default(), formats).await.unwrap();
+    agent.until("it told of the change", |progress| progress.withheld_told == 2).await;
+
+    let withhold = TopicMark::Withhold { lane: LANE, topic: topic("a"), after: Seq(0) };
+    agent.store.withhold(vec![withhold], 1, 0).await.unwrap();
+
+    let progress = agent.store.progress().borrow().clone();
+    assert_eq!((progress.withheld_told, progress.withheld), (3, vec![(LANE, topic("a"))]));
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn a_source_that_appears_later_is_withheld_with_its_topic() {
     let device = Device::new();
     let agent = device.start();

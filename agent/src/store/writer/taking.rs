@@ -1,6 +1,6 @@
 //! Records on their way to the publisher: taken from the file, then from memory, and remembered as in its hands.
 
-use pulsegate_core::delivery::{Part, Wanted};
+use pulsegate_core::delivery::{Part, TopicMark, Wanted};
 use pulsegate_core::lane::Lane;
 use pulsegate_core::reading::Seq;
 use pulsegate_core::time::Mono;
@@ -58,6 +58,21 @@ impl Writer {
         }
         let taken = self.encoder.take(&self.database, wanted, now);
         self.taken(lane, taken).unwrap_or(later)
+    }
+
+    /// Withholds topics that the publisher names as of when it was `told` last. Tells it the topics anew if the
+    /// configuration gave some of their sources another one meanwhile.
+    pub(super) fn withhold(&mut self, topics: Vec<TopicMark>, told: u64) {
+        let is_renamed = |mark: &TopicMark| match mark {
+            TopicMark::Withhold { lane, topic, .. } => self.encoder.is_renamed(*lane, topic),
+            TopicMark::Settle { .. } | TopicMark::Release { .. } => false,
+        };
+        let is_stale = self.progress.borrow().withheld_told != told;
+        let tells = is_stale || topics.iter().any(is_renamed);
+        self.mark(Vec::new(), topics);
+        if tells {
+            self.tell_withheld(|_| ());
+        }
     }
 
     /// Notes what is in the publisher's hands. `None` if the lane could not be read.
