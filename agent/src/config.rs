@@ -82,7 +82,7 @@ pub(crate) fn peek(path: &Path) -> Result<Config, Faults> {
 pub(crate) fn examine(path: &Path) -> Report {
     let Outcome { config, mut report } = read(path);
     if let Some(config) = config {
-        report.warn(state_dir::look_at(&config.state_dir));
+        report.warn(state_dir::look_at(&config.state_dir, config.buffer.max_bytes));
     }
     report
 }

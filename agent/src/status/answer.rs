@@ -1,6 +1,7 @@
 //! The answer: every part, its numbers, and its last trouble. A script reads it as JSON, so a key
 //! is never renamed.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::inbox_watch;
 use crate::mqtt::LinkState;
 use crate::outputs::{OutputState, OutputStates};
 use crate::sampler::SourceStates;
-use crate::store::{DiskFault, Flapping, Progress, SalvageProgress};
+use crate::store::{DiskFault, Flapping, Progress, Room, SalvageProgress, mebibytes};
 
 /// See the module.
 pub(super) async fn compose(observed: &Observed) -> Value {
@@ -114,12 +115,7 @@ fn link(link: &LinkState, now: Mono) -> Value {
 /// What is not as it should be, one sentence each.
 fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> Vec<String> {
     let mut troubles = observed.troubles.borrow().clone();
-    troubles.extend(
-        progress
-            .fault
-            .as_ref()
-            .map(|fault| format!("disk: {fault}; records are kept in memory, and are not durable")),
-    );
+    troubles.extend(disk_trouble(progress, observed.store.folder()));
     troubles.extend(observed.store.salvaging().map(|progress| {
         format!("store: damaged; carried over to a new one: {} %", progress.percent())
     }));
@@ -158,6 +154,35 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
         troubles.extend(reason.map(|reason| format!("camera `{}`: {reason}", camera.id)));
     }
     troubles
+}
+
+/// Says why the disk refuses writes; or, while the store in `folder` still finds room in its own files, that nothing
+/// is left beside them, and by whom the partition is used.
+fn disk_trouble(progress: &Progress, folder: &Path) -> Option<String> {
+    let usage = |room: &Room| {
+        format!(
+            "of the {} of the partition the store uses {}, other files use {}",
+            mebibytes(room.partition_bytes),
+            mebibytes(room.own_bytes),
+            mebibytes(room.others_bytes())
+        )
+    };
+    let room = progress.room.as_ref();
+    match &progress.fault {
+        Some(fault) => {
+            let usage = room.filter(|_| matches!(fault, DiskFault::Full { .. })).map(usage);
+            let usage = usage.map_or_else(String::new, |usage| format!("; {usage}"));
+            Some(format!("disk: {fault}; records are kept in memory, and are not durable{usage}"))
+        }
+        None => room.filter(|room| room.is_full()).map(|room| {
+            format!(
+                "disk: the partition of `{}` is full: {}; records are durable only as long as the store \
+                 has room in its own files; remove other files",
+                folder.display(),
+                usage(room)
+            )
+        }),
+    }
 }
 
 /// The inboxes that are about to fill their share of the sources, and the sources that are off.
@@ -309,7 +334,9 @@ fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Value {
         "file_bytes": progress.file_bytes,
         "max_bytes": observed.max_bytes,
         "cap_bytes": progress.cap_bytes,
-        "free_bytes": progress.free_bytes,
+        "free_bytes": progress.room.map_or(0, |room| room.free_bytes),
+        "others_bytes": progress.room.map(|room| room.others_bytes()),
+        "partition_bytes": progress.room.map(|room| room.partition_bytes),
         "durable": progress.in_memory.is_none(),
         "written_bytes": written,
         "written_bytes_a_day": a_day.map(|bytes| bytes.saturating_mul(86_400) / uptime),
@@ -439,4 +466,34 @@ fn numbered(path: &str, key: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trouble(free_bytes: u64, fault: Option<DiskFault>) -> Option<String> {
+        let folder = Path::new("/state");
+        let mut room = Room::at_most(Path::new("/")).unwrap();
+        (room.partition_bytes, room.own_bytes, room.free_bytes) = (16 << 20, 3 << 20, free_bytes);
+        disk_trouble(&Progress { fault, room: Some(room), ..Progress::default() }, folder)
+    }
+
+    #[test]
+    fn a_full_partition_is_told_with_its_users_also_while_the_store_takes_records() {
+        let told = trouble(0, None).unwrap();
+        let full = DiskFault::Full { folder: "/state".into(), free_bytes: 0 };
+        let refused = trouble(0, Some(full)).unwrap();
+
+        let usage =
+            "of the 16.0 MiB of the partition the store uses 3.0 MiB, other files use 13.0 MiB";
+        assert!(
+            told.starts_with("disk: the partition of `/state` is full: ") && told.contains(usage)
+        );
+        assert!(told.ends_with("remove other files"), "{told}");
+        assert!(refused.contains("are not durable") && refused.contains(usage), "{refused}");
+        assert_eq!(trouble(1 << 20, None), None);
+        let read_only = DiskFault::ReadOnly { folder: "/state".into() };
+        assert!(!trouble(0, Some(read_only)).unwrap().contains("other files use"));
+    }
 }

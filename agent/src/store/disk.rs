@@ -41,7 +41,11 @@ pub(crate) struct Room {
     /// Bytes that records may use, so that the log, the ballast and a commit have room beside them.
     pub(crate) cap_bytes: u64,
     /// Bytes that nobody uses.
-    pub(super) free_bytes: u64,
+    pub(crate) free_bytes: u64,
+    /// Bytes of the store's files.
+    pub(crate) own_bytes: u64,
+    /// Bytes of the partition, without those that only root may use.
+    pub(crate) partition_bytes: u64,
     /// Bytes of the log at which it is moved into the database.
     pub(super) log_bytes: u64,
     /// Bytes of the ballast: a log of twice its usual size, all of whose pages extend the database, can
@@ -52,11 +56,27 @@ pub(crate) struct Room {
 impl Room {
     /// Looks at the partition of the store at `path`; `None` if it cannot be asked.
     pub(crate) fn of(path: &Path) -> Option<Self> {
-        let free_bytes = free_bytes(&statvfs(path.parent()?).ok()?);
+        let partition = statvfs(path.parent()?).ok()?;
         let [database, log, ballast] = ["", "-wal", ballast::SUFFIX].map(|suffix| {
             std::fs::metadata(with_suffix(path, suffix)).map_or(0, |file| file.len())
         });
-        let given = database + log + ballast + free_bytes;
+        let own_bytes = database + log + ballast;
+        let room = Self::shared(own_bytes + free_bytes(&partition), log);
+        let (free_bytes, partition_bytes) = (free_bytes(&partition), partition_bytes(&partition));
+        Some(Self { free_bytes, own_bytes, partition_bytes, ..room })
+    }
+
+    /// The room for a store in `folder` if nothing else were in its partition; `None` if that cannot be asked. A folder
+    /// that is not there yet has the partition of its nearest parent that is.
+    pub(crate) fn at_most(folder: &Path) -> Option<Self> {
+        let partition = folder.ancestors().find_map(|folder| statvfs(folder).ok())?;
+        let partition_bytes = partition_bytes(&partition);
+        let room = Self::shared(partition_bytes, 0);
+        Some(Self { free_bytes: partition_bytes, partition_bytes, ..room })
+    }
+
+    /// Shares `given` bytes between records, log and ballast, where the log takes `log` bytes already.
+    fn shared(given: u64, log: u64) -> Self {
         let log_bytes = (given / LOG_SHARE).clamp(MIN_LOG_BYTES, LOG_BYTES);
         let ballast_bytes = 2 * log_bytes + INDEX_BYTES;
         // With the last commit before it is moved.
@@ -65,7 +85,8 @@ impl Room {
         let surplus = log.saturating_sub(usual_log);
         let reserve = usual_log + ballast_bytes + MARGIN_BYTES + surplus;
         let cap_bytes = given.saturating_sub(reserve);
-        Some(Self { cap_bytes, free_bytes, log_bytes, ballast_bytes })
+        let (free_bytes, own_bytes, partition_bytes) = (0, 0, 0);
+        Self { cap_bytes, free_bytes, own_bytes, partition_bytes, log_bytes, ballast_bytes }
     }
 }
 
@@ -87,6 +108,11 @@ impl Room {
     /// Whether less is free than the store leaves free by itself.
     pub(crate) fn is_full(&self) -> bool {
         self.free_bytes < MARGIN_BYTES / 2
+    }
+
+    /// Bytes of the partition that neither are free nor belong to the store.
+    pub(crate) fn others_bytes(&self) -> u64 {
+        self.partition_bytes.saturating_sub(self.free_bytes + self.own_bytes)
     }
 }
 
@@ -359,6 +385,17 @@ fn is_of_device(errno: Errno) -> bool {
 
 fn free_bytes(room: &StatVfs) -> u64 {
     room.f_bavail.saturating_mul(room.f_frsize)
+}
+
+fn partition_bytes(room: &StatVfs) -> u64 {
+    let for_root = room.f_bfree.saturating_sub(room.f_bavail);
+    room.f_blocks.saturating_sub(for_root).saturating_mul(room.f_frsize)
+}
+
+/// `bytes` for people, such as `9.2 MiB`.
+pub(crate) fn mebibytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
 /// Whether no file can be made. Some file systems count none, and tell 0 of 0.

@@ -530,7 +530,7 @@ impl Writer {
             progress.in_memory = in_memory;
             (progress.used_bytes, progress.file_bytes) = (used_bytes, file_bytes);
             progress.cap_bytes = cap_bytes;
-            progress.free_bytes = self.room.map_or(0, |room| room.free_bytes);
+            progress.room = self.room;
             progress.waiting = waiting + kept;
         });
     }

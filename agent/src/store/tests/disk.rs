@@ -80,8 +80,15 @@ fn a_state_directory_that_is_not_there_is_told_as_such() {
 fn a_store_stops_at_its_cap_unless_another_program_took_the_room_beside_it() {
     const MIB: u64 = 1 << 20;
     let cap = |cap_bytes, free_bytes, used_bytes| {
-        let (log_bytes, ballast_bytes) = (MIB, 2 * MIB);
-        Room { cap_bytes, free_bytes, log_bytes, ballast_bytes }.cap_for(used_bytes)
+        let room = Room {
+            cap_bytes,
+            free_bytes,
+            own_bytes: used_bytes,
+            partition_bytes: 200 * MIB,
+            log_bytes: MIB,
+            ballast_bytes: 2 * MIB,
+        };
+        room.cap_for(used_bytes)
     };
 
     // By itself the store leaves room for a commit beside its log and its ballast.
@@ -92,6 +99,40 @@ fn a_store_stops_at_its_cap_unless_another_program_took_the_room_beside_it() {
         [(100 * MIB, 0, 100 * MIB), (50 * MIB, MIB, 100 * MIB), (0, MIB, 0)]
     {
         assert_eq!(cap(cap_bytes, free_bytes, used_bytes), u64::MAX, "{cap_bytes} {free_bytes}");
+    }
+}
+
+#[test]
+fn each_fault_of_the_disk_has_a_word_and_a_cure_of_its_own() {
+    let folder = PathBuf::from("/state");
+    let (path, error) = (folder.join(FILE), String::from("disk I/O error"));
+    let (owner, agent) = (String::from("root"), String::from("pulsegate"));
+    let faults = [
+        (DiskFault::Full { folder: folder.clone(), free_bytes: 0 }, "full", "remove other files"),
+        (DiskFault::NoInodes { folder: folder.clone() }, "no_inodes", "remove small files"),
+        (DiskFault::ReadOnly { folder: folder.clone() }, "read_only", "remount it or replace"),
+        (
+            DiskFault::Owner { path: path.clone(), owner, agent },
+            "owner",
+            "sudo chown -R pulsegate:",
+        ),
+        (
+            DiskFault::Permission { path: path.clone(), mode: 0o400 },
+            "permission",
+            "sudo chmod u+rwX",
+        ),
+        (DiskFault::Missing { folder: folder.clone() }, "missing", "mount or make it"),
+        (DiskFault::Io { folder, error }, "io_error", "the card may be worn out"),
+        (
+            DiskFault::InUse { path, pid: 7 },
+            "in_use",
+            "(pid 7) writes to `/state/pulsegate.db`; end it",
+        ),
+    ];
+    for (fault, word, cure) in &faults {
+        assert_eq!(fault.as_str(), *word);
+        let told = faults.iter().filter(|(other, ..)| other.to_string().contains(cure)).count();
+        assert!(fault.to_string().contains(cure) && told == 1, "{fault}");
     }
 }
 

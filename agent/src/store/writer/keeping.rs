@@ -6,6 +6,7 @@ use pulsegate_core::time::Mono;
 use tokio::time::Instant;
 
 use super::{RETENTION_EVERY, Writer};
+use crate::store::disk::Room;
 use crate::store::retention::{self, Look};
 use crate::store::salvage;
 
@@ -44,6 +45,7 @@ impl Writer {
             self.retention_at = Instant::now() + RETENTION_EVERY;
             return;
         }
+        self.look_at_room();
         let before = self.database.last_seq;
         let look = Look {
             keep: &self.options.keep,
@@ -69,6 +71,15 @@ impl Writer {
         if self.database.last_seq != before {
             // What tells of a gap wants to be published.
             self.report();
+        }
+    }
+
+    /// Sees how much room other programs leave, also while nothing is recorded.
+    fn look_at_room(&mut self) {
+        let room = Room::of(&self.options.path);
+        if room != self.room {
+            self.room = room;
+            self.progress.send_modify(|progress| progress.room = room);
         }
     }
 
