@@ -108,7 +108,8 @@ async fn store(mut chunks: mpsc::Receiver<Chunk>, lines: u32) -> u128 {
     let (mut seq, mut count) = (0, 0);
     while seq < u64::from(lines) {
         let Some(Chunk { entries, answer }) = chunks.recv().await else { break };
-        let receipt = Receipt { start: "12k3f9x2ab".into(), first_seq: 4_000_000 + seq };
+        let receipt =
+            Receipt { start: "12k3f9x2ab".into(), first_seq: 4_000_000 + seq, is_durable: true };
         seq += u64::try_from(entries.len()).expect("a length");
         count += 1;
         answer.send(Ok(receipt)).expect("the client waits for it");

@@ -1,8 +1,9 @@
 //! Readings of other programs: JSON lines on a Unix stream socket.
 //!
 //! A line is `{"source":"7","kind":"heart_rate","value":72,"time":"2026-11-20T10:00:00.000Z"}`, with
-//! `time` optional. Each is answered in order: with `{"id":"<start>-<seq>"}` once it is durable, or
-//! with `{"error":"...","field":"..."}`. A bad line costs its sender that line and nothing else. A
+//! `time` optional. Each is answered in order: with `{"id":"<start>-<seq>"}` once it is durable, with
+//! `{"id":"<start>-<seq>","durable":false}` once it is taken into memory because the disk takes no writes,
+//! or with `{"error":"...","field":"..."}`. A bad line costs its sender that line and nothing else. A
 //! client that does not read its answers stalls itself and nobody else; while others need the memory
 //! that it holds, it is cut off.
 //!
@@ -88,17 +89,19 @@ pub enum EntryValue {
 pub struct Chunk {
     /// What they said.
     pub entries: Vec<Entry>,
-    /// Where to answer, once they are durable. Dropped: the client is closed without an answer.
+    /// Where to answer, once they are taken. Dropped: the client is closed without an answer.
     pub answer: oneshot::Sender<Result<Receipt, Refused>>,
 }
 
-/// The names under which a chunk was stored: `first_seq`, `first_seq + 1`, and so on.
+/// The names under which a chunk was taken: `first_seq`, `first_seq + 1`, and so on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// The part of the record ids before the hyphen: the start of the agent in which it was stored.
     pub start: Arc<str>,
     /// The place of the first entry.
     pub first_seq: u64,
+    /// Whether it survives a power cut. If not, it is kept in memory until the disk takes writes.
+    pub is_durable: bool,
 }
 
 /// Why a chunk was not stored: each of its lines is answered with this as its error.

@@ -1,5 +1,5 @@
-//! Readings that a test pushes into an inbox over many lives of an agent, and the ids that the agent answered: what
-//! it promised to be durable.
+//! Readings that a test pushes into an inbox over many lives of an agent, and the ids that the agent answered for those
+//! that it promised to be durable.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -46,6 +46,9 @@ impl Answered {
             for (answer, value) in answers.iter().zip(values) {
                 let id = answer["id"].as_str().unwrap_or_else(|| panic!("refused: {answer}"));
                 assert!(self.ids.insert(id.to_owned()), "{id} again");
+                if answer["durable"] == false {
+                    continue;
+                }
                 self.readings.push((id.to_owned(), value));
             }
             if is_last {

@@ -278,7 +278,7 @@ pub(super) fn adopt(
     memory: &Database,
     ours: &Sources,
     theirs: &Sources,
-) -> anyhow::Result<Named> {
+) -> anyhow::Result<()> {
     let mut numbers = Vec::new();
     for source in ours.since(0) {
         numbers.push(theirs.intern((*source).clone())?.0);
@@ -287,7 +287,7 @@ pub(super) fn adopt(
         file.timeline.restore(file.epoch, *segment);
     }
     let clock = file.timeline.segments(file.epoch).to_vec();
-    let named = file.write(|writer| {
+    file.write(|writer| {
         for lane in Lane::ALL {
             let settled = memory.lanes[lane.index()];
             writer.count(lane, settled.delivered + settled.filtered);
@@ -295,27 +295,12 @@ pub(super) fn adopt(
             writer.lanes[lane.index()].filtered += settled.filtered;
         }
         adopt_gaps(writer, &memory.connection)?;
-        let named = adopt_readings(writer, memory, &numbers)?;
+        adopt_readings(writer, memory, &numbers)?;
         adopt_alerts(writer, memory, &numbers)?;
         adopt_events(writer, memory)?;
-        write::clock(writer.tx, writer.epoch, &clock)?;
-        Ok(named)
+        write::clock(writer.tx, writer.epoch, &clock)
     })?;
-    Ok(named)
-}
-
-/// The places in the file of readings that were in memory.
-pub(super) struct Named {
-    places: Vec<u64>,
-    first: u64,
-}
-
-impl Named {
-    /// The place in the file of the reading that had this one in memory.
-    pub(super) fn get(&self, place: u64) -> Option<Seq> {
-        let at = self.places.binary_search(&place).ok()?;
-        Some(Seq(self.first + at as u64))
-    }
+    Ok(())
 }
 
 fn adopt_gaps(writer: &mut LaneWriter<'_>, memory: &Connection) -> rusqlite::Result<()> {
@@ -341,18 +326,12 @@ fn adopt_readings(
     writer: &mut LaneWriter<'_>,
     memory: &Database,
     numbers: &[u32],
-) -> rusqlite::Result<Named> {
-    let waits = waits(memory, Lane::Readings);
-    let mut readings = readings(memory, &waits)?;
+) -> rusqlite::Result<()> {
+    let mut readings = readings(memory, &waits(memory, Lane::Readings))?;
     for reading in &mut readings {
         reading.source = SourceId(renumbered(numbers, reading.source.0));
     }
-    let select = format!("SELECT seq FROM readings WHERE {waits} ORDER BY seq");
-    let mut select = memory.connection.prepare(&select)?;
-    let places = select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    let first = writer.last_seq + 1;
-    writer.readings(&readings)?;
-    Ok(Named { places, first })
+    writer.readings(&readings)
 }
 
 /// The condition, in SQL, that a record of a lane is still to be delivered.

@@ -146,7 +146,11 @@ impl Running {
 
     /// Appends `values` of a belt, and waits until they are durable.
     async fn append(&self, values: impl IntoIterator<Item = f64>) -> Receipt {
-        self.offer(self.belt(values)).await.unwrap()
+        let receipt = self.offer(self.belt(values)).await.unwrap();
+        if !receipt.is_durable {
+            self.until("durable readings", |progress| progress.in_memory.is_none()).await;
+        }
+        receipt
     }
 
     fn belt(&self, values: impl IntoIterator<Item = f64>) -> Vec<Reading> {

@@ -44,6 +44,8 @@ pub(super) struct Answers {
     good: usize,
     faults: Faults,
     opening: String,
+    /// What follows the place.
+    closing: &'static str,
     /// `None`: no good line was stored, and `opening` is the whole answer to each.
     first_seq: Option<u64>,
     written: Written,
@@ -67,14 +69,15 @@ impl Answers {
         good: usize,
         faults: Faults,
     ) -> Self {
-        let (opening, first_seq) = match verdict {
-            Some(Ok(Receipt { start, first_seq })) => {
-                (format!("{{\"id\":\"{start}-"), Some(first_seq))
+        let (opening, closing, first_seq) = match verdict {
+            Some(Ok(Receipt { start, first_seq, is_durable })) => {
+                let closing = if is_durable { "\"}\n" } else { "\",\"durable\":false}\n" };
+                (format!("{{\"id\":\"{start}-"), closing, Some(first_seq))
             }
-            Some(Err(Refused(reason))) => (error_line(&reason, None), None),
-            None => (String::new(), None),
+            Some(Err(Refused(reason))) => (error_line(&reason, None), "", None),
+            None => (String::new(), "", None),
         };
-        Self { good, faults, opening, first_seq, written: Written::default() }
+        Self { good, faults, opening, closing, first_seq, written: Written::default() }
     }
 
     /// How many lines were stored.
@@ -97,7 +100,7 @@ impl Answers {
                 if let Some(first_seq) = self.first_seq {
                     let seq = first_seq + u64::try_from(at.good).unwrap_or(0);
                     out.extend_from_slice(digits.format(seq).as_bytes());
-                    out.extend_from_slice(b"\"}\n");
+                    out.extend_from_slice(self.closing.as_bytes());
                 }
             } else if let Some((_, code)) = self.faults.codes.get(at.faults) {
                 let name = self.name(at, *code);
@@ -198,11 +201,25 @@ mod tests {
             "{unknown}{{\"id\":\"12-99\"}}\n{unknown}{unknown}{{\"id\":\"12-100\"}}\n{unknown}{missing}"
         );
         for piece in 1..expected.len() + 1 {
-            let verdict = Some(Ok(Receipt { start: "12".into(), first_seq: 99 }));
+            let receipt = Receipt { start: "12".into(), first_seq: 99, is_durable: true };
+            let verdict = Some(Ok(receipt));
 
             let text = written(Answers::new(verdict, 2, faults_after(&[0, 1, 1, 2])), piece);
 
             assert_eq!(text, expected, "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_durable_is_answered_as_such() {
+        let receipt = Receipt { start: "12".into(), first_seq: 9, is_durable: false };
+        let expected =
+            "{\"id\":\"12-9\",\"durable\":false}\n{\"id\":\"12-10\",\"durable\":false}\n";
+
+        for piece in 1..expected.len() + 1 {
+            let answers = Answers::new(Some(Ok(receipt.clone())), 2, Faults::default());
+
+            assert_eq!(written(answers, piece), expected, "in pieces of {piece}");
         }
     }
 

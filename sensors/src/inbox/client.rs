@@ -5,11 +5,13 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::answer::{Answers, Faults};
 use super::desk::{BUFFER_BYTES, Batch, Desk, Intake, LEAST_ROOM, MOST_ROOM};
@@ -17,6 +19,9 @@ use super::fault::{Code, Fault};
 use super::memory::{Account, Charge, Memory};
 use super::{Chunk, Counters, LINE_PATIENCE, Receipt, Refused};
 use crate::places::Place;
+
+/// How often a client whose answer waits is looked at, since it may have gone.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What all clients share.
 #[derive(Debug)]
@@ -182,10 +187,15 @@ impl<'a> Client<'a> {
         while let Some(Owed { answer, good, faults, _held }) = owed.recv().await {
             let verdict = match answer {
                 None => None,
-                Some(answer) => match answer.await {
-                    Ok(verdict) => Some(verdict),
-                    Err(_) => return,
-                },
+                Some(answer) => {
+                    let verdict = tokio::select! {
+                        biased;
+                        verdict = answer => verdict,
+                        () = gone(stream.as_ref()) => return,
+                    };
+                    let Ok(verdict) = verdict else { return };
+                    Some(verdict)
+                }
             };
             let bad = faults.len();
             let answers = Answers::new(verdict, good, faults);
@@ -233,6 +243,18 @@ impl<'a> Client<'a> {
             self.account.set_unread(None);
         }
         Ok(())
+    }
+}
+
+/// Returns when the client reads no more. One that only ended its lines still waits for its answers; the
+/// kernel tells the difference, but no event for it alone.
+async fn gone(stream: &UnixStream) {
+    loop {
+        sleep(LOOK_EVERY).await;
+        match stream.ready(Interest::WRITABLE).await {
+            Ok(ready) if !ready.is_write_closed() => {}
+            Ok(_) | Err(_) => return,
+        }
     }
 }
 

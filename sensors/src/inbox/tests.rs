@@ -94,7 +94,7 @@ impl Rig {
         let mut first_seq = 1;
         while let Some(Chunk { entries, answer }) = self.chunks.recv().await {
             // A client that has gone meanwhile does not want its answer.
-            drop(answer.send(Ok(Receipt { start: "3".into(), first_seq })));
+            drop(answer.send(Ok(Receipt { start: "3".into(), first_seq, is_durable: true })));
             first_seq += u64::try_from(entries.len()).expect("a length");
         }
     }
@@ -462,7 +462,10 @@ fn what_was_taken_before_the_agent_stops_is_still_answered() {
         rig.chunks.close();
         let mut answers = String::new();
         idle.read_to_string(&mut answers).await.expect("a close");
-        chunk.answer.send(Ok(Receipt { start: "3".into(), first_seq: 1 })).expect("a client");
+        chunk
+            .answer
+            .send(Ok(Receipt { start: "3".into(), first_seq: 1, is_durable: true }))
+            .expect("a client");
         client.read_to_string(&mut answers).await.expect("an answer, then a close");
 
         assert_eq!(answers, ids(1..2));

@@ -149,7 +149,8 @@ fn number() -> At<String> {
     "number".to_owned().into()
 }
 
-/// A socket for readings from other programs: JSON lines, each answered once it is durable.
+/// A socket for readings from other programs: JSON lines, each answered with its record id once it is durable,
+/// or with `"durable": false` beside the id while the disk takes no writes.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct InboxTable {

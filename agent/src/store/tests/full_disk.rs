@@ -134,6 +134,8 @@ async fn waits_and_gives_up(device: &Device, filling: &Filling) {
     agent.store.append(agent.belt([250.0]), Some(answer)).await.unwrap();
     recorded += 1;
     agent.store.flush().await.unwrap();
+    let receipt = tokio::time::timeout(PATIENCE, answered).await.unwrap().unwrap().unwrap();
+    assert!(!receipt.is_durable, "it is in memory");
     let alerts = agent.take_all(Lane::Alerts, 0).await;
     assert!(alerts.iter().any(|alert| alert["value"] == 250), "the alert waits: {alerts:?}");
     let events = agent.take_all(Lane::Events, 0).await;
@@ -170,7 +172,6 @@ async fn waits_and_gives_up(device: &Device, filling: &Filling) {
     agent.append([76.0]).await;
     recorded += 1;
 
-    answered.await.unwrap().unwrap();
     let account = agent.account(Lane::Readings).await;
     assert_eq!(account.recorded, recorded, "what was refused was never recorded");
     let waited = account.pending - 1;

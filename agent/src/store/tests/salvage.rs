@@ -72,8 +72,11 @@ async fn a_store_that_cannot_be_had_yet_is_looked_for_until_it_can() {
     agent.store.append(vec![reading], Some(answer)).await.unwrap();
     agent.store.flush().await.unwrap();
     // It is published from memory meanwhile.
+    let receipt = tokio::time::timeout(PATIENCE, answered).await.unwrap().unwrap().unwrap();
+    assert!(!receipt.is_durable);
     let (through, records) = agent.deliver(Lane::Readings, 0).await;
     assert_eq!(records[0]["bpm"], 72);
+    assert_eq!(records[0]["seq"], format!("{}-{}", receipt.start, receipt.first_seq));
     agent.store.append(vec![number(belt, clock::mono(), 73.0)], None).await.unwrap();
     agent.store.flush().await.unwrap();
     assert_eq!(agent.take(Lane::Readings, through).await.1[0]["bpm"], 73);
@@ -82,7 +85,6 @@ async fn a_store_that_cannot_be_had_yet_is_looked_for_until_it_can() {
 
     std::fs::create_dir_all(&place).unwrap();
 
-    tokio::time::timeout(PATIENCE, answered).await.unwrap().unwrap().unwrap();
     // The process ends, and systemd starts it anew, with the numbers of the store.
     tokio::task::spawn_blocking(|| agent.thread.join().unwrap()).await.unwrap();
     let sources = Arc::new(Sources::default());

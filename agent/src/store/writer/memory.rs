@@ -2,15 +2,13 @@
 //! it is published; the file is tried again, ever less often, and takes all of it over when it can (P7).
 //!
 //! Memory is bounded: what was delivered goes first, then what arrives is given up and counted (P3).
-//! An answer that promises durability waits for the file.
+//! Another program is answered at once, and told that its readings are not durable.
 
 use std::sync::Arc;
 
 use pulsegate_core::lane::Lane;
 use pulsegate_core::reading::{Reading, Seq};
 use pulsegate_sensors::Sources;
-use pulsegate_sensors::inbox::Refused;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::apart::Apart;
@@ -30,13 +28,11 @@ pub(super) struct Memory {
     since: Instant,
     /// Readings in memory.
     rows: usize,
-    /// Chunks that wait for their answer until the file has them.
-    unanswered: Vec<(oneshot::Sender<Result<Receipt, Refused>>, Receipt)>,
 }
 
 impl Memory {
     pub(super) fn new(file: Option<Database>) -> Self {
-        Self { file, apart: None, since: Instant::now(), rows: 0, unanswered: Vec::new() }
+        Self { file, apart: None, since: Instant::now(), rows: 0 }
     }
 }
 
@@ -149,34 +145,19 @@ impl Writer {
             self.begin_pass();
         }
         self.report();
-        for (to, receipt) in memory.unanswered {
-            // A client that left does not wait for its answer.
-            drop(to.send(Ok(receipt)));
-        }
     }
 
-    /// Answers who waits for a place: at once, or when the file has it.
+    /// Answers who waits for a place, and says whether the file has it.
     pub(super) fn answer(&mut self, first: Seq, rows: usize) {
         let start: Arc<str> = self.database.identity.boot.as_str().into();
-        let receipt = |answer: &Answer| Receipt {
-            start: Arc::clone(&start),
-            first_seq: first.0 + answer.offset,
-        };
-        match &mut self.memory {
-            Some(memory) => {
-                memory.rows += rows;
-                for answer in self.answers.drain(..) {
-                    let receipt = receipt(&answer);
-                    memory.unanswered.push((answer.to, receipt));
-                }
-            }
-            None => {
-                for answer in self.answers.drain(..) {
-                    let receipt = receipt(&answer);
-                    // A client that left does not wait for its answer.
-                    drop(answer.to.send(Ok(receipt)));
-                }
-            }
+        let is_durable = self.memory.is_none();
+        if let Some(memory) = &mut self.memory {
+            memory.rows += rows;
+        }
+        for Answer { to, offset } in self.answers.drain(..) {
+            let first_seq = first.0 + offset;
+            // A client that left does not wait for its answer.
+            drop(to.send(Ok(Receipt { start: Arc::clone(&start), first_seq, is_durable })));
         }
     }
 
@@ -262,23 +243,14 @@ impl Writer {
             salvage::open(&options.path, &identity, &sources, &options.pulse, tell)
         });
         let adopted = opened.and_then(|(mut file, _)| {
-            let named = overflow::adopt(&mut file, &self.database, &self.sources, &sources)?;
-            Ok((file, named))
+            overflow::adopt(&mut file, &self.database, &self.sources, &sources)?;
+            Ok(file)
         });
         match adopted {
-            Ok((file, named)) => {
+            Ok(file) => {
                 tracing::warn!("there is a store again: the agent starts anew");
-                let start: Arc<str> = file.identity.boot.as_str().into();
                 self.database = file;
-                if let Some(memory) = self.memory.take() {
-                    for (to, receipt) in memory.unanswered {
-                        // What was delivered keeps the name under which it was.
-                        let named = named
-                            .get(receipt.first_seq)
-                            .map(|seq| Receipt { start: Arc::clone(&start), first_seq: seq.0 });
-                        drop(to.send(Ok(named.unwrap_or(receipt))));
-                    }
-                }
+                self.memory = None;
                 self.faults.end();
                 self.urgent = true;
                 self.commit();

@@ -109,6 +109,53 @@ fn an_idle_client_that_ends_its_lines_stays_as_long_as_there_are_places() {
 }
 
 #[test]
+fn clients_that_go_while_their_answers_wait_give_back_what_they_held() {
+    run(async {
+        tokio::time::pause();
+        let mut rig = Rig::new(Admission::Any);
+        let mut unanswered = Vec::new();
+        for _ in 0..MAX_CLIENTS_OF_A_USER {
+            let mut client = rig.connect().await;
+            client.write_all(GOOD.as_bytes()).await.expect("room");
+            unanswered.push(rig.chunks.recv().await.expect("a chunk"));
+        }
+        until(|| rig.counters.clients.load(Relaxed) == 0).await;
+        assert_eq!(rig.memory.used_bytes(), 0);
+
+        // Nobody takes their lines, either.
+        for _ in 0..2 * rig.chunks.max_capacity() {
+            rig.connect().await.write_all(GOOD.as_bytes()).await.expect("room");
+        }
+        until(|| rig.chunks.len() == rig.chunks.max_capacity()).await;
+        until(|| rig.counters.clients.load(Relaxed) == 0).await;
+
+        assert_eq!((rig.counters.turned_away.load(Relaxed), rig.memory.used_bytes()), (0, 0));
+        while rig.chunks.try_recv().is_ok() {}
+        assert_eq!(rig.exchange(GOOD.as_bytes()).await, ids(1..2));
+    });
+}
+
+#[test]
+fn a_client_that_only_ended_its_lines_gets_its_answer_however_late() {
+    run(async {
+        tokio::time::pause();
+        let mut rig = Rig::new(Admission::Any);
+        let mut client = rig.connect().await;
+        client.write_all(GOOD.as_bytes()).await.expect("room");
+        client.shutdown().await.expect("a half-close");
+        let chunk = rig.chunks.recv().await.expect("a chunk");
+
+        tokio::time::sleep(DEADLINE / 2).await;
+        let receipt = Receipt { start: "3".into(), first_seq: 1, is_durable: false };
+        chunk.answer.send(Ok(receipt)).expect("a client");
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).await.expect("an answer, then a close");
+
+        assert_eq!(answers, "{\"id\":\"3-1\",\"durable\":false}\n");
+    });
+}
+
+#[test]
 fn one_client_too_many_is_told_so() {
     run(async {
         tokio::time::pause();
@@ -308,12 +355,13 @@ fn answers_that_use_up_the_turn_of_a_client_stop_neither_it_nor_the_others() {
 
             client.write_all(GOOD.as_bytes()).await.expect("room");
             for (first_seq, chunk) in (1..).zip(chunks) {
-                let receipt = Receipt { start: "3".into(), first_seq };
+                let receipt = Receipt { start: "3".into(), first_seq, is_durable: true };
                 chunk.answer.send(Ok(receipt)).expect("a client");
             }
 
             let last = rig.chunks.recv().await.expect("the line behind them");
-            let receipt = Receipt { start: "3".into(), first_seq: u64::from(TURNS) + 1 };
+            let receipt =
+                Receipt { start: "3".into(), first_seq: u64::from(TURNS) + 1, is_durable: true };
             last.answer.send(Ok(receipt)).expect("a client");
             client.shutdown().await.expect("a half-close");
             let mut answers = String::new();
@@ -347,7 +395,9 @@ fn a_client_whose_lines_wait_until_the_store_takes_them_is_not_idle() {
         until(|| rig.counters.lines.load(Relaxed) > read).await;
 
         let answer = chunks.swap_remove(0).answer;
-        answer.send(Ok(Receipt { start: "3".into(), first_seq: 1 })).expect("a client");
+        answer
+            .send(Ok(Receipt { start: "3".into(), first_seq: 1, is_durable: true }))
+            .expect("a client");
         until(|| rig.counters.stored.load(Relaxed) == 1).await;
         tokio::time::sleep(Duration::from_secs(10)).await;
         let _late = rig.connect().await;
