@@ -2,7 +2,6 @@
 //! and for scripts.
 
 use std::process::Output;
-use std::time::Duration;
 
 use pulsegate_tests::PATIENCE;
 use pulsegate_tests::agent_process::{Device, lane_count};
@@ -125,7 +124,7 @@ async fn an_agent_that_was_asked_to_stop_ends_with_success() {
 
     agent.sigterm();
 
-    let status = agent.wait(Duration::from_secs(20)).await;
+    let status = agent.wait(PATIENCE).await;
     assert_eq!(status.code(), Some(0));
     assert_eq!(run(&device, &["status"]).status.code(), Some(1), "nobody answers any more");
 }
