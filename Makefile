@@ -18,17 +18,27 @@ SCRIPTS = .ci/run certs/make-dev-ca systemd/verify tests/install-packages \
 # Runs a command, and fails if a process or a file of it is left.
 SUPERVISE = $(or $(CARGO_TARGET_DIR),target)/debug/supervise
 TARGET = $(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
+# Tests of the whole process wait most of their time: so many at once for each processor.
+export NEXTEST_TEST_THREADS := $(shell echo $$((2 * $$(nproc))))
+export RUST_TEST_THREADS := $(NEXTEST_TEST_THREADS)
+# Beside the tests, so that both have the same features, and nothing is compiled twice.
+BUILD_TESTS = $(CARGO) build --workspace --bins --tests
+# Tests that take longest, and know neither dates nor other processes: they are not run again.
+ONCE = damage crash full_disk size sql hostile fuzz
 ifeq ($(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes),yes)
 RUN_TESTS = $(CARGO) nextest run --workspace
-# Again under another clock or load: without what takes longest and knows neither dates nor other processes.
-RUN_TESTS_AGAIN = $(CARGO) nextest run --workspace --exclude pulsegate-core --exclude pulsegate-rig \
-	-E 'not (test(damage) | test(crash) | test(full_disk) | test(size) | test(sql) | test(hostile) | binary(sigkill) | binary(tidy))'
+# Again under another clock or load.
+RUN_TESTS_AGAIN = $(RUN_TESTS) -E 'not (package(pulsegate-core) | package(pulsegate-rig) | binary(~sigkill) | binary(tidy) \
+	$(foreach name,$(ONCE), | test($(name))))'
 else
 RUN_TESTS = $(CARGO) test --workspace --lib --bins --tests
-RUN_TESTS_AGAIN = $(RUN_TESTS)
+RUN_TESTS_AGAIN = $(RUN_TESTS) -- $(foreach name,$(ONCE),--skip $(name))
 endif
+# The clock of the tests, of the agent and of all that they start: libfaketime reaches whatever asks the C
+# library. The monotonic clock and the times of files stay as they are.
+LATER = CARGO_TARGET_$(TARGET)_RUNNER="env NO_FAKE_STAT=1 faketime -m --exclude-monotonic -f +400d"
 
-.PHONY: build check fmt lint doc deny test test-later test-busy fuzz shellcheck systemd-verify packages package-amd64 try-packages rig rig-arm64 demo bench ci
+.PHONY: build check fmt lint doc deny test test-later test-busy test-again fuzz shellcheck systemd-verify packages package-amd64 try-packages rig rig-arm64 demo bench ci
 
 build: ## the agent, as it is shipped
 	$(CARGO) build --release
@@ -39,9 +49,9 @@ check: ## does it compile?
 fmt: ## is it formatted? `cargo fmt` makes it so
 	$(CARGO) fmt --all --check
 
-lint:
+lint: # without its features only the agent differs
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --package pulsegate --no-default-features -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --no-default-features -- -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
@@ -55,30 +65,32 @@ deny: ## licences, banned crates, sources: deny.toml
 
 test: ## installs the Debian packages that are missing, and says so; fails if a test leaves anything behind
 	tests/install-packages
-	$(CARGO) build --workspace --bins
+	$(BUILD_TESTS)
 	$(SUPERVISE) $(RUN_TESTS)
 	$(CARGO) test --workspace --doc
 
-# The clock of the tests, of the agent and of all that they start: libfaketime reaches whatever asks the C
-# library. The monotonic clock and the times of files stay as they are.
 test-later: ## most of them 400 days ahead
 	tests/install-packages faketime:faketime
-	$(CARGO) build --workspace --bins
-	CARGO_TARGET_$(TARGET)_RUNNER="env NO_FAKE_STAT=1 faketime -m --exclude-monotonic -f +400d" \
-	  $(SUPERVISE) $(RUN_TESTS_AGAIN)
+	$(BUILD_TESTS)
+	$(LATER) $(SUPERVISE) $(RUN_TESTS_AGAIN)
 
 test-busy: ## most of them while every processor is busy
 	tests/install-packages
-	$(CARGO) build --workspace --bins
+	$(BUILD_TESTS)
 	$(SUPERVISE) --busy $(RUN_TESTS_AGAIN)
+
+test-again: ## both at once: most of them 400 days ahead, while the agent is built and its store fuzzed
+	tests/install-packages faketime:faketime
+	$(BUILD_TESTS)
+	$(LATER) $(SUPERVISE) --beside "env -u CARGO_TARGET_$(TARGET)_RUNNER make --no-print-directory build fuzz" \
+	  $(RUN_TESTS_AGAIN)
 
 # Eight parts at the same time, since a store waits much; in memory, since a card would only slow it down.
 fuzz: ## the store, through hostile rows and broken pages between its starts: FUZZ_SEEDS=10000 of them
-	$(CARGO) build --workspace --bins
-	$(CARGO) test --package pulsegate --bin pulsegate --no-run
+	$(BUILD_TESTS)
 	TMPDIR=$(firstword $(wildcard /dev/shm /tmp)) PULSEGATE_FUZZ_SEEDS=$(FUZZ_SEEDS) \
-	  $(SUPERVISE) timeout --kill-after=10s 10m \
-	  $(CARGO) test --package pulsegate --bin pulsegate store::tests::fuzz:: -- --test-threads=8
+	  $(SUPERVISE) timeout --kill-after=10s 20m \
+	  $(CARGO) test --workspace --bin pulsegate store::tests::fuzz:: -- --test-threads=8
 
 shellcheck:
 	shellcheck --external-sources $(SCRIPTS)
