@@ -65,11 +65,12 @@ pub(crate) async fn serve(path: PathBuf, observed: Observed) -> anyhow::Result<(
         }
     };
     let places = Places::new(MAX_ASKERS, MAX_ASKERS_OF_A_USER);
+    let socket = places.socket();
     let mut askers = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => match places.admit(&stream) {
+                Ok((stream, _)) => match places.admit(socket, &stream) {
                     Some(place) => {
                         askers.spawn(timeout(PATIENCE, tell_in(place, stream, observed.clone())));
                     }

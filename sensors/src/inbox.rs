@@ -39,7 +39,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::forbidden::Forbidden;
-use crate::places::Places;
 use crate::{SourceId, Sources};
 use client::Inbox;
 use desk::{Desk, Register};
@@ -50,9 +49,10 @@ use rights::Rights;
 
 /// Who may write to an inbox: programs that need not see the configuration or the status.
 pub const GROUP: &str = "pulsegate-inbox";
-/// Bounds descriptors and what stalled clients hold; far more programs than a gateway runs.
+/// Clients of all inboxes together: bounds descriptors and what stalled clients hold; far more programs
+/// than a gateway runs.
 pub const MAX_CLIENTS: usize = 256;
-/// How many of them may be of one user: the rest is for others.
+/// How many of them may be of one user at one inbox: the rest is for others.
 pub const MAX_CLIENTS_OF_A_USER: usize = MAX_CLIENTS / 4 * 3;
 /// How long a line may take from its first byte to its end: programs write a line at once, and one
 /// that is stopped amid a line is to begin anew.
@@ -279,8 +279,9 @@ pub async fn serve(listener: UnixListener, service: Service) {
     let register = Register::new(admission, forbidden, sources).guarded(rights, clock);
     let desk = Mutex::new(Desk::new(register));
     let answers = Mutex::default();
+    let places = Arc::clone(&memory.places);
+    let socket = places.socket();
     let inbox = Arc::new(Inbox { desk, answers, chunks: chunks.clone(), counters, memory });
-    let places = Places::new(MAX_CLIENTS, MAX_CLIENTS_OF_A_USER);
     let mut clients = JoinSet::new();
     let mut is_deaf = false;
     let closed = chunks.closed();
@@ -293,7 +294,7 @@ pub async fn serve(listener: UnixListener, service: Service) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     is_deaf = false;
-                    match places.admit(&stream) {
+                    match places.admit(socket, &stream) {
                         Some(place) => {
                             clients.spawn(client::serve(stream, place, Arc::clone(&inbox)));
                         }

@@ -1,8 +1,9 @@
 //! Places for connections: there are few, and users share them.
 //!
-//! No user holds more than a share. When there is no place for somebody who comes, the user with the
-//! most places gives one back: of a connection that only began a line, else of one that never
-//! said anything, else of the one that has been idle for longest.
+//! No user holds more than a share. Where several sockets have the same places, a user counts at each of
+//! them as another one, so that no socket locks another out. When there is no place for somebody who
+//! comes, the user with the most places gives one back: of a connection that only began a line, else of
+//! one that never said anything, else of the one that has been idle for longest.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,12 +28,19 @@ pub struct Places {
 struct Table {
     rows: HashMap<u64, Row>,
     next: u64,
+    sockets: u64,
 }
+
+/// Who has connections: at which socket, and which user. `None`: the kernel does not say who it is.
+type Holder = (Socket, Option<u32>);
+
+/// One of the sockets that have the same places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Socket(u64);
 
 #[derive(Debug)]
 struct Row {
-    /// `None`: the kernel does not say who it is.
-    user: Option<u32>,
+    holder: Holder,
     /// When it last said or heard something.
     since: Instant,
     /// Since when the line has lasted that it began and did not end.
@@ -72,13 +80,13 @@ impl Row {
 }
 
 impl Table {
-    fn count(&self, user: Option<u32>) -> usize {
-        self.rows.values().filter(|row| row.user == user).count()
+    fn count(&self, holder: Holder) -> usize {
+        self.rows.values().filter(|row| row.holder == holder).count()
     }
 
     /// The connection of a user that is missed least.
-    fn least_used(&self, user: Option<u32>, is_free: impl Fn(&Row) -> bool) -> Option<u64> {
-        let rows = self.rows.iter().filter(|(_, row)| row.user == user && is_free(row));
+    fn least_used(&self, holder: Holder, is_free: impl Fn(&Row) -> bool) -> Option<u64> {
+        let rows = self.rows.iter().filter(|(_, row)| row.holder == holder && is_free(row));
         rows.min_by_key(|(_, row)| row.of_use()).map(|(id, _)| *id)
     }
 
@@ -89,9 +97,9 @@ impl Table {
     }
 
     /// The user with the most places, and how many these are.
-    fn largest(&self) -> Option<(Option<u32>, usize)> {
-        let users = self.rows.values().map(|row| row.user);
-        users.map(|user| (user, self.count(user))).max_by_key(|(_, count)| *count)
+    fn largest(&self) -> Option<(Holder, usize)> {
+        let holders = self.rows.values().map(|row| row.holder);
+        holders.map(|holder| (holder, self.count(holder))).max_by_key(|(_, count)| *count)
     }
 }
 
@@ -102,31 +110,42 @@ impl Places {
         Arc::new(Self { all, a_user, table: Mutex::default() })
     }
 
-    /// Gives a place to whoever is at the other end of `stream`. `None`: there is none, and nobody
-    /// to make room.
-    #[must_use]
-    pub fn admit(self: &Arc<Self>, stream: &UnixStream) -> Option<Place> {
-        self.admit_user(stream.peer_cred().ok().map(|peer| peer.uid()), Instant::now())
+    /// Another socket whose connections have these places.
+    pub fn socket(&self) -> Socket {
+        let mut table = self.lock();
+        table.sockets += 1;
+        Socket(table.sockets)
     }
 
-    fn admit_user(self: &Arc<Self>, user: Option<u32>, now: Instant) -> Option<Place> {
+    /// Gives a place to the user at the other end of `stream`, which was accepted at `socket`. `None`: there
+    /// is none, and nobody to make room.
+    #[must_use]
+    pub fn admit(self: &Arc<Self>, socket: Socket, stream: &UnixStream) -> Option<Place> {
+        let user = stream.peer_cred().ok().map(|peer| peer.uid());
+        self.admit_holder((socket, user), Instant::now())
+    }
+
+    fn admit_holder(self: &Arc<Self>, holder: Holder, now: Instant) -> Option<Place> {
         let mut table = self.lock();
-        let own = table.count(user);
+        let own = table.count(holder);
         let is_idle = |row: &Row| row.is_idle(now);
         if own >= self.a_user {
-            let id = table.least_used(user, is_idle)?;
+            let id = table.least_used(holder, is_idle)?;
             table.end(id);
         } else if table.rows.len() >= self.all {
             let (largest, count) = table.largest()?;
-            // A user who has fewer places is served, however busy the other one is.
+            // A user who has fewer places there is served, however busy the other one is.
             let any = |_: &Row| count > own + 1;
-            let id = table.least_used(largest, is_idle).or(table.least_used(largest, any))?;
+            let id = table
+                .least_used(largest, is_idle)
+                .or_else(|| table.least_used(largest, any))
+                .or_else(|| table.least_used(holder, is_idle))?;
             table.end(id);
         }
         let (id, end) = (table.next, Arc::<Notify>::default());
         table.next += 1;
         let row = Row {
-            user,
+            holder,
             since: now,
             begun: None,
             has_spoken: false,
@@ -188,6 +207,12 @@ mod tests {
     use super::*;
 
     const SOON: Duration = Duration::from_millis(1);
+
+    impl Places {
+        fn admit_user(self: &Arc<Self>, user: Option<u32>, now: Instant) -> Option<Place> {
+            self.admit_holder((Socket(0), user), now)
+        }
+    }
 
     fn is_lost(place: &Place) -> bool {
         !place.places.lock().rows.contains_key(&place.id)

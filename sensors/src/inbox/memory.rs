@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Counters, MAX_LINE_BYTES};
+use super::{Counters, MAX_CLIENTS, MAX_CLIENTS_OF_A_USER, MAX_LINE_BYTES};
+use crate::places::Places;
 
 /// What all clients together may hold beyond their shares. A flood of 100,000 lines a second needs
 /// 1.2 MB between two commits on a slow card (0.25 s).
@@ -29,9 +30,10 @@ pub(super) const UNREAD_GRACE: Duration = Duration::from_secs(5);
 /// Between two cuts, so that the room which the first one makes is seen before the second.
 const CUT_EVERY: Duration = Duration::from_millis(100);
 
-/// The accounts of all clients.
-#[derive(Debug, Default)]
+/// The accounts of all clients, and their places: the number of clients bounds the sum of the shares.
+#[derive(Debug)]
 pub struct Memory {
+    pub(super) places: Arc<Places>,
     ledger: Mutex<Ledger>,
     freed: Notify,
 }
@@ -52,6 +54,13 @@ struct Row {
     unread_since: Option<Instant>,
     end: Arc<Notify>,
     counters: Arc<Counters>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        let places = Places::new(MAX_CLIENTS, MAX_CLIENTS_OF_A_USER);
+        Self { places, ledger: Mutex::default(), freed: Notify::default() }
+    }
 }
 
 impl Memory {

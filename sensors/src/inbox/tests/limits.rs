@@ -156,6 +156,37 @@ fn a_client_that_only_ended_its_lines_gets_its_answer_however_late() {
 }
 
 #[test]
+fn all_inboxes_have_one_number_of_places_and_none_locks_another_out() {
+    run(async {
+        tokio::time::pause();
+        let mut one = Rig::new(Admission::Any);
+        let mut other = one.beside(Admission::Any);
+        let connected =
+            |one: &Rig, other: &Rig| [one, other].map(|rig| rig.counters.clients.load(Relaxed));
+        let mut held = Vec::new();
+        for _ in 0..MAX_CLIENTS_OF_A_USER {
+            let mut client = one.connect().await;
+            client.write_all(GOOD.as_bytes()).await.expect("room");
+            // Each waits for its answer.
+            held.push((client, Some(one.chunks.recv().await.expect("a chunk"))));
+        }
+        for _ in 0..MAX_CLIENTS / 2 {
+            held.push((other.connect().await, None));
+        }
+
+        until(|| connected(&one, &other) == [128, 128]).await;
+
+        assert_eq!(one.counters.displaced.load(Relaxed), 64);
+        // Those of the other inbox are idle, and one of them makes room.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(other.exchange(GOOD.as_bytes()).await, ids(1..2));
+        drop(held);
+        until(|| connected(&one, &other) == [0, 0]).await;
+        assert_eq!(one.memory.used_bytes(), 0);
+    });
+}
+
+#[test]
 fn one_client_too_many_is_told_so() {
     run(async {
         tokio::time::pause();
