@@ -160,6 +160,8 @@ pub(super) struct Database {
     pub(super) untold: Untold,
     /// As it will be with the next commit.
     pub(super) withheld: Withheld,
+    /// As it was left by the last one.
+    pub(super) stored_withheld: Withheld,
     /// By lane: the records before it that are left are withheld. Only while something is.
     pub(super) forgotten: [u64; 3],
     /// By lane: what is withheld before it is in hand, or was given up.
@@ -215,7 +217,7 @@ impl Database {
     pub(super) fn go_on_in_memory(&self) -> rusqlite::Result<Self> {
         let connection = Connection::open_in_memory()?;
         schema::migrate(&connection)?;
-        self.withheld.write(&connection)?;
+        self.stored_withheld.write(&connection)?;
         Ok(Self {
             connection,
             place: Place::Memory,
@@ -235,6 +237,7 @@ impl Database {
             has_untold: false,
             untold: self.untold.clone(),
             withheld: self.withheld.clone(),
+            stored_withheld: self.stored_withheld.clone(),
             forgotten: [0; 3],
             given_up: [0; 3],
         })
@@ -268,6 +271,7 @@ impl Database {
         load::check_accounts(&lanes)?;
         let boots = load::read_boots(&connection)?;
         let last_seq = load::last_seq(&connection, &lanes)?;
+        let stored_withheld = Withheld::load(&connection)?;
         Ok(Self {
             place: Place::File,
             pulse: pulse.clone(),
@@ -281,7 +285,8 @@ impl Database {
             identity: identity.clone(),
             growing: None,
             doubtful: [Seq(0); 3],
-            withheld: Withheld::load(&connection)?,
+            withheld: stored_withheld.clone(),
+            stored_withheld,
             forgotten: [0; 3],
             given_up: [0; 3],
             sources,
@@ -368,6 +373,14 @@ impl Database {
         })?;
         self.has_untold = false;
         self.untold = telling.into_untold();
+        for mark in &work.source_marks {
+            // What is settled can be forgotten from there on.
+            if let Some((lane, first)) = mark.first_after(&self.stored_withheld) {
+                let forgotten = &mut self.forgotten[lane.index()];
+                *forgotten = first.min(*forgotten);
+            }
+            self.stored_withheld.apply(mark);
+        }
         Ok(first)
     }
 
@@ -470,12 +483,12 @@ impl Database {
 
     /// Changes what is withheld; it is written with the next commit.
     pub(super) fn apply(&mut self, mark: &SourceMark) {
-        // What is settled can be forgotten from there on.
-        if let Some((lane, first)) = mark.first_after(&self.withheld) {
-            let forgotten = &mut self.forgotten[lane.index()];
-            *forgotten = first.min(*forgotten);
-        }
         self.withheld.apply(mark);
+        // Nothing behind a new watermark was looked at yet.
+        if let SourceMark::Withhold { lane, after, .. } = mark {
+            let given_up = &mut self.given_up[lane.index()];
+            *given_up = (*given_up).min(*after);
+        }
     }
 
     /// Nothing of these withheld sources is in hand any more: it may be given up again.

@@ -14,6 +14,7 @@ use super::bounds::{self, Rising};
 use super::database::{Database, EventRow, Unwritten};
 use super::load::UNTOLD_GAP;
 use super::untold::{GapText, Telling};
+use super::withheld::Claim;
 use super::write::LaneWriter;
 
 /// The newest row, and the event that tells of it.
@@ -25,11 +26,16 @@ pub(super) struct Growing {
     start: Option<Wall>,
 }
 
-/// Gives up `gap`: deletes its records, counts them and says so in an event. Events up to `in_hand`
-/// are on their way and say what they say.
+/// Bounds the search for pending records between two gaps: with more records there, a new row is begun.
+const MAX_BETWEEN: u64 = 10_000;
+
+/// Gives up the records at `places`, which are those of `gap`: deletes them, counts them and says so in an
+/// event. Records of other sources may lie between them, and stay. Events up to `in_hand` are on their way and
+/// say what they say.
 pub(super) fn give_up(
     database: &mut Database,
     gap: &Gap,
+    places: &[u64],
     in_hand: Seq,
     now: Mono,
 ) -> rusqlite::Result<()> {
@@ -50,9 +56,11 @@ pub(super) fn give_up(
     let members = text(gap, &id(gap.first), &id(gap.last), span).members();
     let mut telling = Telling::begin(database);
     telling.fold_events_of(database, given_up, now)?;
-    let delete = format!("DELETE FROM {} WHERE seq BETWEEN ?1 AND ?2", gap.lane.as_str());
+    let delete = format!("DELETE FROM {} WHERE seq = ?1", gap.lane.as_str());
     let (row, event) = database.write(|writer| {
-        writer.tx.prepare_cached(&delete)?.execute(params![gap.first.0, gap.last.0])?;
+        let mut delete = writer.tx.prepare_cached(&delete)?;
+        places.iter().try_for_each(|place| delete.execute([place]).map(drop))?;
+        drop(delete);
         telling.write(writer)?;
         match &grown {
             Some(grown) => {
@@ -78,13 +86,41 @@ fn grown(database: &Database, gap: &Gap, in_hand: Seq) -> rusqlite::Result<Optio
     if !alike || growing.event <= in_hand || growing.gap.last >= gap.first {
         return Ok(None);
     }
-    let between = format!("SELECT 1 FROM {} WHERE seq > ?1 AND seq < ?2", gap.lane.as_str());
-    let between: Option<u8> = database
-        .connection
-        .prepare_cached(&between)?
-        .query_row(params![growing.gap.last.0, gap.first.0], |row| row.get(0))
-        .optional()?;
-    Ok(between.is_none().then(|| growing.clone()))
+    let is_next = !has_pending(database, gap.lane, (growing.gap.last.0, gap.first.0))?;
+    Ok(is_next.then(|| growing.clone()))
+}
+
+/// Whether a record between two places is pending, or there are too many to tell.
+fn has_pending(
+    database: &Database,
+    lane: Lane,
+    (after, before): (u64, u64),
+) -> rusqlite::Result<bool> {
+    let (withheld, watermark) = (&database.withheld, database.lanes[lane.index()].watermark);
+    let after = if withheld.is_empty(lane) { after.max(watermark) } else { after };
+    let source = match lane {
+        Lane::Alerts | Lane::Readings => "source",
+        Lane::Events => "0",
+    };
+    let select = format!(
+        "SELECT seq, {source} FROM {} WHERE seq > ?1 AND seq < ?2 ORDER BY seq LIMIT {MAX_BETWEEN}",
+        lane.as_str()
+    );
+    let mut select = database.connection.prepare_cached(&select)?;
+    let mut rows = select.query([after, before])?;
+    let mut looked = 0;
+    while let Some(row) = rows.next()? {
+        let seq: u64 = row.get(0)?;
+        let is_pending = match withheld.claim(lane, row.get(1)?, seq) {
+            Some(claim) => claim != Claim::Settled,
+            None => seq > watermark,
+        };
+        if is_pending {
+            return Ok(true);
+        }
+        looked += 1;
+    }
+    Ok(looked == MAX_BETWEEN)
 }
 
 fn grow(

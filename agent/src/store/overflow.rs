@@ -96,7 +96,7 @@ pub(super) fn look(
         })
     });
     let readings = pending[Lane::Readings.index()];
-    let withheld = memory.withheld.rows().collect();
+    let withheld = memory.stored_withheld.rows().collect();
     Ok(InMemory { accounts, readings, in_file, withheld })
 }
 
@@ -188,7 +188,7 @@ pub(super) fn move_into(
     })?;
     file.timeline = memory.timeline.clone();
     file.untold = memory.untold.clone();
-    file.withheld = withheld;
+    (file.withheld, file.stored_withheld) = (withheld.clone(), withheld);
     (file.forgotten, file.given_up, file.growing) = ([0; 3], [0; 3], None);
     Ok(())
 }
@@ -220,6 +220,7 @@ pub(super) fn move_watermarks(file: &mut Database, memory: &Database) -> rusqlit
         }
         Ok(())
     })?;
+    file.stored_withheld = memory.withheld.clone();
     for (lane, through) in moved {
         let delete = "DELETE FROM gaps WHERE lane = ?1 AND last <= ?2";
         memory.connection.execute(delete, params![lane.index(), through])?;

@@ -15,7 +15,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use super::Keep;
 use super::database::Database;
 use super::ledger;
-use super::withheld::{self, Settled, SourceMark, is_pending_sql};
+use super::withheld::{self, Claim, Settled, SourceMark, Withheld, is_pending_sql};
 
 /// Records given up or forgotten in one step: some milliseconds on a slow card.
 const STEP_ROWS: u64 = 2_000;
@@ -82,22 +82,22 @@ fn forget(
     now: Mono,
 ) -> rusqlite::Result<bool> {
     let watermark = database.lanes[lane.index()].watermark;
-    let is_whole = database.withheld.is_empty(lane);
+    // Marks that wait for a commit change nothing yet: a power cut would take them back.
+    let is_whole = database.stored_withheld.is_empty(lane);
     let from = if is_whole { 0 } else { database.forgotten[lane.index()] };
-    let Some(oldest) = oldest(database, lane, (Seq(from), watermark), age, now)? else {
-        return Ok(false);
-    };
+    let found = oldest(database, lane, (from, watermark), (age, now), |_, _| Claim::Free)?;
+    let Some(last) = found.places.last().copied() else { return Ok(false) };
     let table = lane.as_str();
     let mut delete = format!("DELETE FROM {table} WHERE seq <= ?1");
     if !is_whole {
         delete = format!("{delete} AND seq > ?2 AND NOT {}", is_pending_sql(lane, table));
         let mut delete = database.connection.prepare_cached(&delete)?;
-        delete.execute([oldest.last, from])?;
+        delete.execute([last, from])?;
         drop(delete);
-        database.forgotten[lane.index()] = oldest.last;
+        database.forgotten[lane.index()] = last;
         return Ok(true);
     }
-    database.connection.prepare_cached(&delete)?.execute([oldest.last])?;
+    database.connection.prepare_cached(&delete)?.execute([last])?;
     Ok(true)
 }
 
@@ -110,81 +110,27 @@ fn give_up_withheld(
 ) -> rusqlite::Result<bool> {
     let sources: Vec<u32> = database.withheld.sources(lane).collect();
     let Some(after) = database.withheld.first_after(lane, &sources) else { return Ok(false) };
-    let span =
-        (Seq(after.max(database.given_up[lane.index()])), database.lanes[lane.index()].watermark);
-    let found = oldest_withheld(database, lane, span, older_than, look.now)?;
+    let span = (after.max(database.given_up[lane.index()]), database.lanes[lane.index()].watermark);
+    let withheld = &database.withheld;
+    let claim = |source, seq| withheld.claim(lane, source, seq).unwrap_or(Claim::Settled);
+    let found = oldest(database, lane, span, (older_than, look.now), claim)?;
     database.given_up[lane.index()] = found.looked_to;
-    let Some(Oldest { first, last, count }) = found.oldest else { return Ok(found.is_cut_short) };
-    let reason = if older_than.is_some() { DropReason::Ttl } else { DropReason::Cap };
-    let gap = Gap { lane, first: Seq(first), last: Seq(last), count, reason };
-    ledger::give_up(database, &gap, look.in_hand[Lane::Events.index()], look.now)?;
-    let idle = |source: &u32| !database.withheld.is_in_hand(lane, *source);
+    let Some(last) = found.places.last().copied() else { return Ok(found.is_cut_short) };
+    give_up_places(database, lane, look, (older_than, &found.places))?;
+    // A mark that waits for a commit is not overtaken: what it counts would be counted nowhere in between.
+    let idle = |source: &u32| {
+        let of = |withheld: &Withheld| withheld.first_after(lane, &[*source]);
+        database.withheld.is_idle(lane, *source)
+            && of(&database.withheld) == of(&database.stored_withheld)
+    };
     let sources: Vec<u32> = database.withheld.sources(lane).filter(idle).collect();
-    let mark = SourceMark::Settle(Settled {
-        lane,
-        sources,
-        through: last,
-        delivered: 0,
-        filtered: 0,
-        gaps: Vec::new(),
-    });
+    let (delivered, filtered, gaps) = (0, 0, Vec::new());
+    let settled = Settled { lane, sources, through: last, delivered, filtered, gaps };
+    let mark = SourceMark::Settle(settled);
     database.write(|writer| withheld::write(writer, &mark, look.now))?;
     database.withheld.apply(&mark);
-    tracing::warn!(count, lane = lane.as_str(), reason = gap.reason.as_str(), "given up, withheld");
+    database.stored_withheld.apply(&mark);
     Ok(true)
-}
-
-/// What a look at withheld records found.
-struct FoundWithheld {
-    oldest: Option<Oldest>,
-    looked_to: u64,
-    /// Whether there may be more behind it.
-    is_cut_short: bool,
-}
-
-/// Finds the oldest records in `(after, through]` that are withheld, up to the first that is in hand.
-fn oldest_withheld(
-    database: &Database,
-    lane: Lane,
-    (after, through): (Seq, u64),
-    age: Option<Duration>,
-    now: Mono,
-) -> rusqlite::Result<FoundWithheld> {
-    let rows = match lane {
-        Lane::Readings => "seq, mono_ms, NULL, NULL, source FROM readings",
-        Lane::Events => "seq, mono_ms, NULL, NULL, 0 FROM events",
-        Lane::Alerts => {
-            "seq, mono_ms, time_ms, epoch, source FROM alerts LEFT JOIN alert_arrivals USING (seq)"
-        }
-    };
-    let select =
-        format!("SELECT {rows} WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT {STEP_ROWS}");
-    let mut select = database.connection.prepare_cached(&select)?;
-    let mut rows = select.query(params![after.0, through])?;
-    let mut found = FoundWithheld { oldest: None, looked_to: after.0, is_cut_short: false };
-    let mut looked = 0;
-    while let Some(row) = rows.next()? {
-        let (seq, source) = (row.get(0)?, row.get(4)?);
-        if let Some(age) = age
-            && !is_older(database, &Arrival::read(row)?, age, now)
-        {
-            return Ok(found);
-        }
-        if database.withheld.is_pending(lane, source, seq) {
-            if database.withheld.is_in_hand(lane, source) {
-                if found.oldest.is_some() {
-                    return Ok(found);
-                }
-            } else {
-                let oldest = found.oldest.get_or_insert(Oldest { first: seq, last: seq, count: 0 });
-                (oldest.last, oldest.count) = (seq, oldest.count + 1);
-            }
-        }
-        looked += 1;
-        found.looked_to = seq;
-    }
-    found.is_cut_short = looked == STEP_ROWS;
-    Ok(found)
 }
 
 /// Gives up the oldest pending records of a lane that are not in hand.
@@ -195,58 +141,89 @@ fn give_up(
     older_than: Option<Duration>,
 ) -> rusqlite::Result<bool> {
     let watermark = database.lanes[lane.index()].watermark;
-    let from = Seq(look.in_hand[lane.index()].0.max(watermark));
+    let from = look.in_hand[lane.index()].0.max(watermark);
     // The event that tells of what is given up is still written to.
     let growing = database.growing.as_ref().filter(|_| lane == Lane::Events);
-    let span = (from, growing.map_or(database.last_seq, |growing| growing.event.0 - 1));
-    let Some(oldest) = oldest(database, lane, span, older_than, look.now)? else {
+    let through = growing.map_or(database.last_seq, |growing| growing.event.0 - 1);
+    let withheld = &database.withheld;
+    let claim = |source, seq| withheld.claim(lane, source, seq).unwrap_or(Claim::Free);
+    let mut found = oldest(database, lane, (from, through), (older_than, look.now), claim)?;
+    // Past what a withheld source settled beyond the watermark.
+    while found.places.is_empty() && found.is_cut_short {
+        let span = (found.looked_to, through);
+        found = oldest(database, lane, span, (older_than, look.now), claim)?;
+    }
+    if found.places.is_empty() {
         return Ok(false);
-    };
-    let reason = if older_than.is_some() { DropReason::Ttl } else { DropReason::Cap };
-    let (first, last, count) = (Seq(oldest.first), Seq(oldest.last), oldest.count);
-    let gap = Gap { lane, first, last, count, reason };
-    ledger::give_up(database, &gap, look.in_hand[Lane::Events.index()], look.now)?;
-    tracing::warn!(count, lane = lane.as_str(), reason = gap.reason.as_str(), "given up");
+    }
+    give_up_places(database, lane, look, (older_than, &found.places))?;
     Ok(true)
 }
 
-/// The oldest records of a lane within a span, at most [`STEP_ROWS`] of them.
-struct Oldest {
-    first: u64,
-    last: u64,
-    count: u64,
+/// Gives up the records at these places, at least one.
+fn give_up_places(
+    database: &mut Database,
+    lane: Lane,
+    look: &Look<'_>,
+    (older_than, places): (Option<Duration>, &[u64]),
+) -> rusqlite::Result<()> {
+    let reason = if older_than.is_some() { DropReason::Ttl } else { DropReason::Cap };
+    let (first, last) = (places.first().copied(), places.last().copied());
+    let (first, last) = (Seq(first.unwrap_or(0)), Seq(last.unwrap_or(0)));
+    let count = places.len() as u64;
+    let gap = Gap { lane, first, last, count, reason };
+    ledger::give_up(database, &gap, places, look.in_hand[Lane::Events.index()], look.now)?;
+    tracing::warn!(count, lane = lane.as_str(), reason = gap.reason.as_str(), "given up");
+    Ok(())
 }
 
-/// Finds the oldest records in `(after, through]`; with an age, only those that are older.
+/// The oldest records of a lane within a span that nobody has a claim on.
+struct Oldest {
+    places: Vec<u64>,
+    /// The last place that was looked at.
+    looked_to: u64,
+    /// Whether there may be more behind it.
+    is_cut_short: bool,
+}
+
+/// Looks at the oldest records in `(after, through]`, at most [`STEP_ROWS`] of them; with an age, only at those
+/// that are older. `claim` tells of a source and a place who has a claim on the record. Ends before one that is
+/// in hand, unless nothing was found before it.
 fn oldest(
     database: &Database,
     lane: Lane,
-    (after, through): (Seq, u64),
-    age: Option<Duration>,
-    now: Mono,
-) -> rusqlite::Result<Option<Oldest>> {
+    (after, through): (u64, u64),
+    (age, now): (Option<Duration>, Mono),
+    claim: impl Fn(u32, u64) -> Claim,
+) -> rusqlite::Result<Oldest> {
     let rows = match lane {
-        Lane::Readings => "seq, mono_ms, NULL, NULL FROM readings",
-        Lane::Events => "seq, mono_ms, NULL, NULL FROM events",
+        Lane::Readings => "seq, mono_ms, NULL, NULL, source FROM readings",
+        Lane::Events => "seq, mono_ms, NULL, NULL, 0 FROM events",
         Lane::Alerts => {
-            "seq, mono_ms, time_ms, epoch FROM alerts LEFT JOIN alert_arrivals USING (seq)"
+            "seq, mono_ms, time_ms, epoch, source FROM alerts LEFT JOIN alert_arrivals USING (seq)"
         }
     };
     let select =
         format!("SELECT {rows} WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT {STEP_ROWS}");
     let mut select = database.connection.prepare_cached(&select)?;
-    let mut rows = select.query(params![after.0, through])?;
-    let mut oldest: Option<Oldest> = None;
+    let mut rows = select.query([after, through])?;
+    let mut oldest = Oldest { places: Vec::new(), looked_to: after, is_cut_short: false };
+    let mut looked = 0;
     while let Some(row) = rows.next()? {
         if let Some(age) = age
             && !is_older(database, &Arrival::read(row)?, age, now)
         {
-            break;
+            return Ok(oldest);
         }
         let seq = row.get(0)?;
-        let found = oldest.get_or_insert(Oldest { first: seq, last: seq, count: 0 });
-        (found.last, found.count) = (seq, found.count + 1);
+        match claim(row.get(4)?, seq) {
+            Claim::Free => oldest.places.push(seq),
+            Claim::InHand if !oldest.places.is_empty() => return Ok(oldest),
+            Claim::InHand | Claim::Settled => {}
+        }
+        (looked, oldest.looked_to) = (looked + 1, seq);
     }
+    oldest.is_cut_short = looked == STEP_ROWS;
     Ok(oldest)
 }
 

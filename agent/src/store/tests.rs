@@ -21,6 +21,8 @@ mod time;
 mod trip;
 mod untold;
 mod withheld;
+mod withheld_keeping;
+mod withheld_model;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

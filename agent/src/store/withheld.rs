@@ -31,6 +31,17 @@ struct Source {
     taken: u64,
 }
 
+/// Who has a claim on a record of a withheld source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Nobody: its source has settled it.
+    Settled,
+    /// The publisher, which has it in hand.
+    InHand,
+    /// Nobody yet: it is pending.
+    Free,
+}
+
 /// A [`TopicMark`] in which sources stand for topics.
 #[derive(Debug, Clone)]
 pub(super) enum SourceMark {
@@ -152,15 +163,30 @@ impl Withheld {
         self.0[lane.index()].get(&source).is_some_and(|source| source.after < seq)
     }
 
-    /// Whether records of a source are in the publisher's hands.
-    pub(super) fn is_in_hand(&self, lane: Lane, source: u32) -> bool {
-        self.0[lane.index()].get(&source).is_some_and(|source| source.taken > source.after)
+    /// The claim on a record; `None` if its source is not withheld.
+    pub(super) fn claim(&self, lane: Lane, source: u32, seq: u64) -> Option<Claim> {
+        self.0[lane.index()].get(&source).map(|source| match seq {
+            settled if settled <= source.after => Claim::Settled,
+            taken if taken <= source.taken => Claim::InHand,
+            _ => Claim::Free,
+        })
+    }
+
+    /// Whether nothing of a source is in the publisher's hands.
+    pub(super) fn is_idle(&self, lane: Lane, source: u32) -> bool {
+        self.0[lane.index()].get(&source).is_none_or(|source| source.taken <= source.after)
     }
 
     /// The least watermark of these sources.
     pub(super) fn first_after(&self, lane: Lane, sources: &[u32]) -> Option<u64> {
         let of = |source| self.0[lane.index()].get(source).map(|source| source.after);
         sources.iter().filter_map(of).min()
+    }
+
+    /// The greatest watermark of these sources.
+    pub(super) fn last_after(&self, lane: Lane, sources: &[u32]) -> Option<u64> {
+        let of = |source| self.0[lane.index()].get(source).map(|source| source.after);
+        sources.iter().filter_map(of).max()
     }
 
     /// Records of these sources were taken in hand up to `through`.
