@@ -256,6 +256,12 @@ impl Encoder {
         self.looked_to.insert(key, looked_to.max(after.0));
         Ok(match (walk.gatherer.finish(), full) {
             (Some(sheaf), _) => Taken::OfTopic(sheaf, sources),
+            // It cannot rejoin a lane that was not taken to where it is settled: a start begins earlier.
+            (None, Offer::Taken)
+                if database.withheld.last_after(lane, &sources) > Some(through.0) =>
+            {
+                Taken::Later { due: Mono(u64::MAX), full_at: Seq(u64::MAX) }
+            }
             (None, Offer::Taken) => Taken::Nothing,
             (None, Offer::Full) => Taken::Later { due: Mono(0), full_at: Seq(0) },
         })

@@ -370,3 +370,22 @@ fn what_is_settled_beyond_the_watermark_of_its_lane_is_not_pending_as_well() {
     assert_eq!((account.recorded, account.delivered), (40, 17), "{account:?}");
     assert!(account.balances(), "{account:?}");
 }
+
+#[tokio::test]
+async fn a_topic_settled_beyond_its_lane_does_not_rejoin_that_after_a_restart_before_it_is_taken_there()
+ {
+    let device = Device::new();
+    let mut database = filled(&device, &["a", "b"], 20);
+    commit(&mut database, Some((10, 5)), Some(withhold(1, 0)));
+    commit(&mut database, None, Some(settle(1, 20, 10)));
+    drop(database);
+    let agent = start(&device);
+
+    let early = agent.store.take_wanted(of("b", true, 10, 1), true).await.unwrap();
+    let then = agent.store.take_wanted(of("b", true, 20, 1), true).await.unwrap();
+
+    assert!(matches!(early, Taken::Later { .. }), "{early:?}");
+    assert!(matches!(then, Taken::Nothing), "{then:?}");
+    agent.assert_balanced().await;
+    agent.stop().await;
+}
