@@ -127,20 +127,24 @@ impl Encoder {
 
     /// The numbers of the sources whose records go to `topic`, or went to it before the
     /// configuration changed.
-    pub(super) fn sources_of(&self, lane: Lane, topic: &str) -> Vec<u32> {
+    pub(super) fn sources_of(&self, withheld: &Withheld, lane: Lane, topic: &str) -> Vec<u32> {
         if lane == Lane::Events {
             return vec![EVENTS];
         }
         let formats = || std::iter::once(&self.formats).chain(&self.before);
         let sources = self.sources.since(0);
         let goes = |source: &Source| formats().any(|one| *one.topic(lane, source) == *topic);
-        let numbers = (0..).zip(&sources);
-        numbers.filter(|(_, source)| goes(source)).map(|(number, _)| number).collect()
+        let numbers = (0..).zip(&sources).filter(|(_, source)| goes(source));
+        // Those that the table lost are known by their number only.
+        let is_lost = |number: &u32| self.sources.get(SourceId(*number)).is_none();
+        let lost = withheld.sources(lane).filter(is_lost);
+        let lost = lost.filter(|number| goes(&lost_source(*number)));
+        numbers.map(|(number, _)| number).chain(lost).collect()
     }
 
     /// Whether records that went to `topic` go elsewhere since the configuration changed.
-    pub(super) fn is_renamed(&self, lane: Lane, topic: &str) -> bool {
-        let sources = self.sources_of(lane, topic);
+    pub(super) fn is_renamed(&self, withheld: &Withheld, lane: Lane, topic: &str) -> bool {
+        let sources = self.sources_of(withheld, lane, topic);
         sources.into_iter().any(|source| *self.topic(lane, source) != *topic)
     }
 
@@ -227,7 +231,7 @@ impl Encoder {
         mut walk: Walk,
     ) -> rusqlite::Result<Taken> {
         let lane = wanted.lane;
-        let mut sources = self.sources_of(lane, topic);
+        let mut sources = self.sources_of(&database.withheld, lane, topic);
         sources.retain(|source| database.withheld.contains(lane, *source));
         let Some(first) = database.withheld.first_after(lane, &sources) else {
             return Ok(Taken::Nothing);
@@ -357,12 +361,14 @@ impl Encoder {
             let (rule, severity) = (bounds::read_name(row, 1)?, bounds::read_name(row, 4)?);
             let value = read_value(row, 5)?;
             let (raised, score): (bool, Option<f64>) = (row.get(3)?, row.get(10)?);
-            let source = self.sources.get(bounds::read_source(row, 2)?);
+            let number = bounds::read_source(row, 2)?;
+            let source = self.sources.get(number);
+            let source = source.unwrap_or_else(|| Arc::new(lost_source(number.0)));
             walk.oldest.get_or_insert((at.epoch, Mono(0)));
             let format = &self.formats.lanes[Lane::Alerts.index()];
-            let name = source.as_deref().map_or("", |source| &source.name);
+            let name = &source.name;
             let topic = format.topic.render(name, "").into();
-            match walk.admit(database, Lane::Alerts, bounds::read_source(row, 2)?.0, seq, &topic) {
+            match walk.admit(database, Lane::Alerts, number.0, seq, &topic) {
                 Admission::Taken => {}
                 Admission::PassedOver => continue,
                 Admission::Ends(offer) => return Ok(offer),

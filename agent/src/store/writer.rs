@@ -348,8 +348,8 @@ impl Writer {
     }
 
     fn mark(&mut self, marks: Vec<Mark>, topics: Vec<TopicMark>) {
-        let encoder = &self.encoder;
-        let sources_of = |lane, topic: &Arc<str>| encoder.sources_of(lane, topic);
+        let (encoder, withheld) = (&self.encoder, &self.database.withheld);
+        let sources_of = |lane, topic: &Arc<str>| encoder.sources_of(withheld, lane, topic);
         let sources: Vec<SourceMark> =
             topics.into_iter().map(|mark| SourceMark::of(mark, sources_of)).collect();
         for mark in &sources {

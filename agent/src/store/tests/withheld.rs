@@ -389,3 +389,40 @@ async fn a_topic_settled_beyond_its_lane_does_not_rejoin_that_after_a_restart_be
     agent.assert_balanced().await;
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn the_records_of_a_source_that_the_table_lost_are_tried_with_its_topic() {
+    let device = Device::new();
+    let agent = start(&device);
+    let belt = agent.source("a", "heart_rate");
+    for _ in 0..4 {
+        agent.offer(vec![number(belt, clock::mono(), 70.0)]).await.unwrap();
+    }
+    agent.stop().await;
+    let connection = rusqlite::Connection::open(device.path()).unwrap();
+    connection
+        .execute_batch(
+            "UPDATE readings SET source = 7 WHERE seq IN (2, 4);
+             INSERT INTO withheld VALUES (2, 7, 0);
+             UPDATE lanes SET watermark = 4, delivered = 2 WHERE lane = 2;",
+        )
+        .unwrap();
+    drop(connection);
+
+    let agent = start(&device);
+    agent.until("it tells", |progress| progress.withheld == [(LANE, topic("source-7"))]).await;
+    assert_eq!(take(&agent, of("source-7", true, 4, 100)).await, [2, 4]);
+    let (delivered, filtered, gaps) = (2, 0, Vec::new());
+    let (sources, through) = (vec![7], Seq(4));
+    let settle = TopicMark::Settle { lane: LANE, sources, through, delivered, filtered, gaps };
+    let release = TopicMark::Release { lane: LANE, topic: topic("source-7") };
+    agent.store.mark_all(Vec::new(), vec![settle, release], true, 0).await.unwrap().await.unwrap();
+
+    assert_eq!(agent.account(LANE).await.delivered, 4);
+    agent.assert_balanced().await;
+    agent.stop().await;
+    let agent = start(&device);
+    agent.until("nothing is withheld", |progress| progress.withheld_told > 0).await;
+    assert_eq!(agent.store.progress().borrow().withheld, []);
+    agent.stop().await;
+}

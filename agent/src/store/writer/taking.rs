@@ -33,7 +33,7 @@ impl Writer {
         let later = Taken::Later { due: self.now() + faults::RETRY, full_at: Seq(u64::MAX) };
         let now = if hurry { Mono(u64::MAX) } else { self.now() };
         if let Part::Topic { topic, anew: true, .. } = &wanted.part {
-            let sources = self.encoder.sources_of(lane, topic);
+            let sources = self.encoder.sources_of(&self.database.withheld, lane, topic);
             self.database.dropped(lane, &sources);
             if let Some(file) = self.memory.as_mut().and_then(|memory| memory.file.as_mut()) {
                 file.dropped(lane, &sources);
@@ -64,7 +64,9 @@ impl Writer {
     /// configuration gave some of their sources another one meanwhile.
     pub(super) fn withhold(&mut self, topics: Vec<TopicMark>, told: u64) {
         let is_renamed = |mark: &TopicMark| match mark {
-            TopicMark::Withhold { lane, topic, .. } => self.encoder.is_renamed(*lane, topic),
+            TopicMark::Withhold { lane, topic, .. } => {
+                self.encoder.is_renamed(&self.database.withheld, *lane, topic)
+            }
             TopicMark::Settle { .. } | TopicMark::Release { .. } => false,
         };
         let is_stale = self.progress.borrow().withheld_told != told;
