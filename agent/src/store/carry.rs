@@ -400,12 +400,8 @@ fn write_known(into: &Connection, known: &Database) -> rusqlite::Result<()> {
     for lane in Lane::ALL {
         write_lane(into, lane, &known.lanes[lane.index()])?;
     }
-    for (lane, source, after) in known.withheld.rows() {
-        into.execute(
-            "INSERT OR IGNORE INTO withheld VALUES (?1, ?2, ?3)",
-            params![lane.index(), source, after],
-        )?;
-    }
+    // As it was committed: the accounts know nothing of the marks that were not.
+    known.stored_withheld.write(into)?;
     write_meta(into, FILTERED, known.lanes[Lane::Readings.index()].filtered)?;
     into.execute("DELETE FROM sources", [])?;
     for (id, source) in known.sources().since(0).iter().enumerate() {

@@ -194,6 +194,8 @@ impl Database {
         let mut database = Self::load(connection, &before.identity, sources, &before.pulse)?;
         database.number_sources()?;
         carry::forget(&database.connection);
+        // With the marks that wait for the next commit, and what is in hand.
+        database.withheld = before.withheld.clone();
         database.epoch = before.epoch;
         database.is_boot_written = true;
         Ok(database)

@@ -426,3 +426,30 @@ async fn the_records_of_a_source_that_the_table_lost_are_tried_with_its_topic() 
     assert_eq!(agent.store.progress().borrow().withheld, []);
     agent.stop().await;
 }
+
+#[test]
+fn the_database_that_replaces_a_damaged_one_knows_the_marks_that_were_not_committed_yet() {
+    let device = Device::new();
+    let mut database = filled(&device, &["a", "b", "c"], 30);
+    commit(&mut database, Some((30, 10)), Some(withhold(1, 0)));
+    commit(&mut database, None, Some(withhold(2, 0)));
+    let release = SourceMark::Release { lane: LANE, sources: vec![1] };
+    let source_marks = vec![settle(1, 30, 10), release, settle(2, 15, 5)];
+    source_marks.iter().for_each(|mark| database.apply(mark));
+    database.withheld.took(LANE, &[2], 18);
+
+    database.leave().unwrap();
+    let sources = sources_of(&["a", "b", "c"]);
+    let pulse = Pulse::default();
+    crate::store::salvage::replace(&device.path(), Some(&database), &sources, &pulse, &mut |_| ())
+        .unwrap();
+    let mut database = Database::reopen(&device.path(), &database).unwrap();
+
+    assert_eq!(account_of(&mut database).pending, 20, "as it was committed");
+    assert!(account_of(&mut database).balances());
+    assert_eq!(Vec::from_iter(database.withheld.rows()), [(LANE, 2, 15)]);
+    assert!(!database.withheld.is_idle(LANE, 2), "still in hand");
+    database.commit(&Work { source_marks, ..Work::default() }).unwrap();
+    let account = account_of(&mut database);
+    assert_eq!((account.delivered, account.pending, account.dropped), (25, 5, 0));
+}
