@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,6 +28,11 @@ const WORD_BYTES: usize = 64;
 const PORTION: usize = 5_000;
 /// Bounds the wait for an answer on a loaded machine.
 const ANSWER: Duration = Duration::from_secs(60);
+/// The unit in which SQLite reads and writes the store.
+const PAGE_BYTES: u64 = 1024;
+/// The percent of the pages between which damage lies: the tables that tell the meaning of the records lie before,
+/// the last records behind.
+const DAMAGED_PERCENT: std::ops::Range<u64> = 20..90;
 const MOUNT: &str = "blockdev --flushbufs /dev/vdb && mkdir -p /var/lib/pulsegate && \
     mount /dev/vdb /var/lib/pulsegate && rmdir /var/lib/pulsegate/lost+found && \
     chown -R pulsegate:pulsegate /var/lib/pulsegate";
@@ -59,6 +65,30 @@ impl LargeStore {
         agent.signal(end);
         agent.wait(PATIENCE).await;
         Ok(store)
+    }
+
+    /// The size of the database.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(crate) fn bytes(&self) -> Result<u64> {
+        Ok(std::fs::metadata(self.database())?.len())
+    }
+
+    /// Overwrites so many pages in the middle of the database with noise.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn damage(&self, pages: usize, random: &mut fastrand::Rng) -> Result<()> {
+        let file = File::options().write(true).open(self.database())?;
+        let place = |percent: u64| self.bytes().map(|bytes| bytes / PAGE_BYTES * percent / 100);
+        let middle = place(DAMAGED_PERCENT.start)?..place(DAMAGED_PERCENT.end)?;
+        for _ in 0..pages {
+            let page = random.u64(middle.clone());
+            let noise: Vec<u8> = (0..PAGE_BYTES).map(|_| random.u8(..)).collect();
+            file.write_all_at(&noise, page * PAGE_BYTES)?;
+        }
+        Ok(())
     }
 
     /// Makes a file system of so many MiB on the scratch disk that holds the store, and mounts it as the state
@@ -96,6 +126,10 @@ impl LargeStore {
             quoted(&self.path("status.sock")),
             quoted(&self.path("inbox.sock")),
         )
+    }
+
+    fn database(&self) -> PathBuf {
+        self.path("state/pulsegate.db")
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -25,7 +25,7 @@ const MEMORY_MOVES: Duration = Duration::from_secs(120);
 /// A killed process is gone at once, one that was asked to stop soon.
 const END: Duration = Duration::from_secs(30);
 /// The scratch disk, sparse: for file systems that fill up or fail.
-pub const SCRATCH_BYTES: u64 = 256 * 1024 * 1024;
+pub const SCRATCH_BYTES: u64 = 512 * 1024 * 1024;
 /// Where the guest's inbox can be reached, on loopback.
 pub const INBOX_PORT: u16 = 7000;
 

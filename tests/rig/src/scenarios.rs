@@ -12,6 +12,7 @@ mod power_cut;
 mod radio_faults;
 mod second_agent;
 mod service;
+mod slow_damage;
 mod torn_writes;
 
 pub(crate) use power_cut::power_cut;
@@ -76,6 +77,11 @@ pub const ALL: &[Scenario] = &[
         run: |rig| Box::pin(disk::read_only_card(rig)),
     },
     Scenario {
+        name: "ext4-error",
+        about: "after an ext4 error live data flows from memory; mounted anew, what was stored is there (P1, P3, P4, P6, P7)",
+        run: |rig| Box::pin(disk::ext4_error(rig)),
+    },
+    Scenario {
         name: "second-agent",
         about: "`pulsegate run` beside the service ends at once with 75; the service loses nothing (P3, P7)",
         run: |rig| Box::pin(second_agent::second_agent(rig)),
@@ -84,6 +90,11 @@ pub const ALL: &[Scenario] = &[
         name: "hung-files",
         about: "nine number files that hang keep nothing else waiting (P7)",
         run: |rig| Box::pin(hung_files::hung_files(rig)),
+    },
+    Scenario {
+        name: "slow-damage",
+        about: "a damaged store of 100 MB on a slowed device is carried over beside live data, also after a kill (P3, P6, P7)",
+        run: |rig| Box::pin(slow_damage::slow_damage(rig)),
     },
     Scenario {
         name: "torn-writes",

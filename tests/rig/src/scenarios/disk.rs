@@ -32,11 +32,18 @@ const MAKE_CARD: &str = "mkfs.ext4 -q -m 0 /dev/vdb 64M && mkdir -p /var/lib/pul
 /// all file systems, so the root has to be given back. (An ext4 error on Linux 6.12 makes reads fail as well.)
 const TURN_READ_ONLY: &str = "echo u >/proc/sysrq-trigger; \
                               while touch /var/lib/pulsegate/probe; do sleep 0.1; done; mount -o remount,rw /";
+/// An ext4 error, as of a card that gives back what was never written to it. Linux 6.12 shuts the file system: nothing
+/// can be read or written until it is mounted anew, for which nobody may have a file of it open.
+const FAIL: &str = "echo rig >/sys/fs/ext4/vdb/trigger_fs_error";
+/// fsck exits with 1 when it corrected something.
+const MEND: &str = "systemctl stop pulsegate && umount /var/lib/pulsegate && \
+                    { fsck.ext4 -p -f /dev/vdb || test $? -eq 1; } && \
+                    mount -o errors=remount-ro /dev/vdb /var/lib/pulsegate && systemctl start pulsegate";
 const IS_REFUSED: &str = "! touch /var/lib/pulsegate/probe";
 /// The value of a reading that is handed over while the card is read-only.
 const LIVE: f64 = 777.0;
 /// A rule on what only [`alert_arrives`] hands over.
-const HOT: &str = "[[rule]]\nname = \"hot\"\non = \"temperature\"\nabove = 80\n";
+pub(super) const HOT: &str = "[[rule]]\nname = \"hot\"\non = \"temperature\"\nabove = 80\n";
 /// Readings that fill most of a partition of so many MiB.
 const BACKLOG: usize = 90_000;
 const PARTITION_MIB: u64 = 12;
@@ -115,7 +122,7 @@ pub(super) async fn full_partition(rig: &mut Rig) -> Result<()> {
     let written: Vec<Value> = (0..WAITING).map(|n| reading("meter", "count", n.into())).collect();
     let _unanswered = rig.device.hand_over(&written).await?;
     let all = BACKLOG as u64 + u64::from(WAITING);
-    let is_decided = |status: &Value| is_named("full")(status) || pending(status) >= all;
+    let is_decided = |status: &Value| is_named(&["full"])(status) || pending(status) >= all;
     let status =
         rig.device.wait_status("all are stored, or the cause is named", is_decided).await?;
     rig.saw(format!(
@@ -147,15 +154,37 @@ pub(super) async fn read_only_card(rig: &mut Rig) -> Result<()> {
     rig.device.inbox(&reading("meter", "count", 0.0)).await?;
 
     rig.device.sh(TURN_READ_ONLY).await?;
-    data_flows(rig, "read_only").await?;
+    data_flows(rig, &["read_only"]).await?;
     rig.device.sh("mount -o remount,rw /var/lib/pulsegate").await?;
     is_whole_again(rig, pid).await
 }
 
-/// While the card refuses writes, the status names the cause, and a reading and an alert reach the cloud.
-async fn data_flows(rig: &mut Rig, cause: &'static str) -> Result<()> {
+/// P1, P3, P4, P6, P7: after an ext4 error, readings and alerts go to the cloud from memory, though the file cannot even be
+/// read. The service need not be stopped for that, only to mount the file system anew; it then goes on with what it had
+/// stored before.
+pub(super) async fn ext4_error(rig: &mut Rig) -> Result<()> {
+    rig.device.sh(MAKE_CARD).await?;
+    rig.online(&format!("{INBOX}{HOT}{BELT}")).await?;
+    let (_, answer) = rig.device.inbox(&reading("meter", "count", 0.0)).await?;
+    let (stored, pid) = (name(&answer)?, rig.agent_pid().await?);
+
+    rig.device.sh(FAIL).await?;
+    data_flows(rig, &["io_error", "read_only"]).await?;
+    ensure!(rig.agent_pid().await? == pid, "it was started again");
     let began = now();
-    let status = rig.device.wait_status("the cause is named", is_named(cause)).await?;
+    rig.device.sh(MEND).await?;
+    rig.saw(format!("stopped, checked, mounted anew and started in {:.0} s", seconds_since(began)));
+    let pid = rig.agent_pid().await?;
+    is_whole_again(rig, pid).await?;
+    let account = Account::of(&rig.site.subscriber)?;
+    account.get(&stored).context("what was stored before the error is lost")?;
+    Ok(())
+}
+
+/// While the card refuses writes, the status names the cause, and a reading and an alert reach the cloud.
+async fn data_flows(rig: &mut Rig, causes: &'static [&'static str]) -> Result<()> {
+    let began = now();
+    let status = rig.device.wait_status("the cause is named", is_named(causes)).await?;
     let (named, degraded) = (seconds_since(began), status["degraded"].to_string());
     let before = rig.site.subscriber.len();
     let _unanswered = rig.device.hand_over(&[reading("meter", "count", LIVE)]).await?;
@@ -173,7 +202,7 @@ async fn data_flows(rig: &mut Rig, cause: &'static str) -> Result<()> {
 }
 
 /// Hands over a reading above the limit of [`HOT`], and returns how long its alert takes, in seconds.
-async fn alert_arrives(rig: &mut Rig) -> Result<f64> {
+pub(super) async fn alert_arrives(rig: &mut Rig) -> Result<f64> {
     let count = |alerts: &[Value]| {
         alerts.iter().filter(|alert| alert["rule"] == "hot" && alert["state"] == "raised").count()
     };
@@ -207,10 +236,11 @@ async fn is_whole_again(rig: &mut Rig, pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Whether the status names this cause, and a sentence of what is degraded tells it.
-fn is_named(cause: &'static str) -> impl Fn(&Value) -> bool {
+/// Whether the status names one of these causes, and a sentence of what is degraded tells it.
+fn is_named(causes: &'static [&'static str]) -> impl Fn(&Value) -> bool {
     move |status| {
-        status["disk"]["fault"] == cause && status["degraded"].to_string().contains("disk: ")
+        causes.iter().any(|cause| status["disk"]["fault"] == *cause)
+            && status["degraded"].to_string().contains("disk: ")
     }
 }
 
