@@ -21,11 +21,11 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use pulsegate_core::backoff::Backoff;
 use pulsegate_core::batch::MAX_MESSAGE_BYTES;
-use pulsegate_core::delivery::{Death, Doubt};
+use pulsegate_core::delivery::{ANSWER_STANDS, Death, Doubt, SUSPECT_WITHIN};
 use pulsegate_core::time::Mono;
 use rumqttc::mqttbytes::v4::{LastWill, Packet};
 use rumqttc::{
-    AsyncClient, Broker, ConnectReturnCode, Event, MqttOptions, PublishOptions, QoS,
+    AsyncClient, Broker, ConnectReturnCode, Event, EventLoop, MqttOptions, PublishOptions, QoS,
     TlsConfiguration, Transport,
 };
 use tokio::sync::watch;
@@ -44,9 +44,6 @@ const MAX_FOREIGN_PACKET_BYTES: usize = 2 * 1024 * 1024;
 const BACKOFF_BASE: Duration = Duration::from_secs(1);
 /// A broker that takes longer to acknowledge the greeting is sent the rest all the same.
 const GREETING: Duration = Duration::from_secs(2);
-/// A broker that hangs up within this time of an acknowledgement may have done so because of the
-/// message: mosquitto before 2.0.12 acknowledges a publish that it forbids.
-const ANSWER_STANDS: Duration = Duration::from_secs(1);
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -189,7 +186,7 @@ pub(crate) async fn run(
         let number = options.connections.fetch_add(1, Ordering::Relaxed) + 1;
         attempts += 1;
         let refused = refused_status(&options, &doubt);
-        let mut attempt = Attempt { port, number, refused, greeting: Greeting::None };
+        let mut attempt = Attempt::new(port, number, refused);
         let ended = match options.dialer.read_identity(&options.identity).await {
             Ok(tls) => {
                 connection(&options, &tls, &mut attempt, &states, &mut wishes, &mut doubts).await
@@ -252,17 +249,12 @@ fn judge_greeting(
     now: Mono,
 ) -> bool {
     let was_refused = doubt.is_refused();
-    let killed = match (greeting, death) {
-        (Greeting::None, _) | (Greeting::Unanswered, Death::Otherwise) => false,
-        (Greeting::Unanswered, Death::ByPeer) => true,
-        (Greeting::Answered(at), Death::ByPeer) if now.since(at) < ANSWER_STANDS => true,
-        (Greeting::Answered(_), _) => {
-            *doubt = Doubt::default();
-            false
-        }
-    };
-    if killed {
-        doubt.add(now);
+    let finding = greeting.finding(death, now);
+    let killed = finding == Finding::Against;
+    match finding {
+        Finding::Against => doubt.add(now),
+        Finding::Nothing => {}
+        Finding::For => *doubt = Doubt::default(),
     }
     if doubt.is_refused() && !was_refused {
         let topic = options.status_topic.as_str();
@@ -284,6 +276,14 @@ struct Attempt {
     /// The status topic, while it is refused: then data goes first, and the greeting when it is due.
     refused: Option<RefusedStatus>,
     greeting: Greeting,
+    /// Whether the others were told that there is a connection.
+    is_announced: bool,
+}
+
+impl Attempt {
+    fn new(port: Port, number: u64, refused: Option<RefusedStatus>) -> Self {
+        Self { port, number, refused, greeting: Greeting::None, is_announced: false }
+    }
 }
 
 struct Ended {
@@ -296,8 +296,34 @@ struct Ended {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Greeting {
     None,
-    Unanswered,
+    /// Since when.
+    Unanswered(Mono),
+    /// Since when.
     Answered(Mono),
+}
+
+/// What the end of a connection says of the status topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finding {
+    Against,
+    Nothing,
+    For,
+}
+
+impl Greeting {
+    /// Judges as [`pulsegate_core::delivery`] does of other topics.
+    fn finding(self, death: Death, now: Mono) -> Finding {
+        match (self, death) {
+            (Self::Unanswered(sent), Death::ByPeer) if now.since(sent) <= SUSPECT_WITHIN => {
+                Finding::Against
+            }
+            (Self::None | Self::Unanswered(_), _) => Finding::Nothing,
+            (Self::Answered(at), Death::ByPeer) if now.since(at) < ANSWER_STANDS => {
+                Finding::Against
+            }
+            (Self::Answered(_), _) => Finding::For,
+        }
+    }
 }
 
 enum Cause {
@@ -316,12 +342,7 @@ async fn connection(
     doubts: &mut watch::Receiver<u64>,
 ) -> Ended {
     let (port, number) = (attempt.port, attempt.number);
-    let (client, mut events) =
-        AsyncClient::builder(mqtt_options(options, tls, port)).capacity(capacity(options)).build();
-    let mut network = rumqttc::NetworkOptions::new();
-    network.set_connection_timeout(options.connect_timeout.as_secs().max(1));
-    network.set_tcp_nodelay(true);
-    events.set_network_options(network);
+    let (client, mut events) = build_client(options, tls, port);
     let mut greeted: Option<Answer> = None;
     let (mut up_since, mut is_leaving) = (None, false);
     let cause = loop {
@@ -332,6 +353,10 @@ async fn connection(
                 if answered {
                     attempt.greeting = Greeting::Answered(clock::mono());
                 }
+                announce(states, &client, attempt, up_since);
+                continue;
+            }
+            () = overdue(attempt) => {
                 announce(states, &client, attempt, up_since);
                 continue;
             }
@@ -384,13 +409,25 @@ async fn connection(
     Ended { cause, up_since }
 }
 
+/// Ends when the rest waits no longer for an answer to the greeting, which may still come.
+async fn overdue(attempt: &Attempt) {
+    match attempt.greeting {
+        Greeting::Unanswered(sent) if !attempt.is_announced => {
+            tokio::time::sleep((sent + GREETING).since(clock::mono())).await;
+        }
+        Greeting::None | Greeting::Unanswered(_) | Greeting::Answered(_) => {
+            std::future::pending().await
+        }
+    }
+}
+
 /// Ends when an answer to the greeting has stood for long enough to be believed.
 async fn stands(attempt: &Attempt) {
     match attempt.greeting {
         Greeting::Answered(at) => {
             tokio::time::sleep((at + ANSWER_STANDS).since(clock::mono())).await;
         }
-        Greeting::None | Greeting::Unanswered => std::future::pending().await,
+        Greeting::None | Greeting::Unanswered(_) => std::future::pending().await,
     }
 }
 
@@ -407,17 +444,18 @@ async fn trial(attempt: &Attempt) {
 /// Says that the thing is online.
 fn greet(client: &AsyncClient, options: &LinkOptions, attempt: &mut Attempt) -> Option<Answer> {
     let answer = say(client, options, "online")?;
-    attempt.greeting = Greeting::Unanswered;
+    attempt.greeting = Greeting::Unanswered(clock::mono());
     Some(answer)
 }
 
 fn announce(
     states: &watch::Sender<LinkState>,
     client: &AsyncClient,
-    attempt: &Attempt,
+    attempt: &mut Attempt,
     up_since: Option<Mono>,
 ) {
     let Some(since) = up_since else { return };
+    attempt.is_announced = true;
     let session = Session {
         client: client.clone(),
         number: attempt.number,
@@ -428,7 +466,7 @@ fn announce(
     states.send_replace(LinkState::Up(session));
 }
 
-/// Says whether a message was acknowledged, once that is known or enough time has passed.
+/// Says whether a message was acknowledged, once that is known.
 type Answer = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 async fn answer(answer: &mut Option<Answer>) -> bool {
@@ -444,10 +482,7 @@ fn say(client: &AsyncClient, options: &LinkOptions, status: &str) -> Option<Answ
     let payload = status_payload(status);
     let how = PublishOptions::new(QoS::AtLeastOnce).retain(true);
     match client.try_publish_tracked(options.status_topic.as_str(), payload, how) {
-        Ok(notice) => Some(Box::pin(async move {
-            let answer = tokio::time::timeout(GREETING, notice.wait_completion_async()).await;
-            answer.is_ok_and(|answer| answer.is_ok())
-        })),
+        Ok(notice) => Some(Box::pin(async move { notice.wait_completion_async().await.is_ok() })),
         Err(_) => {
             tracing::debug!(status, "no room to say so");
             None
@@ -462,6 +497,17 @@ fn status_payload(status: &str) -> String {
 /// Messages that may be on their way to the client, beside the status.
 fn capacity(options: &LinkOptions) -> usize {
     usize::from(options.window) + 2
+}
+
+/// Builds a client of the MQTT library; it connects when its events are polled.
+fn build_client(options: &LinkOptions, tls: &Clients, port: Port) -> (AsyncClient, EventLoop) {
+    let (client, mut events) =
+        AsyncClient::builder(mqtt_options(options, tls, port)).capacity(capacity(options)).build();
+    let mut network = rumqttc::NetworkOptions::new();
+    network.set_connection_timeout(options.connect_timeout.as_secs().max(1));
+    network.set_tcp_nodelay(true);
+    events.set_network_options(network);
+    (client, events)
 }
 
 fn mqtt_options(options: &LinkOptions, tls: &Clients, port: Port) -> MqttOptions {
@@ -480,4 +526,30 @@ fn mqtt_options(options: &LinkOptions, tls: &Clients, port: Port) -> MqttOptions
     mqtt.set_last_will(will);
     options.dialer.serve(&mut mqtt, options.connect_timeout / 2);
     mqtt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_hang_up_soon_after_the_greeting_or_its_answer_speaks_against_the_status_topic() {
+        let at = |seconds: u64| Mono(seconds * 1_000);
+        let (by_peer, otherwise) = (Death::ByPeer, Death::Otherwise);
+        // The greeting, the end of the connection and its time in seconds.
+        let rows = [
+            (Greeting::None, by_peer, 1, Finding::Nothing),
+            (Greeting::Unanswered(at(1)), by_peer, 2, Finding::Against),
+            (Greeting::Unanswered(at(1)), by_peer, 11, Finding::Against),
+            (Greeting::Unanswered(at(1)), by_peer, 12, Finding::Nothing),
+            (Greeting::Unanswered(at(1)), otherwise, 2, Finding::Nothing),
+            (Greeting::Answered(at(1)), by_peer, 1, Finding::Against),
+            (Greeting::Answered(at(1)), otherwise, 1, Finding::For),
+            (Greeting::Answered(at(1)), by_peer, 7_200, Finding::For),
+        ];
+        for (greeting, death, ended, finding) in rows {
+            let found = greeting.finding(death, at(ended));
+            assert_eq!(found, finding, "{greeting:?}, {death:?} after {ended} s");
+        }
+    }
 }

@@ -35,7 +35,8 @@ pub use doubt::Doubt;
 pub use exchange::{Death, Mark, MessageId, Part, Refused, TopicMark, Wanted};
 use queue::{OpenSheaf, Queue};
 use spacing::Spacing;
-use topics::{ANSWER_STANDS, Topics};
+use topics::Topics;
+pub use topics::{ANSWER_STANDS, SUSPECT_WITHIN};
 use trial::{Trial, Tried, Verdict};
 
 /// The share of the window that readings leave free, so that an alert never waits for them.

@@ -169,3 +169,25 @@ async fn connections_that_live_for_two_seconds_condemn_nothing() {
     assert_eq!(status["publisher"]["quarantined"], 0, "{status:#}");
     assert_eq!(lane_count(&status, "readings", "delivered"), feeder.fed);
 }
+
+/// Acknowledgements take longer than the greeting is waited for.
+#[tokio::test]
+async fn a_greeting_that_is_acknowledged_late_is_no_refusal_when_the_connection_ends() {
+    const CUTS: u64 = 4;
+    let ack_delay = Duration::from_secs(3)..=Duration::from_secs(3);
+    let cloud = Cloud::with_faults(seeds(0)[0], Faults { ack_delay, ..Faults::default() }).await;
+    let device = cloud.device().set("publish.readings", "batch", SMALL_BATCHES);
+    let mut agent = device.started().await;
+    let mut feeder = Feeder::on(&agent, "meter").await;
+
+    for _ in 0..CUTS {
+        feeder.feed(1).await;
+        let fed = feeder.fed;
+        let arrived = |status: &Value| lane_count(status, "readings", "delivered") == fed;
+        agent.wait_status("the reading is delivered", PATIENCE, arrived).await;
+        cloud.broker.cut();
+        let down = |status: &Value| status["link"]["state"] == "down";
+        let status = agent.wait_status("the link is down", PATIENCE, down).await;
+        assert!(!is_withheld("pulsegate/box/status")(&status), "{status:#}");
+    }
+}

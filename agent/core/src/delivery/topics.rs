@@ -11,10 +11,10 @@ use crate::lane::Lane;
 use crate::reading::Seq;
 
 /// A peer that hangs up later than this after a publish hung up for another reason.
-pub(super) const SUSPECT_WITHIN: Duration = Duration::from_secs(10);
+pub const SUSPECT_WITHIN: Duration = Duration::from_secs(10);
 /// A peer that hangs up within this time of the first acknowledgement on a topic may have done so
 /// because of the message (mosquitto 2.0.11 acknowledges a publish that it forbids).
-pub(super) const ANSWER_STANDS: Duration = Duration::from_secs(1);
+pub const ANSWER_STANDS: Duration = Duration::from_secs(1);
 
 /// By lane, every topic that was published to; as many as the configuration and the sources make.
 #[derive(Debug, Default)]
