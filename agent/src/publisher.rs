@@ -377,20 +377,26 @@ impl Round {
         self.state.clock_holds_until = self.holds_until(publisher, clock::mono());
         self.state.max_message_bytes = self.delivery.max_message_bytes();
         let refused = self.delivery.refused();
-        publisher.reports.refused.send_if_modified(|seen| tell(seen, refused));
+        let is_taken = |topic: &str| self.delivery.is_taken(topic);
+        publisher.reports.refused.send_if_modified(|seen| tell(seen, refused, is_taken));
         let state = self.state;
         publisher.states.send_if_modified(|seen| std::mem::replace(seen, state) != state);
     }
 }
 
 /// Replaces what was told of refused topics, and logs what is new. Returns whether it changed.
-fn tell(seen: &mut Vec<Refused>, refused: Vec<Refused>) -> bool {
+fn tell(seen: &mut Vec<Refused>, refused: Vec<Refused>, is_taken: impl Fn(&str) -> bool) -> bool {
     let has = |all: &[Refused], one: &Refused| all.iter().any(|other| other.topic == one.topic);
     for one in refused.iter().filter(|one| !has(seen, one)) {
         tracing::warn!(topic = &*one.topic, "the broker hangs up on a topic: its records wait");
     }
     for one in seen.iter().filter(|one| !has(&refused, one)) {
-        tracing::info!(topic = &*one.topic, "the broker takes a topic again");
+        let topic = &*one.topic;
+        if is_taken(topic) {
+            tracing::info!(topic, "the broker takes a topic again");
+        } else {
+            tracing::info!(topic, "a topic is not withheld any more: none of its records wait");
+        }
     }
     let changed = *seen != refused;
     *seen = refused;

@@ -472,6 +472,13 @@ impl Delivery {
         self.on_trial.iter().filter_map(refused).collect()
     }
 
+    /// Whether the broker took a message of `topic` on this connection.
+    #[must_use]
+    pub fn is_taken(&self, topic: &str) -> bool {
+        let is_known = |lane| self.topics.get(lane, topic).is_some_and(|topic| topic.is_known);
+        Lane::ALL.into_iter().any(is_known)
+    }
+
     /// The largest message that the broker takes, if it hangs up on larger ones.
     #[must_use]
     pub fn max_message_bytes(&self) -> Option<usize> {

@@ -28,6 +28,23 @@ fn a_topic_that_the_broker_forbids_waits_and_the_others_go_on() {
 
     assert_eq!((world.arrived.len(), world.counted), (3_000, 3_000));
     assert!(world.withheld.is_empty() && world.delivery.refused().is_empty());
+    assert!(world.delivery.is_taken("b"));
+}
+
+#[test]
+fn a_topic_of_which_no_record_is_left_is_not_withheld_any_more_and_not_taken_either() {
+    let mut world = World::new(mixed(30));
+    let mut forbids = |batch: &Batch, _| {
+        if &*batch.topic == "b" { Fate::HangUp } else { Fate::Ack }
+    };
+    world.run(60, &mut forbids);
+    assert_eq!(world.delivery.refused().len(), 1);
+
+    world.withheld.clear();
+    world.run(400, &mut forbids);
+
+    assert!(world.delivery.refused().is_empty());
+    assert!(!world.delivery.is_taken("b"));
 }
 
 /// A topic that is forbidden at any time is withheld also while marks of others are not durable yet.
