@@ -101,6 +101,8 @@ pub(crate) struct Options {
     pub(crate) pulse: Pulse,
     /// Takes how far a salvage is, while there is one.
     pub(crate) salvaging: watch::Sender<Option<SalvageProgress>>,
+    /// How long a start waits for the salvage of a damaged store before it goes on in memory.
+    pub(crate) salvage_patience: Duration,
     /// The monotonic clock by which windows settle and deadlines pass: `clock::mono`, or that of a test.
     pub(crate) clock: fn() -> Mono,
 }

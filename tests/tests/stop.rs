@@ -169,7 +169,7 @@ async fn the_last_reading_of_a_driver_is_not_lost_in_a_stop() {
     assert!(kept as u64 >= measured, "{kept} of {measured}");
 }
 
-/// A damaged store is carried over before the start, which takes minutes for a large one (A18).
+/// Carrying a damaged store over takes minutes for a large one, for which neither a start nor a stop waits (A18).
 #[tokio::test]
 async fn a_stop_in_the_middle_of_carrying_over_a_damaged_store_is_obeyed_at_once() {
     let mut site = Site::start().await;
@@ -190,7 +190,14 @@ async fn a_stop_in_the_middle_of_carrying_over_a_damaged_store_is_obeyed_at_once
     assert!(exists(&device, "pulsegate.db.salvage"), "it was stopped in the middle");
     let mut agent = device.start();
     let all = |status: &Value| lane_count(status, "readings", "pending") == readings;
-    agent.wait_status("all is carried over", 2 * PATIENCE, all).await;
+    let carried_over = async || {
+        // One that did not wait for the salvage ends when the new store is there, and systemd starts it anew.
+        if agent.exited().is_some() {
+            agent = device.start();
+        }
+        agent.status().await.filter(all).map(drop)
+    };
+    eventually("all is carried over", 2 * PATIENCE, carried_over).await;
     assert!(agent.stop().await.success());
 }
 

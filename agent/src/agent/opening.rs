@@ -1,6 +1,7 @@
 //! Opening the store at a start: on a thread of its own, beside the signals. A damaged store is carried
-//! over then, which takes minutes for a large one; the agent can be stopped meanwhile. The new database
-//! takes the place of the damaged one only when it is complete, so the thread may be left at any moment.
+//! over then, which takes minutes for a large one: the start waits for some seconds, then goes on in memory.
+//! The new database takes the place of the damaged one only when it is complete, so the thread may be left at
+//! any moment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,10 @@ use crate::{boot, clock, compile, state_dir, systemd};
 
 /// How long systemd grants the start after each sign of progress: many times [`LOOK_EVERY`].
 const GRANTED: Duration = Duration::from_secs(120);
+
+/// How long the start waits for the salvage of a damaged store. A small one is carried over within this time, and the
+/// agent does not have to start anew for it; with a large one, alerts are not kept waiting for longer.
+const SALVAGE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A store that is open, and what was found on the way.
 pub(super) struct Opened {
@@ -143,6 +148,7 @@ fn open_store(
         formats: compile::formats(config),
         pulse: pulse.clone(),
         salvaging,
+        salvage_patience: SALVAGE_PATIENCE,
         clock: clock::mono,
     };
     let (store, thread) = Store::open(options, sources)?;

@@ -93,24 +93,23 @@ pub(super) struct Replaced {
     pub(super) left_rows: u64,
 }
 
-/// Opens the database at `path`; a damaged one is replaced. Returns the name of the damaged one. Long work
-/// beats `pulse`, and how far a salvage is goes to `tell`.
+/// Opens the database at `path`. Returns the fault of one that is damaged, or whose salvage was cut off. Long
+/// work beats `pulse`.
 ///
 /// # Errors
-/// When there is no way to have a database here, damaged or not.
-pub(super) fn open(
+/// When the file cannot be opened or read, damaged or not.
+pub(super) fn open_whole(
     path: &Path,
     identity: &Identity,
     sources: &Arc<Sources>,
     pulse: &Pulse,
-    tell: TellProgress<'_>,
-) -> anyhow::Result<(Database, Option<Replaced>)> {
+) -> anyhow::Result<Result<Database, String>> {
     finish(path).with_context(|| format!("cannot finish the new store `{}`", path.display()))?;
     let unfinished = unfinished(path)?;
     let fault = match whole(path) {
         _ if unfinished.is_some() => "its salvage was cut off, and goes on".to_owned(),
         Ok(()) => match Database::open(path, identity, Arc::clone(sources), pulse) {
-            Ok(database) => return Ok((database, None)),
+            Ok(database) => return Ok(Ok(database)),
             Err(error) if is_damage(&error) || is_missing_table(&error) => error.to_string(),
             Err(error) => {
                 return Err(error)
@@ -123,6 +122,21 @@ pub(super) fn open(
     disk::check_readable(path)
         .with_context(|| format!("cannot read the store `{}`", path.display()))?;
     tracing::error!(fault, "the store is damaged");
+    Ok(Err(fault))
+}
+
+/// As [`open_whole`]; a damaged database is replaced first, and how far that is goes to `tell`.
+#[cfg(test)]
+pub(super) fn open(
+    path: &Path,
+    identity: &Identity,
+    sources: &Arc<Sources>,
+    pulse: &Pulse,
+    tell: TellProgress<'_>,
+) -> anyhow::Result<(Database, Option<Replaced>)> {
+    if let Ok(database) = open_whole(path, identity, sources, pulse)? {
+        return Ok((database, None));
+    }
     let replaced = replace(path, None, sources, pulse, tell)?;
     let database = Database::open(path, identity, Arc::clone(sources), pulse)
         .with_context(|| format!("cannot open the new store `{}`", path.display()))?;

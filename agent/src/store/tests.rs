@@ -116,6 +116,7 @@ impl Device {
             formats: formats(),
             pulse: Pulse::default(),
             salvaging: watch::Sender::default(),
+            salvage_patience: PATIENCE,
             clock: self.clock,
         }
     }

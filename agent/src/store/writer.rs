@@ -72,7 +72,7 @@ struct Writer {
     faults: Faults,
     /// Set while the file takes no writes: `database` is in memory then.
     memory: Option<Memory>,
-    /// Set while a damaged store is carried over: `memory` is set, and apart, then.
+    /// Set while a damaged store is carried over: `memory` is set then.
     salvage: Option<Salvage>,
     /// Bytes in use by records, and what the partition allows, at the last commit.
     used_bytes: u64,
@@ -100,7 +100,7 @@ pub(super) fn start(
 ) -> anyhow::Result<(Store, std::thread::JoinHandle<()>)> {
     let (requests, incoming) = mpsc::channel(QUEUE);
     let needs_check = Check::is_needed(&options.path);
-    let (database, replaced, fault) = faults::open(&options, sources)?;
+    let faults::Opened { database, replaced, fault, salvage } = faults::open(&options, sources)?;
     let fault_at_start = fault.clone();
     let drops = |change: &ThingChange| change.backlog == Backlog::Drop;
     let dropped = match options.thing_change.as_ref().filter(|change| drops(change)) {
@@ -138,6 +138,7 @@ pub(super) fn start(
         let mut writer = Writer::new(options, database, sources, progress, told);
         if let Some(fault) = fault_at_start {
             writer.memory = Some(Memory::new(None));
+            writer.salvage = salvage;
             writer.tell_fault(&fault);
             writer.faults.begin(fault);
         }

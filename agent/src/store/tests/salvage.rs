@@ -390,9 +390,9 @@ async fn an_alert_and_a_reading_that_arrive_while_a_damaged_store_is_carried_ove
     assert_eq!((&alert[0]["value"], &live[0]["bpm"]), (&250.into(), &250.into()));
     assert!(agent.store.progress().borrow().set_aside.is_none(), "it was over before");
     agent.assert_balanced().await;
-    drop(gate);
-    // Only the new store makes it durable, under the name that it had.
     let receipt = tokio::time::timeout(PATIENCE, answered).await.unwrap().unwrap().unwrap();
+    assert!(!receipt.is_durable, "there is no store yet");
+    drop(gate);
     assert_eq!((receipt.first_seq, live[0]["seq"].as_str()), (through, Some(&*ids(&live)[0])));
     agent.settle().await;
     let progress = agent.store.progress().borrow().clone();
@@ -425,14 +425,53 @@ async fn a_stop_does_not_wait_for_a_salvage_and_the_next_start_has_the_store() {
 
     tokio::time::timeout(PATIENCE, agent.stop()).await.expect("it waits for the salvage");
 
-    let left = cut(&device);
     drop(gate);
     let mut salvaging = salvaging;
     let ended = async { while salvaging.changed().await.is_ok() {} };
     tokio::time::timeout(PATIENCE, ended).await.expect("the salvage never ends");
-    let again = left.start();
+    let again = device.start();
     again.append([61.0]).await;
     assert!(again.account(Lane::Readings).await.pending >= 20_000 - ROWS_A_PAGE as u64);
     again.assert_balanced().await;
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_on_a_large_damaged_store_goes_on_in_memory_and_takes_up_the_new_one_by_itself() {
+    let (device, before) = device_with_history().await;
+    let leaf = leaves(&device.path())[30];
+    overwrite(&device.path(), leaf * PAGE, &[0; 1024]);
+    let connection = rusqlite::Connection::open(device.path()).unwrap();
+    connection.execute_batch("DROP TABLE gaps").unwrap();
+    drop(connection);
+    let options = Options { salvage_patience: Duration::ZERO, ..device.options() };
+    let salvaging = options.salvaging.subscribe();
+    let gate = salvaging.borrow();
+    let sources = Arc::new(Sources::default());
+    let (store, thread) = Store::open(options, &sources).unwrap();
+    let agent = Running { store, thread, sources };
+    let fault = agent.store.progress().borrow().fault.clone();
+    assert_eq!(fault.as_ref().map(DiskFault::as_str), Some("damaged"));
+
+    let (answer, answered) = oneshot::channel();
+    agent.store.append(agent.belt([251.0, 70.0]), Some(answer)).await.unwrap();
+    agent.store.flush().await.unwrap();
+    let live = agent.take_all(Lane::Readings, 0).await;
+    assert_eq!(live.len(), 2, "they wait for the salvage");
+    assert!(before.keys().all(|id| *id != ids(&live)[0]), "a name again");
+    drop(gate);
+
+    let receipt = tokio::time::timeout(PATIENCE, answered).await.unwrap().unwrap().unwrap();
+    assert!(!receipt.is_durable, "there is no store yet");
+    // The process ends, and systemd starts it anew, with the numbers of the store.
+    tokio::task::spawn_blocking(|| agent.thread.join().unwrap()).await.unwrap();
+    let again = device.start();
+    let pending = again.pending().await;
+    let values = pending.values().filter(|record| record["bpm"] == 251);
+    assert_eq!(values.count(), 1);
+    assert!(pending.values().any(|record| record["event"] == "store_damaged"), "no word of it");
+    assert!(before.keys().filter(|id| !pending.contains_key(*id)).count() <= ROWS_A_PAGE);
+    again.assert_balanced().await;
+    assert_eq!(device.set_aside().len(), 1);
     again.stop().await;
 }

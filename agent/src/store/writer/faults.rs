@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use pulsegate_core::lane::Lane;
 use pulsegate_sensors::Sources;
 use tokio::time::Instant;
 
 use super::Writer;
+use super::salvaging::Salvage;
 use crate::store::database::{Database, EventRow};
 use crate::store::disk::{self, DiskFault};
 use crate::store::salvage::{Replaced, TellProgress};
@@ -68,35 +70,69 @@ impl Faults {
     }
 }
 
-/// Opens the database. What cannot be had now may be had later: then there is none yet, and why.
-pub(super) fn open(
-    options: &Options,
-    sources: &Arc<Sources>,
-) -> anyhow::Result<(Database, Option<Replaced>, Option<DiskFault>)> {
+/// The store as a start finds it.
+pub(super) struct Opened {
+    pub(super) database: Database,
+    /// What became of a damaged one.
+    pub(super) replaced: Option<Replaced>,
+    /// Why there is none yet; `database` is in memory then.
+    pub(super) fault: Option<DiskFault>,
+    /// A salvage that takes longer than the start waits for it.
+    pub(super) salvage: Option<Salvage>,
+}
+
+/// Opens the database. If there is none yet, returns an empty one in memory and the reason; the writer tries
+/// again. A damaged one is replaced by a thread of its own, which the start waits for as long as the options say.
+pub(super) fn open(options: &Options, sources: &Arc<Sources>) -> anyhow::Result<Opened> {
     let path = &options.path;
     disk::make_private(path);
-    let open = || {
-        options.tell_salvage(|tell| {
-            salvage::open(path, &options.identity, sources, &options.pulse, tell)
-        })
-    };
-    let opened = open().or_else(|error| {
+    let open = || salvage::open_whole(path, &options.identity, sources, &options.pulse);
+    let found = open().or_else(|error| {
         // Even a store that is only read needs some room beside it.
         if ballast::release(path) { open() } else { Err(error) }
     });
+    let opened = match found {
+        Ok(Ok(database)) => Ok((database, None)),
+        Ok(Err(_)) => {
+            ballast::release(path);
+            let salvage = Salvage::of_unknown(options)?;
+            match salvage.wait(options) {
+                None => {
+                    let fault = DiskFault::Damaged { path: path.clone() };
+                    let database = nowhere(options, sources, &fault)?;
+                    let (fault, salvage) = (Some(fault), Some(salvage));
+                    return Ok(Opened { database, replaced: None, fault, salvage });
+                }
+                Some(Ok(replaced)) => {
+                    Database::open(path, &options.identity, Arc::clone(sources), &options.pulse)
+                        .map(|database| (database, Some(replaced)))
+                        .with_context(|| format!("cannot open the new store `{}`", path.display()))
+                }
+                Some(Err(error)) => Err(error),
+            }
+        }
+        Err(error) => Err(error),
+    };
     match opened {
         Ok((database, replaced)) => {
             ballast::hold(path);
-            Ok((database, replaced, None))
+            Ok(Opened { database, replaced, fault: None, salvage: None })
         }
         Err(error) => {
             let fault = DiskFault::find(path, &error);
-            tracing::error!(%fault, "there is no store; records are kept in memory");
-            let database =
-                Database::nowhere(&options.identity, Arc::clone(sources), &options.pulse)?;
-            Ok((database, None, Some(fault)))
+            let database = nowhere(options, sources, &fault)?;
+            Ok(Opened { database, replaced: None, fault: Some(fault), salvage: None })
         }
     }
+}
+
+fn nowhere(
+    options: &Options,
+    sources: &Arc<Sources>,
+    fault: &DiskFault,
+) -> anyhow::Result<Database> {
+    tracing::error!(%fault, "there is no store; records are kept in memory");
+    Ok(Database::nowhere(&options.identity, Arc::clone(sources), &options.pulse)?)
 }
 
 impl Options {

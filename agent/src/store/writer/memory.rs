@@ -239,10 +239,13 @@ impl Writer {
             let counter = identity.boot.counter().saturating_add(1);
             identity.boot = identity.boot.with_counter(counter);
         }
-        let opened = options.tell_salvage(|tell| {
-            salvage::open(&options.path, &identity, &sources, &options.pulse, tell)
-        });
-        let adopted = opened.and_then(|(mut file, _)| {
+        let opened = salvage::open_whole(&options.path, &identity, &sources, &options.pulse);
+        let opened = match opened {
+            Ok(Ok(file)) => Ok(file),
+            Ok(Err(_)) => return self.replace_unknown(),
+            Err(error) => Err(error),
+        };
+        let adopted = opened.and_then(|mut file| {
             overflow::adopt(&mut file, &self.database, &self.sources, &sources)?;
             Ok(file)
         });

@@ -2,7 +2,7 @@
 //! while the writer goes on in memory. When the new store is complete, the writer takes it up like a file that
 //! came back. An agent that stops does not wait for it: the next start goes on with it.
 
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,12 +14,15 @@ use super::Writer;
 use super::faults::REPLACE_PAUSE;
 use super::memory::Memory;
 use crate::agent::Pulse;
+use crate::store::Options;
 use crate::store::database::{Database, Place};
 use crate::store::disk::DiskFault;
 use crate::store::salvage::{self, Replaced};
 
 /// How often the writer looks whether the new store is complete.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a start that waits for a salvage gives a sign of life.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// A salvage that is under way.
 #[derive(Debug)]
@@ -27,6 +30,42 @@ pub(super) struct Salvage {
     done: Receiver<anyhow::Result<Replaced>>,
     /// By lane: what was in the publisher's hands before it.
     in_hand: [Seq; 3],
+}
+
+impl Salvage {
+    /// Begins the salvage of a store of which nothing is known.
+    pub(super) fn of_unknown(options: &Options) -> anyhow::Result<Self> {
+        let done = begin(None, options.clone(), Sources::default())?;
+        Ok(Self { done, in_hand: [Seq(0); 3] })
+    }
+
+    /// Waits for the end of the salvage, as long as the options say.
+    pub(super) fn wait(&self, options: &Options) -> Option<anyhow::Result<Replaced>> {
+        let until = Instant::now() + options.salvage_patience;
+        loop {
+            options.pulse.beat();
+            let rest = until.saturating_duration_since(Instant::now());
+            match self.done.recv_timeout(rest.min(BEAT_EVERY)) {
+                Ok(replaced) => return Some(replaced),
+                Err(RecvTimeoutError::Disconnected) => return Some(Err(panicked())),
+                Err(RecvTimeoutError::Timeout) if rest.is_zero() => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Returns the end of the salvage, if it came.
+    fn look(&self) -> Option<anyhow::Result<Replaced>> {
+        match self.done.try_recv() {
+            Ok(replaced) => Some(replaced),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(panicked())),
+        }
+    }
+}
+
+fn panicked() -> anyhow::Error {
+    anyhow::anyhow!("the salvage of the store panicked")
 }
 
 impl Writer {
@@ -52,7 +91,7 @@ impl Writer {
         let Some(Memory { file: Some(file), .. }) = &mut self.memory else { return };
         let begun = match file.leave() {
             Ok(()) if is_again => return,
-            Ok(()) => begin(file, self.options.clone(), &self.sources),
+            Ok(()) => begin_of_known(file, &self.options, &self.sources),
             Err(error) => Err(error.into()),
         };
         match begun {
@@ -61,23 +100,38 @@ impl Writer {
         }
     }
 
+    /// As [`Writer::replace`], of a store that was not open.
+    pub(super) fn replace_unknown(&mut self) {
+        let path = self.options.path.clone();
+        if self.faults.replaced_at.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
+            return self.go_on_in_memory(DiskFault::DamagedAgain { path });
+        }
+        match Salvage::of_unknown(&self.options) {
+            Ok(salvage) => {
+                self.salvage = Some(salvage);
+                self.go_on_in_memory(DiskFault::Damaged { path });
+            }
+            Err(error) => self.go_on_in_memory(DiskFault::find(&path, &error)),
+        }
+    }
+
     /// Takes up the new store if it is complete.
     pub(super) fn look_at_salvage(&mut self) {
         let Some(salvage) = &self.salvage else { return };
-        let replaced = match salvage.done.try_recv() {
-            Ok(replaced) => replaced,
-            Err(TryRecvError::Empty) => return,
-            Err(TryRecvError::Disconnected) => Err(anyhow::anyhow!("the salvage panicked")),
-        };
+        let Some(replaced) = salvage.look() else { return };
         let in_hand = salvage.in_hand;
         self.salvage = None;
-        let Some(Memory { file: Some(known), .. }) = &self.memory else { return };
+        let Some(memory) = &self.memory else { return };
         let path = &self.options.path;
-        let opened = replaced.and_then(|replaced| Ok((Database::reopen(path, known)?, replaced)));
+        let reopen = |known: &Database| Database::reopen(path, known);
+        let opened = replaced
+            .and_then(|replaced| Ok((memory.file.as_ref().map(reopen).transpose()?, replaced)));
         match opened {
-            Ok((mut database, Replaced { set_aside, left_rows })) => {
-                database.doubtful = in_hand;
-                self.go_on_from(database);
+            Ok((database, Replaced { set_aside, left_rows })) => {
+                if let Some(mut database) = database {
+                    database.doubtful = in_hand;
+                    self.go_on_from(database);
+                }
                 self.faults.replaced_at = Some(Instant::now());
                 self.progress.send_modify(|progress| {
                     (progress.set_aside, progress.left_rows) = (Some(set_aside), left_rows);
@@ -94,9 +148,9 @@ impl Writer {
 }
 
 /// Begins a salvage of a file of which this is known.
-fn begin(
+fn begin_of_known(
     file: &Database,
-    options: crate::store::Options,
+    options: &Options,
     sources: &Sources,
 ) -> anyhow::Result<Receiver<anyhow::Result<Replaced>>> {
     debug_assert_eq!(file.place, Place::Lost, "nobody writes to it meanwhile");
@@ -106,13 +160,21 @@ fn begin(
     for source in sources.since(0) {
         named.intern((*source).clone())?;
     }
+    begin(Some(known), options.clone(), named)
+}
+
+fn begin(
+    known: Option<Database>,
+    options: Options,
+    named: Sources,
+) -> anyhow::Result<Receiver<anyhow::Result<Replaced>>> {
     let (answer, done) = channel();
     let salvage = move || {
         // A thread that hangs on a card holds nobody up, so that no watchdog has to know of it.
         let pulse = Pulse::default();
-        let replaced = options.tell_salvage(|tell| {
-            salvage::replace(&options.path, Some(&known), &named, &pulse, tell)
-        });
+        let (path, known) = (&options.path, known.as_ref());
+        let replaced =
+            options.tell_salvage(|tell| salvage::replace(path, known, &named, &pulse, tell));
         // A writer that stopped leaves the new store to the next start.
         answer.send(replaced).ok();
     };

@@ -60,6 +60,7 @@ fn options(path: PathBuf) -> Options {
         }),
         pulse: Pulse::default(),
         salvaging: watch::Sender::default(),
+        salvage_patience: Duration::from_secs(60),
         clock: crate::clock::mono,
         thing_change: None,
     }
@@ -69,7 +70,7 @@ fn options(path: PathBuf) -> Options {
 fn writer(folder: &std::path::Path) -> Writer {
     let options = options(folder.join("pulsegate.db"));
     let sources = Arc::new(Sources::default());
-    let (database, _, fault) = faults::open(&options, &sources).unwrap();
+    let faults::Opened { database, fault, .. } = faults::open(&options, &sources).unwrap();
     let (progress, _) = watch::channel(Progress::default());
     let (told, _) = watch::channel(Standing::default());
     let mut writer = Writer::new(options, database, sources, progress, told);
