@@ -1,5 +1,7 @@
 //! Reading a lane back as messages: rows become the bytes of a batch without a stop in between.
 
+mod places;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +20,13 @@ use pulsegate_sensors::{Source, SourceId, Sources};
 use rusqlite::Row;
 use rusqlite::types::ValueRef as SqlRef;
 
-use super::bounds::{self, Rising};
+use super::bounds;
 use super::database::Database;
 use super::filters::{Filters, Sieve, event};
 use super::visits::{Stored, VisitFormat};
 use super::withheld::{EVENTS, Withheld};
 use super::{detail, load};
+use places::LaneWalk;
 
 /// How many configurations ago a message may have been made that is still on its way: while the link is down
 /// the window keeps what it holds.
@@ -448,29 +451,6 @@ impl Encoder {
             walk.looked = seq;
         }
         Ok(Offer::Taken)
-    }
-}
-
-/// The places of the records that a walk through a lane reads.
-struct LaneWalk<'a> {
-    database: &'a Database,
-    lane: Lane,
-    last: u64,
-    places: Rising,
-}
-
-impl<'a> LaneWalk<'a> {
-    fn behind(database: &'a Database, lane: Lane, after: Seq) -> Self {
-        Self { database, lane, last: after.0, places: Rising::default() }
-    }
-
-    /// Reads the place in the first column.
-    fn place(&mut self, row: &Row<'_>) -> rusqlite::Result<u64> {
-        let place = self.places.read(row, 0)?;
-        let (connection, table) = (&self.database.connection, self.lane.as_str());
-        bounds::check_left_out(connection, table, self.last, place)?;
-        self.last = place;
-        Ok(place)
     }
 }
 
