@@ -7,7 +7,8 @@ use super::rules::above;
 use super::*;
 
 const READINGS: usize = 100_000;
-const SOURCES: u32 = 5;
+/// So many that no source has more alerts of a rule than may be told by arrival, which stands still.
+const SOURCES: u32 = 40;
 /// Readings that are offered at once.
 const LOT: usize = 5_000;
 /// The monotonic time throughout. The clock stands still, so that a window settles by what the
@@ -91,7 +92,7 @@ fn history(random: &mut fastrand::Rng) -> Vec<(u32, i64, f64)> {
     let mut event = NOON;
     let mut told = Vec::new();
     for _ in 0..READINGS {
-        event += if random.u32(..5_000) == 0 { 60_000 } else { random.i64(0..400) };
+        event += if random.u32(..5_000) == 0 { 60_000 } else { random.i64(0..50) };
         let value = f64::from(random.u32(60 * 8..=140 * 8)) / 8.0;
         let late = random.i64(0..LATENESS);
         told.push((event + late, (random.u32(..SOURCES), event, value)));
