@@ -147,6 +147,9 @@ pub(crate) struct Progress {
     pub(crate) file_bytes: u64,
     /// Readings that are in memory only and were not delivered.
     pub(crate) waiting: u64,
+    /// By lane: records that were given up since memory was full. Their gap is written when the disk takes
+    /// writes again.
+    pub(crate) given_up: [u64; 3],
     /// What was set aside, if this store was damaged.
     pub(crate) set_aside: Option<String>,
     /// What the rules did not use or not say.

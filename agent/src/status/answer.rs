@@ -172,7 +172,13 @@ fn disk_trouble(progress: &Progress, folder: &Path) -> Option<String> {
         Some(fault) => {
             let usage = room.filter(|_| matches!(fault, DiskFault::Full { .. })).map(usage);
             let usage = usage.map_or_else(String::new, |usage| format!("; {usage}"));
-            Some(format!("disk: {fault}; records are kept in memory, and are not durable{usage}"))
+            let given_up = match progress.given_up.iter().sum() {
+                0_u64 => String::new(),
+                count => format!("; {count} were given up, since memory is full"),
+            };
+            Some(format!(
+                "disk: {fault}; records are kept in memory, and are not durable{given_up}{usage}"
+            ))
         }
         None => room.filter(|room| room.is_full()).map(|room| {
             format!(
@@ -342,6 +348,7 @@ fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Value {
         "written_bytes_a_day": a_day.map(|bytes| bytes.saturating_mul(86_400) / uptime),
         "commits": progress.commits,
         "waiting": progress.waiting,
+        "given_up": progress.given_up.iter().sum::<u64>(),
         "checked": progress.checked.as_str(),
         "left_rows": progress.left_rows,
         "salvage": observed.store.salvaging().map(salvage),

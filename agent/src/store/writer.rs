@@ -74,6 +74,8 @@ struct Writer {
     memory: Option<Memory>,
     /// Set while a damaged store is carried over: `memory` is set then.
     salvage: Option<Salvage>,
+    /// By lane: records that were given up and have no gap in the file yet.
+    given_up: [u64; 3],
     /// Bytes in use by records, and what the partition allows, at the last commit.
     used_bytes: u64,
     room: Option<Room>,
@@ -180,6 +182,7 @@ impl Writer {
             faults: Faults::default(),
             memory: None,
             salvage: None,
+            given_up: [0; 3],
             used_bytes: 0,
             room: None,
             retention_at: Instant::now(),
@@ -223,8 +226,9 @@ impl Writer {
         }
         self.commit();
         let lost = self.progress.borrow().waiting;
-        if self.memory.is_some() && lost > 0 {
-            tracing::error!(readings = lost, "lost: the disk refused them to the end");
+        let given_up: u64 = self.given_up.iter().sum();
+        if self.memory.is_some() && lost + given_up > 0 {
+            tracing::error!(readings = lost, given_up, "lost: the disk refused them to the end");
         }
     }
 
@@ -487,8 +491,11 @@ impl Writer {
     /// The progress is told first: whoever has an answer can rely on it.
     fn committed(&mut self, first: Seq) {
         let rows = self.work.readings.len();
-        if self.commits == 0 && self.memory.is_none() {
-            begun::mark(&self.options.path);
+        if self.memory.is_none() {
+            self.given_up = [0; 3];
+            if self.commits == 0 {
+                begun::mark(&self.options.path);
+            }
         }
         self.work = Work { readings: self.spent_readings(), ..Work::default() };
         (self.commit_at, self.urgent) = (None, false);
@@ -529,6 +536,7 @@ impl Writer {
             progress.rules = self.fold.counts();
             progress.flapping = self.fold.flapping(&self.sources);
             progress.in_memory = in_memory;
+            progress.given_up = self.given_up;
             (progress.used_bytes, progress.file_bytes) = (used_bytes, file_bytes);
             progress.cap_bytes = cap_bytes;
             progress.room = self.room;

@@ -200,6 +200,7 @@ impl Writer {
     pub(super) fn give_up(&mut self, lane: Lane, count: u64) {
         let now = self.now();
         let (wall, _) = self.database.timeline.wall(self.database.epoch, now);
+        self.given_up[lane.index()] += count;
         let lost = &mut self.work.unwritten[lane.index()];
         lost.count += count;
         lost.span = Some((lost.span.map_or(wall, |(start, _)| start), wall));

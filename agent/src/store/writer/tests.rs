@@ -405,3 +405,27 @@ async fn each_fault_of_the_disk_is_told_and_what_arrives_goes_out_from_memory() 
         assert_eq!(unit.accounts()[Lane::Readings.index()].pending, 0, "{word}");
     }
 }
+
+/// Records that memory has no room for are told before their gap can be written.
+#[tokio::test]
+async fn what_is_given_up_while_the_file_takes_no_writes_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(folder.path());
+    let path = folder.path().to_owned();
+    writer.go_on_in_memory(disk::DiskFault::Full { folder: path, free_bytes: 0 });
+    let full = u32::try_from(faults::WAITING_ROWS).unwrap();
+    for count in [full, 7] {
+        let gathered = readings(&writer, count);
+        writer.append(gathered, None);
+        writer.urgent = true;
+        settle(&mut writer);
+    }
+    let told = |writer: &Writer| writer.progress.borrow().given_up[Lane::Readings.index()];
+    assert_eq!(told(&writer), 7);
+
+    writer.faults.try_now();
+    settle(&mut writer);
+    assert_eq!(writer.database.place, Place::File);
+    assert_eq!(told(&writer), 0, "its gap is written");
+    assert_eq!(writer.database.lanes[Lane::Readings.index()].dropped, 7);
+}
