@@ -133,11 +133,7 @@ async fn killed_in_the_middle(rig: &mut Rig, percent: u64) -> Result<()> {
 async fn accounts_balance(rig: &mut Rig) -> Result<()> {
     let (_, answer) = rig.device.inbox(&reading("later", "count", 1.0)).await?;
     let name = answer["id"].as_str().with_context(|| format!("refused: {answer}"))?.to_owned();
-    // What the filter has not seen yet would be published without it.
-    let is_filtered = |status: &Value| {
-        status["lanes"]["readings"]["pending"].as_u64().is_some_and(|pending| pending < FEW)
-    };
-    rig.device.wait_status("the backlog is filtered", is_filtered).await?;
+    wait_filtered(rig).await?;
     let status = rig.silenced().await?;
     let readings = &status["lanes"]["readings"];
     let account = Account::of(&rig.site.subscriber)?;
@@ -149,6 +145,22 @@ async fn accounts_balance(rig: &mut Rig) -> Result<()> {
         "{told} of {} readings lost to the damage, each told by a gap; the account is balanced",
         readings["recorded"]
     ));
+    Ok(())
+}
+
+/// Waits for as long as the backlog gets smaller, until the filter has held it back. What the filter has not seen yet
+/// would be published without it.
+async fn wait_filtered(rig: &mut Rig) -> Result<()> {
+    let pending = |status: &Value| status["lanes"]["readings"]["pending"].as_u64();
+    let is_filtered = |status: &Value| pending(status).is_some_and(|pending| pending < FEW);
+    let mut before = u64::MAX;
+    while let Err(error) = rig.device.wait_status("the backlog is filtered", is_filtered).await {
+        let now = rig.device.status().await?.as_ref().and_then(pending).unwrap_or(before);
+        if now >= before {
+            return Err(error);
+        }
+        before = now;
+    }
     Ok(())
 }
 
