@@ -87,16 +87,6 @@ impl Account {
         Ok(())
     }
 
-    /// Whether the record of this name arrived, or a gap record tells that it was dropped (P3).
-    ///
-    /// # Errors
-    /// A name that is none, here or in a gap record.
-    pub fn accounts_for(&self, name: &str) -> Result<bool> {
-        let number = place(name)?.1;
-        let is_told = self.told_as_missing()?.iter().any(|gap| gap.contains(&number));
-        Ok(self.get(name).is_some() || is_told)
-    }
-
     fn take(&mut self, message: &Message) -> Result<()> {
         for mut record in records::parse(&message.payload) {
             let name = record["seq"].as_str().with_context(|| format!("no `seq`: {record}"))?;

@@ -58,29 +58,21 @@ pub(super) async fn disk_full(rig: &mut Rig) -> Result<()> {
     let mut answered = vec![name(&answer)?];
 
     rig.device.sh(FILL).await?;
-    let full = |status: &Value| status["degraded"].to_string().contains("disk");
-    let mut sent = 0;
-    let status = loop {
-        // Something has to be written before a full disk shows.
-        if sent < WAITING {
-            sent += 1;
-            let line = reading("meter", "count", f64::from(sent)).to_string();
-            ensure!(inbox.sender.send(&line).await, "the inbox hung up");
-        }
-        match rig.device.status().await? {
-            // Within the room that the store keeps free for itself, nothing is refused.
-            Some(status) if full(&status) || sent == WAITING => break status,
-            _ => {}
-        }
-        ensure!(rig.agent_pid().await? == pid, "it was started again");
-    };
+    rig.device.wait_sh("the partition is full", IS_FULL).await?;
+    for sent in 1..=WAITING {
+        let line = reading("meter", "count", f64::from(sent)).to_string();
+        ensure!(inbox.sender.send(&line).await, "the inbox hung up");
+    }
+    let full = |status: &Value| status["degraded"].to_string().contains("full");
+    let status = rig.device.wait_status("the full disk is told", full).await?;
+    ensure!(rig.agent_pid().await? == pid, "it was started again");
     rig.saw(format!(
-        "on a full disk it stays up after {sent} readings, degraded: {}",
+        "on a full disk it stays up after {WAITING} readings, degraded: {}",
         status["degraded"]
     ));
 
     rig.device.sh(MAKE_ROOM).await?;
-    for _ in 0..sent {
+    for _ in 0..WAITING {
         let answer = inbox.answers.next().await.context("the inbox hung up")?;
         answered.push(name(&answer)?);
     }
@@ -92,15 +84,15 @@ pub(super) async fn disk_full(rig: &mut Rig) -> Result<()> {
 
     let account = Account::of(&rig.site.subscriber)?;
     for name in &answered {
-        // Where another program takes all room, the store may give up its oldest, and tells of it.
-        ensure!(account.accounts_for(name)?, "{name} was answered and is lost in silence");
+        account.get(name).with_context(|| format!("{name} was answered and is lost"))?;
     }
     account.is_without_holes()?;
+    let dropped = &status["lanes"]["readings"]["dropped"];
+    ensure!(dropped == 0, "{dropped} dropped, though another program took the room");
     rig.saw(format!(
-        "with room again {} readings, {sent} of them handed over meanwhile, were answered, and arrived or \
-         are told of as dropped; no hole, {} dropped",
+        "with room again {} readings, {WAITING} of them handed over meanwhile, were answered and arrived; \
+         no hole",
         answered.len(),
-        status["lanes"]["readings"]["dropped"]
     ));
     Ok(())
 }
