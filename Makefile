@@ -18,9 +18,6 @@ SCRIPTS = .ci/run certs/make-dev-ca systemd/verify tests/install-packages \
 # Runs a command, and fails if a process or a file of it is left.
 SUPERVISE = $(or $(CARGO_TARGET_DIR),target)/debug/supervise
 TARGET = $(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
-# Tests of the whole process wait most of their time: so many at once for each processor.
-export NEXTEST_TEST_THREADS := $(shell echo $$((2 * $$(nproc))))
-export RUST_TEST_THREADS := $(NEXTEST_TEST_THREADS)
 # Beside the tests, so that both have the same features, and nothing is compiled twice.
 BUILD_TESTS = $(CARGO) build --workspace --bins --tests
 # Tests that take longest, and know neither dates nor other processes: they are not run again.

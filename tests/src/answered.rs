@@ -16,10 +16,25 @@ pub struct Answered {
     /// Id and value, in the order of the answers.
     readings: Vec<(String, u64)>,
     ids: HashSet<String>,
+    /// Whether some may be answered as not durable.
+    may_be_in_memory: bool,
+    in_memory: u64,
     starts: HashSet<String>,
 }
 
 impl Answered {
+    /// Those of a device whose disk may refuse writes.
+    #[must_use]
+    pub fn on_poor_disk() -> Self {
+        Self { may_be_in_memory: true, ..Self::default() }
+    }
+
+    /// How many readings were answered as not durable.
+    #[must_use]
+    pub fn in_memory(&self) -> u64 {
+        self.in_memory
+    }
+
     /// Notes the start of the agent that a status tells.
     ///
     /// # Panics
@@ -32,7 +47,7 @@ impl Answered {
     /// Pushes readings in portions of fewer than `most` until the agent is gone, and notes its answers.
     ///
     /// # Panics
-    /// When one is refused, or answered with the id of an earlier reading.
+    /// When one is refused, answered with the id of an earlier reading, or as not durable on a sound disk.
     pub async fn push(&mut self, random: &mut fastrand::Rng, most: u64, inbox: &mut Inbox) {
         loop {
             let values: Vec<u64> = (self.next..self.next + random.u64(1..most)).collect();
@@ -47,6 +62,8 @@ impl Answered {
                 let id = answer["id"].as_str().unwrap_or_else(|| panic!("refused: {answer}"));
                 assert!(self.ids.insert(id.to_owned()), "{id} again");
                 if answer["durable"] == false {
+                    assert!(self.may_be_in_memory, "not durable on a sound disk: {answer}");
+                    self.in_memory += 1;
                     continue;
                 }
                 self.readings.push((id.to_owned(), value));

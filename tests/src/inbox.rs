@@ -94,11 +94,12 @@ impl Inbox {
     /// Hands over lines, all of which must be taken, and returns their ids once they are durable.
     ///
     /// # Panics
-    /// When one is refused, or the agent goes away.
+    /// When one is refused or not durable, or the agent goes away.
     pub async fn store(&mut self, lines: &[String]) -> Vec<String> {
         let answers = self.exchange_all(lines).await;
         assert_eq!(answers.len(), lines.len(), "the agent went away");
         let id = |(answer, line): (&Value, &String)| {
+            assert!(answer["durable"] != false, "`{line}` is in memory only: {answer}");
             let id = answer["id"].as_str();
             id.unwrap_or_else(|| panic!("`{line}` was refused: {answer}")).to_owned()
         };

@@ -3,6 +3,8 @@
 //! A mount namespace needs a process of its own, so [`SmallDisk::enter`] runs the test that calls it once more, as
 //! its child.
 
+#![expect(clippy::print_stderr, reason = "a test that does not run says so")]
+
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -34,6 +36,7 @@ impl SmallDisk {
         }
         let may = Command::new("unshare").args(["-rm", "true"]).status();
         if !may.is_ok_and(|status| status.success()) {
+            eprintln!("NOT RUN: no user may have a mount namespace on this machine");
             return None;
         }
         let folder = TempDir::with_prefix("pulsegate-disk-").expect("a temporary directory");

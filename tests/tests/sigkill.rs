@@ -12,7 +12,7 @@ use pulsegate_standin::{Door, Options};
 use pulsegate_tests::agent_process::{Device, lane_count};
 use pulsegate_tests::answered::Answered;
 use pulsegate_tests::cloud::{Cloud, Tally};
-use pulsegate_tests::{PATIENCE, records, state};
+use pulsegate_tests::{PATIENCE, choose_seed, records, state};
 use serde_json::Value;
 
 const KILLS: u64 = 100;
@@ -58,8 +58,7 @@ struct Trial {
 
 impl Trial {
     async fn begin() -> Self {
-        let seed = fastrand::u64(..);
-        eprintln!("seed {seed}");
+        let seed = choose_seed();
         let cloud = Cloud::start(seed, |_: &mut Options| {}).await;
         let batch = "{ bytes = \"1KiB\", delay = \"20ms\" }";
         let device = cloud

@@ -150,7 +150,7 @@ fn number() -> At<String> {
 }
 
 /// A socket for readings from other programs: JSON lines, each answered with its record id once it is durable,
-/// or with `"durable": false` beside the id while the disk takes no writes.
+/// or with `"durable": false` beside the id while it is in memory only.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct InboxTable {
