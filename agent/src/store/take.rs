@@ -128,6 +128,11 @@ impl Encoder {
         self.before = before;
     }
 
+    /// Begins a pass: its walks go back to places before those that the filters saw.
+    pub(super) fn begin_pass(&mut self) {
+        self.sieve = Sieve::new(self.formats.filters.clone(), Arc::clone(&self.sources));
+    }
+
     /// The numbers of the sources whose records go to `topic`, or went to it before the
     /// configuration changed.
     pub(super) fn sources_of(&self, withheld: &Withheld, lane: Lane, topic: &str) -> Vec<u32> {

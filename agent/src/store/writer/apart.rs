@@ -100,10 +100,12 @@ impl Writer {
         }
     }
 
-    /// Lets the publisher begin anew behind the watermarks. Nothing is in its hands then.
+    /// Lets the publisher begin anew behind the watermarks. Nothing is in its hands then, and the filters know
+    /// nothing of what comes later.
     pub(super) fn begin_pass(&mut self) {
         let watermarks = self.database.lanes.map(|row| Seq(row.watermark));
         self.in_hand = watermarks;
+        self.encoder.begin_pass();
         self.tell_withheld(|progress| {
             let number = progress.pass.number + 1;
             progress.pass = Pass { number, watermarks };

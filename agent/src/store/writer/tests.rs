@@ -17,6 +17,8 @@ use crate::durable;
 use crate::store::database::AlertRow;
 use crate::store::{Identity, disk};
 
+mod passes;
+
 fn options(path: PathBuf) -> Options {
     let template =
         |topic| Template::parse(topic, "pi-1", Open { source: true, kind: true }).unwrap();
@@ -68,7 +70,11 @@ fn options(path: PathBuf) -> Options {
 
 /// A writer without a thread, in `folder`, after its start.
 fn writer(folder: &std::path::Path) -> Writer {
-    let options = options(folder.join("pulsegate.db"));
+    writer_of(options(folder.join("pulsegate.db")))
+}
+
+/// A writer without a thread, with these `options`, after its start.
+fn writer_of(options: Options) -> Writer {
     let sources = Arc::new(Sources::default());
     let faults::Opened { database, fault, .. } = faults::open(&options, &sources).unwrap();
     let (progress, _) = watch::channel(Progress::default());
