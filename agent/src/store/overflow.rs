@@ -148,10 +148,12 @@ pub(super) fn move_into(
     let last_seq = apart.map_or(file.last_seq, |apart| apart.last_seq);
     let is_carried_over = apart.is_some_and(|apart| apart.is_carried_over);
     let mut conditions = [const { String::new() }; 3];
-    for (lane, watermark) in apart.map_or(Vec::new(), |apart| apart.behind(&before)) {
-        conditions[lane.index()] = format!("WHERE {}", waits(memory, lane));
-        lanes[lane.index()].watermark = watermark;
-        withheld.go_back(lane, watermark);
+    if let Some(apart) = apart {
+        for (lane, watermark) in apart.behind(&before) {
+            conditions[lane.index()] = format!("WHERE {}", waits(memory, lane));
+            lanes[lane.index()].watermark = watermark;
+            withheld.go_back(lane, watermark, &apart.withheld);
+        }
     }
     file.write(|writer| {
         for lane in [Lane::Readings, Lane::Alerts, Lane::Events] {

@@ -207,11 +207,12 @@ impl Withheld {
         }
     }
 
-    /// The watermark of a lane goes back to a place: what of the lane waits there is pending, whatever its
-    /// source.
-    pub(super) fn go_back(&mut self, lane: Lane, watermark: u64) {
-        for source in self.0[lane.index()].values_mut() {
-            source.after = source.after.min(watermark);
+    /// The watermark of a lane goes back to a place: its records behind that are pending, whatever their source,
+    /// but for what sources had settled `before` beyond it.
+    pub(super) fn go_back(&mut self, lane: Lane, watermark: u64, before: &Self) {
+        for (number, source) in &mut self.0[lane.index()] {
+            let settled = before.0[lane.index()].get(number).map(|source| source.after);
+            source.after = source.after.min(settled.unwrap_or(watermark));
             source.taken = source.after;
         }
     }

@@ -9,15 +9,18 @@ use super::Writer;
 use super::memory::Memory;
 use crate::store::database::Database;
 use crate::store::load::LaneRow;
+use crate::store::withheld::Withheld;
 use crate::store::{Pass, overflow};
 
 /// The records in the file while they cannot be read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(in crate::store) struct Apart {
     /// By lane: how far delivery of them got.
     pub(in crate::store) watermarks: [u64; 3],
     /// By lane: how many of them are pending.
     pub(in crate::store) pending: [u64; 3],
+    /// What was withheld of them: a source may have settled some beyond the watermark of its lane.
+    pub(in crate::store) withheld: Withheld,
     /// The last place that was given to a record before.
     pub(in crate::store) last_seq: u64,
     /// Whether the file was carried over into a new one since: its accounts are other ones then.
@@ -65,6 +68,7 @@ impl Writer {
         *apart = Some(Apart {
             watermarks: lanes.map(|row| row.watermark),
             pending: pending_in_file(lanes, in_memory),
+            withheld: self.database.withheld.clone(),
             last_seq: file.last_seq,
             is_carried_over: false,
         });

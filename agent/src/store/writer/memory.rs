@@ -77,7 +77,7 @@ impl Writer {
         if file.place == Place::Lost {
             return self.replace();
         }
-        let apart = memory.apart;
+        let apart = memory.apart.clone();
         // A connection that was made while nothing could be written stays one for reading, and one to a
         // file system that failed fails for ever.
         if apart.is_some() || fault.is_some_and(|fault| !fault.wants_room()) {

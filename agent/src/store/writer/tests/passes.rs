@@ -1,6 +1,8 @@
 //! Delivery while the records in the file cannot be read, and after: filters, and sources that are withheld.
 
+use pulsegate_core::delivery::TopicMark;
 use pulsegate_core::filter::FilterSpec;
+use pulsegate_core::lane::Gap;
 use pulsegate_core::time::Wall;
 
 use super::*;
@@ -50,4 +52,91 @@ async fn means_of_the_time_before_the_file_failed_are_published_when_it_is_back(
 
     let means = unit.take(LANE, unit.pass().watermarks[LANE.index()]).1;
     assert_eq!(means.len(), 10 + 4, "{means:?}");
+}
+
+/// Readings go to a topic of each source.
+fn by_source() -> Unit {
+    unit(|formats| {
+        let open = Open { source: true, kind: true };
+        formats.readings.topic = Template::parse("readings/{source}", "pi-1", open).unwrap();
+    })
+}
+
+impl Unit {
+    /// Appends readings of two sources in turn: the second one has the even places.
+    fn append_of_two(&mut self, count: u32) {
+        let intern = |name| {
+            let source = Source::new(name, "heart_rate").unwrap();
+            self.writer.sources.intern(source).unwrap()
+        };
+        let both = [intern("7"), intern("8")];
+        let mut gathered = readings(&self.writer, count);
+        for (reading, source) in gathered.iter_mut().zip(both.into_iter().cycle()) {
+            reading.source = source;
+        }
+        self.writer.append(gathered, None);
+        self.writer.urgent = true;
+        settle(&mut self.writer);
+    }
+
+    fn mark_topic(&mut self, mark: TopicMark) {
+        let (answer, _) = oneshot::channel();
+        let (marks, topics, pass) = (Vec::new(), vec![mark], self.pass().number);
+        self.writer.take_up(Request::Mark { marks, topics, urgent: true, pass, answer });
+        settle(&mut self.writer);
+    }
+
+    /// The topic of the second source is refused.
+    fn withhold(&mut self, after: u64) {
+        let after = Seq(after);
+        self.mark_topic(TopicMark::Withhold { lane: LANE, topic: "readings/8".into(), after });
+    }
+
+    /// Records of the second source arrived, and some messages of it never will.
+    fn settle_topic(&mut self, through: u64, delivered: u64, gaps: Vec<Gap>) {
+        let (sources, through, filtered) = (vec![1], Seq(through), 0);
+        self.mark_topic(TopicMark::Settle {
+            lane: LANE,
+            sources,
+            through,
+            delivered,
+            filtered,
+            gaps,
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_source_settled_beyond_its_lane_stays_settled_when_the_file_is_back() {
+    let mut unit = by_source();
+    unit.append_of_two(20);
+    unit.withhold(0);
+    unit.mark(LANE, Seq(4), 2, 0);
+    unit.settle_topic(12, 6, Vec::new());
+    unit.fail();
+    assert!(unit.take(LANE, Seq(4)).1.is_empty());
+    unit.append_of_two(4);
+
+    unit.mend();
+
+    assert_eq!((unit.writer.database.place, unit.set_aside()), (Place::File, 0));
+    let account = unit.accounts()[LANE.index()];
+    assert_eq!((account.recorded, account.delivered, account.pending), (24, 8, 16));
+}
+
+#[tokio::test]
+async fn a_source_withheld_while_the_file_cannot_be_read_is_withheld_in_it_too() {
+    let mut unit = by_source();
+    unit.append_of_two(20);
+    unit.mark(LANE, Seq(4), 4, 0);
+    unit.fail();
+    assert!(unit.take(LANE, Seq(4)).1.is_empty());
+    unit.append_of_two(4);
+    unit.withhold(22);
+
+    unit.mend();
+
+    let account = unit.accounts()[LANE.index()];
+    assert_eq!((account.recorded, account.delivered, account.pending), (24, 4, 20));
+    assert_eq!(unit.deliver(LANE).len(), 10, "those of the other source");
 }
