@@ -60,6 +60,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::agent::Pulse;
 use crate::aside::Aside;
+use crate::config::Backlog;
 pub(crate) use check::Checked;
 pub(crate) use database::{EventRow, Identity};
 pub(crate) use disk::{DiskFault, Room, mebibytes};
@@ -96,6 +97,8 @@ pub(crate) struct Options {
     pub(crate) keep: Keep,
     /// The store was another thing's until now.
     pub(crate) thing_change: Option<ThingChange>,
+    /// The fate of what another thing recorded, also in a store that can be opened only later.
+    pub(crate) backlog: Backlog,
     pub(crate) rules: Arc<Vec<RuleSpec>>,
     pub(crate) formats: Arc<Formats>,
     pub(crate) pulse: Pulse,

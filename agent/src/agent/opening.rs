@@ -144,6 +144,7 @@ fn open_store(
         identity,
         keep: compile::keep(config),
         thing_change,
+        backlog,
         rules: compile::rules(config),
         formats: compile::formats(config),
         pulse: pulse.clone(),

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use pulsegate_core::delivery::Mark;
 use pulsegate_core::lane::{DropReason, Gap, Lane};
 use pulsegate_core::reading::Seq;
+use pulsegate_core::time::Mono;
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::database::Database;
+use super::database::{Database, Work};
 use super::withheld::{self, Settled, SourceMark};
 use super::{begun, load, schema};
 use crate::config::Backlog;
@@ -116,6 +117,15 @@ impl Dropped {
             dropped.source_marks.push(SourceMark::Settle(settled));
         }
         Ok(dropped)
+    }
+
+    /// Gives up at once what is pending in a file that was opened only after the start.
+    pub(super) fn drop_backlog_of(file: &mut Database, now: Mono) -> rusqlite::Result<()> {
+        let Self { marks, source_marks } = Self::backlog_of(file)?;
+        for mark in &source_marks {
+            file.apply(mark);
+        }
+        file.commit(&Work { marks, source_marks, now, ..Work::default() }).map(|_| ())
     }
 
     /// Where publishing begins, behind what is given up.

@@ -112,6 +112,7 @@ impl Device {
             },
             keep: self.keep,
             thing_change: None,
+            backlog: crate::config::Backlog::Keep,
             rules: Arc::new(self.rules.clone()),
             formats: formats(),
             pulse: Pulse::default(),

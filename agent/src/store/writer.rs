@@ -146,6 +146,10 @@ pub(super) fn start(
         }
         writer.give_up_backlog(dropped);
         writer.say_what_was_lost();
+        if writer.memory.is_none() {
+            // What another thing left behind is settled.
+            writer.options.thing_change = None;
+        }
         runtime.block_on(writer.run(incoming));
         drop(check);
     })?;

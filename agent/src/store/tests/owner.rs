@@ -6,8 +6,19 @@ use crate::store::owner::Taking;
 
 /// Starts on a device as `thing`.
 fn start(device: &Device, thing: &str, backlog: Backlog) -> (Running, Option<ThingChange>) {
-    let Taking { path, change: thing_change, .. } = settle(&device.path(), thing, backlog);
-    let mut options = Options { path, thing_change: thing_change.clone(), ..device.options() };
+    start_at(device, device.path(), thing, backlog)
+}
+
+/// The same with a store at `path`.
+fn start_at(
+    device: &Device,
+    path: PathBuf,
+    thing: &str,
+    backlog: Backlog,
+) -> (Running, Option<ThingChange>) {
+    let Taking { path, change: thing_change, .. } = settle(&path, thing, backlog);
+    let mut options =
+        Options { path, thing_change: thing_change.clone(), backlog, ..device.options() };
     options.identity.thing = thing.into();
     let sources = Arc::new(Sources::default());
     let (store, thread) = Store::open(options, &sources).unwrap();
@@ -136,5 +147,74 @@ async fn a_store_that_is_delivered_or_of_an_earlier_version_goes_on_under_any_na
     let (agent, change) = start(&device, "newer", Backlog::Keep);
 
     assert_eq!((change, values(&agent).await), (None, vec![61.0]));
+    agent.stop().await;
+}
+
+/// Moves the store into a folder of its own, which can be away like a card that is not mounted.
+fn move_to_own_folder(device: &Device) -> PathBuf {
+    let place = device.folder.path().join("place");
+    std::fs::create_dir(&place).unwrap();
+    std::fs::rename(device.path(), place.join(FILE)).unwrap();
+    place.join(FILE)
+}
+
+/// Starts as `new` while the folder of the store is away, records 90, and brings the folder back. The agent
+/// has taken up the store and has ended then.
+async fn record_while_away(
+    device: &Device,
+    path: &Path,
+    backlog: Backlog,
+    known: Option<ThingChange>,
+) {
+    let place = path.parent().unwrap();
+    let away = device.folder.path().join("away");
+    std::fs::rename(place, &away).unwrap();
+    let mut options =
+        Options { path: path.to_owned(), thing_change: known, backlog, ..device.options() };
+    options.identity.thing = "new".into();
+    let sources = Arc::new(Sources::default());
+    let (store, thread) = Store::open(options, &sources).unwrap();
+    let agent = Running { store, thread, sources };
+    agent.store.append(agent.belt([90.0]), None).await.unwrap();
+    agent.store.flush().await.unwrap();
+    assert!(agent.store.progress().borrow().in_memory.is_some(), "there is a store");
+    std::fs::rename(&away, place).unwrap();
+    // The agent ends instead of an answer.
+    agent.store.flush().await.ok();
+    tokio::task::spawn_blocking(|| agent.thread.join().unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_start_in_memory_gives_up_what_another_thing_recorded_when_the_store_is_back() {
+    for is_known in [true, false] {
+        let device = recorded_as_old().await;
+        let path = move_to_own_folder(&device);
+        let known = is_known.then(|| settle(&path, "new", Backlog::Drop).change.unwrap());
+
+        record_while_away(&device, &path, Backlog::Drop, known).await;
+
+        let (agent, _) = start_at(&device, path, "new", Backlog::Drop);
+        assert_eq!(values(&agent).await, [90.0], "published under another name");
+        let told = changes(&agent).await;
+        let gap = told.iter().find(|event| event["event"] == "gap").unwrap();
+        assert_eq!((&gap["reason"], &gap["count"]), (&"other_thing".into(), &2.into()));
+        let changed = |event: &&Json| event["event"] == "thing_changed";
+        assert_eq!(told.iter().filter(changed).count(), 1, "{told:?}");
+        agent.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_start_in_memory_keeps_aside_what_another_thing_recorded_when_the_store_is_back() {
+    let device = recorded_as_old().await;
+    let path = move_to_own_folder(&device);
+
+    record_while_away(&device, &path, Backlog::Keep, None).await;
+
+    let (agent, _) = start_at(&device, path.clone(), "new", Backlog::Keep);
+    assert_eq!(values(&agent).await, [90.0], "published under another name");
+    assert_eq!(changes(&agent).await.len(), 1);
+    let kept = kept_aside(&path);
+    assert_eq!((&*kept[0].1, kept[0].2, kept.len()), ("old", [0, 0, 2], 1));
     agent.stop().await;
 }

@@ -14,10 +14,12 @@ use tokio::time::Instant;
 use super::apart::Apart;
 use super::faults::{WAITING_FEW, WAITING_ROWS};
 use super::{Answer, Receipt, Writer};
+use crate::config::Backlog;
 use crate::state_lock;
 use crate::store::database::{Database, EventRow, Place};
 use crate::store::disk::DiskFault;
-use crate::store::{ballast, begun, overflow, salvage};
+use crate::store::owner::{self, Dropped, Taking};
+use crate::store::{Options, ThingChange, ballast, begun, overflow, salvage};
 
 /// What is known while the file takes no writes.
 pub(super) struct Memory {
@@ -231,6 +233,10 @@ impl Writer {
     /// Tries to open the file again. Its sources have other numbers than those given out since the
     /// start: what waits is written under the right ones, and the agent starts anew.
     pub(super) fn look_for_file(&mut self) {
+        let change = match self.settle_owner() {
+            Ok(change) => change,
+            Err(fault) => return self.go_on_in_memory(fault),
+        };
         let sources = Arc::new(Sources::default());
         let options = self.options.clone();
         let mut identity = options.identity.clone();
@@ -246,6 +252,11 @@ impl Writer {
             Err(error) => Err(error),
         };
         let adopted = opened.and_then(|mut file| {
+            if change.is_some_and(|change| change.backlog == Backlog::Drop) {
+                Dropped::drop_backlog_of(&mut file, self.now())?;
+                // The file is this thing's now, also if the rest fails and is tried again.
+                self.options.thing_change = None;
+            }
             overflow::adopt(&mut file, &self.database, &self.sources, &sources)?;
             Ok(file)
         });
@@ -264,6 +275,24 @@ impl Writer {
                 self.go_on_in_memory(fault);
             }
         }
+    }
+
+    /// Decides what becomes of a store that another thing recorded, which no start could see before.
+    fn settle_owner(&mut self) -> Result<Option<ThingChange>, DiskFault> {
+        let Options { path, identity, thing_change, backlog, .. } = &self.options;
+        let Taking { path: taken, change, .. } = owner::settle(path, &identity.thing, *backlog);
+        if taken != *path {
+            let path = path.display();
+            let fault = format!("`{path}` is another thing's store and cannot be set aside");
+            return Err(DiskFault::Other(fault));
+        }
+        if let (Some(change), None) = (&change, thing_change) {
+            let (event, members) = ("thing_changed", change.members());
+            self.work.events.push(EventRow { event, mono: self.now(), members });
+            // Told once, however often the file is tried.
+            self.options.thing_change = Some(change.clone());
+        }
+        Ok(change.or_else(|| self.options.thing_change.clone()))
     }
 
     /// The readings in memory, for rules that begin anew.

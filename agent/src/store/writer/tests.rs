@@ -65,6 +65,7 @@ fn options(path: PathBuf) -> Options {
         salvage_patience: Duration::from_secs(60),
         clock: crate::clock::mono,
         thing_change: None,
+        backlog: crate::config::Backlog::Keep,
     }
 }
 
