@@ -12,8 +12,8 @@ mod dial;
 mod reason;
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -92,8 +92,6 @@ impl LinkState {
 pub(crate) struct Outage {
     /// In words, for `status`; `None` before the first attempt.
     pub(crate) reason: Option<String>,
-    /// How the last connection ended.
-    pub(crate) death: Death,
     pub(crate) since: Mono,
     /// Attempts since the last good connection.
     pub(crate) attempts: u64,
@@ -114,15 +112,15 @@ pub(crate) struct RefusedStatus {
 impl Outage {
     /// Before anything was tried.
     pub(crate) fn unknown(now: Mono) -> Self {
-        Self {
-            reason: None,
-            death: Death::Otherwise,
-            since: now,
-            attempts: 0,
-            retry_at: None,
-            refused_status: None,
-        }
+        Self { reason: None, since: now, attempts: 0, retry_at: None, refused_status: None }
     }
+}
+
+/// The end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) death: Death,
+    pub(crate) at: Mono,
 }
 
 /// A connection.
@@ -135,6 +133,8 @@ pub(crate) struct Session {
     pub(crate) since: Mono,
     /// See [`Outage::refused_status`].
     pub(crate) refused_status: Option<RefusedStatus>,
+    /// Set when it ends. A [`LinkState`] that nobody saw in time is replaced by the next; this stays.
+    end: Arc<OnceLock<End>>,
 }
 
 /// The link cannot take a message just now.
@@ -142,6 +142,11 @@ pub(crate) struct Session {
 pub(crate) struct Busy;
 
 impl Session {
+    /// How and when it ended, if it did other than by being stopped.
+    pub(crate) fn end(&self) -> Option<End> {
+        self.end.get().copied()
+    }
+
     /// Hands a message to the link. The future says whether it was acknowledged; `false` means
     /// that the connection ended first.
     pub(crate) fn publish(
@@ -200,6 +205,7 @@ pub(crate) async fn run(
             Cause::NoIdentity(error) => Reason::refused(format!("{error:#}")),
             Cause::Failed(error) => reason::of(&error, is_clock_set()),
         };
+        attempt.end.get_or_init(|| End { death: reason.death, at: now });
         let killed = judge_greeting(&options, &mut doubt, attempt.greeting, reason.death, now);
         let random = fastrand::f64();
         let wait = match ended.up_since {
@@ -224,7 +230,6 @@ pub(crate) async fn run(
         }
         let outage = Outage {
             reason: Some(reason.text),
-            death: reason.death,
             since: now,
             attempts,
             retry_at: Some(now + wait),
@@ -278,11 +283,13 @@ struct Attempt {
     greeting: Greeting,
     /// Whether the others were told that there is a connection.
     is_announced: bool,
+    end: Arc<OnceLock<End>>,
 }
 
 impl Attempt {
     fn new(port: Port, number: u64, refused: Option<RefusedStatus>) -> Self {
-        Self { port, number, refused, greeting: Greeting::None, is_announced: false }
+        let (greeting, end) = (Greeting::None, Arc::default());
+        Self { port, number, refused, greeting, is_announced: false, end }
     }
 }
 
@@ -462,6 +469,7 @@ fn announce(
         port: attempt.port.number,
         since,
         refused_status: attempt.refused.clone(),
+        end: Arc::clone(&attempt.end),
     };
     states.send_replace(LinkState::Up(session));
 }
@@ -526,6 +534,22 @@ fn mqtt_options(options: &LinkOptions, tls: &Clients, port: Port) -> MqttOptions
     mqtt.set_last_will(will);
     options.dialer.serve(&mut mqtt, options.connect_timeout / 2);
     mqtt
+}
+
+#[cfg(test)]
+impl Session {
+    /// A connection on which nothing is sent.
+    pub(crate) fn unused(number: u64) -> Self {
+        let options = MqttOptions::new("box", Broker::tcp("localhost", 8883));
+        let (client, _) = AsyncClient::builder(options).capacity(1).build();
+        let (since, end) = (clock::mono(), Arc::default());
+        Self { client, number, port: 8883, since, refused_status: None, end }
+    }
+
+    pub(crate) fn ended(self, death: Death, at: Mono) -> Self {
+        self.end.set(End { death, at }).expect("it ends once");
+        self
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::agent::{AT_REST, Pulse};
 use crate::clock;
-use crate::mqtt::{LinkState, Session};
+use crate::mqtt::{End, LinkState, Session};
 use crate::store::{Progress, Stopped, Store, Taken};
 
 /// A broker that acknowledges nothing for so long on a living connection never will.
@@ -108,19 +108,7 @@ struct Round {
 /// When the store is gone.
 pub(crate) async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
     let settings = *publisher.settings.borrow_and_update();
-    let mut round = Round {
-        delivery: Delivery::new(settings.window, publisher.store.watermarks),
-        pace: Pace::new(settings.limits),
-        session: None,
-        grace: ClockGrace::default(),
-        acks: FuturesUnordered::new(),
-        marking: None,
-        marking_is_urgent: false,
-        not_before: [(Mono(0), Seq(0)); 3],
-        state: PublisherState::default(),
-        pass: 0,
-        withheld_told: 0,
-    };
+    let mut round = Round::new(settings, publisher.store.watermarks);
     let mut progress = publisher.store.progress();
     loop {
         // Before the progress, which is complete by the time that the drain begins.
@@ -163,10 +151,25 @@ async fn marked(marking: &mut Option<oneshot::Receiver<()>>) {
 }
 
 impl Round {
+    fn new(settings: Settings, watermarks: [Seq; 3]) -> Self {
+        Self {
+            delivery: Delivery::new(settings.window, watermarks),
+            pace: Pace::new(settings.limits),
+            session: None,
+            grace: ClockGrace::default(),
+            acks: FuturesUnordered::new(),
+            marking: None,
+            marking_is_urgent: false,
+            not_before: [(Mono(0), Seq(0)); 3],
+            state: PublisherState::default(),
+            pass: 0,
+            withheld_told: 0,
+        }
+    }
+
     /// Does what can be done now. Returns how long to wait if nothing happens.
     async fn work(&mut self, publisher: &Publisher) -> Result<Duration, Stopped> {
-        self.drain_acks();
-        self.delivery.tick(clock::mono());
+        self.judge_answers();
         self.mark(publisher).await?;
         let mut wait = IDLE;
         let Some(session) = self.session.clone() else { return Ok(wait) };
@@ -317,7 +320,11 @@ impl Round {
 
     fn drain_acks(&mut self) {
         use futures_util::FutureExt as _;
-        while let Some(Some((id, acknowledged))) = self.acks.next().now_or_never() {
+        // All of them, however many: one that is read after the end of its connection was judged
+        // would count for the next.
+        while let Some(Some((id, acknowledged))) =
+            tokio::task::unconstrained(self.acks.next()).now_or_never()
+        {
             self.acknowledged(id, acknowledged);
         }
     }
@@ -332,23 +339,48 @@ impl Round {
 
     fn link_changed(&mut self, links: &mut watch::Receiver<LinkState>) {
         let link = links.borrow_and_update().clone();
-        // Acknowledgements that were read before the connection ended still count.
-        self.drain_acks();
-        let (session, death) = match link {
-            LinkState::Up(session) => (Some(session), Death::Otherwise),
-            LinkState::Down(outage) => (None, outage.death),
+        let session = match link {
+            LinkState::Up(session) => Some(session).filter(|session| session.end().is_none()),
+            LinkState::Down(_) => None,
         };
+        self.judge_end();
         let same = session.as_ref().map(|s| s.number) == self.session.as_ref().map(|s| s.number);
         if same {
             return;
         }
-        let gaps = self.delivery.link_lost(death, clock::mono());
-        self.quarantined(&gaps);
+        if self.session.is_some() {
+            self.lose_link(End { death: Death::Otherwise, at: clock::mono() });
+        }
         if let Some(session) = &session {
             self.grace.connected(session.since);
             self.delivery.link_up(clock::mono());
         }
         self.session = session;
+    }
+
+    /// Counts the acknowledgements that stood for long enough while their connection lived.
+    fn judge_answers(&mut self) {
+        self.drain_acks();
+        // Before the look at the connection: it lived until then, or its end is known.
+        let now = clock::mono();
+        self.judge_end();
+        self.delivery.tick(now);
+    }
+
+    /// Judges the connection if it ended: by its own end, since the state of the link may be that of a
+    /// later attempt by now.
+    fn judge_end(&mut self) {
+        if let Some(end) = self.session.as_ref().and_then(Session::end) {
+            self.lose_link(end);
+        }
+    }
+
+    fn lose_link(&mut self, end: End) {
+        // Acknowledgements that were read before the connection ended still count.
+        self.drain_acks();
+        let gaps = self.delivery.link_lost(end.death, end.at);
+        self.quarantined(&gaps);
+        self.session = None;
     }
 
     fn quarantined(&mut self, gaps: &[Gap]) {
@@ -402,3 +434,6 @@ fn tell(seen: &mut Vec<Refused>, refused: Vec<Refused>, is_taken: impl Fn(&str) 
     *seen = refused;
     changed
 }
+
+#[cfg(test)]
+mod tests;

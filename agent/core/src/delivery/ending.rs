@@ -14,15 +14,17 @@ use crate::reading::Seq;
 use crate::time::Mono;
 
 impl Delivery {
-    /// The link is gone. Returns what was quarantined for it.
-    pub fn link_lost(&mut self, death: Death, now: Mono) -> Vec<Gap> {
+    /// The link was lost at `at`, which may be a while ago: only an acknowledgement that had stood by
+    /// then counts, so call this before [`Delivery::tick`] with a later time. Returns what was
+    /// quarantined for it.
+    pub fn link_lost(&mut self, death: Death, at: Mono) -> Vec<Gap> {
         let by_peer = death == Death::ByPeer;
         let was_alone = self.in_flight() <= 1;
         if !by_peer {
-            self.believe_where(now, |_| true);
+            self.believe_where(at, |_| true);
         }
-        self.tick(now);
-        let evidence = self.evidence(by_peer, now);
+        self.tick(at);
+        let evidence = self.evidence(by_peer, at);
         let is_lone = |message: &Message| self.is_lone(message).then_some(message.batch.first);
         let lone: BTreeSet<Seq> = self.messages.values().filter_map(is_lone).collect();
         let lone_sent = self.messages.values().filter(|message| self.is_lone(message));
@@ -33,7 +35,7 @@ impl Delivery {
         for message in self.messages.values_mut() {
             let Some(sent) = message.sent.take() else { continue };
             let was_answered = message.answered.take().is_some();
-            if !by_peer || now.since(sent) > SUSPECT_WITHIN {
+            if !by_peer || at.since(sent) > SUSPECT_WITHIN {
                 continue;
             }
             match &message.trial {
@@ -51,7 +53,7 @@ impl Delivery {
             let topic = self.topics.get_mut(lane, &name);
             let is_lone = topic.trial.as_ref().is_some_and(|on| !on.trial.is_recovered());
             if !is_lone && evidence.finding() == Finding::Against {
-                topic.doubt.add(now);
+                topic.doubt.add(at);
                 if topic.doubt.is_refused() {
                     accused.push((lane, name));
                 }
@@ -61,13 +63,13 @@ impl Delivery {
         accused.extend(deadly.map(|one| {
             (one.batch.lane, Arc::clone(one.trial.as_ref().unwrap_or(&one.batch.topic)))
         }));
-        accused.into_iter().for_each(|(lane, topic)| self.withhold(lane, topic, now));
+        accused.into_iter().for_each(|(lane, topic)| self.withhold(lane, topic, at));
         for (_, _, topic) in self.topics.iter_mut() {
             (topic.answers, topic.is_known) = (0, false);
         }
         self.count_doubted();
         let failed = tried_in_vain.into_iter();
-        failed.filter_map(|((lane, topic), tried)| self.failed(lane, &topic, tried, now)).collect()
+        failed.filter_map(|((lane, topic), tried)| self.failed(lane, &topic, tried, at)).collect()
     }
 
     /// What the end of the connection tells of each topic that was used.

@@ -147,6 +147,23 @@ fn a_broker_that_acknowledges_what_it_forbids_and_hangs_up_is_not_believed() {
 }
 
 #[test]
+fn a_hang_up_counts_from_when_it_happened_however_late_it_is_noticed() {
+    for blind_for in [0, 5, 999, 1_000, 2_000, 15_000] {
+        let mut world = World::new(mixed(300));
+        world.blind_for = Duration::from_millis(blind_for);
+        let mut lies = |batch: &Batch, _| {
+            if &*batch.topic == "b" { Fate::AckAndHangUp } else { Fate::Ack }
+        };
+
+        world.run(300, &mut lies);
+
+        let sums = (world.counted, world.arrived.len());
+        assert_eq!(sums, (200, 200), "noticed after {blind_for} ms");
+        assert_eq!(world.was_refused.len(), 1, "noticed after {blind_for} ms");
+    }
+}
+
+#[test]
 fn a_topic_that_was_taken_before_is_not_believed_on_the_next_connection() {
     let mut world = World::new(mixed(300));
     world.run(10, &mut |_, _| Fate::Ack);

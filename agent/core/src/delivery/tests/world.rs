@@ -25,6 +25,8 @@ pub(super) struct World {
     pub(super) delivery: Delivery,
     pub(super) now: Mono,
     pub(super) up_at: Mono,
+    /// How long a hang-up goes unnoticed.
+    pub(super) blind_for: Duration,
     pub(super) is_up: bool,
     /// Of the lane of readings, in order: the topic of each record; places begin at 1.
     pub(super) records: Vec<&'static str>,
@@ -57,6 +59,7 @@ impl World {
             delivery,
             now: Mono(1_000),
             up_at: Mono(0),
+            blind_for: Duration::ZERO,
             is_up: false,
             records,
             watermark: 0,
@@ -124,7 +127,9 @@ impl World {
                     self.arrived.extend(places(&batch));
                 } else {
                     acknowledged.drain(..).for_each(|id| self.delivery.acknowledged(id, self.now));
-                    let gaps = self.delivery.link_lost(Death::ByPeer, self.now);
+                    let ended = self.now;
+                    self.now = self.now + self.blind_for;
+                    let gaps = self.delivery.link_lost(Death::ByPeer, ended);
                     self.quarantined.extend(gaps.iter().map(|gap| (gap.first.0, gap.last.0)));
                     self.deaths += 1;
                     self.up_at = self.now + Duration::from_secs(1);

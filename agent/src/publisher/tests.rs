@@ -1,0 +1,89 @@
+//! The end of a connection that the publisher, which waited for the store, sees late.
+
+use pulsegate_core::batch::{Batch, Sheaf};
+
+use super::*;
+use crate::mqtt::Outage;
+
+/// A publisher on connection 1, of which one message was acknowledged `ago`.
+fn round_with_answer(ago: Duration) -> (Round, Session, Mono) {
+    let settings = Settings { window: 4, limits: Limits::default(), ack_deadline: ACK_DEADLINE };
+    let mut round = Round::new(settings, [Seq(0); 3]);
+    let session = Session::unused(1);
+    round.session = Some(session.clone());
+    let batch = Batch {
+        lane: Lane::Readings,
+        topic: "b".into(),
+        payload: (*b"[1]").into(),
+        first: Seq(1),
+        last: Seq(1),
+        count: 1,
+    };
+    let sheaf =
+        Sheaf { through: Seq(1), batches: vec![batch], filtered: Vec::new(), withheld: Vec::new() };
+    round.delivery.add(Lane::Readings, sheaf);
+    let answered = clock::mono() - ago;
+    let (id, _) = round.delivery.next(answered).unwrap();
+    round.delivery.sent(id, answered);
+    round.delivery.acknowledged(id, answered);
+    (round, session, answered)
+}
+
+fn down() -> LinkState {
+    LinkState::Down(Outage::unknown(clock::mono()))
+}
+
+#[test]
+fn a_hang_up_counts_whatever_the_link_came_to_before_the_publisher_looked() {
+    let later_hung_up = Session::unused(3).ended(Death::ByPeer, clock::mono());
+    // The second is what a failed attempt leaves.
+    let seen = [LinkState::Up(Session::unused(2)), down(), LinkState::Up(later_hung_up)];
+    for state in seen {
+        let (mut round, session, answered) = round_with_answer(Duration::from_secs(2));
+        let _ = session.ended(Death::ByPeer, answered + Duration::from_millis(5));
+        let (_links, mut seen) = watch::channel(state.clone());
+
+        round.link_changed(&mut seen);
+        round.delivery.tick(clock::mono());
+
+        assert!(!round.delivery.has_unmarked(), "{state:?}");
+        assert_eq!(round.delivery.in_hand(), 1, "{state:?}");
+        let number = round.session.map(|session| session.number);
+        let expected = matches!(&state, LinkState::Up(next) if next.number == 2).then_some(2);
+        assert_eq!(number, expected, "{state:?}");
+    }
+}
+
+#[test]
+fn a_hang_up_that_was_not_told_yet_counts_before_an_answer_is_believed() {
+    let (mut round, session, answered) = round_with_answer(Duration::from_secs(2));
+    let _ = session.ended(Death::ByPeer, answered + Duration::from_millis(5));
+
+    round.judge_answers();
+
+    assert!(!round.delivery.has_unmarked());
+    assert!(round.session.is_none());
+}
+
+#[test]
+fn an_answer_that_stood_until_the_connection_ended_counts() {
+    let ends = [(Death::ByPeer, 1_000), (Death::ByPeer, 1_500), (Death::Otherwise, 5)];
+    for (death, after_ms) in ends {
+        let (mut round, session, answered) = round_with_answer(Duration::from_secs(2));
+        let _ = session.ended(death, answered + Duration::from_millis(after_ms));
+
+        round.judge_end();
+
+        assert!(round.delivery.has_unmarked(), "{death:?} after {after_ms} ms");
+    }
+}
+
+#[test]
+fn a_link_that_is_stopped_leaves_its_answers_standing() {
+    let (mut round, _session, _) = round_with_answer(Duration::ZERO);
+    let (_links, mut seen) = watch::channel(down());
+
+    round.link_changed(&mut seen);
+
+    assert!(round.delivery.has_unmarked() && round.session.is_none());
+}
