@@ -158,7 +158,8 @@ impl Delivery {
                 self.take_anew(lane, &topic);
             } else {
                 self.take_anew(lane, &topic);
-                self.topics.get_mut(lane, &topic).trial = None;
+                let topic = self.topics.get_mut(lane, &topic);
+                (topic.trial, topic.withheld) = (None, 0);
             }
         }
         for (lane, topic) in withheld {
@@ -176,6 +177,8 @@ impl Delivery {
     pub fn begin_pass(&mut self, watermarks: [Seq; 3]) {
         for (lane, topic) in self.on_trial.clone() {
             self.take_anew(lane, &topic);
+            // The lane counts what it passes over anew.
+            self.topics.get_mut(lane, &topic).withheld = 0;
         }
         self.messages.clear();
         self.to_withhold.clear();

@@ -117,6 +117,6 @@ pub struct Refused {
     pub since: Mono,
     /// When it is tried next.
     pub next_trial: Mono,
-    /// Records that wait, as far as was counted since the start.
+    /// Records that wait, as far as was counted since the start, or since the store was exchanged.
     pub records: u64,
 }

@@ -298,6 +298,28 @@ fn a_new_pass_takes_everything_behind_its_watermarks_and_counts_nothing_of_the_o
     assert_eq!((world.counted, world.watermark), (200, 300));
 }
 
+#[test]
+fn records_that_wait_are_counted_once_over_a_new_pass_and_a_rename() {
+    let mut world = World::new(mixed(300));
+    let mut forbids = |batch: &Batch, _| {
+        if &*batch.topic == "b" { Fate::HangUp } else { Fate::Ack }
+    };
+    world.run(60, &mut forbids);
+    assert_eq!(world.delivery.refused().remove(0).records, 100);
+    let withheld = [(Lane::Readings, "b".into())];
+
+    world.delivery.begin_pass([Seq(0); 3]);
+    world.delivery.withheld_in_store(&withheld, world.now);
+    world.delivery.committed([Seq(0), Seq(0), Seq(300)]);
+    world.run(1, &mut forbids);
+
+    assert_eq!(world.delivery.refused().remove(0).records, 100);
+    world.delivery.withheld_in_store(&[], world.now);
+    let topic = world.delivery.topics.get(Lane::Readings, "b").unwrap();
+    assert!(topic.trial.is_none());
+    assert_eq!(topic.withheld, 0, "they are under another name");
+}
+
 /// A broker that forbids `b` for a minute and then takes its messages, but answers none of the full ones.
 fn recovered(records: usize) -> World {
     let mut world = World::new(mixed(records));

@@ -30,7 +30,7 @@ pub(super) struct Topic {
     /// Acknowledgements on this connection.
     pub(super) answers: u32,
     pub(super) trial: Option<OnTrial>,
-    /// Records that wait outside of the lane, as far as was counted since the start.
+    /// Records that wait outside of the lane, as far as was counted since the pass began.
     pub(super) withheld: u64,
 }
 
