@@ -8,7 +8,8 @@ use crate::time::Mono;
 const REFUSED_AFTER: u32 = 3;
 /// The pause after the first failure; each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
-/// The longest pause: a policy that was corrected takes effect within this time.
+/// The longest pause: a policy that was corrected takes effect within this time, or later where many
+/// topics are refused: one is tried at a time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// See the module.
