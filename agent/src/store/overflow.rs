@@ -196,36 +196,43 @@ pub(super) fn move_into(
 }
 
 /// Moves the watermarks in the file as far as delivery got there, while the rest has to wait: what was
-/// delivered can then be forgotten, and a crash sends it no second time.
+/// delivered can then be forgotten, and a crash sends it no second time. The accounts of the file move with the
+/// watermarks, of lanes and of withheld sources.
 pub(super) fn move_watermarks(file: &mut Database, memory: &Database) -> rusqlite::Result<()> {
     let mut moved = Vec::new();
+    let withheld = memory.stored_withheld.up_to(file.lanes.map(|row| row.last));
+    let before = file.stored_withheld.clone();
     file.write(|writer| {
-        memory.withheld.write(writer.tx)?;
+        withheld.write(writer.tx)?;
         for lane in Lane::ALL {
             let (row, now) = (&mut writer.lanes[lane.index()], memory.lanes[lane.index()]);
-            let through = now.watermark.min(row.last);
-            if through <= row.watermark {
+            let through = now.watermark.min(row.last).max(row.watermark);
+            if through == row.watermark && withheld.is_same(lane, &before) {
                 continue;
             }
             row.watermark = through;
-            row.dropped += move_gaps(&memory.connection, writer.tx, Some((lane, through)))?;
-            if now.watermark <= row.last {
+            // A source may have settled more than the lane.
+            row.dropped += move_gaps(&memory.connection, writer.tx, Some((lane, row.last)))?;
+            let is_whole = withheld.is_empty(lane) && before.is_empty(lane);
+            if is_whole && now.watermark <= row.last {
                 (row.delivered, row.filtered) = (now.delivered, now.filtered);
             } else {
-                // All of it is settled here but what is withheld, and more that is in memory only.
+                // What is not pending here is settled; memory also counts what the file does not have.
                 let pending = withheld::count_pending(writer.tx, lane, through)?;
                 let settled = row.recorded.saturating_sub(row.dropped + pending);
                 row.filtered = now.filtered.min(settled.saturating_sub(row.delivered));
                 row.delivered = settled - row.filtered;
             }
-            moved.push((lane, through));
+            moved.push((lane, row.last));
         }
         Ok(())
     })?;
-    file.stored_withheld = memory.withheld.clone();
-    for (lane, through) in moved {
+    file.stored_withheld = withheld;
+    for (lane, last) in moved {
         let delete = "DELETE FROM gaps WHERE lane = ?1 AND last <= ?2";
-        memory.connection.execute(delete, params![lane.index(), through])?;
+        memory.connection.execute(delete, params![lane.index(), last])?;
+        // What a source settled can be forgotten before what was forgotten last.
+        file.forgotten[lane.index()] = 0;
     }
     Ok(())
 }

@@ -146,6 +146,28 @@ impl Withheld {
         })
     }
 
+    /// The same for a database whose lanes end at the places `last`: the next start gives places behind them
+    /// to other records.
+    pub(super) fn up_to(&self, last: [u64; 3]) -> Self {
+        let mut withheld = self.clone();
+        for (sources, last) in withheld.0.iter_mut().zip(last) {
+            for source in sources.values_mut() {
+                source.after = source.after.min(last);
+                source.taken = source.after;
+            }
+        }
+        withheld
+    }
+
+    /// Whether the same sources of a lane are withheld, with the same watermarks.
+    pub(super) fn is_same(&self, lane: Lane, other: &Self) -> bool {
+        let of = |withheld: &Self| {
+            let rows = withheld.0[lane.index()].iter();
+            rows.map(|(source, marks)| (*source, marks.after)).collect::<Vec<_>>()
+        };
+        of(self) == of(other)
+    }
+
     pub(super) fn is_empty(&self, lane: Lane) -> bool {
         self.0[lane.index()].is_empty()
     }

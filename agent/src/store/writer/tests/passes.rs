@@ -2,7 +2,7 @@
 
 use pulsegate_core::delivery::TopicMark;
 use pulsegate_core::filter::FilterSpec;
-use pulsegate_core::lane::Gap;
+use pulsegate_core::lane::{DropReason, Gap};
 use pulsegate_core::time::Wall;
 
 use super::*;
@@ -139,4 +139,92 @@ async fn a_source_withheld_while_the_file_cannot_be_read_is_withheld_in_it_too()
     let account = unit.accounts()[LANE.index()];
     assert_eq!((account.recorded, account.delivered, account.pending), (24, 4, 20));
     assert_eq!(unit.deliver(LANE).len(), 10, "those of the other source");
+}
+
+impl Unit {
+    /// The disk is full.
+    fn fill(&mut self) {
+        let folder = self.folder.path().to_owned();
+        self.writer.go_on_in_memory(disk::DiskFault::Full { folder, free_bytes: 0 });
+    }
+
+    /// Does to the file what a full disk still allows. Returns the account of its readings, as the next start
+    /// would find it.
+    fn account_of_file(&mut self) -> Account {
+        let memory = self.writer.memory.as_mut().expect("it is in memory");
+        let file = memory.file.as_mut().expect("there is a file");
+        overflow::move_watermarks(file, &self.writer.database).unwrap();
+        let account = Reader::open(&self.writer.options.path).unwrap().accounts().unwrap();
+        assert!(account.iter().all(Account::balances), "{account:?}");
+        account[LANE.index()]
+    }
+}
+
+fn gap_of_two(first: u64) -> Gap {
+    let reason = DropReason::Quarantine { topic: "readings/8".into() };
+    Gap { lane: LANE, first: Seq(first), last: Seq(first + 2), count: 2, reason }
+}
+
+#[tokio::test]
+async fn what_a_source_settles_while_the_disk_is_full_is_counted_in_the_file_where_its_watermark_moves()
+ {
+    let mut unit = by_source();
+    unit.append_of_two(10);
+    unit.withhold(0);
+    unit.mark(LANE, Seq(10), 5, 0);
+    unit.fill();
+    unit.settle_topic(10, 3, vec![gap_of_two(2)]);
+
+    let account = unit.account_of_file();
+
+    assert_eq!((account.recorded, account.delivered, account.pending), (10, 8, 0));
+    assert_eq!(account.dropped, 2);
+    unit.append_of_two(4);
+    unit.settle_topic(unit.writer.database.last_seq, 2, Vec::new());
+    assert_eq!(unit.account_of_file().delivered, 8, "the rest is in memory only");
+    unit.writer.faults.try_now();
+    settle(&mut unit.writer);
+    assert_eq!(unit.writer.database.place, Place::File);
+    let account = unit.accounts()[LANE.index()];
+    assert_eq!((account.recorded, account.delivered, account.pending), (14, 10, 2));
+    assert_eq!(account.dropped, 2);
+}
+
+#[tokio::test]
+async fn what_a_source_settles_beyond_its_lane_while_the_disk_is_full_is_counted_in_the_file() {
+    let mut unit = by_source();
+    unit.append_of_two(10);
+    unit.withhold(0);
+    unit.mark(LANE, Seq(4), 2, 0);
+    unit.fill();
+    unit.settle_topic(8, 2, vec![gap_of_two(6)]);
+
+    let account = unit.account_of_file();
+
+    assert_eq!((account.recorded, account.delivered, account.pending), (10, 4, 4));
+    assert_eq!(account.dropped, 2);
+    unit.mark(LANE, Seq(10), 3, 0);
+    let account = unit.account_of_file();
+    assert_eq!((account.delivered, account.pending, account.dropped), (7, 1, 2));
+}
+
+#[tokio::test]
+async fn a_start_after_a_full_disk_publishes_records_at_places_that_were_given_in_memory_before() {
+    let mut unit = by_source();
+    unit.append_of_two(10);
+    unit.withhold(0);
+    unit.mark(LANE, Seq(10), 5, 0);
+    unit.fill();
+    unit.append_of_two(4);
+    unit.settle_topic(unit.writer.database.last_seq, 7, Vec::new());
+    assert_eq!(unit.account_of_file().pending, 0);
+    let Unit { writer, folder } = unit;
+    let options = writer.options.clone();
+    drop(writer);
+
+    let mut unit = Unit { writer: writer_of(options), folder };
+    unit.append_of_two(6);
+
+    let account = unit.accounts()[LANE.index()];
+    assert_eq!((account.recorded, account.delivered, account.pending), (16, 10, 6));
 }
