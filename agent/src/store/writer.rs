@@ -79,6 +79,8 @@ struct Writer {
     /// Bytes in use by records, and what the partition allows, at the last commit.
     used_bytes: u64,
     room: Option<Room>,
+    /// Bytes that others used of the partition when the store was last below its cap.
+    others_before: Option<u64>,
     retention_at: Instant,
     /// By lane: records up to here are, or were, in the publisher's hands.
     in_hand: [Seq; 3],
@@ -189,6 +191,7 @@ impl Writer {
             given_up: [0; 3],
             used_bytes: 0,
             room: None,
+            others_before: None,
             retention_at: Instant::now(),
             in_hand: [Seq(0); 3],
             commits: 0,
@@ -412,11 +415,7 @@ impl Writer {
     /// Begins rules and visits of another configuration where the stored readings leave them.
     fn fold_anew(&mut self, rules: &[RuleSpec], formats: &Formats) {
         let (now, before) = (self.now(), self.fold.alerts().clone());
-        let in_memory = self.readings_in_memory();
-        let stored = match self.memory.as_ref().and_then(|memory| memory.file.as_ref()) {
-            Some(file) if file.place == Place::File => file,
-            Some(_) | None => &self.database,
-        };
+        let (stored, in_memory) = memory::stored_readings(self.memory.as_ref(), &self.database);
         self.fold = Fold::rebuild(rules, stored, now, &mut self.work.alerts);
         self.visits = VisitFold::rebuild(&formats.visits, stored, &self.sources);
         // What they decided of these was told before.
@@ -441,6 +440,7 @@ impl Writer {
         self.fold.tick(boot, now, &mut self.work.alerts);
         self.tell_flaps();
         self.visits.tick(boot, now, &self.sources, &mut self.work.events);
+        self.give_up_beyond_bounds();
         self.teller.tell(&mut self.fold, &self.visits);
         self.urgent |= self.work.decided() > decided || self.database.untold.is_due(now);
         let instant = Instant::now();
@@ -524,12 +524,12 @@ impl Writer {
         let file = memory.and_then(|memory| memory.file.as_ref());
         let (used_bytes, file_bytes) = file.unwrap_or(&self.database).size().unwrap_or_default();
         self.used_bytes = used_bytes;
-        self.room = Room::of(&self.options.path);
         let in_memory =
             memory.map(|memory| overflow::look(&self.database, file, memory.apart.as_ref()));
         let in_memory = in_memory.and_then(|found| {
             found.inspect_err(|error| tracing::error!(%error, "memory cannot be counted")).ok()
         });
+        self.measure_room();
         let waiting = self.work.readings.len() as u64;
         let kept = in_memory.as_ref().map_or(0, |in_memory| in_memory.readings);
         let (fault, cap_bytes) = (self.faults.fault().cloned(), self.cap_bytes());

@@ -205,5 +205,7 @@ impl Writer {
         lost.count += count;
         lost.span = Some((lost.span.map_or(wall, |(start, _)| start), wall));
         lost.until = now;
+        // It is told soon, also if nothing else is gathered.
+        self.gather(|_| ());
     }
 }

@@ -82,7 +82,7 @@ impl Writer {
         let apart = memory.apart.clone();
         // A connection that was made while nothing could be written stays one for reading, and one to a
         // file system that failed fails for ever.
-        if apart.is_some() || fault.is_some_and(|fault| !fault.wants_room()) {
+        if apart.is_some() || fault.is_some_and(|fault| fault.wants_connection()) {
             match file.connect_again(path, self.database.last_seq) {
                 Ok(true) => {}
                 Ok(false) => return self.leave_file(),
@@ -294,12 +294,18 @@ impl Writer {
         }
         Ok(change.or_else(|| self.options.thing_change.clone()))
     }
+}
 
-    /// The readings in memory, for rules that begin anew.
-    pub(super) fn readings_in_memory(&self) -> Vec<Reading> {
-        match &self.memory {
-            Some(_) => overflow::readings(&self.database, "TRUE").unwrap_or_default(),
-            None => Vec::new(),
+/// The readings for rules that begin anew: the database that holds the stored ones, and those that came into
+/// memory since. Without a file, memory is all that is stored.
+pub(super) fn stored_readings<'a>(
+    memory: Option<&'a Memory>,
+    database: &'a Database,
+) -> (&'a Database, Vec<Reading>) {
+    match memory.and_then(|memory| memory.file.as_ref()) {
+        Some(file) if file.place == Place::File => {
+            (file, overflow::readings(database, "TRUE").unwrap_or_default())
         }
+        Some(_) | None => (database, Vec::new()),
     }
 }

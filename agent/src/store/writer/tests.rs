@@ -112,18 +112,8 @@ impl Unit {
 
     /// As if the rules had found something.
     fn alert(&mut self) {
-        let source = self.writer.sources.intern(Source::new("7", "heart_rate").unwrap()).unwrap();
-        self.writer.work.alerts.push(AlertRow {
-            rule: "high".into(),
-            source: source.0,
-            raised: true,
-            severity: "warning",
-            value: Value::Number(250.0),
-            score: None,
-            window: None,
-            time: pulsegate_core::time::Wall(0),
-            derived: false,
-        });
+        let alert = alert_row(&self.writer);
+        self.writer.work.alerts.push(alert);
         self.writer.urgent = true;
         settle(&mut self.writer);
     }
@@ -214,6 +204,21 @@ fn settle(writer: &mut Writer) {
         }
     }
     panic!("it spins: {:?}", writer.faults);
+}
+
+fn alert_row(writer: &Writer) -> AlertRow {
+    let source = writer.sources.intern(Source::new("7", "heart_rate").unwrap()).unwrap();
+    AlertRow {
+        rule: "high".into(),
+        source: source.0,
+        raised: true,
+        severity: "warning",
+        value: Value::Number(250.0),
+        score: None,
+        window: None,
+        time: pulsegate_core::time::Wall(0),
+        derived: false,
+    }
 }
 
 fn readings(writer: &Writer, count: u32) -> Vec<Reading> {
@@ -435,4 +440,78 @@ async fn what_is_given_up_while_the_file_takes_no_writes_is_told_at_once() {
     assert_eq!(writer.database.place, Place::File);
     assert_eq!(told(&writer), 0, "its gap is written");
     assert_eq!(writer.database.lanes[Lane::Readings.index()].dropped, 7);
+}
+
+#[tokio::test]
+async fn a_reload_while_there_is_no_file_folds_each_reading_in_memory_once() {
+    let mut unit = Unit::new();
+    unit.append(5);
+    let folder = unit.folder.path().to_owned();
+    unit.writer.go_on_in_memory(disk::DiskFault::Full { folder, free_bytes: 0 });
+    unit.append(10);
+    let count = |writer: &Writer| {
+        let (stored, since) = memory::stored_readings(writer.memory.as_ref(), &writer.database);
+        (overflow::count(&stored.connection, Lane::Readings, 0).unwrap(), since.len())
+    };
+    assert_eq!(count(&unit.writer), (5, 10));
+
+    unit.writer.memory.as_mut().unwrap().file = None;
+
+    assert_eq!(count(&unit.writer), (10, 0));
+}
+
+#[tokio::test]
+async fn a_connection_that_failed_with_an_error_of_the_card_is_replaced_by_the_first_try() {
+    let mut unit = Unit::new();
+    unit.append(5);
+    let folder = unit.folder.path().to_owned();
+    let fault = disk::DiskFault::Io { folder, error: "disk I/O error".to_owned() };
+    unit.writer.go_on_in_memory(fault);
+    unit.append(5);
+    // Every write on it fails from now on, and reading does not.
+    let file = unit.writer.memory.as_mut().unwrap().file.as_mut().unwrap();
+    file.connection.execute_batch("PRAGMA query_only = ON").unwrap();
+
+    unit.writer.faults.try_now();
+    settle(&mut unit.writer);
+
+    assert_eq!(unit.writer.database.place, Place::File);
+    assert_eq!(unit.deliver(Lane::Readings).len(), 10);
+}
+
+#[tokio::test]
+async fn alerts_that_come_with_time_stay_within_the_bound_of_memory() {
+    let mut unit = Unit::new();
+    let path = unit.folder.path().to_owned();
+    unit.writer.go_on_in_memory(disk::DiskFault::Full { folder: path, free_bytes: 0 });
+    unit.alert();
+    for _ in 0..faults::WAITING_FEW + 6 {
+        let alert = alert_row(&unit.writer);
+        unit.writer.work.alerts.push(alert);
+    }
+    unit.writer.urgent = true;
+
+    settle(&mut unit.writer);
+
+    let kept = overflow::count(&unit.writer.database.connection, Lane::Alerts, 0);
+    assert_eq!(kept, Ok(faults::WAITING_FEW as u64));
+    let given_up = unit.writer.progress.borrow().given_up;
+    assert_eq!(given_up[Lane::Alerts.index()], 7);
+}
+
+#[tokio::test]
+async fn what_is_given_up_is_told_though_nothing_else_is_gathered() {
+    let mut unit = Unit::new();
+    let path = unit.folder.path().to_owned();
+    unit.writer.go_on_in_memory(disk::DiskFault::Full { folder: path, free_bytes: 0 });
+    unit.append(u32::try_from(faults::WAITING_ROWS).unwrap());
+    unit.writer.options.keep.commit_interval = Duration::ZERO;
+    let gathered = readings(&unit.writer, 7);
+
+    unit.writer.append(gathered, None);
+    settle(&mut unit.writer);
+
+    let given_up = unit.writer.progress.borrow().given_up;
+    assert_eq!(given_up[Lane::Readings.index()], 7);
+    assert_eq!(unit.writer.commit_at, None, "it commits without end");
 }
