@@ -158,7 +158,7 @@ async fn a_driver_that_stood_still_blames_no_belt() -> Result<()> {
     probe.signal(Signal::CONT)?;
 
     let state = probe.state(0, |state| state["packets"].as_u64() >= Some(80)).await?;
-    assert_eq!(state["rungs"], rungs([0, 0, 0, 0]));
+    assert_eq!(state["rungs"], rungs([0, 0, 0, 0]), "{state:#}");
     assert_eq!((probe.nothings, belt.subscriptions()), (0, 1));
     Ok(())
 }

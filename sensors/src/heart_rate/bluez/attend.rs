@@ -23,6 +23,8 @@ const BODY_SENSOR_LOCATION: Uuid = uuid_from_u16(0x2A38);
 
 /// Doublings of the pause after failures in a row: bounds it to sixteen times the first.
 const MAX_DOUBLINGS: u32 = 4;
+/// A wait that took so many times as long as it was meant to says that this process stood still.
+const STANDSTILL: u32 = 2;
 
 type Notifications = Pin<Box<dyn Stream<Item = ValueNotification> + Send>>;
 
@@ -108,6 +110,7 @@ impl<'h, 'a> Attendant<'h, 'a> {
         self.step(Input::Subscribed, at);
         let late = self.hub.options.late.min(self.hub.options.silence / 2);
         loop {
+            let began = self.hub.now();
             match tokio::time::timeout(late, notifications.next()).await {
                 Ok(Some(said)) => self.hear(at, &said).await?,
                 Ok(None) => {
@@ -124,7 +127,9 @@ impl<'h, 'a> Attendant<'h, 'a> {
                     }
                 }
             }
-            if let Some(rung) = self.step(Input::Tick, at) {
+            // After standing still the silence is not the monitor's: what it said meanwhile is on its way.
+            let stood_still = self.hub.now().saturating_sub(began) > late * STANDSTILL;
+            if !stood_still && let Some(rung) = self.step(Input::Tick, at) {
                 return Ok(rung);
             }
         }
