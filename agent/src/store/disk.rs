@@ -91,28 +91,18 @@ impl Room {
 }
 
 impl Room {
-    /// Bytes that a store which uses `used_bytes` may use, where others used `others_before` when it was last below
-    /// its cap. Another program that takes room costs no record that is stored: then there is no cap, and a write
-    /// fails, if it must, until there is room again. A store that is above its cap from its start on, when nothing
-    /// tells why, keeps its size.
-    pub(super) fn cap_for(&self, used_bytes: u64, others_before: Option<u64>) -> u64 {
-        let is_above = used_bytes > self.cap_bytes.saturating_add(MARGIN_BYTES / 2);
-        match others_before {
-            _ if self.cap_bytes < MARGIN_BYTES => u64::MAX,
-            // The store alone passes its cap, too: by a commit, or by all that it takes up from memory.
-            Some(before) if is_above => match self.have_others_grown(before) {
-                true => u64::MAX,
-                false => self.cap_bytes,
-            },
-            _ if self.is_full() => u64::MAX,
-            Some(_) => self.cap_bytes,
-            None => self.cap_bytes.max(used_bytes),
-        }
+    /// Bytes that a store which uses `used_bytes` may use. Another program that takes room costs no record that is
+    /// stored: then there is no cap, and a write fails, if it must, until there is room again.
+    pub(super) fn cap_for(&self, used_bytes: u64) -> u64 {
+        if self.is_taken_by_others(used_bytes) { u64::MAX } else { self.cap_bytes }
     }
 
-    /// Whether others use so much more than `before` that it is no matter of a few small files.
-    fn have_others_grown(&self, before: u64) -> bool {
-        self.others_bytes() > before.saturating_add(MARGIN_BYTES / 2)
+    /// Whether another program took the room that the store leaves free: the store itself stops growing before
+    /// its log and its ballast are all that is left, and does not pass its cap by more than a commit.
+    fn is_taken_by_others(&self, used_bytes: u64) -> bool {
+        self.is_full()
+            || self.cap_bytes < MARGIN_BYTES
+            || used_bytes > self.cap_bytes.saturating_add(MARGIN_BYTES / 2)
     }
 
     /// Whether less is free than the store leaves free by itself.

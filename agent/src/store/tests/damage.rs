@@ -59,13 +59,16 @@ impl Running {
 
     /// Reads every lane, and once more if the damage shows only then.
     pub(super) async fn pending(&self) -> BTreeMap<String, Json> {
-        let before = self.store.progress().borrow().set_aside.clone();
-        let pending = everything_pending(self).await;
-        self.settle().await;
-        if self.store.progress().borrow().set_aside == before {
-            return pending;
+        // A salvage, and the gaps that tell of it, may come while it is taken.
+        let mut before = everything_pending(self).await;
+        loop {
+            self.settle().await;
+            let pending = everything_pending(self).await;
+            if pending.len() == before.len() {
+                return pending;
+            }
+            before = pending;
         }
-        everything_pending(self).await
     }
 }
 

@@ -79,7 +79,7 @@ fn a_state_directory_that_is_not_there_is_told_as_such() {
 #[test]
 fn a_store_stops_at_its_cap_unless_another_program_took_the_room_beside_it() {
     const MIB: u64 = 1 << 20;
-    let cap = |cap_bytes, free_bytes, used_bytes, taken_bytes: Option<u64>| {
+    let cap = |cap_bytes, free_bytes, used_bytes| {
         let room = Room {
             cap_bytes,
             free_bytes,
@@ -88,23 +88,17 @@ fn a_store_stops_at_its_cap_unless_another_program_took_the_room_beside_it() {
             log_bytes: MIB,
             ballast_bytes: 2 * MIB,
         };
-        room.cap_for(used_bytes, taken_bytes.map(|taken| room.others_bytes() - taken))
+        room.cap_for(used_bytes)
     };
 
     // By itself the store leaves room for a commit beside its log and its ballast.
-    assert_eq!(cap(100 * MIB, MIB, 50 * MIB, Some(0)), 100 * MIB);
-    assert_eq!(cap(100 * MIB, MIB, 100 * MIB, Some(0)), 100 * MIB);
-    // It grew by itself, by what it took up from memory.
-    assert_eq!(cap(90 * MIB, MIB, 100 * MIB, Some(0)), 90 * MIB);
-    // Nobody knows what made it larger than its cap before the start.
-    assert_eq!(cap(90 * MIB, MIB, 100 * MIB, None), 100 * MIB);
-    assert_eq!(cap(100 * MIB, MIB, 90 * MIB, None), 100 * MIB);
+    assert_eq!(cap(100 * MIB, MIB, 50 * MIB), 100 * MIB);
+    assert_eq!(cap(100 * MIB, MIB, 100 * MIB), 100 * MIB);
     // Nothing is left; the cap fell below what the store uses; a young store has no share of what is left.
     for (cap_bytes, free_bytes, used_bytes) in
         [(100 * MIB, 0, 100 * MIB), (50 * MIB, MIB, 100 * MIB), (0, MIB, 0)]
     {
-        let found = cap(cap_bytes, free_bytes, used_bytes, Some(50 * MIB));
-        assert_eq!(found, u64::MAX, "{cap_bytes} {free_bytes}");
+        assert_eq!(cap(cap_bytes, free_bytes, used_bytes), u64::MAX, "{cap_bytes} {free_bytes}");
     }
 }
 

@@ -20,7 +20,7 @@ impl Writer {
     /// the file never grows so far that nothing could be written any more.
     pub(super) fn stay_below_cap(&mut self) {
         let (Some(room), bytes) = (self.room, self.work.bytes()) else { return };
-        let cap_bytes = room.cap_for(self.used_bytes, self.others_before);
+        let cap_bytes = room.cap_for(self.used_bytes);
         let mut steps = 0;
         while self.used_bytes.saturating_add(bytes) > cap_bytes && steps < STEPS_BEFORE_COMMIT {
             let look = Look {
@@ -76,28 +76,17 @@ impl Writer {
 
     /// Sees how much room other programs leave, also while nothing is recorded.
     fn look_at_room(&mut self) {
-        let before = self.room;
-        self.measure_room();
-        if self.room != before {
-            self.progress.send_modify(|progress| progress.room = self.room);
-        }
-    }
-
-    /// Measures the partition, and remembers what others use of it while the store is below its cap.
-    pub(super) fn measure_room(&mut self) {
-        self.room = Room::of(&self.options.path);
-        let is_below = |room: &Room| self.memory.is_none() && self.used_bytes <= room.cap_bytes;
-        if let Some(room) = self.room.filter(is_below) {
-            self.others_before = Some(room.others_bytes());
+        let room = Room::of(&self.options.path);
+        if room != self.room {
+            self.room = room;
+            self.progress.send_modify(|progress| progress.room = room);
         }
     }
 
     /// Bytes above which records are given up now.
     pub(super) fn cap_now(&self) -> u64 {
         let max_bytes = self.options.keep.max_bytes;
-        self.room.map_or(max_bytes, |room| {
-            room.cap_for(self.used_bytes, self.others_before).min(max_bytes)
-        })
+        self.room.map_or(max_bytes, |room| room.cap_for(self.used_bytes).min(max_bytes))
     }
 
     /// Bytes that records may use.
