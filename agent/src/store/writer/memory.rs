@@ -233,10 +233,17 @@ impl Writer {
     /// Tries to open the file again. Its sources have other numbers than those given out since the
     /// start: what waits is written under the right ones, and the agent starts anew.
     pub(super) fn look_for_file(&mut self) {
+        let was_there = self.options.path.exists();
         let change = match self.settle_owner() {
             Ok(change) => change,
             Err(fault) => return self.go_on_in_memory(fault),
         };
+        if self.options.path.exists() && !was_there {
+            // It came while its owner was looked for, and may be another thing's: the next try sees whose it is.
+            let path = self.options.path.display();
+            let fault = DiskFault::Other(format!("`{path}` has only just come"));
+            return self.go_on_in_memory(fault);
+        }
         let sources = Arc::new(Sources::default());
         let options = self.options.clone();
         let mut identity = options.identity.clone();
