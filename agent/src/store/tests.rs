@@ -254,7 +254,16 @@ impl Running {
         }
     }
 
+    /// Stops the store, and waits for a salvage that goes on: here no process ends, and with it the thread that
+    /// would write beside the next start.
     async fn stop(self) {
+        let mut salvaging = self.store.salvaging.clone();
+        self.stop_without_salvage().await;
+        let ended = async { while salvaging.changed().await.is_ok() {} };
+        tokio::time::timeout(PATIENCE, ended).await.expect("the salvage never ends");
+    }
+
+    async fn stop_without_salvage(self) {
         let Self { store, thread, .. } = self;
         store.flush().await.ok();
         drop(store);

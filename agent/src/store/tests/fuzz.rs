@@ -166,18 +166,49 @@ async fn live_through(template: &Template, random: &mut Rng) {
     }
 }
 
+/// Where delivery is: it begins anew with each pass.
+struct Publisher {
+    pass: u64,
+    taken: [Seq; 3],
+}
+
+impl Publisher {
+    fn follow(&mut self, agent: &Running) -> [Seq; 3] {
+        let progress = agent.store.progress();
+        let pass = &progress.borrow().pass;
+        if pass.number != self.pass {
+            (self.pass, self.taken) = (pass.number, pass.watermarks);
+        }
+        self.taken
+    }
+
+    /// Takes and acknowledges up to a message full.
+    async fn deliver(&mut self, agent: &Running, lane: Lane) {
+        let after = self.follow(agent)[lane.index()].0;
+        let (through, records) = agent.take(lane, after).await;
+        if records.is_empty() {
+            return;
+        }
+        let (through, delivered) = (Seq(through), records.len() as u64);
+        let mark = Mark { lane, through, delivered, filtered: 0, gaps: Vec::new() };
+        let marked = agent.store.mark_all(vec![mark], Vec::new(), true, self.pass).await;
+        marked.unwrap().await.unwrap();
+        self.taken[lane.index()] = through;
+    }
+}
+
 /// Works for a while. Returns if the store turned out to be damaged, and is sound now. One that was opened just
 /// below the bound of its places, and grew beyond it, is replaced once more by the next start.
 async fn live(agent: &Running, random: &mut Rng) -> bool {
     let first = agent.append([61.0]).await;
-    let mut taken = agent.store.watermarks.map(|watermark| watermark.0);
+    let mut publisher = Publisher { pass: 0, taken: agent.store.watermarks };
     for _ in 0..random.u32(1..6) {
         let lane = Lane::ALL[random.usize(..3)];
         match random.u32(..6) {
             0 => drop(agent.append((0..random.u32(1..30)).map(f64::from)).await),
             1 => agent.event("door").await,
-            2 => drop(agent.take(lane, taken[lane.index()]).await),
-            3 => taken[lane.index()] = agent.deliver(lane, taken[lane.index()]).await.0,
+            2 => drop(agent.take(lane, publisher.follow(agent)[lane.index()].0).await),
+            3 => publisher.deliver(agent, lane).await,
             4 => agent.store.flush().await.unwrap(),
             _ => agent.store.accounts().await.map_or((), drop),
         }
