@@ -147,19 +147,28 @@ fn stamped(entries: Vec<pulsegate_sensors::inbox::Entry>) -> Vec<Reading> {
 fn state<'a>(states: &'a mut SourceStates, id: SourceId, sources: &Sources) -> &'a mut SourceState {
     states.entry(id.0).or_insert_with(|| {
         let source = sources.get(id);
-        SourceState {
-            source: source.as_deref().map_or("", |source| &source.name).into(),
-            kind: source.as_deref().map_or("", |source| &source.kind).into(),
+        let source = source.as_deref();
+        SourceState::new(
+            source.map_or("", |source| &source.name),
+            source.map_or("", |source| &source.kind),
+        )
+    })
+}
+
+impl SourceState {
+    /// A source of which nothing is known yet.
+    pub(crate) fn new(source: &str, kind: &str) -> Self {
+        Self {
+            source: source.into(),
+            kind: kind.into(),
             readings: 0,
             value: None,
             at: None,
             no_reading: None,
             lost_since: None,
         }
-    })
-}
+    }
 
-impl SourceState {
     fn measured(&mut self, reading: &Reading) {
         self.readings += 1;
         self.at = Some(reading.mono);

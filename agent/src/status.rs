@@ -2,6 +2,8 @@
 //! and the connection is closed. Nothing can be changed through it.
 
 mod answer;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
@@ -15,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
 
 use crate::cameras::CameraStates;
+use crate::clock;
 use crate::drivers::Overview;
 use crate::mqtt::LinkState;
 use crate::outputs::OutputStates;
@@ -100,7 +103,7 @@ async fn tell_in(place: Place, stream: UnixStream, observed: Observed) {
 }
 
 async fn tell(mut stream: UnixStream, observed: Observed) {
-    let answer = answer::compose(&observed).await;
+    let answer = answer::compose(&observed, clock::mono()).await;
     if let Err(error) = stream.write_all(answer.to_string().as_bytes()).await {
         tracing::debug!(%error, "whoever asked for the status left");
     }

@@ -419,3 +419,29 @@ impl Store {
         self.waiting.beat_during(self.requests.send(request)).await.map_err(|_| Stopped)
     }
 }
+
+#[cfg(test)]
+impl Store {
+    /// A store without a writer whose state is `progress`, and whose accounts are `accounts` or cannot be counted.
+    pub(crate) fn standing_still(
+        mut progress: Progress,
+        salvaging: Option<SalvageProgress>,
+        accounts: Option<[Account; 3]>,
+    ) -> Self {
+        let in_memory =
+            |accounts| InMemory { accounts, readings: 0, in_file: None, withheld: Vec::new() };
+        progress.in_memory = accounts.map(in_memory);
+        Self {
+            requests: mpsc::channel(1).0,
+            progress: watch::channel(progress).1,
+            standing: watch::channel(Standing::default()).1,
+            salvaging: watch::channel(salvaging).1,
+            watermarks: [Seq(0); 3],
+            boot: Boot::without_suffix(12),
+            last_trusted: None,
+            path: "/nonexistent/pulsegate.db".into(),
+            counting: Aside::new("counting"),
+            waiting: Pulse::default(),
+        }
+    }
+}

@@ -25,8 +25,7 @@ use crate::sampler::SourceStates;
 use crate::store::{DiskFault, Flapping, Progress, Room, SalvageProgress, mebibytes};
 
 /// See the module.
-pub(super) async fn compose(observed: &Observed) -> Value {
-    let now = clock::mono();
+pub(super) async fn compose(observed: &Observed, now: Mono) -> Value {
     let progress = observed.store.progress().borrow().clone();
     let accounts = observed.store.accounts().await;
     let uncounted = accounts.as_ref().err().map(|error| format!("{error:#}"));
