@@ -2,6 +2,7 @@
 //! and the connection is closed. Nothing can be changed through it.
 
 mod answer;
+mod model;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use crate::outputs::OutputStates;
 use crate::publisher::PublisherState;
 use crate::sampler::SourceStates;
 use crate::store::Store;
+pub(crate) use model::{Camera, Disk, Link, Output, Pictures, Refusal, Source, Status};
 
 /// Whoever asks and does not listen is left alone after that.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -90,7 +92,9 @@ pub(crate) async fn serve(path: PathBuf, observed: Observed) -> anyhow::Result<(
 }
 
 fn turn_away(stream: &UnixStream) {
-    let courtesy = stream.try_write(b"{\"error\":\"too many ask for the status at once\"}");
+    let refusal = Refusal { error: "too many ask for the status at once".to_owned() };
+    let answer = serde_json::to_vec(&refusal).unwrap_or_default();
+    let courtesy = stream.try_write(&answer);
     tracing::debug!(told = courtesy.is_ok(), "turned somebody away who asked for the status");
 }
 
@@ -103,8 +107,12 @@ async fn tell_in(place: Place, stream: UnixStream, observed: Observed) {
 }
 
 async fn tell(mut stream: UnixStream, observed: Observed) {
-    let answer = answer::compose(&observed, clock::mono()).await;
-    if let Err(error) = stream.write_all(answer.to_string().as_bytes()).await {
+    let status = answer::compose(&observed, clock::mono()).await;
+    let answer = match status.to_json() {
+        Ok(answer) => answer,
+        Err(error) => return tracing::error!(%error, "cannot write the status as JSON"),
+    };
+    if let Err(error) = stream.write_all(answer.as_bytes()).await {
         tracing::debug!(%error, "whoever asked for the status left");
     }
 }

@@ -106,30 +106,39 @@ fn what_a_crafted_status_answer_holds_is_shown_as_text() {
     let (_certs, device) = configured("");
     let answer = json!({
         "thing": HOSTILE, "version": HOSTILE, "start": HOSTILE, "degraded": [HOSTILE],
-        "link": { "state": "down", "last_error": HOSTILE, "for_s": HOSTILE },
+        "link": { "state": "down", "last_error": HOSTILE, "for_s": 1 },
         "clock": { "set": true, "time": HOSTILE }, "lanes": { HOSTILE: { "recorded": 1 } },
         "sources": [
-            { "source": HOSTILE, "kind": HOSTILE, "no_reading": HOSTILE, "readings": HOSTILE },
+            { "source": HOSTILE, "kind": HOSTILE, "no_reading": HOSTILE, "readings": 1 },
             { "source": "belt", "kind": "lid", "value": HOSTILE, "age_s": 1 },
         ],
-        "outputs": [{ "output": HOSTILE, "last_error": HOSTILE, "switched": HOSTILE }],
-        "cameras": [{ "camera": HOSTILE, "taken": HOSTILE, "failed": 0, "skipped": 0 }],
-        "pictures": { "kept": HOSTILE },
+        "outputs": [{ "output": HOSTILE, "last_error": HOSTILE, "switched": 1 }],
+        "cameras": [{ "camera": HOSTILE, "taken": 1, "failed": 0, "skipped": 0 }],
+        "pictures": { "kept": 1 },
     });
-    let answering = answer_status(&device, &[&answer, &answer, &json!({ "error": HOSTILE })]);
+    let senseless = json!({ "thing": HOSTILE, "uptime_s": HOSTILE, "link": { "state": HOSTILE } });
+    let error = json!({ "error": HOSTILE });
+    let answering = answer_status(&device, &[&answer, &answer, &error, &senseless, &senseless]);
 
     let people = run(&device, &["status"]);
     let programs = run(&device, &["status", "--json"]);
     let refused = run(&device, &["status"]);
+    let not_understood = run(&device, &["status"]);
+    let passed_on = run(&device, &["status", "--json"]);
 
-    answering.join().expect("three were answered");
+    answering.join().expect("all were answered");
     assert_eq!(people.status.code(), Some(0), "{people:?}");
     assert_shown(&["status"], &people);
-    assert!(text(&people.stdout).matches("calm").count() >= 15, "{}", text(&people.stdout));
+    assert!(text(&people.stdout).matches("calm").count() >= 13, "{}", text(&people.stdout));
     assert_shown(&["status", "--json"], &programs);
     assert_eq!(parse(&text(&programs.stdout)), answer, "JSON says the same");
     assert_eq!(refused.status.code(), Some(1));
     assert_shown(&["status", "refused"], &refused);
+    assert_eq!(not_understood.status.code(), Some(1), "no number of seconds: {not_understood:?}");
+    assert_harmless(&["status", "not understood"], &not_understood);
+    assert!(all(&not_understood).contains("makes no sense"), "{not_understood:?}");
+    assert_eq!(parse(&text(&passed_on.stdout)), senseless, "a script has it as it is");
+    assert_shown(&["status", "--json", "not understood"], &passed_on);
 }
 
 #[test]

@@ -7,14 +7,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{fail, peek, print};
+use crate::status::{Camera, Disk, Link, Output, Pictures, Refusal, Source, Status};
 
 /// The agent answers from memory and one query.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Far more than an agent with a thousand sources says.
 const MAX_ANSWER_BYTES: u64 = 4 << 20;
+const SENSELESS: &str = "the agent's answer makes no sense";
 
 /// Prints how the agent is. Fails when no agent answers.
 pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
@@ -22,138 +25,146 @@ pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    match ask(&config.status.socket) {
-        Ok(status) if json => print(&format!("{status:#}")),
-        Ok(status) => print(render(&status).trim_end()),
-        Err(error) => fail(&error),
-    }
+    let socket = &config.status.socket;
+    let text = match json {
+        // Keys that this version does not know are for the script that asks.
+        true => ask_for_json(socket).map(|answer| format!("{answer:#}")),
+        false => ask(socket).map(|status| render(&status).trim_end().to_owned()),
+    };
+    text.map_or_else(|error| fail(&error), |text| print(&text))
 }
 
-/// Asks the agent that listens on `socket`.
-pub(crate) fn ask(socket: &Path) -> anyhow::Result<Value> {
+/// Asks the agent that listens on `socket` for its status.
+pub(crate) fn ask(socket: &Path) -> anyhow::Result<Status> {
+    Status::deserialize(ask_for_json(socket)?).context(SENSELESS)
+}
+
+/// Asks the agent that listens on `socket`, and returns its answer as it is.
+fn ask_for_json(socket: &Path) -> anyhow::Result<Value> {
     let no_agent = || format!("no agent answers on `{}`", socket.display());
     let stream = UnixStream::connect(socket).with_context(no_agent)?;
     stream.set_read_timeout(Some(PATIENCE)).with_context(no_agent)?;
     let mut answer = String::new();
     stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer).with_context(no_agent)?;
-    let answer: Value =
-        serde_json::from_str(&answer).context("the agent's answer makes no sense")?;
-    if let Some(error) = answer["error"].as_str() {
+    let answer: Value = serde_json::from_str(&answer).context(SENSELESS)?;
+    if let Ok(Refusal { error }) = Refusal::deserialize(&answer) {
         anyhow::bail!("the agent does not answer on `{}`: {error}; ask again", socket.display());
     }
     Ok(answer)
 }
 
-/// For people: what is wrong first, then the numbers.
-fn render(status: &Value) -> String {
-    let mut text = format!(
-        "{} · pulsegate {} · start {} · up {} s\n",
-        word(&status["thing"]),
-        word(&status["version"]),
-        status["start"].as_str().map_or_else(|| status["boot"].to_string(), str::to_owned),
-        status["uptime_s"]
-    );
-    for trouble in status["degraded"].as_array().into_iter().flatten() {
-        line(&mut text, &format!("  ! {}", word(trouble)));
+/// Returns the status as text for people: the troubles first, then the numbers.
+fn render(status: &Status) -> String {
+    let start = match status.start.as_str() {
+        "" => status.boot.to_string(),
+        start => start.to_owned(),
+    };
+    let (thing, version) = (word(&status.thing), word(&status.version));
+    let mut text =
+        format!("{thing} · pulsegate {version} · start {start} · up {} s\n", status.uptime_s);
+    for trouble in &status.degraded {
+        line(&mut text, &format!("  ! {trouble}"));
     }
-    line(&mut text, &format!("\nlink   {}", link(&status["link"])));
-    let clock = if status["clock"]["set"] == true { "set" } else { "not set" };
-    line(&mut text, &format!("clock  {clock}, {}", word(&status["clock"]["time"])));
-    line(&mut text, &format!("disk   {}", disk(&status["disk"])));
+    line(&mut text, &format!("\nlink   {}", link(&status.link)));
+    let clock = if status.clock.set { "set" } else { "not set" };
+    line(&mut text, &format!("clock  {clock}, {}", word(&status.clock.time)));
+    line(&mut text, &format!("disk   {}", disk(&status.disk)));
     line(&mut text, "\nlane        recorded   delivered     pending     dropped    filtered");
-    for (lane, numbers) in status["lanes"].as_object().into_iter().flatten() {
-        if !numbers.is_object() {
-            // Why there are no numbers is told as a trouble.
-            continue;
-        }
-        let number = |key: &str| numbers[key].as_u64().map_or("-".into(), |n| n.to_string());
+    for (lane, account) in status.lanes.accounts() {
+        let number = |count: Option<u64>| count.map_or("-".into(), |count| count.to_string());
         line(
             &mut text,
             &format!(
-                "{lane:<9}{:>11} {:>11} {:>11} {:>11} {:>11}",
-                number("recorded"),
-                number("delivered"),
-                number("pending"),
-                number("dropped"),
-                number("filtered")
+                "{:<9}{:>11} {:>11} {:>11} {:>11} {:>11}",
+                lane.as_str(),
+                number(account.recorded),
+                number(account.delivered),
+                number(account.pending),
+                number(account.dropped),
+                number(account.filtered)
             ),
         );
     }
     line(&mut text, "\nsource           kind          readings  last");
-    for source in status["sources"].as_array().into_iter().flatten() {
+    for source in &status.sources {
         line(&mut text, &source_line(source));
     }
-    let outputs = status["outputs"].as_array().filter(|outputs| !outputs.is_empty());
-    if let Some(outputs) = outputs {
+    if !status.outputs.is_empty() {
         line(&mut text, "\noutput           switched  value");
-        outputs.iter().for_each(|output| line(&mut text, &output_line(output)));
+        status.outputs.iter().for_each(|output| line(&mut text, &output_line(output)));
     }
-    let cameras = status["cameras"].as_array().filter(|cameras| !cameras.is_empty());
-    if let Some(cameras) = cameras {
+    if !status.cameras.is_empty() {
         line(&mut text, "\ncamera           taken  failed  skipped");
-        cameras.iter().for_each(|camera| line(&mut text, &camera_line(camera)));
-        line(&mut text, &format!("pictures         {}", pictures(&status["pictures"])));
+        status.cameras.iter().for_each(|camera| line(&mut text, &camera_line(camera)));
+        line(&mut text, &format!("pictures         {}", pictures(&status.pictures)));
     }
     text
 }
 
-fn camera_line(camera: &Value) -> String {
-    let number = |key: &str| camera[key].to_string();
-    let (taken, failed, skipped) = (number("taken"), number("failed"), number("skipped"));
-    format!("{:<17}{taken:<7}{failed:<8}{skipped}", word(&camera["camera"]))
+fn camera_line(camera: &Camera) -> String {
+    let Camera { camera: name, taken, failed, skipped, .. } = camera;
+    format!("{:<17}{taken:<7}{failed:<8}{skipped}", word(name))
 }
 
-fn pictures(pictures: &Value) -> String {
-    let mebibytes = |key: &str| pictures[key].as_f64().unwrap_or(0.0) / f64::from(1 << 20);
-    let (used, most) = (mebibytes("bytes"), mebibytes("max_bytes"));
-    let (kept, evicted) = (&pictures["kept"], &pictures["evicted"]);
+fn pictures(pictures: &Pictures) -> String {
+    let Pictures { kept, evicted, bytes, max_bytes } = pictures;
+    let (used, most) = (mebibytes(*bytes), mebibytes(*max_bytes));
     format!("{kept} kept, {used:.1} of {most:.0} MiB, {evicted} given up")
 }
 
-fn source_line(source: &Value) -> String {
-    let last = match (&source["no_reading"], &source["age_s"]) {
-        (Value::String(reason), _) => format!("no reading: {reason}"),
-        (_, Value::Null) => "nothing yet".into(),
-        (_, age) => {
-            format!("{} ({:.1} s ago)", word(&source["value"]), age.as_f64().unwrap_or(0.0))
+fn source_line(source: &Source) -> String {
+    let last = match (&source.no_reading, source.age_s) {
+        (Some(reason), _) => format!("no reading: {reason}"),
+        (None, None) => "nothing yet".into(),
+        (None, Some(age)) => {
+            format!("{} ({age:.1} s ago)", source.value.as_deref().unwrap_or("-"))
         }
     };
-    let (name, kind) = (word(&source["source"]), word(&source["kind"]));
-    format!("{name:<17}{kind:<12}{:>10}  {last}", source["readings"].to_string())
+    let (name, kind) = (word(&source.source), word(&source.kind));
+    format!("{name:<17}{kind:<12}{:>10}  {last}", source.readings)
 }
 
-fn output_line(output: &Value) -> String {
-    let value = match (&output["value"], &output["last_error"]) {
-        (_, Value::String(reason)) => reason.clone(),
-        (Value::Number(number), _) if *number == 0.into() => "off".to_owned(),
-        (value, _) => value.to_string(),
+fn output_line(output: &Output) -> String {
+    let value = match (output.value, &output.last_error) {
+        (_, Some(reason)) => reason.clone(),
+        (None, None) => "null".to_owned(),
+        (Some(0), None) => "off".to_owned(),
+        (Some(value), None) => value.to_string(),
     };
-    let switched = output["switched"].to_string();
-    format!("{:<17}{switched:<10}{value}", word(&output["output"]))
+    format!("{:<17}{:<10}{value}", word(&output.output), output.switched)
 }
 
-fn link(link: &Value) -> String {
-    if link["state"] == "up" {
-        return format!("up for {} s on port {}", link["for_s"], link["port"]);
+fn link(link: &Link) -> String {
+    match link {
+        Link::Up(up) => format!("up for {} s on port {}", up.for_s, up.port),
+        Link::Down(down) => {
+            let reason = down.last_error.as_deref().unwrap_or("not tried yet");
+            let retry = down.retry_in_s;
+            let retry =
+                retry.map_or_else(String::new, |seconds| format!(", again in {seconds:.0} s"));
+            format!("down for {} s: {reason}{retry}", down.for_s)
+        }
+        Link::Unknown => "in a state that this version does not know".to_owned(),
     }
-    let reason = link["last_error"].as_str().unwrap_or("not tried yet");
-    let retry = link["retry_in_s"].as_f64();
-    let retry = retry.map_or_else(String::new, |seconds| format!(", again in {seconds:.0} s"));
-    format!("down for {} s: {reason}{retry}", link["for_s"])
 }
 
-fn disk(disk: &Value) -> String {
-    let mebibytes = |key: &str| Some(disk[key].as_f64()? / f64::from(1 << 20));
-    let used = mebibytes("used_bytes").unwrap_or(0.0);
-    let mut text = format!("{used:.1} of {:.0} MiB used", mebibytes("max_bytes").unwrap_or(0.0));
-    if let Some(a_day) = mebibytes("written_bytes_a_day") {
-        text.push_str(&format!(", {a_day:.0} MiB written a day"));
+fn disk(disk: &Disk) -> String {
+    let (used, most) = (mebibytes(disk.used_bytes), mebibytes(disk.max_bytes));
+    let mut text = format!("{used:.1} of {most:.0} MiB used");
+    if let Some(a_day) = disk.written_bytes_a_day {
+        text.push_str(&format!(", {:.0} MiB written a day", mebibytes(a_day)));
     }
     text
 }
 
-fn word(value: &Value) -> &str {
-    value.as_str().unwrap_or("-")
+#[expect(clippy::cast_precision_loss, reason = "shown with one decimal at most")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Returns `word`, or a dash for a key that the answer does not have.
+fn word(word: &str) -> &str {
+    if word.is_empty() { "-" } else { word }
 }
 
 fn line(text: &mut String, line: &str) {

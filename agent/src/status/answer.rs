@@ -1,5 +1,4 @@
-//! The answer: every part, its numbers, and its last trouble. A script reads it as JSON, so a key
-//! is never renamed.
+//! Fills the status in: asks every part for its numbers and its last trouble.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -12,101 +11,91 @@ use pulsegate_sensors::heart_rate::bluez::MonitorState;
 use pulsegate_sensors::inbox;
 use pulsegate_sensors::line::LineCounters;
 use pulsegate_sensors::number::NumberState;
-use serde_json::{Map, Value, json};
 
 use super::Observed;
+use super::model::{
+    Camera, Clock, Disk, Driver, FlappingRule, InboxDriver, LaneAccount, Lanes, LineDriver, Link,
+    LinkDown, LinkUp, MonitorDriver, NumberDriver, Output, Pictures, Publisher, Rules, Salvage,
+    Source, Status, WithheldTopic,
+};
 use crate::cameras::{CameraState, CameraStates};
 use crate::clock;
 use crate::drivers::{Gauge, Overview};
 use crate::inbox_watch;
 use crate::mqtt::LinkState;
 use crate::outputs::{OutputState, OutputStates};
-use crate::sampler::SourceStates;
-use crate::store::{DiskFault, Flapping, Progress, Room, SalvageProgress, mebibytes};
+use crate::sampler::{SourceState, SourceStates};
+use crate::store::{DiskFault, Flapping, Progress, Room, mebibytes};
 
-/// See the module.
-pub(super) async fn compose(observed: &Observed, now: Mono) -> Value {
+/// Asks every part, and counts the records.
+pub(super) async fn compose(observed: &Observed, now: Mono) -> Status {
     let progress = observed.store.progress().borrow().clone();
     let accounts = observed.store.accounts().await;
     let uncounted = accounts.as_ref().err().map(|error| format!("{error:#}"));
-    let lanes = lanes(accounts.as_ref().ok(), uncounted.as_deref());
-    let link = link(&observed.links.borrow(), now);
     let states = present(observed);
     let mut degraded = degraded(observed, &progress, &states);
-    degraded.extend(uncounted);
-    let sources = sources(&states, now);
-    let gauges = gauges(&observed.drivers.borrow().gauges, &states);
-    let clock_set = *observed.clock_set.borrow();
+    degraded.extend(uncounted.clone());
     let publisher = *observed.publisher.borrow();
-    json!({
-        "thing": observed.thing,
-        "version": env!("CARGO_PKG_VERSION"),
-        "boot": observed.store.boot.counter(),
-        "start": observed.store.boot.as_str(),
-        "uptime_s": now.since(observed.started).as_secs(),
-        "degraded": degraded,
-        "lanes": lanes,
-        "link": link,
-        "publisher": {
-            "in_flight": publisher.in_flight,
-            "in_hand": publisher.in_hand,
-            "acknowledged": publisher.acknowledged,
-            "quarantined": publisher.quarantined,
-            "max_message_bytes": publisher.max_message_bytes,
+    Status {
+        thing: observed.thing.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot: observed.store.boot.counter(),
+        start: observed.store.boot.as_str().to_owned(),
+        uptime_s: now.since(observed.started).as_secs(),
+        degraded,
+        lanes: lanes(accounts.as_ref().ok(), uncounted),
+        link: link(&observed.links.borrow(), now),
+        publisher: Publisher {
+            in_flight: publisher.in_flight,
+            in_hand: publisher.in_hand,
+            acknowledged: publisher.acknowledged,
+            quarantined: publisher.quarantined,
+            max_message_bytes: publisher.max_message_bytes,
         },
-        "withheld": withheld(observed, now),
-        "clock": {
-            "set": clock_set,
-            "time": ClockText::format(clock::wall()),
-            "holds_back_for_s": holds_back(publisher.clock_holds_until, now).map(|for_s| for_s.as_secs()),
+        withheld: withheld(observed, now),
+        clock: Clock {
+            set: *observed.clock_set.borrow(),
+            time: ClockText::format(clock::wall()),
+            holds_back_for_s: holds_back(publisher.clock_holds_until, now)
+                .map(|for_s| for_s.as_secs()),
         },
-        "disk": disk(observed, &progress, now),
-        "rules": rules(&progress),
-        "memory_bytes": memory_bytes(),
-        "sources": sources,
-        "drivers": gauges,
-        "outputs": outputs(&observed.outputs.borrow()),
-        "night": observed.outputs.borrow().is_night,
-        "cameras": cameras(&observed.cameras.borrow()),
-        "pictures": pictures(&observed.cameras.borrow()),
-    })
+        disk: disk(observed, &progress, now),
+        rules: rules(&progress),
+        memory_bytes: memory_bytes(),
+        sources: sources(&states, now),
+        drivers: drivers(&observed.drivers.borrow().gauges, &states),
+        outputs: outputs(&observed.outputs.borrow()),
+        night: observed.outputs.borrow().is_night,
+        cameras: cameras(&observed.cameras.borrow()),
+        pictures: pictures(&observed.cameras.borrow()),
+    }
 }
 
 /// The accounts; without numbers, and with an error, if they could not be counted.
-fn lanes(accounts: Option<&[Account; 3]>, error: Option<&str>) -> Value {
-    let lane = |lane: Lane| {
-        let account = accounts.map(|accounts| accounts[lane.index()]);
-        let numbers = json!({
-            "recorded": account.map(|account| account.recorded),
-            "delivered": account.map(|account| account.delivered),
-            "pending": account.map(|account| account.pending),
-            "dropped": account.map(|account| account.dropped),
-            "filtered": account.map(|account| account.filtered),
-            "balanced": account.map(|account| account.balances()),
-        });
-        (lane.as_str().to_owned(), numbers)
+fn lanes(accounts: Option<&[Account; 3]>, error: Option<String>) -> Lanes {
+    let account = |lane: Lane| {
+        accounts.map_or_else(LaneAccount::default, |accounts| (&accounts[lane.index()]).into())
     };
-    let mut lanes = Lane::ALL.into_iter().map(lane).collect::<Map<_, _>>();
-    if let Some(error) = error {
-        lanes.insert("error".to_owned(), error.into());
+    Lanes {
+        alerts: account(Lane::Alerts),
+        events: account(Lane::Events),
+        readings: account(Lane::Readings),
+        error,
     }
-    Value::Object(lanes)
 }
 
-fn link(link: &LinkState, now: Mono) -> Value {
+fn link(link: &LinkState, now: Mono) -> Link {
     match link {
-        LinkState::Up(session) => json!({
-            "state": "up",
-            "port": session.port,
-            "connection": session.number,
-            "for_s": now.since(session.since).as_secs(),
+        LinkState::Up(session) => Link::Up(LinkUp {
+            port: session.port,
+            connection: session.number,
+            for_s: now.since(session.since).as_secs(),
         }),
-        LinkState::Down(outage) => json!({
-            "state": "down",
-            "last_error": outage.reason,
-            "attempts": outage.attempts,
-            "for_s": now.since(outage.since).as_secs(),
-            "retry_in_s": outage.retry_at.map(|at| at.since(now).as_secs_f32()),
+        LinkState::Down(outage) => Link::Down(LinkDown {
+            last_error: outage.reason.clone(),
+            attempts: outage.attempts,
+            for_s: now.since(outage.since).as_secs(),
+            retry_in_s: outage.retry_at.map(|at| at.since(now).as_secs_f32()),
         }),
     }
 }
@@ -249,16 +238,14 @@ fn refusals(observed: &Observed) -> Vec<String> {
     troubles
 }
 
-/// The topics that the broker refuses.
-fn withheld(observed: &Observed, now: Mono) -> Value {
-    let one = |topic: &str, since: Mono, next: Mono, records: Option<u64>| {
-        json!({
-            "topic": topic,
-            "reason": "the broker hangs up on it",
-            "for_s": now.since(since).as_secs(),
-            "next_trial_in_s": next.since(now).as_secs(),
-            "records": records,
-        })
+/// The topics that the broker refuses, the status topic first.
+fn withheld(observed: &Observed, now: Mono) -> Vec<WithheldTopic> {
+    let one = |topic: &str, since: Mono, next: Mono, records: Option<u64>| WithheldTopic {
+        topic: topic.to_owned(),
+        reason: "the broker hangs up on it".to_owned(),
+        for_s: now.since(since).as_secs(),
+        next_trial_in_s: next.since(now).as_secs(),
+        records,
     };
     let links = observed.links.borrow();
     let status = links.refused_status();
@@ -270,53 +257,46 @@ fn withheld(observed: &Observed, now: Mono) -> Value {
     status.into_iter().chain(topics).collect()
 }
 
-/// What the rules did not use or not say, since the start or the last reload.
-fn rules(progress: &Progress) -> Value {
-    let flapping = |flapping: &Flapping| {
-        json!({
-            "rule": &*flapping.rule,
-            "source": &*flapping.source,
-            "suppressed": flapping.held,
-        })
+fn rules(progress: &Progress) -> Rules {
+    let flapping = |flapping: &Flapping| FlappingRule {
+        rule: flapping.rule.to_string(),
+        source: flapping.source.to_string(),
+        suppressed: flapping.held,
     };
-    json!({
-        "late_readings": progress.rules.late,
-        "doubtful_times": progress.rules.doubtful,
-        "suppressed_alerts": progress.rules.suppressed + progress.rules.flapping,
-        "flapping": progress.flapping.iter().map(flapping).collect::<Value>(),
-    })
+    Rules {
+        late_readings: progress.rules.late,
+        doubtful_times: progress.rules.doubtful,
+        suppressed_alerts: progress.rules.suppressed + progress.rules.flapping,
+        flapping: progress.flapping.iter().map(flapping).collect(),
+    }
 }
 
-fn cameras(states: &CameraStates) -> Value {
-    let camera = |camera: &CameraState| {
-        json!({
-            "camera": &*camera.id,
-            "taken": camera.taken,
-            "failed": camera.failed,
-            "skipped": camera.skipped,
-            "last_error": camera.failure,
-        })
+fn cameras(states: &CameraStates) -> Vec<Camera> {
+    let camera = |camera: &CameraState| Camera {
+        camera: camera.id.to_string(),
+        taken: camera.taken,
+        failed: camera.failed,
+        skipped: camera.skipped,
+        last_error: camera.failure.clone(),
     };
     states.cameras.iter().map(camera).collect()
 }
 
-fn pictures(states: &CameraStates) -> Value {
-    json!({
-        "kept": states.kept,
-        "bytes": states.bytes,
-        "max_bytes": states.max_bytes,
-        "evicted": states.evicted,
-    })
+fn pictures(states: &CameraStates) -> Pictures {
+    Pictures {
+        kept: states.kept,
+        bytes: states.bytes,
+        max_bytes: states.max_bytes,
+        evicted: states.evicted,
+    }
 }
 
-fn outputs(states: &OutputStates) -> Value {
-    let output = |output: &OutputState| {
-        json!({
-            "output": &*output.id,
-            "value": output.value,
-            "switched": output.switched,
-            "last_error": output.failure,
-        })
+fn outputs(states: &OutputStates) -> Vec<Output> {
+    let output = |output: &OutputState| Output {
+        output: output.id.to_string(),
+        value: output.value,
+        switched: output.switched,
+        last_error: output.failure.clone(),
     };
     states.outputs.iter().map(output).collect()
 }
@@ -330,35 +310,33 @@ fn holds_back(until: Option<Mono>, now: Mono) -> Option<Duration> {
 const PACE_AFTER_S: u64 = 300;
 
 /// Bytes on disk, and bytes written a day at the pace since the start (P10).
-fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Value {
+fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Disk {
     let written = written_bytes();
     let uptime = now.since(observed.started).as_secs();
     let a_day = written.filter(|_| uptime >= PACE_AFTER_S);
-    json!({
-        "used_bytes": progress.used_bytes,
-        "file_bytes": progress.file_bytes,
-        "max_bytes": observed.max_bytes,
-        "cap_bytes": progress.cap_bytes,
-        "free_bytes": progress.room.map_or(0, |room| room.free_bytes),
-        "others_bytes": progress.room.map(|room| room.others_bytes()),
-        "partition_bytes": progress.room.map(|room| room.partition_bytes),
-        "durable": progress.in_memory.is_none(),
-        "written_bytes": written,
-        "written_bytes_a_day": a_day.map(|bytes| bytes.saturating_mul(86_400) / uptime),
-        "commits": progress.commits,
-        "waiting": progress.waiting,
-        "given_up": progress.given_up.iter().sum::<u64>(),
-        "checked": progress.checked.as_str(),
-        "left_rows": progress.left_rows,
-        "salvage": observed.store.salvaging().map(salvage),
-        "fault": progress.fault.as_ref().map(DiskFault::as_str),
-        "last_error": progress.fault.as_ref().map(ToString::to_string),
-    })
-}
-
-/// How far a damaged store is carried over, in records.
-fn salvage(progress: SalvageProgress) -> Value {
-    json!({ "done": progress.done, "of": progress.of })
+    Disk {
+        used_bytes: progress.used_bytes,
+        file_bytes: progress.file_bytes,
+        max_bytes: observed.max_bytes,
+        cap_bytes: progress.cap_bytes,
+        free_bytes: progress.room.map_or(0, |room| room.free_bytes),
+        others_bytes: progress.room.map(|room| room.others_bytes()),
+        partition_bytes: progress.room.map(|room| room.partition_bytes),
+        durable: progress.in_memory.is_none(),
+        written_bytes: written,
+        written_bytes_a_day: a_day.map(|bytes| bytes.saturating_mul(86_400) / uptime),
+        commits: progress.commits,
+        waiting: progress.waiting,
+        given_up: progress.given_up.iter().sum(),
+        checked: progress.checked.as_str().to_owned(),
+        left_rows: progress.left_rows,
+        salvage: observed
+            .store
+            .salvaging()
+            .map(|progress| Salvage { done: progress.done, of: progress.of }),
+        fault: progress.fault.as_ref().map(|fault| fault.as_str().to_owned()),
+        last_error: progress.fault.as_ref().map(ToString::to_string),
+    }
 }
 
 /// The sources as they are, but for those that were lost and that nobody asks for any more.
@@ -369,94 +347,86 @@ fn present(observed: &Observed) -> SourceStates {
     states
 }
 
-fn sources(states: &SourceStates, now: Mono) -> Value {
-    let source = |state: &crate::sampler::SourceState| {
-        json!({
-            "source": &*state.source,
-            "kind": &*state.kind,
-            "readings": state.readings,
-            "value": state.value,
-            "age_s": state.at.map(|at| now.since(at).as_secs_f32()),
-            "no_reading": state.no_reading,
-        })
+fn sources(states: &SourceStates, now: Mono) -> Vec<Source> {
+    let source = |state: &SourceState| Source {
+        source: state.source.to_string(),
+        kind: state.kind.to_string(),
+        readings: state.readings,
+        value: state.value.clone(),
+        age_s: state.at.map(|at| now.since(at).as_secs_f32()),
+        no_reading: state.no_reading.clone(),
     };
     states.values().map(source).collect()
 }
 
-fn gauges(gauges: &[Gauge], states: &SourceStates) -> Value {
+fn drivers(gauges: &[Gauge], states: &SourceStates) -> Vec<Driver> {
     let one = |gauge: &Gauge| match gauge {
         Gauge::Monitors(monitors) => monitors
             .borrow()
             .iter()
             .map(|monitor| {
-                let name = states.get(&monitor.source.0).map(|state| state.source.clone());
-                self::monitor(monitor, name.as_deref())
+                let name = states.get(&monitor.source.0).map(|state| state.source.to_string());
+                Driver::HeartRate(self::monitor(monitor, name))
             })
             .collect::<Vec<_>>(),
-        Gauge::Line(source, counters) => vec![line(source, *counters.borrow())],
-        Gauge::Number(source, state) => vec![number(source, *state.borrow())],
-        Gauge::Inbox(path, counters) => {
-            vec![inbox(&path.display().to_string(), counters)]
-        }
+        Gauge::Line(source, counters) => vec![Driver::Line(line(source, *counters.borrow()))],
+        Gauge::Number(source, state) => vec![Driver::Number(number(source, *state.borrow()))],
+        Gauge::Inbox(path, counters) => vec![Driver::Inbox(inbox(path, counters))],
     };
     gauges.iter().flat_map(one).collect()
 }
 
-fn monitor(monitor: &MonitorState, source: Option<&str>) -> Value {
-    json!({
-        "driver": "heart_rate",
-        "source": source,
-        "connected": monitor.connected,
-        "battery_percent": monitor.battery_percent,
-        "packets": monitor.packets,
-        "malformed": monitor.malformed,
-        "subscribed_again": monitor.rungs.subscribe,
-        "reconnected": monitor.rungs.reconnect,
-        "forgotten": monitor.rungs.forget,
-        "power_cycled": monitor.rungs.power_cycle,
-        "last_error": monitor.last_error,
-    })
+fn monitor(monitor: &MonitorState, source: Option<String>) -> MonitorDriver {
+    MonitorDriver {
+        source,
+        connected: monitor.connected,
+        battery_percent: monitor.battery_percent,
+        packets: monitor.packets,
+        malformed: monitor.malformed,
+        subscribed_again: monitor.rungs.subscribe,
+        reconnected: monitor.rungs.reconnect,
+        forgotten: monitor.rungs.forget,
+        power_cycled: monitor.rungs.power_cycle,
+        last_error: monitor.last_error.clone(),
+    }
 }
 
-fn line(source: &str, counters: LineCounters) -> Value {
-    json!({
-        "driver": "line",
-        "source": source,
-        "state": counters.state.map(pulsegate_sensors::LineState::as_str),
-        "edges": counters.edges,
-        "lost": counters.lost,
-        "corrected": counters.corrected,
-        "reopened": counters.reopened,
-    })
+fn line(source: &str, counters: LineCounters) -> LineDriver {
+    LineDriver {
+        source: source.to_owned(),
+        state: counters.state.map(|state| state.as_str().to_owned()),
+        edges: counters.edges,
+        lost: counters.lost,
+        corrected: counters.corrected,
+        reopened: counters.reopened,
+    }
 }
 
-fn number(source: &str, state: NumberState) -> Value {
-    json!({
-        "driver": "number",
-        "source": source,
-        "reads": state.reads,
-        "missed": state.missed,
-        "read_took_s": state.took.as_secs_f32(),
-        "hung_for_s": state.hung.map(|hung| hung.as_secs()),
-    })
+fn number(source: &str, state: NumberState) -> NumberDriver {
+    NumberDriver {
+        source: source.to_owned(),
+        reads: state.reads,
+        missed: state.missed,
+        read_took_s: state.took.as_secs_f32(),
+        hung_for_s: state.hung.map(|hung| hung.as_secs()),
+    }
 }
 
-fn inbox(path: &str, counters: &inbox::Counters) -> Value {
+fn inbox(path: &Path, counters: &inbox::Counters) -> InboxDriver {
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    json!({
-        "driver": "inbox",
-        "path": path,
-        "clients": read(&counters.clients),
-        "turned_away": read(&counters.turned_away),
-        "lines": read(&counters.lines),
-        "stored": read(&counters.stored),
-        "refused": read(&counters.refused),
-        "displaced": read(&counters.displaced),
-        "unfinished": read(&counters.unfinished),
-        "cut": read(&counters.cut),
-        "sources": read(&counters.sources),
-        "max_sources": read(&counters.max_sources),
-    })
+    InboxDriver {
+        path: path.display().to_string(),
+        clients: read(&counters.clients),
+        turned_away: read(&counters.turned_away),
+        lines: read(&counters.lines),
+        stored: read(&counters.stored),
+        refused: read(&counters.refused),
+        displaced: read(&counters.displaced),
+        unfinished: read(&counters.unfinished),
+        cut: read(&counters.cut),
+        sources: read(&counters.sources),
+        max_sources: read(&counters.max_sources),
+    }
 }
 
 /// What this process has caused to be written to disks; `None` where the kernel does not count.

@@ -61,6 +61,21 @@ async fn numbers_and_words_of_the_status_keep_their_format() {
     assert_eq!(well["disk"]["checked"], "sound");
 }
 
+#[test]
+fn an_answer_of_another_version_is_read_as_far_as_it_is_known() {
+    let newer = r#"{
+        "thing": "box", "shadow": { "version": 3 }, "link": { "state": "pausing", "for_s": 1 },
+        "drivers": [{ "driver": "lidar", "source": "x" }, { "driver": "line", "source": "feeder", "state": null }],
+        "lanes": { "uploads": { "recorded": 1 }, "alerts": { "recorded": 2 }, "note": "x" }
+    }"#;
+    let status: Status = serde_json::from_str(newer).expect("a status");
+
+    assert_eq!((status.thing.as_str(), status.uptime_s), ("box", 0));
+    assert_eq!((status.link, status.lanes.alerts.recorded), (Link::Unknown, Some(2)));
+    assert_eq!(status.drivers.len(), 2);
+    assert_eq!(serde_json::from_str::<Status>("{}").expect("a status"), Status::default());
+}
+
 type Found = BTreeMap<String, BTreeSet<&'static str>>;
 
 /// Notes the types of `value`, which is at `path`, and of all that it holds.
@@ -91,7 +106,10 @@ fn note(path: &str, value: &Value, found: &mut Found) {
 
 /// The status at a time at which the agent has run for long.
 async fn answer(observed: &Observed) -> Value {
-    answer::compose(observed, Mono(1_000_000_000)).await
+    let status = answer::compose(observed, Mono(1_000_000_000)).await;
+    let json = status.to_json().expect("JSON");
+    assert_eq!(serde_json::from_str::<Status>(&json).expect("a status"), status, "it is read back");
+    serde_json::from_str(&json).expect("JSON")
 }
 
 /// A receiver of what never changes.

@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use super::super::{complain, status};
 use super::cloud::Cloud;
 use crate::clock;
+use crate::status::Link;
 use crate::store::{FILE, Reader};
 use crate::terminal::shown;
 
@@ -84,9 +85,13 @@ impl Stage {
     /// Shows how it goes. Returns how many records are pending, if the agent answers.
     pub(super) fn look(&self, arrived: usize) -> Option<u64> {
         let status = status::ask(&self.path("status.sock")).ok()?;
-        let pending: u64 =
-            Lane::ALL.iter().filter_map(|l| status["lanes"][l.as_str()]["pending"].as_u64()).sum();
-        let link = status["link"]["state"].as_str().unwrap_or("?");
+        let pending =
+            status.lanes.accounts().iter().filter_map(|(_, account)| account.pending).sum();
+        let link = match status.link {
+            Link::Up(_) => "up",
+            Link::Down(_) => "down",
+            Link::Unknown => "?",
+        };
         let message = format!("link {link}, {arrived} records arrived, {pending} queued");
         self.line.set_message(shown(&message).into_owned());
         self.line.tick();
