@@ -5,6 +5,8 @@ CARGO ?= cargo
 DEMO ?=
 # make bench BENCH="--quick"
 BENCH ?=
+# make figures FIGURES="--list wh-openings agent/src/store"
+FIGURES ?=
 # make rig POWER_CUTS=200
 POWER_CUTS ?= 20
 # make fuzz FUZZ_SEEDS=100000
@@ -25,7 +27,7 @@ ONCE = damage crash full_disk size sql hostile fuzz
 ifeq ($(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes),yes)
 RUN_TESTS = $(CARGO) nextest run --workspace
 # Again under another clock or load.
-RUN_TESTS_AGAIN = $(RUN_TESTS) -E 'not (package(pulsegate-core) | package(pulsegate-rig) | binary(~sigkill) | binary(tidy) \
+RUN_TESTS_AGAIN = $(RUN_TESTS) -E 'not (package(pulsegate-core) | package(pulsegate-rig) | binary(~sigkill) | binary(tidy) | binary(figures) \
 	$(foreach name,$(ONCE), | test($(name))))'
 else
 RUN_TESTS = $(CARGO) test --workspace --lib --bins --tests
@@ -35,7 +37,7 @@ endif
 # library. The monotonic clock and the times of files stay as they are.
 LATER = CARGO_TARGET_$(TARGET)_RUNNER="env NO_FAKE_STAT=1 faketime -m --exclude-monotonic -f +400d"
 
-.PHONY: build check fmt lint doc deny test test-later test-busy test-again fuzz shellcheck systemd-verify packages package-amd64 try-packages rig rig-arm64 demo bench ci
+.PHONY: build check fmt lint doc deny test test-later test-busy test-again fuzz shellcheck systemd-verify figures packages package-amd64 try-packages rig rig-arm64 demo bench ci
 
 build: ## the agent, as it is shipped
 	$(CARGO) build --release
@@ -94,6 +96,9 @@ shellcheck:
 
 systemd-verify:
 	systemd/verify
+
+figures: ## of the source, beside their limits and targets: FIGURES="agent/src/store" or FIGURES="--list one-word"
+	@$(CARGO) run --quiet --package pulsegate-tests --bin figures -- $(FIGURES)
 
 packages: ## for each device, into target/packages; installs what it needs below target/cross-tools
 	cross/build all

@@ -10,6 +10,7 @@ pub mod certs;
 pub mod cloud;
 pub mod date;
 pub mod fake_bluez;
+pub mod figures;
 pub mod inbox;
 pub mod leftover;
 pub mod link;
