@@ -14,6 +14,7 @@ use std::time::Duration;
 use rusqlite::ErrorCode;
 use tokio::sync::mpsc::WeakSender;
 
+use super::disk::Room;
 use super::{Request, salvage, schema};
 
 /// Steps of SQLite between two pauses, a page or a fraction of a row each: some milliseconds.
@@ -128,13 +129,14 @@ fn look(
     is_stopped: &Arc<AtomicBool>,
 ) -> rusqlite::Result<Option<String>> {
     let mut connection = schema::open_reader(path)?;
-    let (log, stopped, is_stopped) = (log(path), Arc::clone(stopped), Arc::clone(is_stopped));
+    let (path, stopped, is_stopped) =
+        (path.to_owned(), Arc::clone(stopped), Arc::clone(is_stopped));
     connection.progress_handler(
         STEPS,
         Some(move || {
             let stop = pause(&stopped, PAUSE);
             is_stopped.store(stop, Ordering::Relaxed);
-            stop || std::fs::metadata(&log).is_ok_and(|log| log.len() > MAX_LOG_BYTES)
+            stop || Room::of(&path).is_some_and(|room| room.is_log_beyond(MAX_LOG_BYTES))
         }),
     )?;
     let told: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;

@@ -48,6 +48,8 @@ pub(crate) struct Room {
     pub(crate) partition_bytes: u64,
     /// Bytes of the log at which it is moved into the database.
     pub(super) log_bytes: u64,
+    /// Bytes of the log as it is.
+    log: u64,
     /// Bytes of the ballast: a log of twice its usual size, all of whose pages extend the database, can
     /// be moved into it when nothing else is left.
     pub(super) ballast_bytes: u64,
@@ -79,22 +81,45 @@ impl Room {
     fn shared(given: u64, log: u64) -> Self {
         let log_bytes = (given / LOG_SHARE).clamp(MIN_LOG_BYTES, LOG_BYTES);
         let ballast_bytes = 2 * log_bytes + INDEX_BYTES;
-        // With the last commit before it is moved.
-        let usual_log = log_bytes + log_bytes / 4;
+        let usual_log = usual_log_bytes(log_bytes);
         // A log that had to grow further has its room for ever, and records do not.
         let surplus = log.saturating_sub(usual_log);
         let reserve = usual_log + ballast_bytes + MARGIN_BYTES + surplus;
         let cap_bytes = given.saturating_sub(reserve);
         let (free_bytes, own_bytes, partition_bytes) = (0, 0, 0);
-        Self { cap_bytes, free_bytes, own_bytes, partition_bytes, log_bytes, ballast_bytes }
+        Self { cap_bytes, free_bytes, own_bytes, partition_bytes, log_bytes, log, ballast_bytes }
     }
 }
 
 impl Room {
-    /// Bytes that a store which uses `used_bytes` may use. Another program that takes room costs no record that is
-    /// stored: then there is no cap, and a write fails, if it must, until there is room again.
-    pub(super) fn cap_for(&self, used_bytes: u64) -> u64 {
-        if self.is_taken_by_others(used_bytes) { u64::MAX } else { self.cap_bytes }
+    /// Bytes that a store which uses `used_bytes` may use, where others used `others_before` when it last had room to
+    /// spare. Room that another program took since costs no record that is stored: a write fails, if it must, until
+    /// there is room again. Until the store has had room to spare, its size tells who took the rest.
+    pub(super) fn cap_for(&self, used_bytes: u64, others_before: Option<u64>) -> u64 {
+        match others_before {
+            Some(before) => {
+                let others = before.min(self.others_bytes());
+                Self::shared(self.partition_bytes.saturating_sub(others), self.log).cap_bytes
+            }
+            None if self.is_taken_by_others(used_bytes) => u64::MAX,
+            None => self.cap_bytes,
+        }
+    }
+
+    /// Whether a store that uses `used_bytes` is below its cap by more than one step of retention makes free.
+    pub(super) fn is_spare(&self, used_bytes: u64) -> bool {
+        used_bytes.saturating_add(MARGIN_BYTES) <= self.cap_bytes
+    }
+
+    /// Bytes that the log may keep for good: a transaction that took more gives the rest back.
+    pub(super) fn log_limit_bytes(&self) -> u64 {
+        2 * self.log_bytes
+    }
+
+    /// Whether the log takes more than `max_bytes`, or room that the store has no other of.
+    pub(super) fn is_log_beyond(&self, max_bytes: u64) -> bool {
+        let is_usual = self.log <= usual_log_bytes(self.log_bytes);
+        self.log > max_bytes || (!is_usual && self.free_bytes < self.log_bytes)
     }
 
     /// Whether another program took the room that the store leaves free: the store itself stops growing before
@@ -114,6 +139,11 @@ impl Room {
     pub(crate) fn others_bytes(&self) -> u64 {
         self.partition_bytes.saturating_sub(self.free_bytes + self.own_bytes)
     }
+}
+
+/// Bytes of a log that is moved into the database when it has grown to `log_bytes`: with the last commit before that.
+fn usual_log_bytes(log_bytes: u64) -> u64 {
+    log_bytes + log_bytes / 4
 }
 
 /// Why the store's file cannot be opened or written.

@@ -19,8 +19,8 @@ use crate::durable;
 const PAGE_BYTES: u32 = 1024;
 /// Pages in the write-ahead log before it is moved into the database, where the partition is not asked.
 const CHECKPOINT_PAGES: u64 = 4096;
-/// Bounds the log that is left behind by one long transaction.
-const JOURNAL_LIMIT_BYTES: u32 = 8 << 20;
+/// Bounds the log that is left behind by one long transaction, where the partition is not asked.
+const JOURNAL_LIMIT_BYTES: u64 = 8 << 20;
 /// Bounds SQLite's own memory, in KiB.
 const CACHE_KIB: i32 = 512;
 /// Steps of SQLite between two beats: less than a second on a processor a hundred times slower than the slowest
@@ -146,9 +146,11 @@ pub(super) fn open_writer(path: &Path, pulse: &Pulse) -> rusqlite::Result<Connec
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // In WAL mode NORMAL may lose the last commits in a power cut; FULL fsyncs each (P1).
     connection.pragma_update(None, "synchronous", "FULL")?;
-    let log = Room::of(path).map(|room| room.log_bytes / u64::from(PAGE_BYTES));
+    let room = Room::of(path);
+    let log = room.map(|room| room.log_bytes / u64::from(PAGE_BYTES));
     connection.pragma_update(None, "wal_autocheckpoint", log.unwrap_or(CHECKPOINT_PAGES))?;
-    connection.pragma_update(None, "journal_size_limit", JOURNAL_LIMIT_BYTES)?;
+    let limit = room.map_or(JOURNAL_LIMIT_BYTES, |room| room.log_limit_bytes());
+    connection.pragma_update(None, "journal_size_limit", limit)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     // Finds a damaged page when it is read, not when something of it makes no sense.

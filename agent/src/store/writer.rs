@@ -79,6 +79,8 @@ struct Writer {
     /// Bytes in use by records, and what the partition allows, at the last commit.
     used_bytes: u64,
     room: Option<Room>,
+    /// Bytes that others used of the partition when the store last had room to spare.
+    others_before: Option<u64>,
     retention_at: Instant,
     /// By lane: records up to here are, or were, in the publisher's hands.
     in_hand: [Seq; 3],
@@ -189,6 +191,7 @@ impl Writer {
             given_up: [0; 3],
             used_bytes: 0,
             room: None,
+            others_before: None,
             retention_at: Instant::now(),
             in_hand: [Seq(0); 3],
             commits: 0,
@@ -526,7 +529,7 @@ impl Writer {
         let in_memory = in_memory.and_then(|found| {
             found.inspect_err(|error| tracing::error!(%error, "memory cannot be counted")).ok()
         });
-        self.room = Room::of(&self.options.path);
+        self.measure_room();
         let waiting = self.work.readings.len() as u64;
         let kept = in_memory.as_ref().map_or(0, |in_memory| in_memory.readings);
         let (fault, cap_bytes) = (self.faults.fault().cloned(), self.cap_bytes());

@@ -76,30 +76,53 @@ fn a_state_directory_that_is_not_there_is_told_as_such() {
     assert_eq!(fault.as_str(), "missing", "{fault}");
 }
 
+/// As large as the partition of the root directory has room for; its log is empty.
+fn any_room() -> Room {
+    Room::at_most(Path::new("/")).unwrap()
+}
+
 #[test]
 fn a_store_stops_at_its_cap_unless_another_program_took_the_room_beside_it() {
     const MIB: u64 = 1 << 20;
-    let cap = |cap_bytes, free_bytes, used_bytes| {
-        let room = Room {
-            cap_bytes,
-            free_bytes,
-            own_bytes: used_bytes,
-            partition_bytes: 200 * MIB,
-            log_bytes: MIB,
-            ballast_bytes: 2 * MIB,
-        };
-        room.cap_for(used_bytes)
+    let partition_bytes = 200 * MIB;
+    // All that is no one else's, a commit and the parts of a reserve apart.
+    let at_most = |others: u64| {
+        let given = partition_bytes - others;
+        let mut room = any_room();
+        (room.free_bytes, room.partition_bytes) = (given, partition_bytes);
+        room.cap_for(0, Some(others))
+    };
+    let cap = |cap_bytes, free_bytes, used_bytes, before: Option<u64>| {
+        let mut room = any_room();
+        (room.cap_bytes, room.free_bytes) = (cap_bytes, free_bytes);
+        (room.own_bytes, room.partition_bytes) = (used_bytes, partition_bytes);
+        room.cap_for(used_bytes, before)
     };
 
     // By itself the store leaves room for a commit beside its log and its ballast.
-    assert_eq!(cap(100 * MIB, MIB, 50 * MIB), 100 * MIB);
-    assert_eq!(cap(100 * MIB, MIB, 100 * MIB), 100 * MIB);
+    assert_eq!(cap(100 * MIB, MIB, 50 * MIB, None), 100 * MIB);
+    assert_eq!(cap(100 * MIB, MIB, 100 * MIB, None), 100 * MIB);
     // Nothing is left; the cap fell below what the store uses; a young store has no share of what is left.
     for (cap_bytes, free_bytes, used_bytes) in
         [(100 * MIB, 0, 100 * MIB), (50 * MIB, MIB, 100 * MIB), (0, MIB, 0)]
     {
-        assert_eq!(cap(cap_bytes, free_bytes, used_bytes), u64::MAX, "{cap_bytes} {free_bytes}");
+        let found = cap(cap_bytes, free_bytes, used_bytes, None);
+        assert_eq!(found, u64::MAX, "{cap_bytes} {free_bytes}");
     }
+    // Others used 50 MiB when there was room to spare: what they took since lowers no cap, nor does a store that
+    // passed it by what it took up from memory lift it.
+    for (cap_bytes, free_bytes, used_bytes) in [
+        (100 * MIB, 0, 100 * MIB),
+        (90 * MIB, MIB, 91 * MIB),
+        (0, 0, 0),
+        (130 * MIB, 10 * MIB, 140 * MIB),
+    ] {
+        let found = cap(cap_bytes, free_bytes, used_bytes, Some(50 * MIB));
+        assert_eq!(found, at_most(50 * MIB), "{cap_bytes} {free_bytes}");
+    }
+    assert!((130 * MIB..150 * MIB).contains(&at_most(50 * MIB)), "{}", at_most(50 * MIB));
+    // What they gave back raises it.
+    assert_eq!(cap(100 * MIB, 170 * MIB, 10 * MIB, Some(50 * MIB)), at_most(20 * MIB));
 }
 
 #[test]

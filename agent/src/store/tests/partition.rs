@@ -37,6 +37,11 @@ fn another_program_that_fills_the_disk_costs_no_reading() {
     run_on_partition("8m", "child_beside_a_program_that_fills_the_disk");
 }
 
+#[test]
+fn a_store_at_its_cap_stays_there_after_a_long_read_and_after_thousands_of_readings_from_memory() {
+    run_on_partition("12m", "child_at_its_cap");
+}
+
 /// Delivers everything behind the places that were reached.
 async fn drain(agent: &Running, reached: &mut [u64; 3], filling: Option<&Filling>) {
     for lane in [Lane::Events, Lane::Readings] {
@@ -157,6 +162,55 @@ async fn child_beside_a_program_that_fills_the_disk() {
 
     let account = agent.account(Lane::Readings).await;
     assert_eq!((account.delivered, account.dropped), (recorded, 0), "{account:?}");
+    agent.stop().await;
+    println!("the child came to its end");
+}
+
+#[tokio::test]
+async fn child_at_its_cap() {
+    let Ok(folder) = std::env::var(CHILD) else { return };
+    let filling = Filling::File(Path::new(&folder).join("filling"));
+    let device = Device::at(tempfile::tempdir_in(&folder).unwrap());
+    let agent = device.start();
+    let chunk = || agent.belt((0..CHUNK).map(|i| f64::from(i) + 0.5));
+    let progress = || agent.store.progress().borrow().clone();
+    let log_bytes =
+        || std::fs::metadata(device.folder.path().join("pulsegate.db-wal")).unwrap().len();
+
+    // Somebody reads for long, and the log grows meanwhile.
+    agent.append([60.5]).await;
+    let reader = schema::open_reader(&device.path()).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM readings;").unwrap();
+    // The start saw a partition with some files less.
+    let limit = progress().room.unwrap().log_limit_bytes() + (64 << 10);
+    while log_bytes() <= 2 * limit {
+        agent.offer(chunk()).await.unwrap();
+    }
+    drop(reader);
+    // The ballast gives what the disk does not, so that the store would reach its cap without memory if it were nearer.
+    while progress().used_bytes + (9 << 18) < progress().cap_bytes {
+        agent.offer(chunk()).await.unwrap();
+    }
+    assert!(log_bytes() <= limit, "{} bytes of the log stay", log_bytes());
+
+    // Memory takes what the full disk does not, and has more than the store may still grow by.
+    while progress().in_memory.is_none_or(|in_memory| in_memory.readings < 20 * u64::from(CHUNK)) {
+        filling.fill();
+        agent.offer(chunk()).await.unwrap();
+    }
+    filling.make_room();
+    agent.store.flush().await.unwrap();
+    agent.until("the file is taken up", |progress| progress.in_memory.is_none()).await;
+    for _ in 0..20 {
+        assert!(agent.offer(chunk()).await.unwrap().is_durable, "{:?}", progress());
+    }
+
+    let now = progress();
+    let room = now.room.unwrap();
+    assert_eq!(now.fault, None);
+    assert!(now.used_bytes <= now.cap_bytes + (64 << 10), "the reserve is used up: {now:?}");
+    assert!(!room.is_full(), "{room:?}");
+    agent.assert_balanced().await;
     agent.stop().await;
     println!("the child came to its end");
 }

@@ -20,7 +20,7 @@ impl Writer {
     /// the file never grows so far that nothing could be written any more.
     pub(super) fn stay_below_cap(&mut self) {
         let (Some(room), bytes) = (self.room, self.work.bytes()) else { return };
-        let cap_bytes = room.cap_for(self.used_bytes);
+        let cap_bytes = room.cap_for(self.used_bytes, self.others_before);
         let mut steps = 0;
         while self.used_bytes.saturating_add(bytes) > cap_bytes && steps < STEPS_BEFORE_COMMIT {
             let look = Look {
@@ -76,17 +76,31 @@ impl Writer {
 
     /// Sees how much room other programs leave, also while nothing is recorded.
     fn look_at_room(&mut self) {
-        let room = Room::of(&self.options.path);
-        if room != self.room {
-            self.room = room;
-            self.progress.send_modify(|progress| progress.room = room);
+        let before = self.room;
+        self.measure_room();
+        if self.room != before {
+            self.progress.send_modify(|progress| progress.room = self.room);
         }
+    }
+
+    /// Measures the partition, and remembers how much others use of it while the store has room to spare.
+    pub(super) fn measure_room(&mut self) {
+        self.room = Room::of(&self.options.path);
+        let Some(room) = self.room else { return };
+        let others = room.others_bytes();
+        self.others_before = if self.memory.is_none() && room.is_spare(self.used_bytes) {
+            Some(others)
+        } else {
+            self.others_before.map(|before| before.min(others))
+        };
     }
 
     /// Bytes above which records are given up now.
     pub(super) fn cap_now(&self) -> u64 {
         let max_bytes = self.options.keep.max_bytes;
-        self.room.map_or(max_bytes, |room| room.cap_for(self.used_bytes).min(max_bytes))
+        self.room.map_or(max_bytes, |room| {
+            room.cap_for(self.used_bytes, self.others_before).min(max_bytes)
+        })
     }
 
     /// Bytes that records may use.
