@@ -4,6 +4,8 @@
 //! The text of a record that does not change from one reading of a source to the next (keys, the
 //! source, the kind) is put together once per source; what is left to do per reading is numbers.
 
+pub mod event;
+
 use std::io::Write as _;
 use std::sync::Arc;
 

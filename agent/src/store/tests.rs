@@ -5,6 +5,7 @@
 mod crash;
 mod damage;
 mod disk;
+mod events;
 mod full_disk;
 mod fuzz;
 mod held_back;
