@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulsegate_core::capture::{Camera, Quota};
+use pulsegate_core::record::event::{Event, PictureMembers, PictureReason};
 use pulsegate_core::rules::RuleSpec;
 use pulsegate_core::standing::{Moment, Standing, Turn};
 use pulsegate_core::time::Mono;
 use pulsegate_core::visit::VisitSpec;
 use pulsegate_sensors::Sources;
-use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -216,35 +216,25 @@ impl Work {
             // A reload took the camera away; its picture stays.
             return Ok(());
         };
-        let mut members = Map::new();
-        members.insert("camera".to_owned(), shot.camera.as_ref().into());
+        let camera = shot.camera.to_string();
         let event = match shot.outcome {
             Ok((picture, _)) => {
                 one.camera.handle_taken(now);
                 one.state.taken += 1;
                 one.state.failure = None;
-                members.insert("key".to_owned(), picture.key.into());
-                members.insert("bytes".to_owned(), picture.bytes.into());
-                members.insert("sha256".to_owned(), picture.sha256.into());
-                why(&shot.why, &self.sources, &mut members);
-                if evicted > 0 {
-                    members.insert("evicted".to_owned(), evicted.into());
-                }
-                "picture"
+                let evicted = Some(evicted).filter(|evicted| *evicted > 0);
+                let members = picture_members(camera, picture, &shot.why, &self.sources);
+                Event::Picture(PictureMembers { evicted, ..members })
             }
             Err(reason) => {
                 one.state.failed += 1;
                 tracing::warn!(camera = &*shot.camera, reason, "no picture");
                 one.state.failure = Some(reason.clone());
                 let Some(failures) = one.camera.handle_failed(now) else { return Ok(()) };
-                members.insert("reason".to_owned(), reason.into());
-                members.insert("failures".to_owned(), failures.into());
-                "picture_failed"
+                Event::PictureFailed { camera, failures, reason }
             }
         };
-        let members = Value::Object(members).to_string();
-        let members = members.trim_start_matches('{').trim_end_matches('}').to_owned();
-        self.store.event(EventRow { event, mono: shot.at, members }).await
+        self.store.event(EventRow { event, mono: shot.at }).await
     }
 
     fn quota(&self) -> Quota {
@@ -270,28 +260,28 @@ impl CameraState {
     }
 }
 
-/// Why a picture was taken, and what it belongs to.
-fn why(turn: &Turn, sources: &Sources, members: &mut Map<String, Value>) {
-    let mut put = |key: &str, value: &str| members.insert(key.to_owned(), value.into());
-    match turn {
+/// The members of the event of a picture, with the alert or the visit that asked for it.
+fn picture_members(
+    camera: String,
+    picture: Picture,
+    turn: &Turn,
+    sources: &Sources,
+) -> PictureMembers {
+    let Picture { key, bytes, sha256 } = picture;
+    let reason = match turn {
+        Turn::Raised { .. } => PictureReason::Alert,
+        Turn::Visit { moment: Moment::Begin, .. } => PictureReason::Begin,
+        Turn::Visit { moment: Moment::Opening, .. } => PictureReason::Opening,
+        Turn::Visit { moment: Moment::End, .. } => PictureReason::End,
+    };
+    let (rule, source, visit) = match turn {
         Turn::Raised { rule, source } => {
-            put("reason", "alert");
-            put("rule", rule);
-            if let Some(source) = sources.get(*source) {
-                put("source", &source.name);
-            }
+            let source = sources.get(*source).map(|source| source.name.to_string());
+            (Some(rule.to_string()), source, None)
         }
-        Turn::Visit { source, visit, moment } => {
-            put(
-                "reason",
-                match moment {
-                    Moment::Begin => "begin",
-                    Moment::Opening => "opening",
-                    Moment::End => "end",
-                },
-            );
-            put("visit", visit);
-            put("source", source);
+        Turn::Visit { source, visit, .. } => {
+            (None, Some(source.to_string()), Some(visit.to_string()))
         }
-    }
+    };
+    PictureMembers { bytes, camera, evicted: None, key, reason, rule, sha256, source, visit }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use pulsegate_core::record::event::{Event, InboxCrowdedMembers};
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::inbox::Counters;
 use tokio::sync::watch;
@@ -47,7 +48,8 @@ pub(crate) async fn run(drivers: watch::Receiver<Overview>, store: Store) -> any
         for (number, (path, counters)) in (1..).zip(inboxes) {
             let reported = reported.entry(path.clone()).or_default();
             for event in reported.look(number, counters, clock::mono()) {
-                tracing::warn!(inbox = %path.display(), event = event.event, members = event.members,
+                let text = event.event.to_text();
+                tracing::warn!(inbox = %path.display(), event = text.word, members = text.members,
                     "clients of an inbox take more than is theirs");
                 store.event(event).await?;
             }
@@ -71,10 +73,9 @@ impl Reported {
         let is_damped = self.at.is_some_and(|at| now.since(at) < TELL_EVERY);
         if is_worse && !is_damped {
             let [turned_away, displaced, unfinished, cut] = troubles;
-            let members = format!(
-                r#""inbox":{number},"turned_away":{turned_away},"displaced":{displaced},"unfinished":{unfinished},"cut":{cut}"#
-            );
-            events.push(EventRow { event: "inbox_crowded", mono: now, members });
+            let inbox = number;
+            let members = InboxCrowdedMembers { inbox, turned_away, displaced, unfinished, cut };
+            events.push(EventRow { event: Event::InboxCrowded(members), mono: now });
             (self.troubles, self.at) = (troubles, Some(now));
         } else if !is_worse {
             // A driver that was begun anew counts from 0.
@@ -82,9 +83,9 @@ impl Reported {
         }
         let was_filling = std::mem::replace(&mut self.is_filling, is_filling(counters));
         if self.is_filling && !was_filling {
-            let (used, share) = (read(&counters.sources), read(&counters.max_sources));
-            let members = format!(r#""inbox":{number},"sources":{used},"max_sources":{share}"#);
-            events.push(EventRow { event: "inbox_sources_filling", mono: now, members });
+            let (sources, max_sources) = (read(&counters.sources), read(&counters.max_sources));
+            let event = Event::InboxSourcesFilling { inbox: number, sources, max_sources };
+            events.push(EventRow { event, mono: now });
         }
         events
     }
@@ -98,13 +99,9 @@ fn read(counter: &AtomicU64) -> u64 {
 mod tests {
     use super::*;
 
-    fn told(
-        reported: &mut Reported,
-        counters: &Counters,
-        at_s: u64,
-    ) -> Vec<(&'static str, String)> {
+    fn told(reported: &mut Reported, counters: &Counters, at_s: u64) -> Vec<Event> {
         let events = reported.look(1, counters, Mono(at_s * 1000));
-        events.into_iter().map(|event| (event.event, event.members)).collect()
+        events.into_iter().map(|event| event.event).collect()
     }
 
     #[test]
@@ -119,11 +116,19 @@ mod tests {
         let later = told(&mut reported, &counters, 2 + 3600);
         let quiet = told(&mut reported, &counters, 2 + 7200);
 
-        let members =
-            |cut| format!(r#""inbox":1,"turned_away":3,"displaced":0,"unfinished":0,"cut":{cut}"#);
-        assert_eq!(first, [("inbox_crowded", members(0))]);
+        let (turned_away, displaced, unfinished) = (3, 0, 0);
+        let crowded = |cut| {
+            Event::InboxCrowded(InboxCrowdedMembers {
+                inbox: 1,
+                turned_away,
+                displaced,
+                unfinished,
+                cut,
+            })
+        };
+        assert_eq!(first, [crowded(0)]);
         assert_eq!(damped, []);
-        assert_eq!(later, [("inbox_crowded", members(7))]);
+        assert_eq!(later, [crowded(7)]);
         assert_eq!(quiet, []);
     }
 
@@ -139,8 +144,8 @@ mod tests {
         counters.sources.store(1000, Ordering::Relaxed);
         let second = told(&mut reported, &counters, 4);
 
-        let members = r#""inbox":1,"sources":800,"max_sources":1000"#.to_owned();
-        assert_eq!(first, [("inbox_sources_filling", members)]);
+        let filling = Event::InboxSourcesFilling { inbox: 1, sources: 800, max_sources: 1000 };
+        assert_eq!(first, [filling]);
         assert_eq!(second, []);
     }
 }

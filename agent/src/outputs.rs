@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use pulsegate_core::output::{NightSpec, OutputSpec, Outputs};
+use pulsegate_core::record::event::Event;
 use pulsegate_core::rules::RuleSpec;
 use pulsegate_core::standing::Standing;
 use pulsegate_core::time::Mono;
@@ -214,20 +215,19 @@ impl Driven {
         }
         self.lost_since = Some(now);
         tracing::warn!(output = &*self.state.id, %reason, "an output cannot be switched");
-        let (id, reason) = (quoted(&self.state.id), quoted(&reason.to_string()));
-        let members = format!(r#""output":{id},"reason":{reason}"#);
-        Some(EventRow { event: "output_lost", mono: now, members })
+        let (output, reason) = (self.state.id.to_string(), reason.to_string());
+        Some(EventRow { event: Event::OutputLost { output, reason }, mono: now })
     }
 
     fn works_again(&mut self, now: Mono) -> Option<EventRow> {
         self.state.failure = None;
-        let lost = now.since(self.lost_since.take()?).as_secs_f64();
-        tracing::info!(output = &*self.state.id, lost_s = lost, "an output can be switched again");
-        let members = format!(r#""output":{},"seconds":{lost}"#, quoted(&self.state.id));
-        Some(EventRow { event: "output_returned", mono: now, members })
+        let seconds = now.since(self.lost_since.take()?).as_secs_f64();
+        tracing::info!(
+            output = &*self.state.id,
+            lost_s = seconds,
+            "an output can be switched again"
+        );
+        let output = self.state.id.to_string();
+        Some(EventRow { event: Event::OutputReturned { output, seconds }, mono: now })
     }
-}
-
-fn quoted(text: &str) -> serde_json::Value {
-    serde_json::Value::from(text)
 }

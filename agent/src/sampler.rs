@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use pulsegate_core::reading::{Reading, Value};
+use pulsegate_core::record::event::Event;
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::inbox::{Chunk, EntryValue};
 use pulsegate_sensors::{NoReading, Observation, SourceId, Sources};
@@ -185,20 +186,15 @@ impl SourceState {
         }
         self.lost_since = Some(mono);
         tracing::warn!(source = &*self.source, %reason, "no reading");
-        let (source, reason) = (quoted(&self.source), quoted(&reason.to_string()));
-        let members = format!(r#""source":{source},"reason":{reason}"#);
-        Some(EventRow { event: "source_lost", mono, members })
+        let (source, reason) = (self.source.to_string(), reason.to_string());
+        Some(EventRow { event: Event::SourceLost { source, reason }, mono })
     }
 
     fn returned(&mut self, mono: Mono) -> Option<EventRow> {
         self.no_reading = None;
-        let away = mono.since(self.lost_since.take()?).as_secs_f64();
-        tracing::info!(source = &*self.source, away_s = away, "readings again");
-        let members = format!(r#""source":{},"seconds":{away}"#, quoted(&self.source));
-        Some(EventRow { event: "source_returned", mono, members })
+        let seconds = mono.since(self.lost_since.take()?).as_secs_f64();
+        tracing::info!(source = &*self.source, away_s = seconds, "readings again");
+        let source = self.source.to_string();
+        Some(EventRow { event: Event::SourceReturned { source, seconds }, mono })
     }
-}
-
-fn quoted(text: &str) -> serde_json::Value {
-    serde_json::Value::from(text)
 }

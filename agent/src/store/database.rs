@@ -10,6 +10,7 @@ use std::sync::Arc;
 use pulsegate_core::delivery::Mark;
 use pulsegate_core::lane::Lane;
 use pulsegate_core::reading::{Boot, Reading, Seq, Value};
+use pulsegate_core::record::event::Event;
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Timeline};
 use pulsegate_sensors::Sources;
@@ -57,12 +58,9 @@ pub(crate) struct AlertRow {
 /// An event as it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct EventRow {
-    /// `gap`, `source_lost`, ...
-    pub(crate) event: &'static str,
+    pub(crate) event: Event,
     /// When it happened.
     pub(crate) mono: Mono,
-    /// Its other members, as JSON without braces.
-    pub(crate) members: String,
 }
 
 /// Most readings take a third of it; those with intervals between beats two thirds.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pulsegate_core::reading::{HeartDetail, Reading, Value};
 use pulsegate_core::record::ValueRef;
+use pulsegate_core::record::event::Event;
 use pulsegate_core::rules::{
     Action, AlertState, Arrival, Asked, Counts, Flap, Input, InvalidRule, KernelBoot, PastAlert,
     Rebuild, Report, RuleSpec, Rules, Severity, Transition, runnable,
@@ -218,18 +219,20 @@ impl Fold {
     /// Adds an event for each rule and source that began or ceased to flap.
     pub(super) fn tell_flaps(&mut self, now: Mono, sources: &Sources, events: &mut Vec<EventRow>) {
         events.extend(self.flaps.drain(..).map(|flap| {
-            let rule = serde_json::Value::from(&*flap.rule.name);
-            let source = serde_json::Value::from(&*name(sources, flap.source));
-            let (event, members) = match flap.is_over {
-                false => ("rule_flapping", format!(r#""rule":{rule},"source":{source}"#)),
+            let rule = flap.rule.name.to_string();
+            let source = name(sources, flap.source).to_string();
+            let suppressed = flap.suppressed;
+            let event = match flap.is_over {
+                false => {
+                    tracing::info!(rule, suppressed, "rule_flapping");
+                    Event::RuleFlapping { rule, source }
+                }
                 true => {
-                    let held = flap.suppressed;
-                    let members = format!(r#""rule":{rule},"source":{source},"suppressed":{held}"#);
-                    ("rule_settled", members)
+                    tracing::info!(rule, suppressed, "rule_settled");
+                    Event::RuleSettled { rule, source, suppressed }
                 }
             };
-            tracing::info!(rule = &*flap.rule.name, suppressed = flap.suppressed, "{event}");
-            EventRow { event, mono: now, members }
+            EventRow { event, mono: now }
         }));
     }
 

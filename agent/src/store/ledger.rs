@@ -6,6 +6,7 @@
 use pulsegate_core::lane::{DropReason, Gap, Lane};
 use pulsegate_core::reading::{Boot, Seq};
 use pulsegate_core::record::ClockText;
+use pulsegate_core::record::event::{Event, GapMembers};
 use pulsegate_core::record_id::RecordId;
 use pulsegate_core::time::{Mono, Wall};
 use rusqlite::{OptionalExtension as _, Row, params};
@@ -13,7 +14,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use super::bounds::{self, Rising};
 use super::database::{Database, EventRow, Unwritten};
 use super::load::UNTOLD_GAP;
-use super::untold::{GapText, Telling};
+use super::untold::Telling;
 use super::withheld::Claim;
 use super::write::LaneWriter;
 
@@ -53,7 +54,7 @@ pub(super) fn give_up(
     };
     let start = span.map(|(start, _)| start);
     let id = |seq: Seq| id(database.boot_of(seq.0).boot, seq);
-    let members = text(gap, &id(gap.first), &id(gap.last), span).members();
+    let members = members(gap, &id(gap.first), &id(gap.last), span);
     let mut telling = Telling::begin(database);
     telling.fold_events_of(database, given_up, now)?;
     let delete = format!("DELETE FROM {} WHERE seq = ?1", gap.lane.as_str());
@@ -69,7 +70,7 @@ pub(super) fn give_up(
             }
             None => {
                 let row = writer.gap(gap, now)?;
-                writer.event(&EventRow { event: "gap", mono: now, members })?;
+                writer.event(&EventRow { event: Event::Gap(members), mono: now })?;
                 Ok((row, Seq(writer.last_seq)))
             }
         }
@@ -127,7 +128,7 @@ fn grow(
     writer: &mut LaneWriter<'_>,
     grown: &Growing,
     gap: &Gap,
-    members: &str,
+    members: &GapMembers,
 ) -> rusqlite::Result<()> {
     writer.lanes[gap.lane.index()].dropped += gap.count - grown.gap.count;
     writer
@@ -137,7 +138,7 @@ fn grow(
     writer
         .tx
         .prepare_cached("UPDATE events SET members = ?2 WHERE seq = ?1")?
-        .execute(params![grown.event.0, members])?;
+        .execute(params![grown.event.0, members.to_text()])?;
     Ok(())
 }
 
@@ -156,12 +157,12 @@ pub(super) fn unwritten(
     let (last, count) = (Seq(writer.last_seq), lost.count);
     let gap = Gap { lane, first, last, count, reason: DropReason::DiskFull };
     writer.gap(&gap, lost.until)?;
-    let members = text(&gap, &id(boot, first), &id(boot, last), lost.span).members();
-    writer.event(&EventRow { event: "gap", mono: lost.until, members })
+    let members = members(&gap, &id(boot, first), &id(boot, last), lost.span);
+    writer.event(&EventRow { event: Event::Gap(members), mono: lost.until })
 }
 
 /// What an event must still tell: the losses found when a damaged database was replaced.
-pub(super) fn untold(database: &Database) -> rusqlite::Result<Vec<String>> {
+pub(super) fn untold(database: &Database) -> rusqlite::Result<Vec<GapMembers>> {
     let select = "SELECT lane, first, last, count, id FROM gaps
                   WHERE id >= (SELECT value FROM meta WHERE key = ?1) ORDER BY id";
     let mut select = database.connection.prepare(select)?;
@@ -175,7 +176,7 @@ pub(super) fn untold(database: &Database) -> rusqlite::Result<Vec<String>> {
         let (first, last) = (Seq(bounds::read_place(row, 1)?), Seq(bounds::read_place(row, 2)?));
         let count = bounds::read_place(row, 3)?;
         let gap = Gap { lane, first, last, count, reason: DropReason::Corruption };
-        told.push(gap_text(database, &gap)?.members());
+        told.push(gap_members(database, &gap)?);
     }
     Ok(told)
 }
@@ -183,11 +184,11 @@ pub(super) fn untold(database: &Database) -> rusqlite::Result<Vec<String>> {
 /// Tells it.
 pub(super) fn tell(
     writer: &mut LaneWriter<'_>,
-    untold: &[String],
+    untold: &[GapMembers],
     now: Mono,
 ) -> rusqlite::Result<()> {
     for members in untold {
-        writer.event(&EventRow { event: "gap", mono: now, members: members.clone() })?;
+        writer.event(&EventRow { event: Event::Gap(members.clone()), mono: now })?;
     }
     if !untold.is_empty() {
         writer.tx.execute("DELETE FROM meta WHERE key = ?1", [UNTOLD_GAP])?;
@@ -195,10 +196,10 @@ pub(super) fn tell(
     Ok(())
 }
 
-/// What the event of a gap tells.
-pub(super) fn gap_text(database: &Database, gap: &Gap) -> rusqlite::Result<GapText> {
+/// The members of the event of a gap.
+pub(super) fn gap_members(database: &Database, gap: &Gap) -> rusqlite::Result<GapMembers> {
     let id = |seq: Seq| id(database.boot_of(seq.0).boot, seq);
-    Ok(text(gap, &id(gap.first), &id(gap.last), span(database, gap)?))
+    Ok(members(gap, &id(gap.first), &id(gap.last), span(database, gap)?))
 }
 
 fn id(boot: Boot, seq: Seq) -> String {
@@ -206,7 +207,7 @@ fn id(boot: Boot, seq: Seq) -> String {
 }
 
 /// Lane, first and last record, how many, why, and the time span.
-fn text(gap: &Gap, first: &str, last: &str, span: Option<(Wall, Wall)>) -> GapText {
+fn members(gap: &Gap, first: &str, last: &str, span: Option<(Wall, Wall)>) -> GapMembers {
     let topic = match &gap.reason {
         DropReason::Quarantine { topic } => Some(String::from(&**topic)),
         DropReason::Cap
@@ -215,7 +216,7 @@ fn text(gap: &Gap, first: &str, last: &str, span: Option<(Wall, Wall)>) -> GapTe
         | DropReason::DiskFull
         | DropReason::OtherThing => None,
     };
-    GapText {
+    GapMembers {
         lane: gap.lane.as_str().to_owned(),
         first: first.to_owned(),
         last: last.to_owned(),

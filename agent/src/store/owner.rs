@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use pulsegate_core::delivery::Mark;
 use pulsegate_core::lane::{DropReason, Gap, Lane};
 use pulsegate_core::reading::Seq;
+use pulsegate_core::record::event::{Event, ThingChangedMembers};
 use pulsegate_core::time::Mono;
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -143,14 +144,16 @@ impl ThingChange {
         self.pending.iter().any(|count| *count > 0)
     }
 
-    /// The members of the event that tells of it.
-    pub(super) fn members(&self) -> String {
+    /// Returns the event that tells of the change.
+    pub(super) fn event(&self) -> Event {
         let [alerts, events, readings] = self.pending;
-        let from = serde_json::Value::from(&*self.from);
-        let backlog = self.backlog.as_str();
-        format!(
-            r#""from":{from},"backlog":"{backlog}","alerts":{alerts},"events":{events},"readings":{readings}"#
-        )
+        Event::ThingChanged(ThingChangedMembers {
+            from: self.from.to_string(),
+            backlog: self.backlog.as_str().to_owned(),
+            alerts,
+            events,
+            readings,
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use pulsegate_core::lane::Account;
 use pulsegate_core::reading::{HeartDetail, Seq, Value};
+use pulsegate_core::record::event::{VISIT, VisitMembers};
 use pulsegate_core::record_id::RecordId;
 use pulsegate_core::time::Wall;
 use pulsegate_core::timeline::{Epoch, Timeline, Trust};
@@ -15,7 +16,7 @@ use super::fold::owned;
 use super::load::{self, BootRow};
 use super::schema;
 use super::take::{read_detail, read_value};
-use super::visits::{Stored, VISIT, VisitFound};
+use super::visits::VisitFound;
 
 const READINGS: &str = "SELECT readings.seq, name, kind, value, mono_ms, time_ms, detail
     FROM readings JOIN sources ON sources.id = readings.source";
@@ -208,11 +209,11 @@ impl Reader {
     }
 
     fn visit(&self, row: &Row<'_>) -> rusqlite::Result<Option<VisitFound>> {
-        let Some(stored) = Stored::read(VISIT, bounds::read_members(row, 1)?) else {
+        let Some(stored) = VisitMembers::read(VISIT, bounds::read_members(row, 1)?) else {
             return Ok(None);
         };
         let (told, _) = self.timeline.wall(bounds::read_epoch(row, 2)?, bounds::read_mono(row, 3)?);
-        Ok(Some(VisitFound { told: Some(told), ..stored.found(&self.timeline) }))
+        Ok(Some(VisitFound { told: Some(told), ..VisitFound::correct(stored, &self.timeline) }))
     }
 
     pub(super) fn boot_of(&self, seq: u64) -> BootRow {

@@ -12,6 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pulsegate_core::record::event::{Event, VisitMembers};
 use pulsegate_core::rules::{Condition, Input, KernelBoot, LATENESS, RuleSpec, Rules};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Timeline, Trust};
@@ -23,7 +24,7 @@ use curve::Curves;
 use super::database::{AlertRow, EventRow};
 use super::fold::Fold;
 use super::reader::AlertFound;
-use super::visits::{Stored, VISIT, VisitFold, VisitFormat, VisitFound, VisitKey};
+use super::visits::{VisitFold, VisitFormat, VisitFound, VisitKey, key_of};
 
 /// How often the progress is told.
 const TOLD_EVERY: u64 = 4_096;
@@ -103,7 +104,7 @@ struct Raw {
 
 enum RawDecided {
     Alert(AlertFound, Option<Epoch>),
-    Visit(Stored),
+    Visit(VisitMembers),
 }
 
 /// What makes two of them the same.
@@ -216,9 +217,9 @@ impl Replay {
             let what = RawDecided::Alert(found, row.derived.then_some(epoch));
             self.outcomes.push(Raw { key, what, certain });
         }
-        for row in self.events.drain(..).filter(|row| row.event == VISIT) {
-            let Some(visit) = Stored::read(VISIT, &row.members) else { continue };
-            let (key, what) = (Key::Visit(visit.key()), RawDecided::Visit(visit));
+        for row in self.events.drain(..) {
+            let Event::Visit(visit) = row.event else { continue };
+            let (key, what) = (Key::Visit(key_of(&visit)), RawDecided::Visit(visit));
             self.outcomes.push(Raw { key, what, certain });
         }
     }
@@ -280,14 +281,14 @@ impl RawDecided {
     fn time(&self) -> Wall {
         match self {
             Self::Alert(found, _) => found.time,
-            Self::Visit(visit) => visit.end(),
+            Self::Visit(visit) => Wall(visit.end_ms),
         }
     }
 
     fn found(self, timeline: &Timeline) -> Decided {
         match self {
             Self::Alert(found, epoch) => Decided::Alert(found.corrected(timeline, epoch)),
-            Self::Visit(stored) => Decided::Visit(stored.found(timeline)),
+            Self::Visit(stored) => Decided::Visit(VisitFound::correct(stored, timeline)),
         }
     }
 }

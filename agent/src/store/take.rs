@@ -10,6 +10,7 @@ use pulsegate_core::batch::{Gatherer, Offer, Sheaf};
 use pulsegate_core::delivery::{Part, Wanted};
 use pulsegate_core::lane::Lane;
 use pulsegate_core::reading::{HeartDetail, Seq};
+use pulsegate_core::record::event::VisitMembers;
 use pulsegate_core::record::{
     ClockText, Framing, ObjectText, ReadingFormat, ReadingLayout, ReadingRow, ValueRef,
 };
@@ -23,7 +24,7 @@ use rusqlite::types::ValueRef as SqlRef;
 use super::bounds;
 use super::database::Database;
 use super::filters::{Filters, Sieve, event};
-use super::visits::{Stored, VisitFormat};
+use super::visits::{VisitFormat, write_visit};
 use super::withheld::{EVENTS, Withheld};
 use super::{detail, load};
 use places::LaneWalk;
@@ -439,9 +440,9 @@ impl Encoder {
             let offer = walk.gatherer.offer(Seq(seq), &topic, format.framing, |out| {
                 let mut object = ObjectText::begin(at.boot, Seq(seq), out);
                 object.text("event", event);
-                match Stored::read(event, members) {
+                match VisitMembers::read(event, members) {
                     Some(visit) => {
-                        trust = visit.write(&database.timeline, visits, clock, &mut object);
+                        trust = write_visit(visit, &database.timeline, visits, clock, &mut object);
                     }
                     None => {
                         object.members(members);

@@ -32,6 +32,7 @@ use std::time::Duration;
 use pulsegate_core::delivery::Mark;
 use pulsegate_core::lane::{Account, Lane};
 use pulsegate_core::reading::{Reading, Seq, Value};
+use pulsegate_core::record::event::Event;
 use pulsegate_core::record::{Framing, ReadingFormat};
 use pulsegate_core::record_id::RecordId;
 use pulsegate_core::rules::RuleSpec;
@@ -172,9 +173,9 @@ impl Running {
         }
     }
 
-    async fn event(&self, event: &'static str) {
-        let members = format!(r#""source":"7","name":"{event}""#);
-        self.store.event(EventRow { event, mono: clock::mono(), members }).await.unwrap();
+    async fn event(&self, reason: &str) {
+        let event = Event::SourceLost { source: "7".into(), reason: reason.into() };
+        self.store.event(EventRow { event, mono: clock::mono() }).await.unwrap();
         self.store.flush().await.unwrap();
     }
 

@@ -8,10 +8,9 @@
 use std::time::Duration;
 
 use pulsegate_core::lane::{Gap, Lane};
-use pulsegate_core::record_id::RecordId;
+use pulsegate_core::record::event::{Event, GapMembers};
 use pulsegate_core::time::Mono;
 use rusqlite::{Connection, Transaction, params};
-use serde::{Deserialize, Serialize};
 
 use super::database::{Database, EventRow};
 use super::ledger;
@@ -22,28 +21,10 @@ const TELL_AFTER_DELIVERY: Duration = Duration::from_secs(60);
 /// Nothing tells whether events get through: it is tried.
 const TELL_ANYWAY: Duration = Duration::from_secs(600);
 
-/// The members of an event that tells of a gap.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct GapText {
-    pub(super) lane: String,
-    /// The ids of the first and the last record that are missing.
-    pub(super) first: String,
-    pub(super) last: String,
-    pub(super) count: u64,
-    pub(super) reason: String,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) topic: Option<String>,
-    /// RFC 3339 in UTC to the millisecond: of one length, so that earlier is less.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) start: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) end: Option<String>,
-}
-
 /// The rows, and when something of them was told last.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Untold {
-    rows: Vec<GapText>,
+    rows: Vec<GapMembers>,
     told_at: Option<Mono>,
 }
 
@@ -55,36 +36,6 @@ pub(super) struct Telling {
     events: Vec<EventRow>,
 }
 
-impl GapText {
-    /// The members of an event: JSON without braces.
-    pub(super) fn members(&self) -> String {
-        let object = serde_json::to_string(self).expect("texts and a number are JSON");
-        object[1..object.len() - 1].to_owned()
-    }
-
-    fn parse(members: &str) -> Option<Self> {
-        serde_json::from_str(&format!("{{{members}}}")).ok()
-    }
-
-    /// Widens this gap over another one of the same lane and reason.
-    fn widen(&mut self, other: &Self) {
-        let place = |id: &str| id.parse::<RecordId>().ok().map(|id| id.seq);
-        if place(&other.first) < place(&self.first) {
-            self.first.clone_from(&other.first);
-        }
-        if place(&other.last) > place(&self.last) {
-            self.last.clone_from(&other.last);
-        }
-        self.count = self.count.saturating_add(other.count);
-        if self.topic != other.topic {
-            self.topic = None;
-        }
-        let starts = self.start.iter().chain(&other.start).min().cloned();
-        let ends = self.end.iter().chain(&other.end).max().cloned();
-        (self.start, self.end) = (starts, ends);
-    }
-}
-
 impl Untold {
     /// Reads the rows of a store.
     pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
@@ -93,7 +44,7 @@ impl Untold {
         let rows = select.query_map([], |row| row.get::<_, String>(0))?;
         let rows: rusqlite::Result<Vec<String>> = rows.collect();
         Ok(Self {
-            rows: rows?.iter().filter_map(|row| GapText::parse(row)).collect(),
+            rows: rows?.iter().filter_map(|row| GapMembers::read(row)).collect(),
             told_at: None,
         })
     }
@@ -113,16 +64,16 @@ impl Untold {
         for row in &self.rows {
             tx.execute(
                 "INSERT OR REPLACE INTO untold_gaps VALUES (?1, ?2, ?3)",
-                params![row.lane, row.reason, row.members()],
+                params![row.lane, row.reason, row.to_text()],
             )?;
         }
         Ok(())
     }
 
-    fn fold(&mut self, gap: GapText, now: Mono) {
+    fn fold(&mut self, gap: GapMembers, now: Mono) {
         // It was tried just now.
         self.told_at.get_or_insert(now);
-        let alike = |row: &&mut GapText| row.lane == gap.lane && row.reason == gap.reason;
+        let alike = |row: &&mut GapMembers| row.lane == gap.lane && row.reason == gap.reason;
         match self.rows.iter_mut().find(alike) {
             Some(row) => row.widen(&gap),
             None => self.rows.push(gap),
@@ -153,7 +104,7 @@ impl Telling {
         while let Some(row) = rows.next()? {
             found = true;
             self.is_changed = true;
-            if let Some(told) = GapText::parse(row.get_ref(0)?.as_str()?) {
+            if let Some(told) = GapMembers::read(row.get_ref(0)?.as_str()?) {
                 self.next.fold(told, now);
             }
         }
@@ -169,11 +120,11 @@ impl Telling {
         now: Mono,
     ) -> rusqlite::Result<()> {
         let held_gaps = self.fold_events_of(database, gap, now)?;
-        let text = ledger::gap_text(database, gap)?;
+        let members = ledger::gap_members(database, gap)?;
         if held_gaps {
-            self.next.fold(text, now);
+            self.next.fold(members, now);
         } else {
-            self.events.push(EventRow { event: "gap", mono: now, members: text.members() });
+            self.events.push(EventRow { event: Event::Gap(members), mono: now });
         }
         Ok(())
     }
@@ -185,7 +136,7 @@ impl Telling {
             return;
         }
         let rows = std::mem::take(&mut self.next.rows);
-        let event = |row: GapText| EventRow { event: "gap", mono: now, members: row.members() };
+        let event = |row: GapMembers| EventRow { event: Event::Gap(row), mono: now };
         self.events.extend(rows.into_iter().map(event));
         (self.next.told_at, self.is_changed) = (Some(now), true);
     }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use pulsegate_core::reading::Reading;
+use pulsegate_core::record::event::{Event, VisitMembers};
 use pulsegate_core::record::{ClockText, ObjectText};
 use pulsegate_core::rules::{Input, KernelBoot};
 use pulsegate_core::time::{Mono, Wall};
@@ -12,16 +13,11 @@ use pulsegate_core::timeline::{Epoch, Timeline, Trust};
 use pulsegate_core::visit::{self, Facts, Happening, Report, Told, Visit, VisitSpec, Visits};
 use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::params;
-use serde::{Deserialize, Serialize};
 
 use super::bounds::{self, Rising};
 use super::database::{Database, EventRow};
 use super::fold::read_reading;
 
-/// The event of a visit that has ended.
-pub(super) const VISIT: &str = "visit";
-/// The event of a source where a visit began or ended.
-const LIVE: &str = "live";
 /// Bounds what a start reads back of each of the last two kernel starts (P9).
 const LOOKBACK_ROWS: u32 = 50_000;
 /// What may have been on its way into the store when the agent ended.
@@ -116,18 +112,16 @@ impl VisitFold {
 
     fn hand_over(&mut self, mono: Mono, sources: &Sources, events: &mut Vec<EventRow>) {
         for happening in self.happenings.drain(..) {
-            let mut put = |event, stored: Stored| {
-                let members = stored.members();
-                events.push(EventRow { event, mono, members });
-            };
+            let mut put = |event| events.push(EventRow { event, mono });
+            let members = |visit, live| members(visit, &self.formats, sources, live);
             match happening {
                 Happening::Began(visit) => {
-                    put(LIVE, Stored::of(&visit, &self.formats, sources, Some(true)));
+                    put(Event::Live(members(&visit, Some(true))));
                 }
                 Happening::Ended(visit) => {
-                    put(VISIT, Stored::of(&visit, &self.formats, sources, None));
+                    put(Event::Visit(members(&visit, None)));
                     if visit.spec.live {
-                        put(LIVE, Stored::of(&visit, &self.formats, sources, Some(false)));
+                        put(Event::Live(members(&visit, Some(false))));
                     }
                 }
             }
@@ -137,24 +131,6 @@ impl VisitFold {
 
 /// Source, kernel start, first and last opening, and how many.
 pub(super) type VisitKey = (String, Option<u32>, i64, i64, u32);
-
-/// A visit or a change of a live source, as it is stored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Stored {
-    source: String,
-    start_ms: i64,
-    end_ms: i64,
-    openings: u32,
-    units: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unit: Option<String>,
-    /// The kernel start on whose axis the times lie, if they do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    epoch: Option<u32>,
-    /// Whether a visit is under way from now on; absent from the visit itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    live: Option<bool>,
-}
 
 /// A stored visit with its times as they are known by now.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,99 +147,87 @@ pub(crate) struct VisitFound {
     pub(crate) trust: Trust,
 }
 
-impl Stored {
-    fn of(visit: &Visit, formats: &[VisitFormat], sources: &Sources, live: Option<bool>) -> Self {
-        let format = formats.iter().find(|format| format.spec.source == visit.spec.source);
-        let source = sources.get(visit.source);
-        Self {
-            source: source.map_or_else(String::new, |source| source.name.to_string()),
-            start_ms: visit.start.0,
-            end_ms: visit.end.0,
-            openings: visit.openings,
-            units: visit.units(),
-            unit: format.and_then(|format| format.unit.as_deref()).map(str::to_owned),
-            epoch: visit.boot.map(|boot| boot.0),
-            live,
-        }
+/// Returns the members of the event of a visit.
+fn members(
+    visit: &Visit,
+    formats: &[VisitFormat],
+    sources: &Sources,
+    live: Option<bool>,
+) -> VisitMembers {
+    let format = formats.iter().find(|format| format.spec.source == visit.spec.source);
+    let source = sources.get(visit.source);
+    VisitMembers {
+        source: source.map_or_else(String::new, |source| source.name.to_string()),
+        start_ms: visit.start.0,
+        end_ms: visit.end.0,
+        openings: visit.openings,
+        units: visit.units(),
+        unit: format.and_then(|format| format.unit.as_deref()).map(str::to_owned),
+        epoch: visit.boot.map(|boot| boot.0),
+        live,
     }
+}
 
-    /// As members of an event; [`Stored::read`] reads them back.
-    fn members(&self) -> String {
-        let object = serde_json::to_string(self).unwrap_or_default();
-        object.trim_start_matches('{').trim_end_matches('}').to_owned()
+/// Returns what makes a stored visit the same visit when it is decided again.
+pub(super) fn key_of(visit: &VisitMembers) -> VisitKey {
+    (visit.source.clone(), visit.epoch, visit.start_ms, visit.end_ms, visit.openings)
+}
+
+/// Writes the members of the record of a stored visit, with corrected times. Returns whether these can be
+/// believed.
+pub(super) fn write_visit(
+    stored: VisitMembers,
+    timeline: &Timeline,
+    formats: &[VisitFormat],
+    clock: &mut ClockText,
+    object: &mut ObjectText<'_>,
+) -> Trust {
+    let live = stored.live;
+    let visit = VisitFound::correct(stored, timeline);
+    object.text("source", &visit.source);
+    object.text("visit", &visit.id);
+    if let Some(live) = live {
+        object.text("state", if live { "on" } else { "off" });
+        object.time("start", visit.start, clock);
+        return visit.trust;
     }
-
-    /// The visit in the members of an event, if that is what the event is about.
-    pub(super) fn read(event: &str, members: &str) -> Option<Self> {
-        let ours = event == VISIT || event == LIVE;
-        ours.then(|| serde_json::from_str(&format!("{{{members}}}")).ok())?
+    let facts = visit.facts();
+    object.time("start", visit.start, clock);
+    object.time("end", visit.end, clock);
+    object.number("openings", f64::from(visit.openings));
+    object.decimal("units", visit.units);
+    object.decimal("seconds", facts.seconds());
+    if let Some(unit) = &visit.unit {
+        object.text("unit", unit);
     }
-
-    /// What makes it the same visit when it is decided again.
-    pub(super) fn key(&self) -> VisitKey {
-        (self.source.clone(), self.epoch, self.start_ms, self.end_ms, self.openings)
+    if let Some(text) = visit.text(formats) {
+        object.text("text", &text);
     }
+    visit.trust
+}
 
-    /// Its last opening.
-    pub(super) fn end(&self) -> Wall {
-        Wall(self.end_ms)
-    }
-
-    /// Corrects the times.
-    pub(super) fn found(self, timeline: &Timeline) -> VisitFound {
-        let correct = |time: i64| match self.epoch {
+impl VisitFound {
+    /// Corrects the times of a stored visit.
+    pub(super) fn correct(stored: VisitMembers, timeline: &Timeline) -> Self {
+        let correct = |time: i64| match stored.epoch {
             Some(epoch) => timeline.corrected(Epoch(epoch), Wall(time)),
             None => (Wall(time), Trust::Trusted),
         };
-        let ((start, trust), (end, _)) = (correct(self.start_ms), correct(self.end_ms));
-        let id = visit::id(&self.source, self.epoch.map(KernelBoot), Wall(self.start_ms));
-        VisitFound {
+        let ((start, trust), (end, _)) = (correct(stored.start_ms), correct(stored.end_ms));
+        let id = visit::id(&stored.source, stored.epoch.map(KernelBoot), Wall(stored.start_ms));
+        Self {
             id,
             start,
             end,
             trust,
-            source: self.source,
-            openings: self.openings,
-            units: self.units,
-            unit: self.unit,
+            source: stored.source,
+            openings: stored.openings,
+            units: stored.units,
+            unit: stored.unit,
             told: None,
         }
     }
 
-    /// Writes the members of its record. Returns whether its times can be believed.
-    pub(super) fn write(
-        self,
-        timeline: &Timeline,
-        formats: &[VisitFormat],
-        clock: &mut ClockText,
-        object: &mut ObjectText<'_>,
-    ) -> Trust {
-        let live = self.live;
-        let visit = self.found(timeline);
-        object.text("source", &visit.source);
-        object.text("visit", &visit.id);
-        if let Some(live) = live {
-            object.text("state", if live { "on" } else { "off" });
-            object.time("start", visit.start, clock);
-            return visit.trust;
-        }
-        let facts = visit.facts();
-        object.time("start", visit.start, clock);
-        object.time("end", visit.end, clock);
-        object.number("openings", f64::from(visit.openings));
-        object.decimal("units", visit.units);
-        object.decimal("seconds", facts.seconds());
-        if let Some(unit) = &visit.unit {
-            object.text("unit", unit);
-        }
-        if let Some(text) = visit.text(formats) {
-            object.text("text", &text);
-        }
-        visit.trust
-    }
-}
-
-impl VisitFound {
     fn facts(&self) -> Facts<'_> {
         Facts {
             source: &self.source,
@@ -391,7 +355,7 @@ fn told(database: &Database, from: u64) -> rusqlite::Result<HashMap<String, Told
     while let Some(row) = rows.next()? {
         places.read(row, 2)?;
         let (event, members) = (bounds::read_name(row, 0)?, bounds::read_members(row, 1)?);
-        let Some(stored) = Stored::read(event, members) else { continue };
+        let Some(stored) = VisitMembers::read(event, members) else { continue };
         let start = Some(Wall(stored.start_ms));
         let known = told.entry(stored.source).or_default();
         match stored.live {

@@ -87,13 +87,14 @@ impl LaneWriter<'_> {
 
     pub(super) fn event(&mut self, event: &EventRow) -> rusqlite::Result<()> {
         self.count(Lane::Events, 1);
+        let text = event.event.to_text();
         let insert = "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5)";
         self.tx.prepare_cached(insert)?.execute(params![
             self.last_seq,
-            event.event,
+            text.word,
             self.epoch.0,
             event.mono.0,
-            event.members
+            text.members
         ])?;
         Ok(())
     }

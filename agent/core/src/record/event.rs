@@ -301,6 +301,12 @@ impl GapMembers {
         Some(gap)
     }
 
+    /// Returns the members as they are stored.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        Event::Gap(self.clone()).to_text().members
+    }
+
     /// Widens this gap over another one of the same lane and reason.
     pub fn widen(&mut self, other: &Self) {
         let place = |id: &str| id.parse::<RecordId>().ok().map(|id| id.seq);

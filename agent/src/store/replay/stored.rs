@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pulsegate_core::record::event::{VISIT, VisitMembers};
 use pulsegate_core::rules::{Input, KernelBoot, LATENESS};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::timeline::{Epoch, Trust};
@@ -19,7 +20,7 @@ use crate::store::fold::{Fold, owned, read_reading};
 use crate::store::load;
 use crate::store::reader::{AlertFound, Reader};
 use crate::store::take::read_value;
-use crate::store::visits::{Stored, VISIT};
+use crate::store::visits::key_of;
 
 impl Reader {
     /// Runs rules and visits over all stored readings. `told` hears now and then how many of how
@@ -125,8 +126,10 @@ impl Reader {
             .prepare("SELECT members FROM events WHERE seq >= ?1 AND event = ?2 ORDER BY seq")?;
         let mut rows = select.query(params![first, VISIT])?;
         while let Some(row) = rows.next()? {
-            let Some(visit) = Stored::read(VISIT, row.get_ref(0)?.as_str()?) else { continue };
-            let (key, what) = (Key::Visit(visit.key()), RawDecided::Visit(visit));
+            let Some(visit) = VisitMembers::read(VISIT, row.get_ref(0)?.as_str()?) else {
+                continue;
+            };
+            let (key, what) = (Key::Visit(key_of(&visit)), RawDecided::Visit(visit));
             stored.push(Raw { key, what, certain: true });
         }
         Ok(stored)

@@ -198,8 +198,8 @@ fn alert(raised: bool, time: i64) -> AlertRow {
 fn readings_never_drive_out_alerts_and_events_and_these_are_bounded_all_the_same() {
     let device = Device::new();
     let mut database = open(&device);
-    let event =
-        |at: u64| EventRow { event: "door", mono: Mono(at), members: r#""source":"a""#.into() };
+    let lost = Event::SourceLost { source: "a".into(), reason: "gone".into() };
+    let event = |at: u64| EventRow { event: lost.clone(), mono: Mono(at) };
     let few = Work {
         alerts: vec![alert(true, NOON), alert(false, NOON)],
         events: (0..50).map(event).collect(),
@@ -231,10 +231,9 @@ fn readings_never_drive_out_alerts_and_events_and_these_are_bounded_all_the_same
 fn alerts_and_events_are_forgotten_after_their_time_even_where_there_is_no_reading() {
     let device = Device::new();
     let mut database = open(&device);
-    let (mono, members) = (Mono(0), String::new());
     let work = Work {
         alerts: vec![alert(true, NOON)],
-        events: vec![EventRow { event: "door", mono, members }],
+        events: vec![EventRow { event: Event::StoreLost, mono: Mono(0) }],
         ..Work::default()
     };
     database.commit(&work).unwrap();

@@ -29,8 +29,8 @@ async fn readings_alerts_and_events_from_before_the_clock_was_set_have_the_right
     say(&agent, 1_000, 1_000, Trust::Unset).await;
     let beats = [(5_000, 250.0), (6_000, 70.0)].map(|(at, bpm)| number(belt, Mono(at), bpm));
     agent.offer(beats.to_vec()).await.unwrap();
-    let members = String::new();
-    agent.store.event(EventRow { event: "door", mono: Mono(7_000), members }).await.unwrap();
+    let event = EventRow { event: Event::StoreLost, mono: Mono(7_000) };
+    agent.store.event(event).await.unwrap();
     agent.store.flush().await.unwrap();
     for (lane, at) in [(Lane::Readings, 5_000), (Lane::Alerts, 5_000), (Lane::Events, 7_000)] {
         let records = agent.take_all(lane, 0).await;

@@ -36,7 +36,7 @@ impl Cloud {
     }
 
     fn events(&mut self, count: usize) {
-        let event = EventRow { event: "visit", mono: self.now, members: r#""x":1"#.into() };
+        let event = EventRow { event: Event::StoreLost, mono: self.now };
         self.commit(Work { events: vec![event; count], ..Work::default() });
     }
 

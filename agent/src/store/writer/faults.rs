@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use pulsegate_core::lane::Lane;
+use pulsegate_core::record::event::Event;
 use pulsegate_sensors::Sources;
 use tokio::time::Instant;
 
@@ -13,7 +14,7 @@ use super::salvaging::Salvage;
 use crate::store::database::{Database, EventRow};
 use crate::store::disk::{self, DiskFault};
 use crate::store::salvage::{Replaced, TellProgress};
-use crate::store::{Options, ballast, begun, overflow, salvage};
+use crate::store::{Options, ThingChange, ballast, begun, overflow, salvage};
 
 /// Readings kept in memory while the disk refuses writes: hours of ten belts.
 pub(super) const WAITING_ROWS: usize = 50_000;
@@ -179,19 +180,16 @@ impl Writer {
         let is_lost = || self.database.is_new() && begun::is_marked(&self.options.path);
         let change = self.options.thing_change.as_ref();
         let event = match (&progress.set_aside, progress.left_rows) {
-            (Some(name), 0) => Some(("store_damaged", format!(r#""set_aside":"{name}""#))),
-            (Some(name), left_rows) => {
-                let members = format!(r#""set_aside":"{name}","left_rows":{left_rows}"#);
-                Some(("store_damaged", members))
-            }
-            (None, _) if change.is_some() => {
-                change.map(|change| ("thing_changed", change.members()))
-            }
-            (None, _) if is_lost() => Some(("store_lost", String::new())),
+            (Some(name), left_rows) => Some(Event::StoreDamaged {
+                set_aside: name.clone(),
+                left_rows: Some(left_rows).filter(|rows| *rows > 0),
+            }),
+            (None, _) if change.is_some() => change.map(ThingChange::event),
+            (None, _) if is_lost() => Some(Event::StoreLost),
             (None, _) => None,
         };
-        if let Some((event, members)) = event {
-            self.work.events.push(EventRow { event, mono: self.now(), members });
+        if let Some(event) = event {
+            self.work.events.push(EventRow { event, mono: self.now() });
             self.urgent = true;
         }
     }

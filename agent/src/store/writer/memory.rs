@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use pulsegate_core::lane::Lane;
 use pulsegate_core::reading::{Reading, Seq};
+use pulsegate_core::record::event::Event;
 use pulsegate_sensors::Sources;
 use tokio::time::Instant;
 
@@ -59,8 +60,8 @@ impl Writer {
 
     /// Says to the cloud that records are not durable, once.
     pub(super) fn tell_fault(&mut self, fault: &DiskFault) {
-        let members = format!(r#""reason":"{}""#, fault.as_str());
-        self.work.events.push(EventRow { event: "store_in_memory", mono: self.now(), members });
+        let event = Event::StoreInMemory { reason: fault.as_str().to_owned() };
+        self.work.events.push(EventRow { event, mono: self.now() });
         self.urgent = true;
     }
 
@@ -140,8 +141,8 @@ impl Writer {
         begun::mark(&self.options.path);
         let seconds = memory.since.elapsed().as_secs();
         tracing::info!(seconds, "the disk takes writes again; what was in memory is stored");
-        let members = format!(r#""seconds":{seconds}"#);
-        self.work.events.push(EventRow { event: "store_on_disk", mono: self.now(), members });
+        let event = Event::StoreOnDisk { seconds };
+        self.work.events.push(EventRow { event, mono: self.now() });
         self.urgent = true;
         if memory.apart.is_some() {
             self.begin_pass();
@@ -294,8 +295,7 @@ impl Writer {
             return Err(DiskFault::Other(fault));
         }
         if let (Some(change), None) = (&change, thing_change) {
-            let (event, members) = ("thing_changed", change.members());
-            self.work.events.push(EventRow { event, mono: self.now(), members });
+            self.work.events.push(EventRow { event: change.event(), mono: self.now() });
             // Told once, however often the file is tried.
             self.options.thing_change = Some(change.clone());
         }
