@@ -114,6 +114,54 @@ pub enum Event {
     Visit(VisitMembers),
 }
 
+/// Every key that the record of some event has. A fixed field of the configuration with such a key would be a
+/// second one in the same record.
+pub const EVENT_KEYS: &[&str] = &[
+    "alerts",
+    "backlog",
+    "bytes",
+    "camera",
+    "clock",
+    "count",
+    "cut",
+    "displaced",
+    "end",
+    "event",
+    "events",
+    "evicted",
+    "failures",
+    "first",
+    "from",
+    "inbox",
+    "key",
+    "lane",
+    "last",
+    "left_rows",
+    "max_sources",
+    "openings",
+    "output",
+    "readings",
+    "reason",
+    "rule",
+    "seconds",
+    "seq",
+    "set_aside",
+    "sha256",
+    "source",
+    "sources",
+    "start",
+    "state",
+    "suppressed",
+    "text",
+    "time",
+    "topic",
+    "turned_away",
+    "unfinished",
+    "unit",
+    "units",
+    "visit",
+];
+
 /// The members of [`Event::InboxCrowded`]: counters since the start of the inbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InboxCrowdedMembers {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pulsegate_core::filter::FilterSpec;
+use pulsegate_core::record::event::EVENT_KEYS;
 use pulsegate_core::topic::{self, Open, Template};
 
 use pulsegate_sensors::{MAX_NAME_BYTES, is_kind};
@@ -62,10 +63,6 @@ const ALERT_KEYS: &[&str] = &[
     "window_end",
     "time",
     "clock",
-];
-const EVENT_KEYS: &[&str] = &[
-    "seq", "event", "source", "time", "clock", "start", "end", "openings", "units", "seconds",
-    "unit", "text", "state", "lane", "first", "last", "count", "reason", "topic",
 ];
 
 const _: () =

@@ -1,8 +1,10 @@
 //! What is added to records, and what is held back.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pulsegate_core::filter::{FilterSpec, Test};
+use serde_json::Value;
 
 use super::{expect_fault, fix_of, with};
 
@@ -56,6 +58,19 @@ fn a_record_keeps_its_own_keys_and_stays_flat() {
     let named =
         "[publish.readings]\nfields = { seq = \"seq\", site = \"source\" }\nadd = { site = 1 }";
     expect(named, "a record has its own `site`", "site = 1");
+}
+
+#[test]
+fn no_fixed_field_has_the_key_of_any_event() {
+    let published = include_str!("../../store/tests/published_events.txt");
+    let records = published.lines().map(|line| serde_json::from_str(line).expect("a record"));
+    let members = records.flat_map(|record: serde_json::Map<String, _>| record);
+    let keys: BTreeSet<String> = members.map(|(key, _): (String, Value)| key).collect();
+    assert!(keys.len() > 30, "{keys:?}");
+    for key in keys.iter().map(String::as_str).chain(["clock", "state", "text"]) {
+        let section = format!("publish.events.add = {{ {key} = 1 }}");
+        expect(&section, &format!("a record has its own `{key}`"), key);
+    }
 }
 
 #[test]
