@@ -356,6 +356,8 @@ impl Track {
                     self.clock.get_or_insert_with(assumed).at(boot, now)
                 });
                 silence.begin(since);
+                // A silence that began before the agent did was not heard.
+                watch.judge.lapse();
             }
         }
     }

@@ -160,6 +160,14 @@ impl Judge {
         self.pending = None;
     }
 
+    /// A raise that would have to last from before the last transition is given up.
+    pub(super) fn lapse_before_turned(&mut self) {
+        let since = self.pending.as_ref().map(|pending| pending.time);
+        if !self.raised && since < self.turned {
+            self.lapse();
+        }
+    }
+
     /// When what has to last has lasted.
     pub(super) fn turns_at(&self) -> Option<Wall> {
         self.pending.as_ref().map(|pending| self.turn_of(pending.time))

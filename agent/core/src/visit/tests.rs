@@ -203,6 +203,20 @@ fn what_was_told_before_the_start_is_not_told_again() {
     assert_eq!(resumed(Told { began: Some(start), ended: Some(start) }), 1);
 }
 
+#[test]
+fn a_visit_that_was_told_to_have_ended_is_not_under_way_after_a_start() {
+    let told = [Said { own: Some(START), ..said(10.0, true) }];
+    let (mut visits, mut out) = (Visits::new(vec![spec()]), Vec::new());
+    told.iter().for_each(|said| fold(&mut visits, said, &mut out));
+
+    visits.resume(|_| Told { began: None, ended: Some(Wall(START)) });
+    visits.tick(KernelBoot(2), Mono(5_000), &mut out);
+
+    assert_eq!(visits.under_way().count(), 0);
+    visits.tick(KernelBoot(2), Mono(500_000), &mut out);
+    assert_eq!(out, []);
+}
+
 /// Changes of the lid in the order of their times: time, and how long each is on its way.
 fn history() -> impl Strategy<Value = Vec<(i64, u64)>> {
     let step = prop_oneof![20 => 1i64..20_000, 2 => 85_000i64..95_000];

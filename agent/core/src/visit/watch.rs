@@ -159,7 +159,7 @@ impl Watch {
 
     fn end(&mut self, out: &mut Vec<Happening>) {
         let Some(running) = self.running.take() else { return };
-        if self.told.ended.is_none_or(|told| told < running.start) {
+        if self.is_untold(&running) {
             out.push(Happening::Ended(self.visit(running)));
         }
     }
@@ -172,9 +172,14 @@ impl Watch {
         self.told = Told::default();
     }
 
-    /// The visit that is under way.
+    /// The visit that is under way. After a start, time may pass again up to the end of one that was told
+    /// to have ended before it.
     pub(super) fn under_way(&self) -> Option<Visit> {
-        self.running.map(|running| self.visit(running))
+        self.running.filter(|running| self.is_untold(running)).map(|running| self.visit(running))
+    }
+
+    fn is_untold(&self, running: &Running) -> bool {
+        self.told.ended.is_none_or(|told| told < running.start)
     }
 
     fn visit(&self, running: Running) -> Visit {

@@ -92,6 +92,31 @@ fn stays_on_the_grid_when_the_length_of_a_window_changes_with_a_restart() {
 }
 
 #[test]
+fn raises_no_second_time_for_a_reading_that_came_too_late_before_a_restart() {
+    let mut bench =
+        Bench::new(vec![RuleSpec { hold_for: Duration::from_secs(8), ..rule(over(120.0)) }]);
+    let belt = bench.belt("7");
+    let told = [(0.0, 0.0, 80.0), (0.0, 15.0, 130.0), (15.0, 15.5, 80.0)];
+    bench.put_dated(belt, 0.0, 0.0, 80.0);
+    bench.tick(14.0);
+    told[1..].iter().for_each(|(at, arrival, bpm)| bench.put_dated(belt, *at, *arrival, *bpm));
+    bench.tick(30.0);
+    assert_eq!(bench.said(), ["raised 7 130 @8", "cleared 7 80 @15"]);
+
+    let specs = bench.rules.rules.iter().map(|rule| RuleSpec::clone(rule)).collect();
+    let mut rebuild = Rules::rebuild(specs, past(&bench.out), &bench.sources).unwrap();
+    for (at, arrival, bpm) in told {
+        let event = wall(at);
+        let reading = Reading { time: Some(event), ..reading(belt, mono(arrival), bpm) };
+        rebuild.fold(&Input { reading: &reading, boot: BOOT, event }, &bench.sources);
+    }
+    bench.rules = rebuild.done();
+    bench.tick(60.0);
+
+    assert_eq!(bench.out.len(), 2);
+}
+
+#[test]
 fn passes_over_the_alerts_of_rules_and_sources_that_are_no_more() {
     let alert = |rule, source| PastAlert {
         rule,

@@ -205,6 +205,31 @@ fn does_not_take_the_agents_own_absence_for_silence() {
 }
 
 #[test]
+fn does_not_take_the_absence_before_the_last_start_for_silence() {
+    let mut bench = Bench::new(vec![silent(60, &["7"])]);
+    let (belt, other) = (bench.belt("7"), bench.source("air", "number"));
+    let folded = [(belt, 0.0), (other, 101.0)];
+    bench.put(belt, 0.0, 80.0);
+    // The agent was off from 1 to 100 s, and starts again at 102 s.
+    bench.forget();
+    bench.begin(100.0);
+    bench.put(other, 101.0, 20.0);
+
+    let mut rebuild = Rules::rebuild(vec![silent(60, &["7"])], [], &bench.sources).unwrap();
+    for (source, at) in folded {
+        let reading = reading(source, mono(at), 80.0);
+        rebuild.fold(&Input { reading: &reading, boot: BOOT, event: wall(at) }, &bench.sources);
+    }
+    bench.rules = rebuild.done();
+    bench.begin(102.0);
+    bench.tick(161.0);
+    assert_eq!(bench.said(), [""; 0]);
+    bench.tick(162.0);
+
+    assert_eq!(bench.said(), ["raised 7 60 @162"]);
+}
+
+#[test]
 fn does_not_take_a_clock_that_steps_for_silence() {
     let mut bench = Bench::new(vec![silent(60, &["7"])]);
     let belt = bench.belt("7");
