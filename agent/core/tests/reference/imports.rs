@@ -1,0 +1,13 @@
+//! Every item of the core that this test uses: its input and output types, and the parts that it drives.
+
+pub(crate) use pulsegate_core::reading::{HeartDetail, Reading, Value};
+pub(crate) use pulsegate_core::rules::{
+    Action, AlertState, Arrival, Clear, Condition, Input, KernelBoot, LATENESS, Limit, MAX_ALERTS,
+    Member, PastAlert, Range, Report, RuleSpec, Rules, Severity, Take, Test, Transition, WITHIN,
+    WindowSpec,
+};
+pub(crate) use pulsegate_core::time::{Mono, Wall};
+pub(crate) use pulsegate_core::visit::{
+    First, Happening, SETTLING, Told, Visit, VisitSpec, Visits,
+};
+pub(crate) use pulsegate_sensors::{Contact, Source, SourceId, Sources};

@@ -1,0 +1,78 @@
+//! A reference for the decisions of the core: random inputs drive the real rules and visits and, beside
+//! them, a slow and obvious reference, which works everything out anew from the whole history after each
+//! input. Both must say the same: alerts with their values, windows and times, visits, and what stands.
+//!
+//! The reference shares no code with the core but its input and output types (`imports.rs`), and knows of
+//! no restart: an agent that starts again, the rules that are loaded again and a crash that loses what was
+//! not durable make no difference to what it says.
+//!
+//! `corpus.txt` keeps inputs that failed once and runs them first. `PULSEGATE_REFERENCE_CASES` is the number
+//! of random cases, [`CASES`] without it.
+
+mod alarms;
+mod decisions;
+mod device;
+mod flapping;
+mod history;
+mod imports;
+mod inputs;
+mod rules;
+mod scenario;
+mod silence;
+mod visits;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestError, TestRunner};
+
+use inputs::Bytes;
+
+/// Takes some seconds in a debug build.
+const CASES: u32 = 300;
+/// Inputs that failed once, each with a line that says what was wrong.
+const CORPUS: &str = include_str!("corpus.txt");
+
+/// How many random cases to run.
+fn cases() -> u32 {
+    let asked = std::env::var("PULSEGATE_REFERENCE_CASES").ok();
+    asked.and_then(|asked| asked.parse().ok()).unwrap_or(CASES)
+}
+
+/// Runs the inputs that the corpus keeps under `name`, then random ones.
+fn run(name: &str, most: usize, check: impl Fn(&[Bytes]) -> Result<(), String>) {
+    let mut kept = 0;
+    for line in CORPUS.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (of, hex) = line.split_once(' ').expect("a name and inputs");
+        let inputs = inputs::from_hex(hex).expect("hexadecimal digits, eight an input");
+        if of == name {
+            kept += 1;
+            check(&inputs).unwrap_or_else(|fault| panic!("{fault}\nin the corpus: {line}"));
+        }
+    }
+    assert!(kept > 0, "the corpus has nothing of `{name}`");
+    let config = Config { cases: cases(), failure_persistence: None, ..Config::default() };
+    let inputs = proptest::collection::vec(any::<Bytes>(), 2..most);
+    let outcome =
+        TestRunner::new(config).run(&inputs, |inputs| check(&inputs).map_err(TestCaseError::fail));
+    match outcome {
+        Ok(()) => {}
+        Err(TestError::Fail(fault, inputs)) => {
+            let steps: Vec<_> = inputs.iter().map(|bytes| inputs::Step::of(*bytes)).collect();
+            panic!("{steps:?}\n{fault}\nfor the corpus: {name} {}", inputs::to_hex(&inputs));
+        }
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
+    }
+}
+
+#[test]
+fn rules_and_visits_say_what_the_reference_says() {
+    run("decisions", 90, decisions::check);
+}
+
+#[test]
+fn inputs_are_kept_as_text() {
+    let inputs = vec![[0, 1, 254, 255], [16, 0, 0, 9]];
+
+    assert_eq!(inputs::from_hex(&inputs::to_hex(&inputs)), Some(inputs));
+    assert_eq!(inputs::from_hex("00112"), None);
+    assert_eq!(inputs::from_hex("zz112233"), None);
+}
