@@ -25,7 +25,10 @@ use crate::outputs::OutputStates;
 use crate::publisher::PublisherState;
 use crate::sampler::SourceStates;
 use crate::store::Store;
-pub(crate) use model::{Camera, Disk, Link, Output, Pictures, Refusal, Source, Status};
+pub(crate) use model::{
+    CameraStatus, DiskStatus, LinkStatus, OutputStatus, PicturesStatus, Refusal, SourceStatus,
+    Status,
+};
 
 /// Whoever asks and does not listen is left alone after that.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -30,7 +30,7 @@ pub const LIMITS: [(&str, f64, f64); 12] = [
     ("file-most", 600.0, 600.0),
     ("one-word", 70.0, 35.0),
     ("overused-names", 75.0, 0.0),
-    ("type-homonyms", 35.0, 10.0),
+    ("type-homonyms", 32.0, 10.0),
     ("pronouns", 11.0, 5.0),
     ("wh-openings", 23.5, 8.0),
     ("twins", 0.0, 0.0),

@@ -11,7 +11,10 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{fail, peek, print};
-use crate::status::{Camera, Disk, Link, Output, Pictures, Refusal, Source, Status};
+use crate::status::{
+    CameraStatus, DiskStatus, LinkStatus, OutputStatus, PicturesStatus, Refusal, SourceStatus,
+    Status,
+};
 
 /// The agent answers from memory and one query.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -101,18 +104,18 @@ fn render(status: &Status) -> String {
     text
 }
 
-fn camera_line(camera: &Camera) -> String {
-    let Camera { camera: name, taken, failed, skipped, .. } = camera;
+fn camera_line(camera: &CameraStatus) -> String {
+    let CameraStatus { camera: name, taken, failed, skipped, .. } = camera;
     format!("{:<17}{taken:<7}{failed:<8}{skipped}", word(name))
 }
 
-fn pictures(pictures: &Pictures) -> String {
-    let Pictures { kept, evicted, bytes, max_bytes } = pictures;
+fn pictures(pictures: &PicturesStatus) -> String {
+    let PicturesStatus { kept, evicted, bytes, max_bytes } = pictures;
     let (used, most) = (mebibytes(*bytes), mebibytes(*max_bytes));
     format!("{kept} kept, {used:.1} of {most:.0} MiB, {evicted} given up")
 }
 
-fn source_line(source: &Source) -> String {
+fn source_line(source: &SourceStatus) -> String {
     let last = match (&source.no_reading, source.age_s) {
         (Some(reason), _) => format!("no reading: {reason}"),
         (None, None) => "nothing yet".into(),
@@ -124,7 +127,7 @@ fn source_line(source: &Source) -> String {
     format!("{name:<17}{kind:<12}{:>10}  {last}", source.readings)
 }
 
-fn output_line(output: &Output) -> String {
+fn output_line(output: &OutputStatus) -> String {
     let value = match (output.value, &output.last_error) {
         (_, Some(reason)) => reason.clone(),
         (None, None) => "null".to_owned(),
@@ -134,21 +137,21 @@ fn output_line(output: &Output) -> String {
     format!("{:<17}{:<10}{value}", word(&output.output), output.switched)
 }
 
-fn link(link: &Link) -> String {
+fn link(link: &LinkStatus) -> String {
     match link {
-        Link::Up(up) => format!("up for {} s on port {}", up.for_s, up.port),
-        Link::Down(down) => {
+        LinkStatus::Up(up) => format!("up for {} s on port {}", up.for_s, up.port),
+        LinkStatus::Down(down) => {
             let reason = down.last_error.as_deref().unwrap_or("not tried yet");
             let retry = down.retry_in_s;
             let retry =
                 retry.map_or_else(String::new, |seconds| format!(", again in {seconds:.0} s"));
             format!("down for {} s: {reason}{retry}", down.for_s)
         }
-        Link::Unknown => "in a state that this version does not know".to_owned(),
+        LinkStatus::Unknown => "in a state that this version does not know".to_owned(),
     }
 }
 
-fn disk(disk: &Disk) -> String {
+fn disk(disk: &DiskStatus) -> String {
     let (used, most) = (mebibytes(disk.used_bytes), mebibytes(disk.max_bytes));
     let mut text = format!("{used:.1} of {most:.0} MiB used");
     if let Some(a_day) = disk.written_bytes_a_day {

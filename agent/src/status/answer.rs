@@ -14,9 +14,10 @@ use pulsegate_sensors::number::NumberState;
 
 use super::Observed;
 use super::model::{
-    Camera, Clock, Disk, Driver, FlappingRule, InboxDriver, LaneAccount, Lanes, LineDriver, Link,
-    LinkDown, LinkUp, MonitorDriver, NumberDriver, Output, Pictures, Publisher, Rules, Salvage,
-    Source, Status, WithheldTopic,
+    CameraStatus, ClockStatus, DiskStatus, DriverStatus, FlappingRule, InboxDriver, LaneAccount,
+    LanesStatus, LineDriver, LinkDown, LinkStatus, LinkUp, MonitorDriver, NumberDriver,
+    OutputStatus, PicturesStatus, PublisherStatus, RulesStatus, SalvageStatus, SourceStatus,
+    Status, WithheldTopic,
 };
 use crate::cameras::{CameraState, CameraStates};
 use crate::clock;
@@ -45,7 +46,7 @@ pub(super) async fn compose(observed: &Observed, now: Mono) -> Status {
         degraded,
         lanes: lanes(accounts.as_ref().ok(), uncounted),
         link: link(&observed.links.borrow(), now),
-        publisher: Publisher {
+        publisher: PublisherStatus {
             in_flight: publisher.in_flight,
             in_hand: publisher.in_hand,
             acknowledged: publisher.acknowledged,
@@ -53,7 +54,7 @@ pub(super) async fn compose(observed: &Observed, now: Mono) -> Status {
             max_message_bytes: publisher.max_message_bytes,
         },
         withheld: withheld(observed, now),
-        clock: Clock {
+        clock: ClockStatus {
             set: *observed.clock_set.borrow(),
             time: ClockText::format(clock::wall()),
             holds_back_for_s: holds_back(publisher.clock_holds_until, now)
@@ -72,11 +73,11 @@ pub(super) async fn compose(observed: &Observed, now: Mono) -> Status {
 }
 
 /// The accounts; without numbers, and with an error, if they could not be counted.
-fn lanes(accounts: Option<&[Account; 3]>, error: Option<String>) -> Lanes {
+fn lanes(accounts: Option<&[Account; 3]>, error: Option<String>) -> LanesStatus {
     let account = |lane: Lane| {
         accounts.map_or_else(LaneAccount::default, |accounts| (&accounts[lane.index()]).into())
     };
-    Lanes {
+    LanesStatus {
         alerts: account(Lane::Alerts),
         events: account(Lane::Events),
         readings: account(Lane::Readings),
@@ -84,14 +85,14 @@ fn lanes(accounts: Option<&[Account; 3]>, error: Option<String>) -> Lanes {
     }
 }
 
-fn link(link: &LinkState, now: Mono) -> Link {
+fn link(link: &LinkState, now: Mono) -> LinkStatus {
     match link {
-        LinkState::Up(session) => Link::Up(LinkUp {
+        LinkState::Up(session) => LinkStatus::Up(LinkUp {
             port: session.port,
             connection: session.number,
             for_s: now.since(session.since).as_secs(),
         }),
-        LinkState::Down(outage) => Link::Down(LinkDown {
+        LinkState::Down(outage) => LinkStatus::Down(LinkDown {
             last_error: outage.reason.clone(),
             attempts: outage.attempts,
             for_s: now.since(outage.since).as_secs(),
@@ -257,13 +258,13 @@ fn withheld(observed: &Observed, now: Mono) -> Vec<WithheldTopic> {
     status.into_iter().chain(topics).collect()
 }
 
-fn rules(progress: &Progress) -> Rules {
+fn rules(progress: &Progress) -> RulesStatus {
     let flapping = |flapping: &Flapping| FlappingRule {
         rule: flapping.rule.to_string(),
         source: flapping.source.to_string(),
         suppressed: flapping.held,
     };
-    Rules {
+    RulesStatus {
         late_readings: progress.rules.late,
         doubtful_times: progress.rules.doubtful,
         suppressed_alerts: progress.rules.suppressed + progress.rules.flapping,
@@ -271,8 +272,8 @@ fn rules(progress: &Progress) -> Rules {
     }
 }
 
-fn cameras(states: &CameraStates) -> Vec<Camera> {
-    let camera = |camera: &CameraState| Camera {
+fn cameras(states: &CameraStates) -> Vec<CameraStatus> {
+    let camera = |camera: &CameraState| CameraStatus {
         camera: camera.id.to_string(),
         taken: camera.taken,
         failed: camera.failed,
@@ -282,8 +283,8 @@ fn cameras(states: &CameraStates) -> Vec<Camera> {
     states.cameras.iter().map(camera).collect()
 }
 
-fn pictures(states: &CameraStates) -> Pictures {
-    Pictures {
+fn pictures(states: &CameraStates) -> PicturesStatus {
+    PicturesStatus {
         kept: states.kept,
         bytes: states.bytes,
         max_bytes: states.max_bytes,
@@ -291,8 +292,8 @@ fn pictures(states: &CameraStates) -> Pictures {
     }
 }
 
-fn outputs(states: &OutputStates) -> Vec<Output> {
-    let output = |output: &OutputState| Output {
+fn outputs(states: &OutputStates) -> Vec<OutputStatus> {
+    let output = |output: &OutputState| OutputStatus {
         output: output.id.to_string(),
         value: output.value,
         switched: output.switched,
@@ -310,11 +311,11 @@ fn holds_back(until: Option<Mono>, now: Mono) -> Option<Duration> {
 const PACE_AFTER_S: u64 = 300;
 
 /// Bytes on disk, and bytes written a day at the pace since the start (P10).
-fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Disk {
+fn disk(observed: &Observed, progress: &Progress, now: Mono) -> DiskStatus {
     let written = written_bytes();
     let uptime = now.since(observed.started).as_secs();
     let a_day = written.filter(|_| uptime >= PACE_AFTER_S);
-    Disk {
+    DiskStatus {
         used_bytes: progress.used_bytes,
         file_bytes: progress.file_bytes,
         max_bytes: observed.max_bytes,
@@ -333,7 +334,7 @@ fn disk(observed: &Observed, progress: &Progress, now: Mono) -> Disk {
         salvage: observed
             .store
             .salvaging()
-            .map(|progress| Salvage { done: progress.done, of: progress.of }),
+            .map(|progress| SalvageStatus { done: progress.done, of: progress.of }),
         fault: progress.fault.as_ref().map(|fault| fault.as_str().to_owned()),
         last_error: progress.fault.as_ref().map(ToString::to_string),
     }
@@ -347,8 +348,8 @@ fn present(observed: &Observed) -> SourceStates {
     states
 }
 
-fn sources(states: &SourceStates, now: Mono) -> Vec<Source> {
-    let source = |state: &SourceState| Source {
+fn sources(states: &SourceStates, now: Mono) -> Vec<SourceStatus> {
+    let source = |state: &SourceState| SourceStatus {
         source: state.source.to_string(),
         kind: state.kind.to_string(),
         readings: state.readings,
@@ -359,19 +360,19 @@ fn sources(states: &SourceStates, now: Mono) -> Vec<Source> {
     states.values().map(source).collect()
 }
 
-fn drivers(gauges: &[Gauge], states: &SourceStates) -> Vec<Driver> {
+fn drivers(gauges: &[Gauge], states: &SourceStates) -> Vec<DriverStatus> {
     let one = |gauge: &Gauge| match gauge {
         Gauge::Monitors(monitors) => monitors
             .borrow()
             .iter()
             .map(|monitor| {
                 let name = states.get(&monitor.source.0).map(|state| state.source.to_string());
-                Driver::HeartRate(self::monitor(monitor, name))
+                DriverStatus::HeartRate(self::monitor(monitor, name))
             })
             .collect::<Vec<_>>(),
-        Gauge::Line(source, counters) => vec![Driver::Line(line(source, *counters.borrow()))],
-        Gauge::Number(source, state) => vec![Driver::Number(number(source, *state.borrow()))],
-        Gauge::Inbox(path, counters) => vec![Driver::Inbox(inbox(path, counters))],
+        Gauge::Line(source, counters) => vec![DriverStatus::Line(line(source, *counters.borrow()))],
+        Gauge::Number(source, state) => vec![DriverStatus::Number(number(source, *state.borrow()))],
+        Gauge::Inbox(path, counters) => vec![DriverStatus::Inbox(inbox(path, counters))],
     };
     gauges.iter().flat_map(one).collect()
 }

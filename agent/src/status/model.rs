@@ -9,7 +9,7 @@ mod drivers;
 use pulsegate_core::lane::{Account, Lane};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use drivers::{Driver, InboxDriver, LineDriver, MonitorDriver, NumberDriver};
+pub(crate) use drivers::{DriverStatus, InboxDriver, LineDriver, MonitorDriver, NumberDriver};
 
 /// The state of the agent and of each of its parts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -28,33 +28,33 @@ pub(crate) struct Status {
     /// Each trouble as one sentence, with its cure where there is one.
     pub(crate) degraded: Vec<String>,
     /// Account of the records of each lane.
-    pub(crate) lanes: Lanes,
+    pub(crate) lanes: LanesStatus,
     /// Connection to the broker.
-    pub(crate) link: Link,
+    pub(crate) link: LinkStatus,
     /// Messages on their way to the broker.
-    pub(crate) publisher: Publisher,
+    pub(crate) publisher: PublisherStatus,
     /// Topics that the broker refuses.
     pub(crate) withheld: Vec<WithheldTopic>,
     /// Wall clock of the device.
-    pub(crate) clock: Clock,
+    pub(crate) clock: ClockStatus,
     /// Store and the partition below it.
-    pub(crate) disk: Disk,
+    pub(crate) disk: DiskStatus,
     /// Readings and alerts that the rules left out.
-    pub(crate) rules: Rules,
+    pub(crate) rules: RulesStatus,
     /// Resident memory of the process in bytes; `None` where the kernel does not tell.
     pub(crate) memory_bytes: Option<u64>,
     /// Sources that were seen since the start, in the order of their numbers.
-    pub(crate) sources: Vec<Source>,
+    pub(crate) sources: Vec<SourceStatus>,
     /// Counters of each driver.
-    pub(crate) drivers: Vec<Driver>,
+    pub(crate) drivers: Vec<DriverStatus>,
     /// Outputs, in the order of the configuration.
-    pub(crate) outputs: Vec<Output>,
+    pub(crate) outputs: Vec<OutputStatus>,
     /// Whether it is night; `None` where no output asks for the night, or it is not known.
     pub(crate) night: Option<bool>,
     /// Cameras, in the order of the configuration.
-    pub(crate) cameras: Vec<Camera>,
+    pub(crate) cameras: Vec<CameraStatus>,
     /// Pictures in the folder of the cameras.
-    pub(crate) pictures: Pictures,
+    pub(crate) pictures: PicturesStatus,
 }
 
 impl Status {
@@ -77,7 +77,7 @@ pub(crate) struct Refusal {
 /// The account of each lane.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Lanes {
+pub(crate) struct LanesStatus {
     /// Alerts that rules raised or cleared.
     pub(crate) alerts: LaneAccount,
     /// Events of the device.
@@ -89,7 +89,7 @@ pub(crate) struct Lanes {
     pub(crate) error: Option<String>,
 }
 
-impl Lanes {
+impl LanesStatus {
     /// Returns each lane with its account, the most urgent first.
     pub(crate) fn accounts(&self) -> [(Lane, &LaneAccount); 3] {
         [
@@ -134,7 +134,7 @@ impl From<&Account> for LaneAccount {
 /// The connection to the broker, told apart by its `state`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
-pub(crate) enum Link {
+pub(crate) enum LinkStatus {
     /// The broker accepted the connection.
     Up(LinkUp),
     /// No connection.
@@ -174,7 +174,7 @@ pub(crate) struct LinkDown {
 /// The messages on their way to the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Publisher {
+pub(crate) struct PublisherStatus {
     /// Messages that were sent and are not acknowledged yet.
     pub(crate) in_flight: usize,
     /// Messages that would be sent again after a crash.
@@ -206,7 +206,7 @@ pub(crate) struct WithheldTopic {
 /// The wall clock of the device.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Clock {
+pub(crate) struct ClockStatus {
     /// Whether the time is trusted.
     pub(crate) set: bool,
     /// Time of the answer by this clock, in RFC 3339.
@@ -218,7 +218,7 @@ pub(crate) struct Clock {
 /// The store and the partition below it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Disk {
+pub(crate) struct DiskStatus {
     /// Bytes that records use.
     pub(crate) used_bytes: u64,
     /// Bytes of the database file.
@@ -250,7 +250,7 @@ pub(crate) struct Disk {
     /// Rows of a damaged store that made no sense and were left behind.
     pub(crate) left_rows: u64,
     /// Progress of a salvage, while a damaged store is carried over.
-    pub(crate) salvage: Option<Salvage>,
+    pub(crate) salvage: Option<SalvageStatus>,
     /// Kind of fault for which the disk takes no writes, in one word.
     pub(crate) fault: Option<String>,
     /// The same fault in words.
@@ -260,7 +260,7 @@ pub(crate) struct Disk {
 /// The progress of a salvage.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Salvage {
+pub(crate) struct SalvageStatus {
     /// Records that were read so far.
     pub(crate) done: u64,
     /// Records that there are at most.
@@ -270,7 +270,7 @@ pub(crate) struct Salvage {
 /// The readings and alerts that the rules left out, since the start or the last reload.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Rules {
+pub(crate) struct RulesStatus {
     /// Readings that came too late for a rule, each counted once a rule.
     pub(crate) late_readings: u64,
     /// Readings whose own time is not believed.
@@ -296,7 +296,7 @@ pub(crate) struct FlappingRule {
 /// A source.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Source {
+pub(crate) struct SourceStatus {
     /// Id of the source.
     pub(crate) source: String,
     /// Kind of its readings.
@@ -314,7 +314,7 @@ pub(crate) struct Source {
 /// An output.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Output {
+pub(crate) struct OutputStatus {
     /// Id of the output.
     pub(crate) output: String,
     /// Value that was set last: 0 is off.
@@ -328,7 +328,7 @@ pub(crate) struct Output {
 /// A camera.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Camera {
+pub(crate) struct CameraStatus {
     /// Id of the camera.
     pub(crate) camera: String,
     /// Pictures that were taken since the start.
@@ -344,7 +344,7 @@ pub(crate) struct Camera {
 /// The pictures in the folder of the cameras.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Pictures {
+pub(crate) struct PicturesStatus {
     /// Pictures in the folder.
     pub(crate) kept: usize,
     /// Bytes of these pictures.

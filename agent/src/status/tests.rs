@@ -71,7 +71,7 @@ fn an_answer_of_another_version_is_read_as_far_as_it_is_known() {
     let status: Status = serde_json::from_str(newer).expect("a status");
 
     assert_eq!((status.thing.as_str(), status.uptime_s), ("box", 0));
-    assert_eq!((status.link, status.lanes.alerts.recorded), (Link::Unknown, Some(2)));
+    assert_eq!((status.link, status.lanes.alerts.recorded), (LinkStatus::Unknown, Some(2)));
     assert_eq!(status.drivers.len(), 2);
     assert_eq!(serde_json::from_str::<Status>("{}").expect("a status"), Status::default());
 }

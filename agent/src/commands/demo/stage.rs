@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 use super::super::{complain, status};
 use super::cloud::Cloud;
 use crate::clock;
-use crate::status::Link;
+use crate::status::LinkStatus;
 use crate::store::{FILE, Reader};
 use crate::terminal::shown;
 
@@ -88,9 +88,9 @@ impl Stage {
         let pending =
             status.lanes.accounts().iter().filter_map(|(_, account)| account.pending).sum();
         let link = match status.link {
-            Link::Up(_) => "up",
-            Link::Down(_) => "down",
-            Link::Unknown => "?",
+            LinkStatus::Up(_) => "up",
+            LinkStatus::Down(_) => "down",
+            LinkStatus::Unknown => "?",
         };
         let message = format!("link {link}, {arrived} records arrived, {pending} queued");
         self.line.set_message(shown(&message).into_owned());

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What one driver counts, told apart by the key `driver`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(tag = "driver", rename_all = "snake_case")]
-pub(crate) enum Driver {
+pub(crate) enum DriverStatus {
     /// A heart-rate monitor.
     HeartRate(MonitorDriver),
     /// A GPIO line.
