@@ -31,6 +31,12 @@ pub(crate) fn check(inputs: &[Bytes]) -> Result<(), String> {
     Ok(())
 }
 
+/// Inputs in words.
+pub(crate) fn words(inputs: &[Bytes]) -> String {
+    let steps: Vec<Step> = inputs.iter().skip(1).map(|bytes| Step::of(*bytes)).collect();
+    format!("{steps:?}")
+}
+
 fn compare(device: &Device) -> Result<(), String> {
     let specs = device.rules();
     let all = rules::expected(&specs, &device.history);

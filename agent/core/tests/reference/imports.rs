@@ -1,6 +1,13 @@
 //! Every item of the core that this test uses: its input and output types, and the parts that it drives.
 
-pub(crate) use pulsegate_core::reading::{HeartDetail, Reading, Value};
+pub(crate) use pulsegate_core::batch::{Batch, Gatherer, Offer, Sheaf};
+pub(crate) use pulsegate_core::delivery::{
+    Death, Delivery, Mark, MessageId, Part, TopicMark, Wanted,
+};
+pub(crate) use pulsegate_core::lane::{DropReason, Gap, Lane};
+pub(crate) use pulsegate_core::pace::{Cost, Limits, Pace};
+pub(crate) use pulsegate_core::reading::{HeartDetail, Reading, Seq, Value};
+pub(crate) use pulsegate_core::record::Framing;
 pub(crate) use pulsegate_core::rules::{
     Action, AlertState, Arrival, Clear, Condition, Input, KernelBoot, LATENESS, Limit, MAX_ALERTS,
     Member, PastAlert, Range, Report, RuleSpec, Rules, Severity, Take, Test, Transition, WITHIN,

@@ -71,6 +71,13 @@ impl Step {
             24 | 25 => Self::Commit,
             26..=28 => Self::Restart { crash: b % 2 == 1, pause_ms: wide_a * 20 },
             29 => Self::KernelStart { crash: b % 2 == 1, off_ms: 30_000 + wide_a * 100 },
+            // Times that are exactly as far apart as a limit.
+            31 => Self::Reading {
+                pause_ms: u64::from(c % 16) * 1_000,
+                source: usize::from(a % 5),
+                word: b,
+                late_ms: 0,
+            },
             _ => Self::Reload {
                 toggled: (b % 2 == 1).then_some(usize::from(c)),
                 rotate: usize::from(wide_b > 127),

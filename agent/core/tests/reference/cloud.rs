@@ -1,0 +1,417 @@
+//! Delivery, batches and pace against a broker and a store in miniature, and a ledger that knows of each
+//! record what became of it.
+//!
+//! The ledger shares nothing with the core: after each mark it works out from the records themselves how
+//! many were delivered, filtered and dropped, and compares. In the end the broker takes everything, and
+//! nothing may be left.
+
+mod broker;
+mod ledger;
+
+use crate::imports::*;
+use crate::inputs::Bytes;
+use broker::Broker;
+use ledger::{LANES, Ledger, TOPICS, topic};
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const WINDOW: usize = 16;
+/// Bytes of a message, with its topic: exactly 36 readings.
+const MESSAGE_BYTES: usize = 36 * (ledger::RECORD_BYTES + 1) + 1 + "readings/0".len();
+const TURN: Duration = Duration::from_millis(100);
+/// In that time everything is delivered that no refused topic holds up.
+const OTHERS_WITHIN: Duration = Duration::from_secs(300);
+/// In that time everything is delivered once the broker takes it: pauses are 5 minutes at most, and each
+/// topic has its own.
+const ALL_WITHIN: Duration = Duration::from_secs(7_200);
+const LIMITS: Limits = Limits { messages: Some(50), bytes: Some(40_000), records: None };
+/// What may go at once after a pause, alerts included: see the documentation of the pace.
+const BURST_US: u64 = 330_000;
+
+/// What happens to a publisher.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Step {
+    /// Records are committed.
+    Record { lane: Lane, topic: usize, count: u16, is_filtered: bool },
+    /// The publisher, the store and the broker work for a while.
+    Work { turns: u8 },
+    /// Messages are handed to the link, and nobody answers yet.
+    Send,
+    /// The broker answers some of what is on its way.
+    Answer { messages: u8 },
+    /// What is settled is told to the store, and is not durable yet.
+    Mark,
+    /// What the store was told is durable.
+    Commit,
+    /// The link ends, and not because of the peer.
+    Lose,
+    /// The broker forbids other topics from the next connection on, and may acknowledge what it forbids.
+    Forbid { topics: u8, lies: bool },
+    /// The broker hangs up on one record.
+    Poison { nth: u8 },
+    /// The agent ends without a word and starts again.
+    Crash,
+    /// The store delivers from another place.
+    Pass,
+}
+
+impl Step {
+    fn of([what, a, b, c]: Bytes) -> Self {
+        match what % 32 {
+            0..=8 => Self::Record {
+                lane: Lane::ALL[usize::from(a % 3)],
+                topic: usize::from(a / 3) % TOPICS,
+                count: if b < 128 { u16::from(b % 40) + 1 } else { u16::from(b - 127) * 4 },
+                is_filtered: c % 5 == 1,
+            },
+            9..=16 => Self::Work { turns: a },
+            17 | 18 => Self::Send,
+            19..=21 => Self::Answer { messages: a % 8 },
+            22 => Self::Mark,
+            23 => Self::Commit,
+            24 => Self::Lose,
+            25..=27 => Self::Forbid { topics: a & b, lies: c % 2 == 1 },
+            28 => Self::Poison { nth: a },
+            29 | 30 => Self::Crash,
+            _ => Self::Pass,
+        }
+    }
+}
+
+/// Drives a publisher with all inputs, and then until everything is delivered.
+pub(crate) fn check(inputs: &[Bytes]) -> Result<(), String> {
+    let mut cloud = Cloud::new();
+    for (nth, bytes) in inputs.iter().enumerate() {
+        let step = Step::of(*bytes);
+        cloud.take(step).map_err(|fault| format!("after input {nth}, {step:?}:\n{fault}"))?;
+    }
+    cloud.finish()
+}
+
+/// Inputs in words.
+pub(crate) fn words(inputs: &[Bytes]) -> String {
+    let steps: Vec<Step> = inputs.iter().map(|bytes| Step::of(*bytes)).collect();
+    format!("{steps:?}")
+}
+
+struct Cloud {
+    delivery: Delivery,
+    pace: Pace,
+    ledger: Ledger,
+    broker: Broker,
+    now: Mono,
+    up_at: Mono,
+    is_up: bool,
+    /// Whether marks were told to the store that are not durable.
+    is_marking: bool,
+    /// By withheld topic: the last place that was taken of it.
+    taken: BTreeMap<(Lane, usize), u64>,
+    /// Alerts in hand that were never sent, by topic: of the first record of each message.
+    waiting_alerts: Vec<(usize, Seq)>,
+    /// When each message was sent, and what it cost.
+    sent: Vec<(Mono, Cost)>,
+}
+
+impl Cloud {
+    fn new() -> Self {
+        Self {
+            delivery: Delivery::new(WINDOW, [Seq(0); 3]),
+            pace: Pace::new(LIMITS),
+            ledger: Ledger::default(),
+            broker: Broker::default(),
+            now: Mono(1_000),
+            up_at: Mono(0),
+            is_up: false,
+            is_marking: false,
+            taken: BTreeMap::new(),
+            waiting_alerts: Vec::new(),
+            sent: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, step: Step) -> Result<(), String> {
+        match step {
+            Step::Record { lane, topic, count, is_filtered } => {
+                (0..count).for_each(|_| self.ledger.record(lane, topic, is_filtered));
+                self.delivery.committed(self.ledger.last());
+            }
+            Step::Work { turns } => {
+                for _ in 0..turns {
+                    self.turn()?;
+                }
+            }
+            Step::Send => {
+                self.connect();
+                while self.gather()? {}
+                self.send()?;
+            }
+            Step::Answer { messages } => self.answer(usize::from(messages)),
+            Step::Mark => self.mark()?,
+            Step::Commit => self.commit(),
+            Step::Lose => self.lose(Death::Otherwise),
+            Step::Forbid { topics, lies } => self.broker.forbid(topics, lies),
+            Step::Poison { nth } => self.broker.poison(&self.ledger, nth),
+            Step::Crash => {
+                self.ledger.crash();
+                self.start();
+            }
+            Step::Pass => {
+                self.ledger.crash();
+                self.delivery.begin_pass(self.ledger.watermarks());
+                self.resume();
+            }
+        }
+        self.look()
+    }
+
+    /// One turn of the publisher, as often as it looks.
+    fn turn(&mut self) -> Result<(), String> {
+        self.now = self.now + TURN;
+        self.delivery.tick(self.now);
+        self.connect();
+        if self.is_up {
+            loop {
+                self.send()?;
+                self.answer(usize::MAX);
+                if !self.is_up || !self.gather()? {
+                    break;
+                }
+            }
+        }
+        self.mark()?;
+        self.commit();
+        self.look()
+    }
+
+    fn connect(&mut self) {
+        if !self.is_up && self.up_at <= self.now {
+            self.is_up = true;
+            self.broker.connect();
+            self.delivery.link_up(self.now);
+        }
+    }
+
+    fn lose(&mut self, death: Death) {
+        if !self.is_up {
+            return;
+        }
+        if death == Death::ByPeer {
+            self.broker.accuse_used();
+        }
+        let gaps = self.delivery.link_lost(death, self.now);
+        self.ledger.quarantine(&gaps);
+        self.is_up = false;
+        self.broker.wire.clear();
+        self.up_at = self.now + Duration::from_secs(1);
+    }
+
+    fn start(&mut self) {
+        self.delivery = Delivery::new(WINDOW, self.ledger.watermarks());
+        self.pace = Pace::new(LIMITS);
+        self.sent.clear();
+        self.broker.wire.clear();
+        (self.is_up, self.up_at) = (false, self.now + Duration::from_secs(1));
+        self.resume();
+    }
+
+    fn resume(&mut self) {
+        self.is_marking = false;
+        self.taken.clear();
+        self.waiting_alerts.clear();
+        self.delivery.withheld_in_store(&self.ledger.withheld(), self.now);
+        self.delivery.committed(self.ledger.last());
+    }
+
+    /// Hands over what may go, until the pace holds a message up.
+    fn send(&mut self) -> Result<(), String> {
+        if !self.is_up {
+            return Ok(());
+        }
+        while let Some((id, batch)) = self.delivery.next(self.now) {
+            let batch = batch.clone();
+            let bytes = u64::try_from(batch.payload.len() + batch.topic.len()).expect("small");
+            let cost = Cost { bytes, records: batch.count };
+            if !self.pace.delay(self.now, batch.lane, cost).is_zero() {
+                return Ok(());
+            }
+            self.keeps_pace()?;
+            self.puts_alerts_first(&batch)?;
+            self.pace.spend(self.now, cost);
+            self.sent.push((self.now, cost));
+            self.delivery.sent(id, self.now);
+            self.broker.send(id, batch);
+        }
+        Ok(())
+    }
+
+    /// No span of time up to now saw more than it allows, and one burst.
+    fn keeps_pace(&self) -> Result<(), String> {
+        let (mut messages, mut bytes) = (0, 0);
+        for (at, cost) in self.sent.iter().rev().take(60) {
+            (messages, bytes) = (messages + 1, bytes + cost.bytes);
+            let allowed_us = (self.now.0 - at.0) * 1_000 + BURST_US;
+            if messages * 1_000_000 / 50 > allowed_us || bytes * 1_000_000 / 40_000 > allowed_us {
+                return Err(format!("{messages} messages, {bytes} bytes since {at:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// No reading or event goes while an alert waits that nothing speaks against.
+    fn puts_alerts_first(&mut self, batch: &Batch) -> Result<(), String> {
+        if batch.lane == Lane::Alerts {
+            self.waiting_alerts.retain(|(_, first)| *first != batch.first);
+            return Ok(());
+        }
+        let mut waiting = self.waiting_alerts.iter();
+        let overtaken = waiting.find(|(topic, _)| !self.broker.is_accused(Lane::Alerts, *topic));
+        overtaken.map_or(Ok(()), |alert| {
+            Err(format!("{} {:?} goes before alert {alert:?}", batch.topic, batch.first))
+        })
+    }
+
+    fn answer(&mut self, messages: usize) {
+        for _ in 0..messages {
+            let Some((id, batch)) = self.broker.wire.pop_front() else { return };
+            let answer = self.broker.answer(&batch, &mut self.ledger);
+            if answer.acknowledges {
+                self.delivery.acknowledged(id, self.now);
+            }
+            if answer.hangs_up {
+                return self.lose(Death::ByPeer);
+            }
+        }
+    }
+
+    /// Takes one more sheaf in hand. Returns whether there was one.
+    fn gather(&mut self) -> Result<bool, String> {
+        let all = self.delivery.wanted(self.now);
+        let lanes: Vec<Lane> = all
+            .iter()
+            .filter(|one| matches!(one.part, Part::Lane { .. }))
+            .map(|one| one.lane)
+            .collect();
+        if !lanes.is_sorted() {
+            return Err(format!("lanes are wanted in the order {lanes:?}"));
+        }
+        for wanted in all {
+            let (lane, limit) = (wanted.lane, wanted.bytes.min(MESSAGE_BYTES));
+            let (after, through, of_topic) = match &wanted.part {
+                Part::Lane { after, .. } => (after.0, self.ledger.last()[lane.index()].0, None),
+                Part::Topic { topic, anew, through } => {
+                    let number = ledger::number(topic);
+                    let Some(settled) = self.ledger.row(lane, number) else {
+                        self.delivery.exhausted(&wanted);
+                        continue;
+                    };
+                    let taken = self.taken.get(&(lane, number)).copied().filter(|_| !anew);
+                    (taken.unwrap_or(settled).max(settled), through.0, Some(number))
+                }
+            };
+            let Some(sheaf) = self.ledger.gather(&wanted, limit, after, through, of_topic)? else {
+                self.delivery.exhausted(&wanted);
+                continue;
+            };
+            if lane == Lane::Alerts {
+                let batches = sheaf.batches.iter();
+                self.waiting_alerts
+                    .extend(batches.map(|one| (ledger::number(&one.topic), one.first)));
+            }
+            match of_topic {
+                None => self.delivery.add(lane, sheaf),
+                Some(number) => {
+                    self.taken.insert((lane, number), sheaf.through.0);
+                    let source = u32::try_from(number).expect("a small number");
+                    self.delivery.add_of_topic(lane, &topic(lane, number), sheaf, vec![source]);
+                }
+            }
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// As the publisher does: marks wait until those before are durable; what is withheld does not.
+    fn mark(&mut self) -> Result<(), String> {
+        let withheld = self.delivery.take_withheld();
+        self.note(withheld)?;
+        if self.is_marking {
+            return Ok(());
+        }
+        let (marks, topics) = self.delivery.take_marks();
+        self.is_marking = !marks.is_empty() || !topics.is_empty();
+        for mark in &marks {
+            self.ledger.mark(mark)?;
+        }
+        self.note(topics)?;
+        if self.is_marking { self.ledger.balances() } else { Ok(()) }
+    }
+
+    fn note(&mut self, marks: Vec<TopicMark>) -> Result<(), String> {
+        for mark in marks {
+            if let TopicMark::Release { lane, topic } = &mark {
+                self.taken.remove(&(*lane, ledger::number(topic)));
+            }
+            self.ledger.note(&mark)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) {
+        self.ledger.commit();
+        if std::mem::take(&mut self.is_marking) {
+            self.delivery.marked();
+        }
+    }
+
+    /// What must hold at any time.
+    fn look(&self) -> Result<(), String> {
+        if self.delivery.in_hand() > WINDOW {
+            return Err(format!("{} messages in hand", self.delivery.in_hand()));
+        }
+        Ok(())
+    }
+
+    /// Other topics first, while the broker forbids what it forbids; then everything.
+    fn finish(&mut self) -> Result<(), String> {
+        self.broker.poisoned.clear();
+        self.lose(Death::Otherwise);
+        let until = self.now + OTHERS_WITHIN;
+        while self.now < until && LANES.iter().any(|lane| self.others_wait(*lane)) {
+            (0..10).try_for_each(|_| self.turn())?;
+        }
+        if let Some(lane) = LANES.into_iter().find(|lane| self.others_wait(*lane)) {
+            return Err(format!("{lane:?} wait for topics that are refused"));
+        }
+        self.broker.forbid(0, false);
+        self.lose(Death::Otherwise);
+        let until = self.now + ALL_WITHIN;
+        while self.now < until && (self.ledger.pending() > 0 || !self.ledger.withheld().is_empty())
+        {
+            self.turn()?;
+            self.skip_idle();
+        }
+        match self.ledger.pending() {
+            0 if self.ledger.withheld().is_empty() => Ok(()),
+            0 => Err(format!("still withheld: {:?}", self.ledger.withheld())),
+            pending => Err(format!("{pending} records are left: {:?}", self.delivery)),
+        }
+    }
+
+    fn others_wait(&self, lane: Lane) -> bool {
+        let mut allowed = (0..TOPICS).filter(|topic| !self.broker.will_forbid(lane, *topic));
+        allowed.any(|topic| self.ledger.is_pending(lane, topic))
+    }
+
+    /// Moves on to the next moment at which something is due.
+    fn skip_idle(&mut self) {
+        if self.broker.wire.is_empty()
+            && self.is_up
+            && let Some(due) = self.delivery.next_due()
+            && self.delivery.in_flight() == 0
+            && due > self.now + TURN
+        {
+            self.now = Mono(due.0 - 100);
+        }
+    }
+}
