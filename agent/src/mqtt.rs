@@ -9,6 +9,7 @@
 //! comes later hears it too.
 
 mod dial;
+mod presence;
 mod reason;
 
 use std::pin::Pin;
@@ -34,6 +35,7 @@ use crate::clock;
 use crate::config::{Identity, Port};
 use crate::tls::Clients;
 pub(crate) use dial::Dialer;
+use presence::Presence;
 use reason::Reason;
 
 /// Room for a message of the largest size with its topic, and for what the service sends us.
@@ -382,7 +384,7 @@ async fn connection(
                 }
                 is_leaving = true;
                 if attempt.refused.is_none() {
-                    drop(say(&client, options, "offline"));
+                    drop(say(&client, options, Presence::Offline));
                 }
                 // A queue that is full is drained on the way out all the same.
                 drop(client.try_disconnect_with_timeout(GOODBYE));
@@ -450,7 +452,7 @@ async fn trial(attempt: &Attempt) {
 
 /// Says that the thing is online.
 fn greet(client: &AsyncClient, options: &LinkOptions, attempt: &mut Attempt) -> Option<Answer> {
-    let answer = say(client, options, "online")?;
+    let answer = say(client, options, Presence::Online)?;
     attempt.greeting = Greeting::Unanswered(clock::mono());
     Some(answer)
 }
@@ -486,20 +488,16 @@ async fn answer(answer: &mut Option<Answer>) -> bool {
 
 /// Says on the status topic how the thing is, retained. It is no record: the last will says the same
 /// of a thing that cannot.
-fn say(client: &AsyncClient, options: &LinkOptions, status: &str) -> Option<Answer> {
-    let payload = status_payload(status);
+fn say(client: &AsyncClient, options: &LinkOptions, presence: Presence) -> Option<Answer> {
+    let payload = presence.to_payload();
     let how = PublishOptions::new(QoS::AtLeastOnce).retain(true);
     match client.try_publish_tracked(options.status_topic.as_str(), payload, how) {
         Ok(notice) => Some(Box::pin(async move { notice.wait_completion_async().await.is_ok() })),
         Err(_) => {
-            tracing::debug!(status, "no room to say so");
+            tracing::debug!(status = ?presence, "no room to say so");
             None
         }
     }
-}
-
-fn status_payload(status: &str) -> String {
-    format!(r#"{{"status":"{status}"}}"#)
 }
 
 /// Messages that may be on their way to the client, beside the status.
@@ -529,8 +527,8 @@ fn mqtt_options(options: &LinkOptions, tls: &Clients, port: Port) -> MqttOptions
     mqtt.set_max_request_batch(usize::from(options.window));
     let max_packet = if options.is_aws { MAX_PACKET_BYTES } else { MAX_FOREIGN_PACKET_BYTES };
     mqtt.set_max_packet_size(max_packet, max_packet);
-    let will =
-        LastWill::new(options.status_topic.clone(), status_payload("lost"), QoS::AtLeastOnce, true);
+    let payload = Presence::Lost.to_payload();
+    let will = LastWill::new(options.status_topic.clone(), payload, QoS::AtLeastOnce, true);
     mqtt.set_last_will(will);
     options.dialer.serve(&mut mqtt, options.connect_timeout / 2);
     mqtt

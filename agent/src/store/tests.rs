@@ -5,7 +5,6 @@
 mod crash;
 mod damage;
 mod disk;
-mod events;
 mod full_disk;
 mod fuzz;
 mod held_back;
@@ -13,6 +12,7 @@ mod keeping;
 mod model;
 mod owner;
 mod partition;
+mod published;
 mod restarts;
 mod rules;
 mod salvage;

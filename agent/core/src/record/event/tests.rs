@@ -72,6 +72,7 @@ fn all() -> Vec<Event> {
         }),
         Event::InboxSourcesFilling { inbox: 1, sources: 800, max_sources: 1000 },
         Event::Live(visit(Some(true))),
+        Event::Live(visit(Some(false))),
         Event::OutputLost { output: "fan".into(), reason: "no such chip".into() },
         Event::OutputReturned { output: "fan".into(), seconds: 2.5 },
         Event::Picture(picture()),
