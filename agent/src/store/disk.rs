@@ -106,9 +106,11 @@ impl Room {
         }
     }
 
-    /// Whether a store that uses `used_bytes` is below its cap by more than one step of retention makes free.
+    /// Whether a store that uses `used_bytes` has room to spare: below its cap, by more than one step of retention makes
+    /// free, and outside its own files.
     pub(super) fn is_spare(&self, used_bytes: u64) -> bool {
         used_bytes.saturating_add(MARGIN_BYTES) <= self.cap_bytes
+            && self.free_bytes >= self.log_bytes + MARGIN_BYTES
     }
 
     /// Bytes that the log may keep for good: a transaction that took more gives the rest back.
