@@ -10,7 +10,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use pulsegate_core::reading::Boot;
+use pulsegate_core::record::reading::Boot;
 
 use crate::{clock, durable};
 

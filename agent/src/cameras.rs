@@ -1,6 +1,6 @@
 //! The cameras: takes a picture when a rule or a visit asks for one, and tells of it.
 //!
-//! Which camera takes one when is decided in `pulsegate_core::capture`; this runs the program, keeps
+//! Which camera takes one when is decided in `pulsegate_core::act::capture`; this runs the program, keeps
 //! the picture in a folder of its own, and then appends an event that links it to its alert or visit.
 //! A picture without its event, after a power cut between the two, is kept like the others and told
 //! of by nobody. A camera that fails is an event with its reason, seldom repeated (P7).
@@ -13,12 +13,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_core::capture::{Camera, Quota};
+use pulsegate_core::act::capture::{Camera, Quota};
+use pulsegate_core::act::standing::{Moment, Standing, Turn};
 use pulsegate_core::record::event::{Event, PictureMembers, PictureReason};
 use pulsegate_core::rules::RuleSpec;
-use pulsegate_core::standing::{Moment, Standing, Turn};
 use pulsegate_core::time::Mono;
-use pulsegate_core::visit::VisitSpec;
+use pulsegate_core::visits::VisitSpec;
 use pulsegate_sensors::Sources;
 use tokio::sync::watch;
 use tokio::task::JoinSet;

@@ -8,15 +8,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_core::lane::Lane;
-use pulsegate_core::output::Drive;
-use pulsegate_core::pace::Limits;
-use pulsegate_core::record::{Field, Framing, ReadingFormat};
+use pulsegate_core::act::output::Drive;
+use pulsegate_core::cloud::pace::Limits;
+use pulsegate_core::cloud::record_text::{Field, Framing, ReadingFormat};
+use pulsegate_core::cloud::topic::{self, Open, Template};
+use pulsegate_core::record::lane::Lane;
 use pulsegate_core::rules::{
     Action, Clear, Condition, Limit, Member, Range, RuleSpec, Severity, Take, Test, WindowSpec,
 };
-use pulsegate_core::topic::{self, Open, Template};
-use pulsegate_core::visit::{First, Report, VisitAction, VisitSpec};
+use pulsegate_core::visits::{First, Report, VisitAction, VisitSpec};
 use pulsegate_sensors::Source;
 
 use crate::config::{self, Config, PublishConfig};

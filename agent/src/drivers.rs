@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_core::backoff::{Backoff, Failure};
+use pulsegate_core::cloud::backoff::{Backoff, Failure};
 use pulsegate_sensors::heart_rate::bluez::{self, MonitorState};
 use pulsegate_sensors::heart_rate::{Address, Identity};
 use pulsegate_sensors::inbox::{self, Admission, Chunk, Owners};

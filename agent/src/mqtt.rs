@@ -20,9 +20,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use pulsegate_core::backoff::Backoff;
-use pulsegate_core::batch::MAX_MESSAGE_BYTES;
-use pulsegate_core::delivery::{ANSWER_STANDS, Death, Doubt, SUSPECT_WITHIN};
+use pulsegate_core::cloud::backoff::Backoff;
+use pulsegate_core::cloud::batch::MAX_MESSAGE_BYTES;
+use pulsegate_core::cloud::delivery::{ANSWER_STANDS, Death, Doubt, SUSPECT_WITHIN};
 use pulsegate_core::time::Mono;
 use rumqttc::mqttbytes::v4::{LastWill, Packet};
 use rumqttc::{
@@ -320,7 +320,7 @@ enum Finding {
 }
 
 impl Greeting {
-    /// Judges as [`pulsegate_core::delivery`] does of other topics.
+    /// Judges as [`pulsegate_core::cloud::delivery`] does of other topics.
     fn finding(self, death: Death, now: Mono) -> Finding {
         match (self, death) {
             (Self::Unanswered(sent), Death::ByPeer) if now.since(sent) <= SUSPECT_WITHIN => {

@@ -1,6 +1,6 @@
 //! The outputs: switches lamps, buzzers and displays as rules and visits want it.
 //!
-//! What each should be is decided in `pulsegate_core::output`; this sets it. All of them are off at
+//! What each should be is decided in `pulsegate_core::act::output`; this sets it. All of them are off at
 //! the start, until it is known what stands, and at the end. One that cannot be switched is told
 //! once, as an event and as degraded, and tried again until it can (P7).
 
@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use pulsegate_core::output::{NightSpec, OutputSpec, Outputs};
+use pulsegate_core::act::output::{NightSpec, OutputSpec, Outputs};
+use pulsegate_core::act::standing::Standing;
 use pulsegate_core::record::event::Event;
 use pulsegate_core::rules::RuleSpec;
-use pulsegate_core::standing::Standing;
 use pulsegate_core::time::Mono;
-use pulsegate_core::visit::VisitSpec;
+use pulsegate_core::visits::VisitSpec;
 use pulsegate_sensors::NoReading;
 use pulsegate_sensors::output::Wiring;
 use tokio::sync::watch;

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use pulsegate_core::clock::ClockGrace;
-use pulsegate_core::delivery::{Death, Delivery, MessageId, Part, Refused, Wanted};
-use pulsegate_core::lane::{Gap, Lane};
-use pulsegate_core::pace::{Cost, Limits, Pace};
-use pulsegate_core::reading::Seq;
+use pulsegate_core::cloud::delivery::{Death, Delivery, MessageId, Part, Refused, Wanted};
+use pulsegate_core::cloud::pace::{Cost, Limits, Pace};
+use pulsegate_core::record::lane::{Gap, Lane};
+use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::Mono;
+use pulsegate_core::time::clock::ClockGrace;
 use tokio::sync::{oneshot, watch};
 
 use crate::agent::{AT_REST, Pulse};

@@ -9,8 +9,8 @@ mod variability;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use pulsegate_core::reading::{Reading, Value};
 use pulsegate_core::record::event::Event;
+use pulsegate_core::record::reading::{Reading, Value};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::inbox::{Chunk, EntryValue};
 use pulsegate_sensors::{NoReading, Observation, SourceId, Sources};

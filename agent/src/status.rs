@@ -8,7 +8,7 @@ mod tests;
 
 use std::path::PathBuf;
 
-use pulsegate_core::delivery::Refused;
+use pulsegate_core::cloud::delivery::Refused;
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::places::{Place, Places};
 use tokio::io::AsyncWriteExt as _;

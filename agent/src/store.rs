@@ -45,15 +45,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use pulsegate_core::act::standing::Standing;
 #[cfg(test)]
-use pulsegate_core::delivery::Part;
-use pulsegate_core::delivery::{Mark, TopicMark, Wanted};
-use pulsegate_core::lane::{Account, Lane};
-use pulsegate_core::reading::{Boot, Reading, Seq};
+use pulsegate_core::cloud::delivery::Part;
+use pulsegate_core::cloud::delivery::{Mark, TopicMark, Wanted};
+use pulsegate_core::record::lane::{Account, Lane};
+use pulsegate_core::record::reading::{Boot, Reading, Seq};
 use pulsegate_core::rules::{Counts, RuleSpec};
-use pulsegate_core::standing::Standing;
+use pulsegate_core::time::timeline::Trust;
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::timeline::Trust;
 use pulsegate_sensors::Sources;
 use pulsegate_sensors::inbox::{Receipt, Refused};
 use tokio::sync::{mpsc, oneshot, watch};

@@ -41,7 +41,7 @@ const OWNERS: [(&[&str], &[&str]); 7] = [
         &["fs::rename", "sync_all(", "sync_data(", "fsync(", "fdatasync(", "renameat"],
         &["agent/src/durable"],
     ),
-    (&["\"pulsegate/{"], &["agent/core/src/topic"]),
+    (&["\"pulsegate/{"], &["agent/core/src/cloud/topic"]),
 ];
 
 /// The beginning of a path, and why it is on a list.

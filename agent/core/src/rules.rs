@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use pulsegate_sensors::{Source, SourceId, Sources};
 
-use crate::reading::{Reading, Value};
+use crate::record::reading::{Reading, Value};
 use crate::time::{Mono, Wall};
 
 use agenda::Agenda;

@@ -1,5 +1,8 @@
 //! Points in time. The monotonic clock is what the agent reasons with; wall time is derived from it.
 
+pub mod clock;
+pub mod timeline;
+
 use std::ops::{Add, Sub};
 use std::time::Duration;
 

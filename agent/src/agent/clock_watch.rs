@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulsegate_core::timeline::Trust;
+use pulsegate_core::time::timeline::Trust;
 use tokio::sync::watch;
 
 use crate::clock::{self, Witnesses};

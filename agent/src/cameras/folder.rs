@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use pulsegate_core::capture::Quota;
+use pulsegate_core::act::capture::Quota;
 use ring::digest;
 
 use crate::durable;

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use pulsegate_core::clock::{Evidence, judge};
+use pulsegate_core::time::clock::{Evidence, judge};
+use pulsegate_core::time::timeline::Trust;
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::timeline::Trust;
 use tokio::sync::oneshot;
 
 use super::{mono, wall};

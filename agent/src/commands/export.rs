@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
-use pulsegate_core::reading::Seq;
+use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::Wall;
 
 use super::{fail, peek, progress};

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use pulsegate_core::reading::Value;
-use pulsegate_core::record::ClockText;
-use pulsegate_core::record_id::RecordId;
-use pulsegate_core::timeline::Trust;
+use pulsegate_core::cloud::record_text::ClockText;
+use pulsegate_core::record::id::RecordId;
+use pulsegate_core::record::reading::Value;
+use pulsegate_core::time::timeline::Trust;
 use serde_json::json;
 
 use super::{fail, peek, print};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use pulsegate_core::output::{Hours, Light, NightSpec, Only, OutputSpec};
+use pulsegate_core::act::output::{Hours, Light, NightSpec, Only, OutputSpec};
 use pulsegate_sensors::line;
 use pulsegate_sensors::output::Wiring;
 

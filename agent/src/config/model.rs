@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pulsegate_core::filter::FilterSpec;
+use pulsegate_core::cloud::filter::FilterSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

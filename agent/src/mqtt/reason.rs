@@ -3,8 +3,8 @@
 
 use std::io;
 
-use pulsegate_core::backoff::Failure;
-use pulsegate_core::delivery::Death;
+use pulsegate_core::cloud::backoff::Failure;
+use pulsegate_core::cloud::delivery::Death;
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError};
 
 use crate::tls::{self, Retry};

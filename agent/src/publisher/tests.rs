@@ -1,6 +1,6 @@
 //! The end of a connection that the publisher, which waited for the store, sees late.
 
-use pulsegate_core::batch::{Batch, Sheaf};
+use pulsegate_core::cloud::batch::{Batch, Sheaf};
 
 use super::*;
 use crate::mqtt::Outage;

@@ -6,8 +6,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use pulsegate_core::heart_variability::{Derived, HeartVariability};
-use pulsegate_core::reading::{Reading, Value};
+use pulsegate_core::derive::heart_variability::{Derived, HeartVariability};
+use pulsegate_core::record::reading::{Reading, Value};
 use pulsegate_sensors::{Source, SourceId, Sources};
 use tokio::sync::watch;
 

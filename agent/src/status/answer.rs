@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pulsegate_core::lane::{Account, Lane};
-use pulsegate_core::record::ClockText;
+use pulsegate_core::cloud::record_text::ClockText;
+use pulsegate_core::record::lane::{Account, Lane};
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::heart_rate::bluez::MonitorState;
 use pulsegate_sensors::inbox;

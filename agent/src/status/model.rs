@@ -6,7 +6,7 @@
 
 mod drivers;
 
-use pulsegate_core::lane::{Account, Lane};
+use pulsegate_core::record::lane::{Account, Lane};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use drivers::{DriverStatus, InboxDriver, LineDriver, MonitorDriver, NumberDriver};

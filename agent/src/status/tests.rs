@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use pulsegate_core::lane::Account;
+use pulsegate_core::record::lane::Account;
 use pulsegate_core::rules::Counts;
 use pulsegate_sensors::heart_rate::bluez::MonitorState;
 use pulsegate_sensors::heart_rate::ladder::Climbs;

@@ -2,7 +2,7 @@
 //! is compared with its bound where it is read, and a row outside its bounds is damage.
 
 use pulsegate_core::time::Mono;
-use pulsegate_core::timeline::Epoch;
+use pulsegate_core::time::timeline::Epoch;
 use pulsegate_sensors::inbox::MAX_LINE_BYTES;
 use pulsegate_sensors::{MAX_SOURCES, Source, SourceId, is_kind, is_source_name};
 use rusqlite::types::{Type, ValueRef};
@@ -351,7 +351,7 @@ fn check_column(
         Column::OptionalStart => {
             read_optional_epoch(row, at)?.is_none_or(|epoch| close.holds_start(epoch.0))
         }
-        Column::Lane => row.get::<_, usize>(at)? < pulsegate_core::lane::Lane::ALL.len(),
+        Column::Lane => row.get::<_, usize>(at)? < pulsegate_core::record::lane::Lane::ALL.len(),
         Column::Source => read_source(row, at).map(|_| true)?,
         Column::SourceName => read_source_names(row, at).map(|_| true)?,
         Column::Mono => close.holds_place(read_mono(row, at)?.0),

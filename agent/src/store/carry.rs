@@ -5,8 +5,8 @@ mod steps;
 
 use std::path::Path;
 
-use pulsegate_core::lane::{DropReason, Gap, Lane};
-use pulsegate_core::reading::Seq;
+use pulsegate_core::record::lane::{DropReason, Gap, Lane};
+use pulsegate_core::record::reading::Seq;
 use pulsegate_sensors::Sources;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, Row, params, params_from_iter};
@@ -380,7 +380,7 @@ fn write_known(into: &Connection, known: &Database) -> rusqlite::Result<()> {
             params![epoch.0, boot_id, reference_ms],
         )?;
         for segment in known.timeline.segments(epoch) {
-            let trusted = segment.trust == pulsegate_core::timeline::Trust::Trusted;
+            let trusted = segment.trust == pulsegate_core::time::timeline::Trust::Trusted;
             into.execute(
                 "INSERT OR REPLACE INTO clock VALUES (?1, ?2, ?3, ?4)",
                 params![epoch.0, segment.since.0, segment.offset_ms, trusted],

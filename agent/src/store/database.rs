@@ -7,12 +7,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pulsegate_core::delivery::Mark;
-use pulsegate_core::lane::Lane;
-use pulsegate_core::reading::{Boot, Reading, Seq, Value};
+use pulsegate_core::cloud::delivery::Mark;
 use pulsegate_core::record::event::Event;
+use pulsegate_core::record::lane::Lane;
+use pulsegate_core::record::reading::{Boot, Reading, Seq, Value};
+use pulsegate_core::time::timeline::{Epoch, Timeline};
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::timeline::{Epoch, Timeline};
 use pulsegate_sensors::Sources;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension as _};

@@ -1,6 +1,6 @@
 //! What a heart-rate monitor told besides the rate, as a few bytes: flags, energy, intervals.
 
-use pulsegate_core::reading::HeartDetail;
+use pulsegate_core::record::reading::HeartDetail;
 use pulsegate_sensors::Contact;
 
 const LOST: u8 = 1;

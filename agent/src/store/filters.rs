@@ -6,11 +6,11 @@ mod recordings;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_core::filter::{Filter, FilterSpec, Passage};
-use pulsegate_core::reading::Seq;
-use pulsegate_core::record::{ReadingRow, ValueRef};
+use pulsegate_core::cloud::filter::{Filter, FilterSpec, Passage};
+use pulsegate_core::cloud::record_text::{ReadingRow, ValueRef};
+use pulsegate_core::record::reading::Seq;
+use pulsegate_core::time::timeline::{Epoch, Trust};
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::timeline::{Epoch, Trust};
 use pulsegate_sensors::{Contact, Source, SourceId, Sources};
 
 use super::bounds::{self, Rising};

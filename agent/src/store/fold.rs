@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use pulsegate_core::reading::{HeartDetail, Reading, Value};
-use pulsegate_core::record::ValueRef;
+use pulsegate_core::act::standing::Alerts;
+use pulsegate_core::cloud::record_text::ValueRef;
 use pulsegate_core::record::event::Event;
+use pulsegate_core::record::reading::{HeartDetail, Reading, Value};
 use pulsegate_core::rules::{
     Action, AlertState, Arrival, Asked, Counts, Flap, Input, InvalidRule, KernelBoot, PastAlert,
     Rebuild, Report, RuleSpec, Rules, Severity, Transition, runnable,
 };
-use pulsegate_core::standing::Alerts;
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::types::ValueRef as Sql;

@@ -3,11 +3,11 @@
 //! While nobody takes the event, one row and one event grow with what is given up next to it: a
 //! month without a link costs the ledger a row, not thousands (P10).
 
-use pulsegate_core::lane::{DropReason, Gap, Lane};
-use pulsegate_core::reading::{Boot, Seq};
-use pulsegate_core::record::ClockText;
+use pulsegate_core::cloud::record_text::ClockText;
 use pulsegate_core::record::event::{Event, GapMembers};
-use pulsegate_core::record_id::RecordId;
+use pulsegate_core::record::id::RecordId;
+use pulsegate_core::record::lane::{DropReason, Gap, Lane};
+use pulsegate_core::record::reading::{Boot, Seq};
 use pulsegate_core::time::{Mono, Wall};
 use rusqlite::{OptionalExtension as _, Row, params};
 

@@ -3,10 +3,10 @@
 
 use std::collections::HashSet;
 
-use pulsegate_core::lane::{Account, Lane};
-use pulsegate_core::reading::Boot;
+use pulsegate_core::record::lane::{Account, Lane};
+use pulsegate_core::record::reading::Boot;
+use pulsegate_core::time::timeline::{Epoch, Segment, Timeline, Trust};
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::timeline::{Epoch, Segment, Timeline, Trust};
 use pulsegate_sensors::{Source, SourceId, Sources};
 use rusqlite::{Connection, OptionalExtension as _};
 

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use pulsegate_core::lane::{Account, Lane};
-use pulsegate_core::reading::Seq;
+use pulsegate_core::record::lane::{Account, Lane};
+use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::types::Value;
@@ -355,7 +355,7 @@ fn waits(memory: &Database, lane: Lane) -> String {
 pub(super) fn readings(
     memory: &Database,
     condition: &str,
-) -> rusqlite::Result<Vec<pulsegate_core::reading::Reading>> {
+) -> rusqlite::Result<Vec<pulsegate_core::record::reading::Reading>> {
     memory
         .connection
         .prepare(&format!(

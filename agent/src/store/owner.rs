@@ -6,10 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
-use pulsegate_core::delivery::Mark;
-use pulsegate_core::lane::{DropReason, Gap, Lane};
-use pulsegate_core::reading::Seq;
+use pulsegate_core::cloud::delivery::Mark;
 use pulsegate_core::record::event::{Event, ThingChangedMembers};
+use pulsegate_core::record::lane::{DropReason, Gap, Lane};
+use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::Mono;
 use rusqlite::{Connection, OptionalExtension as _};
 

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use pulsegate_core::lane::Account;
-use pulsegate_core::reading::{HeartDetail, Seq, Value};
 use pulsegate_core::record::event::{VISIT, VisitMembers};
-use pulsegate_core::record_id::RecordId;
+use pulsegate_core::record::id::RecordId;
+use pulsegate_core::record::lane::Account;
+use pulsegate_core::record::reading::{HeartDetail, Seq, Value};
 use pulsegate_core::time::Wall;
-use pulsegate_core::timeline::{Epoch, Timeline, Trust};
+use pulsegate_core::time::timeline::{Epoch, Timeline, Trust};
 use rusqlite::{Connection, Params, Row, params};
 
 use super::bounds;

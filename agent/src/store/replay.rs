@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use pulsegate_core::record::event::{Event, VisitMembers};
 use pulsegate_core::rules::{Condition, Input, KernelBoot, LATENESS, RuleSpec, Rules};
+use pulsegate_core::time::timeline::{Epoch, Timeline, Trust};
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::timeline::{Epoch, Timeline, Trust};
 use pulsegate_sensors::{SourceId, Sources};
 
 pub(crate) use curve::Curve;

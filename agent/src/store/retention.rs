@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use pulsegate_core::lane::{DropReason, Gap, Lane};
-use pulsegate_core::reading::Seq;
+use pulsegate_core::record::lane::{DropReason, Gap, Lane};
+use pulsegate_core::record::reading::Seq;
+use pulsegate_core::time::timeline::{Epoch, Trust};
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::timeline::{Epoch, Trust};
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::Keep;

@@ -309,7 +309,8 @@ fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
 
 /// A dated name that nothing has yet: a clock that is not set tells the same time twice.
 fn unused_name(path: &Path) -> PathBuf {
-    let date = pulsegate_core::record::ClockText::format(clock::wall()).replace(':', "");
+    let date =
+        pulsegate_core::cloud::record_text::ClockText::format(clock::wall()).replace(':', "");
     let names = (1_u32..).map(|n| match n {
         1 => durable::beside(path, &format!("{ASIDE}{date}")),
         n => durable::beside(path, &format!("{ASIDE}{date}-{n}")),

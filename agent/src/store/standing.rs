@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use pulsegate_core::reading::{Reading, Value};
-use pulsegate_core::standing::Standing;
+use pulsegate_core::act::standing::Standing;
+use pulsegate_core::record::reading::{Reading, Value};
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::Sources;
 use tokio::sync::watch;

@@ -6,17 +6,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_core::batch::{Gatherer, Offer, Sheaf};
-use pulsegate_core::delivery::{Part, Wanted};
-use pulsegate_core::lane::Lane;
-use pulsegate_core::reading::{HeartDetail, Seq};
-use pulsegate_core::record::event::VisitMembers;
-use pulsegate_core::record::{
+use pulsegate_core::cloud::batch::{Gatherer, Offer, Sheaf};
+use pulsegate_core::cloud::delivery::{Part, Wanted};
+use pulsegate_core::cloud::record_text::{
     ClockText, Framing, ObjectText, ReadingFormat, ReadingLayout, ReadingRow, ValueRef,
 };
+use pulsegate_core::cloud::topic::Template;
+use pulsegate_core::record::event::VisitMembers;
+use pulsegate_core::record::lane::Lane;
+use pulsegate_core::record::reading::{HeartDetail, Seq};
+use pulsegate_core::time::timeline::{Epoch, Trust};
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::timeline::{Epoch, Trust};
-use pulsegate_core::topic::Template;
 use pulsegate_sensors::{Source, SourceId, Sources};
 use rusqlite::Row;
 use rusqlite::types::ValueRef as SqlRef;

@@ -29,15 +29,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_core::delivery::Mark;
-use pulsegate_core::lane::{Account, Lane};
-use pulsegate_core::reading::{Reading, Seq, Value};
+use pulsegate_core::cloud::delivery::Mark;
+use pulsegate_core::cloud::record_text::{Framing, ReadingFormat};
+use pulsegate_core::cloud::topic::{Open, Template};
 use pulsegate_core::record::event::Event;
-use pulsegate_core::record::{Framing, ReadingFormat};
-use pulsegate_core::record_id::RecordId;
+use pulsegate_core::record::id::RecordId;
+use pulsegate_core::record::lane::{Account, Lane};
+use pulsegate_core::record::reading::{Reading, Seq, Value};
 use pulsegate_core::rules::RuleSpec;
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::topic::{Open, Template};
 use pulsegate_sensors::inbox::{Receipt, Refused};
 use pulsegate_sensors::{Source, SourceId, Sources};
 use serde_json::Value as Json;
@@ -341,5 +341,5 @@ fn counter(receipt: &Receipt) -> u32 {
 
 /// A wall time as records tell it.
 fn text(time: Wall) -> String {
-    pulsegate_core::record::ClockText::format(time)
+    pulsegate_core::cloud::record_text::ClockText::format(time)
 }

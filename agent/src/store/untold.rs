@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use pulsegate_core::lane::{Gap, Lane};
 use pulsegate_core::record::event::{Event, GapMembers};
+use pulsegate_core::record::lane::{Gap, Lane};
 use pulsegate_core::time::Mono;
 use rusqlite::{Connection, Transaction, params};
 

@@ -4,13 +4,13 @@
 
 use std::collections::HashMap;
 
-use pulsegate_core::reading::Reading;
+use pulsegate_core::cloud::record_text::{ClockText, ObjectText};
 use pulsegate_core::record::event::{Event, VisitMembers};
-use pulsegate_core::record::{ClockText, ObjectText};
+use pulsegate_core::record::reading::Reading;
 use pulsegate_core::rules::{Input, KernelBoot};
+use pulsegate_core::time::timeline::{Epoch, Timeline, Trust};
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::timeline::{Epoch, Timeline, Trust};
-use pulsegate_core::visit::{self, Facts, Happening, Report, Told, Visit, VisitSpec, Visits};
+use pulsegate_core::visits::{self, Facts, Happening, Report, Told, Visit, VisitSpec, Visits};
 use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::params;
 
@@ -214,7 +214,7 @@ impl VisitFound {
             None => (Wall(time), Trust::Trusted),
         };
         let ((start, trust), (end, _)) = (correct(stored.start_ms), correct(stored.end_ms));
-        let id = visit::id(&stored.source, stored.epoch.map(KernelBoot), Wall(stored.start_ms));
+        let id = visits::id(&stored.source, stored.epoch.map(KernelBoot), Wall(stored.start_ms));
         Self {
             id,
             start,

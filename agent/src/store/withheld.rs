@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pulsegate_core::delivery::TopicMark;
-use pulsegate_core::lane::{Gap, Lane};
+use pulsegate_core::cloud::delivery::TopicMark;
+use pulsegate_core::record::lane::{Gap, Lane};
 use pulsegate_core::time::Mono;
 use rusqlite::{Connection, params};
 

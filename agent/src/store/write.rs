@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use pulsegate_core::delivery::Mark;
-use pulsegate_core::lane::{Gap, Lane};
-use pulsegate_core::reading::{Reading, Seq, Value};
+use pulsegate_core::cloud::delivery::Mark;
+use pulsegate_core::record::lane::{Gap, Lane};
+use pulsegate_core::record::reading::{Reading, Seq, Value};
 use pulsegate_core::time::Mono;
-use pulsegate_core::timeline::{Epoch, Segment, Trust};
+use pulsegate_core::time::timeline::{Epoch, Segment, Trust};
 use pulsegate_sensors::Source;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{ToSql, Transaction, params};

@@ -14,11 +14,11 @@ mod taking;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_core::delivery::{Mark, TopicMark};
-use pulsegate_core::lane::Lane;
-use pulsegate_core::reading::{Reading, Seq};
+use pulsegate_core::act::standing::{Alerts, Standing};
+use pulsegate_core::cloud::delivery::{Mark, TopicMark};
+use pulsegate_core::record::lane::Lane;
+use pulsegate_core::record::reading::{Reading, Seq};
 use pulsegate_core::rules::{KernelBoot, RuleSpec};
-use pulsegate_core::standing::{Alerts, Standing};
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::Sources;
 use pulsegate_sensors::inbox::{Receipt, Refused};

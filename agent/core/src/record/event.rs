@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::record_id::RecordId;
+use crate::record::id::RecordId;
 
 /// An event, with its members as fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -29,7 +29,7 @@ use std::time::Duration;
 use super::LATENESS;
 use super::judge::{Finding, Judge, Sink};
 use super::windows::floor;
-use crate::reading::Value;
+use crate::record::reading::Value;
 use crate::time::Wall;
 
 /// A sixteenth of `learn` is how long a reading waits before others are compared with it.

@@ -11,7 +11,7 @@ use pulsegate_sensors::SourceId;
 
 use super::judge::{Finding, Judge, Sink};
 use super::{Condition, RuleSpec};
-use crate::reading::Value;
+use crate::record::reading::Value;
 use crate::time::Wall;
 
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ use super::flapping::{Arrival, Damper, Flap, Report};
 use super::{
     Action, AlertState, Asked, Counts, KernelBoot, PastAlert, Range, RuleSpec, Test, Transition,
 };
-use crate::reading::Value;
+use crate::record::reading::Value;
 use crate::time::{Mono, Wall};
 
 /// Where decisions go. Without `out` nothing is decided: a rebuild remembers, and what it sees was

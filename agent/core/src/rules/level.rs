@@ -5,7 +5,7 @@
 //! they have to last and come in the order of their times.
 
 use super::judge::{Finding, Judge, Sink};
-use crate::reading::Value;
+use crate::record::reading::Value;
 use crate::time::Wall;
 
 #[derive(Debug, Clone, Default)]

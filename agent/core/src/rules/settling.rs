@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use pulsegate_sensors::SourceId;
 
-use crate::reading::Value;
+use crate::record::reading::Value;
 use crate::time::Wall;
 
 /// Bounds memory for a rule and source: a hundred readings a second. Of more, the oldest is handed

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::LATENESS;
 use super::judge::{Finding, Judge, Sink};
-use crate::reading::Value;
+use crate::record::reading::Value;
 use crate::time::Wall;
 
 #[derive(Debug, Clone)]

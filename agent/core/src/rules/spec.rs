@@ -8,8 +8,8 @@ use std::time::Duration;
 use pulsegate_sensors::Source;
 
 use super::{LATENESS, flapping};
-use crate::output::Drive;
-use crate::reading::Value;
+use crate::act::output::Drive;
+use crate::record::reading::Value;
 
 /// The shortest window and the shortest step: with [`LATENESS`] it bounds how many are open.
 pub const MIN_WINDOW: Duration = Duration::from_secs(1);

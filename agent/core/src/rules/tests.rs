@@ -14,7 +14,7 @@ use std::time::Duration;
 use pulsegate_sensors::{Contact, Source, SourceId, Sources};
 
 use super::*;
-use crate::reading::HeartDetail;
+use crate::record::reading::HeartDetail;
 
 const MINUTE: i64 = 60;
 /// The first second of a minute, in 2026.

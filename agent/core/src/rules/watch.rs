@@ -16,7 +16,7 @@ use super::settling::{Settling, Told};
 use super::silence::Silence;
 use super::windows::Windows;
 use super::{Condition, EventClock, KernelBoot, LATENESS, PastAlert, RuleSpec};
-use crate::reading::Value;
+use crate::record::reading::Value;
 use crate::time::{Mono, Wall};
 
 /// The resolution of event time.

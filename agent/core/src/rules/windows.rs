@@ -14,7 +14,7 @@ use super::judge::{Finding, Judge, Sink};
 use super::spec::{MAX_STEPS, MIN_WINDOW};
 use super::tally::Tally;
 use super::{LATENESS, Take, WindowSpec};
-use crate::reading::Value;
+use crate::record::reading::Value;
 use crate::time::Wall;
 
 /// Bounds the memory of one rule and source: the panes of a window, those that end within the

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use pulsegate_core::lane::Lane;
+use pulsegate_core::record::lane::Lane;
 use pulsegate_core::time::Mono;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;

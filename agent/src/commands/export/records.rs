@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use pulsegate_core::reading::{Seq, Value};
-use pulsegate_core::record::{
+use pulsegate_core::cloud::record_text::{
     ClockText, Framing, ReadingFormat, ReadingLayout, ReadingRow, ValueRef,
 };
-use pulsegate_core::record_id::RecordId;
+use pulsegate_core::cloud::topic::{Open, Template};
+use pulsegate_core::record::id::RecordId;
+use pulsegate_core::record::reading::{Seq, Value};
 use pulsegate_core::time::Wall;
-use pulsegate_core::topic::{Open, Template};
 use pulsegate_sensors::Source;
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 //!
 //! A hundred and fifty lines of our own: the crates for this draw more than it, and none marks spans.
 
-use pulsegate_core::record::ClockText;
+use pulsegate_core::cloud::record_text::ClockText;
 use pulsegate_core::time::Wall;
 
 use crate::store::Curve;

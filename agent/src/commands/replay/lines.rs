@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
-use pulsegate_core::reading::{Reading, Value};
+use pulsegate_core::record::reading::{Reading, Value};
 use pulsegate_core::rules::{Input, KernelBoot, MAX_LEAP};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::Sources;

@@ -1,6 +1,6 @@
 //! The sources, kinds, cameras and outputs that a rule, an action or a section may name.
 
-use pulsegate_core::heart_variability::Derived;
+use pulsegate_core::derive::heart_variability::Derived;
 
 use crate::config::tables::Tables;
 

@@ -7,9 +7,9 @@ mod topics;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pulsegate_core::filter::FilterSpec;
+use pulsegate_core::cloud::filter::FilterSpec;
+use pulsegate_core::cloud::topic::{self, Open, Template};
 use pulsegate_core::record::event::EVENT_KEYS;
-use pulsegate_core::topic::{self, Open, Template};
 
 use pulsegate_sensors::{MAX_NAME_BYTES, is_kind};
 

@@ -6,7 +6,7 @@ mod limits;
 mod members;
 mod window;
 
-use pulsegate_core::heart_variability::Derived;
+use pulsegate_core::derive::heart_variability::Derived;
 use pulsegate_core::rules::Fault;
 use pulsegate_sensors::is_kind;
 

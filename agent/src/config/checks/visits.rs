@@ -1,7 +1,7 @@
 //! Visits: that their source can be opened, and that their report can be told.
 
 use jiff::tz::{self, TimeZone};
-use pulsegate_core::visit::{Report, ReportFault};
+use pulsegate_core::visits::{Report, ReportFault};
 
 use super::known::Known;
 use super::names::repeated;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pulsegate_core::filter::{FilterSpec, Test};
+use pulsegate_core::cloud::filter::{FilterSpec, Test};
 use serde_json::Value;
 
 use super::{expect_fault, fix_of, with};

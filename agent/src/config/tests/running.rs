@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use pulsegate_core::reading::{Reading, Value};
+use pulsegate_core::record::reading::{Reading, Value};
 use pulsegate_core::rules::{Input, KernelBoot, Rules};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{Source, SourceId, Sources};

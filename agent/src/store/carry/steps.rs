@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pulsegate_core::lane::Lane;
+use pulsegate_core::record::lane::Lane;
 use pulsegate_core::time::Mono;
 use rusqlite::{Connection, OptionalExtension as _, params};
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use pulsegate_core::reading::Seq;
+use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::Wall;
 use pulsegate_sensors::{SourceId, Sources};
 

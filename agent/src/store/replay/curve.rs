@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use pulsegate_core::reading::Value;
+use pulsegate_core::record::reading::Value;
 use pulsegate_core::rules::{Asked, Condition, RuleSpec};
 use pulsegate_core::time::Wall;
-use pulsegate_core::timeline::{Epoch, Timeline};
+use pulsegate_core::time::timeline::{Epoch, Timeline};
 use pulsegate_sensors::{SourceId, Sources};
 
 /// Bounds memory for a source: a terminal shows a tenth of that.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use pulsegate_core::record::event::{VISIT, VisitMembers};
 use pulsegate_core::rules::{Input, KernelBoot, LATENESS};
+use pulsegate_core::time::timeline::{Epoch, Trust};
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::timeline::{Epoch, Trust};
 use pulsegate_sensors::Sources;
 use rusqlite::{Connection, params};
 

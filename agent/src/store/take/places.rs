@@ -1,7 +1,7 @@
 //! The places of the records that a walk through a lane reads.
 
-use pulsegate_core::lane::Lane;
-use pulsegate_core::reading::Seq;
+use pulsegate_core::record::lane::Lane;
+use pulsegate_core::record::reading::Seq;
 use rusqlite::Row;
 
 use crate::store::bounds::{self, Rising};

@@ -1,7 +1,7 @@
 //! A backlog that a filter holds back as a whole (A18): it is walked through in steps, so that commits come
 //! in between, and what was walked through is not walked again.
 
-use pulsegate_core::filter::{FilterSpec, Test};
+use pulsegate_core::cloud::filter::{FilterSpec, Test};
 
 use super::*;
 

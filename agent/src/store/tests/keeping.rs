@@ -1,6 +1,6 @@
 //! What is forgotten and what is given up, in which order, and what is said of it (P3, P10).
 
-use pulsegate_core::timeline::Trust;
+use pulsegate_core::time::timeline::Trust;
 
 use super::*;
 use crate::store::database::{AlertRow, Database, Work};

@@ -1,8 +1,8 @@
 //! Records on their way from the store to the cloud: each with the bytes that every version sends.
 
-use pulsegate_core::reading::HeartDetail;
-use pulsegate_core::timeline::Trust;
-use pulsegate_core::visit::{First, Report, VisitSpec};
+use pulsegate_core::record::reading::HeartDetail;
+use pulsegate_core::time::timeline::Trust;
+use pulsegate_core::visits::{First, Report, VisitSpec};
 use pulsegate_sensors::Contact;
 
 use super::*;

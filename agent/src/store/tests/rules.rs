@@ -3,7 +3,7 @@
 use pulsegate_core::rules::{
     Action, BACKLOG_ALERTS, Clear, Condition, Member, Range, Severity, Take, Test, WindowSpec,
 };
-use pulsegate_core::timeline::Trust;
+use pulsegate_core::time::timeline::Trust;
 
 use super::*;
 

@@ -1,7 +1,7 @@
 //! Honest time through the store (P8): what was taken before the clock was set has its right time
 //! afterwards, and is flagged until then.
 
-use pulsegate_core::timeline::Trust;
+use pulsegate_core::time::timeline::Trust;
 
 use super::*;
 

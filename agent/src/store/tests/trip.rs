@@ -1,6 +1,6 @@
 //! What is appended comes back as it was, under a name that is never given twice (P1, P4).
 
-use pulsegate_core::reading::HeartDetail;
+use pulsegate_core::record::reading::HeartDetail;
 use pulsegate_sensors::Contact;
 use serde_json::json;
 

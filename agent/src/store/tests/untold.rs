@@ -1,6 +1,6 @@
 //! Gaps whose event is given up itself: told once in the end, at a bounded cost (P3, P10).
 
-use pulsegate_core::lane::{DropReason, Gap};
+use pulsegate_core::record::lane::{DropReason, Gap};
 
 use super::*;
 use crate::store::database::{Database, Work};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use pulsegate_core::delivery::{Part, TopicMark, Wanted};
-use pulsegate_core::filter::FilterSpec;
+use pulsegate_core::cloud::delivery::{Part, TopicMark, Wanted};
+use pulsegate_core::cloud::filter::FilterSpec;
 
 use super::*;
 use crate::store::database::{Database, Work};

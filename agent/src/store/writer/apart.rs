@@ -2,8 +2,8 @@
 //! from memory by itself, in a pass of its own. When the file is back, another pass begins where delivery of
 //! its records had got to; what was delivered from memory is not sent again.
 
-use pulsegate_core::lane::Lane;
-use pulsegate_core::reading::Seq;
+use pulsegate_core::record::lane::Lane;
+use pulsegate_core::record::reading::Seq;
 
 use super::Writer;
 use super::memory::Memory;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pulsegate_core::lane::Lane;
 use pulsegate_core::record::event::Event;
+use pulsegate_core::record::lane::Lane;
 use pulsegate_sensors::Sources;
 use tokio::time::Instant;
 

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use pulsegate_core::lane::Lane;
-use pulsegate_core::reading::{Reading, Seq};
 use pulsegate_core::record::event::Event;
+use pulsegate_core::record::lane::Lane;
+use pulsegate_core::record::reading::{Reading, Seq};
 use pulsegate_sensors::Sources;
 use tokio::time::Instant;
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pulsegate_core::reading::Seq;
+use pulsegate_core::record::reading::Seq;
 use pulsegate_sensors::Sources;
 use tokio::time::Instant;
 

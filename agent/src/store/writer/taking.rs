@@ -1,8 +1,8 @@
 //! Records on their way to the publisher: taken from the file, then from memory, and remembered as in its hands.
 
-use pulsegate_core::delivery::{Part, TopicMark, Wanted};
-use pulsegate_core::lane::Lane;
-use pulsegate_core::reading::Seq;
+use pulsegate_core::cloud::delivery::{Part, TopicMark, Wanted};
+use pulsegate_core::record::lane::Lane;
+use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::Mono;
 use rusqlite::ErrorCode;
 

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use pulsegate_core::delivery::{Part, Wanted};
-use pulsegate_core::lane::Account;
-use pulsegate_core::reading::{Boot, Value};
-use pulsegate_core::record::{Framing, ReadingFormat};
-use pulsegate_core::topic::{Open, Template};
+use pulsegate_core::cloud::delivery::{Part, Wanted};
+use pulsegate_core::cloud::record_text::{Framing, ReadingFormat};
+use pulsegate_core::cloud::topic::{Open, Template};
+use pulsegate_core::record::lane::Account;
+use pulsegate_core::record::reading::{Boot, Value};
 use pulsegate_sensors::Source;
 use rusqlite::Connection;
 

@@ -1,6 +1,6 @@
 //! What is held back of readings: that each test can be met, and that means are of numbers.
 
-use pulsegate_core::filter::{FilterSpec, Test};
+use pulsegate_core::cloud::filter::{FilterSpec, Test};
 
 use crate::config::checks::known::Known;
 use crate::config::checks::rules::unknown_source;

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use pulsegate_core::delivery;
-use pulsegate_core::lane::Lane;
+use pulsegate_core::cloud::delivery;
+use pulsegate_core::record::lane::Lane;
 
 use crate::config::checks::known::Known;
 use crate::config::findings::{Finding, Findings};

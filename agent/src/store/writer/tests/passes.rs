@@ -1,8 +1,8 @@
 //! Delivery while the records in the file cannot be read, and after: filters, and sources that are withheld.
 
-use pulsegate_core::delivery::TopicMark;
-use pulsegate_core::filter::FilterSpec;
-use pulsegate_core::lane::{DropReason, Gap};
+use pulsegate_core::cloud::delivery::TopicMark;
+use pulsegate_core::cloud::filter::FilterSpec;
+use pulsegate_core::record::lane::{DropReason, Gap};
 use pulsegate_core::time::Wall;
 
 use super::*;

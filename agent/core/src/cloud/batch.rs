@@ -1,0 +1,332 @@
+//! Batches: records of one lane and topic that travel in one message.
+//!
+//! A sheaf is what one walk through a lane gathered: records up to and including `through`, in one
+//! batch a topic. The walk ends when the first of its batches is full, so that the records of a
+//! lane leave in the order in which they were taken.
+
+use std::sync::Arc;
+
+use crate::cloud::record_text::Framing;
+use crate::record::lane::Lane;
+use crate::record::reading::Seq;
+
+/// AWS IoT meters every started 5 KiB of payload and topic.
+pub const BILLING_UNIT_BYTES: usize = 5 * 1024;
+/// AWS IoT Core quotas: a message of more than 128 KiB closes the connection.
+pub const MAX_MESSAGE_BYTES: usize = 128 * 1024;
+
+/// A message that is ready to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The lane of its records.
+    pub lane: Lane,
+    /// Where it goes.
+    pub topic: Arc<str>,
+    /// The records; shared with the link while it sends them.
+    pub payload: Arc<[u8]>,
+    /// The first and the last record in it.
+    pub first: Seq,
+    /// See `first`; records of other topics may lie between the two.
+    pub last: Seq,
+    /// How many records.
+    pub count: u64,
+}
+
+/// What one walk through a lane gathered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sheaf {
+    /// Every record of the lane up to here is in this sheaf or in one before it.
+    pub through: Seq,
+    /// None only if everything was filtered or withheld.
+    pub batches: Vec<Batch>,
+    /// By topic: records up to there that are not published by choice.
+    pub filtered: Vec<(Arc<str>, u64)>,
+    /// By topic: records that were passed over because their topic is withheld.
+    pub withheld: Vec<(Arc<str>, u64)>,
+}
+
+/// What became of a record that was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// It is in.
+    Taken,
+    /// There was no room: end the walk before it.
+    Full,
+}
+
+/// Gathers a sheaf.
+#[derive(Debug)]
+pub struct Gatherer {
+    lane: Lane,
+    limit_bytes: usize,
+    max_batches: usize,
+    max_records: u64,
+    through: Seq,
+    passed_over: u64,
+    filtered: Vec<(Arc<str>, u64)>,
+    withheld: Vec<(Arc<str>, u64)>,
+    open: Vec<OpenBatch>,
+}
+
+#[derive(Debug)]
+struct OpenBatch {
+    topic: Arc<str>,
+    framing: Framing,
+    payload: Vec<u8>,
+    first: Seq,
+    last: Seq,
+    count: u64,
+}
+
+impl Gatherer {
+    /// Begins a walk. `limit_bytes` bounds payload and topic together; `max_batches` bounds the
+    /// sheaf, and at least one is taken.
+    #[must_use]
+    pub fn new(lane: Lane, limit_bytes: usize, max_batches: usize) -> Self {
+        Self {
+            lane,
+            limit_bytes,
+            max_batches: max_batches.max(1),
+            max_records: u64::MAX,
+            through: Seq(0),
+            passed_over: 0,
+            filtered: Vec::new(),
+            withheld: Vec::new(),
+            open: Vec::new(),
+        }
+    }
+
+    /// Bounds the records of a message; at least one is taken.
+    #[must_use]
+    pub fn max_records(mut self, records: usize) -> Self {
+        self.max_records = u64::try_from(records.max(1)).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Offers the record `seq`, which `write` appends to the buffer it is given.
+    pub fn offer(
+        &mut self,
+        seq: Seq,
+        topic: &Arc<str>,
+        framing: Framing,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Offer {
+        let room = self.limit_bytes.saturating_sub(topic.len() + 1);
+        let max_records = self.max_records;
+        let Some(batch) = self.batch(seq, topic, framing) else { return Offer::Full };
+        if batch.count >= max_records {
+            return Offer::Full;
+        }
+        let before = batch.payload.len();
+        batch.payload.push(match (framing, batch.count) {
+            (Framing::Array, 0) => b'[',
+            (Framing::Array, _) => b',',
+            (Framing::Lines, _) => b'\n',
+        });
+        write(&mut batch.payload);
+        // A single record is always taken: its own limits keep it far below that of a message.
+        if batch.payload.len() > room && batch.count > 0 {
+            batch.payload.truncate(before);
+            return Offer::Full;
+        }
+        batch.last = seq;
+        batch.count += 1;
+        self.through = seq;
+        Offer::Taken
+    }
+
+    /// Passes over the record `seq`, which is not published by choice.
+    pub fn filter(&mut self, seq: Seq, topic: &Arc<str>) {
+        self.through = seq;
+        self.passed_over += 1;
+        count(&mut self.filtered, topic);
+    }
+
+    /// Passes over the record `seq`, the topic of which is withheld.
+    pub fn withhold(&mut self, seq: Seq, topic: &Arc<str>) {
+        self.through = seq;
+        self.passed_over += 1;
+        count(&mut self.withheld, topic);
+    }
+
+    /// How many records were passed over.
+    #[must_use]
+    pub fn passed_over(&self) -> u64 {
+        self.passed_over
+    }
+
+    /// How full the fullest message is: its bytes, of how many.
+    #[must_use]
+    pub fn fill(&self) -> (usize, usize) {
+        let fullest = self.open.iter().map(|batch| batch.payload.len()).max();
+        (fullest.unwrap_or(0), self.limit_bytes)
+    }
+
+    /// Whether nothing was taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.iter().all(|batch| batch.count == 0)
+    }
+
+    /// Ends the walk.
+    #[must_use]
+    pub fn finish(self) -> Option<Sheaf> {
+        let lane = self.lane;
+        let open = self.open.into_iter().filter(|batch| batch.count > 0);
+        let batches: Vec<Batch> = open.map(|batch| batch.close(lane)).collect();
+        let (through, filtered, withheld) = (self.through, self.filtered, self.withheld);
+        (!batches.is_empty() || self.passed_over > 0).then_some(Sheaf {
+            through,
+            batches,
+            filtered,
+            withheld,
+        })
+    }
+
+    fn batch(&mut self, seq: Seq, topic: &Arc<str>, framing: Framing) -> Option<&mut OpenBatch> {
+        let known = self.open.iter().position(|batch| {
+            batch.framing == framing && (Arc::ptr_eq(&batch.topic, topic) || batch.topic == *topic)
+        });
+        if known.is_none() {
+            if self.open.len() >= self.max_batches {
+                return None;
+            }
+            let payload = Vec::with_capacity(self.limit_bytes);
+            let topic = Arc::clone(topic);
+            let (first, last) = (seq, seq);
+            self.open.push(OpenBatch { topic, framing, payload, first, last, count: 0 });
+        }
+        match known {
+            Some(at) => self.open.get_mut(at),
+            None => self.open.last_mut(),
+        }
+    }
+}
+
+/// Adds one record of `topic`; there are few topics.
+fn count(counts: &mut Vec<(Arc<str>, u64)>, topic: &Arc<str>) {
+    let known = counts.iter_mut().rev().find(|(of, _)| Arc::ptr_eq(of, topic) || of == topic);
+    match known {
+        Some((_, count)) => *count += 1,
+        None => counts.push((Arc::clone(topic), 1)),
+    }
+}
+
+impl OpenBatch {
+    fn close(mut self, lane: Lane) -> Batch {
+        let payload = match self.framing {
+            Framing::Array => {
+                self.payload.push(b']');
+                &self.payload[..]
+            }
+            Framing::Lines => &self.payload[1..],
+        };
+        let (topic, first, last, count) = (self.topic, self.first, self.last, self.count);
+        Batch { lane, topic, payload: payload.into(), first, last, count }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(gatherer: &mut Gatherer, seq: u64, topic: &str, framing: Framing) -> Offer {
+        let text = format!("{{\"n\":{seq}}}");
+        gatherer.offer(Seq(seq), &topic.into(), framing, |out| {
+            out.extend_from_slice(text.as_bytes());
+        })
+    }
+
+    fn payload(batch: &Batch) -> &str {
+        std::str::from_utf8(&batch.payload).unwrap()
+    }
+
+    #[test]
+    fn records_stand_in_an_array_or_one_a_line() {
+        let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 9);
+        for seq in 1..=2 {
+            offer(&mut gatherer, seq, "array", Framing::Array);
+            offer(&mut gatherer, seq + 10, "lines", Framing::Lines);
+        }
+
+        let sheaf = gatherer.finish().unwrap();
+
+        assert_eq!(payload(&sheaf.batches[0]), r#"[{"n":1},{"n":2}]"#);
+        assert_eq!(payload(&sheaf.batches[1]), "{\"n\":11}\n{\"n\":12}");
+        assert_eq!(sheaf.through, Seq(12));
+    }
+
+    #[test]
+    fn payload_and_topic_together_never_pass_the_limit() {
+        for limit in 30..200 {
+            let mut gatherer = Gatherer::new(Lane::Readings, limit, 9);
+            let mut seq = 1;
+            while offer(&mut gatherer, seq, "topic", Framing::Array) == Offer::Taken {
+                seq += 1;
+            }
+
+            let sheaf = gatherer.finish().unwrap();
+
+            assert!(sheaf.batches[0].payload.len() + "topic".len() <= limit);
+            assert_eq!(sheaf.through, Seq(seq - 1));
+            assert_eq!(sheaf.batches[0].count, seq - 1);
+        }
+    }
+
+    #[test]
+    fn a_single_record_is_taken_even_if_the_limit_is_absurd() {
+        let mut gatherer = Gatherer::new(Lane::Alerts, 1, 9);
+
+        assert_eq!(offer(&mut gatherer, 1, "topic", Framing::Array), Offer::Taken);
+        assert_eq!(offer(&mut gatherer, 2, "topic", Framing::Array), Offer::Full);
+        assert_eq!(gatherer.finish().unwrap().batches[0].count, 1);
+    }
+
+    #[test]
+    fn a_sheaf_ends_before_it_has_more_batches_than_there_is_room_for() {
+        let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 2);
+        offer(&mut gatherer, 1, "a", Framing::Array);
+        offer(&mut gatherer, 2, "b", Framing::Array);
+
+        assert_eq!(offer(&mut gatherer, 3, "a", Framing::Array), Offer::Taken);
+        assert_eq!(offer(&mut gatherer, 4, "c", Framing::Array), Offer::Full);
+
+        assert_eq!(gatherer.finish().unwrap().through, Seq(3));
+    }
+
+    #[test]
+    fn what_is_filtered_or_withheld_is_passed_over_and_counted_even_alone() {
+        let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 9);
+        gatherer.filter(Seq(1), &"a".into());
+        offer(&mut gatherer, 2, "a", Framing::Array);
+        gatherer.filter(Seq(3), &"a".into());
+        gatherer.withhold(Seq(4), &"b".into());
+        let sheaf = gatherer.finish().unwrap();
+
+        assert_eq!((sheaf.through, sheaf.batches[0].count), (Seq(4), 1));
+        assert_eq!(sheaf.filtered, [("a".into(), 2)]);
+        assert_eq!(sheaf.withheld, [("b".into(), 1)]);
+
+        let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 9);
+        gatherer.filter(Seq(4), &"a".into());
+        let sheaf = gatherer.finish().unwrap();
+
+        assert_eq!((sheaf.through, sheaf.batches.len()), (Seq(4), 0));
+    }
+
+    #[test]
+    fn a_message_has_no_more_records_than_it_may() {
+        let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 9).max_records(2);
+        for seq in 1..=2 {
+            assert_eq!(offer(&mut gatherer, seq, "a", Framing::Array), Offer::Taken);
+        }
+
+        assert_eq!(offer(&mut gatherer, 3, "a", Framing::Array), Offer::Full);
+        assert_eq!(gatherer.finish().unwrap().through, Seq(2));
+    }
+
+    #[test]
+    fn nothing_gathered_is_no_sheaf() {
+        assert_eq!(Gatherer::new(Lane::Events, 100, 9).finish(), None);
+    }
+}

@@ -1,0 +1,554 @@
+//! Delivery: messages on their way to the cloud, and messages that arrived.
+//!
+//! Records leave the store in sheaves and come back as marks: a mark moves the watermark of a lane,
+//! and only over records that were acknowledged, given up with a gap, or withheld (P2, P3). The
+//! messages in hand, unacknowledged or acknowledged and not yet marked durably, are bounded by the
+//! window: a crash sends no more than these twice (P4).
+//!
+//! After a lost link every unacknowledged message goes out again, byte for byte. The end of each
+//! connection is evidence about the topics that were on their way (module `topics`): a topic over which
+//! three connections in a row died, with nothing on it acknowledged, goes on trial (module `trial`), and
+//! so does the topic of one message that was on its way when five died. Its records leave the lane,
+//! stay pending in the store, and are tried one message at a time, while everything else goes on
+//! (P5). A connection that acknowledges some of a topic's messages before it dies says nothing
+//! against the topic, so a path that resets condemns nothing.
+
+mod choice;
+mod doubt;
+mod ending;
+mod exchange;
+mod marking;
+mod queue;
+mod spacing;
+mod topics;
+mod trial;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cloud::batch::{Batch, MAX_MESSAGE_BYTES, Sheaf};
+use crate::record::lane::{DropReason, Gap, Lane};
+use crate::record::reading::Seq;
+use crate::time::Mono;
+pub use doubt::Doubt;
+pub use exchange::{Death, Mark, MessageId, Part, Refused, TopicMark, Wanted};
+use queue::{OpenSheaf, Queue};
+use spacing::Spacing;
+use topics::Topics;
+pub use topics::{ANSWER_STANDS, SUSPECT_WITHIN};
+use trial::{Trial, Tried, Verdict};
+
+/// The share of the window that readings leave free, so that an alert never waits for them.
+const RESERVED_SHARE: usize = 4;
+/// How many connections in a row may die with one message on its way, though others of its topic
+/// pass.
+const MAX_DEATHS: u32 = 5;
+/// How long a limit of the message size holds before a larger message is tried; doubles each time.
+const LIMIT_HOLDS: Duration = Duration::from_secs(3_600);
+const LIMIT_HOLDS_AT_MOST: Duration = Duration::from_secs(24 * 3_600);
+
+/// How many messages of a window a lane may use.
+#[must_use]
+pub fn share(window: usize, lane: Lane) -> usize {
+    let reserved = match lane {
+        Lane::Alerts => 0,
+        Lane::Events | Lane::Readings => window.div_ceil(RESERVED_SHARE),
+    };
+    window.saturating_sub(reserved).max(1)
+}
+
+/// Everything in hand.
+#[derive(Debug)]
+pub struct Delivery {
+    window: usize,
+    lanes: [LaneProgress; 3],
+    messages: BTreeMap<MessageId, Message>,
+    next: u64,
+    last_order: u64,
+    /// Messages that are settled in marks not yet taken, and in marks taken but not yet durable.
+    settled: usize,
+    marking: usize,
+    topics: Topics,
+    spacing: Spacing,
+    on_trial: BTreeSet<(Lane, Arc<str>)>,
+    withheld: [Arc<BTreeSet<Arc<str>>>; 3],
+    /// Topics in doubt that are not on trial: while there is one, they go one message at a time.
+    doubted: usize,
+    /// Topics that are withheld, while the store was not told.
+    to_withhold: Vec<TopicMark>,
+    limit: Option<Limit>,
+    limit_holds: Duration,
+}
+
+/// The largest message that the broker is known to take.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    bytes: usize,
+    lifted_at: Mono,
+}
+
+#[derive(Debug)]
+struct LaneProgress {
+    committed: Seq,
+    taken: Seq,
+    queue: Queue,
+}
+
+impl LaneProgress {
+    fn behind(watermark: Seq) -> Self {
+        Self { committed: watermark, taken: watermark, queue: Queue::new(watermark) }
+    }
+}
+
+#[derive(Debug)]
+struct Message {
+    batch: Batch,
+    sheaf_through: Seq,
+    /// The withheld topic that it was taken from.
+    trial: Option<Arc<str>>,
+    sent: Option<Mono>,
+    /// Rises with each message that is handed to the link.
+    order: u64,
+    /// When it was acknowledged, while that does not count yet.
+    answered: Option<Mono>,
+    /// Connections that the peer ended with it on its way.
+    deaths: u32,
+}
+
+impl Message {
+    fn is_on_its_way(&self) -> bool {
+        self.sent.is_some() && self.answered.is_none()
+    }
+}
+
+impl Delivery {
+    /// Begins where the store's watermarks stand.
+    #[must_use]
+    pub fn new(window: usize, watermarks: [Seq; 3]) -> Self {
+        Self {
+            window: window.max(1),
+            lanes: watermarks.map(LaneProgress::behind),
+            messages: BTreeMap::new(),
+            next: 0,
+            last_order: 0,
+            settled: 0,
+            marking: 0,
+            topics: Topics::default(),
+            spacing: Spacing::default(),
+            on_trial: BTreeSet::new(),
+            withheld: Default::default(),
+            doubted: 0,
+            to_withhold: Vec::new(),
+            limit: None,
+            limit_holds: LIMIT_HOLDS,
+        }
+    }
+
+    /// Takes what the store withholds: at the start, and after the configuration changed, since a
+    /// source may then go to another topic. Messages of withheld topics are taken anew.
+    pub fn withheld_in_store(&mut self, withheld: &[(Lane, Arc<str>)], now: Mono) {
+        for (lane, topic) in std::mem::take(&mut self.on_trial) {
+            let is_marked = self.to_withhold.iter().any(|mark| {
+                matches!(mark, TopicMark::Withhold { lane: of, topic: named, .. }
+                    if *of == lane && *named == topic)
+            });
+            if is_marked || withheld.contains(&(lane, Arc::clone(&topic))) {
+                self.on_trial.insert((lane, Arc::clone(&topic)));
+                self.take_anew(lane, &topic);
+            } else {
+                self.take_anew(lane, &topic);
+                let topic = self.topics.get_mut(lane, &topic);
+                (topic.trial, topic.withheld) = (None, 0);
+            }
+        }
+        for (lane, topic) in withheld {
+            if !self.on_trial.contains(&(*lane, Arc::clone(topic))) {
+                self.put_on_trial(*lane, Arc::clone(topic), Trial::of_refused(now));
+            }
+        }
+        self.count_doubted();
+        self.trials_changed();
+    }
+
+    /// Drops everything in hand and takes each lane anew behind `watermarks`, because the store delivers
+    /// from another place now. What was acknowledged and is not marked yet may be taken, and sent, again.
+    /// Call [`Delivery::withheld_in_store`] next.
+    pub fn begin_pass(&mut self, watermarks: [Seq; 3]) {
+        for (lane, topic) in self.on_trial.clone() {
+            self.take_anew(lane, &topic);
+            // The lane counts what it passes over anew.
+            self.topics.get_mut(lane, &topic).withheld = 0;
+        }
+        self.messages.clear();
+        self.to_withhold.clear();
+        (self.settled, self.marking) = (0, 0);
+        self.lanes = watermarks.map(LaneProgress::behind);
+    }
+
+    /// Takes the last record that is committed in each lane.
+    pub fn committed(&mut self, last: [Seq; 3]) {
+        for (lane, last) in self.lanes.iter_mut().zip(last) {
+            lane.committed = lane.committed.max(last);
+        }
+    }
+
+    /// Changes the window; what is in hand stays in hand.
+    pub fn set_window(&mut self, window: usize) {
+        self.window = window.max(1);
+    }
+
+    /// The sheaves that should be taken now, the most urgent first.
+    #[must_use]
+    pub fn wanted(&self, now: Mono) -> Vec<Wanted> {
+        let bytes = self.limit_bytes();
+        let mut wanted = Vec::new();
+        for lane in Lane::ALL {
+            let progress = &self.lanes[lane.index()];
+            if self.has_to_withhold(lane) {
+                continue;
+            }
+            let is_behind = progress.committed > progress.taken;
+            if is_behind && self.has_room(lane) && !self.is_rejoining(lane) {
+                let withheld = Arc::clone(&self.withheld[lane.index()]);
+                let part = Part::Lane { after: progress.taken, withheld };
+                let room = self.room(lane);
+                wanted.push(Wanted { lane, part, room, records: usize::MAX, bytes });
+            }
+        }
+        let rooms = Lane::ALL.map(|lane| self.room(lane));
+        for (lane, topic) in &self.on_trial {
+            if self.has_to_withhold(*lane) {
+                continue;
+            }
+            let through = self.lanes[lane.index()].taken;
+            let Some(on) = self.topics.get(*lane, topic).and_then(|topic| topic.trial.as_ref())
+            else {
+                continue;
+            };
+            let room = rooms[lane.index()];
+            let room = if on.trial.is_recovered() { room } else { room.min(1) };
+            let is_full = !on.trial.is_recovered() && on.in_hand >= on.trial.wants();
+            if is_full || room == 0 || !on.trial.is_due(now) || on.caught_up == Some(through) {
+                continue;
+            }
+            let (topic, anew) = (Arc::clone(topic), on.anew);
+            let part = Part::Topic { topic, anew, through };
+            wanted.push(Wanted { lane: *lane, part, room, records: on.trial.size(), bytes });
+        }
+        wanted
+    }
+
+    /// Whether a topic has caught up with `lane` and waits for what both have in hand: it rejoins the lane when
+    /// that is settled, so that the one watermark of the lane is right for it too.
+    #[must_use]
+    pub fn is_rejoining(&self, lane: Lane) -> bool {
+        let progress = &self.lanes[lane.index()];
+        self.on_trial.iter().filter(|(of, _)| *of == lane).any(|(_, topic)| {
+            let on = self.topics.get(lane, topic).and_then(|topic| topic.trial.as_ref());
+            on.is_some_and(|on| {
+                let is_settled = on.queue.is_empty();
+                on.caught_up == Some(progress.taken)
+                    && (is_settled || on.trial.is_recovered())
+                    && !(is_settled && progress.queue.is_empty())
+            })
+        })
+    }
+
+    /// Whether a sheaf of `lane` may be taken in hand: the window has room for one as large as the
+    /// last, so that a sheaf is not cut short by what room is left.
+    #[must_use]
+    pub fn has_room(&self, lane: Lane) -> bool {
+        let usual = self.lanes[lane.index()].queue.usual;
+        self.room(lane) >= usual.clamp(1, self.share(lane))
+    }
+
+    /// How many messages of `lane` may be taken in hand.
+    #[must_use]
+    pub fn room(&self, lane: Lane) -> usize {
+        self.share(lane).saturating_sub(self.in_hand())
+    }
+
+    fn share(&self, lane: Lane) -> usize {
+        share(self.window, lane)
+    }
+
+    fn limit_bytes(&self) -> usize {
+        self.limit.map_or(usize::MAX, |limit| limit.bytes)
+    }
+
+    /// Takes a sheaf of a lane in hand.
+    pub fn add(&mut self, lane: Lane, sheaf: Sheaf) {
+        let progress = &mut self.lanes[lane.index()];
+        progress.taken = progress.taken.max(sheaf.through);
+        for (topic, count) in &sheaf.withheld {
+            self.topics.get_mut(lane, topic).withheld += count;
+        }
+        let open = open(&sheaf, Vec::new());
+        self.lanes[lane.index()].queue.push(open);
+        self.take_in(sheaf, None);
+    }
+
+    /// Takes a sheaf of a withheld topic in hand; its records are of these sources.
+    pub fn add_of_topic(&mut self, lane: Lane, topic: &Arc<str>, sheaf: Sheaf, sources: Vec<u32>) {
+        let Some(on) = &mut self.topics.get_mut(lane, topic).trial else { return };
+        on.anew = false;
+        on.in_hand += sheaf.batches.len();
+        on.queue.push(open(&sheaf, sources));
+        self.take_in(sheaf, Some(topic));
+    }
+
+    fn take_in(&mut self, sheaf: Sheaf, trial: Option<&Arc<str>>) {
+        for batch in sheaf.batches {
+            let message = Message {
+                batch,
+                sheaf_through: sheaf.through,
+                trial: trial.cloned(),
+                sent: None,
+                order: 0,
+                answered: None,
+                deaths: 0,
+            };
+            self.messages.insert(MessageId(self.next), message);
+            self.next += 1;
+        }
+    }
+
+    /// There is nothing to take where it was wanted: it has been given up since, or is in hand.
+    pub fn exhausted(&mut self, wanted: &Wanted) {
+        match &wanted.part {
+            Part::Lane { .. } => {
+                let progress = &mut self.lanes[wanted.lane.index()];
+                progress.taken = progress.committed;
+            }
+            Part::Topic { topic, through, .. } => {
+                if let Some(on) = &mut self.topics.get_mut(wanted.lane, topic).trial {
+                    on.anew = false;
+                    on.caught_up = Some(*through);
+                    on.trial.has_no_other();
+                    if on.in_hand == 0 {
+                        on.trial.has_nothing();
+                    }
+                }
+            }
+        }
+    }
+
+    /// There is a connection.
+    pub fn link_up(&mut self, now: Mono) {
+        self.spacing.link_up(now);
+    }
+
+    /// A message was handed to the link. Returns whether the peer may hang up on it.
+    pub fn sent(&mut self, id: MessageId, now: Mono) -> bool {
+        if let Some(message) = self.messages.get_mut(&id) {
+            message.sent = Some(now);
+            self.last_order += 1;
+            message.order = self.last_order;
+        }
+        (self.doubted > 0 || !self.on_trial.is_empty())
+            && self
+                .messages
+                .get(&id)
+                .is_some_and(|message| self.is_lone(message) || self.failures(message) > 0)
+    }
+
+    /// The broker acknowledged a message. The first acknowledgement on a topic of a connection counts
+    /// when another message of the topic, or one that was sent later, is acknowledged too, or when it
+    /// has stood for a moment.
+    pub fn acknowledged(&mut self, id: MessageId, now: Mono) {
+        let Some(message) = self.messages.get_mut(&id).filter(|one| one.answered.is_none()) else {
+            return;
+        };
+        message.answered = Some(now);
+        let (lane, name) = (message.batch.lane, Arc::clone(&message.batch.topic));
+        let order = message.order;
+        let topic = self.topics.get_mut(lane, &name);
+        topic.answers += 1;
+        let is_known = topic.is_known || topic.answers > 1;
+        // A broker reads messages in order: one that hangs up because of a message acknowledges none
+        // that was sent after it.
+        self.believe_where(now, |one| {
+            one.order < order || (is_known && one.batch.lane == lane && one.batch.topic == name)
+        });
+    }
+
+    /// Counts the acknowledgements that have stood for long enough, and lifts a limit in time.
+    pub fn tick(&mut self, now: Mono) {
+        self.believe_where(now, |message| {
+            message.answered.is_some_and(|at| now.since(at) >= ANSWER_STANDS)
+        });
+        if let Some(limit) = &mut self.limit
+            && limit.lifted_at <= now
+        {
+            limit.bytes *= 2;
+            limit.lifted_at = now + self.limit_holds;
+            self.limit = self.limit.filter(|limit| limit.bytes < MAX_MESSAGE_BYTES);
+        }
+    }
+
+    /// When [`Delivery::tick`], or a message on trial, is due next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Mono> {
+        let answers = self.messages.values().filter_map(|message| message.answered);
+        let trials = self.on_trial.iter().filter_map(|(lane, topic)| {
+            let on = self.topics.get(*lane, topic)?.trial.as_ref()?;
+            (!on.trial.is_recovered()).then_some(on.trial.next().max(self.spacing.next()))
+        });
+        answers.map(|at| at + ANSWER_STANDS).chain(trials).min()
+    }
+
+    fn believe_where(&mut self, now: Mono, is_meant: impl Fn(&Message) -> bool) {
+        let meant = |(id, message): (&MessageId, &Message)| {
+            (message.answered.is_some() && is_meant(message)).then_some(*id)
+        };
+        let ids: Vec<MessageId> = self.messages.iter().filter_map(meant).collect();
+        for id in ids {
+            if let Some(message) = self.messages.get(&id) {
+                let (lane, topic) = (message.batch.lane, Arc::clone(&message.batch.topic));
+                self.topics.get_mut(lane, &topic).is_known = true;
+            }
+            self.believe(id, now);
+        }
+    }
+
+    /// Counts the records of a message as delivered.
+    fn believe(&mut self, id: MessageId, now: Mono) {
+        let is_lone = self.messages.get(&id).is_some_and(|message| self.is_lone(message));
+        let Some(message) = self.messages.remove(&id) else { return };
+        let (lane, count) = (message.batch.lane, message.batch.count);
+        let topic = self.topics.get_mut(lane, &message.batch.topic);
+        if topic.doubt.exists() {
+            topic.doubt = Doubt::default();
+            self.doubted -= 1;
+        }
+        let sheaf = self.settle(&message);
+        queue::add(&mut sheaf.delivered, &message.batch.topic, count);
+        let Some(named) = message.trial.filter(|_| is_lone) else { return };
+        let limit_bytes = self.limit_bytes();
+        let Some(on) = &mut self.topics.get_mut(lane, &named).trial else { return };
+        if let Verdict::TooLarge(bytes) = on.trial.passed(tried(&message.batch), limit_bytes, now) {
+            let lifted_at = now + self.limit_holds;
+            self.limit_holds = (self.limit_holds * 2).min(LIMIT_HOLDS_AT_MOST);
+            self.limit = Some(Limit { bytes, lifted_at });
+        }
+    }
+
+    /// When the oldest message that is still on its way was handed to the link.
+    #[must_use]
+    pub fn oldest_sent(&self) -> Option<Mono> {
+        let on_their_way = self.messages.values().filter(|message| message.is_on_its_way());
+        on_their_way.filter_map(|message| message.sent).min()
+    }
+
+    /// How many messages are on their way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.messages.values().filter(|message| message.is_on_its_way()).count()
+    }
+
+    /// How many messages would be sent again after a crash. One that waits for its trial was never
+    /// taken by the broker.
+    #[must_use]
+    pub fn in_hand(&self) -> usize {
+        let waits = |message: &&Message| message.sent.is_none() && self.is_lone(message);
+        let waiting = match self.on_trial.is_empty() {
+            true => 0,
+            false => self.messages.values().filter(waits).count(),
+        };
+        self.messages.len() - waiting + self.settled + self.marking
+    }
+
+    /// The topics that the broker refuses.
+    #[must_use]
+    pub fn refused(&self) -> Vec<Refused> {
+        let refused = |(lane, name): &(Lane, Arc<str>)| {
+            let topic = self.topics.get(*lane, name)?;
+            let on = topic.trial.as_ref()?;
+            on.trial.doubt().is_refused().then(|| Refused {
+                topic: Arc::clone(name),
+                since: on.trial.doubt().since(),
+                next_trial: on.trial.next().max(self.spacing.next()),
+                records: topic.withheld,
+            })
+        };
+        self.on_trial.iter().filter_map(refused).collect()
+    }
+
+    /// Whether the broker took a message of `topic` on this connection.
+    #[must_use]
+    pub fn is_taken(&self, topic: &str) -> bool {
+        let is_known = |lane| self.topics.get(lane, topic).is_some_and(|topic| topic.is_known);
+        Lane::ALL.into_iter().any(is_known)
+    }
+
+    /// The largest message that the broker takes, if it hangs up on larger ones.
+    #[must_use]
+    pub fn max_message_bytes(&self) -> Option<usize> {
+        self.limit.map(|limit| limit.bytes)
+    }
+
+    fn count_doubted(&mut self) {
+        self.doubted = self.topics.iter().filter(|(_, _, topic)| topic.doubt.exists()).count();
+    }
+
+    fn trials_changed(&mut self) {
+        for lane in Lane::ALL {
+            let of_lane = self.on_trial.iter().filter(|(of, _)| *of == lane);
+            let withheld: BTreeSet<_> = of_lane.map(|(_, topic)| Arc::clone(topic)).collect();
+            if *self.withheld[lane.index()] != withheld {
+                self.withheld[lane.index()] = Arc::new(withheld);
+            }
+        }
+    }
+
+    fn quarantine(&mut self, id: MessageId) -> Option<Gap> {
+        let message = self.messages.remove(&id)?;
+        let gap = Gap {
+            lane: message.batch.lane,
+            first: message.batch.first,
+            last: message.batch.last,
+            count: message.batch.count,
+            reason: DropReason::Quarantine { topic: (*message.batch.topic).into() },
+        };
+        self.settle(&message).gaps.push(gap.clone());
+        Some(gap)
+    }
+
+    /// Counts a message that left the hand as settled, and returns its sheaf.
+    fn settle(&mut self, message: &Message) -> &mut OpenSheaf {
+        self.settled += 1;
+        let lane = message.batch.lane;
+        let queue = match &message.trial {
+            Some(topic) => {
+                let on = self.topics.get_mut(lane, topic).trial.as_mut();
+                let on = on.expect("a message of a trial goes with it");
+                on.in_hand -= 1;
+                &mut on.queue
+            }
+            None => &mut self.lanes[lane.index()].queue,
+        };
+        queue.settle(message.sheaf_through)
+    }
+}
+
+fn open(sheaf: &Sheaf, sources: Vec<u32>) -> OpenSheaf {
+    OpenSheaf {
+        through: sheaf.through,
+        messages: sheaf.batches.len(),
+        open: sheaf.batches.len(),
+        delivered: Vec::new(),
+        filtered: sheaf.filtered.clone(),
+        gaps: Vec::new(),
+        sources,
+    }
+}
+
+fn tried(batch: &Batch) -> Tried {
+    let bytes = batch.payload.len() + batch.topic.len();
+    let records = usize::try_from(batch.count).unwrap_or(usize::MAX);
+    Tried { first: batch.first, last: batch.last, records, bytes }
+}
+
+#[cfg(test)]
+mod tests;

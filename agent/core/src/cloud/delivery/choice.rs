@@ -1,0 +1,75 @@
+//! The choice of the next message.
+
+use std::sync::Arc;
+
+use super::{Delivery, Message, MessageId};
+use crate::cloud::batch::Batch;
+use crate::record::lane::Lane;
+use crate::time::Mono;
+
+impl Delivery {
+    /// The message to publish next, if one may be: alerts before events before readings, older
+    /// before newer. A message on trial goes alone but for alerts; topics in doubt go one message
+    /// at a time.
+    #[must_use]
+    pub fn next(&self, now: Mono) -> Option<(MessageId, &Batch)> {
+        let waiting = self.messages.iter().filter(|(_, message)| message.sent.is_none());
+        if self.doubted == 0 && self.on_trial.is_empty() {
+            let first = waiting.min_by_key(|(id, message)| (message.batch.lane, **id));
+            return first.map(|(id, message)| (*id, &message.batch));
+        }
+        let on_their_way = || self.messages.values().filter(|message| message.is_on_its_way());
+        // A death would speak against a topic whose first acknowledgement has not stood yet, too.
+        let all_stand = self.messages.values().all(|message| message.answered.is_none());
+        let lone = self.next_on_trial(now).filter(|_| all_stand);
+        let only_alerts = lone.is_some() || on_their_way().any(|message| self.is_lone(message));
+        let doubted_goes = all_stand && !on_their_way().any(|message| self.failures(message) > 0);
+        let ordinary = waiting
+            .filter(|(_, message)| !self.is_lone(message))
+            .filter(|(_, message)| !only_alerts || message.batch.lane == Lane::Alerts)
+            .filter(|(_, message)| doubted_goes || self.failures(message) == 0)
+            .min_by_key(|(id, message)| {
+                let lane = message.batch.lane;
+                (lane != Lane::Alerts, self.failures(message), lane, **id)
+            });
+        let lone = lone.filter(|_| self.in_flight() == 0);
+        let (id, message) = ordinary.or(lone)?;
+        Some((*id, &message.batch))
+    }
+
+    /// The message on trial that goes next: the first of its topic, or the one behind it.
+    fn next_on_trial(&self, now: Mono) -> Option<(&MessageId, &Message)> {
+        if !self.spacing.is_due(now) {
+            return None;
+        }
+        let due = |(lane, topic): &(Lane, Arc<str>)| {
+            let on = self.topics.get(*lane, topic)?.trial.as_ref()?;
+            if on.trial.is_recovered() || !on.trial.is_due(now) {
+                return None;
+            }
+            let mut of_topic = self.messages.iter().filter(|(_, message)| {
+                message.trial.as_ref() == Some(topic) && message.batch.lane == *lane
+            });
+            let first = of_topic.next();
+            let goes = if on.trial.wants() > 1 { of_topic.next() } else { first };
+            let goes = goes.filter(|(_, message)| message.sent.is_none());
+            goes.map(|(id, message)| ((on.trial.doubt().failures(), *id), (id, message)))
+        };
+        let due = self.on_trial.iter().filter_map(due);
+        due.min_by_key(|(key, _)| *key).map(|(_, found)| found)
+    }
+
+    /// Whether a message is on trial and goes alone.
+    pub(super) fn is_lone(&self, message: &Message) -> bool {
+        let Some(topic) = &message.trial else { return false };
+        let topic = self.topics.get(message.batch.lane, topic);
+        let on = topic.and_then(|topic| topic.trial.as_ref());
+        on.is_some_and(|on| !on.trial.is_recovered())
+    }
+
+    /// How many connections in a row died over the topic of a message that is not on trial.
+    pub(super) fn failures(&self, message: &Message) -> u32 {
+        let topic = self.topics.get(message.batch.lane, &message.batch.topic);
+        topic.map_or(0, |topic| topic.doubt.failures())
+    }
+}

@@ -1,0 +1,354 @@
+//! Filters: which readings the cloud sees. The store keeps them all, and rules see them all.
+//!
+//! A filter decides about one stored reading after the other, in their order, for one source: what
+//! is kept and what is dropped, then means instead of single readings, then only what changed
+//! enough. Whatever it holds back is counted (P3: recorded = delivered + pending + dropped +
+//! filtered). A mean is told by the first reading of a later period, in that one's place in the store
+//! and with the end of its own period as its time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulsegate_sensors::Source;
+
+use crate::cloud::record_text::ValueRef;
+use crate::time::Wall;
+
+/// What is held back of the readings of one kind.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FilterSpec {
+    /// Only what meets one of these passes, if there are any.
+    pub keep: Vec<Test>,
+    /// What meets one of these does not.
+    pub drop: Vec<Test>,
+    /// Of the numbers of each such period, on the grid of the clock, only their mean passes, once a period.
+    /// A number that comes late, after one of a later period, is in no mean.
+    pub mean_every: Option<Duration>,
+    /// A number passes only if it is at least so far from the last that passed; a state, if it is
+    /// another.
+    pub min_change: Option<f64>,
+}
+
+/// A test of one reading. All that is set must fit: the source, and one side of the range or the
+/// state.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Test {
+    /// Only readings of this source.
+    pub source: Option<Box<str>>,
+    /// Numbers greater than this.
+    pub above: Option<f64>,
+    /// Numbers less than this.
+    pub below: Option<f64>,
+    /// This state.
+    pub is: Option<Box<str>>,
+}
+
+impl FilterSpec {
+    /// Whether everything passes.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Test {
+    fn is_about(&self, source: &Source) -> bool {
+        self.source.as_ref().is_none_or(|name| *name == source.name)
+    }
+
+    fn fits(&self, value: ValueRef<'_>) -> bool {
+        if self.above.is_none() && self.below.is_none() && self.is.is_none() {
+            return true;
+        }
+        match value {
+            ValueRef::Number(number) => {
+                self.above.is_some_and(|above| number > above)
+                    || self.below.is_some_and(|below| number < below)
+            }
+            ValueRef::State(state) => self.is.as_deref() == Some(state),
+        }
+    }
+}
+
+/// What becomes of a reading.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Passage {
+    /// It passes as it is.
+    AsItIs,
+    /// It is held back.
+    Filtered,
+    /// It passes with the mean of the period before in its place.
+    Mean {
+        /// The mean.
+        value: f64,
+        /// The end of its period.
+        time: Wall,
+    },
+}
+
+/// A filter for one source, with what it remembers.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    tests: Arc<Tests>,
+    period: Option<Period>,
+    last: Option<Last>,
+}
+
+/// The tests about one source, and the rest of the specification.
+#[derive(Debug)]
+struct Tests {
+    keeps_all: bool,
+    keep: Vec<Test>,
+    drop: Vec<Test>,
+    mean_every: Option<i64>,
+    min_change: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Period {
+    number: i64,
+    sum: f64,
+    count: u32,
+    /// The newest of its numbers, on the axis of the rules.
+    newest: Wall,
+}
+
+/// What passed last.
+#[derive(Debug, Clone, PartialEq)]
+enum Last {
+    Number(f64),
+    State(Box<str>),
+}
+
+impl Filter {
+    /// Makes the filter of `source`; none if everything of it passes.
+    #[must_use]
+    pub fn new(spec: &FilterSpec, source: &Source) -> Option<Self> {
+        if spec.is_open() {
+            return None;
+        }
+        let about = |tests: &[Test]| -> Vec<Test> {
+            tests.iter().filter(|test| test.is_about(source)).cloned().collect()
+        };
+        let period = |every: Duration| i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1);
+        let tests = Tests {
+            keeps_all: spec.keep.is_empty(),
+            keep: about(&spec.keep),
+            drop: about(&spec.drop),
+            mean_every: spec.mean_every.map(period),
+            min_change: spec.min_change,
+        };
+        Some(Self { tests: Arc::new(tests), period: None, last: None })
+    }
+
+    /// Decides about the next reading. One that is not plausible is in no mean.
+    ///
+    /// `event` is its time on the axis of the rules, which no step of the clock moves: after the clock was
+    /// set back, a reading is not late because its period was there before.
+    pub fn take(
+        &mut self,
+        value: ValueRef<'_>,
+        (time, event): (Wall, Wall),
+        is_plausible: bool,
+    ) -> Passage {
+        let tests = Arc::clone(&self.tests);
+        let any = |tests: &[Test]| tests.iter().any(|test| test.fits(value));
+        if !(tests.keeps_all || any(&tests.keep)) || any(&tests.drop) {
+            return Passage::Filtered;
+        }
+        let passage = match (tests.mean_every, value) {
+            (Some(every), ValueRef::Number(number)) if is_plausible => {
+                self.mean(every, number, (time, event))
+            }
+            (Some(_), ValueRef::Number(_)) => Passage::Filtered,
+            (Some(_), ValueRef::State(_)) | (None, _) => Passage::AsItIs,
+        };
+        let told = match passage {
+            Passage::Filtered => return Passage::Filtered,
+            Passage::Mean { value, .. } => ValueRef::Number(value),
+            Passage::AsItIs => value,
+        };
+        if let Some(min_change) = tests.min_change
+            && !self.is_news(told, min_change)
+        {
+            return Passage::Filtered;
+        }
+        passage
+    }
+
+    /// Forgets what passed last, so that the next passes; what the period added up stays.
+    pub fn forget_last(&mut self) {
+        self.last = None;
+    }
+
+    fn mean(&mut self, every: i64, number: f64, (time, event): (Wall, Wall)) -> Passage {
+        let now = time.0.div_euclid(every);
+        let begun = Period { number: now, sum: number, count: 1, newest: event };
+        match &mut self.period {
+            Some(period) if period.number == now => {
+                period.sum += number;
+                period.count = period.count.saturating_add(1);
+                period.newest = period.newest.max(event);
+                Passage::Filtered
+            }
+            Some(period) if period.number > now && period.newest > event => Passage::Filtered,
+            Some(period) => {
+                let over = std::mem::replace(period, begun);
+                let end = over.number.saturating_add(1).saturating_mul(every);
+                Passage::Mean { value: over.sum / f64::from(over.count), time: Wall(end) }
+            }
+            none => {
+                *none = Some(begun);
+                Passage::Filtered
+            }
+        }
+    }
+
+    fn is_news(&mut self, value: ValueRef<'_>, min_change: f64) -> bool {
+        let is_news = match (&self.last, value) {
+            (Some(Last::Number(last)), ValueRef::Number(now)) => (now - last).abs() >= min_change,
+            (Some(Last::State(last)), ValueRef::State(now)) => **last != *now,
+            (None | Some(Last::Number(_) | Last::State(_)), _) => true,
+        };
+        if is_news {
+            self.last = Some(match value {
+                ValueRef::Number(number) => Last::Number(number),
+                ValueRef::State(state) => Last::State(state.into()),
+            });
+        }
+        is_news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(name: &str) -> Source {
+        Source::new(name, "air").unwrap()
+    }
+
+    fn filter(spec: FilterSpec) -> Filter {
+        Filter::new(&spec, &source("a")).expect("a filter")
+    }
+
+    /// A time at which no clock was ever moved.
+    fn at(time: i64) -> (Wall, Wall) {
+        (Wall(time), Wall(time))
+    }
+
+    /// What becomes of numbers a second apart: the value that passes, if any.
+    fn passed(filter: &mut Filter, numbers: &[f64]) -> Vec<Option<f64>> {
+        let mut time = 0;
+        let mut take = |number: &f64| {
+            time += 1_000;
+            match filter.take(ValueRef::Number(*number), at(time - 1_000), true) {
+                Passage::AsItIs => Some(*number),
+                Passage::Mean { value, .. } => Some(value),
+                Passage::Filtered => None,
+            }
+        };
+        numbers.iter().map(&mut take).collect()
+    }
+
+    #[test]
+    fn no_filter_is_no_cost() {
+        assert!(Filter::new(&FilterSpec::default(), &source("a")).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_meets_a_test_and_what_is_dropped_too() {
+        let outside = Test { above: Some(20.0), below: Some(10.0), ..Test::default() };
+        let spike = Test { above: Some(90.0), ..Test::default() };
+        let spec = FilterSpec { keep: vec![outside], drop: vec![spike], ..FilterSpec::default() };
+
+        let passed = passed(&mut filter(spec), &[9.0, 10.0, 15.0, 20.0, 21.0, 91.0]);
+
+        assert_eq!(passed, [Some(9.0), None, None, None, Some(21.0), None]);
+    }
+
+    #[test]
+    fn a_test_of_another_source_says_nothing() {
+        let other = || vec![Test { source: Some("b".into()), ..Test::default() }];
+        let drop = FilterSpec { drop: other(), ..FilterSpec::default() };
+        let keep = FilterSpec { keep: other(), ..FilterSpec::default() };
+
+        assert_eq!(passed(&mut filter(drop.clone()), &[1.0]), [Some(1.0)]);
+        assert_eq!(passed(&mut filter(keep), &[1.0]), [None], "only the other is kept");
+        let mut theirs = Filter::new(&drop, &source("b")).unwrap();
+        assert_eq!(passed(&mut theirs, &[1.0]), [None]);
+    }
+
+    #[test]
+    fn states_are_tested_by_their_word_and_pass_when_they_change() {
+        let closed = Test { is: Some("closed".into()), ..Test::default() };
+        let mut drop = filter(FilterSpec { drop: vec![closed], ..FilterSpec::default() });
+        let mut change = filter(FilterSpec { min_change: Some(1.0), ..FilterSpec::default() });
+        let take = |filter: &mut Filter, word| filter.take(ValueRef::State(word), at(0), true);
+
+        assert_eq!(take(&mut drop, "closed"), Passage::Filtered);
+        assert_eq!(take(&mut drop, "open"), Passage::AsItIs);
+        assert_eq!(take(&mut change, "open"), Passage::AsItIs);
+        assert_eq!(take(&mut change, "open"), Passage::Filtered);
+        assert_eq!(take(&mut change, "closed"), Passage::AsItIs);
+    }
+
+    #[test]
+    fn a_small_change_is_measured_from_what_passed_not_from_what_came() {
+        let spec = FilterSpec { min_change: Some(1.0), ..FilterSpec::default() };
+
+        let passed = passed(&mut filter(spec), &[20.0, 20.5, 20.9, 21.0, 20.5, 20.0]);
+
+        assert_eq!(passed, [Some(20.0), None, None, Some(21.0), None, Some(20.0)]);
+    }
+
+    #[test]
+    fn of_each_period_the_mean_passes_once_it_is_over() {
+        let every = Some(Duration::from_secs(2));
+        let mut filter = filter(FilterSpec { mean_every: every, ..FilterSpec::default() });
+
+        let passed = passed(&mut filter, &[1.0, 3.0, 10.0, 20.0, 0.0]);
+
+        assert_eq!(passed, [None, None, Some(2.0), None, Some(15.0)]);
+        let later = filter.take(ValueRef::Number(7.0), at(60_500), true);
+        assert_eq!(later, Passage::Mean { value: 0.0, time: Wall(6_000) });
+    }
+
+    #[test]
+    fn a_period_has_one_mean_in_whatever_order_its_numbers_come() {
+        let every = Some(Duration::from_secs(10));
+        let mut filter = filter(FilterSpec { mean_every: every, ..FilterSpec::default() });
+
+        let times = [1_000, 11_000, 2_000, 12_000, 3_000, 13_000, 21_000];
+        let passed = times.map(|time| filter.take(ValueRef::Number(1.0), at(time), true));
+        let means = passed.iter().filter_map(|passage| match passage {
+            Passage::Mean { time, .. } => Some(time.0),
+            Passage::AsItIs | Passage::Filtered => None,
+        });
+
+        assert_eq!(means.collect::<Vec<_>>(), [10_000, 20_000]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_reading_late() {
+        let every = Some(Duration::from_secs(10));
+        let mut filter = filter(FilterSpec { mean_every: every, ..FilterSpec::default() });
+        filter.take(ValueRef::Number(1.0), (Wall(3_600_000), Wall(5_000)), true);
+
+        let mean = filter.take(ValueRef::Number(3.0), (Wall(0), Wall(6_000)), true);
+
+        assert_eq!(mean, Passage::Mean { value: 1.0, time: Wall(3_610_000) });
+    }
+
+    #[test]
+    fn what_is_not_plausible_is_in_no_mean() {
+        let every = Some(Duration::from_secs(10));
+        let mut filter = filter(FilterSpec { mean_every: every, ..FilterSpec::default() });
+        filter.take(ValueRef::Number(70.0), at(0), true);
+        filter.take(ValueRef::Number(0.0), at(1_000), false);
+
+        let mean = filter.take(ValueRef::Number(80.0), at(10_000), true);
+
+        assert_eq!(mean, Passage::Mean { value: 70.0, time: Wall(10_000) });
+    }
+}

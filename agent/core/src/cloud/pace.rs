@@ -1,0 +1,199 @@
+//! The pace of publishing: how soon the next message may go, under limits of messages, bytes and
+//! records a second. What a service does to a client that is too fast differs (AWS IoT drops the
+//! publish without a word), so the client keeps the pace itself.
+
+use std::time::Duration;
+
+use crate::record::lane::Lane;
+use crate::time::Mono;
+
+/// AWS IoT Core quotas: 100 publish requests a second and connection, in and out. Half of it
+/// leaves room for commands, and for what the service sends again.
+pub const MESSAGES_PER_SECOND: u32 = 50;
+/// AWS IoT Core quotas: 512 KiB a second and connection; three quarters of it.
+pub const BYTES_PER_SECOND: u32 = 384 * 1024;
+/// AWS IoT Core quotas: 100 unacknowledged messages; far fewer do, and bound what is sent twice.
+pub const WINDOW: usize = 16;
+/// See [`WINDOW`].
+pub const MAX_WINDOW: usize = 100;
+const _: () = assert!(MESSAGES_PER_SECOND <= 100 && BYTES_PER_SECOND <= 512 * 1024);
+const _: () = assert!(WINDOW <= MAX_WINDOW);
+
+/// Saved-up allowance: this much of a second may be used at once after a pause.
+const BURST_MS: u64 = 250;
+/// What alerts may use beyond it, so that they need not wait for what went before them.
+const ALERT_BURST_MS: u64 = 80;
+const _: () = {
+    let worst_ms = 1_000 + BURST_MS + ALERT_BURST_MS;
+    assert!(MESSAGES_PER_SECOND as u64 * worst_ms <= 100 * 1_000);
+    assert!(BYTES_PER_SECOND as u64 * worst_ms <= 512 * 1024 * 1_000);
+};
+
+/// The limits; `None` is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Messages a second.
+    pub messages: Option<u32>,
+    /// Payload bytes a second.
+    pub bytes: Option<u32>,
+    /// Records a second: for what stands behind the broker.
+    pub records: Option<u32>,
+}
+
+/// What one message uses up.
+#[derive(Debug, Clone, Copy)]
+pub struct Cost {
+    /// Bytes of payload and topic.
+    pub bytes: u64,
+    /// Records in it.
+    pub records: u64,
+}
+
+/// Keeps the pace.
+#[derive(Debug)]
+pub struct Pace {
+    limits: Limits,
+    /// In microseconds on the monotonic clock: when each allowance is paid for.
+    paid_until: [u64; 3],
+}
+
+impl Pace {
+    /// Begins with a full allowance.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, paid_until: [0; 3] }
+    }
+
+    /// How long a message has to wait; zero: it may go. One that costs more than a burst goes when
+    /// nothing is owed.
+    #[must_use]
+    pub fn delay(&self, now: Mono, lane: Lane, cost: Cost) -> Duration {
+        let burst = 1_000
+            * match lane {
+                Lane::Alerts => BURST_MS + ALERT_BURST_MS,
+                Lane::Events | Lane::Readings => BURST_MS,
+            };
+        let allowed = now.0 * 1_000 + burst;
+        let owed = self.paid_until.iter().zip(self.prices(cost));
+        let latest = owed.map(|(paid_until, price)| paid_until + price.min(burst)).max();
+        Duration::from_micros(latest.unwrap_or(0).saturating_sub(allowed))
+    }
+
+    /// A message went.
+    pub fn spend(&mut self, now: Mono, cost: Cost) {
+        let prices = self.prices(cost);
+        for (paid_until, price) in self.paid_until.iter_mut().zip(prices) {
+            *paid_until = (*paid_until).max(now.0 * 1_000) + price;
+        }
+    }
+
+    /// What a message takes of each allowance, in microseconds.
+    fn prices(&self, cost: Cost) -> [u64; 3] {
+        let price = |limit: Option<u32>, amount: u64| {
+            limit.map_or(0, |limit| amount * 1_000_000 / u64::from(limit.max(1)))
+        };
+        let Limits { messages, bytes, records } = self.limits;
+        [price(messages, 1), price(bytes, cost.bytes), price(records, cost.records)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent_in_ten_seconds(limits: Limits, cost: Cost) -> u64 {
+        let mut pace = Pace::new(limits);
+        let mut sent = 0;
+        for ms in 0..10_000 {
+            while pace.delay(Mono(ms), Lane::Readings, cost).is_zero() {
+                pace.spend(Mono(ms), cost);
+                sent += 1;
+            }
+        }
+        sent
+    }
+
+    #[test]
+    fn no_second_takes_more_than_the_limit_allows() {
+        let cost = Cost { bytes: 1_000, records: 10 };
+        let by_messages = Limits { messages: Some(50), ..Limits::default() };
+        let by_bytes = Limits { bytes: Some(20_000), ..Limits::default() };
+        let by_records = Limits { records: Some(1_000), ..Limits::default() };
+
+        assert!((500..=515).contains(&sent_in_ten_seconds(by_messages, cost)));
+        assert!((200..=206).contains(&sent_in_ten_seconds(by_bytes, cost)));
+        assert!((1_000..=1_027).contains(&sent_in_ten_seconds(by_records, cost)));
+    }
+
+    #[test]
+    fn without_limits_nothing_waits() {
+        let mut pace = Pace::new(Limits::default());
+        for _ in 0..10_000 {
+            pace.spend(Mono(1), Cost { bytes: 1 << 20, records: 10_000 });
+        }
+        let cost = Cost { bytes: 1 << 20, records: 10_000 };
+        assert_eq!(pace.delay(Mono(1), Lane::Readings, cost), Duration::ZERO);
+    }
+
+    /// The most that goes in any second, of messages of random sizes and lanes sent as soon as may be.
+    fn worst_second(seed: u64, limits: Limits, max_bytes: u64) -> (usize, u64) {
+        let mut random = Xorshift(seed);
+        let mut pace = Pace::new(limits);
+        let mut sent: Vec<(u64, u64)> = Vec::new();
+        let mut worst = (0, 0);
+        for ms in 0..20_000 {
+            loop {
+                let lane = Lane::ALL[usize::try_from(random.next() % 3).unwrap()];
+                let cost = Cost { bytes: 1 + random.next() % max_bytes, records: 1 };
+                if random.next().is_multiple_of(8) || !pace.delay(Mono(ms), lane, cost).is_zero() {
+                    break;
+                }
+                pace.spend(Mono(ms), cost);
+                sent.push((ms, cost.bytes));
+            }
+            let recent = sent.iter().rev().take_while(|(at, _)| at + 1_000 > ms);
+            let (count, bytes) = recent.fold((0, 0), |(n, sum), (_, bytes)| (n + 1, sum + bytes));
+            worst = (worst.0.max(count), worst.1.max(bytes));
+        }
+        worst
+    }
+
+    struct Xorshift(u64);
+
+    impl Xorshift {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+    }
+
+    #[test]
+    fn no_second_exceeds_what_aws_takes_whatever_the_sizes_and_though_alerts_go_first() {
+        let limits = Limits {
+            messages: Some(MESSAGES_PER_SECOND),
+            bytes: Some(BYTES_PER_SECOND),
+            records: None,
+        };
+        for (seed, max_bytes) in [(1, 100), (2, 20 << 10), (3, 125 << 10), (4, 128 << 10)] {
+            let (messages, bytes) = worst_second(seed, limits, max_bytes);
+
+            assert!(messages <= 100 && bytes <= 512 << 10, "{messages} messages, {bytes} bytes");
+            assert!(messages >= 50 || bytes >= 300 << 10, "{messages} messages, {bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn an_alert_does_not_wait_for_the_readings_before_it() {
+        let limits = Limits { bytes: Some(BYTES_PER_SECOND), ..Limits::default() };
+        let cost = Cost { bytes: 20 << 10, records: 200 };
+        let alert = Cost { bytes: 300, records: 1 };
+        let mut pace = Pace::new(limits);
+        while pace.delay(Mono(0), Lane::Readings, cost).is_zero() {
+            pace.spend(Mono(0), cost);
+        }
+
+        assert_eq!(pace.delay(Mono(0), Lane::Alerts, alert), Duration::ZERO);
+    }
+}

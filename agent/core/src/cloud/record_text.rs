@@ -1,0 +1,450 @@
+//! Records: what the cloud sees of a reading, an alert or an event. Flat, lower-case, one object
+//! each; a new field never renames or removes one.
+//!
+//! The text of a record that does not change from one reading of a source to the next (keys, the
+//! source, the kind) is put together once per source; what is left to do per reading is numbers.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use pulsegate_sensors::{Contact, Source};
+
+use crate::cloud::topic::Template;
+use crate::record::id::RecordId;
+use crate::record::reading::{Boot, HeartDetail, Seq};
+use crate::time::Wall;
+use crate::time::timeline::Trust;
+
+/// How the records of a message stand beside each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// A JSON array: for rules with batch mode.
+    Array,
+    /// One object a line.
+    Lines,
+}
+
+/// What a field of a reading's record is filled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// The record id, `<start>-<seq>`: with the thing's name, unique for ever.
+    Seq,
+    /// The id of the source.
+    Source,
+    /// The kind of the reading.
+    Kind,
+    /// RFC 3339 with milliseconds, UTC.
+    Time,
+    /// Milliseconds since 1970.
+    TimeMs,
+    /// Seconds since 1970.
+    TimeS,
+    /// The number or state itself.
+    Value,
+    /// The unit that the source was configured with.
+    Unit,
+    /// `detected` or `lost`, if the monitor can tell.
+    Contact,
+    /// Energy expended in kJ, if the monitor tells.
+    EnergyKj,
+    /// Beat-to-beat intervals in milliseconds, in one string, so that the record stays flat.
+    RrMs,
+}
+
+impl Field {
+    /// Whether some readings have none.
+    #[must_use]
+    pub fn is_optional(self) -> bool {
+        matches!(self, Self::Contact | Self::EnergyKj | Self::RrMs)
+    }
+}
+
+/// How the readings of one kind are published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadingFormat {
+    /// Where to.
+    pub topic: Template,
+    /// Keys and what fills them; `None`: the standard record.
+    pub fields: Option<Vec<(Box<str>, Field)>>,
+    /// How records stand beside each other.
+    pub framing: Framing,
+    /// Fixed members at the end of each: JSON without braces.
+    pub add: Box<str>,
+}
+
+/// A reading as it lies in the store.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadingRow<'a> {
+    /// The start of the agent that recorded it.
+    pub boot: Boot,
+    /// Its place in the store.
+    pub seq: Seq,
+    /// What was measured.
+    pub value: ValueRef<'a>,
+    /// What a monitor told besides.
+    pub detail: Option<&'a HeartDetail>,
+    /// When, as far as is known by now.
+    pub time: Wall,
+    /// Whether that can be believed.
+    pub trust: Trust,
+}
+
+/// A value that is borrowed from the store.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ValueRef<'a> {
+    /// A finite number.
+    Number(f64),
+    /// A word.
+    State(&'a str),
+}
+
+/// The record of one source, put together.
+#[derive(Debug, Clone)]
+pub struct ReadingLayout {
+    /// Where it is published.
+    pub topic: Arc<str>,
+    /// How records stand beside each other there.
+    pub framing: Framing,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Debug, Clone)]
+enum Piece {
+    /// Copied as it is.
+    Text(Vec<u8>),
+    Seq,
+    Time,
+    TimeMs,
+    TimeS,
+    /// The key of a number, and the key of a state.
+    Value {
+        number: Vec<u8>,
+        state: Vec<u8>,
+    },
+    /// Written with its key only when there is something to write.
+    Contact(Vec<u8>),
+    EnergyKj(Vec<u8>),
+    RrMs(Vec<u8>),
+}
+
+impl ReadingLayout {
+    /// Puts together the record of `source`. `unit` is written if there is one, and the intervals
+    /// between beats if `rr` asks for them.
+    #[must_use]
+    pub fn new(format: &ReadingFormat, source: &Source, unit: Option<&str>, rr: bool) -> Self {
+        let mut layout = LayoutText { pieces: Vec::new(), text: b"{".to_vec() };
+        match &format.fields {
+            // A field that may be missing goes last, so that its comma is certain.
+            Some(fields) => {
+                let (last, first): (Vec<_>, Vec<_>) =
+                    fields.iter().partition(|(_, field)| field.is_optional());
+                for (key, field) in first.into_iter().chain(last) {
+                    layout.field(key, *field, source, unit);
+                }
+            }
+            None => layout.defaults(source, unit, rr),
+        }
+        if !format.add.is_empty() {
+            layout.text.push(b',');
+            layout.text.extend_from_slice(format.add.as_bytes());
+        }
+        Self {
+            topic: format.topic.render(&source.name, &source.kind).into(),
+            framing: format.framing,
+            pieces: layout.finish(),
+        }
+    }
+
+    /// Writes the record of `row`.
+    pub fn write(&self, row: &ReadingRow<'_>, clock: &mut ClockText, out: &mut Vec<u8>) {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => out.extend_from_slice(text),
+                Piece::Seq => RecordId { boot: row.boot, seq: row.seq }.write(out),
+                Piece::Time => clock.write(row.time, out),
+                Piece::TimeMs => write_integer(row.time.0, out),
+                Piece::TimeS => write_integer(row.time.0.div_euclid(1000), out),
+                Piece::Value { number, state } => match row.value {
+                    ValueRef::Number(value) => {
+                        out.extend_from_slice(number);
+                        write_number(value, out);
+                    }
+                    ValueRef::State(value) => {
+                        out.extend_from_slice(state);
+                        write_text(value, out);
+                    }
+                },
+                Piece::Contact(key) => write_contact(key, row.detail, out),
+                Piece::EnergyKj(key) => {
+                    if let Some(energy) = row.detail.and_then(|detail| detail.energy_kj) {
+                        out.extend_from_slice(key);
+                        write_integer(energy, out);
+                    }
+                }
+                Piece::RrMs(key) => write_rr(key, row.detail, out),
+            }
+        }
+        end_record(row.trust, out);
+    }
+}
+
+/// Collects constant text, and cuts it where something variable stands.
+struct LayoutText {
+    pieces: Vec<Piece>,
+    text: Vec<u8>,
+}
+
+impl LayoutText {
+    fn defaults(&mut self, source: &Source, unit: Option<&str>, rr: bool) {
+        for (key, field) in [
+            ("seq", Field::Seq),
+            ("source", Field::Source),
+            ("kind", Field::Kind),
+            ("time", Field::Time),
+        ] {
+            self.field(key, field, source, unit);
+        }
+        let number = if &*source.kind == "heart_rate" { "bpm" } else { "value" };
+        self.value(number, "state");
+        self.field("unit", Field::Unit, source, unit);
+        self.field("contact", Field::Contact, source, unit);
+        self.field("energy_kj", Field::EnergyKj, source, unit);
+        if rr {
+            self.field("rr_ms", Field::RrMs, source, unit);
+        }
+    }
+
+    fn field(&mut self, key: &str, field: Field, source: &Source, unit: Option<&str>) {
+        match field {
+            Field::Seq => self.quoted(key, Piece::Seq),
+            Field::Time => self.quoted(key, Piece::Time),
+            Field::TimeMs => self.bare(key, Piece::TimeMs),
+            Field::TimeS => self.bare(key, Piece::TimeS),
+            Field::Source => self.constant(key, &source.name),
+            Field::Kind => self.constant(key, &source.kind),
+            Field::Unit => {
+                if let Some(unit) = unit {
+                    self.constant(key, unit);
+                }
+            }
+            Field::Value => self.value(key, key),
+            Field::Contact => self.optional(key, Piece::Contact),
+            Field::EnergyKj => self.optional(key, Piece::EnergyKj),
+            Field::RrMs => self.optional(key, Piece::RrMs),
+        }
+    }
+
+    fn key(&mut self, key: &str) {
+        if !(self.pieces.is_empty() && self.text == b"{") {
+            self.text.push(b',');
+        }
+        write_text(key, &mut self.text);
+        self.text.push(b':');
+    }
+
+    fn constant(&mut self, key: &str, value: &str) {
+        self.key(key);
+        write_text(value, &mut self.text);
+    }
+
+    fn quoted(&mut self, key: &str, piece: Piece) {
+        self.key(key);
+        self.text.push(b'"');
+        self.cut(piece);
+        self.text.push(b'"');
+    }
+
+    fn bare(&mut self, key: &str, piece: Piece) {
+        self.key(key);
+        self.cut(piece);
+    }
+
+    fn value(&mut self, number: &str, state: &str) {
+        let [number, state] = [number, state].map(|key| {
+            let mut text = LayoutText { pieces: self.pieces.clone(), text: self.text.clone() };
+            text.key(key);
+            text.text.split_off(self.text.len())
+        });
+        self.cut(Piece::Value { number, state });
+    }
+
+    fn optional(&mut self, key: &str, piece: fn(Vec<u8>) -> Piece) {
+        let mut text = vec![b','];
+        write_text(key, &mut text);
+        text.push(b':');
+        self.cut(piece(text));
+    }
+
+    fn cut(&mut self, piece: Piece) {
+        if !self.text.is_empty() {
+            self.pieces.push(Piece::Text(std::mem::take(&mut self.text)));
+        }
+        self.pieces.push(piece);
+    }
+
+    fn finish(mut self) -> Vec<Piece> {
+        if !self.text.is_empty() {
+            self.pieces.push(Piece::Text(self.text));
+        }
+        self.pieces
+    }
+}
+
+/// Writes one alert or event: a flat object that begins with its sequence number.
+#[derive(Debug)]
+pub struct ObjectText<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+impl<'a> ObjectText<'a> {
+    /// Begins the object.
+    pub fn begin(boot: Boot, seq: Seq, out: &'a mut Vec<u8>) -> Self {
+        out.extend_from_slice(b"{\"seq\":\"");
+        RecordId { boot, seq }.write(out);
+        out.push(b'"');
+        Self { out }
+    }
+
+    /// Adds a text.
+    pub fn text(&mut self, key: &str, value: &str) -> &mut Self {
+        self.key(key);
+        write_text(value, self.out);
+        self
+    }
+
+    /// Adds a number.
+    pub fn number(&mut self, key: &str, value: f64) -> &mut Self {
+        self.key(key);
+        write_number(value, self.out);
+        self
+    }
+
+    /// Adds a number that keeps its point when it is whole: its type is the same in every record.
+    pub fn decimal(&mut self, key: &str, value: f64) -> &mut Self {
+        self.key(key);
+        // A Vec takes every write; what is not finite becomes `null`.
+        serde_json::to_writer(&mut *self.out, &value).expect("writing a number to memory");
+        self
+    }
+
+    /// Adds an instant.
+    pub fn time(&mut self, key: &str, value: Wall, clock: &mut ClockText) -> &mut Self {
+        self.key(key);
+        self.out.push(b'"');
+        clock.write(value, self.out);
+        self.out.push(b'"');
+        self
+    }
+
+    /// Adds members that are JSON already: `"key":value,...` without braces.
+    pub fn members(&mut self, json: &str) -> &mut Self {
+        if !json.is_empty() {
+            self.out.push(b',');
+            self.out.extend_from_slice(json.as_bytes());
+        }
+        self
+    }
+
+    /// Ends the object, flagged if its times cannot be believed.
+    pub fn end(self, trust: Trust) {
+        end_record(trust, self.out);
+    }
+
+    fn key(&mut self, key: &str) {
+        self.out.push(b',');
+        write_text(key, self.out);
+        self.out.push(b':');
+    }
+}
+
+/// Formats times as `2026-11-20T10:00:00.123Z`; remembers the last second, since the readings of a
+/// batch mostly share it.
+#[derive(Debug, Default)]
+pub struct ClockText {
+    second: Option<i64>,
+    text: String,
+}
+
+impl ClockText {
+    /// Writes `time` without quotes.
+    pub fn write(&mut self, time: Wall, out: &mut Vec<u8>) {
+        let (second, millisecond) = (time.0.div_euclid(1000), time.0.rem_euclid(1000));
+        if self.second != Some(second) {
+            let timestamp = jiff::Timestamp::from_second(second).unwrap_or_default();
+            self.text = format!("{}", timestamp.strftime("%Y-%m-%dT%H:%M:%S."));
+            self.second = Some(second);
+        }
+        out.extend_from_slice(self.text.as_bytes());
+        let digit = |n: i64| b'0' + u8::try_from(n % 10).unwrap_or(0);
+        out.extend_from_slice(&[
+            digit(millisecond / 100),
+            digit(millisecond / 10),
+            digit(millisecond),
+            b'Z',
+        ]);
+    }
+
+    /// `time` as a text.
+    #[must_use]
+    pub fn format(time: Wall) -> String {
+        let mut out = Vec::new();
+        Self::default().write(time, &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+fn end_record(trust: Trust, out: &mut Vec<u8>) {
+    match trust {
+        Trust::Trusted => out.push(b'}'),
+        Trust::Unset => out.extend_from_slice(b",\"clock\":\"unset\"}"),
+    }
+}
+
+fn write_integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// 2^53: below it every whole f64 is the integer that it looks like.
+const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
+
+fn write_number(value: f64, out: &mut Vec<u8>) {
+    if value.fract() == 0.0 && value.abs() < MAX_WHOLE {
+        #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53: exact")]
+        write_integer(value as i64, out);
+    } else if serde_json::to_writer(&mut *out, &value).is_err() {
+        out.extend_from_slice(b"null");
+    }
+}
+
+fn write_text(value: &str, out: &mut Vec<u8>) {
+    // A Vec takes every write, and a str is always JSON.
+    serde_json::to_writer(out, value).expect("writing a text to memory");
+}
+
+fn write_contact(key: &[u8], detail: Option<&HeartDetail>, out: &mut Vec<u8>) {
+    let text: &[u8] = match detail.map(|detail| detail.contact) {
+        None | Some(Contact::Unsupported) => return,
+        Some(Contact::Lost) => b"\"lost\"",
+        Some(Contact::Detected) => b"\"detected\"",
+    };
+    out.extend_from_slice(key);
+    out.extend_from_slice(text);
+}
+
+fn write_rr(key: &[u8], detail: Option<&HeartDetail>, out: &mut Vec<u8>) {
+    let Some(rr) = detail.map(|detail| &detail.rr).filter(|rr| !rr.is_empty()) else { return };
+    out.extend_from_slice(key);
+    out.push(b'"');
+    for (i, raw) in rr.iter().enumerate() {
+        if i > 0 {
+            out.push(b' ');
+        }
+        // Heart Rate Service 1.0, 3.1.1.5: the unit is 1/1024 s.
+        let milliseconds = f64::from(*raw) * 1000.0 / 1024.0;
+        write!(out, "{milliseconds:.2}").expect("writing a number to memory");
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! The wall clock: whether it can be believed, and how long records wait for one that cannot yet.
+
+use std::time::Duration;
+
+use crate::time::timeline::Trust;
+use crate::time::{Mono, Wall};
+
+/// How far a clock chip may be from the wall clock that was set by it: a chip tells whole seconds, and is
+/// read some time before or after. One that is further away is in another time zone, or set anew.
+const CHIP_AGREES_MS: u64 = 10_000;
+/// Once the link is up for the first time, the network soon sets a clock that can be set: readings and events
+/// wait that long for their right times. Alerts never wait.
+pub const GRACE: Duration = Duration::from_secs(60);
+
+/// What speaks for the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evidence {
+    /// What the wall clock says.
+    pub wall: Wall,
+    /// Whether the kernel or systemd says that a time server has set it.
+    pub synchronised: bool,
+    /// What the clock chip said at the same moment, if there is one.
+    pub chip: Option<Wall>,
+    /// When this program was made: no clock of a device that runs it is right before that.
+    pub made: Wall,
+    /// The last time that was trusted, as far as the store knows.
+    pub last_trusted: Option<Wall>,
+}
+
+/// Whether the wall clock can be believed. One that was set by a time server can, if this program existed
+/// by then. One that a chip kept can, if the chip itself says so, and is neither before this program was
+/// made nor before the last time that was trusted: a chip whose battery is empty begins again in the past.
+#[must_use]
+pub fn judge(evidence: &Evidence) -> Trust {
+    let Evidence { wall, synchronised, chip, made, last_trusted } = *evidence;
+    let earliest = last_trusted.map_or(made, |last| last.max(made));
+    let agrees = |chip: Wall| wall.0.abs_diff(chip.0) <= CHIP_AGREES_MS;
+    let kept_by_chip =
+        chip.is_some_and(|chip| agrees(chip) && chip >= earliest && wall >= earliest);
+    if wall >= made && (synchronised || kept_by_chip) { Trust::Trusted } else { Trust::Unset }
+}
+
+/// How long readings and events wait for the clock to be set: [`GRACE`] from the first connection of a
+/// start on, however often the link is made again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClockGrace {
+    ends: Option<Mono>,
+}
+
+impl ClockGrace {
+    /// Takes note of a connection that was made at `now`.
+    pub fn connected(&mut self, now: Mono) {
+        self.ends.get_or_insert(now + GRACE);
+    }
+
+    /// Until when readings and events are held back, if they are.
+    #[must_use]
+    pub fn holds_until(&self, is_set: bool, now: Mono) -> Option<Mono> {
+        self.ends.filter(|ends| !is_set && now < *ends)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MADE: Wall = Wall(1_000_000_000_000);
+    const YEAR: i64 = 365 * 86_400_000;
+
+    fn evidence(years: i64) -> Evidence {
+        let wall = Wall(MADE.0 + years * YEAR);
+        Evidence { wall, synchronised: false, chip: None, made: MADE, last_trusted: None }
+    }
+
+    #[test]
+    fn a_clock_that_a_time_server_has_set_is_believed_unless_the_program_was_made_later() {
+        for (years, trust) in [(1, Trust::Trusted), (-1, Trust::Unset)] {
+            let set = Evidence { synchronised: true, ..evidence(years) };
+            assert_eq!(judge(&set), trust);
+        }
+        let earlier_than_trusted = Evidence {
+            synchronised: true,
+            last_trusted: Some(Wall(MADE.0 + 2 * YEAR)),
+            ..evidence(1)
+        };
+        assert_eq!(judge(&earlier_than_trusted), Trust::Trusted, "a time server corrects the past");
+    }
+
+    #[test]
+    fn a_clock_for_which_nobody_speaks_is_not_believed() {
+        assert_eq!(judge(&evidence(1)), Trust::Unset);
+    }
+
+    #[test]
+    fn a_chip_is_believed_if_it_kept_the_time() {
+        let wall = evidence(1).wall;
+        let kept = |chip, last_trusted| Evidence { chip: Some(chip), last_trusted, ..evidence(1) };
+
+        assert_eq!(judge(&kept(wall, None)), Trust::Trusted);
+        assert_eq!(judge(&kept(wall - Duration::from_secs(3), None)), Trust::Trusted);
+        assert_eq!(judge(&kept(wall, Some(Wall(wall.0 - 1)))), Trust::Trusted);
+        assert_eq!(judge(&kept(wall, Some(Wall(wall.0 + 60_000)))), Trust::Unset, "it went back");
+    }
+
+    #[test]
+    fn a_chip_that_lies_is_not_believed() {
+        let past = Wall(MADE.0 - 9 * YEAR);
+        let moved_on = Evidence { chip: Some(past), ..evidence(1) };
+        assert_eq!(
+            judge(&moved_on),
+            Trust::Unset,
+            "the wall clock has another time from elsewhere"
+        );
+        let followed = Evidence { wall: past, chip: Some(past), ..evidence(0) };
+        assert_eq!(judge(&followed), Trust::Unset, "before the program was made");
+        let zone = evidence(1).wall + Duration::from_secs(3_600);
+        assert_eq!(judge(&Evidence { chip: Some(zone), ..evidence(1) }), Trust::Unset);
+    }
+
+    #[test]
+    fn the_grace_is_spent_once_however_often_the_link_is_made_again() {
+        let mut grace = ClockGrace::default();
+        assert_eq!(grace.holds_until(false, Mono(0)), None, "without a link nothing is held back");
+        let mut held = Vec::new();
+        for minute in 0..8 {
+            let up = Mono(minute * 60_000);
+            grace.connected(up);
+            held.extend(
+                (0..50)
+                    .filter(|s| grace.holds_until(false, up + Duration::from_secs(*s)).is_some()),
+            );
+        }
+
+        assert_eq!(
+            held.len(),
+            50,
+            "a link of fifty seconds a minute: the first of them is waited for"
+        );
+    }
+
+    #[test]
+    fn nothing_waits_for_a_clock_that_is_set() {
+        let mut grace = ClockGrace::default();
+        grace.connected(Mono(5));
+
+        assert_eq!(grace.holds_until(false, Mono(10)), Some(Mono(60_005)));
+        assert_eq!(grace.holds_until(true, Mono(10)), None);
+    }
+}
