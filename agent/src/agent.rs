@@ -8,8 +8,8 @@ mod acting;
 mod clock_watch;
 mod opening;
 mod parts;
-mod pulse;
 mod reload;
+pub(crate) mod state_dir;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,12 +20,11 @@ use futures_util::future::BoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
-use crate::aside::Aside;
 use crate::config::Config;
-use crate::state_lock::StateLock;
-use crate::systemd;
+use crate::platform::aside::Aside;
+use crate::platform::state_lock::StateLock;
+use crate::platform::systemd;
 use parts::Parts;
-pub(crate) use pulse::{AT_REST, Pulse};
 use reload::Loaded;
 
 /// Between two looks at whether every part gets something done.
@@ -37,7 +36,7 @@ pub(crate) type Tasks = JoinSet<anyhow::Result<()>>;
 /// Runs until it is told to stop.
 ///
 /// # Errors
-/// [`crate::state_lock::Busy`] when another agent works on the state directory; a part that could
+/// [`crate::platform::state_lock::Busy`] when another agent works on the state directory; a part that could
 /// not be started, or ended unasked.
 pub(crate) async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
     // Before the start is counted, and before anything is opened, salvaged or bound.

@@ -10,11 +10,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use pulsegate_core::time::Wall;
 
-use crate::clock;
 #[cfg(feature = "demo")]
 use crate::commands::demo::Demo;
 use crate::commands::{self, export::Export, listing::Listing, replay::Replay};
 use crate::config::DEFAULT_PATH;
+use crate::platform::clock;
 
 /// The exit status for arguments that make no sense, as of most programs.
 const MISUSED: u8 = 2;

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::{self, Config};
-use crate::terminal::{shown, shown_in_colour};
+use crate::platform::terminal::{shown, shown_in_colour};
 
 /// `EX_CONFIG` of `sysexits.h`: systemd does not start the service again.
 pub(crate) const BAD_CONFIGURATION: u8 = 78;

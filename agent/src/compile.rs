@@ -19,8 +19,8 @@ use pulsegate_core::rules::{
 use pulsegate_core::visits::{First, Report, VisitAction, VisitSpec};
 use pulsegate_sensors::Source;
 
+use crate::cloud::publisher::{ACK_DEADLINE, Settings};
 use crate::config::{self, Config, PublishConfig};
-use crate::publisher::{ACK_DEADLINE, Settings};
 use crate::store::{Filters, Formats, Keep, LaneFormat, VisitFormat};
 
 pub(crate) use actions::{backend, cameras, level, outputs};

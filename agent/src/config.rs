@@ -37,7 +37,7 @@ pub(crate) use exchange::plan;
 pub(crate) use findings::{Faults, Report, Warning};
 pub(crate) use model::*;
 
-use crate::state_dir;
+use crate::agent::state_dir;
 use findings::{Finding, Findings};
 use tables::Tables;
 

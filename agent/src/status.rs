@@ -17,13 +17,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
 
-use crate::cameras::CameraStates;
-use crate::clock;
-use crate::drivers::Overview;
-use crate::mqtt::LinkState;
-use crate::outputs::OutputStates;
-use crate::publisher::PublisherState;
-use crate::sampler::SourceStates;
+use crate::actions::cameras::CameraStates;
+use crate::actions::outputs::OutputStates;
+use crate::cloud::mqtt::LinkState;
+use crate::cloud::publisher::PublisherState;
+use crate::platform::clock;
+use crate::sources::drivers::Overview;
+use crate::sources::sampler::SourceStates;
 use crate::store::Store;
 pub(crate) use model::{
     CameraStatus, DiskStatus, LinkStatus, OutputStatus, PicturesStatus, Refusal, SourceStatus,

@@ -58,9 +58,9 @@ use pulsegate_sensors::Sources;
 use pulsegate_sensors::inbox::{Receipt, Refused};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::agent::Pulse;
-use crate::aside::Aside;
 use crate::config::Backlog;
+use crate::platform::aside::Aside;
+use crate::platform::pulse::Pulse;
 pub(crate) use check::Checked;
 pub(crate) use database::{EventRow, Identity};
 pub(crate) use disk::{DiskFault, Room, mebibytes};

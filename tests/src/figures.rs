@@ -65,7 +65,7 @@ impl Figure {
 }
 
 /// Measures the production code of the workspace in files whose path begins with `prefix`, for example
-/// `agent/src/clock`; all of it if that is empty.
+/// `agent/src/platform/clock`; all of it if that is empty.
 ///
 /// # Errors
 /// When a file cannot be read or parsed.

@@ -26,20 +26,25 @@ const DIRECTION: [(&str, &[&str]); 7] = [
 
 /// Words that only the owner of an edge may say, and the files that own it, by their beginnings.
 const OWNERS: [(&[&str], &[&str]); 7] = [
-    (&["rumqttc"], &["agent/src/mqtt"]),
+    (&["rumqttc"], &["agent/src/cloud/mqtt"]),
     (&["rusqlite"], &["agent/src/store"]),
-    (&["sd_notify"], &["agent/src/systemd"]),
+    (&["sd_notify"], &["agent/src/platform/systemd"]),
     (
         &["reqwest"],
-        &["agent/src/uploader", "agent/src/updater", "agent/src/credentials", "agent/src/tls"],
+        &[
+            "agent/src/cloud/uploader",
+            "agent/src/platform/updater",
+            "agent/src/cloud/credentials",
+            "agent/src/cloud/tls",
+        ],
     ),
     (
         &["SystemTime::now", "Timestamp::now", "Zoned::now", "std::time::Instant::now"],
-        &["agent/src/clock"],
+        &["agent/src/platform/clock"],
     ),
     (
         &["fs::rename", "sync_all(", "sync_data(", "fsync(", "fdatasync(", "renameat"],
-        &["agent/src/durable"],
+        &["agent/src/platform/durable"],
     ),
     (&["\"pulsegate/{"], &["agent/core/src/cloud/topic"]),
 ];
@@ -60,15 +65,18 @@ const THREADS: [(&[&str], &[Module]); 4] = [
     (&["tokio::fs", "tokio::{fs", "net::lookup_host"], &[]),
     (
         &["ToSocketAddrs", "to_socket_addrs", "TcpStream", "UdpSocket"],
-        &[("agent/src/mqtt/dial.rs", "names are looked up on the resolver's thread: `Aside`")],
+        &[(
+            "agent/src/cloud/mqtt/dial.rs",
+            "names are looked up on the resolver's thread: `Aside`",
+        )],
     ),
     (
         &["thread::spawn", "thread::Builder", "thread::scope"],
         &[
-            ("agent/src/aside.rs", "a thread a kind of work, with a deadline"),
+            ("agent/src/platform/aside.rs", "a thread a kind of work, with a deadline"),
             ("agent/src/agent/opening.rs", "the start waits for it beside the signals"),
             (
-                "agent/src/clock/witnesses.rs",
+                "agent/src/platform/clock/witnesses.rs",
                 "the clock chip; whoever asks waits for a limited time",
             ),
             ("agent/src/store/writer.rs", "the store"),
@@ -111,8 +119,8 @@ const PROMISES: usize = 13;
 const FIXED_DATES: [(&str, &str); 10] = [
     ("agent/core/", "core has no clock: `now` is passed in"),
     ("agent/src/store/tests", "the time of the kernel start is passed in with the options"),
-    ("agent/src/clock/witnesses.rs", "the time of the build is passed in"),
-    ("agent/src/state_dir.rs", "the number of a kind of file system"),
+    ("agent/src/platform/clock/witnesses.rs", "the time of the build is passed in"),
+    ("agent/src/agent/state_dir.rs", "the number of a kind of file system"),
     ("sensors/src/grid.rs", "the wall clock is passed in"),
     ("sensors/src/inbox/line.rs", "only the form of a line is parsed"),
     ("sensors/src/inbox/stamp.rs", "only the form of a time is parsed"),
@@ -204,12 +212,12 @@ fn work_on_a_thread_of_others_is_found() {
         "    std::thread::spawn(move || read(path));",
     ];
     for line in lines {
-        assert_eq!(found("agent/src/publisher.rs", line), 1, "{line}");
-        assert_eq!(found("agent/src/publisher.rs", &format!("// {line}")), 0, "{line}");
+        assert_eq!(found("agent/src/cloud/publisher.rs", line), 1, "{line}");
+        assert_eq!(found("agent/src/cloud/publisher.rs", &format!("// {line}")), 0, "{line}");
     }
     let asks = "    let found = address.to_socket_addrs();";
-    assert_eq!(found("agent/src/mqtt/dial.rs", asks), 0);
-    assert_eq!(found("agent/src/mqtt/dial.rs", lines[0]), 1, "only what it is listed with");
+    assert_eq!(found("agent/src/cloud/mqtt/dial.rs", asks), 0);
+    assert_eq!(found("agent/src/cloud/mqtt/dial.rs", lines[0]), 1, "only what it is listed with");
 }
 
 #[test]
@@ -265,9 +273,9 @@ fn a_date_near_today_is_found_in_a_test() {
     for line in replay.map(|line| line.replace("{day}", day)) {
         assert_eq!(found("tests/tests/replay.rs", &line), [1], "{line}");
         assert_eq!(found("agent/src/store/filters/tests.rs", &line), [1], "{line}");
-        assert_eq!(found("agent/src/boot.rs", &line), [0; 0], "production code: {line}");
+        assert_eq!(found("agent/src/platform/boot.rs", &line), [0; 0], "production code: {line}");
         let module = format!("fn f() {{}}\n#[cfg(test)]\nmod tests {{\n{line}\n}}\n{line}\n");
-        assert_eq!(found("agent/src/boot.rs", &module), [4], "{line}");
+        assert_eq!(found("agent/src/platform/boot.rs", &module), [4], "{line}");
         let marked =
             format!("{line} // fixed date: the reason\n// fixed date: why\n{line}\n{line}");
         assert_eq!(found("tests/tests/replay.rs", &marked), [4], "{line}");

@@ -6,10 +6,10 @@ use pulsegate_sensors::Sources;
 use tokio::sync::watch;
 
 use super::Tasks;
-use crate::cameras::{self, CameraStates, Darkroom};
+use crate::actions::cameras::{self, CameraStates, Darkroom};
+use crate::actions::outputs::{self, OutputStates, Switchboard};
 use crate::compile;
 use crate::config::Config;
-use crate::outputs::{self, OutputStates, Switchboard};
 use crate::store::Store;
 
 /// Their ends of the channels.

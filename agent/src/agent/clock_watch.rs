@@ -5,8 +5,8 @@ use std::time::Duration;
 use pulsegate_core::time::timeline::Trust;
 use tokio::sync::watch;
 
-use crate::clock::{self, Witnesses};
 use crate::config::Trust as Policy;
+use crate::platform::clock::{self, Witnesses};
 use crate::store::Store;
 
 /// A step is noticed within this; readings taken meanwhile are corrected all the same.

@@ -10,12 +10,15 @@ use anyhow::Context as _;
 use pulsegate_sensors::Sources;
 use tokio::sync::{oneshot, watch};
 
-use super::pulse::Finger;
-use super::{LOOK_EVERY, Pulse, Signals};
+use super::{LOOK_EVERY, Signals};
+use crate::agent::state_dir;
+use crate::compile;
 use crate::config::Config;
-use crate::state_lock::StateLock;
+use crate::platform::pulse::Finger;
+use crate::platform::pulse::Pulse;
+use crate::platform::state_lock::StateLock;
+use crate::platform::{boot, clock, systemd};
 use crate::store::{self, Identity, SalvageProgress, Store};
-use crate::{boot, clock, compile, state_dir, systemd};
 
 /// How long systemd grants the start after each sign of progress: many times [`LOOK_EVERY`].
 const GRANTED: Duration = Duration::from_secs(120);

@@ -12,16 +12,19 @@ use tokio::task::AbortHandle;
 
 use super::acting::Acting;
 use super::opening::Opened;
-use super::pulse::Finger;
-use super::{Pulse, Tasks, clock_watch};
+use super::{Tasks, clock_watch};
+use crate::cloud::mqtt::{self, Dialer, LinkOptions, LinkState, Outage, Wish};
+use crate::cloud::publisher::{self, Publisher, PublisherState, Reports, Settings};
+use crate::compile;
 use crate::config::Config;
-use crate::drivers::{Drivers, Outlets, Overview};
-use crate::mqtt::{self, Dialer, LinkOptions, LinkState, Outage, Wish};
-use crate::publisher::{self, Publisher, PublisherState, Reports, Settings};
-use crate::sampler::{self, Intake, SourceStates};
+use crate::platform::clock;
+use crate::platform::pulse::Finger;
+use crate::platform::pulse::Pulse;
+use crate::sources::drivers::{Drivers, Outlets, Overview};
+use crate::sources::inbox_watch;
+use crate::sources::sampler::{self, Intake, SourceStates};
 use crate::status::{self, Observed};
 use crate::store::{Stopped, Store};
-use crate::{clock, compile, inbox_watch};
 
 /// Observations on their way to the sampler: a second of a hundred belts with their bursts.
 const OBSERVATIONS: usize = 512;

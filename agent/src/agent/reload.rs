@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::Tasks;
 use super::parts::Parts;
-use crate::aside::{Aside, NotDone};
 use crate::config::{self, Config, Faults, Warning};
+use crate::platform::aside::{Aside, NotDone};
 
 /// What reading a configuration may take, with the files that it names.
 const READING: Duration = Duration::from_secs(30);

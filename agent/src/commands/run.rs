@@ -14,10 +14,10 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::{BAD_CONFIGURATION, STATE_IN_USE, complain, fail};
 use crate::agent;
 use crate::config::{self, Config};
-use crate::state_lock::Busy;
-use crate::terminal::LogWriter;
+use crate::platform::state_lock::Busy;
+use crate::platform::terminal::LogWriter;
 
-/// The runtime's pool is used by nothing of ours: what may hang has threads of its own, see [`crate::aside`].
+/// The runtime's pool is used by nothing of ours: what may hang has threads of its own, see [`crate::platform::aside`].
 const MAX_BLOCKING_THREADS: usize = 1;
 /// A read that hangs in the kernel does not keep the agent from ending.
 const ABANDON_AFTER: Duration = Duration::from_secs(2);

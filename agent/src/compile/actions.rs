@@ -7,9 +7,9 @@ use pulsegate_core::act::output::{Hours, Light, NightSpec, Only, OutputSpec};
 use pulsegate_sensors::line;
 use pulsegate_sensors::output::Wiring;
 
-use crate::cameras::{self, Recipe};
+use crate::actions::cameras::{self, Recipe};
+use crate::actions::outputs::Plan;
 use crate::config::{self, Config};
-use crate::outputs::Plan;
 
 /// The outputs, and what is wanted of them.
 pub(crate) fn outputs(config: &Config) -> Arc<Plan> {

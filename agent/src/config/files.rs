@@ -12,8 +12,8 @@ use super::findings::{Finding, Findings};
 use super::place::At;
 use super::placeholder;
 use super::tables::IdentityTable;
-use crate::regular;
-use crate::tls::MAX_PEM_BYTES;
+use crate::cloud::tls::MAX_PEM_BYTES;
+use crate::platform::regular;
 
 /// What a private key grants to group and others: nothing.
 const OTHERS: u32 = 0o077;

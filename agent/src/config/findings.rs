@@ -3,7 +3,7 @@
 //! One mistake gives one fault. What was reported once mutes whatever later checks find at the same
 //! place, so a check may go on with a stand-in for a broken value.
 
-use crate::terminal::{blanked, shown};
+use crate::platform::terminal::{blanked, shown};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};

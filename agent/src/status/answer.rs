@@ -19,13 +19,13 @@ use super::model::{
     OutputStatus, PicturesStatus, PublisherStatus, RulesStatus, SalvageStatus, SourceStatus,
     Status, WithheldTopic,
 };
-use crate::cameras::{CameraState, CameraStates};
-use crate::clock;
-use crate::drivers::{Gauge, Overview};
-use crate::inbox_watch;
-use crate::mqtt::LinkState;
-use crate::outputs::{OutputState, OutputStates};
-use crate::sampler::{SourceState, SourceStates};
+use crate::actions::cameras::{CameraState, CameraStates};
+use crate::actions::outputs::{OutputState, OutputStates};
+use crate::cloud::mqtt::LinkState;
+use crate::platform::clock;
+use crate::sources::drivers::{Gauge, Overview};
+use crate::sources::inbox_watch;
+use crate::sources::sampler::{SourceState, SourceStates};
 use crate::store::{DiskFault, Flapping, Progress, Room, mebibytes};
 
 /// Asks every part, and counts the records.

@@ -14,11 +14,11 @@ use pulsegate_sensors::{LineState, SourceId};
 use serde_json::Value;
 
 use super::*;
-use crate::cameras::CameraState;
-use crate::drivers::Gauge;
-use crate::mqtt::{Outage, RefusedStatus, Session};
-use crate::outputs::OutputState;
-use crate::sampler::SourceState;
+use crate::actions::cameras::CameraState;
+use crate::actions::outputs::OutputState;
+use crate::cloud::mqtt::{Outage, RefusedStatus, Session};
+use crate::sources::drivers::Gauge;
+use crate::sources::sampler::SourceState;
 use crate::store::{Checked, DiskFault, Flapping, Progress, Room, SalvageProgress};
 
 /// A path, and the types of what is there in any answer. Elements of lists of several kinds carry their kind.

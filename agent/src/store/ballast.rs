@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::disk::{Room, with_suffix};
-use crate::durable;
+use crate::platform::durable;
 
 /// The name of the file is that of the database with this at its end.
 pub(super) const SUFFIX: &str = ".ballast";

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::durable;
+use crate::platform::durable;
 
 /// How the name of the mark goes on.
 const MARK: &str = "begun";

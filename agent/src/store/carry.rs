@@ -16,7 +16,7 @@ use super::database::Database;
 use super::load::{self, BASE_SEQ, END_SEQ, FILTERED, LaneRow, UNTOLD_GAP};
 use super::salvage::TellProgress;
 use super::{schema, withheld};
-use crate::agent::Pulse;
+use crate::platform::pulse::Pulse;
 pub(super) use steps::{Reached, forget};
 use steps::{STEP_ROWS, Steps, Walk};
 

@@ -24,7 +24,7 @@ use super::untold::{Telling, Untold};
 use super::withheld::{self, SourceMark, Withheld};
 use super::write::{self, LaneWriter};
 use super::{carry, ledger, schema};
-use crate::agent::Pulse;
+use crate::platform::pulse::Pulse;
 
 /// Who is writing: this start of the agent, on this run of the kernel.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use rustix::fs::{Access, Advice, StatVfs, StatVfsMountFlags, access, fadvise, st
 use rustix::io::Errno;
 
 use super::ballast;
-use crate::durable;
+use crate::platform::durable;
 
 /// With less room than this, whatever fails fails for want of room: SQLite reports some of it as
 /// I/O errors, or as a file that cannot be opened.
@@ -372,7 +372,7 @@ pub(super) fn make_private(path: &Path) {
     let begin = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(&begin) || name == crate::boot::FILE {
+        if name.starts_with(&begin) || name == crate::platform::boot::FILE {
             durable::make_private(&entry.path());
         }
     }

@@ -17,7 +17,7 @@ use super::database::{Database, Work};
 use super::withheld::{self, Settled, SourceMark};
 use super::{begun, load, schema};
 use crate::config::Backlog;
-use crate::durable;
+use crate::platform::durable;
 
 /// How the name of a store that was kept aside goes on; then comes its thing.
 const ASIDE: &str = "of-";

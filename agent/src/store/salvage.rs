@@ -18,8 +18,8 @@ use rusqlite::ffi::SQLITE_ERROR;
 use super::carry::{self, Extent, Reached};
 use super::database::{Database, Identity};
 use super::{disk, schema};
-use crate::agent::Pulse;
-use crate::{clock, durable};
+use crate::platform::pulse::Pulse;
+use crate::platform::{clock, durable};
 
 /// The new database while it is written, and when it is complete.
 const WRITING: &str = "salvage";

@@ -12,8 +12,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::bounds::MAX_ROW_BYTES;
 use super::disk::Room;
-use crate::agent::Pulse;
-use crate::durable;
+use crate::platform::durable;
+use crate::platform::pulse::Pulse;
 
 /// A page is the least that a commit writes; small pages wear the card less (BENCHMARKS.md).
 const PAGE_BYTES: u32 = 1024;

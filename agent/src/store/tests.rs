@@ -44,7 +44,7 @@ use serde_json::Value as Json;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::{boot, clock};
+use crate::platform::{boot, clock};
 
 /// Whatever is waited for comes within this, on the slowest of machines.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use super::source::Source;
 /// A function that the source defines, with or without a body.
 pub(super) struct Function {
     pub name: String,
-    /// The file, and the modules in it: `agent/src/clock.rs::parts`.
+    /// The file, and the modules in it: `agent/src/platform/clock.rs::parts`.
     pub module: String,
     pub path: String,
     pub line: usize,

@@ -15,10 +15,10 @@ use tokio::process::{Child, Command};
 
 use super::super::{complain, status};
 use super::cloud::Cloud;
-use crate::clock;
+use crate::platform::clock;
+use crate::platform::terminal::shown;
 use crate::status::LinkStatus;
 use crate::store::{FILE, Reader};
-use crate::terminal::shown;
 
 /// The agent drains within ten seconds, and then says goodbye.
 const END_WITHIN: Duration = Duration::from_secs(25);
@@ -49,7 +49,7 @@ impl Stage {
             .replace("{certificate}", &device.certificate.display().to_string())
             .replace("{private_key}", &device.private_key.display().to_string());
         let config_path = path.join("pulsegate.toml");
-        crate::durable::replace(&config_path, config.as_bytes())
+        crate::platform::durable::replace(&config_path, config.as_bytes())
             .context("cannot write the configuration")?;
         let log = std::fs::File::create(path.join("agent.log")).context("cannot write a log")?;
         let agent = Command::new(std::env::current_exe().context("cannot find this program")?)

@@ -8,7 +8,7 @@ use pulsegate_core::time::Mono;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Extent, Holes};
-use crate::clock;
+use crate::platform::clock;
 use crate::store::bounds;
 use crate::store::salvage::{SalvageProgress, TellProgress};
 

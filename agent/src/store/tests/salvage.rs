@@ -19,13 +19,17 @@ async fn a_power_cut_in_the_middle_of_a_salvage_leaves_the_old_store_or_the_new_
 
     // The new one was being written.
     let writing = device.killed();
-    std::fs::write(crate::durable::beside(&writing.path(), "salvage"), &complete[..5_000]).unwrap();
+    std::fs::write(
+        crate::platform::durable::beside(&writing.path(), "salvage"),
+        &complete[..5_000],
+    )
+    .unwrap();
     survives(&writing, &before, "while it was written").await;
-    assert!(!crate::durable::beside(&writing.path(), "salvage").exists());
+    assert!(!crate::platform::durable::beside(&writing.path(), "salvage").exists());
 
     // It was complete, and the old one still in its place, with its log.
     let swapping = device.killed();
-    std::fs::write(crate::durable::beside(&swapping.path(), "new"), &complete).unwrap();
+    std::fs::write(crate::platform::durable::beside(&swapping.path(), "new"), &complete).unwrap();
     std::fs::write(swapping.folder.path().join("pulsegate.db-wal"), &damaged[..4_000]).unwrap();
     let agent = swapping.start();
     agent.append([63.0]).await;
@@ -236,7 +240,7 @@ fn rows(path: &Path) -> BTreeMap<String, Vec<String>> {
 
 /// The lane that a salvage walks through, the place that it reached, and that on its way back from a leap.
 fn reached(device: &Device) -> (u64, u64, Option<u64>) {
-    let new = crate::durable::beside(&device.path(), "salvage");
+    let new = crate::platform::durable::beside(&device.path(), "salvage");
     let connection = rusqlite::Connection::open(new).unwrap();
     let select = "SELECT lane, place, back_at FROM salvage";
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
@@ -298,7 +302,7 @@ async fn a_salvage_that_is_cut_off_after_any_step_goes_on_behind_it() {
         assert!(told.iter().all(|step| step.done >= progress.done), "{what}: {told:?}");
         assert!(rows(&device.path()) == expected, "{what}: another result");
         assert_eq!(device.set_aside().len(), 1, "{what}");
-        assert!(!crate::durable::beside(&device.path(), "salvage").exists(), "{what}");
+        assert!(!crate::platform::durable::beside(&device.path(), "salvage").exists(), "{what}");
     }
     assert!(is_on_the_way_back, "no step ends behind a leap");
 }
@@ -336,7 +340,7 @@ async fn a_salvage_goes_on_in_a_new_store_only_if_that_is_sound() {
     };
     replace_store(&device, &mut tell);
     let half = half.expect("there is a step in the middle");
-    let new = crate::durable::beside(&half.path(), "salvage");
+    let new = crate::platform::durable::beside(&half.path(), "salvage");
     rusqlite::Connection::open(&new)
         .unwrap()
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))

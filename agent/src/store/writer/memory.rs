@@ -16,7 +16,7 @@ use super::apart::Apart;
 use super::faults::{WAITING_FEW, WAITING_ROWS};
 use super::{Answer, Receipt, Writer};
 use crate::config::Backlog;
-use crate::state_lock;
+use crate::platform::state_lock;
 use crate::store::database::{Database, EventRow, Place};
 use crate::store::disk::DiskFault;
 use crate::store::owner::{self, Dropped, Taking};

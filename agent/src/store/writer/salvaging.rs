@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::Writer;
 use super::faults::REPLACE_PAUSE;
 use super::memory::Memory;
-use crate::agent::Pulse;
+use crate::platform::pulse::Pulse;
 use crate::store::Options;
 use crate::store::database::{Database, Place};
 use crate::store::disk::DiskFault;

@@ -12,8 +12,8 @@ use rusqlite::Connection;
 
 use super::super::{Filters, Keep, LaneFormat, Pass, Reader, Taken};
 use super::*;
-use crate::agent::Pulse;
-use crate::durable;
+use crate::platform::durable;
+use crate::platform::pulse::Pulse;
 use crate::store::database::AlertRow;
 use crate::store::{Identity, disk};
 
@@ -63,7 +63,7 @@ fn options(path: PathBuf) -> Options {
         pulse: Pulse::default(),
         salvaging: watch::Sender::default(),
         salvage_patience: Duration::from_secs(60),
-        clock: crate::clock::mono,
+        clock: crate::platform::clock::mono,
         thing_change: None,
         backlog: crate::config::Backlog::Keep,
     }

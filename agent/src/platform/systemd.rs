@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::clock;
+use crate::platform::clock;
 
 /// The agent runs.
 pub(crate) fn ready(status: &str) {

@@ -18,9 +18,10 @@ use pulsegate_sensors::{NoReading, Observation, Outlet, Source, SourceId, Source
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::aside::Aside;
+use crate::compile;
 use crate::config::{self, Config, SimulatedKind};
-use crate::{clock, compile, regular};
+use crate::platform::aside::Aside;
+use crate::platform::{clock, regular};
 
 /// How long a simulated lid stays open.
 const SIMULATED_OPEN: Duration = Duration::from_millis(400);

@@ -43,7 +43,7 @@ impl Pulse {
 
 /// Feels a pulse now and then.
 #[derive(Debug)]
-pub(super) struct Finger {
+pub(crate) struct Finger {
     name: &'static str,
     pulse: Pulse,
     felt: u64,
@@ -51,12 +51,12 @@ pub(super) struct Finger {
 }
 
 impl Finger {
-    pub(super) fn on(name: &'static str, pulse: &Pulse, now: Mono) -> Self {
+    pub(crate) fn on(name: &'static str, pulse: &Pulse, now: Mono) -> Self {
         Self { name, pulse: pulse.clone(), felt: 0, at: now }
     }
 
     /// Whether the part is alive.
-    pub(super) fn feel(&mut self, now: Mono) -> bool {
+    pub(crate) fn feel(&mut self, now: Mono) -> bool {
         let beats = self.pulse.0.load(Ordering::Relaxed);
         if beats != self.felt {
             (self.felt, self.at) = (beats, now);

@@ -13,8 +13,8 @@ use pulsegate_core::time::Mono;
 use pulsegate_sensors::inbox::Counters;
 use tokio::sync::watch;
 
-use crate::clock;
-use crate::drivers::{Gauge, Overview};
+use crate::platform::clock;
+use crate::sources::drivers::{Gauge, Overview};
 use crate::store::{EventRow, Store};
 
 /// Between two looks at the counters.

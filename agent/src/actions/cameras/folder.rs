@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use pulsegate_core::act::capture::Quota;
 use ring::digest;
 
-use crate::durable;
+use crate::platform::durable;
 
 /// What is left to the readings on a disk that fills.
 const LEAVE_FREE_BYTES: u64 = 64 << 20;

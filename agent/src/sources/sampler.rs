@@ -16,8 +16,8 @@ use pulsegate_sensors::inbox::{Chunk, EntryValue};
 use pulsegate_sensors::{NoReading, Observation, SourceId, Sources};
 use tokio::sync::{mpsc, watch};
 
-use crate::agent::{AT_REST, Pulse};
-use crate::clock;
+use crate::platform::clock;
+use crate::platform::pulse::{AT_REST, Pulse};
 use crate::store::{EventRow, Stopped, Store};
 use variability::Variability;
 

@@ -3,7 +3,7 @@
 use pulsegate_core::cloud::batch::{Batch, Sheaf};
 
 use super::*;
-use crate::mqtt::Outage;
+use crate::cloud::mqtt::Outage;
 
 /// A publisher on connection 1, of which one message was acknowledged `ago`.
 fn round_with_answer(ago: Duration) -> (Round, Session, Mono) {

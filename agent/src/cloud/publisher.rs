@@ -16,9 +16,9 @@ use pulsegate_core::time::Mono;
 use pulsegate_core::time::clock::ClockGrace;
 use tokio::sync::{oneshot, watch};
 
-use crate::agent::{AT_REST, Pulse};
-use crate::clock;
-use crate::mqtt::{End, LinkState, Session};
+use crate::cloud::mqtt::{End, LinkState, Session};
+use crate::platform::clock;
+use crate::platform::pulse::{AT_REST, Pulse};
 use crate::store::{Progress, Stopped, Store, Taken};
 
 /// A broker that acknowledges nothing for so long on a living connection never will.

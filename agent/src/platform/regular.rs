@@ -1,7 +1,7 @@
 //! Reading files that somebody else names: certificates, keys, recordings.
 //!
 //! Only regular files are read: to open a pipe waits for its other end, and to open a device may do anything.
-//! A file on a server that is gone hangs all the same; [`crate::aside`] bounds that.
+//! A file on a server that is gone hangs all the same; [`crate::platform::aside`] bounds that.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};

@@ -7,7 +7,7 @@ use pulsegate_core::cloud::backoff::Failure;
 use pulsegate_core::cloud::delivery::Death;
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError};
 
-use crate::tls::{self, Retry};
+use crate::cloud::tls::{self, Retry};
 
 /// See the module.
 pub(super) struct Reason {

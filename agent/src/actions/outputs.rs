@@ -21,8 +21,8 @@ use pulsegate_sensors::output::Wiring;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::clock;
-use crate::sampler::told;
+use crate::platform::clock;
+use crate::sources::sampler::told;
 use crate::store::{EventRow, Store};
 use hand::Hand;
 

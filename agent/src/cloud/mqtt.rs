@@ -31,9 +31,9 @@ use rumqttc::{
 };
 use tokio::sync::watch;
 
-use crate::clock;
+use crate::cloud::tls::Clients;
 use crate::config::{Identity, Port};
-use crate::tls::Clients;
+use crate::platform::clock;
 pub(crate) use dial::Dialer;
 use presence::Presence;
 use reason::Reason;

@@ -19,8 +19,8 @@ use tokio::runtime::Handle;
 
 use super::album::Album;
 use super::folder::{self, Folder, Picture};
-use crate::aside::Aside;
-use crate::durable;
+use crate::platform::aside::Aside;
+use crate::platform::durable;
 
 /// What the last words of a failed program may have, in the log of this device.
 const LAST_WORDS_BYTES: usize = 400;

@@ -137,7 +137,7 @@ mod tests {
     fn a_directory_that_cannot_be_made_is_told_and_no_reason_not_to_start() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
-        crate::durable::replace(&file, b"in the way").unwrap();
+        crate::platform::durable::replace(&file, b"in the way").unwrap();
 
         let lock = StateLock::take(&file.join("state")).unwrap();
 

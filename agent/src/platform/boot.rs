@@ -12,7 +12,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use pulsegate_core::record::reading::Boot;
 
-use crate::{clock, durable};
+use crate::platform::{clock, durable};
 
 /// The file, in the state directory.
 pub(crate) const FILE: &str = "boot";

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::folder::Folder;
-use crate::aside::Aside;
+use crate::platform::aside::Aside;
 
 /// Reading a picture back, syncing it and removing old ones, on a slow card that is busy.
 const PATIENCE: Duration = Duration::from_secs(30);

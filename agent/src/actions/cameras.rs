@@ -23,8 +23,8 @@ use pulsegate_sensors::Sources;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::clock;
-use crate::sampler::told;
+use crate::platform::clock;
+use crate::sources::sampler::told;
 use crate::store::{EventRow, Stopped, Store};
 use album::Album;
 use folder::Picture;

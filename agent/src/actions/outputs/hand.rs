@@ -7,7 +7,7 @@ use std::time::Duration;
 use pulsegate_sensors::NoReading;
 use pulsegate_sensors::output::{Output, Wiring};
 
-use crate::aside::Aside;
+use crate::platform::aside::Aside;
 
 /// A line is set in microseconds, a file in milliseconds.
 const SETTING: Duration = Duration::from_secs(5);

@@ -6,8 +6,8 @@
 
 use std::path::Path;
 
+use crate::platform::{boot, durable};
 use crate::store::{self, Reached, Room, mebibytes};
-use crate::{boot, durable};
 
 /// File systems that forget, by the number that statfs(2) gives: include/uapi/linux/magic.h of Linux.
 const FORGETFUL: [(u32, &str); 3] = [

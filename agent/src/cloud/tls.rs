@@ -14,7 +14,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::Identity;
-use crate::regular;
+use crate::platform::regular;
 
 /// Bounds what is read of a file that should hold a key or a few certificates.
 pub(crate) const MAX_PEM_BYTES: u64 = 1 << 20;
@@ -23,10 +23,10 @@ const ALPN_MQTT: &[u8] = b"x-amzn-mqtt-ca";
 
 /// The authorities that AWS IoT endpoints are signed by; certs/README.md has their hashes.
 const AMAZON_ROOTS: [&[u8]; 4] = [
-    include_bytes!("../../certs/amazon/Amazon_Root_CA_1.pem"),
-    include_bytes!("../../certs/amazon/Amazon_Root_CA_2.pem"),
-    include_bytes!("../../certs/amazon/Amazon_Root_CA_3.pem"),
-    include_bytes!("../../certs/amazon/Amazon_Root_CA_4.pem"),
+    include_bytes!("../../../certs/amazon/Amazon_Root_CA_1.pem"),
+    include_bytes!("../../../certs/amazon/Amazon_Root_CA_2.pem"),
+    include_bytes!("../../../certs/amazon/Amazon_Root_CA_3.pem"),
+    include_bytes!("../../../certs/amazon/Amazon_Root_CA_4.pem"),
 ];
 
 /// The two ways to open a connection.

@@ -11,9 +11,9 @@ use rumqttc::{MqttOptions, NetworkOptions};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use crate::aside::Aside;
+use crate::cloud::tls::{self, Clients};
 use crate::config::Identity;
-use crate::tls::{self, Clients};
+use crate::platform::aside::Aside;
 
 /// A few files of some kilobytes: a card that takes longer does not answer.
 const READING: Duration = Duration::from_secs(10);
