@@ -10,32 +10,13 @@
 //! (P3). A damaged database is set aside under a dated name,
 //! what can be read of it is carried over, and a new one begun (P7).
 
-mod ballast;
-mod begun;
-mod bounds;
-mod carry;
 mod check;
-mod database;
-mod detail;
-mod disk;
 mod filters;
-mod fold;
-mod ledger;
-mod load;
-mod overflow;
-mod owner;
-mod reader;
-mod replay;
-mod retention;
-mod salvage;
-mod schema;
+pub(crate) mod fold;
 mod standing;
-mod take;
-mod untold;
-mod visits;
-mod withheld;
-mod write;
-mod writer;
+pub(crate) mod take;
+pub(crate) mod visits;
+pub(crate) mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -59,23 +40,18 @@ use pulsegate_sensors::inbox::{Receipt, Refused};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Backlog;
+use crate::db::database::Database;
+use crate::db::{
+    DiskFault, EventRow, Identity, InMemory, Reader, Room, SalvageProgress, ThingChange, salvage,
+};
 use crate::platform::aside::Aside;
 use crate::platform::pulse::Pulse;
 pub(crate) use check::Checked;
-pub(crate) use database::{EventRow, Identity};
-pub(crate) use disk::{DiskFault, Room, mebibytes};
 pub(crate) use filters::Filters;
 pub(crate) use fold::Flapping;
-pub(crate) use overflow::InMemory;
-pub(crate) use owner::{ThingChange, kept_aside, settle};
-pub(crate) use reader::{AlertFound, Named, Reader, ReadingFound};
-pub(crate) use replay::{Change, Curve, Decided, Outcome, Plan, Replay, Replayed};
-pub(crate) use salvage::SalvageProgress;
 pub(crate) use take::{Formats, LaneFormat, Taken};
 pub(crate) use visits::{VisitFormat, VisitFound};
 
-/// The database, in the state directory.
-pub(crate) const FILE: &str = "pulsegate.db";
 /// Requests on their way to the writer, each with up to 64 KiB of readings: bounds what a burst
 /// holds in memory before back-pressure.
 const QUEUE: usize = 4;
@@ -242,7 +218,7 @@ pub(crate) struct Stopped;
 
 /// How far the store at `path` has come, if it can be read.
 pub(crate) fn reached(path: &std::path::Path) -> Option<Reached> {
-    database::Database::reached(path).ok().flatten()
+    Database::reached(path).ok().flatten()
 }
 
 impl Store {

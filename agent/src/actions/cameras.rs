@@ -23,9 +23,10 @@ use pulsegate_sensors::Sources;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::db::EventRow;
 use crate::platform::clock;
 use crate::sources::sampler::told;
-use crate::store::{EventRow, Stopped, Store};
+use crate::store::{Stopped, Store};
 use album::Album;
 use folder::Picture;
 pub(crate) use shot::Recipe;

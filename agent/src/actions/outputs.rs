@@ -21,9 +21,10 @@ use pulsegate_sensors::output::Wiring;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::db::EventRow;
 use crate::platform::clock;
 use crate::sources::sampler::told;
-use crate::store::{EventRow, Store};
+use crate::store::Store;
 use hand::Hand;
 
 /// How often an output that failed is tried again.

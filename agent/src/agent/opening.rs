@@ -14,11 +14,12 @@ use super::{LOOK_EVERY, Signals};
 use crate::agent::state_dir;
 use crate::compile;
 use crate::config::Config;
+use crate::db::{self, Identity, SalvageProgress};
 use crate::platform::pulse::Finger;
 use crate::platform::pulse::Pulse;
 use crate::platform::state_lock::StateLock;
 use crate::platform::{boot, clock, systemd};
-use crate::store::{self, Identity, SalvageProgress, Store};
+use crate::store::{self, Store};
 
 /// How long systemd grants the start after each sign of progress: many times [`LOOK_EVERY`].
 const GRANTED: Duration = Duration::from_secs(120);
@@ -109,9 +110,9 @@ fn open_store(
     pulse: &Pulse,
     salvaging: watch::Sender<Option<SalvageProgress>>,
 ) -> anyhow::Result<(Store, std::thread::JoinHandle<()>, Vec<String>)> {
-    let usual = config.state_dir.join(store::FILE);
+    let usual = config.state_dir.join(db::FILE);
     let backlog = config.buffer.backlog_of_another_thing;
-    let settled = store::settle(&usual, &config.thing, backlog);
+    let settled = db::settle(&usual, &config.thing, backlog);
     let (path, thing_change) = (settled.path, settled.change);
     let reached = store::reached(&path);
     // A store that was lost is told by an event; the one that is begun now is no older copy of it.

@@ -6,8 +6,9 @@
 
 use std::path::Path;
 
+use crate::db::{self, Room, mebibytes};
 use crate::platform::{boot, durable};
-use crate::store::{self, Reached, Room, mebibytes};
+use crate::store::{self, Reached};
 
 /// File systems that forget, by the number that statfs(2) gives: include/uapi/linux/magic.h of Linux.
 const FORGETFUL: [(u32, &str); 3] = [
@@ -30,8 +31,8 @@ pub(crate) fn examine(state_dir: &Path, reached: Option<Reached>) -> Vec<String>
              starts anew; put it on a partition that keeps its files"
         ));
     }
-    let usual = state_dir.join(store::FILE);
-    for (file, thing, [alerts, events, readings]) in store::kept_aside(&usual) {
+    let usual = state_dir.join(db::FILE);
+    for (file, thing, [alerts, events, readings]) in db::kept_aside(&usual) {
         found.push(format!(
             "{readings} readings, {events} events and {alerts} alerts of thing `{thing}` were not delivered: \
              they are kept in `{}` and not published under this name; start once with `thing = \"{thing}\"` \
@@ -63,7 +64,7 @@ pub(crate) fn examine(state_dir: &Path, reached: Option<Reached>) -> Vec<String>
 
 /// Examines `state_dir` with the store in it, which may use `max_bytes`, without changing either.
 pub(crate) fn look_at(state_dir: &Path, max_bytes: u64) -> Vec<String> {
-    let mut found = examine(state_dir, store::reached(&state_dir.join(store::FILE)));
+    let mut found = examine(state_dir, store::reached(&state_dir.join(db::FILE)));
     found.extend(examine_room(state_dir, max_bytes));
     found
 }

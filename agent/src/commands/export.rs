@@ -22,8 +22,8 @@ use pulsegate_core::time::Wall;
 use super::{fail, peek, progress};
 use crate::cli::{Config, Span};
 use crate::compile;
+use crate::db::{FILE, Reader};
 use crate::platform::terminal::shown;
-use crate::store::{FILE, Reader};
 use records::{Records, Written};
 
 /// What to write, and how.

@@ -18,8 +18,9 @@ use serde_json::json;
 use super::listing::{alert_record, alert_text, visit_record, visit_text};
 use super::{BAD_CONFIGURATION, complain, fail, progress, written};
 use crate::cli::{Config, Span};
+use crate::db::{AlertFound, FILE, Reader};
 use crate::platform::terminal::shown;
-use crate::store::{AlertFound, Change, Curve, Decided, FILE, Outcome, Plan, Reader, Replayed};
+use crate::replay::{Change, Curve, Decided, Outcome, Plan, Replayed};
 use crate::{compile, config};
 use chart::{Chart, Paper};
 

@@ -13,9 +13,10 @@ use pulsegate_core::time::Mono;
 use pulsegate_sensors::inbox::Counters;
 use tokio::sync::watch;
 
+use crate::db::EventRow;
 use crate::platform::clock;
 use crate::sources::drivers::{Gauge, Overview};
-use crate::store::{EventRow, Store};
+use crate::store::Store;
 
 /// Between two looks at the counters.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

@@ -16,9 +16,10 @@ use pulsegate_sensors::inbox::{Chunk, EntryValue};
 use pulsegate_sensors::{NoReading, Observation, SourceId, Sources};
 use tokio::sync::{mpsc, watch};
 
+use crate::db::EventRow;
 use crate::platform::clock;
 use crate::platform::pulse::{AT_REST, Pulse};
-use crate::store::{EventRow, Stopped, Store};
+use crate::store::{Stopped, Store};
 use variability::Variability;
 
 /// Observations that are taken from the channel at once.

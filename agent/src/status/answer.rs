@@ -22,11 +22,12 @@ use super::model::{
 use crate::actions::cameras::{CameraState, CameraStates};
 use crate::actions::outputs::{OutputState, OutputStates};
 use crate::cloud::mqtt::LinkState;
+use crate::db::{DiskFault, Room, mebibytes};
 use crate::platform::clock;
 use crate::sources::drivers::{Gauge, Overview};
 use crate::sources::inbox_watch;
 use crate::sources::sampler::{SourceState, SourceStates};
-use crate::store::{DiskFault, Flapping, Progress, Room, mebibytes};
+use crate::store::{Flapping, Progress};
 
 /// Asks every part, and counts the records.
 pub(super) async fn compose(observed: &Observed, now: Mono) -> Status {

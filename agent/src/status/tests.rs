@@ -17,9 +17,10 @@ use super::*;
 use crate::actions::cameras::CameraState;
 use crate::actions::outputs::OutputState;
 use crate::cloud::mqtt::{Outage, RefusedStatus, Session};
+use crate::db::{DiskFault, Room, SalvageProgress};
 use crate::sources::drivers::Gauge;
 use crate::sources::sampler::SourceState;
-use crate::store::{Checked, DiskFault, Flapping, Progress, Room, SalvageProgress};
+use crate::store::{Checked, Flapping, Progress};
 
 /// A path, and the types of what is there in any answer. Elements of lists of several kinds carry their kind.
 const KEYS: &str = include_str!("keys.txt");

@@ -14,8 +14,9 @@ use std::time::Duration;
 use rusqlite::ErrorCode;
 use tokio::sync::mpsc::WeakSender;
 
-use super::disk::Room;
-use super::{Request, salvage, schema};
+use super::Request;
+use crate::db::disk::Room;
+use crate::db::{salvage, schema};
 
 /// Steps of SQLite between two pauses, a page or a fraction of a row each: some milliseconds.
 const STEPS: i32 = 1_000;

@@ -15,9 +15,9 @@ use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::types::ValueRef as Sql;
 use rusqlite::{Connection, Row};
 
-use super::bounds::{self, Rising};
-use super::database::{AlertRow, Database, EventRow};
 use super::take::{read_detail, read_value};
+use crate::db::bounds::{self, Rising};
+use crate::db::database::{AlertRow, Database, EventRow};
 
 /// Bounds what a start reads back, whatever the windows ask for (P9).
 const REBUILD_ROWS: u32 = 200_000;
@@ -35,7 +35,7 @@ pub(crate) struct Flapping {
 }
 
 /// See the module.
-pub(super) struct Fold {
+pub(crate) struct Fold {
     rules: Rules,
     transitions: Vec<Transition>,
     alerts: Alerts,
@@ -55,7 +55,7 @@ pub(super) struct Fold {
 impl Fold {
     /// The rules as they stood after the last stored reading. Alerts that are still raised, and
     /// that no rule can clear any more, are cleared in `alerts`. A rule that cannot run is left out.
-    pub(super) fn rebuild(
+    pub(crate) fn rebuild(
         specs: &[RuleSpec],
         database: &Database,
         now: Mono,
@@ -76,7 +76,7 @@ impl Fold {
     }
 
     /// Says of each rule that cannot run why, and what to do.
-    pub(super) fn say_off(&self) -> Vec<String> {
+    pub(crate) fn say_off(&self) -> Vec<String> {
         let say = |off: &InvalidRule| {
             format!("{off}: this rule is off, the others run; correct it, and let the agent reload")
         };
@@ -84,25 +84,25 @@ impl Fold {
     }
 
     /// Goes on after another fold, whose alerts were `before`.
-    pub(super) fn resume(&mut self, before: Alerts) {
+    pub(crate) fn resume(&mut self, before: Alerts) {
         self.alerts = before;
         self.alerts.resume(self.rules.raised());
         self.moved = true;
     }
 
     /// The alerts of its rules so far.
-    pub(super) fn alerts(&self) -> &Alerts {
+    pub(crate) fn alerts(&self) -> &Alerts {
         &self.alerts
     }
 
     /// The alerts of its rules, if they changed since this was asked last.
-    pub(super) fn take_moved(&mut self) -> Option<&Alerts> {
+    pub(crate) fn take_moved(&mut self) -> Option<&Alerts> {
         std::mem::take(&mut self.moved).then_some(&self.alerts)
     }
 
     /// The rules as they stood after the alerts before the place `first`, and nothing else. `boot_of`
     /// tells in which run of the kernel a place was given.
-    pub(super) fn after(
+    pub(crate) fn after(
         specs: &[RuleSpec],
         connection: &Connection,
         first: u64,
@@ -119,7 +119,7 @@ impl Fold {
     }
 
     /// Rules without any history.
-    pub(super) fn over(rules: Rules) -> Self {
+    pub(crate) fn over(rules: Rules) -> Self {
         Self {
             rules,
             transitions: Vec::new(),
@@ -134,12 +134,12 @@ impl Fold {
     }
 
     /// The agent starts at `now`, which is `event` on the axis of the rules.
-    pub(super) fn begin(&mut self, boot: KernelBoot, now: Mono, event: Wall, sources: &Sources) {
+    pub(crate) fn begin(&mut self, boot: KernelBoot, now: Mono, event: Wall, sources: &Sources) {
         self.rules.begin(boot, now, event, sources);
     }
 
     /// Folds readings in; what they decide is added to `alerts`.
-    pub(super) fn readings(
+    pub(crate) fn readings(
         &mut self,
         readings: &[Reading],
         database: &Database,
@@ -158,7 +158,7 @@ impl Fold {
     }
 
     /// Folds one reading in.
-    pub(super) fn take(
+    pub(crate) fn take(
         &mut self,
         input: &Input<'_>,
         sources: &Sources,
@@ -170,29 +170,29 @@ impl Fold {
     }
 
     /// Lets time pass.
-    pub(super) fn tick(&mut self, boot: KernelBoot, now: Mono, alerts: &mut Vec<AlertRow>) {
+    pub(crate) fn tick(&mut self, boot: KernelBoot, now: Mono, alerts: &mut Vec<AlertRow>) {
         self.rules.tick(boot, now, &mut self.transitions);
         self.hand_over(alerts);
     }
 
     /// When [`Fold::tick`] is next of use.
-    pub(super) fn next_deadline(&self) -> Option<Mono> {
+    pub(crate) fn next_deadline(&self) -> Option<Mono> {
         self.rules.next_deadline()
     }
 
     /// For how long a reading can still decide something.
-    pub(super) fn horizon(&self) -> std::time::Duration {
+    pub(crate) fn horizon(&self) -> std::time::Duration {
         self.rules.horizon()
     }
 
     /// From now on keeps what the rule of this name is asked about.
-    pub(super) fn trace(&mut self, rule: &str) {
+    pub(crate) fn trace(&mut self, rule: &str) {
         self.rules.trace(rule);
     }
 
     /// What the traced rule was asked about since the last time, and whether the source brings its
     /// own time.
-    pub(super) fn asked(&mut self) -> impl Iterator<Item = (Asked, bool)> {
+    pub(crate) fn asked(&mut self) -> impl Iterator<Item = (Asked, bool)> {
         let own_time = &self.own_time;
         let is_dated = |source: SourceId| own_time.get(source.0 as usize).copied();
         self.rules.asked().map(move |asked| {
@@ -202,7 +202,7 @@ impl Fold {
     }
 
     /// What flaps: rule, source, and how many of its alerts were held back.
-    pub(super) fn flapping(&self, sources: &Sources) -> Vec<Flapping> {
+    pub(crate) fn flapping(&self, sources: &Sources) -> Vec<Flapping> {
         let flapping = |((rule, source), held): (&(Box<str>, SourceId), &u64)| Flapping {
             rule: rule.clone(),
             source: name(sources, *source),
@@ -212,12 +212,12 @@ impl Fold {
     }
 
     /// What the rules did not use or not say.
-    pub(super) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         self.rules.counts()
     }
 
     /// Adds an event for each rule and source that began or ceased to flap.
-    pub(super) fn tell_flaps(&mut self, now: Mono, sources: &Sources, events: &mut Vec<EventRow>) {
+    pub(crate) fn tell_flaps(&mut self, now: Mono, sources: &Sources, events: &mut Vec<EventRow>) {
         events.extend(self.flaps.drain(..).map(|flap| {
             let rule = flap.rule.name.to_string();
             let source = name(sources, flap.source).to_string();
@@ -408,14 +408,14 @@ fn first_within(database: &Database, rebuild: &Rebuild) -> rusqlite::Result<u64>
     Ok(first)
 }
 
-pub(super) fn owned(value: ValueRef<'_>) -> Value {
+pub(crate) fn owned(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Number(number) => Value::Number(number),
         ValueRef::State(state) => Value::State(state.into()),
     }
 }
 
-pub(super) fn read_reading(row: &Row<'_>) -> rusqlite::Result<Reading> {
+pub(crate) fn read_reading(row: &Row<'_>) -> rusqlite::Result<Reading> {
     Ok(Reading {
         source: bounds::read_source(row, 0)?,
         mono: bounds::read_mono(row, 1)?,

@@ -21,12 +21,12 @@ use pulsegate_sensors::{Source, SourceId, Sources};
 use rusqlite::Row;
 use rusqlite::types::ValueRef as SqlRef;
 
-use super::bounds;
-use super::database::Database;
 use super::filters::{Filters, Sieve, event};
 use super::visits::{VisitFormat, write_visit};
-use super::withheld::{EVENTS, Withheld};
-use super::{detail, load};
+use crate::db::bounds;
+use crate::db::database::Database;
+use crate::db::withheld::{EVENTS, Withheld};
+use crate::db::{detail, load};
 use places::LaneWalk;
 
 /// How many configurations ago a message may have been made that is still on its way: while the link is down
@@ -575,7 +575,7 @@ impl Formats {
     }
 }
 
-pub(super) fn read_value<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<ValueRef<'a>> {
+pub(crate) fn read_value<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<ValueRef<'a>> {
     Ok(match row.get_ref(column)? {
         #[expect(clippy::cast_precision_loss, reason = "written from a whole f64")]
         SqlRef::Integer(whole) => ValueRef::Number(whole as f64),
@@ -587,6 +587,6 @@ pub(super) fn read_value<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Resul
     })
 }
 
-pub(super) fn read_detail(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<HeartDetail>> {
+pub(crate) fn read_detail(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<HeartDetail>> {
     Ok(bounds::read_detail_bytes(row, column)?.map(detail::decode))
 }

@@ -44,6 +44,7 @@ use serde_json::Value as Json;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::db::FILE;
 use crate::platform::{boot, clock};
 
 /// Whatever is waited for comes within this, on the slowest of machines.

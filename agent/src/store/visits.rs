@@ -14,9 +14,9 @@ use pulsegate_core::visits::{self, Facts, Happening, Report, Told, Visit, VisitS
 use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::params;
 
-use super::bounds::{self, Rising};
-use super::database::{Database, EventRow};
 use super::fold::read_reading;
+use crate::db::bounds::{self, Rising};
+use crate::db::database::{Database, EventRow};
 
 /// Bounds what a start reads back of each of the last two kernel starts (P9).
 const LOOKBACK_ROWS: u32 = 50_000;
@@ -34,7 +34,7 @@ pub(crate) struct VisitFormat {
 }
 
 /// See the module.
-pub(super) struct VisitFold {
+pub(crate) struct VisitFold {
     visits: Visits,
     formats: Vec<VisitFormat>,
     happenings: Vec<Happening>,
@@ -42,7 +42,7 @@ pub(super) struct VisitFold {
 
 impl VisitFold {
     /// The visits as they stood after the last stored reading.
-    pub(super) fn rebuild(formats: &[VisitFormat], database: &Database, sources: &Sources) -> Self {
+    pub(crate) fn rebuild(formats: &[VisitFormat], database: &Database, sources: &Sources) -> Self {
         let new = || Visits::new(formats.iter().map(|format| format.spec.clone()).collect());
         let mut visits = new();
         if let Err(error) = rebuild(&mut visits, database, sources) {
@@ -53,13 +53,13 @@ impl VisitFold {
     }
 
     /// Visits without any history.
-    pub(super) fn new(formats: &[VisitFormat]) -> Self {
+    pub(crate) fn new(formats: &[VisitFormat]) -> Self {
         let visits = Visits::new(formats.iter().map(|format| format.spec.clone()).collect());
         Self { visits, formats: formats.to_vec(), happenings: Vec::new() }
     }
 
     /// Folds readings in; what they decide is added to `events`.
-    pub(super) fn readings(
+    pub(crate) fn readings(
         &mut self,
         readings: &[Reading],
         database: &Database,
@@ -78,7 +78,7 @@ impl VisitFold {
     }
 
     /// Folds one reading in.
-    pub(super) fn take(
+    pub(crate) fn take(
         &mut self,
         input: &Input<'_>,
         sources: &Sources,
@@ -89,7 +89,7 @@ impl VisitFold {
     }
 
     /// Lets time pass.
-    pub(super) fn tick(
+    pub(crate) fn tick(
         &mut self,
         boot: KernelBoot,
         now: Mono,
@@ -101,12 +101,12 @@ impl VisitFold {
     }
 
     /// When [`VisitFold::tick`] is next of use.
-    pub(super) fn next_deadline(&self) -> Option<Mono> {
+    pub(crate) fn next_deadline(&self) -> Option<Mono> {
         self.visits.next_deadline()
     }
 
     /// The visits that are under way.
-    pub(super) fn under_way(&self) -> impl Iterator<Item = Visit> {
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = Visit> {
         self.visits.under_way()
     }
 
@@ -130,7 +130,7 @@ impl VisitFold {
 }
 
 /// Source, kernel start, first and last opening, and how many.
-pub(super) type VisitKey = (String, Option<u32>, i64, i64, u32);
+pub(crate) type VisitKey = (String, Option<u32>, i64, i64, u32);
 
 /// A stored visit with its times as they are known by now.
 #[derive(Debug, Clone, PartialEq)]
@@ -169,13 +169,13 @@ fn members(
 }
 
 /// Returns what makes a stored visit the same visit when it is decided again.
-pub(super) fn key_of(visit: &VisitMembers) -> VisitKey {
+pub(crate) fn key_of(visit: &VisitMembers) -> VisitKey {
     (visit.source.clone(), visit.epoch, visit.start_ms, visit.end_ms, visit.openings)
 }
 
 /// Writes the members of the record of a stored visit, with corrected times. Returns whether these can be
 /// believed.
-pub(super) fn write_visit(
+pub(crate) fn write_visit(
     stored: VisitMembers,
     timeline: &Timeline,
     formats: &[VisitFormat],
@@ -208,7 +208,7 @@ pub(super) fn write_visit(
 
 impl VisitFound {
     /// Corrects the times of a stored visit.
-    pub(super) fn correct(stored: VisitMembers, timeline: &Timeline) -> Self {
+    pub(crate) fn correct(stored: VisitMembers, timeline: &Timeline) -> Self {
         let correct = |time: i64| match stored.epoch {
             Some(epoch) => timeline.corrected(Epoch(epoch), Wall(time)),
             None => (Wall(time), Trust::Trusted),

@@ -15,10 +15,10 @@ use tokio::process::{Child, Command};
 
 use super::super::{complain, status};
 use super::cloud::Cloud;
+use crate::db::{FILE, Reader};
 use crate::platform::clock;
 use crate::platform::terminal::shown;
 use crate::status::LinkStatus;
-use crate::store::{FILE, Reader};
 
 /// The agent drains within ten seconds, and then says goodbye.
 const END_WITHIN: Duration = Duration::from_secs(25);

@@ -15,7 +15,8 @@ use serde_json::json;
 use super::What;
 use super::csv::Column;
 use crate::commands::listing::{alert_record, named, visit_record};
-use crate::store::{Formats, Named, Reader, ReadingFound};
+use crate::db::{Named, Reader, ReadingFound};
+use crate::store::Formats;
 
 /// Bounds memory; a page takes little more time than its records.
 const PAGE: u32 = 4_096;

@@ -6,7 +6,7 @@
 use pulsegate_core::cloud::record_text::ClockText;
 use pulsegate_core::time::Wall;
 
-use crate::store::Curve;
+use crate::replay::Curve;
 
 /// Lines of the plot.
 const ROWS: usize = 12;

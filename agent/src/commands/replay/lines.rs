@@ -18,7 +18,7 @@ use pulsegate_sensors::Sources;
 use pulsegate_sensors::inbox::{Entry, EntryValue, Lines, MAX_LINE_BYTES};
 
 use crate::commands::{complain, progress};
-use crate::store::{Plan, Replay, Replayed};
+use crate::replay::{Plan, Replay, Replayed};
 
 /// How often the progress is shown.
 const SHOWN_EVERY: u64 = 4_096;

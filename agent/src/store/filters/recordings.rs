@@ -8,9 +8,9 @@ use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::Wall;
 use pulsegate_sensors::{SourceId, Sources};
 
-use super::super::bounds::{self, Rising};
-use super::super::database::Database;
 use super::begin_of;
+use crate::db::bounds::{self, Rising};
+use crate::db::database::Database;
 
 /// Bounds what is remembered of one source: the newest.
 const MAX_SPANS: usize = 1_000;

@@ -4,8 +4,8 @@ use pulsegate_core::record::lane::Lane;
 use pulsegate_core::record::reading::Seq;
 use rusqlite::Row;
 
-use crate::store::bounds::{self, Rising};
-use crate::store::database::Database;
+use crate::db::bounds::{self, Rising};
+use crate::db::database::Database;
 
 /// See the module.
 pub(super) struct LaneWalk<'a> {

@@ -5,7 +5,8 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use rusqlite::config::DbConfig;
 
 use super::*;
-use crate::store::disk::Room;
+use crate::db::disk::Room;
+use crate::db::schema;
 
 /// A user that owns nothing here.
 const NOBODY: u32 = 65_534;

@@ -3,8 +3,9 @@
 use pulsegate_core::time::timeline::Trust;
 
 use super::*;
-use crate::store::database::{AlertRow, Database, Work};
-use crate::store::retention::{self, Look};
+use crate::db::database::{AlertRow, Database, Work};
+use crate::db::retention::{self, Look};
+use crate::db::{load, schema};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::config::Backlog;
-use crate::store::owner::Taking;
+use crate::db::owner::Taking;
+use crate::db::{kept_aside, settle};
 
 /// Starts on a device as `thing`.
 fn start(device: &Device, thing: &str, backlog: Backlog) -> (Running, Option<ThingChange>) {

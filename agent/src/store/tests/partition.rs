@@ -5,6 +5,7 @@
 
 use super::full_disk::{CHILD, Filling, may_mount, run_child_test};
 use super::*;
+use crate::db::schema;
 
 /// Readings without a link: more than the partition takes.
 const CHUNK: u32 = 2_000;

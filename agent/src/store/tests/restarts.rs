@@ -8,7 +8,7 @@ use rusqlite::types::Value as Sql;
 
 use super::rules::above;
 use super::*;
-use crate::store::database::{AlertRow, Database, Work};
+use crate::db::database::{AlertRow, Database, Work};
 use crate::store::fold::Fold;
 
 const READINGS: usize = 2_000;

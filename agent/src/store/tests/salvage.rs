@@ -5,7 +5,8 @@ use std::os::unix::fs::FileExt as _;
 
 use super::damage::{PAGE, ROWS_A_PAGE, device_with_history, leaves, overwrite, survives};
 use super::*;
-use crate::store::salvage::{Replaced, SalvageProgress, open, replace};
+use crate::db::salvage::{Replaced, SalvageProgress, open, replace};
+use crate::db::schema;
 
 #[tokio::test]
 async fn a_power_cut_in_the_middle_of_a_salvage_leaves_the_old_store_or_the_new_one() {

@@ -1,7 +1,7 @@
 //! Constant cost (P9): what a start and a commit read and write does not depend on the backlog.
 
 use super::*;
-use crate::store::database::{Database, Work};
+use crate::db::database::{Database, Work};
 use crate::store::fold::Fold;
 
 /// Bytes that this thread has read and written through system calls so far.

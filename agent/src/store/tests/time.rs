@@ -4,6 +4,7 @@
 use pulsegate_core::time::timeline::Trust;
 
 use super::*;
+use crate::db::database;
 
 /// Milliseconds since 1970 of a record's member.
 fn time_of(record: &Json, key: &str) -> i64 {

@@ -5,6 +5,8 @@ use pulsegate_sensors::Contact;
 use serde_json::json;
 
 use super::*;
+use crate::db::schema;
+use crate::replay::Plan;
 
 #[tokio::test]
 async fn every_kind_of_value_and_detail_comes_back_as_it_was_appended() {

@@ -3,8 +3,8 @@
 use pulsegate_core::record::lane::{DropReason, Gap};
 
 use super::*;
-use crate::store::database::{Database, Work};
-use crate::store::retention::{self, Look};
+use crate::db::database::{Database, Work};
+use crate::db::retention::{self, Look};
 
 /// A store, and what the cloud has heard of gaps: lane and count.
 struct Cloud {

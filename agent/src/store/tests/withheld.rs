@@ -6,10 +6,11 @@ use pulsegate_core::cloud::delivery::{Part, TopicMark, Wanted};
 use pulsegate_core::cloud::filter::FilterSpec;
 
 use super::*;
-use crate::store::database::{Database, Work};
-use crate::store::retention::{self, Look};
+use crate::db::database::{Database, Work};
+use crate::db::retention::{self, Look};
+use crate::db::withheld::{Settled, SourceMark};
+use crate::db::{load, overflow};
 use crate::store::take::Encoder;
-use crate::store::withheld::{Settled, SourceMark};
 
 const LANE: Lane = Lane::Readings;
 
@@ -441,7 +442,7 @@ fn the_database_that_replaces_a_damaged_one_knows_the_marks_that_were_not_commit
     database.leave().unwrap();
     let sources = sources_of(&["a", "b", "c"]);
     let pulse = Pulse::default();
-    crate::store::salvage::replace(&device.path(), Some(&database), &sources, &pulse, &mut |_| ())
+    crate::db::salvage::replace(&device.path(), Some(&database), &sources, &pulse, &mut |_| ())
         .unwrap();
     let mut database = Database::reopen(&device.path(), &database).unwrap();
 

@@ -2,9 +2,10 @@
 //! nothing of other sources with them (P3, P10).
 
 use super::*;
-use crate::store::database::{Database, Work};
-use crate::store::retention::{self, Look};
-use crate::store::withheld::{Settled, SourceMark};
+use crate::db::database::{Database, Work};
+use crate::db::load;
+use crate::db::retention::{self, Look};
+use crate::db::withheld::{Settled, SourceMark};
 
 const LANE: Lane = Lane::Readings;
 /// By number: the source whose topic is refused, and one that is allowed.

@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::store::database::{Database, Work};
-use crate::store::retention::{self, Look};
-use crate::store::withheld::{Settled, SourceMark};
+use crate::db::database::{Database, Work};
+use crate::db::load;
+use crate::db::retention::{self, Look};
+use crate::db::withheld::{Settled, SourceMark};
 
 const LANE: Lane = Lane::Readings;
 const SOURCES: u32 = 3;

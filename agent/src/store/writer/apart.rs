@@ -7,24 +7,25 @@ use pulsegate_core::record::reading::Seq;
 
 use super::Writer;
 use super::memory::Memory;
-use crate::store::database::Database;
-use crate::store::load::LaneRow;
-use crate::store::withheld::Withheld;
-use crate::store::{Pass, overflow};
+use crate::db::database::Database;
+use crate::db::load::LaneRow;
+use crate::db::overflow;
+use crate::db::withheld::Withheld;
+use crate::store::Pass;
 
 /// The records in the file while they cannot be read.
 #[derive(Debug, Clone)]
-pub(in crate::store) struct Apart {
+pub(crate) struct Apart {
     /// By lane: how far delivery of them got.
-    pub(in crate::store) watermarks: [u64; 3],
+    pub(crate) watermarks: [u64; 3],
     /// By lane: how many of them are pending.
-    pub(in crate::store) pending: [u64; 3],
+    pub(crate) pending: [u64; 3],
     /// What was withheld of them: a source may have settled some beyond the watermark of its lane.
-    pub(in crate::store) withheld: Withheld,
+    pub(crate) withheld: Withheld,
     /// The last place that was given to a record before.
-    pub(in crate::store) last_seq: u64,
+    pub(crate) last_seq: u64,
     /// Whether the file was carried over into a new one since: its accounts are other ones then.
-    pub(in crate::store) is_carried_over: bool,
+    pub(crate) is_carried_over: bool,
 }
 
 impl Apart {
@@ -40,7 +41,7 @@ impl Apart {
     }
 
     /// The lanes of which something is pending in a file with these `lanes`, and where delivery goes on there.
-    pub(in crate::store) fn behind(&self, lanes: &[LaneRow; 3]) -> Vec<(Lane, u64)> {
+    pub(crate) fn behind(&self, lanes: &[LaneRow; 3]) -> Vec<(Lane, u64)> {
         let watermarks = Lane::ALL.into_iter().zip(self.watermarks);
         watermarks.filter(|(lane, watermark)| *watermark < lanes[lane.index()].last).collect()
     }

@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use super::Writer;
 use super::salvaging::Salvage;
-use crate::store::database::{Database, EventRow};
-use crate::store::disk::{self, DiskFault};
-use crate::store::salvage::{Replaced, TellProgress};
-use crate::store::{Options, ThingChange, ballast, begun, overflow, salvage};
+use crate::db::database::{Database, EventRow};
+use crate::db::disk::{self, DiskFault};
+use crate::db::salvage::{Replaced, TellProgress};
+use crate::db::{ThingChange, ballast, begun, overflow, salvage};
+use crate::store::Options;
 
 /// Readings kept in memory while the disk refuses writes: hours of ten belts.
 pub(super) const WAITING_ROWS: usize = 50_000;

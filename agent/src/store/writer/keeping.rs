@@ -6,9 +6,9 @@ use pulsegate_core::time::Mono;
 use tokio::time::Instant;
 
 use super::{RETENTION_EVERY, Writer};
-use crate::store::disk::Room;
-use crate::store::retention::{self, Look};
-use crate::store::salvage;
+use crate::db::disk::Room;
+use crate::db::retention::{self, Look};
+use crate::db::salvage;
 
 /// Steps of retention before one commit, on a partition that is full: they make more room than it takes.
 const STEPS_BEFORE_COMMIT: u32 = 8;

@@ -16,11 +16,12 @@ use super::apart::Apart;
 use super::faults::{WAITING_FEW, WAITING_ROWS};
 use super::{Answer, Receipt, Writer};
 use crate::config::Backlog;
+use crate::db::database::{Database, EventRow, Place};
+use crate::db::disk::DiskFault;
+use crate::db::owner::{self, Dropped, Taking};
+use crate::db::{ThingChange, ballast, begun, overflow, salvage};
 use crate::platform::state_lock;
-use crate::store::database::{Database, EventRow, Place};
-use crate::store::disk::DiskFault;
-use crate::store::owner::{self, Dropped, Taking};
-use crate::store::{Options, ThingChange, ballast, begun, overflow, salvage};
+use crate::store::Options;
 
 /// What is known while the file takes no writes.
 pub(super) struct Memory {

@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use super::Writer;
 use super::faults::REPLACE_PAUSE;
 use super::memory::Memory;
+use crate::db::database::{Database, Place};
+use crate::db::disk::DiskFault;
+use crate::db::salvage::{self, Replaced};
 use crate::platform::pulse::Pulse;
 use crate::store::Options;
-use crate::store::database::{Database, Place};
-use crate::store::disk::DiskFault;
-use crate::store::salvage::{self, Replaced};
 
 /// How often the writer looks whether the new store is complete.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);

@@ -7,11 +7,11 @@ use pulsegate_core::time::Mono;
 use rusqlite::ErrorCode;
 
 use super::{Writer, faults};
-use crate::store::database::Database;
-use crate::store::disk::DiskFault;
-use crate::store::salvage;
+use crate::db::database::Database;
+use crate::db::disk::DiskFault;
+use crate::db::salvage;
+use crate::db::withheld::SourceMark;
 use crate::store::take::Taken;
-use crate::store::withheld::SourceMark;
 
 /// Whether the next try may succeed without anything being done.
 fn is_passing(error: &rusqlite::Error) -> bool {

@@ -10,12 +10,13 @@ use pulsegate_core::record::reading::{Boot, Value};
 use pulsegate_sensors::Source;
 use rusqlite::Connection;
 
-use super::super::{Filters, Keep, LaneFormat, Pass, Reader, Taken};
+use super::super::{Filters, Keep, LaneFormat, Pass, Taken};
 use super::*;
+use crate::db::Reader;
+use crate::db::database::AlertRow;
+use crate::db::{Identity, disk};
 use crate::platform::durable;
 use crate::platform::pulse::Pulse;
-use crate::store::database::AlertRow;
-use crate::store::{Identity, disk};
 
 mod passes;
 

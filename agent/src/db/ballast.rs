@@ -7,11 +7,11 @@ use super::disk::{Room, with_suffix};
 use crate::platform::durable;
 
 /// The name of the file is that of the database with this at its end.
-pub(super) const SUFFIX: &str = ".ballast";
+pub(crate) const SUFFIX: &str = ".ballast";
 
 /// Takes it on, if as much would still be free beside it. One of another size, of an earlier version or
 /// another partition, is replaced.
-pub(super) fn hold(path: &Path) {
+pub(crate) fn hold(path: &Path) {
     let Some(room) = Room::of(path) else { return };
     let ballast = with_suffix(path, SUFFIX);
     let held = std::fs::metadata(&ballast).map_or(0, |file| file.len());
@@ -24,7 +24,7 @@ pub(super) fn hold(path: &Path) {
 
 /// Takes on what is left after it was dropped: the room was for moving the log and for forgetting, not for
 /// new records.
-pub(super) fn take_back(path: &Path) {
+pub(crate) fn take_back(path: &Path) {
     if let Some(room) = Room::of(path) {
         allocate(path, room.ballast_bytes.min(room.free_bytes));
     }
@@ -40,7 +40,7 @@ fn allocate(path: &Path, bytes: u64) {
 }
 
 /// Drops it. Returns whether there was any.
-pub(super) fn release(path: &Path) -> bool {
+pub(crate) fn release(path: &Path) -> bool {
     let ballast = with_suffix(path, SUFFIX);
     ballast.exists() && durable::remove(&ballast).is_ok()
 }

@@ -8,7 +8,7 @@ const DETECTED: u8 = 2;
 const ENERGY: u8 = 4;
 
 /// Packs it: a flag byte, the energy if there is one, then the intervals, all little-endian.
-pub(super) fn encode(detail: &HeartDetail) -> Vec<u8> {
+pub(crate) fn encode(detail: &HeartDetail) -> Vec<u8> {
     let contact = match detail.contact {
         Contact::Unsupported => 0,
         Contact::Lost => LOST,
@@ -21,7 +21,7 @@ pub(super) fn encode(detail: &HeartDetail) -> Vec<u8> {
 }
 
 /// Unpacks it; anything else than what [`encode`] made is read as far as it goes.
-pub(super) fn decode(bytes: &[u8]) -> HeartDetail {
+pub(crate) fn decode(bytes: &[u8]) -> HeartDetail {
     let (flags, words) = bytes.split_first().map_or((0, &[][..]), |(flags, rest)| (*flags, rest));
     let mut words = words.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
     let contact = match flags & (LOST | DETECTED) {

@@ -18,18 +18,18 @@ use super::load::{FILTERED, LaneRow};
 use super::withheld;
 
 /// Writes records in the order of their places.
-pub(super) struct LaneWriter<'a> {
-    pub(super) tx: &'a Transaction<'a>,
-    pub(super) lanes: &'a mut [LaneRow; 3],
-    pub(super) last_seq: u64,
-    pub(super) epoch: Epoch,
+pub(crate) struct LaneWriter<'a> {
+    pub(crate) tx: &'a Transaction<'a>,
+    pub(crate) lanes: &'a mut [LaneRow; 3],
+    pub(crate) last_seq: u64,
+    pub(crate) epoch: Epoch,
     /// By lane: records up to here that were in the publisher's hands may have been lost on disk
     /// meanwhile, and then count as dropped already.
-    pub(super) doubtful: [Seq; 3],
+    pub(crate) doubtful: [Seq; 3],
 }
 
 impl LaneWriter<'_> {
-    pub(super) fn readings(&mut self, readings: &[Reading]) -> rusqlite::Result<()> {
+    pub(crate) fn readings(&mut self, readings: &[Reading]) -> rusqlite::Result<()> {
         let insert = "INSERT INTO readings VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let mut insert = self.tx.prepare_cached(insert)?;
         // Only the first names its place: SQLite then gives the next ones without looking for them.
@@ -54,7 +54,7 @@ impl LaneWriter<'_> {
     }
 
     /// Gives places to records that will never be written. Returns the last one.
-    pub(super) fn count(&mut self, lane: Lane, count: u64) {
+    pub(crate) fn count(&mut self, lane: Lane, count: u64) {
         if count > 0 {
             self.last_seq += count;
             let row = &mut self.lanes[lane.index()];
@@ -63,7 +63,7 @@ impl LaneWriter<'_> {
         }
     }
 
-    pub(super) fn alert(&mut self, alert: &AlertRow) -> rusqlite::Result<()> {
+    pub(crate) fn alert(&mut self, alert: &AlertRow) -> rusqlite::Result<()> {
         self.count(Lane::Alerts, 1);
         let insert = "INSERT INTO alerts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         self.tx.prepare_cached(insert)?.execute(params![
@@ -85,7 +85,7 @@ impl LaneWriter<'_> {
         Ok(())
     }
 
-    pub(super) fn event(&mut self, event: &EventRow) -> rusqlite::Result<()> {
+    pub(crate) fn event(&mut self, event: &EventRow) -> rusqlite::Result<()> {
         self.count(Lane::Events, 1);
         let text = event.event.to_text();
         let insert = "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -99,7 +99,7 @@ impl LaneWriter<'_> {
         Ok(())
     }
 
-    pub(super) fn mark(&mut self, mark: &Mark, now: Mono) -> rusqlite::Result<()> {
+    pub(crate) fn mark(&mut self, mark: &Mark, now: Mono) -> rusqlite::Result<()> {
         let row = &mut self.lanes[mark.lane.index()];
         let is_doubtful = row.watermark < self.doubtful[mark.lane.index()].0;
         row.watermark = row.watermark.max(mark.through.0);
@@ -115,7 +115,7 @@ impl LaneWriter<'_> {
     }
 
     /// Adds a row to the ledger. Returns its number.
-    pub(super) fn gap(&mut self, gap: &Gap, now: Mono) -> rusqlite::Result<i64> {
+    pub(crate) fn gap(&mut self, gap: &Gap, now: Mono) -> rusqlite::Result<i64> {
         self.lanes[gap.lane.index()].dropped += gap.count;
         let insert = "INSERT INTO gaps(lane, first, last, count, reason, epoch, mono_ms)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -153,7 +153,7 @@ impl ToSql for SqlValue<'_> {
 }
 
 /// Writes who writes from the place `first` on. A start that recorded nothing is forgotten.
-pub(super) fn boot(
+pub(crate) fn boot(
     tx: &Transaction<'_>,
     identity: &Identity,
     epoch: Epoch,
@@ -175,7 +175,7 @@ pub(super) fn boot(
     Ok(())
 }
 
-pub(super) fn sources(
+pub(crate) fn sources(
     tx: &Transaction<'_>,
     from: usize,
     sources: &[Arc<Source>],
@@ -192,7 +192,7 @@ pub(super) fn sources(
 
 /// Writes all that is kept of how the clock went in one run of the kernel: it is little, and
 /// seldom changes.
-pub(super) fn clock(
+pub(crate) fn clock(
     tx: &Transaction<'_>,
     epoch: Epoch,
     segments: &[Segment],
@@ -211,7 +211,7 @@ pub(super) fn clock(
 }
 
 /// Writes one number that belongs to the whole store.
-pub(super) fn meta(tx: &Transaction<'_>, key: &str, value: u64) -> rusqlite::Result<()> {
+pub(crate) fn meta(tx: &Transaction<'_>, key: &str, value: u64) -> rusqlite::Result<()> {
     tx.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
         .execute(params![key, value])?;
     Ok(())
@@ -219,7 +219,7 @@ pub(super) fn meta(tx: &Transaction<'_>, key: &str, value: u64) -> rusqlite::Res
 
 /// Writes the rows that changed. That readings were recorded is no reason: their number follows
 /// from the places of the records, and writing it would cost a page in every commit.
-pub(super) fn lanes(
+pub(crate) fn lanes(
     tx: &Transaction<'_>,
     before: &[LaneRow; 3],
     after: &[LaneRow; 3],

@@ -11,12 +11,12 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 
 use super::database::Database;
-use super::fold::read_reading;
 use super::load::END_SEQ;
 use super::withheld::{self, is_pending_sql, is_settled_sql};
 use super::write::{self, LaneWriter};
-use super::writer::Apart;
 use super::{retention, schema};
+use crate::store::fold::read_reading;
+use crate::store::writer::Apart;
 
 /// Columns of a gap: its number is given anew, and its first three name it in [`move_gaps`].
 const GAP: &str = "lane, first, last, count, reason, epoch, mono_ms";
@@ -25,21 +25,21 @@ const GAP: &str = "lane, first, last, count, reason, epoch, mono_ms";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InMemory {
     /// The accounts, without what is pending in the file.
-    pub(super) accounts: [Account; 3],
+    pub(crate) accounts: [Account; 3],
     /// Readings that are in memory only and were not delivered.
-    pub(super) readings: u64,
+    pub(crate) readings: u64,
     /// By lane: the places behind how far delivery got, which the file may not know yet, up to the
     /// file's last when memory took over. `None` where the file cannot be read: the accounts have what is
     /// known to be pending in it.
-    pub(super) in_file: Option<[(Seq, Seq); 3]>,
+    pub(crate) in_file: Option<[(Seq, Seq); 3]>,
     /// Lane, number and watermark of each source that is withheld.
-    pub(super) withheld: Vec<(Lane, u32, u64)>,
+    pub(crate) withheld: Vec<(Lane, u32, u64)>,
 }
 
 impl InMemory {
     /// The accounts with what is pending in the file at `path`, also when the records in memory were moved
     /// into it meanwhile.
-    pub(super) fn accounts(&self, path: &Path) -> rusqlite::Result<[Account; 3]> {
+    pub(crate) fn accounts(&self, path: &Path) -> rusqlite::Result<[Account; 3]> {
         let mut accounts = self.accounts;
         let Some(in_file) = self.in_file else { return Ok(accounts) };
         let file = schema::open_reader(path)?;
@@ -72,7 +72,7 @@ impl InMemory {
 }
 
 /// Counts what is in `memory`, which goes on from `file`, with what waits in that `apart` from it.
-pub(super) fn look(
+pub(crate) fn look(
     memory: &Database,
     file: Option<&Database>,
     apart: Option<&Apart>,
@@ -101,7 +101,7 @@ pub(super) fn look(
 }
 
 /// By lane: the records in `memory` that are pending.
-pub(super) fn count_pending(memory: &Database) -> rusqlite::Result<[u64; 3]> {
+pub(crate) fn count_pending(memory: &Database) -> rusqlite::Result<[u64; 3]> {
     let mut pending = [0; 3];
     for lane in Lane::ALL {
         let watermark = memory.lanes[lane.index()].watermark;
@@ -111,13 +111,13 @@ pub(super) fn count_pending(memory: &Database) -> rusqlite::Result<[u64; 3]> {
 }
 
 /// Counts the records of a lane behind the place `after`.
-pub(super) fn count(connection: &Connection, lane: Lane, after: u64) -> rusqlite::Result<u64> {
+pub(crate) fn count(connection: &Connection, lane: Lane, after: u64) -> rusqlite::Result<u64> {
     let count = format!("SELECT count(*) FROM {} WHERE seq > ?1", lane.as_str());
     connection.prepare_cached(&count)?.query_row([after], |row| row.get(0))
 }
 
 /// Forgets what was delivered from memory, which the cloud has, to make room for what it has not.
-pub(super) fn forget_delivered(memory: &Database) -> rusqlite::Result<()> {
+pub(crate) fn forget_delivered(memory: &Database) -> rusqlite::Result<()> {
     for lane in Lane::ALL {
         let (table, waits) = (lane.as_str(), is_pending_sql(lane, lane.as_str()));
         let delete = format!("DELETE FROM {table} WHERE seq <= ?1 AND NOT {waits}");
@@ -128,7 +128,7 @@ pub(super) fn forget_delivered(memory: &Database) -> rusqlite::Result<()> {
 
 /// Makes room in a file on a disk that is full: moves the log into the database, and forgets what was
 /// delivered until `bytes` are free inside, if there is so much of it.
-pub(super) fn make_room(file: &mut Database, bytes: u64, now: Mono) -> rusqlite::Result<()> {
+pub(crate) fn make_room(file: &mut Database, bytes: u64, now: Mono) -> rusqlite::Result<()> {
     file.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
     while file.free_bytes()? < bytes && retention::forget_delivered(file, now)? {}
     file.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
@@ -137,7 +137,7 @@ pub(super) fn make_room(file: &mut Database, bytes: u64, now: Mono) -> rusqlite:
 /// Moves everything from memory into the file that it goes on from, in one transaction. Where records wait in
 /// the file `apart` from memory, the watermark goes back to them, and what was delivered from memory stays
 /// behind: the file would have it sent again.
-pub(super) fn move_into(
+pub(crate) fn move_into(
     file: &mut Database,
     memory: &Database,
     apart: Option<&Apart>,
@@ -198,7 +198,7 @@ pub(super) fn move_into(
 /// Moves the watermarks in the file as far as delivery got there, while the rest has to wait: what was
 /// delivered can then be forgotten, and a crash sends it no second time. The accounts of the file move with the
 /// watermarks, of lanes and of withheld sources.
-pub(super) fn move_watermarks(file: &mut Database, memory: &Database) -> rusqlite::Result<()> {
+pub(crate) fn move_watermarks(file: &mut Database, memory: &Database) -> rusqlite::Result<()> {
     let mut moved = Vec::new();
     let withheld = memory.stored_withheld.up_to(file.lanes.map(|row| row.last));
     let before = file.stored_withheld.clone();
@@ -283,7 +283,7 @@ fn values(row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Value>> {
 
 /// Writes what memory still holds, and the accounts of what it delivered, into a file that it does not
 /// go on from: with new places, and the numbers that the file has for the sources.
-pub(super) fn adopt(
+pub(crate) fn adopt(
     file: &mut Database,
     memory: &Database,
     ours: &Sources,
@@ -352,7 +352,7 @@ fn waits(memory: &Database, lane: Lane) -> String {
 }
 
 /// The readings in memory that meet a condition.
-pub(super) fn readings(
+pub(crate) fn readings(
     memory: &Database,
     condition: &str,
 ) -> rusqlite::Result<Vec<pulsegate_core::record::reading::Reading>> {

@@ -15,37 +15,37 @@ use super::withheld;
 use super::bounds::{self, MAX_FRAME_ROWS, Rising};
 
 /// The place before the first record, in a database that was begun after another was lost.
-pub(super) const BASE_SEQ: &str = "base_seq";
+pub(crate) const BASE_SEQ: &str = "base_seq";
 /// A place that was given away in the database before, if no record tells.
-pub(super) const END_SEQ: &str = "end_seq";
+pub(crate) const END_SEQ: &str = "end_seq";
 
 /// The first row of the ledger that no event tells of yet.
-pub(super) const UNTOLD_GAP: &str = "untold_gap";
+pub(crate) const UNTOLD_GAP: &str = "untold_gap";
 
 /// How many readings were not published by choice.
-pub(super) const FILTERED: &str = "filtered";
+pub(crate) const FILTERED: &str = "filtered";
 
 /// A row of `lanes`, and the last record of that lane.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct LaneRow {
-    pub(super) watermark: u64,
-    pub(super) recorded: u64,
-    pub(super) delivered: u64,
-    pub(super) dropped: u64,
-    pub(super) filtered: u64,
-    pub(super) last: u64,
+pub(crate) struct LaneRow {
+    pub(crate) watermark: u64,
+    pub(crate) recorded: u64,
+    pub(crate) delivered: u64,
+    pub(crate) dropped: u64,
+    pub(crate) filtered: u64,
+    pub(crate) last: u64,
 }
 
 /// A row of `boots`: the records from `first_seq` on were written in that start of the agent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BootRow {
-    pub(super) first_seq: u64,
-    pub(super) boot: Boot,
-    pub(super) epoch: Epoch,
+pub(crate) struct BootRow {
+    pub(crate) first_seq: u64,
+    pub(crate) boot: Boot,
+    pub(crate) epoch: Epoch,
 }
 
 /// The start of the agent in which the record `seq` was written.
-pub(super) fn boot_of(boots: &[BootRow], seq: u64) -> BootRow {
+pub(crate) fn boot_of(boots: &[BootRow], seq: u64) -> BootRow {
     let after = boots.partition_point(|boot| boot.first_seq <= seq);
     let nowhere = BootRow { first_seq: 0, boot: Boot::without_suffix(0), epoch: Epoch(0) };
     boots.get(after.saturating_sub(1)).copied().unwrap_or(nowhere)
@@ -53,7 +53,7 @@ pub(super) fn boot_of(boots: &[BootRow], seq: u64) -> BootRow {
 
 /// The accounts of the lanes, from one snapshot. What is pending is counted, so that the account
 /// can be wrong: its cost grows with the backlog, and only whoever asks pays it.
-pub(super) fn accounts(connection: &mut Connection) -> rusqlite::Result<[Account; 3]> {
+pub(crate) fn accounts(connection: &mut Connection) -> rusqlite::Result<[Account; 3]> {
     let snapshot = connection.transaction()?;
     let lanes = read_lanes(&snapshot)?;
     let mut accounts = [Account::default(); 3];
@@ -75,13 +75,13 @@ pub(super) fn accounts(connection: &mut Connection) -> rusqlite::Result<[Account
 ///
 /// # Errors
 /// When one has.
-pub(super) fn check_accounts(lanes: &[LaneRow; 3]) -> rusqlite::Result<()> {
+pub(crate) fn check_accounts(lanes: &[LaneRow; 3]) -> rusqlite::Result<()> {
     let is_settled = |row: &LaneRow| row.delivered + row.dropped + row.filtered <= row.recorded;
     if lanes.iter().all(is_settled) { Ok(()) } else { Err(bounds::out_of_bounds(0)) }
 }
 
 /// The last place that was given to a record.
-pub(super) fn last_seq(connection: &Connection, lanes: &[LaneRow; 3]) -> rusqlite::Result<u64> {
+pub(crate) fn last_seq(connection: &Connection, lanes: &[LaneRow; 3]) -> rusqlite::Result<u64> {
     let highest = |select: &str| {
         connection.query_row(select, [], |row| bounds::read_place(row, 0)).optional()
     };
@@ -94,7 +94,7 @@ pub(super) fn last_seq(connection: &Connection, lanes: &[LaneRow; 3]) -> rusqlit
 }
 
 /// The highest time that the axis of the rules has come to.
-pub(super) fn newest_reference(
+pub(crate) fn newest_reference(
     connection: &Connection,
     boots: &[BootRow],
     timeline: &Timeline,
@@ -120,7 +120,7 @@ pub(super) fn newest_reference(
 }
 
 /// The last time that was trusted, as far as the newest records and the clock's segments tell.
-pub(super) fn last_trusted(
+pub(crate) fn last_trusted(
     connection: &Connection,
     boots: &[BootRow],
     timeline: &Timeline,
@@ -136,7 +136,7 @@ pub(super) fn last_trusted(
     Ok(told)
 }
 
-pub(super) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 3]> {
+pub(crate) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 3]> {
     let mut lanes = [LaneRow::default(); 3];
     for lane in Lane::ALL {
         let table = lane.as_str();
@@ -174,13 +174,13 @@ pub(super) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 
     Ok(lanes)
 }
 
-pub(super) fn read_meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {
+pub(crate) fn read_meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {
     connection
         .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| bounds::read_place(row, 0))
         .optional()
 }
 
-pub(super) fn read_boots(connection: &Connection) -> rusqlite::Result<Vec<BootRow>> {
+pub(crate) fn read_boots(connection: &Connection) -> rusqlite::Result<Vec<BootRow>> {
     connection
         .prepare(
             "SELECT first_seq, boot, epoch, coalesce(suffix, '')
@@ -196,7 +196,7 @@ pub(super) fn read_boots(connection: &Connection) -> rusqlite::Result<Vec<BootRo
         .collect()
 }
 
-pub(super) fn read_timeline(connection: &Connection) -> rusqlite::Result<Timeline> {
+pub(crate) fn read_timeline(connection: &Connection) -> rusqlite::Result<Timeline> {
     let mut timeline = Timeline::default();
     let mut boots =
         connection.prepare("SELECT epoch, reference_ms FROM kernel_boots ORDER BY 1 LIMIT ?1")?;
@@ -217,7 +217,7 @@ pub(super) fn read_timeline(connection: &Connection) -> rusqlite::Result<Timelin
 }
 
 /// Stands for a source of which only the number is known.
-pub(super) fn lost_source(id: usize) -> Source {
+pub(crate) fn lost_source(id: usize) -> Source {
     Source { name: format!("source-{id}").into(), kind: "unknown".into() }
 }
 
@@ -226,7 +226,7 @@ pub(super) fn lost_source(id: usize) -> Source {
 ///
 /// # Errors
 /// A number that no source can have, or one name for two numbers. Then no source has a number yet.
-pub(super) fn load_sources(connection: &Connection, sources: &Sources) -> rusqlite::Result<usize> {
+pub(crate) fn load_sources(connection: &Connection, sources: &Sources) -> rusqlite::Result<usize> {
     let mut select = connection.prepare("SELECT id, name, kind FROM sources ORDER BY id")?;
     let mut rows = select.query([])?;
     let mut numbers = Rising::default();

@@ -12,10 +12,10 @@ use pulsegate_core::time::timeline::{Epoch, Trust};
 use pulsegate_core::time::{Mono, Wall};
 use rusqlite::{OptionalExtension as _, Row, params};
 
-use super::Keep;
 use super::database::Database;
 use super::ledger;
 use super::withheld::{self, Claim, Settled, SourceMark, Withheld, is_pending_sql};
+use crate::store::Keep;
 
 /// Records given up or forgotten in one step: some milliseconds on a slow card.
 const STEP_ROWS: u64 = 2_000;
@@ -25,17 +25,17 @@ const LEDGER_ROWS: u64 = 10_000;
 const FORGOTTEN_FIRST: [Lane; 3] = [Lane::Readings, Lane::Events, Lane::Alerts];
 
 /// What a step has to know.
-pub(super) struct Look<'a> {
-    pub(super) keep: &'a Keep,
+pub(crate) struct Look<'a> {
+    pub(crate) keep: &'a Keep,
     /// Bytes that records may use: what the configuration allows, or less where the partition is small.
-    pub(super) cap_bytes: u64,
+    pub(crate) cap_bytes: u64,
     /// By lane: records up to here are in the publisher's hands.
-    pub(super) in_hand: [Seq; 3],
-    pub(super) now: Mono,
+    pub(crate) in_hand: [Seq; 3],
+    pub(crate) now: Mono,
 }
 
 /// Takes one step. Returns whether there may be more to do.
-pub(super) fn step(database: &mut Database, look: &Look<'_>) -> rusqlite::Result<bool> {
+pub(crate) fn step(database: &mut Database, look: &Look<'_>) -> rusqlite::Result<bool> {
     let (used, _) = database.size()?;
     let over = used > look.cap_bytes;
     if over {
@@ -65,7 +65,7 @@ pub(super) fn step(database: &mut Database, look: &Look<'_>) -> rusqlite::Result
 }
 
 /// Forgets some delivered records, whatever their age. Returns whether there were any.
-pub(super) fn forget_delivered(database: &mut Database, now: Mono) -> rusqlite::Result<bool> {
+pub(crate) fn forget_delivered(database: &mut Database, now: Mono) -> rusqlite::Result<bool> {
     for lane in FORGOTTEN_FIRST {
         if forget(database, lane, None, now)? {
             return Ok(true);

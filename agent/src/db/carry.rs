@@ -17,7 +17,7 @@ use super::load::{self, BASE_SEQ, END_SEQ, FILTERED, LaneRow, UNTOLD_GAP};
 use super::salvage::TellProgress;
 use super::{schema, withheld};
 use crate::platform::pulse::Pulse;
-pub(super) use steps::{Reached, forget};
+pub(crate) use steps::{Reached, forget};
 use steps::{STEP_ROWS, Steps, Walk};
 
 /// Tables that tell what the records mean: carried over before them.
@@ -44,7 +44,7 @@ const PAGE_BYTES: u64 = 1024;
 
 /// How much to carry over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(crate) enum Extent {
     Everything,
     /// When there is no room for them: the damaged database still has them.
     WithoutReadings,
@@ -87,7 +87,7 @@ impl Holes {
 ///
 /// # Errors
 /// When the new database cannot be written, or what an earlier salvage wrote cannot be read.
-pub(super) fn over(
+pub(crate) fn over(
     from: &Path,
     into: &Connection,
     known: Option<&Database>,

@@ -20,9 +20,9 @@ use super::write::LaneWriter;
 
 /// The newest row, and the event that tells of it.
 #[derive(Debug, Clone)]
-pub(super) struct Growing {
+pub(crate) struct Growing {
     row: i64,
-    pub(super) event: Seq,
+    pub(crate) event: Seq,
     gap: Gap,
     start: Option<Wall>,
 }
@@ -33,7 +33,7 @@ const MAX_BETWEEN: u64 = 10_000;
 /// Gives up the records at `places`, which are those of `gap`: deletes them, counts them and says so in an
 /// event. Records of other sources may lie between them, and stay. Events up to `in_hand` are on their way and
 /// say what they say.
-pub(super) fn give_up(
+pub(crate) fn give_up(
     database: &mut Database,
     gap: &Gap,
     places: &[u64],
@@ -143,7 +143,7 @@ fn grow(
 }
 
 /// Gives places to what was given up before it could be written, and says so.
-pub(super) fn unwritten(
+pub(crate) fn unwritten(
     writer: &mut LaneWriter<'_>,
     boot: Boot,
     lane: Lane,
@@ -162,7 +162,7 @@ pub(super) fn unwritten(
 }
 
 /// What an event must still tell: the losses found when a damaged database was replaced.
-pub(super) fn untold(database: &Database) -> rusqlite::Result<Vec<GapMembers>> {
+pub(crate) fn untold(database: &Database) -> rusqlite::Result<Vec<GapMembers>> {
     let select = "SELECT lane, first, last, count, id FROM gaps
                   WHERE id >= (SELECT value FROM meta WHERE key = ?1) ORDER BY id";
     let mut select = database.connection.prepare(select)?;
@@ -182,7 +182,7 @@ pub(super) fn untold(database: &Database) -> rusqlite::Result<Vec<GapMembers>> {
 }
 
 /// Tells it.
-pub(super) fn tell(
+pub(crate) fn tell(
     writer: &mut LaneWriter<'_>,
     untold: &[GapMembers],
     now: Mono,
@@ -197,7 +197,7 @@ pub(super) fn tell(
 }
 
 /// The members of the event of a gap.
-pub(super) fn gap_members(database: &Database, gap: &Gap) -> rusqlite::Result<GapMembers> {
+pub(crate) fn gap_members(database: &Database, gap: &Gap) -> rusqlite::Result<GapMembers> {
     let id = |seq: Seq| id(database.boot_of(seq.0).boot, seq);
     Ok(members(gap, &id(gap.first), &id(gap.last), span(database, gap)?))
 }

@@ -8,9 +8,9 @@ use pulsegate_core::time::Mono;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Extent, Holes};
+use crate::db::bounds;
+use crate::db::salvage::{SalvageProgress, TellProgress};
 use crate::platform::clock;
-use crate::store::bounds;
-use crate::store::salvage::{SalvageProgress, TellProgress};
 
 /// Records in one step: a quarter of a megabyte, for which a card takes no longer than for a few pages. Fewer in
 /// tests of the store, so that these go through several.
@@ -36,10 +36,10 @@ const DROP_TABLES: &str = "DROP TABLE IF EXISTS salvage; DROP TABLE IF EXISTS sa
 
 /// How far a salvage has come. The tables that tell what the records mean are carried over when there is one.
 #[derive(Debug)]
-pub(in crate::store) struct Reached {
+pub(crate) struct Reached {
     /// The name of the damaged database.
-    pub(in crate::store) set_aside: String,
-    pub(in crate::store) extent: Extent,
+    pub(crate) set_aside: String,
+    pub(crate) extent: Extent,
     /// Whether the damaged database has the account of each lane.
     pub(super) is_account_told: bool,
     /// Rows that were read and made no sense.
@@ -85,7 +85,7 @@ impl Reached {
     ///
     /// # Errors
     /// Also when a number is out of bounds.
-    pub(in crate::store) fn load(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+    pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Option<Self>> {
         let is_there = "SELECT 1 FROM sqlite_schema WHERE name = 'salvage'";
         if connection.query_row(is_there, [], |_| Ok(())).optional()?.is_none() {
             return Ok(None);
@@ -151,7 +151,7 @@ impl Reached {
 
 /// Forgets how far the salvage came that wrote the database, which has its place now. Where that cannot be
 /// written, the next start does it.
-pub(in crate::store) fn forget(connection: &Connection) {
+pub(crate) fn forget(connection: &Connection) {
     if let Err(error) = connection.execute_batch(DROP_TABLES) {
         tracing::debug!(%error, "the store still tells of its salvage");
     }

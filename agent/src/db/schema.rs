@@ -28,7 +28,7 @@ const CACHE_KIB: i32 = 512;
 const BEAT_STEPS: i32 = 10_000;
 
 /// What each schema version adds to the one before; `user_version` counts them.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(crate) const MIGRATIONS: &[&str] = &["
 CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE kernel_boots(
     epoch INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, reference_ms INTEGER NOT NULL
@@ -135,7 +135,7 @@ const LATER: &[(usize, &str)] = &[
 ];
 
 /// Opens the database for the one writer, and brings it up to date. Its long statements beat `pulse`.
-pub(super) fn open_writer(path: &Path, pulse: &Pulse) -> rusqlite::Result<Connection> {
+pub(crate) fn open_writer(path: &Path, pulse: &Pulse) -> rusqlite::Result<Connection> {
     // SQLite would make it for everybody to read, and gives its log the permissions of the database.
     // Why a file cannot be made, SQLite says as well.
     durable::create_private(path).ok();
@@ -161,7 +161,7 @@ pub(super) fn open_writer(path: &Path, pulse: &Pulse) -> rusqlite::Result<Connec
 
 /// Has the statements of a connection beat `pulse` while they get on: a statement that takes long is no hang, one
 /// that waits for the card is.
-pub(super) fn beat_in_statements(
+pub(crate) fn beat_in_statements(
     connection: &mut Connection,
     pulse: &Pulse,
 ) -> rusqlite::Result<()> {
@@ -179,13 +179,13 @@ static IN_PLACE: Mutex<()> = Mutex::new(());
 /// Keeps the files of the database from being replaced, or opened, until the guard is dropped. Whoever opened
 /// the old database and then the index of the new one's log would, on closing it, take from the writer the
 /// locks that it has on that index, since these belong to the process; the next to open it would begin it anew.
-pub(super) fn keep_in_place() -> MutexGuard<'static, ()> {
+pub(crate) fn keep_in_place() -> MutexGuard<'static, ()> {
     IN_PLACE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Opens the database to look at it, beside a running agent or without one. What an older agent did
 /// not keep yet is found empty.
-pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let in_place = keep_in_place();
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     harden(&connection)?;
@@ -215,7 +215,7 @@ fn version(connection: &Connection) -> rusqlite::Result<usize> {
 }
 
 /// Brings the tables up to this version.
-pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     for (number, migration) in MIGRATIONS.iter().enumerate().skip(version(connection)?) {
         let batch =
             format!("BEGIN IMMEDIATE; {migration} PRAGMA user_version = {}; COMMIT;", number + 1);

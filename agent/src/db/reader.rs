@@ -12,11 +12,11 @@ use pulsegate_core::time::timeline::{Epoch, Timeline, Trust};
 use rusqlite::{Connection, Params, Row, params};
 
 use super::bounds;
-use super::fold::owned;
 use super::load::{self, BootRow};
 use super::schema;
-use super::take::{read_detail, read_value};
-use super::visits::VisitFound;
+use crate::store::fold::owned;
+use crate::store::take::{read_detail, read_value};
+use crate::store::visits::VisitFound;
 
 const READINGS: &str = "SELECT readings.seq, name, kind, value, mono_ms, time_ms, detail
     FROM readings JOIN sources ON sources.id = readings.source";
@@ -31,9 +31,9 @@ const LAST: &str = "ORDER BY 1 DESC LIMIT ?2";
 
 /// A connection that cannot write.
 pub(crate) struct Reader {
-    pub(super) connection: Connection,
-    pub(super) boots: Vec<BootRow>,
-    pub(super) timeline: Timeline,
+    pub(crate) connection: Connection,
+    pub(crate) boots: Vec<BootRow>,
+    pub(crate) timeline: Timeline,
 }
 
 /// Some records, the oldest first, each with its name.
@@ -216,7 +216,7 @@ impl Reader {
         Ok(Some(VisitFound { told: Some(told), ..VisitFound::correct(stored, &self.timeline) }))
     }
 
-    pub(super) fn boot_of(&self, seq: u64) -> BootRow {
+    pub(crate) fn boot_of(&self, seq: u64) -> BootRow {
         load::boot_of(&self.boots, seq)
     }
 }
@@ -234,7 +234,7 @@ fn risen<T>(after: Seq, found: Named<T>) -> rusqlite::Result<Named<T>> {
 
 impl AlertFound {
     /// Turns its times, which lie on the axis of a kernel boot, into what they were.
-    pub(super) fn corrected(mut self, timeline: &Timeline, epoch: Option<Epoch>) -> Self {
+    pub(crate) fn corrected(mut self, timeline: &Timeline, epoch: Option<Epoch>) -> Self {
         let Some(epoch) = epoch else { return self };
         let correct = |time| timeline.corrected(epoch, time);
         self.window = self.window.map(|(start, end)| (correct(start).0, correct(end).0));

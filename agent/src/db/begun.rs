@@ -10,18 +10,18 @@ use crate::platform::durable;
 const MARK: &str = "begun";
 
 /// Whether a store at `path` was ever written to.
-pub(super) fn is_marked(path: &Path) -> bool {
+pub(crate) fn is_marked(path: &Path) -> bool {
     durable::beside(path, MARK).exists()
 }
 
 /// Takes the mark of the store at `path` away, which has another place now.
-pub(super) fn unmark(path: &Path) -> std::io::Result<()> {
+pub(crate) fn unmark(path: &Path) -> std::io::Result<()> {
     durable::remove(&durable::beside(path, MARK))
 }
 
 /// Marks the store at `path`, whose first commit is durable. A mark that cannot be written now is
 /// written by a later start.
-pub(super) fn mark(path: &Path) {
+pub(crate) fn mark(path: &Path) {
     if is_marked(path) {
         return;
     }

@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 
 /// Places, counts and milliseconds of the kernel's run stay below: the last whole number that JSON and
 /// f64 hold exactly.
-pub(super) const MAX_PLACE: u64 = 1 << 53;
+pub(crate) const MAX_PLACE: u64 = 1 << 53;
 /// Numbers of kernel runs and of starts of the agent stay below: one a second for sixty years.
 const MAX_START: u32 = 1 << 31;
 /// A store is opened while its last place and its last start are below this part of the bounds: it cannot
@@ -27,9 +27,9 @@ const MAX_MEMBERS_BYTES: usize = 64 << 10;
 const MAX_DETAIL_BYTES: usize = 1 << 10;
 /// Bounds the rows that are read of one table of the frame, whatever its pages refer to: more than a
 /// store of ten years has.
-pub(super) const MAX_FRAME_ROWS: u64 = 1_000_000;
+pub(crate) const MAX_FRAME_ROWS: u64 = 1_000_000;
 /// Bounds what SQLite reads for one text or row: far more than any of ours has.
-pub(super) const MAX_ROW_BYTES: i32 = 1 << 20;
+pub(crate) const MAX_ROW_BYTES: i32 = 1 << 20;
 
 /// Places in a row that a walk may leave out unchecked: alerts, events and readings share the places,
 /// so a walk through one lane leaves some out.
@@ -38,14 +38,14 @@ const MAX_LEFT_OUT: u64 = 64;
 /// Checks that the places of one walk rise. On a damaged page they may not: the walk would then
 /// repeat what it has read, or never end.
 #[derive(Debug, Default)]
-pub(super) struct Rising(Option<u64>);
+pub(crate) struct Rising(Option<u64>);
 
 impl Rising {
     /// Reads the place in `column`.
     ///
     /// # Errors
     /// A place that is out of bounds, or not above the one before.
-    pub(super) fn read(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    pub(crate) fn read(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
         let place = read_place(row, column)?;
         if self.0.is_some_and(|before| place <= before) {
             return Err(out_of_bounds(column));
@@ -61,7 +61,7 @@ impl Rising {
 ///
 /// # Errors
 /// When there is one.
-pub(super) fn check_left_out(
+pub(crate) fn check_left_out(
     connection: &Connection,
     table: &str,
     after: u64,
@@ -83,7 +83,7 @@ pub(super) fn check_left_out(
 ///
 /// # Errors
 /// A number that is negative, or [`MAX_PLACE`] or more.
-pub(super) fn read_place(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(crate) fn read_place(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let place: u64 = row.get(column)?;
     if place < MAX_PLACE { Ok(place) } else { Err(out_of_bounds(column)) }
 }
@@ -92,7 +92,7 @@ pub(super) fn read_place(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> 
 ///
 /// # Errors
 /// When it would come near them within a life of the device: no store gets there by counting.
-pub(super) fn check_headroom(last_place: u64, last_start: u32) -> rusqlite::Result<()> {
+pub(crate) fn check_headroom(last_place: u64, last_start: u32) -> rusqlite::Result<()> {
     let has_headroom = |last: u64, bound: u64| last < bound / OPENED_SHARE;
     if has_headroom(last_place, MAX_PLACE) && has_headroom(last_start.into(), MAX_START.into()) {
         Ok(())
@@ -105,7 +105,7 @@ pub(super) fn check_headroom(last_place: u64, last_start: u32) -> rusqlite::Resu
 ///
 /// # Errors
 /// A number that is out of bounds.
-pub(super) fn read_epoch(row: &Row<'_>, column: usize) -> rusqlite::Result<Epoch> {
+pub(crate) fn read_epoch(row: &Row<'_>, column: usize) -> rusqlite::Result<Epoch> {
     read_start(row, column).map(Epoch)
 }
 
@@ -113,7 +113,7 @@ pub(super) fn read_epoch(row: &Row<'_>, column: usize) -> rusqlite::Result<Epoch
 ///
 /// # Errors
 /// A number that is out of bounds.
-pub(super) fn read_optional_epoch(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Epoch>> {
+pub(crate) fn read_optional_epoch(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Epoch>> {
     if row.get_ref(column)? == ValueRef::Null {
         return Ok(None);
     }
@@ -124,7 +124,7 @@ pub(super) fn read_optional_epoch(row: &Row<'_>, column: usize) -> rusqlite::Res
 ///
 /// # Errors
 /// A number that is out of bounds.
-pub(super) fn read_start(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> {
+pub(crate) fn read_start(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> {
     let start: u32 = row.get(column)?;
     if start < MAX_START { Ok(start) } else { Err(out_of_bounds(column)) }
 }
@@ -133,7 +133,7 @@ pub(super) fn read_start(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> 
 ///
 /// # Errors
 /// A number that is out of bounds.
-pub(super) fn read_mono(row: &Row<'_>, column: usize) -> rusqlite::Result<Mono> {
+pub(crate) fn read_mono(row: &Row<'_>, column: usize) -> rusqlite::Result<Mono> {
     read_place(row, column).map(Mono)
 }
 
@@ -141,7 +141,7 @@ pub(super) fn read_mono(row: &Row<'_>, column: usize) -> rusqlite::Result<Mono> 
 ///
 /// # Errors
 /// A time that is out of bounds.
-pub(super) fn read_time(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
+pub(crate) fn read_time(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
     let time: i64 = row.get(column)?;
     if (-MAX_TIME_MS..=MAX_TIME_MS).contains(&time) { Ok(time) } else { Err(out_of_bounds(column)) }
 }
@@ -150,7 +150,7 @@ pub(super) fn read_time(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
 ///
 /// # Errors
 /// A time that is out of bounds.
-pub(super) fn read_optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<i64>> {
+pub(crate) fn read_optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<i64>> {
     if row.get_ref(column)? == ValueRef::Null {
         return Ok(None);
     }
@@ -161,7 +161,7 @@ pub(super) fn read_optional_time(row: &Row<'_>, column: usize) -> rusqlite::Resu
 ///
 /// # Errors
 /// A number that no source can have.
-pub(super) fn read_source(row: &Row<'_>, column: usize) -> rusqlite::Result<SourceId> {
+pub(crate) fn read_source(row: &Row<'_>, column: usize) -> rusqlite::Result<SourceId> {
     let id: u32 = row.get(column)?;
     if usize::try_from(id).is_ok_and(|id| id < MAX_SOURCES) {
         Ok(SourceId(id))
@@ -174,7 +174,7 @@ pub(super) fn read_source(row: &Row<'_>, column: usize) -> rusqlite::Result<Sour
 ///
 /// # Errors
 /// A name that no source can have: it would stand in topics.
-pub(super) fn read_source_names(row: &Row<'_>, name: usize) -> rusqlite::Result<Source> {
+pub(crate) fn read_source_names(row: &Row<'_>, name: usize) -> rusqlite::Result<Source> {
     let text = |column| read_text(row, column, MAX_NAME_BYTES);
     let (name_text, kind_text) = (text(name)?, text(name + 1)?);
     // What is derived has a kind of two words.
@@ -190,7 +190,7 @@ pub(super) fn read_source_names(row: &Row<'_>, name: usize) -> rusqlite::Result<
 ///
 /// # Errors
 /// A text that is too long.
-pub(super) fn read_name<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+pub(crate) fn read_name<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
     read_text(row, column, MAX_NAME_BYTES)
 }
 
@@ -199,7 +199,7 @@ pub(super) fn read_name<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result
 ///
 /// # Errors
 /// A text that is too long, or no JSON.
-pub(super) fn read_members<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+pub(crate) fn read_members<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
     let members = read_text(row, column, MAX_MEMBERS_BYTES)?;
     match serde_json::from_str::<IgnoredAny>(&format!("{{{members}}}")) {
         Ok(_) => Ok(members),
@@ -211,7 +211,7 @@ pub(super) fn read_members<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Res
 ///
 /// # Errors
 /// A text that is longer than any line of the inbox.
-pub(super) fn read_state<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+pub(crate) fn read_state<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
     read_text(row, column, MAX_LINE_BYTES)
 }
 
@@ -219,7 +219,7 @@ pub(super) fn read_state<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Resul
 ///
 /// # Errors
 /// When it is too long, or of another type.
-pub(super) fn read_detail_bytes<'a>(
+pub(crate) fn read_detail_bytes<'a>(
     row: &'a Row<'_>,
     column: usize,
 ) -> rusqlite::Result<Option<&'a [u8]>> {
@@ -297,7 +297,7 @@ fn columns(table: &str) -> &'static [Column] {
 
 /// How close to the bounds a row may be that is carried over into another store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Closeness {
+pub(crate) enum Closeness {
     /// Below the bounds: the store was opened, so its numbers are far below.
     Below,
     /// So far below that the numbers that are given after it are below those of a store that is opened.
@@ -313,7 +313,7 @@ impl Closeness {
     }
 
     /// Whether a place or a count is carried over.
-    pub(super) fn holds_place(self, place: u64) -> bool {
+    pub(crate) fn holds_place(self, place: u64) -> bool {
         place < MAX_PLACE / self.share()
     }
 
@@ -326,7 +326,7 @@ impl Closeness {
 ///
 /// # Errors
 /// A row that would be damage there as well, or that makes numbers rise to their bounds soon.
-pub(super) fn check_row(table: &str, row: &Row<'_>, close: Closeness) -> rusqlite::Result<()> {
+pub(crate) fn check_row(table: &str, row: &Row<'_>, close: Closeness) -> rusqlite::Result<()> {
     for (at, column) in columns(table).iter().enumerate() {
         check_column(row, at, *column, close)?;
     }
@@ -360,7 +360,7 @@ fn check_column(
         Column::Flag => row.get::<_, bool>(at).map(|_| true)?,
         Column::Name => read_name(row, at).map(|_| true)?,
         Column::Members => read_members(row, at).map(|_| true)?,
-        Column::Value => super::take::read_value(row, at).map(|_| true)?,
+        Column::Value => crate::store::take::read_value(row, at).map(|_| true)?,
         Column::Detail => read_detail_bytes(row, at).map(|_| true)?,
         Column::Score => row.get::<_, f64>(at)?.is_finite(),
     };
@@ -368,6 +368,6 @@ fn check_column(
 }
 
 /// The error of a number that no row of ours holds.
-pub(super) fn out_of_bounds(column: usize) -> Error {
+pub(crate) fn out_of_bounds(column: usize) -> Error {
     Error::IntegralValueOutOfRange(column, i64::MAX)
 }

@@ -47,12 +47,12 @@ pub(crate) struct Room {
     /// Bytes of the partition, without those that only root may use.
     pub(crate) partition_bytes: u64,
     /// Bytes of the log at which it is moved into the database.
-    pub(super) log_bytes: u64,
+    pub(crate) log_bytes: u64,
     /// Bytes of the log as it is.
     log: u64,
     /// Bytes of the ballast: a log of twice its usual size, all of whose pages extend the database, can
     /// be moved into it when nothing else is left.
-    pub(super) ballast_bytes: u64,
+    pub(crate) ballast_bytes: u64,
 }
 
 impl Room {
@@ -95,7 +95,7 @@ impl Room {
     /// Bytes that a store which uses `used_bytes` may use, where others used `others_before` when it last had room to
     /// spare. Room that another program took since costs no record that is stored: a write fails, if it must, until
     /// there is room again. Until the store has had room to spare, its size tells who took the rest.
-    pub(super) fn cap_for(&self, used_bytes: u64, others_before: Option<u64>) -> u64 {
+    pub(crate) fn cap_for(&self, used_bytes: u64, others_before: Option<u64>) -> u64 {
         match others_before {
             Some(before) => {
                 let others = before.min(self.others_bytes());
@@ -108,18 +108,18 @@ impl Room {
 
     /// Whether a store that uses `used_bytes` has room to spare: below its cap, by more than one step of retention makes
     /// free, and outside its own files.
-    pub(super) fn is_spare(&self, used_bytes: u64) -> bool {
+    pub(crate) fn is_spare(&self, used_bytes: u64) -> bool {
         used_bytes.saturating_add(MARGIN_BYTES) <= self.cap_bytes
             && self.free_bytes >= self.log_bytes + MARGIN_BYTES
     }
 
     /// Bytes that the log may keep for good: a transaction that took more gives the rest back.
-    pub(super) fn log_limit_bytes(&self) -> u64 {
+    pub(crate) fn log_limit_bytes(&self) -> u64 {
         2 * self.log_bytes
     }
 
     /// Whether the log takes more than `max_bytes`, or room that the store has no other of.
-    pub(super) fn is_log_beyond(&self, max_bytes: u64) -> bool {
+    pub(crate) fn is_log_beyond(&self, max_bytes: u64) -> bool {
         let is_usual = self.log <= usual_log_bytes(self.log_bytes);
         self.log > max_bytes || (!is_usual && self.free_bytes < self.log_bytes)
     }
@@ -186,13 +186,13 @@ impl DiskFault {
     }
 
     /// As [`DiskFault::find`], of an error of SQLite.
-    pub(super) fn find_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
+    pub(crate) fn find_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
         Self::judge(path, error.sqlite_error_code(), None, error.to_string())
     }
 
     /// Looks for a fault of the disk where the content of the store at `path` seems damaged: SQLite says that
     /// of a page that the disk does not give, too. A file that is not there is no fault of the disk.
-    pub(super) fn probe(path: &Path) -> Option<Self> {
+    pub(crate) fn probe(path: &Path) -> Option<Self> {
         let folder = path.parent().unwrap_or(Path::new("/"));
         match statvfs(folder) {
             Ok(room) if !room.f_flag.contains(StatVfsMountFlags::RDONLY) => {}
@@ -261,7 +261,7 @@ impl DiskFault {
     }
 
     /// Whether removing something could help.
-    pub(super) fn wants_room(&self) -> bool {
+    pub(crate) fn wants_room(&self) -> bool {
         match self {
             Self::Full { .. } | Self::NoInodes { .. } | Self::Io { .. } | Self::Other(_) => true,
             Self::ReadOnly { .. }
@@ -275,7 +275,7 @@ impl DiskFault {
     }
 
     /// Whether a connection that was open then may fail for ever.
-    pub(super) fn wants_connection(&self) -> bool {
+    pub(crate) fn wants_connection(&self) -> bool {
         matches!(self, Self::Io { .. }) || !self.wants_room()
     }
 
@@ -359,7 +359,7 @@ impl fmt::Display for DiskFault {
 }
 
 /// `path` with `suffix` at the end of its name.
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -367,7 +367,7 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 /// Takes the permissions of group and others from the store's files, which an earlier version gave.
 /// Errors are left to whatever opens them.
-pub(super) fn make_private(path: &Path) {
+pub(crate) fn make_private(path: &Path) {
     let Some(folder) = path.parent() else { return };
     let begin = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -380,7 +380,7 @@ pub(super) fn make_private(path: &Path) {
 
 /// Checks that the disk gives the beginning and the end of the store at `path` and of its log, as far as they
 /// are there.
-pub(super) fn check_readable(path: &Path) -> std::io::Result<()> {
+pub(crate) fn check_readable(path: &Path) -> std::io::Result<()> {
     for suffix in ["", "-wal"] {
         match read_ends(&with_suffix(path, suffix)) {
             Ok(()) => {}

@@ -17,7 +17,6 @@ use pulsegate_sensors::Sources;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::Reached;
 use super::bounds::{self, MAX_PLACE};
 use super::load::{self, BootRow, LaneRow};
 use super::untold::{Telling, Untold};
@@ -25,6 +24,7 @@ use super::withheld::{self, SourceMark, Withheld};
 use super::write::{self, LaneWriter};
 use super::{carry, ledger, schema};
 use crate::platform::pulse::Pulse;
+use crate::store::Reached;
 
 /// Who is writing: this start of the agent, on this run of the kernel.
 #[derive(Debug, Clone)]
@@ -72,44 +72,44 @@ const COMMIT_BYTES: u64 = 32 << 10;
 
 /// What one transaction writes.
 #[derive(Debug, Default)]
-pub(super) struct Work {
-    pub(super) readings: Vec<Reading>,
-    pub(super) alerts: Vec<AlertRow>,
-    pub(super) events: Vec<EventRow>,
+pub(crate) struct Work {
+    pub(crate) readings: Vec<Reading>,
+    pub(crate) alerts: Vec<AlertRow>,
+    pub(crate) events: Vec<EventRow>,
     /// By lane: what arrived after those and was given up before it could be written.
-    pub(super) unwritten: [Unwritten; 3],
-    pub(super) marks: Vec<Mark>,
+    pub(crate) unwritten: [Unwritten; 3],
+    pub(crate) marks: Vec<Mark>,
     /// What is withheld from now on, and what of it is settled.
-    pub(super) source_marks: Vec<SourceMark>,
+    pub(crate) source_marks: Vec<SourceMark>,
     /// Whether the clock was set or stepped.
-    pub(super) clock: bool,
+    pub(crate) clock: bool,
     /// When it was last added to.
-    pub(super) now: Mono,
+    pub(crate) now: Mono,
 }
 
 /// Records that were given up before they could be written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Unwritten {
-    pub(super) count: u64,
+pub(crate) struct Unwritten {
+    pub(crate) count: u64,
     /// When the first and the last of them arrived, as far as was known then.
-    pub(super) span: Option<(Wall, Wall)>,
+    pub(crate) span: Option<(Wall, Wall)>,
     /// When the last one arrived.
-    pub(super) until: Mono,
+    pub(crate) until: Mono,
 }
 
 impl Work {
     /// How many alerts and events it holds.
-    pub(super) fn decided(&self) -> usize {
+    pub(crate) fn decided(&self) -> usize {
         self.alerts.len() + self.events.len()
     }
 
     /// An upper bound of the room that it takes in the database.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         let readings = self.readings.len() as u64 * READING_BYTES;
         readings + self.decided() as u64 * DECIDED_BYTES + COMMIT_BYTES
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.readings.is_empty()
             && self.alerts.is_empty()
             && self.events.is_empty()
@@ -122,7 +122,7 @@ impl Work {
 
 /// Where the records are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// In the file.
     File,
     /// In memory, while there is no file or it takes no writes.
@@ -132,44 +132,44 @@ pub(super) enum Place {
 }
 
 /// See the module.
-pub(super) struct Database {
-    pub(super) connection: Connection,
-    pub(super) place: Place,
-    pub(super) lanes: [LaneRow; 3],
-    pub(super) boots: Vec<BootRow>,
-    pub(super) timeline: Timeline,
-    pub(super) epoch: Epoch,
-    pub(super) identity: Identity,
-    pub(super) last_seq: u64,
+pub(crate) struct Database {
+    pub(crate) connection: Connection,
+    pub(crate) place: Place,
+    pub(crate) lanes: [LaneRow; 3],
+    pub(crate) boots: Vec<BootRow>,
+    pub(crate) timeline: Timeline,
+    pub(crate) epoch: Epoch,
+    pub(crate) identity: Identity,
+    pub(crate) last_seq: u64,
     /// Whether no start of the agent ever wrote to it.
     is_new: bool,
     /// The newest row of the ledger, while it can still grow.
-    pub(super) growing: Option<ledger::Growing>,
+    pub(crate) growing: Option<ledger::Growing>,
     sources: Arc<Sources>,
     sources_stored: usize,
     /// Beats in long statements.
     pulse: Pulse,
     is_boot_written: bool,
     /// By lane: see [`LaneWriter::doubtful`].
-    pub(super) doubtful: [Seq; 3],
+    pub(crate) doubtful: [Seq; 3],
     /// Whether the ledger has rows that no event tells of yet.
-    pub(super) has_untold: bool,
+    pub(crate) has_untold: bool,
     /// Gaps whose event was given up.
-    pub(super) untold: Untold,
+    pub(crate) untold: Untold,
     /// As it will be with the next commit.
-    pub(super) withheld: Withheld,
+    pub(crate) withheld: Withheld,
     /// As it was left by the last one.
-    pub(super) stored_withheld: Withheld,
+    pub(crate) stored_withheld: Withheld,
     /// By lane: the records before it that are left are withheld. Only while something is.
-    pub(super) forgotten: [u64; 3],
+    pub(crate) forgotten: [u64; 3],
     /// By lane: what is withheld before it is in hand, or was given up.
-    pub(super) given_up: [u64; 3],
+    pub(crate) given_up: [u64; 3],
 }
 
 impl Database {
     /// Opens the store, migrates it, and begins a boot in it. Its cost does not depend on how much
     /// is stored (P9).
-    pub(super) fn open(
+    pub(crate) fn open(
         path: &Path,
         identity: &Identity,
         sources: Arc<Sources>,
@@ -186,7 +186,7 @@ impl Database {
     }
 
     /// Goes on in the middle of a start of the agent that an earlier connection began.
-    pub(super) fn reopen(path: &Path, before: &Self) -> rusqlite::Result<Self> {
+    pub(crate) fn reopen(path: &Path, before: &Self) -> rusqlite::Result<Self> {
         let sources = Arc::clone(&before.sources);
         let connection = schema::open_writer(path, &before.pulse)?;
         let mut database = Self::load(connection, &before.identity, sources, &before.pulse)?;
@@ -200,7 +200,7 @@ impl Database {
     }
 
     /// Holds nothing and takes nothing, in the place of a file that cannot be opened.
-    pub(super) fn nowhere(
+    pub(crate) fn nowhere(
         identity: &Identity,
         sources: Arc<Sources>,
         pulse: &Pulse,
@@ -214,7 +214,7 @@ impl Database {
     }
 
     /// Goes on in memory where this one stands: with the next places, and empty tables.
-    pub(super) fn go_on_in_memory(&self) -> rusqlite::Result<Self> {
+    pub(crate) fn go_on_in_memory(&self) -> rusqlite::Result<Self> {
         let connection = Connection::open_in_memory()?;
         schema::migrate(&connection)?;
         self.stored_withheld.write(&connection)?;
@@ -245,7 +245,7 @@ impl Database {
 
     /// Connects to the same file again. Returns whether it is the same: it has come as far as this one,
     /// and no further than `last_seq`.
-    pub(super) fn connect_again(&mut self, path: &Path, last_seq: u64) -> rusqlite::Result<bool> {
+    pub(crate) fn connect_again(&mut self, path: &Path, last_seq: u64) -> rusqlite::Result<bool> {
         let connection = schema::open_writer(path, &self.pulse)?;
         let there = load::last_seq(&connection, &load::read_lanes(&connection)?)?;
         let is_same = (self.last_seq..=last_seq).contains(&there);
@@ -256,7 +256,7 @@ impl Database {
     }
 
     /// Bytes in pages that are free inside the database.
-    pub(super) fn free_bytes(&self) -> rusqlite::Result<u64> {
+    pub(crate) fn free_bytes(&self) -> rusqlite::Result<u64> {
         let (used, all) = self.size()?;
         Ok(all - used)
     }
@@ -305,7 +305,7 @@ impl Database {
     }
 
     /// How far the store at `path` has come; `None` where no start of the agent wrote to it.
-    pub(super) fn reached(path: &Path) -> rusqlite::Result<Option<Reached>> {
+    pub(crate) fn reached(path: &Path) -> rusqlite::Result<Option<Reached>> {
         let connection = schema::open_reader(path)?;
         let last = "SELECT boot FROM boots ORDER BY boot DESC LIMIT 1";
         let last = connection.query_row(last, [], |row| bounds::read_start(row, 0)).optional()?;
@@ -350,7 +350,7 @@ impl Database {
     }
 
     /// Writes everything or nothing. Returns the place of the first reading.
-    pub(super) fn commit(&mut self, work: &Work) -> rusqlite::Result<Seq> {
+    pub(crate) fn commit(&mut self, work: &Work) -> rusqlite::Result<Seq> {
         let first = Seq(self.last_seq + 1);
         let clock = work.clock.then(|| self.timeline.segments(self.epoch).to_vec());
         let (boot, has_untold) = (self.identity.boot, self.has_untold);
@@ -399,7 +399,7 @@ impl Database {
     }
 
     /// Runs one transaction, in which this start of the agent and new sources are written too.
-    pub(super) fn write<T>(
+    pub(crate) fn write<T>(
         &mut self,
         write: impl FnOnce(&mut LaneWriter<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
@@ -432,7 +432,7 @@ impl Database {
     }
 
     /// Lets go of a damaged file, without a last checkpoint: its log is part of what can be read.
-    pub(super) fn leave(&mut self) -> rusqlite::Result<()> {
+    pub(crate) fn leave(&mut self) -> rusqlite::Result<()> {
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         self.connection = Connection::open_in_memory()?;
         self.place = Place::Lost;
@@ -441,18 +441,18 @@ impl Database {
     }
 
     /// Whether no start of the agent ever wrote to the file.
-    pub(super) fn is_new(&self) -> bool {
+    pub(crate) fn is_new(&self) -> bool {
         self.place == Place::File && self.is_new
     }
 
     /// The start of the agent in which the record `seq` was written.
-    pub(super) fn boot_of(&self, seq: u64) -> BootRow {
+    pub(crate) fn boot_of(&self, seq: u64) -> BootRow {
         load::boot_of(&self.boots, seq)
     }
 
     /// The last time that was trusted: of the newest record, or of when the clock was last found set. A
     /// store that cannot tell knows of none.
-    pub(super) fn last_trusted(&self) -> Option<Wall> {
+    pub(crate) fn last_trusted(&self) -> Option<Wall> {
         load::last_trusted(&self.connection, &self.boots, &self.timeline)
             .inspect_err(|error| tracing::warn!(%error, "the last trusted time is not known"))
             .ok()
@@ -460,12 +460,12 @@ impl Database {
     }
 
     /// The sources, by number.
-    pub(super) fn sources(&self) -> &Sources {
+    pub(crate) fn sources(&self) -> &Sources {
         &self.sources
     }
 
     /// Forgets the starts of the agent, and of the kernel, of which no record from `first` on is.
-    pub(super) fn forget_boots(&mut self, first: u64) -> rusqlite::Result<()> {
+    pub(crate) fn forget_boots(&mut self, first: u64) -> rusqlite::Result<()> {
         let kept = self.boots.partition_point(|boot| boot.first_seq <= first).saturating_sub(1);
         if kept == 0 {
             return Ok(());
@@ -482,7 +482,7 @@ impl Database {
     }
 
     /// Changes what is withheld; it is written with the next commit.
-    pub(super) fn apply(&mut self, mark: &SourceMark) {
+    pub(crate) fn apply(&mut self, mark: &SourceMark) {
         self.withheld.apply(mark);
         // Nothing behind a new watermark was looked at yet.
         if let SourceMark::Withhold { lane, after, .. } = mark {
@@ -492,13 +492,13 @@ impl Database {
     }
 
     /// Nothing of these withheld sources is in hand any more: it may be given up again.
-    pub(super) fn dropped(&mut self, lane: Lane, sources: &[u32]) {
+    pub(crate) fn dropped(&mut self, lane: Lane, sources: &[u32]) {
         self.withheld.dropped(lane, sources);
         self.given_up[lane.index()] = 0;
     }
 
     /// Bytes in use and bytes on disk.
-    pub(super) fn size(&self) -> rusqlite::Result<(u64, u64)> {
+    pub(crate) fn size(&self) -> rusqlite::Result<(u64, u64)> {
         let pragma =
             |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
         let (pages, free, page) =

@@ -17,11 +17,11 @@ use super::bounds;
 use super::write::LaneWriter;
 
 /// The number of the one source of events, which have no column for it.
-pub(super) const EVENTS: u32 = 0;
+pub(crate) const EVENTS: u32 = 0;
 
 /// By lane and source.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Withheld([BTreeMap<u32, Source>; 3]);
+pub(crate) struct Withheld([BTreeMap<u32, Source>; 3]);
 
 #[derive(Debug, Clone, Copy)]
 struct Source {
@@ -33,7 +33,7 @@ struct Source {
 
 /// Who has a claim on a record of a withheld source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(crate) enum Claim {
     /// Nobody: its source has settled it.
     Settled,
     /// The publisher, which has it in hand.
@@ -44,25 +44,25 @@ pub(super) enum Claim {
 
 /// A [`TopicMark`] in which sources stand for topics.
 #[derive(Debug, Clone)]
-pub(super) enum SourceMark {
+pub(crate) enum SourceMark {
     Withhold { lane: Lane, sources: Vec<u32>, after: u64 },
     Settle(Settled),
     Release { lane: Lane, sources: Vec<u32> },
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Settled {
-    pub(super) lane: Lane,
-    pub(super) sources: Vec<u32>,
-    pub(super) through: u64,
-    pub(super) delivered: u64,
-    pub(super) filtered: u64,
-    pub(super) gaps: Vec<Gap>,
+pub(crate) struct Settled {
+    pub(crate) lane: Lane,
+    pub(crate) sources: Vec<u32>,
+    pub(crate) through: u64,
+    pub(crate) delivered: u64,
+    pub(crate) filtered: u64,
+    pub(crate) gaps: Vec<Gap>,
 }
 
 impl SourceMark {
     /// The messages that were quarantined.
-    pub(super) fn gaps(&self) -> &[Gap] {
+    pub(crate) fn gaps(&self) -> &[Gap] {
         match self {
             Self::Settle(settled) => &settled.gaps,
             Self::Withhold { .. } | Self::Release { .. } => &[],
@@ -70,7 +70,7 @@ impl SourceMark {
     }
 
     /// Whether events of this device arrived.
-    pub(super) fn delivers_events(&self) -> bool {
+    pub(crate) fn delivers_events(&self) -> bool {
         matches!(self, Self::Settle(one) if one.lane == Lane::Events && one.delivered > 0)
     }
 
@@ -89,13 +89,13 @@ impl SourceMark {
     }
 
     /// The least place that its sources begin at, as they are now.
-    pub(super) fn first_after(&self, withheld: &Withheld) -> Option<(Lane, u64)> {
+    pub(crate) fn first_after(&self, withheld: &Withheld) -> Option<(Lane, u64)> {
         let lane = self.lane();
         withheld.first_after(lane, self.sources()).map(|first| (lane, first))
     }
 
     /// Finds the sources of each topic with `sources_of`.
-    pub(super) fn of(
+    pub(crate) fn of(
         mark: TopicMark,
         sources_of: impl FnOnce(Lane, &Arc<str>) -> Vec<u32>,
     ) -> Self {
@@ -115,7 +115,7 @@ impl SourceMark {
 }
 
 impl Withheld {
-    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+    pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Self> {
         let mut withheld = Self::default();
         let mut select = connection.prepare("SELECT lane, source, after FROM withheld")?;
         let mut rows = select.query([])?;
@@ -130,7 +130,7 @@ impl Withheld {
     }
 
     /// Writes all of it in the place of what is there.
-    pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.execute("DELETE FROM withheld", [])?;
         let mut insert = connection.prepare("INSERT INTO withheld VALUES (?1, ?2, ?3)")?;
         for (lane, source, after) in self.rows() {
@@ -140,7 +140,7 @@ impl Withheld {
     }
 
     /// Lane, source and watermark of each.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (Lane, u32, u64)> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (Lane, u32, u64)> {
         Lane::ALL.into_iter().zip(&self.0).flat_map(|(lane, sources)| {
             sources.iter().map(move |(source, marks)| (lane, *source, marks.after))
         })
@@ -148,7 +148,7 @@ impl Withheld {
 
     /// The same for a database whose lanes end at the places `last`: the next start gives places behind them
     /// to other records.
-    pub(super) fn up_to(&self, last: [u64; 3]) -> Self {
+    pub(crate) fn up_to(&self, last: [u64; 3]) -> Self {
         let mut withheld = self.clone();
         for (sources, last) in withheld.0.iter_mut().zip(last) {
             for source in sources.values_mut() {
@@ -160,7 +160,7 @@ impl Withheld {
     }
 
     /// Whether the same sources of a lane are withheld, with the same watermarks.
-    pub(super) fn is_same(&self, lane: Lane, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, lane: Lane, other: &Self) -> bool {
         let of = |withheld: &Self| {
             let rows = withheld.0[lane.index()].iter();
             rows.map(|(source, marks)| (*source, marks.after)).collect::<Vec<_>>()
@@ -168,25 +168,25 @@ impl Withheld {
         of(self) == of(other)
     }
 
-    pub(super) fn is_empty(&self, lane: Lane) -> bool {
+    pub(crate) fn is_empty(&self, lane: Lane) -> bool {
         self.0[lane.index()].is_empty()
     }
 
-    pub(super) fn sources(&self, lane: Lane) -> impl Iterator<Item = u32> {
+    pub(crate) fn sources(&self, lane: Lane) -> impl Iterator<Item = u32> {
         self.0[lane.index()].keys().copied()
     }
 
-    pub(super) fn contains(&self, lane: Lane, source: u32) -> bool {
+    pub(crate) fn contains(&self, lane: Lane, source: u32) -> bool {
         self.0[lane.index()].contains_key(&source)
     }
 
     /// Whether a record waits behind the watermark of its source.
-    pub(super) fn is_pending(&self, lane: Lane, source: u32, seq: u64) -> bool {
+    pub(crate) fn is_pending(&self, lane: Lane, source: u32, seq: u64) -> bool {
         self.0[lane.index()].get(&source).is_some_and(|source| source.after < seq)
     }
 
     /// The claim on a record; `None` if its source is not withheld.
-    pub(super) fn claim(&self, lane: Lane, source: u32, seq: u64) -> Option<Claim> {
+    pub(crate) fn claim(&self, lane: Lane, source: u32, seq: u64) -> Option<Claim> {
         self.0[lane.index()].get(&source).map(|source| match seq {
             settled if settled <= source.after => Claim::Settled,
             taken if taken <= source.taken => Claim::InHand,
@@ -195,24 +195,24 @@ impl Withheld {
     }
 
     /// Whether nothing of a source is in the publisher's hands.
-    pub(super) fn is_idle(&self, lane: Lane, source: u32) -> bool {
+    pub(crate) fn is_idle(&self, lane: Lane, source: u32) -> bool {
         self.0[lane.index()].get(&source).is_none_or(|source| source.taken <= source.after)
     }
 
     /// The least watermark of these sources.
-    pub(super) fn first_after(&self, lane: Lane, sources: &[u32]) -> Option<u64> {
+    pub(crate) fn first_after(&self, lane: Lane, sources: &[u32]) -> Option<u64> {
         let of = |source| self.0[lane.index()].get(source).map(|source| source.after);
         sources.iter().filter_map(of).min()
     }
 
     /// The greatest watermark of these sources.
-    pub(super) fn last_after(&self, lane: Lane, sources: &[u32]) -> Option<u64> {
+    pub(crate) fn last_after(&self, lane: Lane, sources: &[u32]) -> Option<u64> {
         let of = |source| self.0[lane.index()].get(source).map(|source| source.after);
         sources.iter().filter_map(of).max()
     }
 
     /// Records of these sources were taken in hand up to `through`.
-    pub(super) fn took(&mut self, lane: Lane, sources: &[u32], through: u64) {
+    pub(crate) fn took(&mut self, lane: Lane, sources: &[u32], through: u64) {
         for source in sources {
             if let Some(source) = self.0[lane.index()].get_mut(source) {
                 source.taken = through.max(source.taken);
@@ -221,7 +221,7 @@ impl Withheld {
     }
 
     /// Nothing of these sources is in hand any more.
-    pub(super) fn dropped(&mut self, lane: Lane, sources: &[u32]) {
+    pub(crate) fn dropped(&mut self, lane: Lane, sources: &[u32]) {
         for source in sources {
             if let Some(source) = self.0[lane.index()].get_mut(source) {
                 source.taken = source.after;
@@ -231,7 +231,7 @@ impl Withheld {
 
     /// The watermark of a lane goes back to a place: its records behind that are pending, whatever their source,
     /// but for what sources had settled `before` beyond it.
-    pub(super) fn go_back(&mut self, lane: Lane, watermark: u64, before: &Self) {
+    pub(crate) fn go_back(&mut self, lane: Lane, watermark: u64, before: &Self) {
         for (number, source) in &mut self.0[lane.index()] {
             let settled = before.0[lane.index()].get(number).map(|source| source.after);
             source.after = source.after.min(settled.unwrap_or(watermark));
@@ -239,7 +239,7 @@ impl Withheld {
         }
     }
 
-    pub(super) fn apply(&mut self, mark: &SourceMark) {
+    pub(crate) fn apply(&mut self, mark: &SourceMark) {
         match mark {
             SourceMark::Withhold { lane, sources, after } => {
                 for source in sources {
@@ -264,7 +264,7 @@ impl Withheld {
 }
 
 /// Writes what [`Withheld::apply`] did, and counts what arrived.
-pub(super) fn write(
+pub(crate) fn write(
     writer: &mut LaneWriter<'_>,
     mark: &SourceMark,
     now: Mono,
@@ -303,7 +303,7 @@ pub(super) fn write(
 
 /// The condition, in SQL, that a record of `lane`, called `of`, waits behind its source's watermark;
 /// `lane` comes from us, so nothing has to be quoted.
-pub(super) fn is_pending_sql(lane: Lane, of: &str) -> String {
+pub(crate) fn is_pending_sql(lane: Lane, of: &str) -> String {
     format!(
         "EXISTS (SELECT 1 FROM withheld WHERE withheld.lane = {} AND withheld.source = {}
          AND withheld.after < {of}.seq)",
@@ -314,7 +314,7 @@ pub(super) fn is_pending_sql(lane: Lane, of: &str) -> String {
 
 /// The condition, in SQL, that a record of `lane`, called `of`, is of a withheld source and settled: also one
 /// behind the watermark of the lane, which another topic may hold back.
-pub(super) fn is_settled_sql(lane: Lane, of: &str) -> String {
+pub(crate) fn is_settled_sql(lane: Lane, of: &str) -> String {
     format!(
         "EXISTS (SELECT 1 FROM withheld WHERE withheld.lane = {} AND withheld.source = {}
          AND withheld.after >= {of}.seq)",
@@ -333,7 +333,7 @@ fn source_sql(lane: Lane, of: &str) -> String {
 
 /// Counts the records of a lane that are pending: behind the watermark and not settled by their source, and
 /// withheld before it.
-pub(super) fn count_pending(
+pub(crate) fn count_pending(
     connection: &Connection,
     lane: Lane,
     watermark: u64,

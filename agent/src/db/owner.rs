@@ -87,15 +87,15 @@ pub(crate) fn kept_aside(path: &Path) -> Vec<(PathBuf, String, [u64; 3])> {
 
 /// What the first commit of a start gives up.
 #[derive(Debug, Default)]
-pub(super) struct Dropped {
-    pub(super) marks: Vec<Mark>,
+pub(crate) struct Dropped {
+    pub(crate) marks: Vec<Mark>,
     /// The same of sources that are withheld: what was given up of their lane was given up of them.
-    pub(super) source_marks: Vec<SourceMark>,
+    pub(crate) source_marks: Vec<SourceMark>,
 }
 
 impl Dropped {
     /// Gives up what is pending from before this start.
-    pub(super) fn backlog_of(database: &Database) -> rusqlite::Result<Self> {
+    pub(crate) fn backlog_of(database: &Database) -> rusqlite::Result<Self> {
         let mut dropped = Self::default();
         for lane in Lane::ALL {
             let (connection, row) = (&database.connection, database.lanes[lane.index()]);
@@ -121,7 +121,7 @@ impl Dropped {
     }
 
     /// Gives up at once what is pending in a file that was opened only after the start.
-    pub(super) fn drop_backlog_of(file: &mut Database, now: Mono) -> rusqlite::Result<()> {
+    pub(crate) fn drop_backlog_of(file: &mut Database, now: Mono) -> rusqlite::Result<()> {
         let Self { marks, source_marks } = Self::backlog_of(file)?;
         for mark in &source_marks {
             file.apply(mark);
@@ -130,7 +130,7 @@ impl Dropped {
     }
 
     /// Where publishing begins, behind what is given up.
-    pub(super) fn watermarks(&self, database: &Database) -> [Seq; 3] {
+    pub(crate) fn watermarks(&self, database: &Database) -> [Seq; 3] {
         let mut watermarks = database.lanes.map(|lane| Seq(lane.watermark));
         for mark in &self.marks {
             watermarks[mark.lane.index()] = mark.through;
@@ -145,7 +145,7 @@ impl ThingChange {
     }
 
     /// Returns the event that tells of the change.
-    pub(super) fn event(&self) -> Event {
+    pub(crate) fn event(&self) -> Event {
         let [alerts, events, readings] = self.pending;
         Event::ThingChanged(ThingChangedMembers {
             from: self.from.to_string(),

@@ -15,10 +15,10 @@ use pulsegate_sensors::Sources;
 use rusqlite::{Connection, params};
 
 use super::{Key, Plan, Raw, RawDecided, Replay, Replayed, Silences, TOLD_EVERY};
-use crate::store::bounds::Rising;
+use crate::db::bounds::Rising;
+use crate::db::load;
+use crate::db::reader::{AlertFound, Reader};
 use crate::store::fold::{Fold, owned, read_reading};
-use crate::store::load;
-use crate::store::reader::{AlertFound, Reader};
 use crate::store::take::read_value;
 use crate::store::visits::key_of;
 

@@ -21,10 +21,10 @@ use pulsegate_sensors::{SourceId, Sources};
 pub(crate) use curve::Curve;
 use curve::Curves;
 
-use super::database::{AlertRow, EventRow};
-use super::fold::Fold;
-use super::reader::AlertFound;
-use super::visits::{VisitFold, VisitFormat, VisitFound, VisitKey, key_of};
+use crate::db::database::{AlertRow, EventRow};
+use crate::db::reader::AlertFound;
+use crate::store::fold::Fold;
+use crate::store::visits::{VisitFold, VisitFormat, VisitFound, VisitKey, key_of};
 
 /// How often the progress is told.
 const TOLD_EVERY: u64 = 4_096;

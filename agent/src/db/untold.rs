@@ -23,14 +23,14 @@ const TELL_ANYWAY: Duration = Duration::from_secs(600);
 
 /// The rows, and when something of them was told last.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Untold {
+pub(crate) struct Untold {
     rows: Vec<GapMembers>,
     told_at: Option<Mono>,
 }
 
 /// What a transaction changes of the rows, and the events that it writes.
 #[derive(Debug, Default)]
-pub(super) struct Telling {
+pub(crate) struct Telling {
     next: Untold,
     is_changed: bool,
     events: Vec<EventRow>,
@@ -38,7 +38,7 @@ pub(super) struct Telling {
 
 impl Untold {
     /// Reads the rows of a store.
-    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+    pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Self> {
         let select = "SELECT members FROM untold_gaps ORDER BY lane, reason";
         let mut select = connection.prepare(select)?;
         let rows = select.query_map([], |row| row.get::<_, String>(0))?;
@@ -50,7 +50,7 @@ impl Untold {
     }
 
     /// Whether it is time to try whether the cloud takes an event.
-    pub(super) fn is_due(&self, now: Mono) -> bool {
+    pub(crate) fn is_due(&self, now: Mono) -> bool {
         self.is_due_after(TELL_ANYWAY, now)
     }
 
@@ -59,7 +59,7 @@ impl Untold {
     }
 
     /// Writes the rows in the place of those that are there.
-    pub(super) fn write(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    pub(crate) fn write(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
         tx.execute("DELETE FROM untold_gaps", [])?;
         for row in &self.rows {
             tx.execute(
@@ -83,12 +83,12 @@ impl Untold {
 
 impl Telling {
     /// Begins with what is untold.
-    pub(super) fn begin(database: &Database) -> Self {
+    pub(crate) fn begin(database: &Database) -> Self {
         Self { next: database.untold.clone(), is_changed: false, events: Vec::new() }
     }
 
     /// Folds in what the events in `gap` told that are given up with it. Returns whether there are any.
-    pub(super) fn fold_events_of(
+    pub(crate) fn fold_events_of(
         &mut self,
         database: &Database,
         gap: &Gap,
@@ -113,7 +113,7 @@ impl Telling {
 
     /// Tells of a message that was given up because of the broker. One that held events of gaps is folded in
     /// with them: the broker hung up on just such an event.
-    pub(super) fn give_up(
+    pub(crate) fn give_up(
         &mut self,
         database: &Database,
         gap: &Gap,
@@ -130,7 +130,7 @@ impl Telling {
     }
 
     /// Tells what is untold, if it is time: events get through (`delivered`), or nobody knows for long.
-    pub(super) fn tell(&mut self, delivered: bool, now: Mono) {
+    pub(crate) fn tell(&mut self, delivered: bool, now: Mono) {
         let pause = if delivered { TELL_AFTER_DELIVERY } else { TELL_ANYWAY };
         if !self.next.is_due_after(pause, now) {
             return;
@@ -142,13 +142,13 @@ impl Telling {
     }
 
     /// Writes the events, and the rows that are left.
-    pub(super) fn write(&self, writer: &mut LaneWriter<'_>) -> rusqlite::Result<()> {
+    pub(crate) fn write(&self, writer: &mut LaneWriter<'_>) -> rusqlite::Result<()> {
         self.events.iter().try_for_each(|event| writer.event(event))?;
         if self.is_changed { self.next.write(writer.tx) } else { Ok(()) }
     }
 
     /// The rows as they are after the transaction.
-    pub(super) fn into_untold(self) -> Untold {
+    pub(crate) fn into_untold(self) -> Untold {
         self.next
     }
 }

@@ -38,7 +38,7 @@ const WAL_VERSION: u8 = 2;
 const SUFFIXES: [&str; 3] = ["-wal", "-shm", ""];
 
 /// Whether an error means that the database, not the disk or the request, is at fault.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error;
     let code = error.sqlite_error_code();
     let damaged = matches!(
@@ -82,15 +82,15 @@ impl SalvageProgress {
 }
 
 /// Takes how far a salvage is, after each of its steps.
-pub(super) type TellProgress<'a> = &'a mut dyn FnMut(SalvageProgress);
+pub(crate) type TellProgress<'a> = &'a mut dyn FnMut(SalvageProgress);
 
 /// What became of a damaged database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Replaced {
+pub(crate) struct Replaced {
     /// The name that it has now.
-    pub(super) set_aside: String,
+    pub(crate) set_aside: String,
     /// Rows that could be read and made no sense; they were left.
-    pub(super) left_rows: u64,
+    pub(crate) left_rows: u64,
 }
 
 /// Opens the database at `path`. Returns the fault of one that is damaged, or whose salvage was cut off. Long
@@ -98,7 +98,7 @@ pub(super) struct Replaced {
 ///
 /// # Errors
 /// When the file cannot be opened or read, damaged or not.
-pub(super) fn open_whole(
+pub(crate) fn open_whole(
     path: &Path,
     identity: &Identity,
     sources: &Arc<Sources>,
@@ -127,7 +127,7 @@ pub(super) fn open_whole(
 
 /// As [`open_whole`]; a damaged database is replaced first, and how far that is goes to `tell`.
 #[cfg(test)]
-pub(super) fn open(
+pub(crate) fn open(
     path: &Path,
     identity: &Identity,
     sources: &Arc<Sources>,
@@ -148,7 +148,7 @@ pub(super) fn open(
 ///
 /// # Errors
 /// When there is no way to have a database here; the damaged one then keeps its place.
-pub(super) fn replace(
+pub(crate) fn replace(
     path: &Path,
     known: Option<&Database>,
     sources: &Sources,

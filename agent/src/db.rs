@@ -1,0 +1,30 @@
+//! The database: one SQLite file, its schema, and all that reads it, writes it, bounds it and saves it.
+
+pub(crate) mod ballast;
+pub(crate) mod begun;
+pub(crate) mod bounds;
+pub(crate) mod carry;
+pub(crate) mod database;
+pub(crate) mod detail;
+pub(crate) mod disk;
+pub(crate) mod ledger;
+pub(crate) mod load;
+pub(crate) mod overflow;
+pub(crate) mod owner;
+pub(crate) mod reader;
+pub(crate) mod retention;
+pub(crate) mod salvage;
+pub(crate) mod schema;
+pub(crate) mod untold;
+pub(crate) mod withheld;
+pub(crate) mod write;
+
+pub(crate) use database::{EventRow, Identity};
+pub(crate) use disk::{DiskFault, Room, mebibytes};
+pub(crate) use overflow::InMemory;
+pub(crate) use owner::{ThingChange, kept_aside, settle};
+pub(crate) use reader::{AlertFound, Named, Reader, ReadingFound};
+pub(crate) use salvage::SalvageProgress;
+
+/// The database, in the state directory.
+pub(crate) const FILE: &str = "pulsegate.db";
