@@ -162,10 +162,8 @@ impl Judge {
 
     /// A raise that would have to last from before the last transition is given up.
     pub(super) fn lapse_before_turned(&mut self) {
-        let since = self.pending.as_ref().map(|pending| pending.time);
-        if !self.raised && since < self.turned {
-            self.lapse();
-        }
+        let turned = self.turned.filter(|_| !self.raised);
+        self.pending.take_if(|pending| turned > Some(pending.time));
     }
 
     /// When what has to last has lasted.

@@ -68,7 +68,10 @@ impl Watch {
     pub(super) fn take(&mut self, told: Told, value: &Value, own_time: bool, sink: &mut Sink<'_>) {
         let Some(settling) = &mut self.settling else { return self.ask(told, value, sink) };
         if !settling.put(told, value, own_time) {
-            return self.ask_late(told, value, sink);
+            // What it says of the time before the last transition raises nothing: after a restart it would
+            // raise a second time.
+            self.ask(told, value, sink);
+            return self.judge.lapse_before_turned();
         }
         // Nothing can come any more before what is stamped on arrival.
         let known = if settling.waits() { Wall(i64::MIN) } else { told.event + MOMENT };
@@ -167,7 +170,8 @@ impl Watch {
             let (told, value) = next;
             if self.judge.turned().is_some_and(|turned| told.event < turned) {
                 // It led up to a transition that is in the store.
-                self.remember(told, &value, sink);
+                let (now, counts, flaps) = (sink.now, &mut *sink.counts, &mut *sink.flaps);
+                self.ask(told, &value, &mut Sink { now, out: None, counts, flaps, trace: None });
                 self.judge.lapse();
             } else {
                 self.ask(told, &value, sink);
@@ -176,19 +180,6 @@ impl Watch {
         if let Some(settling) = &mut self.settling {
             settling.pass(known);
         }
-    }
-
-    /// Asks about a reading that came too late to wait. What it says of the time before the last transition
-    /// raises nothing: after a restart it would raise a second time.
-    fn ask_late(&mut self, told: Told, value: &Value, sink: &mut Sink<'_>) {
-        self.ask(told, value, sink);
-        self.judge.lapse_before_turned();
-    }
-
-    /// Asks about a reading, and decides nothing.
-    fn remember(&mut self, told: Told, value: &Value, sink: &mut Sink<'_>) {
-        let (now, counts, flaps) = (sink.now, &mut *sink.counts, &mut *sink.flaps);
-        self.ask(told, value, &mut Sink { now, out: None, counts, flaps, trace: None });
     }
 
     fn ask(&mut self, told: Told, value: &Value, sink: &mut Sink<'_>) {
