@@ -35,7 +35,43 @@ pub(crate) fn decode(bytes: &[u8]) -> HeartDetail {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Details as versions wrote them, as hexadecimal digits, one a line, and bytes that went wrong once.
+    const CORPUS: &str = include_str!("corpus/details.txt");
+
+    fn kept() -> Vec<Vec<u8>> {
+        let byte =
+            |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        CORPUS.lines().map(|line| line.as_bytes().chunks(2).map(byte).collect()).collect()
+    }
+
+    #[test]
+    fn every_detail_of_the_corpus_is_written_as_it_was() {
+        for bytes in kept() {
+            assert_eq!(encode(&decode(&bytes)), bytes, "{bytes:02x?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_as_far_as_they_go(
+            bytes in prop_oneof![
+                proptest::sample::select(kept()),
+                proptest::collection::vec(any::<u8>(), 0..600),
+            ],
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let bytes = &bytes[..cut.index(bytes.len() + 1)];
+
+            let detail = decode(bytes);
+
+            prop_assert!(2 * detail.rr.len() <= bytes.len());
+            prop_assert_eq!(decode(&encode(&detail)), detail);
+        }
+    }
 
     #[test]
     fn everything_comes_back() {

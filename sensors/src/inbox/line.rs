@@ -178,6 +178,50 @@ mod tests {
         })
     }
 
+    /// Lines that programs write, and lines that went wrong once.
+    const CORPUS: &str = include_str!("corpus/lines.jsonl");
+
+    fn kept() -> Vec<&'static str> {
+        CORPUS.lines().collect()
+    }
+
+    #[test]
+    fn every_line_of_the_corpus_is_taken() {
+        kept().iter().for_each(|line| assert!(parsed(line).is_ok(), "{line}"));
+    }
+
+    /// A line as programs write them, with some bytes changed, put in or taken out.
+    fn nearly() -> impl Strategy<Value = Vec<u8>> {
+        let with = prop_oneof![
+            2 => proptest::sample::select(vec!["\"", "\\", "\\u", "{", "}", ",", ":", "e", "-", "0", " "])
+                .prop_map(|text| text.as_bytes().to_vec()),
+            1 => proptest::collection::vec(any::<u8>(), 0..3),
+        ];
+        let edit = (any::<proptest::sample::Index>(), 0..4_usize, with);
+        let edits = proptest::collection::vec(edit, 1..4);
+        (proptest::sample::select(kept()), edits).prop_map(|(line, edits)| {
+            let mut line = line.as_bytes().to_vec();
+            for (place, length, with) in edits {
+                let start = place.index(line.len() + 1);
+                let end = (start + length).min(line.len());
+                line.splice(start..end, with);
+            }
+            line
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn a_line_with_edits_is_read_as_the_json_parser_reads_it(line in nearly()) {
+            match str::from_utf8(&line) {
+                Ok(text) => prop_assert_eq!(parse(&line), json::line(text)),
+                Err(_) => prop_assert_eq!(parse(&line), Err(Fault::line(Code::NotUtf8))),
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn the_scanner_never_says_anything_else_than_the_json_parser(

@@ -101,7 +101,42 @@ fn any_heart_rate() -> impl Strategy<Value = HeartRate> {
         .prop_map(|(bpm, contact, energy_kj, rr)| HeartRate { bpm, contact, energy_kj, rr })
 }
 
+/// Packets, as hexadecimal digits, one a line: what real monitors send, and what went wrong once.
+const CORPUS: &str = include_str!("corpus/packets.txt");
+
+fn kept() -> Vec<Vec<u8>> {
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    CORPUS.lines().map(|line| line.as_bytes().chunks(2).map(byte).collect()).collect()
+}
+
+#[test]
+fn every_packet_of_the_corpus_is_a_measurement() {
+    kept().iter().for_each(|packet| assert!(decode(packet).is_ok(), "{packet:02x?}"));
+}
+
 proptest! {
+    /// Real packets with some bytes changed, put in or taken out are nearer to the fields than random bytes.
+    #[test]
+    fn packets_with_edits_are_a_value_or_an_error(
+        packet in prop::sample::select(kept()),
+        edits in prop::collection::vec(
+            (any::<prop::sample::Index>(), 0..3_usize, prop::collection::vec(any::<u8>(), 0..3)),
+            1..4,
+        ),
+    ) {
+        let mut packet = packet;
+        for (place, length, with) in edits {
+            let start = place.index(packet.len() + 1);
+            let end = (start + length).min(packet.len());
+            packet.splice(start..end, with);
+        }
+        if let Ok(decoded) = decode(&packet) {
+            let used = packet.len() - decoded.dropped_bytes;
+            let whole = decode(&packet[..used]).unwrap();
+            prop_assert_eq!(whole.heart_rate, decoded.heart_rate, "what is dropped says nothing");
+        }
+    }
+
     #[test]
     fn decoding_undoes_encoding(heart_rate in any_heart_rate()) {
         let decoded = decode(&encode(&heart_rate));

@@ -1,0 +1,181 @@
+//! Hostile text for everything in the core that reads text: topics, templates, record ids, stored events.
+//!
+//! Each file of `corpus/` keeps valid inputs, one a line; every run also reads edited copies of them, random
+//! text, and 128 KiB of each line (what takes longer than in proportion would not end). A text that made a
+//! reader fail is added to its file.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use pulsegate_core::cloud::topic::{Limits, Open, Template, check};
+use pulsegate_core::record::event::Event;
+use pulsegate_core::record::id::RecordId;
+use pulsegate_core::time::Wall;
+use pulsegate_core::visits::{Facts, Report};
+
+const TOPICS: &str = include_str!("corpus/topics.txt");
+const RECORD_IDS: &str = include_str!("corpus/record_ids.txt");
+const REPORTS: &str = include_str!("corpus/reports.txt");
+const EVENTS: &str = include_str!("corpus/events.txt");
+/// What breaks readers: ends of the grammar, of numbers and of texts.
+const NASTY: &[&str] = &[
+    "",
+    "{",
+    "}",
+    "{}",
+    "{{",
+    "\"",
+    "\\",
+    "\\u0000",
+    "\0",
+    "\u{feff}",
+    "\u{1F9A8}",
+    "-",
+    "--",
+    "+",
+    "#",
+    "/",
+    "$",
+    "$aws/rules/",
+    ":",
+    ":99999999999999999999",
+    "18446744073709551616",
+    "4294967296",
+    "-1",
+    "1e999",
+    "null",
+    "[",
+    "]",
+    ",",
+    "\":",
+    "\n",
+];
+/// As long as no topic, template, id or event is.
+const LONG_BYTES: usize = 1 << 17;
+
+/// Takes some characters out of a text and puts others in.
+fn edited(text: &str, edits: &[(Index, usize, String)]) -> String {
+    let mut text: Vec<char> = text.chars().collect();
+    for (place, length, with) in edits {
+        let start = place.index(text.len() + 1);
+        let end = (start + length).min(text.len());
+        text.splice(start..end, with.chars());
+    }
+    text.into_iter().collect()
+}
+
+/// Lines of a corpus with up to four edits, and any text.
+fn hostile(corpus: &'static str) -> impl Strategy<Value = String> {
+    let lines: Vec<&str> = corpus.lines().collect();
+    let put =
+        prop_oneof![3 => proptest::sample::select(NASTY).prop_map(str::to_owned), 1 => "\\PC{0,6}"];
+    let edits = vec((any::<Index>(), 0..6_usize, put), 0..5);
+    let near =
+        (proptest::sample::select(lines), edits).prop_map(|(line, edits)| edited(line, &edits));
+    prop_oneof![4 => near, 1 => any::<String>()]
+}
+
+/// A long text, out of one line.
+fn long(line: &str) -> String {
+    line.repeat(LONG_BYTES / line.len().max(1))
+}
+
+fn read_topic(text: &str) {
+    for open in [Open { source: true, kind: true }, Open { source: false, kind: false }] {
+        let Ok(template) = Template::parse(text, "pi-1", open) else { continue };
+        let topic = template.render("7", "heart_rate");
+        for limits in [Limits::Aws, Limits::Mqtt] {
+            if check(&topic, limits).is_ok() {
+                assert!(!topic.is_empty() && topic.len() <= 65_535, "{text:?}");
+                assert!(!topic.contains(['+', '#', '\0']), "{text:?}");
+            }
+        }
+        if !text.contains('{') {
+            assert_eq!(topic, text, "nothing is filled in");
+        }
+    }
+}
+
+fn read_record_id(text: &str) {
+    if let Ok(id) = text.parse::<RecordId>() {
+        assert_eq!(id.to_string().parse(), Ok(id), "{text:?}");
+        let mut written = Vec::new();
+        id.write(&mut written);
+        assert_eq!(written, id.to_string().into_bytes(), "{text:?}");
+    }
+}
+
+fn read_report(text: &str) {
+    let Ok(report) = Report::parse(text) else { return };
+    for end in [Wall(0), Wall(i64::MIN), Wall(i64::MAX)] {
+        let start = Wall(1_795_000_000_000);
+        let (openings, units) = (u32::MAX, f64::MAX);
+        let facts = Facts { source: "{units}", openings, units, unit: "", start, end };
+        let told = report.render(&facts, &jiff::tz::TimeZone::UTC);
+        if !text.contains('{') {
+            assert_eq!(told, text, "nothing is filled in");
+        }
+    }
+}
+
+fn read_event(line: &str) {
+    let (word, members) = line.split_once(' ').unwrap_or((line, ""));
+    if let Some(event) = Event::read(word, members) {
+        // A number of more than 15 digits may lose the last of them: it need not be the same event.
+        let written = event.to_text();
+        let again = Event::read(&written.word, &written.members);
+        let same =
+            again.as_ref().map(std::mem::discriminant) == Some(std::mem::discriminant(&event));
+        assert!(same, "{line:?} comes back as {again:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_topic_is_taken_or_refused(text in hostile(TOPICS)) {
+        read_topic(&text);
+    }
+
+    #[test]
+    fn any_record_id_that_is_read_is_written_so(text in hostile(RECORD_IDS)) {
+        read_record_id(&text);
+    }
+
+    #[test]
+    fn any_report_is_filled_in_or_refused(text in hostile(REPORTS)) {
+        read_report(&text);
+    }
+
+    #[test]
+    fn any_stored_event_that_is_read_can_be_read_again(line in hostile(EVENTS)) {
+        read_event(&line);
+    }
+}
+
+#[test]
+fn every_line_of_the_corpus_is_valid() {
+    for line in TOPICS.lines() {
+        let template = Template::parse(line, "pi-1", Open { source: true, kind: true });
+        let topic = template.expect(line).render("7", "heart_rate");
+        assert_eq!(check(&topic, Limits::Mqtt), Ok(()), "{line}");
+    }
+    RECORD_IDS.lines().for_each(|line| assert!(line.parse::<RecordId>().is_ok(), "{line}"));
+    REPORTS.lines().for_each(|line| assert!(Report::parse(line).is_ok(), "{line}"));
+    for line in EVENTS.lines() {
+        let (word, members) = line.split_once(' ').unwrap_or((line, ""));
+        assert!(Event::read(word, members).is_some(), "{line}");
+    }
+}
+
+#[test]
+fn what_is_far_too_long_is_read_to_its_end() {
+    let with_nasty = |corpus: &'static str| corpus.lines().chain(NASTY.iter().copied()).map(long);
+
+    with_nasty(TOPICS).for_each(|text| read_topic(&text));
+    with_nasty(RECORD_IDS).for_each(|text| read_record_id(&text));
+    with_nasty(REPORTS).for_each(|text| read_report(&text));
+    with_nasty(EVENTS).for_each(|text| read_event(&text));
+}
