@@ -16,12 +16,7 @@ use rustix::io::Errno;
 /// # Errors
 /// What the file system says; the old content is then still there.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let beside = beside(path, "new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    rename(&beside, path)
+    put(path, |file| file.write_all(content))
 }
 
 /// Makes a file of `bytes` for the agent's user alone, whose room is taken, though nothing is written.
@@ -29,19 +24,24 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// # Errors
 /// What the file system says; the old content is then still there.
 pub(crate) fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
+    put(path, |file| match fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
+        // Room can only be taken by writing.
+        Err(Errno::OPNOTSUPP) => io::copy(&mut io::repeat(0).take(bytes), file).map(drop),
+        allocated => allocated.map_err(io::Error::from),
+    })
+}
+
+/// Puts a new file in the place of `path` after `fill` has filled it. One that cannot be put there is removed: on a
+/// full disk it would take room.
+fn put(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let beside = beside(path, "new");
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    let allocated = match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-        // Room can only be taken by writing.
-        Err(Errno::OPNOTSUPP) => io::copy(&mut io::repeat(0).take(bytes), &mut file).map(drop),
-        allocated => allocated.map_err(io::Error::from),
-    };
-    let held = allocated.and_then(|()| file.sync_all()).and_then(|()| rename(&beside, path));
-    if held.is_err() {
+    let put = fill(&mut file).and_then(|()| file.sync_all()).and_then(|()| rename(&beside, path));
+    if put.is_err() {
         std::fs::remove_file(&beside).ok();
     }
-    held
+    put
 }
 
 /// Moves a file to another name in the same folder.
@@ -132,6 +132,16 @@ mod tests {
         replace(&path, b"2").unwrap();
 
         assert_eq!(std::fs::read(&path).unwrap(), b"2");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+    #[test]
+    fn a_file_that_cannot_be_replaced_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("boot");
+        std::fs::create_dir(&path).unwrap();
+
+        replace(&path, b"2").unwrap_err();
+
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }
