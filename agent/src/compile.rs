@@ -8,11 +8,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_core::act::output::Drive;
 use pulsegate_core::cloud::pace::Limits;
 use pulsegate_core::cloud::record_text::{Field, Framing, ReadingFormat};
 use pulsegate_core::cloud::topic::{self, Open, Template};
 use pulsegate_core::record::lane::Lane;
+use pulsegate_core::rules::Drive;
 use pulsegate_core::rules::{
     Action, Clear, Condition, Limit, Member, Range, RuleSpec, Severity, Take, Test, WindowSpec,
 };

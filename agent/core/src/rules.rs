@@ -51,8 +51,8 @@ pub use faults::{Fault, InvalidRule, runnable};
 pub use flapping::{Arrival, BACKLOG_ALERTS, Flap, MAX_ALERTS, Report, WITHIN};
 pub use rebuild::{PastAlert, Rebuild};
 pub use spec::{
-    Action, Clear, Condition, Limit, MAX_MEMBERS, MAX_STEPS, MAX_WINDOW, MIN_SILENCE, MIN_WINDOW,
-    Member, Range, RuleSpec, Severity, Take, Test, WindowSpec,
+    Action, Clear, Condition, Drive, Limit, MAX_MEMBERS, MAX_STEPS, MAX_WINDOW, MIN_SILENCE,
+    MIN_WINDOW, Member, Range, RuleSpec, Severity, Take, Test, WindowSpec,
 };
 
 /// How late a reading may be and still count in its window; a window is judged that long after

@@ -19,9 +19,7 @@ use std::time::Duration;
 
 use pulsegate_sensors::{Source, SourceId, Sources};
 
-use crate::act::output::Drive;
-use crate::act::standing::Moment;
-use crate::rules::{Input, KernelBoot, LATENESS};
+use crate::rules::{Drive, Input, KernelBoot, LATENESS};
 use crate::time::{Mono, Wall};
 use watch::Watch;
 
@@ -47,6 +45,17 @@ pub struct VisitSpec {
     pub live: bool,
     /// What else a visit does.
     pub then: Vec<VisitAction>,
+}
+
+/// A moment of a visit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Moment {
+    /// It began: with its first opening.
+    Begin,
+    /// An opening, also the first.
+    Opening,
+    /// It ended.
+    End,
 }
 
 /// What a visit does.

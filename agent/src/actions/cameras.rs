@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulsegate_core::act::capture::{Camera, Quota};
-use pulsegate_core::act::standing::{Moment, Standing, Turn};
+use pulsegate_core::act::standing::{Standing, Turn};
 use pulsegate_core::record::event::{Event, PictureMembers, PictureReason};
 use pulsegate_core::rules::RuleSpec;
 use pulsegate_core::time::Mono;
+use pulsegate_core::visits::Moment;
 use pulsegate_core::visits::VisitSpec;
 use pulsegate_sensors::Sources;
 use tokio::sync::watch;

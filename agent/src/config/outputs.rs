@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pulsegate_core::act::standing::Moment;
+use pulsegate_core::visits::Moment;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

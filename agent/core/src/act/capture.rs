@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use crate::act::standing::{Cause, Moment, Turn};
+use crate::act::standing::{Cause, Turn};
 use crate::rules::{Action, RuleSpec};
 use crate::time::Mono;
-use crate::visits::{VisitAction, VisitSpec};
+use crate::visits::{Moment, VisitAction, VisitSpec};
 
 /// How often a camera that fails is told of again: a broken one is one event, not one a visit.
 pub const TELL_AGAIN: Duration = Duration::from_secs(10 * 60);

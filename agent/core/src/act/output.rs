@@ -11,7 +11,7 @@ mod night;
 use std::time::Duration;
 
 use crate::act::standing::{Cause, Standing, Turn};
-use crate::rules::{Action, RuleSpec};
+use crate::rules::{Action, Drive, RuleSpec};
 use crate::time::{Mono, Wall};
 use crate::visits::{VisitAction, VisitSpec};
 pub use night::{Hours, Light, Night, NightSpec, STALE_AFTER};
@@ -39,17 +39,6 @@ pub enum Only {
     Night,
     /// By day.
     Day,
-}
-
-/// How an output is driven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Drive {
-    /// On while an alert is raised, or a visit lasts.
-    On,
-    /// On for a moment with each alert raised, or each opening.
-    Pulse,
-    /// The number of alerts that are raised, or of openings so far.
-    Count,
 }
 
 /// Every output, and what wants it.
@@ -110,8 +99,7 @@ impl Outputs {
 
     /// Something happened: pulses begin.
     pub fn handle_turn(&mut self, turn: &Turn, now: Mono) {
-        if matches!(turn, Turn::Visit { moment, .. } if *moment != crate::act::standing::Moment::Opening)
-        {
+        if matches!(turn, Turn::Visit { moment, .. } if *moment != crate::visits::Moment::Opening) {
             return;
         }
         for output in &mut self.outputs {

@@ -10,7 +10,7 @@ use pulsegate_sensors::SourceId;
 
 use crate::rules::{Action, AlertState, RuleSpec, Transition};
 use crate::time::Mono;
-use crate::visits::Visit;
+use crate::visits::{Moment, Visit};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -71,17 +71,6 @@ pub enum Turn {
         /// Which of them.
         moment: Moment,
     },
-}
-
-/// A moment of a visit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Moment {
-    /// It began: with its first opening.
-    Begin,
-    /// An opening, also the first.
-    Opening,
-    /// It ended.
-    End,
 }
 
 impl Turn {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use pulsegate_sensors::Source;
 
 use super::{LATENESS, flapping};
-use crate::act::output::Drive;
 use crate::record::reading::Value;
 
 /// The shortest window and the shortest step: with [`LATENESS`] it bounds how many are open.
@@ -183,6 +182,17 @@ pub enum Severity {
     Warning,
     /// Somebody must act.
     Critical,
+}
+
+/// How an output is driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Drive {
+    /// On while an alert is raised, or a visit lasts.
+    On,
+    /// On for a moment with each alert raised, or each opening.
+    Pulse,
+    /// The number of alerts that are raised, or of openings so far.
+    Count,
 }
 
 /// What a rule does when it is raised.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulsegate_core::act::standing::Moment;
+use pulsegate_core::visits::Moment;
 
 use super::{expect_fault, fix_of, with};
 use crate::config::{Action, Drive, Hours, Level, Light, Night, Only, VisitAction, Wiring};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pulsegate_sensors::SourceId;
 
 use super::*;
-use crate::act::standing::Moment;
 use crate::rules::KernelBoot;
+use crate::visits::Moment;
 use crate::visits::{First, Visit};
 
 const PULSE: Duration = Duration::from_millis(500);

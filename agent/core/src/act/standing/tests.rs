@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::act::output::Drive;
 use crate::record::reading::Value;
+use crate::rules::Drive;
 use crate::rules::{Clear, Condition, KernelBoot, Range, Report, Severity, Test};
 use crate::time::Wall;
 use crate::visits::{First, VisitSpec};

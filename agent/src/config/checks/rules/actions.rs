@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulsegate_core::act::standing::Moment;
+use pulsegate_core::visits::Moment;
 
 use super::super::known::Known;
 use super::super::names;
