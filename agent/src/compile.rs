@@ -21,7 +21,8 @@ use pulsegate_sensors::Source;
 
 use crate::cloud::publisher::{ACK_DEADLINE, Settings};
 use crate::config::{self, Config, PublishConfig};
-use crate::store::{Filters, Formats, Keep, LaneFormat, VisitFormat};
+use crate::db::Keep;
+use crate::store::{Filters, Formats, LaneFormat, VisitFormat};
 
 pub(crate) use actions::{backend, cameras, level, outputs};
 

@@ -13,17 +13,19 @@ pub(crate) mod overflow;
 pub(crate) mod owner;
 pub(crate) mod reader;
 pub(crate) mod retention;
+pub(crate) mod rows;
 pub(crate) mod salvage;
 pub(crate) mod schema;
 pub(crate) mod untold;
 pub(crate) mod withheld;
 pub(crate) mod write;
 
-pub(crate) use database::{EventRow, Identity};
+pub(crate) use database::{EventRow, Identity, Reached};
 pub(crate) use disk::{DiskFault, Room, mebibytes};
 pub(crate) use overflow::InMemory;
 pub(crate) use owner::{ThingChange, kept_aside, settle};
-pub(crate) use reader::{AlertFound, Named, Reader, ReadingFound};
+pub(crate) use reader::{AlertFound, Named, Reader, ReadingFound, VisitFound};
+pub(crate) use retention::Keep;
 pub(crate) use salvage::SalvageProgress;
 
 /// The database, in the state directory.

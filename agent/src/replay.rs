@@ -21,10 +21,11 @@ use pulsegate_sensors::{SourceId, Sources};
 pub(crate) use curve::Curve;
 use curve::Curves;
 
+use crate::db::VisitFound;
 use crate::db::database::{AlertRow, EventRow};
 use crate::db::reader::AlertFound;
 use crate::store::fold::Fold;
-use crate::store::visits::{VisitFold, VisitFormat, VisitFound, VisitKey, key_of};
+use crate::store::visits::{VisitFold, VisitFormat, VisitKey, key_of};
 
 /// How often the progress is told.
 const TOLD_EVERY: u64 = 4_096;

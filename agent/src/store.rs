@@ -42,7 +42,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::Backlog;
 use crate::db::database::Database;
 use crate::db::{
-    DiskFault, EventRow, Identity, InMemory, Reader, Room, SalvageProgress, ThingChange, salvage,
+    DiskFault, EventRow, Identity, InMemory, Keep, Reached, Reader, Room, SalvageProgress,
+    ThingChange, salvage,
 };
 use crate::platform::aside::Aside;
 use crate::platform::pulse::Pulse;
@@ -50,20 +51,11 @@ pub(crate) use check::Checked;
 pub(crate) use filters::Filters;
 pub(crate) use fold::Flapping;
 pub(crate) use take::{Formats, LaneFormat, Taken};
-pub(crate) use visits::{VisitFormat, VisitFound};
+pub(crate) use visits::VisitFormat;
 
 /// Requests on their way to the writer, each with up to 64 KiB of readings: bounds what a burst
 /// holds in memory before back-pressure.
 const QUEUE: usize = 4;
-
-/// How far a store has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Reached {
-    /// The counter of the last start of the agent that wrote to it.
-    pub(crate) boot: u32,
-    /// The last place that was given to a record.
-    pub(crate) seq: u64,
-}
 
 /// What the store is told when it is opened.
 #[derive(Debug, Clone)]
@@ -84,15 +76,6 @@ pub(crate) struct Options {
     pub(crate) salvage_patience: Duration,
     /// The monotonic clock by which windows settle and deadlines pass: `clock::mono`, or that of a test.
     pub(crate) clock: fn() -> Mono,
-}
-
-/// How often to commit, and what to keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Keep {
-    pub(crate) commit_interval: Duration,
-    pub(crate) max_bytes: u64,
-    pub(crate) history: Duration,
-    pub(crate) ttl: Option<Duration>,
 }
 
 /// One pass of delivery over the lanes. Another begins when the records in the file cannot be read, and

@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 
 use crate::db::EventRow;
 use crate::platform::clock;
-use crate::sources::sampler::told;
+use crate::platform::closing::told;
 use crate::store::{Stopped, Store};
 use album::Album;
 use folder::Picture;

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::db::EventRow;
 use crate::platform::clock;
-use crate::sources::sampler::told;
+use crate::platform::closing::told;
 use crate::store::Store;
 use hand::Hand;
 

@@ -6,9 +6,10 @@
 
 use std::path::Path;
 
+use crate::db::Reached;
 use crate::db::{self, Room, mebibytes};
 use crate::platform::{boot, durable};
-use crate::store::{self, Reached};
+use crate::store;
 
 /// File systems that forget, by the number that statfs(2) gives: include/uapi/linux/magic.h of Linux.
 const FORGETFUL: [(u32, &str); 3] = [

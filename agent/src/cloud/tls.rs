@@ -14,10 +14,8 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::Identity;
-use crate::platform::regular;
+use crate::platform::regular::{self, MAX_PEM_BYTES};
 
-/// Bounds what is read of a file that should hold a key or a few certificates.
-pub(crate) const MAX_PEM_BYTES: u64 = 1 << 20;
 /// AWS IoT Core, protocols: MQTT with a client certificate on port 443.
 const ALPN_MQTT: &[u8] = b"x-amzn-mqtt-ca";
 

@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::{fail, peek, print};
 use crate::cli::Config;
+use crate::db::VisitFound;
 use crate::db::{AlertFound, FILE, Reader, ReadingFound};
-use crate::store::VisitFound;
 
 /// What to list.
 #[derive(Debug, Args)]

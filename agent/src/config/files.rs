@@ -12,8 +12,7 @@ use super::findings::{Finding, Findings};
 use super::place::At;
 use super::placeholder;
 use super::tables::IdentityTable;
-use crate::cloud::tls::MAX_PEM_BYTES;
-use crate::platform::regular;
+use crate::platform::regular::{self, MAX_PEM_BYTES};
 
 /// What a private key grants to group and others: nothing.
 const OTHERS: u32 = 0o077;

@@ -360,7 +360,7 @@ fn check_column(
         Column::Flag => row.get::<_, bool>(at).map(|_| true)?,
         Column::Name => read_name(row, at).map(|_| true)?,
         Column::Members => read_members(row, at).map(|_| true)?,
-        Column::Value => crate::store::take::read_value(row, at).map(|_| true)?,
+        Column::Value => super::rows::read_value(row, at).map(|_| true)?,
         Column::Detail => read_detail_bytes(row, at).map(|_| true)?,
         Column::Score => row.get::<_, f64>(at)?.is_finite(),
     };

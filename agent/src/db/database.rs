@@ -24,7 +24,6 @@ use super::withheld::{self, SourceMark, Withheld};
 use super::write::{self, LaneWriter};
 use super::{carry, ledger, schema};
 use crate::platform::pulse::Pulse;
-use crate::store::Reached;
 
 /// Who is writing: this start of the agent, on this run of the kernel.
 #[derive(Debug, Clone)]
@@ -129,6 +128,15 @@ pub(crate) enum Place {
     Memory,
     /// The file was damaged, and could not be replaced yet; what is known of it is still known.
     Lost,
+}
+
+/// How far a store has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// The counter of the last start of the agent that wrote to it.
+    pub(crate) boot: u32,
+    /// The last place that was given to a record.
+    pub(crate) seq: u64,
 }
 
 /// See the module.

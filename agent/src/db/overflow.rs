@@ -11,15 +11,48 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 
 use super::database::Database;
-use super::load::END_SEQ;
-use super::withheld::{self, is_pending_sql, is_settled_sql};
+use super::load::{END_SEQ, LaneRow};
+use super::rows::read_reading;
+use super::withheld::{self, Withheld, is_pending_sql, is_settled_sql};
 use super::write::{self, LaneWriter};
 use super::{retention, schema};
-use crate::store::fold::read_reading;
-use crate::store::writer::Apart;
 
 /// Columns of a gap: its number is given anew, and its first three name it in [`move_gaps`].
 const GAP: &str = "lane, first, last, count, reason, epoch, mono_ms";
+
+/// The records in the file while they cannot be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Apart {
+    /// By lane: how far delivery of them got.
+    pub(crate) watermarks: [u64; 3],
+    /// By lane: how many of them are pending.
+    pub(crate) pending: [u64; 3],
+    /// What was withheld of them: a source may have settled some beyond the watermark of its lane.
+    pub(crate) withheld: Withheld,
+    /// The last place that was given to a record before.
+    pub(crate) last_seq: u64,
+    /// Whether the file was carried over into a new one since: its accounts are other ones then.
+    pub(crate) is_carried_over: bool,
+}
+
+impl Apart {
+    /// A new file with the lanes `now` took the place of one with the lanes `was`.
+    pub(crate) fn carry_over(&mut self, now: &[LaneRow; 3], was: &[LaneRow; 3]) {
+        for ((watermark, now), was) in self.watermarks.iter_mut().zip(now).zip(was) {
+            if now.watermark < was.watermark {
+                // An account that made no sense was begun anew.
+                *watermark = now.watermark;
+            }
+        }
+        self.is_carried_over = true;
+    }
+
+    /// The lanes of which something is pending in a file with these `lanes`, and where delivery goes on there.
+    pub(crate) fn behind(&self, lanes: &[LaneRow; 3]) -> Vec<(Lane, u64)> {
+        let watermarks = Lane::ALL.into_iter().zip(self.watermarks);
+        watermarks.filter(|(lane, watermark)| *watermark < lanes[lane.index()].last).collect()
+    }
+}
 
 /// What the accounts need to know of the records in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]

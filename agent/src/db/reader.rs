@@ -7,16 +7,16 @@ use pulsegate_core::record::event::{VISIT, VisitMembers};
 use pulsegate_core::record::id::RecordId;
 use pulsegate_core::record::lane::Account;
 use pulsegate_core::record::reading::{HeartDetail, Seq, Value};
+use pulsegate_core::rules::KernelBoot;
 use pulsegate_core::time::Wall;
 use pulsegate_core::time::timeline::{Epoch, Timeline, Trust};
+use pulsegate_core::visits::{self, Facts};
 use rusqlite::{Connection, Params, Row, params};
 
 use super::bounds;
 use super::load::{self, BootRow};
+use super::rows::{owned, read_detail, read_value};
 use super::schema;
-use crate::store::fold::owned;
-use crate::store::take::{read_detail, read_value};
-use crate::store::visits::VisitFound;
 
 const READINGS: &str = "SELECT readings.seq, name, kind, value, mono_ms, time_ms, detail
     FROM readings JOIN sources ON sources.id = readings.source";
@@ -240,5 +240,60 @@ impl AlertFound {
         self.window = self.window.map(|(start, end)| (correct(start).0, correct(end).0));
         (self.time, self.trust) = correct(self.time);
         self
+    }
+}
+
+/// A stored visit with its times as they are known by now.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct VisitFound {
+    pub(crate) id: Box<str>,
+    pub(crate) source: String,
+    pub(crate) start: Wall,
+    pub(crate) end: Wall,
+    pub(crate) openings: u32,
+    pub(crate) units: f64,
+    pub(crate) unit: Option<String>,
+    /// When it was told, if it was.
+    pub(crate) told: Option<Wall>,
+    pub(crate) trust: Trust,
+}
+
+impl VisitFound {
+    /// Corrects the times of a stored visit.
+    pub(crate) fn correct(stored: VisitMembers, timeline: &Timeline) -> Self {
+        let correct = |time: i64| match stored.epoch {
+            Some(epoch) => timeline.corrected(Epoch(epoch), Wall(time)),
+            None => (Wall(time), Trust::Trusted),
+        };
+        let ((start, trust), (end, _)) = (correct(stored.start_ms), correct(stored.end_ms));
+        let id = visits::id(&stored.source, stored.epoch.map(KernelBoot), Wall(stored.start_ms));
+        Self {
+            id,
+            start,
+            end,
+            trust,
+            source: stored.source,
+            openings: stored.openings,
+            units: stored.units,
+            unit: stored.unit,
+            told: None,
+        }
+    }
+
+    /// The facts that a report names.
+    pub(crate) fn facts(&self) -> Facts<'_> {
+        Facts {
+            source: &self.source,
+            openings: self.openings,
+            units: self.units,
+            unit: self.unit.as_deref().unwrap_or(""),
+            start: self.start,
+            end: self.end,
+        }
+    }
+
+    /// From the first opening to the last.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.facts().seconds()
     }
 }

@@ -15,7 +15,6 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use super::database::Database;
 use super::ledger;
 use super::withheld::{self, Claim, Settled, SourceMark, Withheld, is_pending_sql};
-use crate::store::Keep;
 
 /// Records given up or forgotten in one step: some milliseconds on a slow card.
 const STEP_ROWS: u64 = 2_000;
@@ -23,6 +22,15 @@ const STEP_ROWS: u64 = 2_000;
 const LEDGER_ROWS: u64 = 10_000;
 /// What is forgotten for the cap, the least missed first.
 const FORGOTTEN_FIRST: [Lane; 3] = [Lane::Readings, Lane::Events, Lane::Alerts];
+
+/// How often to commit, and what to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Keep {
+    pub(crate) commit_interval: Duration,
+    pub(crate) max_bytes: u64,
+    pub(crate) history: Duration,
+    pub(crate) ttl: Option<Duration>,
+}
 
 /// What a step has to know.
 pub(crate) struct Look<'a> {

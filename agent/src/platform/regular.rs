@@ -10,6 +10,9 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+/// Bounds what is read of a file that should hold a key or a few certificates.
+pub(crate) const MAX_PEM_BYTES: u64 = 1 << 20;
+
 /// Reads a regular file of at most `max_bytes`.
 ///
 /// # Errors

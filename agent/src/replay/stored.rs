@@ -18,8 +18,8 @@ use super::{Key, Plan, Raw, RawDecided, Replay, Replayed, Silences, TOLD_EVERY};
 use crate::db::bounds::Rising;
 use crate::db::load;
 use crate::db::reader::{AlertFound, Reader};
-use crate::store::fold::{Fold, owned, read_reading};
-use crate::store::take::read_value;
+use crate::db::rows::{owned, read_reading, read_value};
+use crate::store::fold::Fold;
 use crate::store::visits::key_of;
 
 impl Reader {

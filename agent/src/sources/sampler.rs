@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::db::EventRow;
 use crate::platform::clock;
+use crate::platform::closing::told;
 use crate::platform::pulse::{AT_REST, Pulse};
 use crate::store::{Stopped, Store};
 use variability::Variability;
@@ -87,12 +88,6 @@ pub(crate) async fn run(
         }
     }
     Ok(())
-}
-
-/// Returns when the agent stops.
-pub(crate) async fn told(closing: &mut watch::Receiver<bool>) {
-    // A sender that is gone says the same.
-    drop(closing.wait_for(|closing| *closing).await);
 }
 
 async fn take_in(

@@ -13,9 +13,9 @@ use pulsegate_core::time::timeline::{Epoch, Trust};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{Contact, Source, SourceId, Sources};
 
-use super::take::{read_detail, read_value};
 use crate::db::bounds::{self, Rising};
 use crate::db::database::Database;
+use crate::db::rows::{read_detail, read_value};
 use recordings::Recordings;
 
 /// Bounds what a start reads back of the periods that are not over (P9).

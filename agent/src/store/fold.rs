@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use pulsegate_core::act::standing::Alerts;
-use pulsegate_core::cloud::record_text::ValueRef;
 use pulsegate_core::record::event::Event;
-use pulsegate_core::record::reading::{HeartDetail, Reading, Value};
+use pulsegate_core::record::reading::{Reading, Value};
 use pulsegate_core::rules::{
     Action, AlertState, Arrival, Asked, Counts, Flap, Input, InvalidRule, KernelBoot, PastAlert,
     Rebuild, Report, RuleSpec, Rules, Severity, Transition, runnable,
@@ -15,9 +14,9 @@ use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::types::ValueRef as Sql;
 use rusqlite::{Connection, Row};
 
-use super::take::{read_detail, read_value};
 use crate::db::bounds::{self, Rising};
 use crate::db::database::{AlertRow, Database, EventRow};
+use crate::db::rows::{owned, read_reading, read_value};
 
 /// Bounds what a start reads back, whatever the windows ask for (P9).
 const REBUILD_ROWS: u32 = 200_000;
@@ -406,23 +405,6 @@ fn first_within(database: &Database, rebuild: &Rebuild) -> rusqlite::Result<u64>
         first = seq;
     }
     Ok(first)
-}
-
-pub(crate) fn owned(value: ValueRef<'_>) -> Value {
-    match value {
-        ValueRef::Number(number) => Value::Number(number),
-        ValueRef::State(state) => Value::State(state.into()),
-    }
-}
-
-pub(crate) fn read_reading(row: &Row<'_>) -> rusqlite::Result<Reading> {
-    Ok(Reading {
-        source: bounds::read_source(row, 0)?,
-        mono: bounds::read_mono(row, 1)?,
-        value: owned(read_value(row, 2)?),
-        time: bounds::read_optional_time(row, 3)?.map(Wall),
-        detail: read_detail(row, 4)?.map(Box::<HeartDetail>::new),
-    })
 }
 
 /// The last alert raised, or cleared, by a rule for a source.

@@ -14,19 +14,18 @@ use pulsegate_core::cloud::record_text::{
 use pulsegate_core::cloud::topic::Template;
 use pulsegate_core::record::event::VisitMembers;
 use pulsegate_core::record::lane::Lane;
-use pulsegate_core::record::reading::{HeartDetail, Seq};
+use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::timeline::{Epoch, Trust};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{Source, SourceId, Sources};
-use rusqlite::Row;
-use rusqlite::types::ValueRef as SqlRef;
 
 use super::filters::{Filters, Sieve, event};
 use super::visits::{VisitFormat, write_visit};
 use crate::db::bounds;
 use crate::db::database::Database;
+use crate::db::load;
+use crate::db::rows::{read_detail, read_value};
 use crate::db::withheld::{EVENTS, Withheld};
-use crate::db::{detail, load};
 use places::LaneWalk;
 
 /// How many configurations ago a message may have been made that is still on its way: while the link is down
@@ -573,20 +572,4 @@ impl Formats {
             self.rr.contains(&source.name),
         )
     }
-}
-
-pub(crate) fn read_value<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<ValueRef<'a>> {
-    Ok(match row.get_ref(column)? {
-        #[expect(clippy::cast_precision_loss, reason = "written from a whole f64")]
-        SqlRef::Integer(whole) => ValueRef::Number(whole as f64),
-        SqlRef::Real(number) if number.is_finite() => ValueRef::Number(number),
-        SqlRef::Real(_) => return Err(bounds::out_of_bounds(column)),
-        SqlRef::Null | SqlRef::Text(_) | SqlRef::Blob(_) => {
-            ValueRef::State(bounds::read_state(row, column)?)
-        }
-    })
-}
-
-pub(crate) fn read_detail(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<HeartDetail>> {
-    Ok(bounds::read_detail_bytes(row, column)?.map(detail::decode))
 }

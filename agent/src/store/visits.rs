@@ -10,13 +10,14 @@ use pulsegate_core::record::reading::Reading;
 use pulsegate_core::rules::{Input, KernelBoot};
 use pulsegate_core::time::timeline::{Epoch, Timeline, Trust};
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::visits::{self, Facts, Happening, Report, Told, Visit, VisitSpec, Visits};
+use pulsegate_core::visits::{Happening, Report, Told, Visit, VisitSpec, Visits};
 use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::params;
 
-use super::fold::read_reading;
 use crate::db::bounds::{self, Rising};
 use crate::db::database::{Database, EventRow};
+use crate::db::reader::VisitFound;
+use crate::db::rows::read_reading;
 
 /// Bounds what a start reads back of each of the last two kernel starts (P9).
 const LOOKBACK_ROWS: u32 = 50_000;
@@ -132,21 +133,6 @@ impl VisitFold {
 /// Source, kernel start, first and last opening, and how many.
 pub(crate) type VisitKey = (String, Option<u32>, i64, i64, u32);
 
-/// A stored visit with its times as they are known by now.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct VisitFound {
-    pub(crate) id: Box<str>,
-    pub(crate) source: String,
-    pub(crate) start: Wall,
-    pub(crate) end: Wall,
-    pub(crate) openings: u32,
-    pub(crate) units: f64,
-    pub(crate) unit: Option<String>,
-    /// When it was told, if it was.
-    pub(crate) told: Option<Wall>,
-    pub(crate) trust: Trust,
-}
-
 /// Returns the members of the event of a visit.
 fn members(
     visit: &Visit,
@@ -207,48 +193,11 @@ pub(crate) fn write_visit(
 }
 
 impl VisitFound {
-    /// Corrects the times of a stored visit.
-    pub(crate) fn correct(stored: VisitMembers, timeline: &Timeline) -> Self {
-        let correct = |time: i64| match stored.epoch {
-            Some(epoch) => timeline.corrected(Epoch(epoch), Wall(time)),
-            None => (Wall(time), Trust::Trusted),
-        };
-        let ((start, trust), (end, _)) = (correct(stored.start_ms), correct(stored.end_ms));
-        let id = visits::id(&stored.source, stored.epoch.map(KernelBoot), Wall(stored.start_ms));
-        Self {
-            id,
-            start,
-            end,
-            trust,
-            source: stored.source,
-            openings: stored.openings,
-            units: stored.units,
-            unit: stored.unit,
-            told: None,
-        }
-    }
-
-    fn facts(&self) -> Facts<'_> {
-        Facts {
-            source: &self.source,
-            openings: self.openings,
-            units: self.units,
-            unit: self.unit.as_deref().unwrap_or(""),
-            start: self.start,
-            end: self.end,
-        }
-    }
-
     /// In the operator's words, if there are any.
     pub(crate) fn text(&self, formats: &[VisitFormat]) -> Option<String> {
         let format = formats.iter().find(|format| *format.spec.source == *self.source);
         let (report, zone) = format?.report.as_ref()?;
         Some(report.render(&self.facts(), zone))
-    }
-
-    /// From the first opening to the last.
-    pub(crate) fn seconds(&self) -> f64 {
-        self.facts().seconds()
     }
 }
 

@@ -40,7 +40,6 @@ use crate::db::withheld::SourceMark;
 use crate::db::{begun, overflow};
 use crate::platform::aside::Aside;
 use crate::platform::pulse::{AT_REST, Pulse};
-pub(crate) use apart::Apart;
 use faults::Faults;
 use memory::Memory;
 use salvaging::Salvage;

@@ -12,12 +12,12 @@ use pulsegate_core::record::reading::{Reading, Seq};
 use pulsegate_sensors::Sources;
 use tokio::time::Instant;
 
-use super::apart::Apart;
 use super::faults::{WAITING_FEW, WAITING_ROWS};
 use super::{Answer, Receipt, Writer};
 use crate::config::Backlog;
 use crate::db::database::{Database, EventRow, Place};
 use crate::db::disk::DiskFault;
+use crate::db::overflow::Apart;
 use crate::db::owner::{self, Dropped, Taking};
 use crate::db::{ThingChange, ballast, begun, overflow, salvage};
 use crate::platform::state_lock;

@@ -10,8 +10,9 @@ use pulsegate_core::record::reading::{Boot, Value};
 use pulsegate_sensors::Source;
 use rusqlite::Connection;
 
-use super::super::{Filters, Keep, LaneFormat, Pass, Taken};
+use super::super::{Filters, LaneFormat, Pass, Taken};
 use super::*;
+use crate::db::Keep;
 use crate::db::Reader;
 use crate::db::database::AlertRow;
 use crate::db::{Identity, disk};
