@@ -3,18 +3,14 @@
 #[cfg(test)]
 mod pages;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use pulsegate_core::time::Wall;
 
+use crate::commands::arguments::Config;
 #[cfg(feature = "demo")]
 use crate::commands::demo::Demo;
 use crate::commands::{self, export::Export, listing::Listing, replay::Replay};
-use crate::config::DEFAULT_PATH;
-use crate::platform::clock;
 
 /// The exit status for arguments that make no sense, as of most programs.
 const MISUSED: u8 = 2;
@@ -58,32 +54,6 @@ enum Command {
     Version,
 }
 
-/// Which configuration.
-#[derive(Debug, Args)]
-pub(crate) struct Config {
-    /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
-    pub(crate) config: PathBuf,
-}
-
-/// Of when.
-#[derive(Debug, Args)]
-pub(crate) struct Span {
-    /// Only what happened so long ago or later: `7d`, or since a time such as `2026-11-20T10:00:00Z`
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    since: Option<Wall>,
-    /// Only what happened before, told in the same way
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    until: Option<Wall>,
-}
-
-impl Span {
-    /// Whether `time` lies in it.
-    pub(crate) fn holds(&self, time: Wall) -> bool {
-        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
-    }
-}
-
 #[derive(Debug, Args)]
 struct Report {
     #[command(flatten)]
@@ -117,22 +87,5 @@ pub(crate) fn run() -> ExitCode {
         Command::Replay(replay) => commands::replay::run(&replay),
         Command::Export(export) => commands::export::run(&export),
         Command::Version => commands::version(),
-    }
-}
-
-/// Reads a duration as the configuration writes it: `60s`, `5m`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    crate::config::parse_duration(text).map_err(str::to_owned)
-}
-
-/// Reads a duration back from now, or a time.
-fn moment(text: &str) -> Result<Wall, String> {
-    match text.parse::<jiff::Timestamp>() {
-        Ok(time) => Ok(Wall(time.as_millisecond())),
-        Err(_) if text.contains(['-', ':', 'T', 'Z']) => {
-            Err("a time has its date, its seconds and its zone, such as 2026-11-20T10:00:00Z"
-                .into())
-        }
-        Err(_) => Ok(clock::wall() - duration(text)?),
     }
 }

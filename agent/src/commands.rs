@@ -1,5 +1,6 @@
 //! What the program can be asked to do.
 
+pub(crate) mod arguments;
 pub(crate) mod check;
 #[cfg(feature = "demo")]
 pub(crate) mod demo;

@@ -37,7 +37,6 @@ pub(crate) use exchange::plan;
 pub(crate) use findings::{Faults, Report, Warning};
 pub(crate) use model::*;
 
-use crate::agent::state_dir;
 use findings::{Finding, Findings};
 use tables::Tables;
 
@@ -77,12 +76,13 @@ pub(crate) fn peek(path: &Path) -> Result<Config, Faults> {
     outcome.config.ok_or(Faults(outcome.report))
 }
 
-/// Says everything that is wrong with a configuration, and with the state directory that it names.
+/// Says everything that is wrong with a configuration, and what `look_at` says of the device, such as of the state
+/// directory that it names.
 #[must_use]
-pub(crate) fn examine(path: &Path) -> Report {
+pub(crate) fn examine(path: &Path, look_at: impl FnOnce(&Config) -> Vec<String>) -> Report {
     let Outcome { config, mut report } = read(path);
     if let Some(config) = config {
-        report.warn(state_dir::look_at(&config.state_dir, config.buffer.max_bytes));
+        report.warn(look_at(&config));
     }
     report
 }

@@ -18,7 +18,7 @@ pub(super) async fn run(
     store: Store,
     is_set: watch::Sender<bool>,
 ) -> anyhow::Result<()> {
-    let mut witnesses = Witnesses::new(policy, store.last_trusted);
+    let mut witnesses = Witnesses::new(policy == Policy::System, store.last_trusted);
     let mut interval = tokio::time::interval(WATCH_EVERY);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -5,12 +5,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{BAD_CONFIGURATION, print, print_in_colour};
+use crate::agent::state_dir;
 use crate::config;
 
 /// Prints every fault and warning of the file at `path`. Warnings alone are no failure.
 #[must_use]
 pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
-    let report = config::examine(path);
+    let report = config::examine(path, |config| {
+        state_dir::look_at(&config.state_dir, config.buffer.max_bytes)
+    });
     let colour = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let printed = if json {
         print(&format!("{:#}", report.to_json()))

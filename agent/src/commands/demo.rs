@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use self::cloud::Cloud;
 use self::stage::Stage;
+use super::arguments::duration;
 use super::{fail, print};
-use crate::cli;
 
 /// When the link is cut, and when it is mended, after the start.
 const CUT: Duration = Duration::from_secs(15);
@@ -30,7 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// How long
-    #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = cli::duration)]
+    #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     duration: Duration,
     /// Print one JSON object at the end and nothing else
     #[arg(long)]

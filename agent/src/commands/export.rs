@@ -19,8 +19,8 @@ use indicatif::ProgressBar;
 use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::Wall;
 
+use super::arguments::{Config, Span};
 use super::{fail, peek, progress};
-use crate::cli::{Config, Span};
 use crate::compile;
 use crate::db::{FILE, Reader};
 use crate::platform::terminal::shown;

@@ -11,8 +11,8 @@ use pulsegate_core::record::reading::Value;
 use pulsegate_core::time::timeline::Trust;
 use serde_json::json;
 
+use super::arguments::Config;
 use super::{fail, peek, print};
-use crate::cli::Config;
 use crate::db::VisitFound;
 use crate::db::{AlertFound, FILE, Reader, ReadingFound};
 

@@ -15,9 +15,9 @@ use pulsegate_core::time::Wall;
 use rustix::termios::tcgetwinsize;
 use serde_json::json;
 
+use super::arguments::{Config, Span};
 use super::listing::{alert_record, alert_text, visit_record, visit_text};
 use super::{BAD_CONFIGURATION, complain, fail, progress, written};
-use crate::cli::{Config, Span};
 use crate::db::{AlertFound, FILE, Reader};
 use crate::platform::terminal::shown;
 use crate::replay::{Change, Curve, Decided, Outcome, Plan, Replayed};

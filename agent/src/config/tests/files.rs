@@ -38,7 +38,7 @@ impl Device {
     }
 
     fn report(&self) -> Report {
-        examine(Path::new(&self.path("pulsegate.toml")))
+        examine(Path::new(&self.path("pulsegate.toml")), |_| Vec::new())
     }
 
     /// As the only fault is drawn.
@@ -172,7 +172,7 @@ fn a_directory_is_no_key() {
 
 #[test]
 fn a_configuration_that_is_not_there_is_a_fault() {
-    let report = examine(Path::new("/nowhere/pulsegate.toml"));
+    let report = examine(Path::new("/nowhere/pulsegate.toml"), |_| Vec::new());
 
     assert_eq!(report.faults(), 1);
     assert!(report.render(false).contains("cannot read: No such file"));

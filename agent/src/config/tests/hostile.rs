@@ -80,7 +80,7 @@ proptest! {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), bytes).unwrap();
 
-        let report = examine(file.path());
+        let report = examine(file.path(), |_| Vec::new());
 
         prop_assert!(report.faults() > 0);
         prop_assert!(!report.render(false).is_empty());
@@ -131,5 +131,5 @@ fn a_file_larger_than_any_configuration_is_not_read() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "# squirrel\n".repeat(100_000)).unwrap();
 
-    assert!(examine(file.path()).render(false).contains("larger than 1 MiB"));
+    assert!(examine(file.path(), |_| Vec::new()).render(false).contains("larger than 1 MiB"));
 }

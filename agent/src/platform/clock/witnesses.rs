@@ -14,7 +14,6 @@ use pulsegate_core::time::{Mono, Wall};
 use tokio::sync::oneshot;
 
 use super::{mono, wall};
-use crate::config::Trust as Policy;
 
 /// `systemd-timesyncd` makes this file when it has set the clock.
 const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
@@ -32,7 +31,8 @@ const MADE: Wall = Wall(made(option_env!("SOURCE_DATE_EPOCH")).saturating_mul(10
 
 /// The witnesses of one start of the agent.
 pub(crate) struct Witnesses {
-    policy: Policy,
+    /// Whether the configuration believes the system clock as it is.
+    believes_system: bool,
     last_trusted: Option<Wall>,
     /// Whether somebody said that a time server has set the clock. Nobody is asked after that.
     synchronised: bool,
@@ -45,10 +45,10 @@ pub(crate) struct Witnesses {
 }
 
 impl Witnesses {
-    /// Nobody was asked yet; the store knows of `last_trusted`.
-    pub(crate) fn new(policy: Policy, last_trusted: Option<Wall>) -> Self {
+    /// Nobody was asked yet, and nobody is if `believes_system`; the store knows of `last_trusted`.
+    pub(crate) fn new(believes_system: bool, last_trusted: Option<Wall>) -> Self {
         Self {
-            policy,
+            believes_system,
             last_trusted,
             synchronised: false,
             trusts_chip: false,
@@ -60,7 +60,7 @@ impl Witnesses {
 
     /// Whether the wall clock can be believed, as far as is known by now. Waits for nobody.
     pub(crate) fn trust(&mut self) -> Trust {
-        if self.policy == Policy::System {
+        if self.believes_system {
             return self.judge(wall(), true, None);
         }
         self.synchronised |= Path::new(SYNCHRONISED).exists();
@@ -147,7 +147,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_is_asked_twice_in_a_minute_and_looking_waits_for_nobody() {
-        let mut witnesses = Witnesses::new(Policy::Auto, None);
+        let mut witnesses = Witnesses::new(false, None);
 
         let trust = witnesses.trust();
 
