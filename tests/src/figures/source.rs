@@ -1,6 +1,6 @@
 //! Reads the production code of the workspace: every file as tokens and as a syntax tree, without its tests.
 //!
-//! A file named `tests.rs` or below a folder `tests` is a test, as in `tests/tests/tidy.rs`; so is every item under
+//! A file named `tests.rs` or below a folder `tests` is a test, as in `tests/tests/tidy/`; so is every item under
 //! `#[cfg(test)]`. The parser leaves out comments; doc comments stay, since they are attributes.
 
 use std::collections::BTreeSet;
