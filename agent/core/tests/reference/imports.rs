@@ -13,6 +13,7 @@ pub(crate) use pulsegate_core::rules::{
     Member, PastAlert, Range, Report, RuleSpec, Rules, Severity, Take, Test, Transition, WITHIN,
     WindowSpec,
 };
+pub(crate) use pulsegate_core::time::timeline::{Epoch, STEP_MS, Segment, Timeline, Trust};
 pub(crate) use pulsegate_core::time::{Mono, Wall};
 pub(crate) use pulsegate_core::visits::{
     First, Happening, SETTLING, Told, Visit, VisitSpec, Visits,

@@ -10,10 +10,13 @@
 //! (`cloud.rs`): none is lost, none counts twice in one pass, alerts go first, and no topic that the broker
 //! refuses holds up another.
 //!
+//! The timeline is compared with all that the clock ever said (`clock.rs`).
+//!
 //! `corpus.txt` keeps inputs that failed once and runs them first. `PULSEGATE_REFERENCE_CASES` is the number
 //! of random cases, [`CASES`] without it; of delivery, which takes longer, a twelfth of it.
 
 mod alarms;
+mod clock;
 mod cloud;
 mod decisions;
 mod device;
@@ -84,6 +87,11 @@ fn rules_and_visits_say_what_the_reference_says() {
 #[test]
 fn delivery_does_to_each_record_what_the_ledger_says() {
     run("cloud", cases() / 12, cloud::check, cloud::words);
+}
+
+#[test]
+fn the_timeline_says_what_all_looks_at_the_clock_together_say() {
+    run("clock", cases(), clock::check, clock::words);
 }
 
 #[test]
