@@ -160,9 +160,9 @@ impl Judge {
         self.pending = None;
     }
 
-    /// A raise that would have to last from before the last transition is given up.
+    /// A turn that would have to last from before the last transition is given up.
     pub(super) fn lapse_before_turned(&mut self) {
-        let turned = self.turned.filter(|_| !self.raised);
+        let turned = self.turned;
         self.pending.take_if(|pending| turned > Some(pending.time));
     }
 

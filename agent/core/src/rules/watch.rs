@@ -68,8 +68,8 @@ impl Watch {
     pub(super) fn take(&mut self, told: Told, value: &Value, own_time: bool, sink: &mut Sink<'_>) {
         let Some(settling) = &mut self.settling else { return self.ask(told, value, sink) };
         if !settling.put(told, value, own_time) {
-            // What it says of the time before the last transition raises nothing: after a restart it would
-            // raise a second time.
+            // What it says of the time before the last transition has to wait for nothing: after a restart it
+            // would decide a second time.
             self.ask(told, value, sink);
             return self.judge.lapse_before_turned();
         }

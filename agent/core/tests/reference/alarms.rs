@@ -85,10 +85,12 @@ pub(crate) fn alarms(
             let finding = step.finding.as_ref();
             finding.map(|finding| holds(rule, &finding.ask, stand, speaker) != raised)
         };
-        // What came too late to wait, from before the last turn, raises nothing.
+        // What came too late to wait, from before the last turn, has to turn at once or not at all.
+        let waits_for_nothing = raised && rule.clear.hold_for.is_zero();
         let last_turn = turns.last().map(|(_, turn)| turn.time);
-        let is_over =
-            |step: &Step| !raised && step.is_late && last_turn.is_some_and(|last| step.at < last);
+        let is_over = |step: &Step| {
+            !waits_for_nothing && step.is_late && last_turn.is_some_and(|last| step.at < last)
+        };
         let begins =
             |step: &Step| speaks_against(step, stand, speaker) == Some(true) && !is_over(step);
         let Some(first) = (from..steps.len()).find(|at| begins(&steps[*at])) else { return turns };

@@ -81,7 +81,14 @@ fn is_uncertain(device: &Device, rule: &RuleSpec, source: Option<usize>, said: &
         Some(source) => device.forgotten.contains(&source),
         None => !device.forgotten.is_empty(),
     };
-    device.changed.contains(&*rule.name) || is_forgotten || (has_held && depends_on_stand)
+    // The windows after the last that is stored count as empty: an alarm that was raised clears by the first.
+    let of_nothing = |window: WindowSpec| matches!(window.take, Take::Count | Take::Sum);
+    let is_gone = rule.window.is_some_and(of_nothing)
+        && source.is_some_and(|source| device.gone.contains(&source));
+    device.changed.contains(&*rule.name)
+        || is_forgotten
+        || is_gone
+        || (has_held && depends_on_stand)
 }
 
 /// Each alert is raised and cleared in turns.

@@ -27,6 +27,8 @@ pub(crate) struct Device {
     /// Sources whose first reading after a silence longer than the horizon came too late, before a restart: the
     /// engine documents that it does not know this any more.
     pub(crate) forgotten: BTreeSet<usize>,
+    /// Sources that were silent for longer than the horizon, before a restart.
+    pub(crate) gone: BTreeSet<usize>,
     boot: KernelBoot,
     started_ms: u64,
     /// For how long it was off, all in all.
@@ -36,6 +38,8 @@ pub(crate) struct Device {
     /// What rules and visits decided, and when that was known.
     pub(crate) decided: Vec<(Transition, Arrival)>,
     pub(crate) happened: Vec<Happening>,
+    /// The place in the history from which on the rules remember readings.
+    from: usize,
     /// How much of history and decisions is durable.
     durable: (usize, usize, usize),
     /// Whether the agent started anew since the last decision that it made of itself.
@@ -58,6 +62,7 @@ impl Device {
             configured,
             changed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
+            gone: BTreeSet::new(),
             boot: KernelBoot(1),
             started_ms: 0,
             off_ms: 0,
@@ -65,6 +70,7 @@ impl Device {
             history: Vec::new(),
             decided: Vec::new(),
             happened: Vec::new(),
+            from: 0,
             durable: (0, 0, 0),
             restarts: 0,
         };
@@ -180,7 +186,9 @@ impl Device {
             self.decided.iter().filter_map(|(one, at)| past(one, *at)).collect();
         let rebuild = Rules::rebuild(self.rules(), past, &self.sources);
         let mut rebuild = rebuild.expect("rules without faults");
-        let from = self.first_within(millis(rebuild.horizon()));
+        // What was forgotten once stays so.
+        self.from = self.from.max(self.first_within(millis(rebuild.horizon())));
+        let from = self.from;
         self.note_forgotten(from);
         for heard in self.history[from..].iter().filter_map(Entry::heard) {
             let input = reading(heard);
@@ -220,8 +228,10 @@ impl Device {
             let is_own = |heard: &&Heard| heard.source == source;
             let was_known = before.iter().filter_map(Entry::heard).any(|heard| is_own(&heard));
             let first = kept.iter().filter_map(Entry::heard).find(is_own);
-            if was_known && first.is_some_and(|first| first.is_too_late) {
-                self.forgotten.insert(source);
+            match first {
+                Some(first) if was_known && first.is_too_late => _ = self.forgotten.insert(source),
+                None if was_known => _ = self.gone.insert(source),
+                Some(_) | None => {}
             }
         }
     }

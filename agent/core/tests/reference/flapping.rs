@@ -21,8 +21,11 @@ pub(crate) fn reports(turns: &[(usize, Turn)], items: &[Item<'_>]) -> Vec<Turn> 
                 held = is_news.then(|| turn.clone());
             }
         }
-        if let Some(Item::Known(time)) = items.get(index) {
-            tell_held(&mut told, &mut held, *time);
+        match items.get(index) {
+            Some(Item::Known(time)) => tell_held(&mut told, &mut held, *time),
+            // What is held back is stored by nobody: it follows from the readings within the horizon.
+            Some(Item::Forgot(_)) => held = None,
+            Some(Item::Says(..)) | None => {}
         }
     }
     told
