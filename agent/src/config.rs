@@ -17,6 +17,7 @@ mod placeholder;
 mod privacy;
 mod rules;
 mod sensors;
+pub(crate) mod spec;
 mod structure;
 mod tables;
 #[cfg(test)]

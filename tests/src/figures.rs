@@ -34,7 +34,7 @@ pub const LIMITS: [(&str, f64, f64); 12] = [
     ("pronouns", 11.0, 5.0),
     ("wh-openings", 23.5, 8.0),
     ("twins", 0.0, 0.0),
-    ("rooms-in-circles", 25.0, 0.0),
+    ("rooms-in-circles", 0.0, 0.0),
 ];
 
 /// A measured figure.

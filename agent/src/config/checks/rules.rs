@@ -14,11 +14,11 @@ pub(super) use actions::of_visits;
 
 use super::known::{Known, KnownSource};
 use super::names;
-use crate::compile;
 use crate::config::findings::{Finding, Findings, Span};
 use crate::config::model::RuleConfig;
 use crate::config::nearest::suggest;
 use crate::config::place::At;
+use crate::config::spec;
 use crate::config::tables::RuleTable;
 
 /// What a source needs for readings that are derived.
@@ -81,7 +81,7 @@ fn rule(table: &At<RuleTable>, known: &Known, findings: &mut Findings) -> RuleCo
 /// Asks the engine whether the rule runs: it decides, and the checks above, which know the words of the
 /// file, only tell most of its faults better.
 fn runs(rule: &RuleConfig, table: &At<RuleTable>, findings: &mut Findings) {
-    for fault in compile::rule(rule).faults() {
+    for fault in spec::rule(rule).faults() {
         let window = || table.window.as_ref().map(At::span);
         let clear = || table.clear.as_ref().map(At::span);
         let place = match &fault {
