@@ -2,11 +2,15 @@
 //! that it promised to be durable.
 
 use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cloud::Tally;
 use crate::inbox::Inbox;
+
+/// Between two portions for memory, so that a small disk has room for all of them when it takes them over.
+const IN_MEMORY_PAUSE: Duration = Duration::from_millis(20);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -44,7 +48,8 @@ impl Answered {
         assert!(self.starts.insert(start), "the start of an earlier life: {status:#}");
     }
 
-    /// Pushes readings in portions of fewer than `most` until the agent is gone, and notes its answers.
+    /// Pushes readings in portions of fewer than `most` until the agent is gone, and notes its answers. What goes to
+    /// memory is pushed more slowly.
     ///
     /// # Panics
     /// When one is refused, answered with the id of an earlier reading, or as not durable on a sound disk.
@@ -58,6 +63,7 @@ impl Answered {
             let lines: Vec<String> = values.iter().map(line).collect();
             let answers = inbox.exchange_all(&lines).await;
             let is_last = answers.len() < lines.len();
+            let before = self.in_memory;
             for (answer, value) in answers.iter().zip(values) {
                 let id = answer["id"].as_str().unwrap_or_else(|| panic!("refused: {answer}"));
                 assert!(self.ids.insert(id.to_owned()), "{id} again");
@@ -70,6 +76,9 @@ impl Answered {
             }
             if is_last {
                 return;
+            }
+            if self.in_memory > before {
+                tokio::time::sleep(IN_MEMORY_PAUSE).await;
             }
         }
     }
