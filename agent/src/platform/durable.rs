@@ -87,10 +87,18 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 /// # Errors
 /// What the file system says.
 pub(crate) fn create_private(path: &Path) -> io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    match create_new(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made.map(drop),
+        made => made,
     }
+}
+
+/// Makes an empty file for the agent's user alone.
+///
+/// # Errors
+/// What the file system says, also when there is something at `path`.
+pub(crate) fn create_new(path: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop)
 }
 
 /// Takes the permissions of group and others from a file that has any. The file is not opened: closing

@@ -20,7 +20,7 @@ use crate::db::disk::DiskFault;
 use crate::db::overflow::Apart;
 use crate::db::owner::{self, Dropped, Taking};
 use crate::db::{ThingChange, ballast, begun, overflow, salvage};
-use crate::platform::state_lock;
+use crate::platform::{durable, state_lock};
 use crate::store::Options;
 
 /// What is known while the file takes no writes.
@@ -240,11 +240,12 @@ impl Writer {
             Ok(change) => change,
             Err(fault) => return self.go_on_in_memory(fault),
         };
-        if self.options.path.exists() && !was_there {
-            // It came while its owner was looked for, and may be another thing's: the next try sees whose it is.
-            let path = self.options.path.display();
-            let fault = DiskFault::Other(format!("`{path}` has only just come"));
-            return self.go_on_in_memory(fault);
+        if !was_there && let Err(error) = durable::create_new(&self.options.path) {
+            // One that came while its owner was looked for may be another thing's: the next try sees whose it is.
+            let path = &self.options.path;
+            let error = anyhow::Error::new(error);
+            let error = error.context(format!("cannot make the store `{}`", path.display()));
+            return self.go_on_in_memory(DiskFault::find(path, &error));
         }
         let sources = Arc::new(Sources::default());
         let options = self.options.clone();
