@@ -49,7 +49,7 @@ pub(crate) struct Room {
     /// Bytes of the log at which it is moved into the database.
     pub(crate) log_bytes: u64,
     /// Bytes of the log as it is.
-    log: u64,
+    pub(crate) log: u64,
     /// Bytes of the ballast: a log of twice its usual size, all of whose pages extend the database, can
     /// be moved into it when nothing else is left.
     pub(crate) ballast_bytes: u64,
@@ -92,18 +92,13 @@ impl Room {
 }
 
 impl Room {
-    /// Bytes that a store which uses `used_bytes` may use, where others used `others_before` when it last had room to
-    /// spare. Room that another program took since costs no record that is stored: a write fails, if it must, until
-    /// there is room again. Until the store has had room to spare, its size tells who took the rest.
-    pub(crate) fn cap_for(&self, used_bytes: u64, others_before: Option<u64>) -> u64 {
-        match others_before {
-            Some(before) => {
-                let others = before.min(self.others_bytes());
-                Self::shared(self.partition_bytes.saturating_sub(others), self.log).cap_bytes
-            }
-            None if self.is_taken_by_others(used_bytes) => u64::MAX,
-            None => self.cap_bytes,
-        }
+    /// Returns the bytes that records may use. `others_before`: bytes of other files when the store last had room to
+    /// spare; room that these took since lowers no cap, so that another program costs no stored record: a write fails,
+    /// if it must, until there is room again. `None`: the store was squeezed from its start on, and has no cap.
+    pub(crate) fn cap_beside(&self, others_before: Option<u64>) -> u64 {
+        let Some(before) = others_before else { return u64::MAX };
+        let others = before.min(self.others_bytes());
+        Self::shared(self.partition_bytes.saturating_sub(others), self.log).cap_bytes
     }
 
     /// Whether a store that uses `used_bytes` has room to spare: below its cap, by more than one step of retention makes
@@ -113,20 +108,21 @@ impl Room {
             && self.free_bytes >= self.log_bytes + MARGIN_BYTES
     }
 
-    /// Bytes that the log may keep for good: a transaction that took more gives the rest back.
+    /// Returns the bytes that the log may keep for good: a transaction that took more gives the rest back.
     pub(crate) fn log_limit_bytes(&self) -> u64 {
-        2 * self.log_bytes
+        usual_log_bytes(self.log_bytes)
     }
 
-    /// Whether the log takes more than `max_bytes`, or room that the store has no other of.
-    pub(crate) fn is_log_beyond(&self, max_bytes: u64) -> bool {
-        let is_usual = self.log <= usual_log_bytes(self.log_bytes);
+    /// Whether the log takes more than `max_bytes`, or has grown beyond `before` bytes in room that the store has no
+    /// other of.
+    pub(crate) fn is_log_beyond(&self, max_bytes: u64, before: u64) -> bool {
+        let is_usual = self.log <= before.max(self.log_limit_bytes());
         self.log > max_bytes || (!is_usual && self.free_bytes < self.log_bytes)
     }
 
     /// Whether another program took the room that the store leaves free: the store itself stops growing before
     /// its log and its ballast are all that is left, and does not pass its cap by more than a commit.
-    fn is_taken_by_others(&self, used_bytes: u64) -> bool {
+    pub(crate) fn is_taken_by_others(&self, used_bytes: u64) -> bool {
         self.is_full()
             || self.cap_bytes < MARGIN_BYTES
             || used_bytes > self.cap_bytes.saturating_add(MARGIN_BYTES / 2)

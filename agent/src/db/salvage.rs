@@ -94,12 +94,14 @@ pub(crate) struct Replaced {
 }
 
 /// Opens the database at `path`. Returns the fault of one that is damaged, or whose salvage was cut off. Long
-/// work beats `pulse`.
+/// work beats `pulse`. Unless a file `is_expected` at `path`, the file is made here, and one that came meanwhile is
+/// not opened.
 ///
 /// # Errors
-/// When the file cannot be opened or read, damaged or not.
+/// When the file cannot be opened or read, damaged or not; when there is one that was not expected.
 pub(crate) fn open_whole(
     path: &Path,
+    is_expected: bool,
     identity: &Identity,
     sources: &Arc<Sources>,
     pulse: &Pulse,
@@ -108,14 +110,20 @@ pub(crate) fn open_whole(
     let unfinished = unfinished(path)?;
     let fault = match whole(path) {
         _ if unfinished.is_some() => "its salvage was cut off, and goes on".to_owned(),
-        Ok(()) => match Database::open(path, identity, Arc::clone(sources), pulse) {
-            Ok(database) => return Ok(Ok(database)),
-            Err(error) if is_damage(&error) || is_missing_table(&error) => error.to_string(),
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot open the store `{}`", path.display()));
+        Ok(()) => {
+            if !is_expected {
+                durable::create_new(path)
+                    .with_context(|| format!("cannot make the store `{}`", path.display()))?;
             }
-        },
+            match Database::open(path, identity, Arc::clone(sources), pulse) {
+                Ok(database) => return Ok(Ok(database)),
+                Err(error) if is_damage(&error) || is_missing_table(&error) => error.to_string(),
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("cannot open the store `{}`", path.display()));
+                }
+            }
+        }
         Err(fault) => fault.to_owned(),
     };
     // SQLite says the same of a page that the disk does not give.
@@ -134,7 +142,7 @@ pub(crate) fn open(
     pulse: &Pulse,
     tell: TellProgress<'_>,
 ) -> anyhow::Result<(Database, Option<Replaced>)> {
-    if let Ok(database) = open_whole(path, identity, sources, pulse)? {
+    if let Ok(database) = open_whole(path, true, identity, sources, pulse)? {
         return Ok((database, None));
     }
     let replaced = replace(path, None, sources, pulse, tell)?;

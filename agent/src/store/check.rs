@@ -130,6 +130,7 @@ fn look(
     is_stopped: &Arc<AtomicBool>,
 ) -> rusqlite::Result<Option<String>> {
     let mut connection = schema::open_reader(path)?;
+    let before = Room::of(path).map_or(0, |room| room.log);
     let (path, stopped, is_stopped) =
         (path.to_owned(), Arc::clone(stopped), Arc::clone(is_stopped));
     connection.progress_handler(
@@ -137,7 +138,7 @@ fn look(
         Some(move || {
             let stop = pause(&stopped, PAUSE);
             is_stopped.store(stop, Ordering::Relaxed);
-            stop || Room::of(&path).is_some_and(|room| room.is_log_beyond(MAX_LOG_BYTES))
+            stop || Room::of(&path).is_some_and(|room| room.is_log_beyond(MAX_LOG_BYTES, before))
         }),
     )?;
     let told: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;

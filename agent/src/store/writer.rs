@@ -140,8 +140,7 @@ pub(super) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
         let mut writer = Writer::new(options, database, sources, progress, told);
-        writer.used_bytes = writer.database.size().unwrap_or_default().0;
-        writer.measure_room();
+        writer.measure_room_at_start();
         if let Some(fault) = fault_at_start {
             writer.memory = Some(Memory::new(None));
             writer.salvage = salvage;

@@ -91,25 +91,17 @@ fn a_store_stops_at_its_cap_unless_another_program_took_the_room_beside_it() {
         let given = partition_bytes - others;
         let mut room = any_room();
         (room.free_bytes, room.partition_bytes) = (given, partition_bytes);
-        room.cap_for(0, Some(others))
+        room.cap_beside(Some(others))
     };
     let cap = |cap_bytes, free_bytes, used_bytes, before: Option<u64>| {
         let mut room = any_room();
         (room.cap_bytes, room.free_bytes) = (cap_bytes, free_bytes);
         (room.own_bytes, room.partition_bytes) = (used_bytes, partition_bytes);
-        room.cap_for(used_bytes, before)
+        room.cap_beside(before)
     };
 
-    // By itself the store leaves room for a commit beside its log and its ballast.
-    assert_eq!(cap(100 * MIB, MIB, 50 * MIB, None), 100 * MIB);
-    assert_eq!(cap(100 * MIB, MIB, 100 * MIB, None), 100 * MIB);
-    // Nothing is left; the cap fell below what the store uses; a young store has no share of what is left.
-    for (cap_bytes, free_bytes, used_bytes) in
-        [(100 * MIB, 0, 100 * MIB), (50 * MIB, MIB, 100 * MIB), (0, MIB, 0)]
-    {
-        let found = cap(cap_bytes, free_bytes, used_bytes, None);
-        assert_eq!(found, u64::MAX, "{cap_bytes} {free_bytes}");
-    }
+    // Squeezed from its start on.
+    assert_eq!(cap(50 * MIB, MIB, 100 * MIB, None), u64::MAX);
     // Others used 50 MiB when there was room to spare: what they took since lowers no cap, nor does a store that
     // passed it by what it took up from memory lift it.
     for (cap_bytes, free_bytes, used_bytes) in [
@@ -124,6 +116,23 @@ fn a_store_stops_at_its_cap_unless_another_program_took_the_room_beside_it() {
     assert!((130 * MIB..150 * MIB).contains(&at_most(50 * MIB)), "{}", at_most(50 * MIB));
     // What they gave back raises it.
     assert_eq!(cap(100 * MIB, 170 * MIB, 10 * MIB, Some(50 * MIB)), at_most(20 * MIB));
+}
+
+#[test]
+fn a_store_is_squeezed_if_nothing_is_free_or_it_is_too_large_for_what_others_leave() {
+    const MIB: u64 = 1 << 20;
+    let is_squeezed = |cap_bytes, free_bytes, used_bytes| {
+        let mut room = any_room();
+        (room.cap_bytes, room.free_bytes) = (cap_bytes, free_bytes);
+        room.is_taken_by_others(used_bytes)
+    };
+
+    // By itself the store leaves room for a commit beside its log and its ballast.
+    assert!(!is_squeezed(100 * MIB, MIB, 50 * MIB));
+    assert!(!is_squeezed(100 * MIB, MIB, 100 * MIB));
+    assert!(is_squeezed(100 * MIB, 0, 100 * MIB), "nothing is left");
+    assert!(is_squeezed(50 * MIB, MIB, 100 * MIB), "the cap fell below what it uses");
+    assert!(is_squeezed(0, MIB, 0), "a young store has no share of what is left");
 }
 
 #[test]

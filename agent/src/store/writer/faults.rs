@@ -88,7 +88,7 @@ pub(super) struct Opened {
 pub(super) fn open(options: &Options, sources: &Arc<Sources>) -> anyhow::Result<Opened> {
     let path = &options.path;
     disk::make_private(path);
-    let open = || salvage::open_whole(path, &options.identity, sources, &options.pulse);
+    let open = || salvage::open_whole(path, true, &options.identity, sources, &options.pulse);
     let found = open().or_else(|error| {
         // Even a store that is only read needs some room beside it.
         if ballast::release(path) { open() } else { Err(error) }

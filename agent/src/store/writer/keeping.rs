@@ -20,7 +20,7 @@ impl Writer {
     /// the file never grows so far that nothing could be written any more.
     pub(super) fn stay_below_cap(&mut self) {
         let (Some(room), bytes) = (self.room, self.work.bytes()) else { return };
-        let cap_bytes = room.cap_for(self.used_bytes, self.others_before);
+        let cap_bytes = room.cap_beside(self.others_before);
         let mut steps = 0;
         while self.used_bytes.saturating_add(bytes) > cap_bytes && steps < STEPS_BEFORE_COMMIT {
             let look = Look {
@@ -95,12 +95,19 @@ impl Writer {
         };
     }
 
+    /// Measures the partition before the first commit: a store that is not squeezed now has all that others leave.
+    pub(super) fn measure_room_at_start(&mut self) {
+        self.used_bytes = self.database.size().unwrap_or_default().0;
+        self.measure_room();
+        let is_free = |room: &Room| !room.is_taken_by_others(self.used_bytes);
+        let others = self.room.filter(is_free).map(|room| room.others_bytes());
+        self.others_before = self.others_before.or(others);
+    }
+
     /// Bytes above which records are given up now.
     pub(super) fn cap_now(&self) -> u64 {
         let max_bytes = self.options.keep.max_bytes;
-        self.room.map_or(max_bytes, |room| {
-            room.cap_for(self.used_bytes, self.others_before).min(max_bytes)
-        })
+        self.room.map_or(max_bytes, |room| room.cap_beside(self.others_before).min(max_bytes))
     }
 
     /// Bytes that records may use.

@@ -20,7 +20,7 @@ use crate::db::disk::DiskFault;
 use crate::db::overflow::Apart;
 use crate::db::owner::{self, Dropped, Taking};
 use crate::db::{ThingChange, ballast, begun, overflow, salvage};
-use crate::platform::{durable, state_lock};
+use crate::platform::state_lock;
 use crate::store::Options;
 
 /// What is known while the file takes no writes.
@@ -240,13 +240,6 @@ impl Writer {
             Ok(change) => change,
             Err(fault) => return self.go_on_in_memory(fault),
         };
-        if !was_there && let Err(error) = durable::create_new(&self.options.path) {
-            // One that came while its owner was looked for may be another thing's: the next try sees whose it is.
-            let path = &self.options.path;
-            let error = anyhow::Error::new(error);
-            let error = error.context(format!("cannot make the store `{}`", path.display()));
-            return self.go_on_in_memory(DiskFault::find(path, &error));
-        }
         let sources = Arc::new(Sources::default());
         let options = self.options.clone();
         let mut identity = options.identity.clone();
@@ -255,7 +248,9 @@ impl Writer {
             let counter = identity.boot.counter().saturating_add(1);
             identity.boot = identity.boot.with_counter(counter);
         }
-        let opened = salvage::open_whole(&options.path, &identity, &sources, &options.pulse);
+        // One that comes only now may be another thing's: the next try reads whose it is.
+        let path = &options.path;
+        let opened = salvage::open_whole(path, was_there, &identity, &sources, &options.pulse);
         let opened = match opened {
             Ok(Ok(file)) => Ok(file),
             Ok(Err(_)) => return self.replace_unknown(),

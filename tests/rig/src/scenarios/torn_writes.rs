@@ -35,8 +35,10 @@ const MOUNT_LOGGED: &str = "dmsetup create logged --table \
 const UNMOUNT_LOGGED: &str = "systemctl stop asking; systemctl kill -s KILL pulsegate; \
     systemctl stop pulsegate; umount /var/lib/pulsegate && udevadm settle && \
     dmsetup remove --retry logged && sync && blockdev --flushbufs /dev/mapper/card";
-const MOUNT: &str =
-    "blockdev --flushbufs /dev/mapper/card && mount /dev/mapper/card /var/lib/pulsegate";
+/// A superblock that was torn is mended by the check that a device makes before it mounts.
+const MOUNT: &str = "blockdev --flushbufs /dev/mapper/card && \
+    { mount /dev/mapper/card /var/lib/pulsegate || \
+    { e2fsck -fy /dev/mapper/card; test $? -lt 4 && mount /dev/mapper/card /var/lib/pulsegate; }; }";
 const UNMOUNT: &str = "systemctl kill -s KILL pulsegate; systemctl stop pulsegate; \
     umount /var/lib/pulsegate && udevadm settle && blockdev --flushbufs /dev/mapper/card";
 /// Hands readings over, some at a time, and marks each answer with the time before it was marked, the value and
