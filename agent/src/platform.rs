@@ -1,4 +1,5 @@
-//! The device and its operating system: clocks, files, systemd, terminal, threads for work that may hang.
+//! Access to the device and its operating system: clocks, files, systemd, the terminal, and threads
+//! for calls that may hang.
 
 pub(crate) mod aside;
 pub(crate) mod boot;

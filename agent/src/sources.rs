@@ -1,4 +1,4 @@
-//! Sources of readings: drivers, and the sampler that stamps what they measure.
+//! Sources of readings: the drivers, and the sampler that stamps their measurements.
 
 pub(crate) mod drivers;
 pub(crate) mod inbox_watch;

@@ -1,9 +1,10 @@
-//! Work that may hang: each kind of it on a thread of its own, with a deadline.
+//! Runs work that may hang: each kind of work on its own thread, with a deadline.
 //!
-//! A file server, a resolver or a card may not answer for hours, and a call to the kernel cannot be taken
-//! back. So nothing of the kind runs on the runtime's thread, nor in a pool that it would share with other
-//! work: an [`Aside`] has at most one thread at a time, and whoever asks waits for a limited time only. A
-//! thread that hangs is neither joined nor replaced; once its call returns, the next may begin.
+//! A file server, a resolver or a memory card may not answer for hours, and a blocking system call
+//! cannot be cancelled. Such work therefore runs neither on the runtime's thread nor in a pool
+//! shared with other work: an [`Aside`] has at most one thread at a time, and its callers wait for
+//! a limited time. A hanging thread is neither joined nor replaced; the next work begins after its
+//! call returns.
 
 use std::io;
 use std::sync::Arc;
@@ -14,42 +15,44 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-/// Bounds the threads of all kinds together, also those that hang for what is not configured any more.
+/// Limit of threads of all kinds together, including hanging threads of parts that a reload
+/// removed.
 const MAX_THREADS: usize = 64;
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// One kind of work; see the module. A clone is the same one.
+/// Kind of work with at most one thread; see the module. Clones share this limit.
 #[derive(Debug, Clone)]
 pub(crate) struct Aside {
     name: Arc<str>,
     free: Arc<Semaphore>,
 }
 
-/// Why work was not done.
+/// Reason work was not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotDone {
-    /// It, or the one before it, did not return in time.
+    /// Neither this work nor the work queued before finished within the limit.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Hangs(Duration),
-    /// The system has no thread left, or too many hang.
+    /// The system refuses another thread, or [`MAX_THREADS`] are running.
     #[error("no thread for it: {0}")]
     NoThread(#[source] io::Error),
-    /// A bug.
+    /// The work panicked, which is a bug.
     #[error("it panicked")]
     Panicked,
 }
 
 impl Aside {
-    /// A kind of work; the kernel shows the first fifteen bytes of `name` as that of its thread.
+    /// Creates a kind of work. The kernel shows the first fifteen bytes of `name` as the thread's
+    /// name.
     pub(crate) fn new(name: &str) -> Self {
         Self { name: name.replace('\0', "").into(), free: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Does `work` on the thread of its kind, and waits for its outcome for at most `limit`.
+    /// Runs `work` on the thread of this kind, and waits at most `limit` for the result.
     ///
     /// # Errors
-    /// See [`NotDone`]. Work that was begun may still be done later.
+    /// Returns [`NotDone`]. Work that has begun may still finish later.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         limit: Duration,
@@ -60,7 +63,7 @@ impl Aside {
             let turn = (free.expect("it is never closed"), Counted::begin()?);
             let (answer, answered) = oneshot::channel();
             let thread = thread::Builder::new().name(self.name.to_string()).spawn(move || {
-                // Nobody waits any more if it took too long.
+                // The caller is gone after the limit; the result is dropped then.
                 answer.send(work()).ok();
                 drop(turn);
             });
@@ -71,7 +74,7 @@ impl Aside {
     }
 }
 
-/// One of [`MAX_THREADS`].
+/// Running thread, counted against [`MAX_THREADS`] until dropped.
 struct Counted;
 
 impl Counted {

@@ -1,8 +1,9 @@
-//! The start of the agent: how often it started on this state directory, and a random suffix. Both are
-//! part of every record id, so that no id is given twice, whatever becomes of the state directory.
+//! Counts the agent's starts on a state directory and draws a random suffix for each start. Both
+//! are part of every record id, so ids stay unique even if the state directory is lost or restored.
 //!
-//! The counter is durable before the first record, and lies beside the store, so that losing the store
-//! does not reset it. The suffix is drawn at each start and kept with the records.
+//! The counter is durable before the first record is written, in a file beside the store, so losing
+//! the store does not reset the counter. The suffix is drawn at each start and stored with the
+//! records.
 
 use std::fs::File;
 use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _};
@@ -14,19 +15,21 @@ use pulsegate_core::record::reading::Boot;
 
 use crate::platform::{clock, durable};
 
-/// The file, in the state directory.
+/// Name of the counter file in the state directory.
 pub(crate) const FILE: &str = "boot";
-/// A count above this was never reached by counting: a start every second takes thirty years to it.
+/// Limit above which a stored count is taken for damage: one start a second would take thirty years
+/// to reach the limit.
 const MAX_COUNT: u32 = 1_000_000_000;
-/// The kernel's random source. It does not block: a kernel that has gathered too little chance yet
-/// (Linux before 5.18, in its first second) answers with what it has (random(4)).
+/// Kernel's random source. Reads do not block: before enough entropy is gathered (Linux before
+/// 5.18, in its first second), the kernel returns weaker bytes (random(4)).
 const RANDOM_SOURCE: &str = "/dev/urandom";
 
-/// Counts this start and draws its suffix. `stored` is the last start that the store knows of, in case
-/// the file is lost.
+/// Counts this start and draws its suffix. `stored` is the last start known to the store, used if
+/// the counter file is lost.
 ///
 /// # Errors
-/// When the number cannot be made durable. It may be used all the same: the store makes it so.
+/// Returns an error beside the [`Boot`] if the counter file cannot be written. The number may still
+/// be used: the store makes the number durable.
 pub(crate) fn count(state_dir: &Path, stored: Option<u32>) -> (Boot, anyhow::Result<()>) {
     let path = state_dir.join(FILE);
     let known = counted(state_dir).into_iter().chain(stored).filter(|count| *count < MAX_COUNT);
@@ -36,13 +39,13 @@ pub(crate) fn count(state_dir: &Path, stored: Option<u32>) -> (Boot, anyhow::Res
     (Boot::new(counter, random()), written)
 }
 
-/// How many starts the file counts, if there is a number in it.
+/// Returns the number of starts in the counter file, if the file holds a number.
 pub(crate) fn counted(state_dir: &Path) -> Option<u32> {
     std::fs::read_to_string(state_dir.join(FILE)).ok()?.trim().parse().ok()
 }
 
-/// Random bits: of the kernel, mixed with what differs from start to start and from device to device, so
-/// that a kernel without chance, or without the file, still gives another suffix.
+/// Returns random bits from the kernel, mixed with values that differ between starts and devices,
+/// so the suffix differs even if the random source is missing or has no entropy.
 fn random() -> u64 {
     let mut hasher = DefaultHasher::new();
     let mut bytes = [0; 16];

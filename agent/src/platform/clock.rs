@@ -1,8 +1,8 @@
-//! The clocks: the only place that asks what time it is.
+//! Reads the monotonic and the wall clock for the rest of the agent; no other module does.
 //!
 //! `CLOCK_MONOTONIC` counts from the start of the kernel and never steps. The wall clock of a
-//! device without a clock chip is wrong until the network has set it; until then it is read, but
-//! not trusted. Whether it is, core decides; here the questions are asked.
+//! device without a clock chip is wrong until the network sets it; until then, the time is read but
+//! not trusted. Core decides on trust; [`Witnesses`] supplies the evidence.
 
 mod witnesses;
 
@@ -13,30 +13,31 @@ use rustix::time::{ClockId, clock_gettime};
 
 pub(crate) use witnesses::Witnesses;
 
-/// Now, on the monotonic clock.
+/// Returns the monotonic time, in milliseconds.
 pub(crate) fn mono() -> Mono {
     mono_from(since_boot())
 }
 
-/// Now, on the monotonic clock, to the nanosecond.
+/// Returns the monotonic time since the start of the kernel, in nanosecond resolution.
 pub(crate) fn since_boot() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// A kernel timestamp on the monotonic clock.
+/// Converts a monotonic kernel timestamp, truncated to milliseconds.
 pub(crate) fn mono_from(since_boot: Duration) -> Mono {
     Mono(u64::try_from(since_boot.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// What the wall clock says now, right or wrong.
+/// Returns the wall-clock time, trusted or not.
 pub(crate) fn wall() -> Wall {
-    // By way of the C library, as everybody else in this process: so a test can run in another year.
+    // The time comes from the C library, like every other time in this process, so a test can fake
+    // the year.
     Wall(jiff::Timestamp::now().as_millisecond())
 }
 
-/// Names this run of the kernel.
+/// Returns the kernel's boot id, or `unknown` if it cannot be read.
 pub(crate) fn kernel_boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map_or_else(|_| String::from("unknown"), |id| id.trim().to_owned())

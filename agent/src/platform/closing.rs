@@ -1,9 +1,9 @@
-//! The signal by which parts of the agent learn that it stops.
+//! Stop signal that the parts of the agent wait for.
 
 use tokio::sync::watch;
 
-/// Returns when the agent stops.
+/// Waits until the agent stops.
 pub(crate) async fn told(closing: &mut watch::Receiver<bool>) {
-    // A sender that is gone says the same.
+    // A dropped sender also means stop.
     drop(closing.wait_for(|closing| *closing).await);
 }

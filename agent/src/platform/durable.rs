@@ -1,7 +1,8 @@
-//! Files that survive a power cut: the only place that renames, and the only one that fsyncs.
+//! Writes files that survive a power cut. No other module renames or fsyncs files.
 //!
-//! A file is replaced as a whole: written beside its place, fsynced, renamed over it, and the
-//! folder fsynced. After a power cut there is the old content or the new one, never a mixture.
+//! A replacement is written to a file beside the target and fsynced, then renamed over the target,
+//! and the folder is fsynced. After a power cut, the file has its old or its new content, never a
+//! mixture.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -11,28 +12,28 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-/// Replaces `path` with `content`; for the agent's user alone.
+/// Replaces `path` with `content`, accessible by the agent's user only.
 ///
 /// # Errors
-/// What the file system says; the old content is then still there.
+/// Returns the error of the file system; the old content is kept.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     put(path, |file| file.write_all(content))
 }
 
-/// Makes a file of `bytes` for the agent's user alone, whose room is taken, though nothing is written.
+/// Creates a file with `bytes` bytes of allocated space, accessible by the agent's user only.
 ///
 /// # Errors
-/// What the file system says; the old content is then still there.
+/// Returns the error of the file system; the old content is kept.
 pub(crate) fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
     put(path, |file| match fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
-        // Room can only be taken by writing.
+        // The file system has no fallocate(2): writing zeros is the only way to allocate space.
         Err(Errno::OPNOTSUPP) => io::copy(&mut io::repeat(0).take(bytes), file).map(drop),
         allocated => allocated.map_err(io::Error::from),
     })
 }
 
-/// Puts a new file in the place of `path` after `fill` has filled it. One that cannot be put there is removed: on a
-/// full disk it would take room.
+/// Fills a new file with `fill` and renames it to `path`. If that fails, the new file is removed,
+/// since it would use space on a full disk.
 fn put(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let beside = beside(path, "new");
     let mut file =
@@ -47,7 +48,7 @@ fn put(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Resul
 /// Moves a file to another name in the same folder.
 ///
 /// # Errors
-/// What the file system says.
+/// Returns the error of the file system.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "this is the place that may")]
     std::fs::rename(from, to)?;
@@ -57,24 +58,24 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// Gives a file a second name in the same folder.
 ///
 /// # Errors
-/// What the file system says; some know no second names.
+/// Returns the error of the file system; some file systems have no hard links.
 pub(crate) fn link(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::hard_link(from, to)?;
     sync_folder(to)
 }
 
-/// Makes what was written to a file, by whomever, survive a power cut.
+/// Syncs the content of a file, written by any process, to the disk.
 ///
 /// # Errors
-/// What the file system says.
+/// Returns the error of the file system.
 pub(crate) fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Removes a file; one that is not there is removed already.
+/// Removes a file; succeeds if the file does not exist.
 ///
 /// # Errors
-/// What the file system says.
+/// Returns the error of the file system.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -82,10 +83,10 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes an empty file for the agent's user alone, unless there is something at `path`.
+/// Creates an empty file, accessible by the agent's user only, unless `path` exists.
 ///
 /// # Errors
-/// What the file system says.
+/// Returns the error of the file system.
 pub(crate) fn create_private(path: &Path) -> io::Result<()> {
     match create_new(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -93,26 +94,26 @@ pub(crate) fn create_private(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes an empty file for the agent's user alone.
+/// Creates an empty file, accessible by the agent's user only.
 ///
 /// # Errors
-/// What the file system says, also when there is something at `path`.
+/// Returns the error of the file system, also if `path` exists.
 pub(crate) fn create_new(path: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop)
 }
 
-/// Takes the permissions of group and others from a file that has any. The file is not opened: closing
-/// it would release the locks that SQLite holds on it.
+/// Removes the permissions of group and others from a file. The file is not opened: closing it
+/// would release SQLite's locks on the file.
 pub(crate) fn make_private(path: &Path) {
     let Ok(metadata) = std::fs::symlink_metadata(path) else { return };
     let mode = metadata.permissions().mode();
     if metadata.is_file() && mode & 0o077 != 0 {
-        // A file of another owner is found out when it is opened.
+        // A file of another owner causes an error later, on opening.
         std::fs::set_permissions(path, Permissions::from_mode(mode & 0o700)).ok();
     }
 }
 
-/// `path` with another extension after its own.
+/// Returns `path` with `extension` appended after its own extension.
 pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");

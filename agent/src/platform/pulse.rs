@@ -1,5 +1,5 @@
-//! The pulse of a part: it beats whenever the part gets something done, and at rest every few
-//! seconds. The watchdog is fed only while every pulse beats.
+//! Heartbeat of a part of the agent: the part beats after each piece of work, and every few seconds
+//! at rest. The systemd watchdog is fed only while every part beats.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,29 +7,29 @@ use std::time::Duration;
 
 use pulsegate_core::time::Mono;
 
-/// At rest, a part beats at least this often.
+/// Longest time between two beats of a part at rest.
 pub(crate) const AT_REST: Duration = Duration::from_secs(10);
-/// A part whose pulse was not felt for so long is stuck: several beats, and a slow card.
+/// Time without a beat after which a part counts as stuck: several beats and a slow memory card.
 const STUCK_AFTER: Duration = Duration::from_secs(45);
 
-/// One end of a pulse; the part has the other.
+/// Beat counter, shared between a part and its observer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pulse(Arc<AtomicU64>);
 
 impl Pulse {
-    /// Something got done.
+    /// Counts one beat.
     pub(crate) fn beat(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often it beat.
+    /// Returns the number of beats.
     #[cfg(test)]
     pub(crate) fn beats(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Waits for another part, which has a pulse of its own, and beats meanwhile: the one that waits is
-    /// not stuck, however long the work of the other takes.
+    /// Waits for another part, which has its own pulse, and beats meanwhile, so the waiting part
+    /// does not count as stuck.
     pub(crate) async fn beat_during<T>(&self, waiting: impl Future<Output = T>) -> T {
         let mut waiting = std::pin::pin!(waiting);
         loop {
@@ -41,7 +41,7 @@ impl Pulse {
     }
 }
 
-/// Feels a pulse now and then.
+/// Observer of one pulse.
 #[derive(Debug)]
 pub(crate) struct Finger {
     name: &'static str,
@@ -55,7 +55,7 @@ impl Finger {
         Self { name, pulse: pulse.clone(), felt: 0, at: now }
     }
 
-    /// Whether the part is alive.
+    /// Returns whether the part is alive, i.e. has beaten within [`STUCK_AFTER`].
     pub(crate) fn feel(&mut self, now: Mono) -> bool {
         let beats = self.pulse.0.load(Ordering::Relaxed);
         if beats != self.felt {

@@ -1,7 +1,8 @@
-//! Reading files that somebody else names: certificates, keys, recordings.
+//! Reads files at paths that users configure: certificates, keys, recordings.
 //!
-//! Only regular files are read: to open a pipe waits for its other end, and to open a device may do anything.
-//! A file on a server that is gone hangs all the same; [`crate::platform::aside`] bounds that.
+//! Only regular files are read: opening a pipe waits for its other end, and opening a device may
+//! have side effects. A read from a dead file server still hangs; callers bound it with
+//! [`crate::platform::aside`].
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
@@ -10,18 +11,19 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Bounds what is read of a file that should hold a key or a few certificates.
+/// Largest key or certificate file that is read.
 pub(crate) const MAX_PEM_BYTES: u64 = 1 << 20;
 
 /// Reads a regular file of at most `max_bytes`.
 ///
 /// # Errors
-/// What the file system says; `InvalidInput` for anything but a regular file; `FileTooLarge`.
+/// Returns the error of the file system, `InvalidInput` for anything but a regular file, or
+/// `FileTooLarge`.
 pub(crate) fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(not_regular());
     }
-    // It may have been replaced by a pipe since.
+    // The file may have been replaced by a pipe since the check.
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     let flags = i32::try_from(flags).unwrap_or(0);
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;

@@ -1,7 +1,8 @@
-//! One agent a state directory: an exclusive lock that the kernel releases, however the process ends.
+//! Exclusive lock on a state directory, so that only one agent works on it. The kernel releases the
+//! lock if the process ends for any reason.
 //!
-//! The directory itself is locked (flock), so nothing is written, and a full or read-only file system
-//! or a file of another owner cannot be in the way. Commands that only read need no lock.
+//! The directory itself is locked with flock(2). Nothing is written, so neither a full or read-only
+//! file system nor a file of another owner prevents locking. Read-only commands need no lock.
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -11,10 +12,10 @@ use anyhow::Context as _;
 use rustix::fs::{FlockOperation, flock, major, minor};
 use rustix::io::Errno;
 
-/// The kernel's list of all locks that are held.
+/// Kernel's list of all file locks that are held.
 const LOCKS: &str = "/proc/locks";
 
-/// Another agent works on the state directory.
+/// Error for a state directory that another agent has locked.
 #[derive(Debug, thiserror::Error)]
 #[error("another agent{} works on {}; stop it first: systemctl stop pulsegate", of_pid(*pid), .state_dir.display())]
 pub(crate) struct Busy {
@@ -22,21 +23,21 @@ pub(crate) struct Busy {
     state_dir: PathBuf,
 }
 
-/// Holds the state directory until it is dropped, or the process ends.
+/// Lock on the state directory, held until the value is dropped or the process ends.
 #[derive(Debug)]
 pub(crate) struct StateLock {
     _held: Option<File>,
-    /// Why the directory could not be made or locked. The agent starts all the same (P7).
+    /// Reason the directory could not be made or locked. The agent starts without the lock (P7).
     pub(crate) trouble: Option<String>,
 }
 
 impl StateLock {
-    /// Makes the state directory if it is missing, and locks it.
+    /// Makes the state directory if missing, and locks it.
     ///
     /// # Errors
-    /// [`Busy`] when another process holds the lock; nothing was changed then.
+    /// Returns [`Busy`] if another process holds the lock; nothing has been changed then.
     pub(crate) fn take(state_dir: &Path) -> Result<Self, Busy> {
-        // What people measured of themselves is nobody else's.
+        // The directory holds personal measurements: only the agent's user may enter.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
         let locked = made
             .with_context(|| format!("cannot make the state directory `{}`", state_dir.display()))
@@ -65,13 +66,13 @@ impl StateLock {
     }
 }
 
-/// Returns another process that has the file at `path` open through SQLite, whose connections hold a
-/// lock on it.
+/// Returns the pid of another process that has the SQLite database at `path` open. An SQLite
+/// connection holds a POSIX lock on its file.
 pub(crate) fn other_user(path: &Path) -> Option<u32> {
     holder(path, "POSIX")
 }
 
-/// Returns a process other than this one that holds a lock of this `kind` on `path`.
+/// Returns the pid of a process other than this one that holds a lock of `kind` on `path`.
 fn holder(path: &Path, kind: &str) -> Option<u32> {
     let file = std::fs::metadata(path).ok()?;
     let device = format!("{:02x}:{:02x}", major(file.dev()), minor(file.dev()));
@@ -86,11 +87,12 @@ fn holder(path: &Path, kind: &str) -> Option<u32> {
             })
             .map(|held| held.pid)
     };
-    // Some file systems (btrfs, overlayfs) tell another device here than in the metadata.
+    // Some file systems (btrfs, overlayfs) show another device number in `/proc/locks` than in the
+    // metadata.
     held(true).or_else(|| held(false))
 }
 
-/// A line of [`LOCKS`].
+/// Line of [`LOCKS`].
 struct Held<'a> {
     pid: u32,
     device: &'a str,
@@ -98,8 +100,9 @@ struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    /// Reads `1: FLOCK  ADVISORY  WRITE 369 b3:02:1234 0 EOF`; a line of a process that waits for a
-    /// lock has an arrow in the place of the kind. A process of another PID namespace has number 0.
+    /// Parses a line such as `1: FLOCK  ADVISORY  WRITE 369 b3:02:1234 0 EOF`. Returns `None` for a
+    /// waiting process, marked by an arrow in place of the kind, and for a process of another PID
+    /// namespace, shown with pid 0.
     fn parse(line: &'a str, kind: &str) -> Option<Self> {
         let mut words = line.split_whitespace().skip(1);
         if words.next()? != kind {

@@ -1,5 +1,5 @@
-//! What systemd is told: starting, ready, reloading, stopping, and that work gets done. Without systemd it
-//! says nothing to nobody.
+//! Notifies systemd of the agent's state: starting, ready, reloading, stopping, and alive. Without
+//! systemd, nothing is sent.
 
 use std::time::Duration;
 
@@ -7,34 +7,35 @@ use sd_notify::NotifyState;
 
 use crate::platform::clock;
 
-/// The agent runs.
+/// Reports that the agent is ready, with `status` as its status line.
 pub(crate) fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// The agent still starts, and gets something done: it may take `granted` more.
+/// Reports that the start makes progress, and extends the start timeout by `granted`.
 pub(crate) fn starting(status: &str, granted: Duration) {
     let granted = u32::try_from(granted.as_micros()).unwrap_or(u32::MAX);
     notify(&[NotifyState::Status(status), NotifyState::ExtendTimeoutUsec(granted)]);
 }
 
-/// A new configuration is being read.
+/// Reports that a new configuration is being read.
 pub(crate) fn reloading() {
     let now = i128::try_from(clock::since_boot().as_micros()).unwrap_or(i128::MAX);
     notify(&[NotifyState::Reloading, NotifyState::MonotonicUsec(now)]);
 }
 
-/// The agent is on its way out.
+/// Reports that the agent is stopping.
 pub(crate) fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Something still gets done.
+/// Feeds the watchdog of systemd.
 pub(crate) fn alive() {
     notify(&[NotifyState::Watchdog]);
 }
 
-/// How often [`alive`] must be said, if at all.
+/// Returns the watchdog interval of the unit, within which [`alive`] must be called; `None` without
+/// a watchdog.
 pub(crate) fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }

@@ -1,24 +1,26 @@
-//! Text on its way to a terminal. What a store, a configuration, a status answer or a client holds can
-//! carry escape sequences that move the cursor, rename the window or turn the text around: everything
-//! that a command prints goes through [`shown`].
+//! Escapes text for a terminal. Text from a store, a configuration, a status answer or a client can
+//! carry escape sequences that move the cursor, rename the window or reverse the text. Every
+//! command prints through [`shown`].
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-/// Returns `text` with control characters (C0, DEL, C1) and those that change the direction of text as
-/// `\u001b`, which JSON reads as the same character. Line feeds, tabs and the ends of lines of CSV stay.
+/// Returns `text` with control characters (C0, DEL, C1) and bidirectional controls written as
+/// `\u001b`, which JSON reads as the same character. Line feeds, tabs and the line ends of CSV are
+/// kept.
 #[must_use]
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     escaped(text, false)
 }
 
-/// Returns `text` as [`shown`] does, but with the colours that it has (SGR sequences).
+/// Returns `text` as [`shown`] does, but keeps its colours (SGR sequences).
 #[must_use]
 pub(crate) fn shown_in_colour(text: &str) -> Cow<'_, str> {
     escaped(text, true)
 }
 
-/// Returns `text` with a `?` for each byte of a character that [`shown`] escapes: places in it stay.
+/// Returns `text` with a `?` for each byte of a character that [`shown`] escapes, so byte positions
+/// stay valid.
 #[must_use]
 pub(crate) fn blanked(text: &str) -> String {
     let mut blanked = String::with_capacity(text.len());
@@ -54,7 +56,8 @@ fn escaped(text: &str, keeps_colour: bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// The bytes of the sequence at the beginning of `text`, if it only sets colours.
+/// Returns the length in bytes of the sequence at the start of `text` if it only sets colours, else
+/// 0.
 fn colour_length(text: &str) -> usize {
     let Some(parameters) = text.strip_prefix("\u{1b}[") else { return 0 };
     let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';');
@@ -64,7 +67,7 @@ fn colour_length(text: &str) -> usize {
     }
 }
 
-/// Whether a terminal obeys `character` instead of showing it.
+/// Returns whether a terminal obeys `character` instead of showing it.
 fn is_control(character: char) -> bool {
     let turns = matches!(
         character,
@@ -73,10 +76,10 @@ fn is_control(character: char) -> bool {
     turns || (character.is_control() && character != '\n' && character != '\t')
 }
 
-/// Standard error for whole lines of a log.
+/// Writer of whole log lines to standard error.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogWriter {
-    /// Whether the lines have colours of ours; else every colour in them is foreign.
+    /// Whether colours in the lines are the agent's own; otherwise they are escaped.
     pub(crate) keeps_colour: bool,
 }
 

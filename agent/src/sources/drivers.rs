@@ -1,5 +1,5 @@
-//! The drivers that the configuration asks for, each started with its end of the channels. A reload
-//! ends those that the new configuration does not ask for in the same words, and starts the rest.
+//! Starts the configured drivers, each with its end of the channels. A reload stops drivers whose
+//! configuration changed or was removed, and starts the new ones.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::pending;
@@ -23,17 +23,17 @@ use crate::config::{self, Config, SimulatedKind};
 use crate::platform::aside::Aside;
 use crate::platform::{clock, regular};
 
-/// How long a simulated lid stays open.
+/// Time for which a simulated lid stays open.
 const SIMULATED_OPEN: Duration = Duration::from_millis(400);
-/// A socket that cannot be made, or BlueZ that does not answer, is tried again within this.
+/// Longest interval between retries to make a socket or to reach BlueZ.
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// Bounds what is read of a recording: a week of beats.
+/// Largest recording that is read: a week of beats.
 const MAX_RECORDING_BYTES: u64 = 4 << 20;
-/// What reading it may take.
+/// Time limit for reading a recording.
 const READING_A_RECORDING: Duration = Duration::from_secs(30);
 
-/// One driver, in the words of the configuration.
+/// Configuration of one driver.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Spec {
     Bluetooth(config::Bluetooth, Vec<config::HeartRate>),
@@ -44,7 +44,7 @@ pub(crate) enum Spec {
     Simulated(config::Simulated),
 }
 
-/// What drivers tell of themselves besides readings, for `status`.
+/// Status of a driver besides its readings, for `status`.
 #[derive(Debug, Clone)]
 pub(crate) enum Gauge {
     Monitors(watch::Receiver<Vec<MonitorState>>),
@@ -53,37 +53,38 @@ pub(crate) enum Gauge {
     Inbox(PathBuf, Arc<inbox::Counters>),
 }
 
-/// The drivers that run, for `status`.
+/// Running drivers, for `status`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Overview {
     pub(crate) gauges: Vec<Gauge>,
-    /// The sources that they measure; other programs' are not among them.
+    /// Ids of the sources that the drivers measure, without those of other programs.
     pub(crate) sources: BTreeSet<String>,
-    /// Sources that are off, by id, and why.
+    /// Reason each disabled source is off, by id.
     pub(crate) faults: Option<watch::Receiver<BTreeMap<String, String>>>,
 }
 
-/// Where drivers send to.
+/// Channels and tables that drivers send to.
 #[derive(Clone)]
 pub(crate) struct Outlets {
     pub(crate) observations: mpsc::Sender<Observation>,
     pub(crate) chunks: mpsc::Sender<Chunk>,
     pub(crate) sources: Arc<Sources>,
-    /// What the clients of all inboxes hold together.
+    /// Memory limit shared by the clients of all inboxes.
     pub(crate) memory: Arc<inbox::Memory>,
-    /// The clock by which inboxes refuse times from the future.
+    /// Clock by which inboxes refuse times in the future.
     pub(crate) clock: inbox::Clock,
-    /// Sources that are off, by id, and why.
+    /// Reason each disabled source is off, by id.
     pub(crate) faults: watch::Sender<BTreeMap<String, String>>,
 }
 
-/// The drivers that run.
+/// Running drivers.
 pub(crate) struct Drivers {
     outlets: Outlets,
-    /// The threads that read number files: they outlive a reload, so that one that hangs is met again.
+    /// Threads that read number files. They outlive a reload, so a thread that hangs is reused, not
+    /// duplicated.
     buses: Buses,
     running: Vec<Running>,
-    /// Whose the sources are, for the inboxes.
+    /// Owner of each source, for the inboxes.
     owners: watch::Sender<Arc<Owners>>,
 }
 
@@ -100,10 +101,11 @@ impl Drivers {
         Self { outlets, buses: Buses::new(clocks), running, owners }
     }
 
-    /// Brings what runs in line with the configuration. Returns how many were started.
+    /// Starts and stops drivers to match `config`. Returns the number of drivers started.
     pub(crate) fn follow(&mut self, config: &Config, tasks: &mut JoinSet<Ended>) -> usize {
         let wanted = specs(config);
-        // Before anything is started: no inbox takes a line for a sensor that is only now configured.
+        // Owners change before any driver starts: an inbox must not take a line for a newly
+        // configured sensor.
         self.owners.send_replace(Arc::new(owners(&wanted)));
         self.running.retain(|running| {
             let stays = wanted.contains(&running.spec);
@@ -123,7 +125,7 @@ impl Drivers {
         started
     }
 
-    /// What the drivers tell of themselves, and what they measure.
+    /// Returns the gauges and sources of the running drivers.
     pub(crate) fn overview(&self) -> Overview {
         let specs = self.running.iter().map(|running| &running.spec);
         Overview {
@@ -133,12 +135,12 @@ impl Drivers {
         }
     }
 
-    /// Ends all of them.
+    /// Stops all drivers.
     pub(crate) fn stop(&mut self) {
         self.running.drain(..).for_each(|running| running.task.abort());
     }
 
-    /// Whether an inbox still has clients to answer, once nothing new is taken in.
+    /// Returns whether an inbox still has clients to answer after the intake has closed.
     pub(crate) fn are_answering(&self) -> bool {
         let answering = |running: &Running| {
             matches!(running.spec, Spec::Inbox(_)) && !running.task.is_finished()
@@ -195,10 +197,11 @@ impl Spec {
     }
 }
 
-/// What a driver's task ends with: only when nobody listens any more, or when it gave up.
+/// Result of a driver's task, which ends only if its receiver is gone or the driver gives up.
 pub(crate) type Ended = anyhow::Result<()>;
 
-/// The drivers that a configuration asks for. All monitors share one, since they share adapters.
+/// Returns the drivers that `config` asks for. All heart-rate monitors share one driver, since they
+/// share adapters.
 fn specs(config: &Config) -> Vec<Spec> {
     let sensors = &config.sensors;
     let gpio = || sensors.gpio.clone();
@@ -214,7 +217,7 @@ fn specs(config: &Config) -> Vec<Spec> {
         .collect()
 }
 
-/// Whose the sources are, by what is configured.
+/// Returns the configured owner of each source.
 fn owners(specs: &[Spec]) -> Owners {
     let inboxes = specs.iter().filter_map(|spec| {
         let Spec::Inbox(inbox) = spec else { return None };
@@ -226,15 +229,15 @@ fn owners(specs: &[Spec]) -> Owners {
     }
 }
 
-/// The ids that an inbox is limited to, if it is.
+/// Returns the ids that an inbox is limited to; `None` for an unlimited inbox.
 fn limited_to(inbox: &config::Inbox) -> Option<HashSet<Box<str>>> {
     let sources = inbox.sources.as_ref()?;
     Some(sources.iter().map(|id| id.as_str().into()).collect())
 }
 
 impl Outlets {
-    /// Where the readings of a source go. `None` if it gets no number: then this source is off,
-    /// alone, and `status` says why.
+    /// Returns the outlet for the readings of a source. Returns `None` if the source gets no
+    /// number: only that source is off, and `status` gives the reason.
     fn outlet(&self, name: &str, kind: &str) -> Option<Outlet> {
         let source = Source::new(name, kind).map_err(anyhow::Error::from);
         let id: anyhow::Result<SourceId> =
@@ -375,7 +378,7 @@ async fn serve_inbox(
     Ok(())
 }
 
-/// Reads a recording on a thread of its own.
+/// Reads a recording on a separate thread.
 async fn read_recording(path: &Path) -> anyhow::Result<Recording> {
     let path = path.to_owned();
     let read = move || {

@@ -1,7 +1,7 @@
-//! Tells of clients that take more of an inbox than is theirs: as an event, at most once an hour for an
-//! inbox, with the numbers so far; and once when the share of the table of sources fills up.
+//! Reports inbox clients that exceed their limits: as an event, at most once an hour for each
+//! inbox, with the totals so far, and once if the inbox's share of the source table fills up.
 //!
-//! An inbox is told by its number in the configuration: its path stays on the device.
+//! Events name an inbox by its number in the configuration, since its path stays on the device.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -18,14 +18,15 @@ use crate::platform::clock;
 use crate::sources::drivers::{Gauge, Overview};
 use crate::store::Store;
 
-/// Between two looks at the counters.
+/// Interval between two checks of the counters.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Between two events of one inbox: a flood lasts, and its totals are in `status` at any time.
+/// Shortest interval between two events of one inbox. A flood may last; its totals are always in
+/// `status`.
 const TELL_EVERY: Duration = Duration::from_secs(3600);
-/// The part of its share of the table of sources from which on an inbox is about to fill it.
+/// Percentage of its share of the source table from which an inbox counts as filling.
 const FILLING_PERCENT: u64 = 80;
 
-/// What was told of one inbox.
+/// Counters of one inbox at its last event.
 #[derive(Debug, Clone, Copy, Default)]
 struct Reported {
     troubles: [u64; 4],
@@ -33,10 +34,10 @@ struct Reported {
     is_filling: bool,
 }
 
-/// Looks at the inboxes until the agent stops.
+/// Checks the inboxes until the agent stops.
 ///
 /// # Errors
-/// When the store is gone.
+/// Returns an error if the store is gone.
 pub(crate) async fn run(drivers: watch::Receiver<Overview>, store: Store) -> anyhow::Result<()> {
     let mut reported: HashMap<PathBuf, Reported> = HashMap::new();
     loop {
@@ -58,7 +59,7 @@ pub(crate) async fn run(drivers: watch::Receiver<Overview>, store: Store) -> any
     }
 }
 
-/// Whether an inbox is about to fill its share of the table of sources.
+/// Returns whether an inbox has nearly filled its share of the source table.
 pub(crate) fn is_filling(counters: &Counters) -> bool {
     let (used, share) = (read(&counters.sources), read(&counters.max_sources));
     share > 0 && used * 100 >= share * FILLING_PERCENT
@@ -79,7 +80,7 @@ impl Reported {
             events.push(EventRow { event: Event::InboxCrowded(members), mono: now });
             (self.troubles, self.at) = (troubles, Some(now));
         } else if !is_worse {
-            // A driver that was begun anew counts from 0.
+            // A restarted driver counts from 0.
             self.troubles = troubles;
         }
         let was_filling = std::mem::replace(&mut self.is_filling, is_filling(counters));

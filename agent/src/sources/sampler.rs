@@ -1,8 +1,8 @@
-//! The sampler: stamps what the drivers learn, and hands it to the store.
+//! Sampler: stamps the observations of the drivers and appends the readings to the store.
 //!
-//! It also knows how each source is: one that is lost is an event when it goes and another when it
-//! returns, with how long it was away; nothing is repeated in between. What is derived of readings is
-//! appended beside them, as readings of kinds of its own.
+//! The sampler also tracks the state of each source: a lost source causes one event at the loss and
+//! another, with the duration, at the return. Derived readings are appended beside their originals,
+//! as readings of separate kinds.
 
 mod variability;
 
@@ -23,42 +23,42 @@ use crate::platform::pulse::{AT_REST, Pulse};
 use crate::store::{Stopped, Store};
 use variability::Variability;
 
-/// Observations that are taken from the channel at once.
+/// Number of observations taken from the channel at once.
 const GATHER: usize = 256;
 
-/// How each source is, by its number.
+/// State of each source, by the number of the source.
 pub(crate) type SourceStates = BTreeMap<u32, SourceState>;
 
-/// How a source is.
+/// State of one source, for `status`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SourceState {
     pub(crate) source: Arc<str>,
     pub(crate) kind: Arc<str>,
     pub(crate) readings: u64,
-    /// The last value, as it was measured.
+    /// Last value, as measured.
     pub(crate) value: Option<String>,
-    /// When that was, on the monotonic clock.
+    /// Monotonic time of the last value.
     pub(crate) at: Option<Mono>,
-    /// Why there is no reading, while there is none.
+    /// Reason for the absence of readings, while there are none.
     pub(crate) no_reading: Option<String>,
     lost_since: Option<Mono>,
 }
 
-/// Where the drivers send to.
+/// Receiving ends of the drivers' channels.
 pub(crate) struct Intake {
     pub(crate) observations: mpsc::Receiver<Observation>,
     pub(crate) chunks: mpsc::Receiver<Chunk>,
-    /// Set when the agent stops: nothing new is taken in any more.
+    /// Set when the agent stops: nothing new is taken in afterwards.
     pub(crate) closing: watch::Receiver<bool>,
     pub(crate) pulse: Pulse,
-    /// The monitors whose variability is derived, by id.
+    /// Ids of the monitors whose variability is derived.
     pub(crate) variability: watch::Receiver<HashSet<Box<str>>>,
 }
 
-/// Takes in what comes until every driver is gone, or the agent stops.
+/// Takes in observations until every driver is gone or the agent stops.
 ///
 /// # Errors
-/// When the store is gone.
+/// Returns an error if the store is gone.
 pub(crate) async fn run(
     mut intake: Intake,
     store: Store,
@@ -125,7 +125,7 @@ async fn take_in(
     Ok(())
 }
 
-/// Other programs' readings arrive now, whatever time they bring with them.
+/// Stamps other programs' readings with the time of arrival, beside any time of their own.
 fn stamped(entries: Vec<pulsegate_sensors::inbox::Entry>) -> Vec<Reading> {
     let mono = clock::mono();
     let stamp = |entry: pulsegate_sensors::inbox::Entry| Reading {
@@ -153,7 +153,7 @@ fn state<'a>(states: &'a mut SourceStates, id: SourceId, sources: &Sources) -> &
 }
 
 impl SourceState {
-    /// A source of which nothing is known yet.
+    /// Creates the state of a source without readings.
     pub(crate) fn new(source: &str, kind: &str) -> Self {
         Self {
             source: source.into(),

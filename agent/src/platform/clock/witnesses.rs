@@ -1,8 +1,9 @@
-//! Who speaks for the wall clock: systemd's time client, the kernel, the clock chip.
+//! Collects evidence for the wall clock: systemd's time client, the kernel, the clock chip.
 //!
-//! The kernel's own word would be that of adjtimex(2), for which there is no safe binding; `timedatectl`
-//! asks it, which also knows of chrony and ntpd, but starts a service to do so: once a minute at most.
-//! A witness may hang (a bus, a chip on a dead I2C line). Each is waited for beside everything else.
+//! The kernel reports synchronisation through adjtimex(2), for which there is no safe binding.
+//! `timedatectl` reports the same, also for chrony and ntpd, but starts a service to do so, so the
+//! agent calls `timedatectl` at most once a minute. Each witness may hang (a bus, a chip on a dead
+//! I2C line) and is waited for without blocking other work.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,37 +16,41 @@ use tokio::sync::oneshot;
 
 use super::{mono, wall};
 
-/// `systemd-timesyncd` makes this file when it has set the clock.
+/// File that `systemd-timesyncd` makes after setting the clock.
 const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
-/// The time of the clock chip in seconds since 1970, UTC (the kernel's Documentation/admin-guide/rtc.rst).
+/// Time of the clock chip in seconds since 1970, UTC (the kernel's
+/// Documentation/admin-guide/rtc.rst).
 const CHIP_TIME: &str = "/sys/class/rtc/rtc0/since_epoch";
-/// How often witnesses are asked that cost something: starting `timedatectl`, reading a chip.
+/// Interval between questions to costly witnesses: `timedatectl`, the clock chip.
 const ASK_EVERY: Duration = Duration::from_secs(60);
-/// `timedatectl` talks to a service that has to be started first.
+/// Limit for `timedatectl`, whose service may have to be started first.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
-/// 2026-11-01, in seconds: the time of this version, if the build does not tell a later one.
+/// 2026-11-01 in seconds since 1970: the time of this version, unless the build gives a later time.
 const VERSION_TIME: i64 = 1_793_491_200;
-/// When this program was made. A build that can be repeated says so by itself (reproducible-builds.org,
-/// `SOURCE_DATE_EPOCH`); the clock of the machine that builds says nothing.
+/// Build time of this program. A reproducible build sets the time itself (reproducible-builds.org,
+/// `SOURCE_DATE_EPOCH`); the build machine's clock is not used.
 const MADE: Wall = Wall(made(option_env!("SOURCE_DATE_EPOCH")).saturating_mul(1000));
 
-/// The witnesses of one start of the agent.
+/// Witnesses of the wall clock for one start of the agent.
 pub(crate) struct Witnesses {
-    /// Whether the configuration believes the system clock as it is.
+    /// Whether the configuration trusts the system clock unconditionally.
     believes_system: bool,
     last_trusted: Option<Wall>,
-    /// Whether somebody said that a time server has set the clock. Nobody is asked after that.
+    /// Whether a witness reported that a time server has set the clock. No further questions are
+    /// asked then.
     synchronised: bool,
-    /// What the chip said, and the wall clock with it, when that was enough to believe the clock.
+    /// Whether the chip's time and the wall clock, read together, were enough to trust the clock.
     trusts_chip: bool,
     asked_at: Option<Mono>,
     question: Option<BoxFuture<'static, bool>>,
-    /// A chip that does not answer is not asked again: the thread that asked waits for ever.
+    /// Pending answer of the chip. A chip that does not answer is not asked again: its thread waits
+    /// for ever.
     chip: Option<oneshot::Receiver<(Wall, Wall)>>,
 }
 
 impl Witnesses {
-    /// Nobody was asked yet, and nobody is if `believes_system`; the store knows of `last_trusted`.
+    /// Creates witnesses without evidence; none are asked if `believes_system`. `last_trusted` is
+    /// the last trusted time in the store.
     pub(crate) fn new(believes_system: bool, last_trusted: Option<Wall>) -> Self {
         Self {
             believes_system,
@@ -58,7 +63,7 @@ impl Witnesses {
         }
     }
 
-    /// Whether the wall clock can be believed, as far as is known by now. Waits for nobody.
+    /// Returns the trust in the wall clock by the evidence so far, without waiting.
     pub(crate) fn trust(&mut self) -> Trust {
         if self.believes_system {
             return self.judge(wall(), true, None);
@@ -75,7 +80,7 @@ impl Witnesses {
         self.judge(now, self.synchronised, self.trusts_chip.then_some(now))
     }
 
-    /// Waits for the answer to a question that is on its way; for ever if there is none.
+    /// Waits for the answer to the pending question; for ever if none is pending.
     pub(crate) async fn answered(&mut self) {
         let Some(question) = &mut self.question else { return std::future::pending().await };
         self.synchronised |= question.await;
@@ -100,7 +105,7 @@ impl Witnesses {
     }
 }
 
-/// The time of this version in seconds, or a later one that the build tells.
+/// Returns the build's time in seconds if later than the time of this version, else the latter.
 const fn made(told: Option<&str>) -> i64 {
     let Some(told) = told else { return VERSION_TIME };
     match i64::from_str_radix(told, 10) {
@@ -109,7 +114,7 @@ const fn made(told: Option<&str>) -> i64 {
     }
 }
 
-/// Asks systemd, which asks the kernel.
+/// Asks systemd, which asks the kernel, whether the clock is synchronised.
 async fn ask_systemd() -> bool {
     let mut command = tokio::process::Command::new("timedatectl");
     command.args(["show", "--property=NTPSynchronized", "--value"]).kill_on_drop(true);
@@ -119,13 +124,14 @@ async fn ask_systemd() -> bool {
     }
 }
 
-/// Asks the clock chip, on a thread of its own: its time, and the wall clock's at that moment.
+/// Reads the clock chip on its own thread. The answer is the chip's time and the wall-clock time of
+/// the same moment.
 fn ask_chip() -> Option<oneshot::Receiver<(Wall, Wall)>> {
     let (answer, answered) = oneshot::channel();
     let ask = move || {
         let told = std::fs::read_to_string(CHIP_TIME).ok();
         if let Some(seconds) = told.and_then(|text| text.trim().parse::<i64>().ok()) {
-            // The agent may have ended meanwhile.
+            // The receiver is gone if the agent has ended.
             answer.send((Wall(seconds.saturating_mul(1000)), wall())).ok();
         }
     };

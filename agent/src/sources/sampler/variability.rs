@@ -1,7 +1,7 @@
-//! Heart-rate variability of the monitors that are configured for it: readings derived of readings.
+//! Derives heart-rate variability for the monitors that are configured for it.
 //!
-//! A restart begins the minute anew. What was derived is stored like what was measured, so a replay
-//! finds it.
+//! A restart begins the minute anew. Derived readings are stored like measured ones, so a replay
+//! finds them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use pulsegate_core::record::reading::{Reading, Value};
 use pulsegate_sensors::{Source, SourceId, Sources};
 use tokio::sync::watch;
 
-/// See the module.
+/// Derivation for all configured monitors; see the module.
 pub(super) struct Variability {
     wanted: watch::Receiver<HashSet<Box<str>>>,
     sources: Arc<Sources>,
-    /// What is known of each source of readings with detail: nothing, if none is wanted.
+    /// State of each source of readings with detail; `None` if its variability is not wanted.
     monitors: HashMap<SourceId, Option<Monitor>>,
     told: Vec<(Derived, f64)>,
 }
@@ -30,7 +30,7 @@ impl Variability {
         Self { wanted, sources, monitors: HashMap::new(), told: Vec::new() }
     }
 
-    /// What `reading` completes.
+    /// Returns the derived readings that `reading` completes.
     pub(super) fn derive(&mut self, reading: &Reading) -> Vec<Reading> {
         let Some(detail) = &reading.detail else { return Vec::new() };
         if self.wanted.has_changed().unwrap_or(false) {
@@ -49,7 +49,7 @@ impl Variability {
         let read = |(derived, value): (Derived, f64)| {
             let source = Source { name: name.clone(), kind: derived.kind().into() };
             Some(Reading {
-                // A full table of sources has no place for what is derived.
+                // A full source table has no place for derived readings.
                 source: sources.intern(source).ok()?,
                 mono: reading.mono,
                 time: None,
