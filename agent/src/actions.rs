@@ -1,4 +1,4 @@
-//! Outputs and cameras: carry out what rules and visits ask for.
+//! Outputs and cameras, which act on rules and visits.
 
 pub(crate) mod cameras;
 pub(crate) mod outputs;

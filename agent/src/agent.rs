@@ -1,8 +1,8 @@
-//! The agent: starts every part, owns every task, and ends them in order.
+//! Starts every part of the agent, owns every task, and ends the tasks in order.
 //!
-//! A task that ends unasked ends the process, and systemd starts it again. Only a configuration
-//! with a fault keeps the agent from starting; whatever else is missing, it starts, says so in
-//! `status`, and does what it still can (P7).
+//! A task that ends unasked ends the process, and systemd restarts the agent. Only a faulty
+//! configuration prevents the start; if anything else is missing, the agent starts, reports the
+//! fault in `status`, and does the rest (P7).
 
 mod acting;
 mod clock_watch;
@@ -27,19 +27,20 @@ use crate::platform::systemd;
 use parts::Parts;
 use reload::Loaded;
 
-/// Between two looks at whether every part gets something done.
+/// Interval between two checks that every part makes progress.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// What every task of the agent ends with.
+/// Tasks of the agent with their results.
 pub(crate) type Tasks = JoinSet<anyhow::Result<()>>;
 
-/// Runs until it is told to stop.
+/// Runs the agent until a signal stops it.
 ///
 /// # Errors
-/// [`crate::platform::state_lock::Busy`] when another agent works on the state directory; a part that could
-/// not be started, or ended unasked.
+/// Returns [`crate::platform::state_lock::Busy`] if another agent works on the state directory, or
+/// the error of a part that could not start or ended unasked.
 pub(crate) async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
-    // Before the start is counted, and before anything is opened, salvaged or bound.
+    // The lock comes first: before the start is counted and before anything is opened, salvaged or
+    // bound.
     let lock = Arc::new(StateLock::take(&config.state_dir)?);
     let mut signals = Signals::listen()?;
     let Some(opened) = opening::open(&config, &lock, &mut signals).await? else {
@@ -86,7 +87,7 @@ async fn supervise(
             Some(ended) = tasks.join_next() => match ended {
                 Ok(Ok(())) => anyhow::bail!("a part of the agent ended unasked"),
                 Ok(Err(error)) => return Err(error).context("a part of the agent failed"),
-                // A driver or a link that the new configuration does not ask for.
+                // A reload aborted a driver or link that the new configuration does not have.
                 Err(error) if error.is_cancelled() => {}
                 Err(error) => return Err(error).context("a part of the agent panicked"),
             },
@@ -129,7 +130,7 @@ impl Signals {
         }
     }
 
-    /// Waits until the agent is asked to stop; whatever else is asked for meanwhile is kept.
+    /// Waits for a signal to stop; reload signals stay pending.
     async fn stop(&mut self) {
         Self::either(&mut self.terminate, &mut self.interrupt).await;
     }
@@ -142,7 +143,7 @@ impl Signals {
     }
 }
 
-/// What a signal asks for.
+/// Request made by a signal.
 enum Asked {
     Stop,
     Reload,

@@ -1,9 +1,9 @@
-//! The cameras: takes a picture when a rule or a visit asks for one, and tells of it.
+//! Takes pictures for rules and visits, and records them as events.
 //!
-//! Which camera takes one when is decided in `pulsegate_core::act::capture`; this runs the program, keeps
-//! the picture in a folder of its own, and then appends an event that links it to its alert or visit.
-//! A picture without its event, after a power cut between the two, is kept like the others and told
-//! of by nobody. A camera that fails is an event with its reason, seldom repeated (P7).
+//! `pulsegate_core::act::capture` decides which camera takes a picture and when. This module runs
+//! the program, keeps the picture in the cameras' folder, and then appends an event that links the
+//! picture to its alert or visit. If power fails between the two, the picture stays and no event
+//! reports it. A failing camera causes an event with the reason, at a limited rate (P7).
 
 mod album;
 mod folder;
@@ -32,21 +32,21 @@ use album::Album;
 use folder::Picture;
 pub(crate) use shot::Recipe;
 
-/// The folder of the pictures, in the state directory.
+/// Name of the picture folder in the state directory.
 pub(crate) const FOLDER: &str = "pictures";
 
-/// Which cameras there are, and what is wanted of them.
+/// Configured cameras, with the rules and visits that trigger them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Plan {
     pub(crate) folder: PathBuf,
     pub(crate) cameras: Vec<CameraPlan>,
-    /// What all pictures may have.
+    /// Limit of all pictures together, in bytes.
     pub(crate) max_bytes: u64,
     pub(crate) rules: Arc<Vec<RuleSpec>>,
     pub(crate) visits: Vec<VisitSpec>,
 }
 
-/// One camera.
+/// Configuration of one camera.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CameraPlan {
     pub(crate) id: Box<str>,
@@ -54,29 +54,29 @@ pub(crate) struct CameraPlan {
     pub(crate) rest: Duration,
 }
 
-/// How a camera is, for `status`.
+/// State of one camera, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CameraState {
     pub(crate) id: Box<str>,
     pub(crate) taken: u64,
     pub(crate) failed: u64,
     pub(crate) skipped: u64,
-    /// Why the last picture could not be taken, if it could not.
+    /// Reason the last picture failed, if it did.
     pub(crate) failure: Option<String>,
 }
 
-/// All cameras and their pictures, for `status`.
+/// State of all cameras and their pictures, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct CameraStates {
     pub(crate) cameras: Vec<CameraState>,
     pub(crate) kept: usize,
     pub(crate) bytes: u64,
     pub(crate) max_bytes: u64,
-    /// Pictures that went for newer ones, since the start.
+    /// Number of pictures deleted for newer ones, since the start.
     pub(crate) evicted: usize,
 }
 
-/// What the cameras follow.
+/// Inputs and outputs of the camera task.
 pub(crate) struct Darkroom {
     pub(crate) store: Store,
     pub(crate) sources: Arc<Sources>,
@@ -86,20 +86,20 @@ pub(crate) struct Darkroom {
     pub(crate) states: watch::Sender<CameraStates>,
 }
 
-/// A camera with how it is.
+/// Camera with its recipe and state.
 struct Manned {
     camera: Camera,
     recipe: Recipe,
     state: CameraState,
 }
 
-/// A picture that was taken, or was not.
+/// Result of one attempt to take a picture.
 struct Shot {
     camera: Box<str>,
-    /// When it began.
+    /// Monotonic time at the start of the attempt.
     at: Mono,
     why: Turn,
-    /// With how many older ones went for it.
+    /// Picture and number of older pictures deleted for it, or the reason for the failure.
     outcome: Result<(Picture, usize), String>,
 }
 
@@ -109,17 +109,17 @@ struct Work {
     plan: Arc<Plan>,
     manned: Vec<Manned>,
     album: Option<Album>,
-    /// None: the folder was opened.
+    /// Running attempts; `None` is the result of opening the folder.
     shots: JoinSet<Option<Shot>>,
-    /// Pictures begun since the agent started.
+    /// Number of pictures begun since the agent started.
     begun: u64,
     evicted: usize,
 }
 
-/// Takes pictures until the agent stops; what is being taken then is given up.
+/// Takes pictures until the agent stops; pictures in progress are abandoned then.
 ///
 /// # Errors
-/// When the store is gone.
+/// Returns an error if the store is gone.
 pub(crate) async fn run(mut room: Darkroom) -> anyhow::Result<()> {
     let mut standing = room.store.standing();
     let mut seen = Standing::default();
@@ -199,7 +199,8 @@ impl Work {
     fn shoot(&mut self, camera: Box<str>, recipe: Recipe, why: Turn, at: Mono) {
         let quota = self.quota();
         self.begun += 1;
-        // Sorts by age, and is never used again, whatever the clock and the state directory do.
+        // The key sorts by age and stays unique even if the clock steps or the state directory is
+        // restored.
         let boot = self.store.boot;
         let (counter, suffix) = (boot.counter(), boot.suffix());
         let key = format!("{counter:08}{suffix}-{:06}-{camera}.jpg", self.begun);
@@ -215,7 +216,7 @@ impl Work {
         self.evicted += evicted;
         let now = clock::mono();
         let Some(one) = self.manned.iter_mut().find(|one| one.state.id == shot.camera) else {
-            // A reload took the camera away; its picture stays.
+            // A reload removed the camera; its picture stays.
             return Ok(());
         };
         let camera = shot.camera.to_string();
@@ -262,7 +263,7 @@ impl CameraState {
     }
 }
 
-/// The members of the event of a picture, with the alert or the visit that asked for it.
+/// Returns the members of a picture's event, with the alert or visit that triggered the picture.
 fn picture_members(
     camera: String,
     picture: Picture,

@@ -1,8 +1,9 @@
-//! The outputs: switches lamps, buzzers and displays as rules and visits want it.
+//! Switches lamps, buzzers and displays for rules and visits.
 //!
-//! What each should be is decided in `pulsegate_core::act::output`; this sets it. All of them are off at
-//! the start, until it is known what stands, and at the end. One that cannot be switched is told
-//! once, as an event and as degraded, and tried again until it can (P7).
+//! `pulsegate_core::act::output` decides the value of each output; this module sets the value. All
+//! outputs are off at the start, until the standing alerts are known, and at the end. An output
+//! that cannot be set is reported once, as an event and as degraded, and retried until it works
+//! (P7).
 
 mod hand;
 
@@ -27,12 +28,12 @@ use crate::platform::closing::told;
 use crate::store::Store;
 use hand::Hand;
 
-/// How often an output that failed is tried again.
+/// Interval between retries of a failed output.
 const RETRY: Duration = Duration::from_secs(10);
-/// At rest.
+/// Interval between evaluations while nothing changes.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// Which outputs there are, and what is wanted of them.
+/// Configured outputs, with the rules and visits that control them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Plan {
     pub(crate) outputs: Vec<(OutputSpec, Wiring)>,
@@ -41,27 +42,27 @@ pub(crate) struct Plan {
     pub(crate) visits: Vec<VisitSpec>,
 }
 
-/// How an output is, for `status`.
+/// State of one output, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutputState {
     pub(crate) id: Box<str>,
-    /// What it was set to last.
+    /// Value that was set last.
     pub(crate) value: Option<u32>,
-    /// How often it was set to something else than before.
+    /// Number of changes of the value.
     pub(crate) switched: u64,
-    /// Why it cannot be set, while it cannot.
+    /// Reason for the failure, while the output cannot be set.
     pub(crate) failure: Option<String>,
 }
 
-/// All outputs, and the night, for `status`.
+/// State of all outputs and the night, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct OutputStates {
     pub(crate) outputs: Vec<OutputState>,
-    /// Whether it is night, where anybody asks and knows.
+    /// Whether it is night; `None` if no output asks for the night or the time is not known.
     pub(crate) is_night: Option<bool>,
 }
 
-/// What the outputs follow.
+/// Inputs and outputs of the output task.
 pub(crate) struct Switchboard {
     pub(crate) store: Store,
     pub(crate) plans: watch::Receiver<Arc<Plan>>,
@@ -71,29 +72,29 @@ pub(crate) struct Switchboard {
     pub(crate) states: watch::Sender<OutputStates>,
 }
 
-/// One output with what it is connected to.
+/// Output with its wiring.
 struct Driven {
     state: OutputState,
     wiring: Wiring,
     hand: Hand,
-    /// Whether it is being set just now.
+    /// Whether a value is being set now.
     is_moving: bool,
     retry_at: Option<Mono>,
     lost_since: Option<Mono>,
 }
 
-/// What became of setting an output.
+/// Result of setting an output.
 struct Move {
-    /// Which: another one may have its id by now.
+    /// Identity of the output: after a reload, its id may belong to another output.
     hand: Hand,
     value: u32,
     outcome: Result<(), NoReading>,
 }
 
-/// Switches until the agent stops, and then everything off.
+/// Drives the outputs until the agent stops, then switches all of them off.
 ///
 /// # Errors
-/// When the store is gone.
+/// Returns an error if the store is gone.
 pub(crate) async fn run(mut board: Switchboard) -> anyhow::Result<()> {
     let mut standing = board.store.standing();
     let mut seen = Standing::default();
@@ -141,7 +142,8 @@ pub(crate) async fn run(mut board: Switchboard) -> anyhow::Result<()> {
     }
 }
 
-/// Those that stay as they are connected stay open; the others are switched off before any is opened.
+/// Builds the decisions and the outputs of `plan`. Outputs with unchanged wiring stay open; the
+/// others are switched off before any output is opened.
 async fn begin(plan: &Plan, before: Vec<Driven>) -> (Outputs, Vec<Driven>) {
     let specs = plan.outputs.iter().map(|(spec, _)| spec.clone()).collect();
     let decisions = Outputs::new(specs, &plan.rules, &plan.visits, plan.night.clone());
@@ -178,7 +180,7 @@ impl Driven {
         Self { state, wiring, hand, is_moving: false, retry_at: None, lost_since: None }
     }
 
-    /// Begins to set it, if it is not so already.
+    /// Starts setting `value` unless the output already has that value.
     fn set(&mut self, value: u32, now: Mono, moves: &mut JoinSet<Move>) {
         let rests = self.retry_at.is_some_and(|retry| now < retry);
         if self.is_moving || rests || self.state.value == Some(value) {
@@ -192,7 +194,7 @@ impl Driven {
         });
     }
 
-    /// Takes in that it was set, or was not. Returns what is to be told.
+    /// Records the result of setting the output. Returns the event to append, if any.
     fn moved(&mut self, done: &Move, now: Mono) -> Option<EventRow> {
         self.is_moving = false;
         match &done.outcome {

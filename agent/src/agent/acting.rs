@@ -1,4 +1,4 @@
-//! The parts that act on what rules and visits decide: outputs and cameras.
+//! Starts and reconfigures the parts that act on rules and visits: outputs and cameras.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::compile;
 use crate::config::Config;
 use crate::store::Store;
 
-/// Their ends of the channels.
+/// Agent's ends of the channels to outputs and cameras.
 pub(super) struct Acting {
     outputs: watch::Sender<Arc<outputs::Plan>>,
     cameras: watch::Sender<Arc<cameras::Plan>>,
@@ -21,7 +21,7 @@ pub(super) struct Acting {
 }
 
 impl Acting {
-    /// Starts them; `closing` is set when the agent stops.
+    /// Starts outputs and cameras; `closing` is set when the agent stops.
     pub(super) fn start(
         config: &Config,
         store: &Store,
@@ -51,7 +51,7 @@ impl Acting {
         Self { outputs, cameras, output_states, camera_states }
     }
 
-    /// Goes on under another configuration.
+    /// Sends a new configuration to outputs and cameras.
     pub(super) fn follow(&self, config: &Config) {
         change(&self.outputs, compile::outputs(config));
         change(&self.cameras, compile::cameras(config));

@@ -1,4 +1,4 @@
-//! Watches the clocks, and tells the store when the wall clock was set or stepped.
+//! Watches the clocks, and notifies the store if the wall clock was set or stepped.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::config::Trust as Policy;
 use crate::platform::clock::{self, Witnesses};
 use crate::store::Store;
 
-/// A step is noticed within this; readings taken meanwhile are corrected all the same.
+/// Time within which a step is noticed; readings taken in between are corrected, too.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 
 /// Watches until the store stops.

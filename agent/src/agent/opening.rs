@@ -1,7 +1,7 @@
-//! Opening the store at a start: on a thread of its own, beside the signals. A damaged store is carried
-//! over then, which takes minutes for a large one: the start waits for some seconds, then goes on in memory.
-//! The new database takes the place of the damaged one only when it is complete, so the thread may be left at
-//! any moment.
+//! Opens the store on a separate thread, so the start can handle signals meanwhile. Salvaging a
+//! large damaged store takes minutes: the start waits a few seconds, then goes on in memory. The
+//! new database replaces the damaged one only after it is complete, so the thread may be abandoned
+//! at any moment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,30 +21,30 @@ use crate::platform::state_lock::StateLock;
 use crate::platform::{boot, clock, systemd};
 use crate::store::{self, Store};
 
-/// How long systemd grants the start after each sign of progress: many times [`LOOK_EVERY`].
+/// Extension of systemd's start timeout after each sign of progress: many times [`LOOK_EVERY`].
 const GRANTED: Duration = Duration::from_secs(120);
 
-/// How long the start waits for the salvage of a damaged store. A small one is carried over within this time, and the
-/// agent does not have to start anew for it; with a large one, alerts are not kept waiting for longer.
+/// Time for which the start waits for the salvage of a damaged store. A small store is salvaged
+/// within this time, which saves a restart; for a large one, alerts must not wait longer.
 const SALVAGE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A store that is open, and what was found on the way.
+/// Open store with the findings of opening it.
 pub(super) struct Opened {
     pub(super) store: Store,
     pub(super) thread: std::thread::JoinHandle<()>,
     pub(super) sources: Arc<Sources>,
-    /// The pulse of the store.
+    /// Pulse of the store.
     pub(super) pulse: Pulse,
-    /// Everything that went wrong without keeping the store from opening.
+    /// Faults that did not prevent opening, one sentence each.
     pub(super) troubles: Vec<String>,
 }
 
-/// Opens the store in the state directory that `lock` holds. Returns nothing when the agent is asked to
-/// stop before the store is open; the lock is then held until the process ends, for the thread still
-/// works on the directory.
+/// Opens the store in the state directory that `lock` holds. Returns `None` if the agent is asked
+/// to stop before the store is open; the lock is then held until the process ends, since the thread
+/// still works on the directory.
 ///
 /// # Errors
-/// When there can be no store at all.
+/// Returns an error if no store can be opened at all.
 pub(super) async fn open(
     config: &Config,
     lock: &Arc<StateLock>,
@@ -66,7 +66,8 @@ pub(super) async fn open(
             pulse,
             troubles,
         });
-        // Before the answer: the lock of an agent that stops in order is released by that agent.
+        // The lock is dropped before the answer, so that an agent that stops in order releases its
+        // own lock last.
         drop(lock);
         drop(answer.send(opened));
     };
@@ -91,7 +92,7 @@ pub(super) async fn open(
     }
 }
 
-/// Says to systemd how far the opening of the store is.
+/// Returns the status text for systemd on the progress of opening the store.
 fn say_progress(salvaging: Option<SalvageProgress>) -> String {
     match salvaging {
         Some(progress) => {
@@ -101,8 +102,7 @@ fn say_progress(salvaging: Option<SalvageProgress>) -> String {
     }
 }
 
-/// Counts the start and opens the store. What goes wrong without keeping it from opening is
-/// returned in words.
+/// Counts the start and opens the store. Faults that do not prevent opening are returned as text.
 fn open_store(
     config: &Config,
     lock: &StateLock,
@@ -115,13 +115,13 @@ fn open_store(
     let settled = db::settle(&usual, &config.thing, backlog);
     let (path, thing_change) = (settled.path, settled.change);
     let reached = store::reached(&path);
-    // A store that was lost is told by an event; the one that is begun now is no older copy of it.
+    // An event reports a lost store; its replacement must not be taken for an older copy of it.
     if settled.is_another || reached.is_none() {
         state_dir::forget_witness(&config.state_dir);
     }
     let mut troubles = state_dir::examine(&config.state_dir, reached);
     let (boot, counted) = boot::count(&config.state_dir, reached.map(|reached| reached.boot));
-    // Without a folder there is no store yet; one that can be had later is found then.
+    // Without a folder there is no store yet; a later retry finds it.
     let trouble = counted.err().map(|error| format!("{error:#}"));
     if let Some(trouble) = &trouble {
         tracing::error!(trouble, "this start is counted in the store only");

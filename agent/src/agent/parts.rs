@@ -1,5 +1,5 @@
-//! The parts of the agent, and the channels between them. Data travels through the store; what is
-//! lost in these channels loses no reading.
+//! Builds the parts of the agent and the channels between them. Data travels through the store, so
+//! no reading is lost with the content of a channel.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,20 +26,20 @@ use crate::sources::sampler::{self, Intake, SourceStates};
 use crate::status::{self, Observed};
 use crate::store::{Stopped, Store};
 
-/// Observations on their way to the sampler: a second of a hundred belts with their bursts.
+/// Capacity of the channel to the sampler: one second of a hundred belts with bursts.
 const OBSERVATIONS: usize = 512;
-/// Chunks of other programs' readings on their way: each is at most 64 KiB of lines.
+/// Capacity of the channel for other programs' readings, in chunks of at most 64 KiB of lines.
 const CHUNKS: usize = 4;
-/// How long drivers may take to end, and inbox clients to read their last answers.
+/// Time limit for drivers to end and for inbox clients to read their last answers.
 const QUIESCE: Duration = Duration::from_secs(3);
-/// How long the publisher may take to deliver what is left. With [`QUIESCE`] and the goodbye it
-/// stays below TimeoutStopSec of the unit.
+/// Time limit for the publisher to deliver the remaining records. The sum with [`QUIESCE`] and the
+/// goodbye stays below TimeoutStopSec of the unit.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Whose pulses are felt.
+/// Names of the parts whose pulses are watched.
 const PULSES: [&str; 3] = ["store", "publisher", "sensors"];
 
-/// Everything that runs.
+/// Running parts of the agent.
 pub(super) struct Parts {
     config: Config,
     store: Store,
@@ -64,7 +64,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Starts everything around a store that is open.
+    /// Starts all other parts around an open store.
     pub(super) fn start(config: Config, opened: Opened, tasks: &mut Tasks) -> Self {
         let now = clock::mono();
         let Opened { store, thread: store_thread, sources, pulse, troubles } = opened;
@@ -136,18 +136,18 @@ impl Parts {
         parts
     }
 
-    /// What it runs by.
+    /// Returns the configuration in force.
     pub(super) fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Whether store, publisher and sensors all get something done.
+    /// Returns whether store, publisher and sensors all make progress.
     pub(super) fn all_alive(&mut self) -> bool {
         let now = clock::mono();
         self.fingers.iter_mut().all(|finger| finger.feel(now))
     }
 
-    /// Goes on under another configuration: whatever it changed is changed, the rest is untouched.
+    /// Applies a new configuration; parts whose configuration is the same keep running.
     pub(super) async fn follow(&mut self, config: Config, tasks: &mut Tasks) {
         let old = std::mem::replace(&mut self.config, config);
         let new = &self.config;
@@ -174,7 +174,7 @@ impl Parts {
         }
     }
 
-    /// Ends everything in order: sensors, store, publisher, link.
+    /// Ends all parts in order: sensors, store, publisher, link.
     pub(super) async fn stop(mut self, mut tasks: Tasks) {
         self.closing.send_replace(true);
         let sampler_ended = self.source_states.wait_for(|_| false);
@@ -186,14 +186,14 @@ impl Parts {
             tracing::warn!("the outputs were not switched off in time");
         }
         self.flush().await;
-        // Each line that was taken in is answered by now, or on the way to be.
+        // Every accepted line has its answer stored or under way by now.
         let answered =
             async { while self.drivers.are_answering() && tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(QUIESCE, answered).await.is_err() {
             tracing::warn!("the inboxes did not end in time");
         }
         self.drivers.stop();
-        // Only now: whatever is to be delivered is committed.
+        // The publisher drains last: all records for delivery are committed now.
         self.draining.send_replace(true);
         let is_up = matches!(*self.links.borrow(), LinkState::Up(_));
         if is_up {
@@ -211,7 +211,8 @@ impl Parts {
         }
     }
 
-    /// A disk that refuses writes is not waited for: it was tried, and is tried once more at the end.
+    /// Flushes the store within [`QUIESCE`]. A disk that refuses writes is not waited for; the
+    /// store tries once more at the end.
     async fn flush(&self) {
         match tokio::time::timeout(QUIESCE, self.store.flush()).await {
             Ok(Ok(())) => {}
@@ -248,13 +249,14 @@ impl Parts {
         let trials = self.reports.trials.subscribe();
         let link = tasks.spawn(async move {
             mqtt::run(options, links, wishes, doubts, trials, is_clock_set).await?;
-            // It was asked to leave, and is aborted then: ending by itself would end the agent.
+            // The old link was asked to leave and is aborted afterwards; a task that ends by itself
+            // would end the agent.
             std::future::pending().await
         });
         self.link = Some((wish, link));
     }
 
-    /// Says goodbye, so that the last will stays unsaid, and ends the link.
+    /// Disconnects from the broker, so the last will is not published, and ends the link.
     async fn stop_link(&mut self) {
         if let Some((wish, link)) = self.link.take() {
             wish.send_replace(Wish::Leave);
@@ -265,9 +267,9 @@ impl Parts {
     }
 }
 
-/// What is wrong and belongs to no part, for `status`.
+/// Faults that belong to no single part, for `status`.
 pub(super) struct Troubles {
-    /// Found at the start; a reload changes nothing about it.
+    /// Faults found at the start; a reload keeps them.
     at_start: Vec<String>,
     all: watch::Sender<Vec<String>>,
 }
@@ -278,13 +280,13 @@ impl Troubles {
         (Self { at_start, all }, seen)
     }
 
-    /// Puts what a reload found in the place of what the one before found.
+    /// Replaces the faults of the previous reload.
     pub(super) fn of_reload(&self, found: impl IntoIterator<Item = String>) {
         self.all.send_replace(self.at_start.iter().cloned().chain(found).collect());
     }
 }
 
-/// The agent's ends of the channels to the publisher.
+/// Agent's ends of the channels to the publisher.
 struct Publishing {
     settings: watch::Sender<Settings>,
     draining: watch::Sender<bool>,
@@ -318,13 +320,13 @@ impl Publishing {
     }
 }
 
-/// Starts the parts that look at the others and tell.
+/// Starts the parts that observe and report the others: the inbox watch and `status`.
 fn observe(observed: Observed, config: &Config, tasks: &mut Tasks) {
     tasks.spawn(inbox_watch::run(observed.drivers.clone(), observed.store.clone()));
     tasks.spawn(status::serve(config.status.socket.clone(), observed));
 }
 
-/// The channels between drivers and sampler.
+/// Creates the channels between drivers and sampler.
 fn intake(
     sources: &Arc<Sources>,
     closing: watch::Receiver<bool>,

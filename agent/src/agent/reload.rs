@@ -1,5 +1,5 @@
-//! A reload: the new configuration is read as a whole, and taken only if it has no fault. What
-//! cannot change while the agent runs is left as it is, and said.
+//! Reloads the configuration: the file is read as a whole and applied only if it has no fault. Keys
+//! that need a restart keep their values and are reported.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use super::parts::Parts;
 use crate::config::{self, Config, Faults, Warning};
 use crate::platform::aside::{Aside, NotDone};
 
-/// What reading a configuration may take, with the files that it names.
+/// Time limit for reading a configuration and the files that it names.
 const READING: Duration = Duration::from_secs(30);
 
-/// A configuration that was read again.
+/// Result of reading the configuration again.
 pub(super) type Loaded = Result<Result<(Config, Vec<Warning>), Faults>, NotDone>;
 
-/// Reads the configuration again, away from everything that runs.
+/// Reads the configuration again, on the thread of `reader`.
 pub(super) async fn read(reader: Aside, path: PathBuf) -> Loaded {
     reader.run(READING, move || config::load(&path)).await
 }
 
-/// Goes on under a configuration that was read again, if it has no fault.
+/// Applies a configuration that was read again, if it has no fault.
 pub(super) async fn follow(loaded: Loaded, parts: &mut Parts, tasks: &mut Tasks) {
     let stays = ": the old one stays in force";
     let mut config = match loaded {
@@ -52,7 +52,8 @@ pub(super) async fn follow(loaded: Loaded, parts: &mut Parts, tasks: &mut Tasks)
     tracing::info!(needs_restart = ?kept, "the configuration was reloaded");
 }
 
-/// Puts back what is woven into the store and the tasks. Returns the keys that were changed.
+/// Restores the old values of keys that need a restart in `new`. Returns the changed keys among
+/// them.
 fn keep_what_needs_a_restart(old: &Config, new: &mut Config) -> Vec<&'static str> {
     let mut kept = Vec::new();
     let mut keep = |key, changed| {

@@ -1,8 +1,7 @@
-//! The state directory: what is to be said of where it lies, and of one that went back in time.
+//! Checks the state directory for a file system that forgets and for a return to an older copy.
 //!
-//! Neither keeps the agent from starting, nor makes a record id repeat (see `boot`). They cost readings:
-//! a file system in memory is empty after the next start of the machine, and an older copy lacks what was
-//! recorded after it was made.
+//! Neither prevents the start nor repeats a record id (see `boot`), but both lose readings: a file
+//! system in memory is empty after a reboot, and an older copy lacks the records made since.
 
 use std::path::Path;
 
@@ -11,17 +10,19 @@ use crate::db::{self, Room, mebibytes};
 use crate::platform::{boot, durable};
 use crate::store;
 
-/// File systems that forget, by the number that statfs(2) gives: include/uapi/linux/magic.h of Linux.
+/// File systems that lose their files at a reboot, by the magic number of statfs(2):
+/// include/uapi/linux/magic.h of Linux.
 const FORGETFUL: [(u32, &str); 3] = [
     (0x0102_1994, "a tmpfs, which is in memory"),
     (0x8584_58f6, "a ramfs, which is in memory"),
     (0x794c_7630, "an overlay, whose upper layer is often in memory or thrown away"),
 ];
-/// What the store had reached when the agent started last: its last start and its last place.
+/// Name of the file with the last start and last sequence number of the store at the previous
+/// start.
 const WITNESS: &str = "reached";
 
-/// Says what is wrong with `state_dir`, one sentence each. `reached` is what its store has reached, if it
-/// has one.
+/// Returns the faults of `state_dir`, one sentence each. `reached` is the progress of its store, if
+/// there is one.
 pub(crate) fn examine(state_dir: &Path, reached: Option<Reached>) -> Vec<String> {
     let shown = state_dir.display();
     let mut found = Vec::new();
@@ -63,15 +64,15 @@ pub(crate) fn examine(state_dir: &Path, reached: Option<Reached>) -> Vec<String>
     found
 }
 
-/// Examines `state_dir` with the store in it, which may use `max_bytes`, without changing either.
+/// Examines `state_dir` and its store, limited to `max_bytes`, without changing either.
 pub(crate) fn look_at(state_dir: &Path, max_bytes: u64) -> Vec<String> {
     let mut found = examine(state_dir, store::reached(&state_dir.join(db::FILE)));
     found.extend(examine_room(state_dir, max_bytes));
     found
 }
 
-/// Says that the partition of `state_dir` is too small for a store of `max_bytes`, if it is: that of this machine, which
-/// need not be the device.
+/// Returns a warning if the partition of `state_dir` is too small for a store of `max_bytes`. The
+/// check uses this machine's partition, and this machine need not be the device.
 pub(crate) fn examine_room(state_dir: &Path, max_bytes: u64) -> Option<String> {
     let room = Room::at_most(state_dir)?;
     (max_bytes > room.cap_bytes).then(|| {
@@ -86,16 +87,16 @@ pub(crate) fn examine_room(state_dir: &Path, max_bytes: u64) -> Option<String> {
     })
 }
 
-/// Keeps what the store has reached, for the next start to compare with.
+/// Saves the progress of the store, for comparison at the next start.
 ///
 /// # Errors
-/// What the file system says.
+/// Returns the error of the file system.
 pub(crate) fn bear_witness(state_dir: &Path, reached: Reached) -> std::io::Result<()> {
     let content = format!("{} {}", reached.boot, reached.seq);
     durable::replace(&state_dir.join(WITNESS), content.as_bytes())
 }
 
-/// Forgets what an earlier store had reached: another one has its place now.
+/// Removes the saved progress of an earlier store after its replacement.
 pub(crate) fn forget_witness(state_dir: &Path) {
     if let Err(error) = durable::remove(&state_dir.join(WITNESS)) {
         tracing::warn!(%error, "the store that has its place now may seem to have gone back in time");
@@ -108,8 +109,8 @@ fn witnessed(state_dir: &Path) -> Option<Reached> {
     Some(Reached { boot: boot.parse().ok()?, seq: seq.parse().ok()? })
 }
 
-/// The file system behind the number of statfs(2), if it is one that forgets. The number is signed on some
-/// machines, and wider than its 32 bits on others.
+/// Returns the name of the file system with the number `kind` of statfs(2) if it forgets. The
+/// number is signed on some machines and wider than 32 bits on others.
 fn forgetful(kind: impl Into<i128>) -> Option<&'static str> {
     let kind = kind.into() & i128::from(u32::MAX);
     FORGETFUL.iter().find(|(magic, _)| i128::from(*magic) == kind).map(|(_, name)| *name)

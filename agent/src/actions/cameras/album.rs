@@ -1,5 +1,4 @@
-//! The folder of the pictures, on a thread of its own: a card that does not answer holds up pictures, and
-//! nothing else.
+//! Picture folder on its own thread, so a memory card that does not answer delays pictures only.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,15 +7,16 @@ use std::time::Duration;
 use super::folder::Folder;
 use crate::platform::aside::Aside;
 
-/// Reading a picture back, syncing it and removing old ones, on a slow card that is busy.
+/// Time limit for reading back and syncing a picture and removing old ones, on a slow and busy
+/// card.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// See the module. A clone is the same one.
+/// Handle of the picture folder; see the module. Clones share the folder.
 #[derive(Debug, Clone)]
 pub(super) struct Album {
     disk: Aside,
     path: PathBuf,
-    /// Opened by whoever needs it first; only the thread of `disk` takes this lock.
+    /// Opened at first use; only the thread of `disk` takes this lock.
     folder: Arc<Mutex<Option<Folder>>>,
     holds: Arc<Mutex<(usize, u64)>>,
 }
@@ -27,10 +27,11 @@ impl Album {
         Self { disk, path: path.to_owned(), folder: Arc::default(), holds: Arc::default() }
     }
 
-    /// Works in the folder, which is opened first if need be.
+    /// Runs `work` on the folder's thread, opening the folder first if needed.
     ///
     /// # Errors
-    /// That of `work`; that there is no folder; that its disk does not answer.
+    /// Returns the error of `work`, or the reason the folder cannot be opened or does not answer in
+    /// time.
     pub(super) async fn work<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Folder) -> Result<T, String> + Send + 'static,
@@ -55,7 +56,7 @@ impl Album {
         })
     }
 
-    /// How many pictures there are, and their bytes, after the last work.
+    /// Returns the number of pictures and their total bytes after the last work.
     pub(super) fn holds(&self) -> (usize, u64) {
         *lock(&self.holds)
     }

@@ -1,8 +1,8 @@
-//! The pictures on this device: a folder with a limit, the oldest first to go.
+//! Folder of the pictures on this device. At its limit, the oldest pictures are deleted first.
 //!
-//! A picture is written under a hidden name, synced, and only then given its own: after a power cut
-//! there is a whole picture or none. Names sort by age. Hidden ones are left by a power cut, and are
-//! removed at the next start.
+//! A picture is written under a hidden name, synced, and then renamed, so a power cut leaves a
+//! whole picture or none. Names sort by age. Hidden files left by a power cut are removed at the
+//! next start.
 
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder};
@@ -15,30 +15,30 @@ use ring::digest;
 
 use crate::platform::durable;
 
-/// What is left to the readings on a disk that fills.
+/// Free space that pictures leave to the readings, in bytes.
 const LEAVE_FREE_BYTES: u64 = 64 << 20;
 
-/// A picture, as its event tells.
+/// Stored picture, as described by its event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Picture {
-    /// Its name in the folder.
+    /// File name in the folder.
     pub(super) key: String,
     pub(super) bytes: u64,
     pub(super) sha256: String,
 }
 
-/// See the module.
+/// Picture folder with its index; see the module.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// Names and sizes, the oldest first.
+    /// Names and sizes in bytes, the oldest first.
     kept: VecDeque<(String, u64)>,
 }
 
 impl Folder {
-    /// Opens the folder, makes it if need be, and forgets what a power cut left half.
+    /// Opens the folder, making it if needed, and removes partial pictures left by a power cut.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        // What was seen of people is nobody else's.
+        // Pictures may show people: only the agent's user may enter the folder.
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let mut kept = Vec::new();
         for entry in fs::read_dir(path)? {
@@ -58,17 +58,17 @@ impl Folder {
         Ok(Self { path: path.to_owned(), kept: kept.into() })
     }
 
-    /// How many pictures there are, and their bytes.
+    /// Returns the number of pictures and their total bytes.
     pub(super) fn holds(&self) -> (usize, u64) {
         (self.kept.len(), self.kept.iter().map(|(_, bytes)| bytes).sum())
     }
 
-    /// Where a picture of this name is written.
+    /// Returns the hidden path at which picture `key` is written.
     pub(super) fn hidden(&self, key: &str) -> PathBuf {
         self.path.join(format!(".{key}"))
     }
 
-    /// Why there is no room for a picture, if there is none.
+    /// Returns the reason for refusing another picture if the disk lacks space, else `None`.
     pub(super) fn refuses(&self, quota: Quota) -> Option<String> {
         let about = rustix::fs::statvfs(&self.path).ok()?;
         let free = about.f_bavail.saturating_mul(about.f_frsize);
@@ -77,7 +77,7 @@ impl Folder {
             .then(|| format!("the disk has {} MiB left: they are for the readings", free >> 20))
     }
 
-    /// Makes room for another picture. Returns how many went.
+    /// Deletes the oldest pictures to make room for one of `bytes`. Returns the number deleted.
     pub(super) fn make_room(&mut self, quota: Quota, bytes: u64) -> io::Result<usize> {
         let surplus = quota.surplus(self.kept.iter().map(|(_, bytes)| *bytes), bytes);
         for gone in 0..surplus {
@@ -88,14 +88,14 @@ impl Folder {
         Ok(surplus)
     }
 
-    /// Counts a picture that [`keep`] kept.
+    /// Adds a picture stored by [`keep`] to the index.
     pub(super) fn add(&mut self, picture: &Picture) {
         self.kept.push_back((picture.key.clone(), picture.bytes));
     }
 }
 
-/// Gives a picture that was written under its hidden name its own. Blocks for as long as the card
-/// takes.
+/// Syncs a picture and renames it from its hidden name to `key`. Blocks for as long as the memory
+/// card takes.
 pub(super) fn keep(hidden: &Path, key: &str) -> io::Result<Picture> {
     let mut context = digest::Context::new(&digest::SHA256);
     let mut file = fs::File::open(hidden)?;

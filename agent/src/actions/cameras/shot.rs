@@ -1,7 +1,7 @@
-//! One picture: a program that takes it, in a process group of its own, with a deadline.
+//! Takes one picture with an external program, in a process group of its own and with a deadline.
 //!
-//! A program that hangs is killed with all that it started; so is one whose picture nobody waits
-//! for any more, and what a program leaves running in its group when it ends. No picture, an empty one, or a program that fails is a reason, in words.
+//! The whole process group is killed if the program hangs, if the caller stops waiting, and after
+//! the program ends. A missing or empty picture and a failing program are errors in words.
 
 use std::ffi::OsString;
 use std::fs;
@@ -22,18 +22,19 @@ use super::folder::{self, Folder, Picture};
 use crate::platform::aside::Aside;
 use crate::platform::durable;
 
-/// What the last words of a failed program may have, in the log of this device.
+/// Largest part of a failed program's standard error that is logged on this device, in bytes.
 const LAST_WORDS_BYTES: usize = 400;
 
-/// How a picture is taken.
+/// Command and deadline for taking a picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Recipe {
-    /// The program and its arguments; `{path}` is where the picture goes.
+    /// Program and its arguments; `{path}` stands for the path of the picture.
     pub(crate) command: Vec<String>,
     pub(crate) deadline: Duration,
 }
 
-/// Takes one, and keeps it as `key`. Returns also how many older ones went for it.
+/// Takes a picture and stores it as `key`. Returns the picture and the number of older pictures
+/// deleted for it.
 pub(super) async fn take(
     recipe: Recipe,
     album: Album,
@@ -50,7 +51,7 @@ pub(super) async fn take(
     album.work(move |folder| keep(folder, &hidden, &key, quota, taken)).await
 }
 
-/// Keeps what a program has written, or removes it.
+/// Stores the file that a program has written, or removes the file on failure.
 fn keep(
     folder: &mut Folder,
     hidden: &Path,
@@ -87,9 +88,9 @@ fn keep(
     }
 }
 
-/// Why a program took no picture.
+/// Reason a program took no picture.
 enum Failure {
-    /// It ended by itself: because of the limit of the file, perhaps.
+    /// The program ended by itself, perhaps because of the file size limit.
     Ended(String),
     Otherwise(String),
 }
@@ -98,7 +99,7 @@ async fn run(recipe: Recipe, path: &Path, largest: u64) -> Result<(), Failure> {
     let deadline = recipe.deadline;
     let program = recipe.command.first().cloned().unwrap_or_default();
     let fault = |text: &str| Failure::Otherwise(format!("`{program}` {text}"));
-    // A program on a disk that does not answer hangs before it begins.
+    // Starting a program from a disk that does not answer may hang, too.
     let (runtime, path) = (Handle::current(), path.to_owned());
     let start = move || {
         let _inside = runtime.enter();
@@ -111,7 +112,7 @@ async fn run(recipe: Recipe, path: &Path, largest: u64) -> Result<(), Failure> {
     match tokio::time::timeout(deadline, group.wait()).await {
         Ok(Ok((status, _))) if status.success() => Ok(()),
         Ok(Ok((status, last_words))) => {
-            // Whatever it says stays on this device.
+            // Output of the program stays on this device.
             tracing::warn!(program, last_words, "a picture could not be taken");
             Err(Failure::Ended(format!("`{program}` {}", ended(status))))
         }
@@ -152,7 +153,7 @@ fn too_large(largest: u64) -> String {
     format!("the picture is larger than {} KiB: raise `pictures.max_bytes`", largest >> 10)
 }
 
-/// A program and all that it starts; killed when dropped.
+/// Process group of a program, killed when dropped.
 struct Group {
     child: Child,
     leader: Option<Pid>,
@@ -164,10 +165,11 @@ impl Group {
         Self { child, leader }
     }
 
-    /// Bounds what it can write in one file. A program that is faster than this is caught after.
+    /// Limits the size of each file that the program writes. A program that writes before the limit
+    /// is set is checked afterwards.
     fn limit(&self, bytes: u64) {
         let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
-        // Without a process it would be our own limit.
+        // Without a pid, prlimit(2) would set the agent's own limit.
         if self.leader.is_some()
             && let Err(error) = prlimit(self.leader, Resource::Fsize, limit)
         {
@@ -175,7 +177,7 @@ impl Group {
         }
     }
 
-    /// Waits for its end. Returns also its last words.
+    /// Waits for the program to end. Returns its status and the end of its standard error.
     async fn wait(&mut self) -> std::io::Result<(ExitStatus, String)> {
         let mut stderr = self.child.stderr.take();
         let (mut said, mut block) = (Vec::new(), [0; 1024]);
@@ -201,7 +203,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         if let Some(leader) = self.leader
             && let Err(error) = kill_process_group(leader, Signal::KILL)
-            // Nothing is left of it.
+            // `SRCH`: no process of the group is left.
             && error != Errno::SRCH
         {
             tracing::warn!(%error, "a program that takes pictures cannot be killed");

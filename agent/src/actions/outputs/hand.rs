@@ -1,5 +1,4 @@
-//! What moves one output: on a thread of its own, since a chip behind a bus, or a file on a disk, may not
-//! answer.
+//! Sets one output on a thread of its own, since a chip behind a bus or a file on a disk may hang.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,16 +8,17 @@ use pulsegate_sensors::output::{Output, Wiring};
 
 use crate::platform::aside::Aside;
 
-/// A line is set in microseconds, a file in milliseconds.
+/// Time limit for setting an output; a line takes microseconds, a file milliseconds.
 const SETTING: Duration = Duration::from_secs(5);
-/// At the end, and before the lines of an output are given to another.
+/// Time limit for switching off, at the end and before an output's lines are given to another
+/// output.
 const LETTING_GO: Duration = Duration::from_secs(2);
 
-/// See the module. A clone moves the same output.
+/// Handle of one output; see the module. Clones set the same output.
 #[derive(Debug, Clone)]
 pub(super) struct Hand {
     aside: Aside,
-    /// None once it was let go. Only the thread of `aside` takes this lock.
+    /// `None` after the output was released. Only the thread of `aside` takes this lock.
     output: Arc<Mutex<Option<Output>>>,
 }
 
@@ -28,10 +28,10 @@ impl Hand {
         Self { aside: Aside::new(&format!("output {id}")), output }
     }
 
-    /// Sets the output; opens it first if need be.
+    /// Sets the output to `value`, opening it first if needed.
     ///
     /// # Errors
-    /// Why it could not be set.
+    /// Returns the reason the output could not be set.
     pub(super) async fn set(&self, value: u32) -> Result<(), NoReading> {
         let output = Arc::clone(&self.output);
         let set = move || lock(&output).as_mut().map_or(Ok(()), |output| output.set(value));
@@ -42,7 +42,7 @@ impl Hand {
         })
     }
 
-    /// Switches the output off and closes it. One that hangs is left to its thread.
+    /// Switches the output off and closes it. If the call hangs, the output is left to its thread.
     pub(super) async fn let_go(self) {
         let output = Arc::clone(&self.output);
         if let Err(not_done) = self.aside.run(LETTING_GO, move || drop(lock(&output).take())).await
@@ -52,7 +52,7 @@ impl Hand {
     }
 }
 
-/// Whether both move the same output.
+/// Equal if both handles set the same output.
 impl PartialEq for Hand {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.output, &other.output)
