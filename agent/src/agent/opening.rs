@@ -66,8 +66,8 @@ pub(super) async fn open(
             pulse,
             troubles,
         });
-        // The lock is dropped before the answer, so that an agent that stops in order releases its
-        // own lock last.
+        // The thread drops its handle before the answer, so that the last handle, which releases the
+        // lock, is that of the agent itself.
         drop(lock);
         drop(answer.send(opened));
     };
