@@ -1,17 +1,18 @@
 //! Texts that must never leave the device: names, phone numbers, positions.
 //!
-//! They are looked for without regard to case and to what separates words and digits, so that `Anna
-//! Smith` is also found in `anna_smith-7`. A text written otherwise, or in parts, is not found.
+//! The search ignores case and the separators between words and digits: `Anna Smith` is also found
+//! in `anna_smith-7`. A text in another spelling or split into parts is not found.
 
-/// Shorter texts would be found everywhere.
+/// The minimum length in characters, without separators: a shorter text would match almost
+/// anything.
 pub const MIN_CHARS: usize = 3;
 
-/// A list of such texts. Empty, it forbids nothing.
+/// A list of forbidden texts. An empty list forbids nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Forbidden(Vec<String>);
 
 impl Forbidden {
-    /// Adds one; false if it is shorter than [`MIN_CHARS`], apart from what separates.
+    /// Adds `text`. Returns `false` if `text` without separators is shorter than [`MIN_CHARS`].
     pub fn add(&mut self, text: &str) -> bool {
         let plain = plain(text);
         let is_long = plain.chars().count() >= MIN_CHARS;
@@ -21,7 +22,7 @@ impl Forbidden {
         is_long
     }
 
-    /// Whether `text` contains one of them.
+    /// Returns `true` if `text` contains a forbidden text.
     #[must_use]
     pub fn is_in(&self, text: &str) -> bool {
         if self.0.is_empty() {
@@ -32,7 +33,7 @@ impl Forbidden {
     }
 }
 
-/// Without case and without what separates words and digits.
+/// Returns `text` in lower case, without the separators between words and digits.
 fn plain(text: &str) -> String {
     let separates = |c: &char| c.is_whitespace() || "-_.()/".contains(*c);
     text.chars().filter(|c| !separates(c)).flat_map(char::to_lowercase).collect()

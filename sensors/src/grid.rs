@@ -1,24 +1,24 @@
-//! The grid of a period: hourly on the hour, every 10 s on 0, 10, 20 ...
+//! Creates the grid of `period`, in whole milliseconds, at least one.
 //!
-//! Its points are the multiples of the period since the epoch, so it never drifts, and a period
-//! that does not divide a day has points as well. A driver asks [`Grid::ask`] with the wall time,
-//! waits as told on the monotonic clock, and asks again. A clock step then takes no point twice
-//! and holds none back by more than the step; steps of more than a period, as when a device
-//! without a real-time clock learns the time, move to the new grid without making up for what lies
-//! between.
+//! The points of a grid are the multiples of the period since the epoch, so the grid never drifts,
+//! and a period that does not divide a day has points as well. A driver calls [`Grid::ask`] with
+//! the wall time, waits on the monotonic clock for the returned duration, and asks again. A clock
+//! step repeats no point and delays none by more than the step. After a step of more than a period,
+//! as when a device without a real-time clock learns the time, the grid continues from the new time
+//! and skips the points in between.
 
 use std::time::Duration;
 
-/// Bounds how long a clock step can go unnoticed: an hourly grid must not sleep through the moment
-/// in which the device learns the time.
+/// The longest wait, which bounds how long a clock step can go unnoticed: an hourly grid must not
+/// sleep through the moment at which the device learns the time.
 const LONGEST_NAP_MS: i64 = 30_000;
 
-/// What to do now.
+/// The caller's next action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// A point has come; it is at this wall time, in milliseconds since the epoch.
+    /// A point was reached: its wall time in milliseconds since the epoch.
     Due(i64),
-    /// Wait this long on the monotonic clock, then ask again.
+    /// Wait for the duration on the monotonic clock, then ask again.
     Wait(Duration),
 }
 
@@ -37,7 +37,7 @@ impl Grid {
         Self { period_ms, next_ms: None }
     }
 
-    /// Says what to do at the wall time `now_ms`, in milliseconds since the epoch.
+    /// Returns the next action at the wall time `now_ms`, in milliseconds since the epoch.
     pub fn ask(&mut self, now_ms: i64) -> Turn {
         let next_ms = match self.next_ms {
             Some(next_ms) if self.is_near(next_ms, now_ms) => next_ms,
@@ -52,14 +52,15 @@ impl Grid {
         Turn::Due(next_ms)
     }
 
-    /// Whether `next_ms` is still the point to wait for: after a step back by up to a period it is,
-    /// so that the point before it is not taken again, and it is while it is less than a period late.
+    /// Returns `true` if `next_ms` is still the next point: after a step back by up to a period, so
+    /// that the point before `next_ms` is not repeated, and while `next_ms` is less than a period
+    /// late.
     fn is_near(&self, next_ms: i64, now_ms: i64) -> bool {
         let ahead_ms = next_ms.saturating_sub(now_ms);
         ahead_ms > self.period_ms.saturating_neg() && ahead_ms <= self.period_ms.saturating_mul(2)
     }
 
-    /// The first point that is not before `now_ms`.
+    /// Returns the first point at or after `now_ms`.
     fn first_from(&self, now_ms: i64) -> i64 {
         match now_ms.rem_euclid(self.period_ms) {
             0 => now_ms,

@@ -1,11 +1,12 @@
 //! Drivers: hardware in, measurements out; and the outputs, the other way round.
 //!
-//! A driver owns one edge of the world (a belt, a line, a file, a socket) and sends an
-//! [`Observation`] for each thing it learns, through an [`Outlet`]. It keeps nothing: an
-//! observation that was not yet stored is lost with the process. A driver that has nothing to
-//! tell says so with a reason ([`NoReading`]); it never falls silent.
+//! A driver owns one interface to the world (a belt, a line, a file, a socket) and sends an
+//! [`Observation`] for each event through an [`Outlet`]. Drivers store nothing: an observation that
+//! is not stored yet is lost with the process. A driver without a measurement sends the reason
+//! ([`NoReading`]) instead of falling silent.
 //!
-//! Without the feature `drivers` only the pure part is built: it is all that `pulsegate-core` sees.
+//! Without the feature `drivers` only the pure part is built, which is all that `pulsegate-core`
+//! uses.
 
 pub mod forbidden;
 pub mod grid;

@@ -1,11 +1,11 @@
 //! Lines over GPIO: a lid switch, or a trigger such as a movement sensor or a button.
 //!
-//! Each line has a thread of its own. Edges come with the kernel's time of them; the level is
-//! read when the line is opened and cross-checked each second, so that a lost edge is corrected and
-//! counted. A line that cannot be opened, or dies, is one "no reading" with its reason, and is
-//! opened again until it works: never silence. What an edge means is decided in [`state`], which
-//! is pure; the two ways to the hardware are rpi-pal on a Raspberry Pi and the GPIO character
-//! device on any Linux board. Outputs are driven in `output.rs`.
+//! Each line has its own thread. The kernel stamps the edges; the level is read when the line is
+//! opened and checked against the edges each second, so that a lost edge is corrected and counted.
+//! A line that cannot be opened or stops working yields one "no reading" with the reason, and is
+//! opened again until the attempt succeeds. The pure module [`state`] interprets edges. Two
+//! backends reach the hardware: rpi-pal on a Raspberry Pi, and the GPIO character device on any
+//! Linux board. Outputs are driven in `output.rs`.
 
 use std::time::Duration;
 
@@ -35,15 +35,15 @@ pub struct Line {
     /// The name (`gpiochip0`), label (`pinctrl-bcm2711`) or path of the chip, for the character
     /// device; `None`: a Raspberry Pi's own chip, else the only one there is.
     pub chip: Option<String>,
-    /// How long a level must hold before it counts; zero: every edge counts.
+    /// The time for which a level must hold before the level counts; zero: every edge counts.
     pub debounce: Duration,
-    /// What the line's levels mean.
+    /// The meaning of the line's levels.
     pub role: Role,
-    /// What holds the line when nothing drives it.
+    /// The bias that holds the line while nothing drives it.
     pub bias: Bias,
 }
 
-/// What the levels of a line mean.
+/// The meaning of the levels of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// A lid switch.
@@ -59,7 +59,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// What `level` means.
+    /// Returns the state that `level` stands for.
     #[must_use]
     pub fn state(self, level: Level) -> LineState {
         match self {
@@ -93,11 +93,11 @@ pub enum Bias {
     Off,
 }
 
-/// The way to the hardware.
+/// The interface to the hardware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// rpi-pal on a Raspberry Pi, else the character device. A line that names a chip, or whose
-    /// bias is left as it is, which rpi-pal cannot do, always goes through the character device.
+    /// rpi-pal on a Raspberry Pi, else the character device. The character device always serves a
+    /// line that names a chip, or whose bias is [`Bias::AsIs`], which rpi-pal cannot do.
     Auto,
     /// rpi-pal; levels and bias through the registers, edges through the kernel.
     RaspberryPi,

@@ -1,4 +1,4 @@
-//! What a driver returns.
+//! Measurements, and the reasons for their absence.
 
 /// One value, as the hardware gave it.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +16,7 @@ pub enum Measurement {
 pub struct HeartRate {
     /// Beats per minute; 0 when the monitor has none to tell.
     pub bpm: u16,
-    /// Whether the monitor feels skin.
+    /// The contact between the monitor and the skin.
     pub contact: Contact,
     /// Energy expended since the last reset, in kilojoule; saturates at 65,535.
     pub energy_kj: Option<u16>,
@@ -24,14 +24,14 @@ pub struct HeartRate {
     pub rr: Vec<u16>,
 }
 
-/// What a monitor says of its contact with the skin.
+/// The skin contact that a monitor reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contact {
     /// The monitor cannot tell.
     Unsupported,
-    /// It can tell, and feels none.
+    /// The monitor can detect contact, and detects none.
     Lost,
-    /// It feels skin.
+    /// The monitor feels skin.
     Detected,
 }
 
@@ -61,16 +61,16 @@ impl LineState {
     }
 }
 
-/// Why a source has nothing to tell: absence is data.
+/// The reason that a source has no measurement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoReading {
     /// The monitor, line or file is not there.
     #[error("not found: {0}")]
     Absent(String),
-    /// It is there and says nothing.
+    /// The device is present and sends nothing.
     #[error("silent for {seconds} s")]
     Silent {
-        /// How long nothing came.
+        /// The duration of the silence, in seconds.
         seconds: u64,
     },
     /// A read has not returned.
@@ -79,15 +79,15 @@ pub enum NoReading {
         if *.is_another { " of another file on its bus" } else { "" }
     )]
     Hung {
-        /// How long the read has taken.
+        /// The duration of the read so far, in seconds.
         seconds: u64,
-        /// Whether it is the read of another file on the same bus.
+        /// `true` if the read is of another file on the same bus.
         is_another: bool,
     },
-    /// It said something that is not a measurement.
+    /// The device sent data that is not a measurement.
     #[error("not a measurement: {0}")]
     Garbage(String),
-    /// It was there and failed.
+    /// The device is present and failed.
     #[error("failed: {0}")]
     Failed(String),
 }

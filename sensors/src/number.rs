@@ -1,13 +1,14 @@
 //! A number in a file, as Linux shows many sensors: 1-wire (`temperature`), hwmon (`temp1_input`),
 //! IIO (`in_voltage0_raw`).
 //!
-//! Read on the grid of its period, on the thread of its bus ([`Buses`]): a dead bus holds a read for ever, and
-//! then holds up nothing but itself. Files of one bus are read one after the other; a 1-wire conversion
-//! takes 750 ms, so that a bus with many sensors may not keep up with their period: then each is
-//! read as often as its turn comes, and each value has the time at which its own read ended, however late
-//! that was. A file that is absent, fails, hangs or holds no number is one "no reading" with its
-//! reason, and is read again each period. Values are not judged: a DS18B20 that lost power for a moment says
-//! 85.000 °C, which is also a temperature; a rule can tell it from the values around it, this driver cannot.
+//! A file is read on the grid of its period, on the thread of its bus ([`Buses`]), so that a read
+//! that never returns on a dead bus blocks only that bus. Files of one bus are read one after the
+//! other. A 1-wire conversion takes 750 ms, so a bus with many sensors may not keep up with the
+//! period: each file is then read in turn, and each value has the time at which its own read ended.
+//! A file that is absent, fails, hangs or holds no number yields one "no reading" with the reason,
+//! and is read again each period. The driver does not judge values: a DS18B20 that lost power for a
+//! moment reports 85.000 °C, which is also a valid temperature; only a rule can recognise the
+//! fault, from neighbouring values.
 
 mod bus;
 mod place;
@@ -26,7 +27,7 @@ pub use bus::{Buses, Clocks, MAX_BUSES};
 use bus::{Hung, Seat, Taken};
 pub use place::{bus_of, is_one_wire};
 
-/// What a conversion of a 1-wire thermometer takes at its finest resolution: DS18B20, table 2.
+/// The duration of a 1-wire thermometer's conversion at its finest resolution: DS18B20, table 2.
 pub const ONE_WIRE_CONVERSION: Duration = Duration::from_millis(750);
 /// sysfs shows at most a page.
 const MAX_FILE_BYTES: usize = 4096;
@@ -35,9 +36,9 @@ const MAX_FILE_BYTES: usize = 4096;
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
 /// No sensor takes longer, however long the period is.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
-/// How often to look whether a read hangs, and whether the file is on another bus now.
+/// The interval of the checks for a hung read and for a file that moved to another bus.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Enough of what is not a number to recognise it.
+/// The number of characters of an invalid number that a reason shows.
 const SHOWN_CHARS: usize = 40;
 
 /// A configured number.
@@ -45,28 +46,28 @@ const SHOWN_CHARS: usize = 40;
 pub struct NumberFile {
     /// The file; its first word is the number.
     pub path: PathBuf,
-    /// What the number is multiplied by.
+    /// The factor that the number is multiplied by.
     pub scale: f64,
-    /// What is added after that.
+    /// The value that is added after the multiplication.
     pub offset: f64,
     /// The period of its grid.
     pub every: Duration,
 }
 
-/// How a number is read, for `status`.
+/// The state of a number's reads, for `status`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NumberState {
     /// Reads that returned.
     pub reads: u64,
-    /// How often a point of its grid came while its read still waited for the bus.
+    /// Grid points that came while the previous read still waited for the bus.
     pub missed: u64,
-    /// How long the last read took.
+    /// The duration of the last read.
     pub took: Duration,
-    /// How long the read that holds its bus has taken, if that hangs.
+    /// The duration so far of a hung read on the bus, if there is one.
     pub hung: Option<Duration>,
 }
 
-/// Has `number` read on its grid until the outlet closes, and keeps `states` current.
+/// Reads `number` on its grid until the outlet closes, and keeps `states` current.
 pub async fn watch(
     number: NumberFile,
     outlet: Outlet,
@@ -101,12 +102,12 @@ pub async fn watch(
     }
 }
 
-/// One number, and what was told of it.
+/// A number file with the last reported reason.
 struct Watch {
     number: NumberFile,
     outlet: Outlet,
     states: watch::Sender<NumberState>,
-    /// The kind of reason that the outlet knows, while there is no reading.
+    /// The kind of the last reported reason, while there is no reading.
     told: Option<Discriminant<NoReading>>,
 }
 
@@ -127,7 +128,7 @@ impl Watch {
         }
     }
 
-    /// Tells of a read that hangs.
+    /// Reports a hung read.
     async fn look(&mut self, hung: Option<Hung>) {
         let lasts = hung.map(|hung| hung.lasts);
         self.states.send_if_modified(|state| std::mem::replace(&mut state.hung, lasts) != lasts);
@@ -136,7 +137,7 @@ impl Watch {
         }
     }
 
-    /// Tells the outlet that there is nothing: once for each kind of reason.
+    /// Reports the reason for a missing reading: once for each kind of reason.
     async fn lost(&mut self, reason: NoReading) {
         let kind = discriminant(&reason);
         if self.told != Some(kind) {
@@ -152,7 +153,7 @@ impl From<Hung> for NoReading {
     }
 }
 
-/// How long a read may take before it counts as hung.
+/// Returns the time after which a read counts as hung.
 fn patience(every: Duration) -> Duration {
     every.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE)
 }

@@ -1,4 +1,4 @@
-//! Where drivers put what they learn.
+//! The channel from the drivers to the sampler.
 
 use std::time::Duration;
 
@@ -6,15 +6,16 @@ use tokio::sync::mpsc;
 
 use crate::{Measurement, NoReading, SourceId};
 
-/// One thing that a driver learned.
+/// A measurement, or the reason for its absence, from one source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
-    /// Whose it is.
+    /// The source of the observation.
     pub source: SourceId,
-    /// When the kernel saw it, on `CLOCK_MONOTONIC`; `None`: stamp it on arrival.
+    /// The kernel's time of the event on `CLOCK_MONOTONIC`; `None`: the sampler stamps the
+    /// observation on arrival.
     pub captured: Option<Duration>,
-    /// The measurement, or why there is none. An `Err` is sent once when a source is lost and
-    /// need not be repeated; the next `Ok` says that it is back.
+    /// The measurement, or the reason for its absence. An `Err` is sent once when a source is lost
+    /// and need not be repeated; the next `Ok` reports that the source is back.
     pub outcome: Result<Measurement, NoReading>,
 }
 
@@ -44,18 +45,18 @@ impl Outlet {
         self.send(None, Ok(measurement)).await
     }
 
-    /// As [`Outlet::measured`], with the time at which it was measured on `CLOCK_MONOTONIC`.
+    /// As [`Outlet::measured`], with the time of the measurement on `CLOCK_MONOTONIC`.
     pub async fn measured_at(&self, captured: Duration, measurement: Measurement) -> bool {
         self.send(Some(captured), Ok(measurement)).await
     }
 
-    /// Says that there is nothing to tell, and why. Returns as [`Outlet::measured`].
+    /// Sends the reason for the absence of a measurement. Returns as [`Outlet::measured`].
     pub async fn nothing(&self, reason: NoReading) -> bool {
         self.send(None, Err(reason)).await
     }
 
     /// As [`Outlet::measured`], for a driver's own thread, with the kernel's time of the event on
-    /// `CLOCK_MONOTONIC` if it has one.
+    /// `CLOCK_MONOTONIC` if known.
     pub fn send_blocking(
         &self,
         captured: Option<Duration>,
@@ -65,7 +66,7 @@ impl Outlet {
         self.observations.blocking_send(observation).is_ok()
     }
 
-    /// Whether the agent stopped listening; for a driver that has had nothing to send.
+    /// Returns `true` if the agent stopped listening; for a driver that has had nothing to send.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.observations.is_closed()

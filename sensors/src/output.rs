@@ -1,11 +1,13 @@
 //! Outputs: a line that is switched, lines that show a number, or a file that takes one.
 //!
-//! An output is off from when it is opened until it is set, and switched off again when it is
-//! dropped; what the lines do after that is the chip's affair. One that cannot be opened or set says
-//! why, and is opened again when it is next set. What it should be is not decided here.
+//! An output is off from opening until the first `set`, and is switched off again when dropped; the
+//! state of the lines after that depends on the chip. If an output cannot be opened or set, the
+//! error holds the reason, and the next `set` opens the output again. Another part decides the
+//! value.
 //!
-//! Several lines are decimal digits, four lines each, the lowest bit and the lowest digit first: what
-//! a seven-segment decoder such as the 4511 takes. They change at once where the kernel sets them.
+//! Several lines are decimal digits of four lines each, lowest bit and lowest digit first, as a
+//! seven-segment decoder such as the 4511 expects. The lines change together where the kernel sets
+//! them.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -22,7 +24,7 @@ use crate::line::{Backend, Level, character_device, raspberry_pi};
 /// A digit of a 4511 and its kind.
 const LINES_OF_A_DIGIT: usize = 4;
 
-/// What an output is connected to.
+/// The connection of an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wiring {
     /// Lines of a chip: a single one, or four for each digit.
@@ -31,12 +33,12 @@ pub enum Wiring {
         pins: Vec<u32>,
         /// The chip, as for a line that is read.
         chip: Option<String>,
-        /// The level of what is on.
+        /// The level of a line that is on.
         active: Level,
-        /// The way to the hardware.
+        /// The interface to the hardware.
         backend: Backend,
     },
-    /// A file that the number is written to: a LED of the kernel, or a stand-in for a line.
+    /// A file that the number is written to: an LED of the kernel, or a stand-in for a line.
     File(PathBuf),
 }
 
@@ -62,10 +64,10 @@ impl Output {
         Self { wiring, port: None }
     }
 
-    /// Sets it to a number, 0 for off and 1 for on; opens it first if need be.
+    /// Sets the output to `value`, 0 for off and 1 for on, and opens the output first if necessary.
     ///
     /// # Errors
-    /// Why it could not be; it is then closed.
+    /// The reason that the output could not be opened or set. The output is closed after an error.
     pub fn set(&mut self, value: u32) -> Result<(), NoReading> {
         let port = match &mut self.port {
             Some(port) => port,
@@ -116,7 +118,7 @@ impl Port {
     }
 }
 
-/// The lines of a number: a single one is on for any but 0.
+/// Returns the state of each line for `value`; a single line is on for any value but 0.
 fn bits(value: u32, lines: usize) -> Vec<bool> {
     if lines == 1 {
         return vec![value > 0];
@@ -184,8 +186,8 @@ fn open_chip(pins: &[u32], chip: Option<&str>, active: Level) -> Result<Port, No
     Ok(Port::Chip(request, pins.to_vec()))
 }
 
-/// In place, since the kernel's files cannot be replaced; nothing of it has to last. A pipe that
-/// nobody reads is an error, not a wait.
+/// Writes in place, since the kernel's files cannot be replaced; the content need not be durable. A
+/// pipe without a reader is an error rather than a wait.
 fn write(path: &Path, value: u32) -> io::Result<()> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     let mut options = OpenOptions::new();

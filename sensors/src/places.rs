@@ -1,9 +1,9 @@
 //! Places for connections: there are few, and users share them.
 //!
-//! No user holds more than a share. Where several sockets have the same places, a user counts at each of
-//! them as another one, so that no socket locks another out. When there is no place for somebody who
-//! comes, the user with the most places gives one back: of a connection that only began a line, else of
-//! one that never said anything, else of the one that has been idle for longest.
+//! No user holds more than a share. If several sockets share the places, a user counts separately
+//! at each socket, so that no socket locks another out. If no place is free for a new connection,
+//! the user with the most places gives one back: first a connection that only began a line, then
+//! one that never sent a line, then the one that has been idle for longest.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,8 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Who has just connected, or has just had an answer, is not idle yet: its line may be on the way.
+/// The time after a connect or an answer before a connection counts as idle: a line may be on the
+/// way.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 
 /// A limited number of places.
@@ -31,7 +32,7 @@ struct Table {
     sockets: u64,
 }
 
-/// Who has connections: at which socket, and which user. `None`: the kernel does not say who it is.
+/// The socket and the user of a connection. `None`: the kernel does not report the user.
 type Holder = (Socket, Option<u32>);
 
 /// One of the sockets that have the same places.
@@ -41,17 +42,18 @@ pub struct Socket(u64);
 #[derive(Debug)]
 struct Row {
     holder: Holder,
-    /// When it last said or heard something.
+    /// The time of the last line or answer.
     since: Instant,
-    /// Since when the line has lasted that it began and did not end.
+    /// The time at which the unfinished line began.
     begun: Option<Instant>,
     has_spoken: bool,
-    /// Whether lines of it are unanswered.
+    /// `true` while lines of the connection are unanswered.
     is_busy: bool,
     end: Arc<Notify>,
 }
 
-/// How much a connection is missed, least first; of two alike, the one that is idle for longer.
+/// The order in which connections are closed, the first to go first; of two alike, the one that is
+/// idle for longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
     Begun,
@@ -84,7 +86,7 @@ impl Table {
         self.rows.values().filter(|row| row.holder == holder).count()
     }
 
-    /// The connection of a user that is missed least.
+    /// Returns the user's connection that is to be closed first.
     fn least_used(&self, holder: Holder, is_free: impl Fn(&Row) -> bool) -> Option<u64> {
         let rows = self.rows.iter().filter(|(_, row)| row.holder == holder && is_free(row));
         rows.min_by_key(|(_, row)| row.of_use()).map(|(id, _)| *id)
@@ -96,7 +98,7 @@ impl Table {
         }
     }
 
-    /// The user with the most places, and how many these are.
+    /// Returns the user with the most places, and the number of these places.
     fn largest(&self) -> Option<(Holder, usize)> {
         let holders = self.rows.values().map(|row| row.holder);
         holders.map(|holder| (holder, self.count(holder))).max_by_key(|(_, count)| *count)
@@ -104,21 +106,21 @@ impl Table {
 }
 
 impl Places {
-    /// So many places, of which one user has at most `a_user`.
+    /// Creates `all` places, of which one user holds at most `a_user`.
     #[must_use]
     pub fn new(all: usize, a_user: usize) -> Arc<Self> {
         Arc::new(Self { all, a_user, table: Mutex::default() })
     }
 
-    /// Another socket whose connections have these places.
+    /// Registers another socket whose connections share the places.
     pub fn socket(&self) -> Socket {
         let mut table = self.lock();
         table.sockets += 1;
         Socket(table.sockets)
     }
 
-    /// Gives a place to the user at the other end of `stream`, which was accepted at `socket`. `None`: there
-    /// is none, and nobody to make room.
+    /// Gives a place to the user at the other end of `stream`, which was accepted at `socket`.
+    /// Returns `None` if no place is free and no connection can be closed.
     #[must_use]
     pub fn admit(self: &Arc<Self>, socket: Socket, stream: &UnixStream) -> Option<Place> {
         let user = stream.peer_cred().ok().map(|peer| peer.uid());
@@ -134,7 +136,7 @@ impl Places {
             table.end(id);
         } else if table.rows.len() >= self.all {
             let (largest, count) = table.largest()?;
-            // A user who has fewer places there is served, however busy the other one is.
+            // A user with fewer places on that socket is served, however busy the other user is.
             let any = |_: &Row| count > own + 1;
             let id = table
                 .least_used(largest, is_idle)
@@ -170,12 +172,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// Returns when the place was given to somebody else.
+    /// Returns once the place was given to another connection.
     pub async fn lost(&self) {
         self.end.notified().await;
     }
 
-    /// Lines came, or the beginning of one. Returns since when that has lasted.
+    /// Records that lines arrived, or the beginning of one. Returns the time at which the
+    /// unfinished line began.
     pub fn heard(&self, has_line: bool, has_begun: bool) -> Option<Instant> {
         let now = Instant::now();
         let mut table = self.places.lock();
@@ -187,7 +190,7 @@ impl Place {
         row.begun
     }
 
-    /// All lines are answered.
+    /// Records that all lines are answered.
     pub fn answered(&self) {
         if let Some(row) = self.places.lock().rows.get_mut(&self.id) {
             row.is_busy = false;

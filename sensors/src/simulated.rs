@@ -1,9 +1,9 @@
 //! Sensors that are not there: belts, numbers and lids with a will of their own, for demonstrations
 //! and tests.
 //!
-//! What a sensor says at a step depends on its settings, its seed and the number of the step, and on
-//! nothing else: the same seed tells the same story. Heart rates pass through the bytes of a real
-//! packet. The wanted [`Faults`] are those that real sensors have.
+//! A sensor's output at a step depends only on its settings, its seed and the number of the step,
+//! so the same seed gives the same output. Heart rates pass through the bytes of a real packet. The
+//! configured [`Faults`] are those of real sensors.
 
 mod recording;
 #[cfg(test)]
@@ -20,11 +20,12 @@ use crate::heart_rate::packet;
 use crate::{Contact, HeartRate, LineState, Measurement, NoReading, Outlet};
 pub use recording::{NotARecording, Recording};
 
-/// How far apart the steps of a sensor that runs flat out count as being: a belt's rhythm.
+/// The assumed interval between steps of a sensor without a pace: a belt's rhythm.
 const NOMINAL_PERIOD: Duration = Duration::from_secs(1);
 /// The time between two edges of a bouncing contact.
 const BOUNCE: Duration = Duration::from_millis(1);
-/// What a belt can say: more does not fit beside the rate in the 20 bytes of a small notification.
+/// The maximum number of RR intervals in a packet: no more fit beside the rate in the 20 bytes of a
+/// small notification.
 const MAX_RR: u16 = 9;
 /// Rates that a simulated heart has; spikes go beyond.
 const BPM: (f64, f64) = (20.0, 240.0);
@@ -32,47 +33,47 @@ const BPM: (f64, f64) = (20.0, 240.0);
 /// A simulated sensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Simulated {
-    /// What it measures.
+    /// The measured quantity.
     pub kind: SimulatedKind,
     /// The time between two steps, or between two visits to a lid; `None`: flat out.
     pub every: Option<Duration>,
-    /// Where its randomness begins.
+    /// The seed of the random numbers.
     pub seed: u64,
     /// From each offset on, another mean; in order. For heart rates and numbers.
     pub steps: Vec<(Duration, f64)>,
-    /// What goes wrong.
+    /// The faults to simulate.
     pub faults: Faults,
 }
 
-/// What a simulated sensor measures.
+/// The quantity that a simulated sensor measures.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SimulatedKind {
     /// A belt.
     HeartRate {
         /// Its mean, in beats per minute.
         mean_bpm: f64,
-        /// How far from the mean it goes at most.
+        /// The maximum distance from the mean.
         spread: f64,
-        /// Whether it tells beat-to-beat intervals.
+        /// `true` if the belt sends beat-to-beat intervals.
         rr: bool,
     },
     /// A number.
     Number {
         /// Its mean.
         mean: f64,
-        /// How far from the mean it goes at most.
+        /// The maximum distance from the mean.
         spread: f64,
     },
     /// A lid, closed at first, then open at the end of each period.
     Line {
-        /// How long it is open; at most the period.
+        /// The time for which the lid is open; at most the period.
         open: Duration,
     },
     /// A belt that says what a real one said, one packet a step, and then begins again.
     Replay(Arc<Recording>),
 }
 
-/// What goes wrong with a simulated sensor. Chances are per step, from 0 to 1.
+/// The faults of a simulated sensor. Chances are per step, from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Faults {
     /// The chance that a belt feels no skin.
@@ -81,9 +82,9 @@ pub struct Faults {
     pub spikes: f64,
     /// The chance of something that is not a measurement; for belts and numbers.
     pub garbage: f64,
-    /// When it says nothing, as offsets from the start.
+    /// Periods of silence, as offsets from the start.
     pub silences: Vec<Range<Duration>>,
-    /// How often a lid's contact bounces at most when the lid moves.
+    /// The maximum number of bounces of a lid's contact per move.
     pub bounces: u8,
 }
 
@@ -116,7 +117,8 @@ pub async fn watch(simulated: Simulated, outlet: Outlet) {
 }
 
 impl Simulated {
-    /// When a step is due, from the start. Flat out, as if there were one a second.
+    /// Returns the offset of a step from the start. Without a pace, steps count as one second
+    /// apart.
     #[must_use]
     pub fn offset(&self, step: u64) -> Duration {
         let period = self.pace().unwrap_or(NOMINAL_PERIOD);
@@ -132,8 +134,8 @@ impl Simulated {
         }
     }
 
-    /// What the sensor says at a step: usually one thing; nothing while it is silent, after it said
-    /// so; several edges when a contact bounces.
+    /// Returns the sensor's output at a step: usually one measurement; nothing during a silence,
+    /// apart from one [`NoReading::Silent`] at its beginning; several edges if a contact bounces.
     #[must_use]
     pub fn step(&self, step: u64) -> Vec<Result<Measurement, NoReading>> {
         if self.is_silent(step) {

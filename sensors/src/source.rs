@@ -8,15 +8,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 /// Bounds the memory and the rows of the table of sources.
 pub const MAX_SOURCES: usize = 12_000;
-/// How many of them other programs may name: bounds what a program that invents names can cost. The
-/// rest is for what the configuration names, also in a table that was filled by a version that let
-/// programs name 10,000.
+/// The maximum number of sources that other programs may name, which bounds the cost of a program
+/// that invents names. The rest of the table is reserved for the sources that the configuration
+/// names, also in a table that was filled by a version that let programs name 10,000.
 pub const MAX_CLIENT_SOURCES: usize = 8_000;
-/// How many places nobody but the device's own sensors can take, whatever was named before: by an older
-/// version, or under other limits of the inboxes. Far more sensors than a device has.
+/// The number of entries in the table that only the device's own sensors can take, even if the
+/// table was filled by an older version or under other limits of the inboxes. Far more sensors than
+/// a device has.
 pub const SENSOR_SOURCES: usize = 1_000;
 const _: () = assert!(MAX_CLIENT_SOURCES + SENSOR_SOURCES < MAX_SOURCES);
-/// Long enough for a UUID with a prefix; it is repeated in every record.
+/// The maximum length of a name: long enough for a UUID with a prefix, and repeated in every
+/// record.
 pub const MAX_NAME_BYTES: usize = 64;
 
 /// The number of a source in this store.
@@ -26,7 +28,7 @@ pub struct SourceId(pub u32);
 /// A source: its configured, opaque id and the kind of its readings.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Source {
-    /// The id, `[A-Za-z0-9._:-]{1,64}`; opaque: it says nothing about a person.
+    /// The id, `[A-Za-z0-9._:-]{1,64}`; opaque: the id says nothing about a person.
     pub name: Box<str>,
     /// `heart_rate`, `lid`, `number`, or another program's word, `[a-z][a-z0-9_]{0,63}`.
     pub kind: Box<str>,
@@ -57,22 +59,23 @@ impl Source {
         Ok(Self { name: name.into(), kind: kind.into() })
     }
 
-    /// Whether its readings are derived from those of another kind: `heart_rate.rmssd`. Only the
-    /// agent itself makes such a source; [`Source::new`] takes no such kind.
+    /// Returns `true` if the readings of the source are derived from those of another kind:
+    /// `heart_rate.rmssd`. Only the agent itself makes such a source; [`Source::new`] takes no such
+    /// kind.
     #[must_use]
     pub fn is_derived(&self) -> bool {
         self.kind.contains('.')
     }
 }
 
-/// Whether `name` can be a source's id.
+/// Returns `true` if `name` is a valid source id.
 #[must_use]
 pub fn is_source_name(name: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
 }
 
-/// Whether `kind` can be a kind of reading.
+/// Returns `true` if `kind` is a valid kind of reading.
 #[must_use]
 pub fn is_kind(kind: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&kind.len())
@@ -93,19 +96,20 @@ struct Table {
 }
 
 impl Sources {
-    /// The number of `source`, which is given one if it has none yet.
+    /// Returns the number of `source`, and assigns a number to a new source.
     ///
     /// # Errors
-    /// [`TooManySources`] when it would be one more than [`MAX_SOURCES`].
+    /// [`TooManySources`] if a new source would exceed [`MAX_SOURCES`].
     pub fn intern(&self, source: Source) -> Result<SourceId, TooManySources> {
         self.intern_if(source, MAX_SOURCES, |_| true)
     }
 
-    /// As [`Sources::intern`], but a source that is not in the table is added only if `may_add` says so.
-    /// That is asked with the sources from number `from` on, and no other source is added meanwhile.
+    /// As [`Sources::intern`], but a source that is not in the table is added only if `may_add`
+    /// returns `true`. `may_add` receives the sources from number `from` on; no other source is
+    /// added during the call.
     ///
     /// # Errors
-    /// [`TooManySources`], also when `may_add` says no.
+    /// [`TooManySources`], also if `may_add` returns `false`.
     pub(crate) fn intern_if(
         &self,
         source: Source,
@@ -130,7 +134,7 @@ impl Sources {
         Ok(id)
     }
 
-    /// The number of `source`, if it has one.
+    /// Returns the number of `source`, or `None` if `source` is not in the table.
     #[must_use]
     pub fn find(&self, source: &Source) -> Option<SourceId> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).by_source.get(source).copied()
@@ -150,13 +154,13 @@ impl Sources {
         table.by_id.get(from..).unwrap_or_default().to_vec()
     }
 
-    /// How many there are.
+    /// Returns the number of sources.
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.read().unwrap_or_else(PoisonError::into_inner).by_id.len()
     }
 
-    /// Whether there is none.
+    /// Returns `true` if the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

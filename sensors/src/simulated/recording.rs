@@ -12,7 +12,7 @@ const AVERAGED_BEATS: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recording {
     intervals_ms: Vec<u16>,
-    /// How many beats had ended with each second.
+    /// The number of beats that had ended by each second.
     ended: Vec<usize>,
 }
 
@@ -25,9 +25,9 @@ pub enum NotARecording {
     /// A line is not an interval.
     #[error("line {line}: `{text}` is not an interval of 100 to 60000 ms")]
     NotAnInterval {
-        /// Which line, from 1.
+        /// The line number, from 1.
         line: usize,
-        /// What it says.
+        /// The text of the line.
         text: String,
     },
     /// There is nothing to replay.
@@ -56,13 +56,13 @@ impl Recording {
         Ok(Self { intervals_ms, ended })
     }
 
-    /// How many packets it makes: its length in seconds.
+    /// Returns the number of packets: the length in seconds.
     #[must_use]
     pub fn packets(&self) -> usize {
         self.ended.len()
     }
 
-    /// What the belt said in second `index`; begins again at the end.
+    /// Returns the packet of second `index`; starts over at the end of the recording.
     #[must_use]
     pub fn packet(&self, index: u64) -> HeartRate {
         let packets = u64::try_from(self.packets()).unwrap_or(u64::MAX);
