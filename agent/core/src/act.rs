@@ -1,4 +1,4 @@
-//! Outputs and cameras: which alerts and visits they follow, and what each of them does next.
+//! Decisions for outputs and cameras: the alerts and visits to follow, and the next action to take.
 
 pub mod capture;
 pub mod output;

@@ -1,4 +1,4 @@
-//! Publishing: which records are sent, as which text, in which message, how fast, and what counts as delivered.
+//! Decisions of the publisher: selection of records, record text, batching, send rate and accounting of delivery.
 
 pub mod backoff;
 pub mod batch;

@@ -1,8 +1,8 @@
-//! TLS: who we are, whom we trust, and what went wrong in words that name the cure.
+//! TLS: the client identity, the trusted authorities, and explanations of failed handshakes.
 //!
 //! One provider (ring), two client configurations from one identity: MQTT on port 443 asks for
 //! `x-amzn-mqtt-ca` by ALPN, everything else (MQTT on 8883, HTTPS) must not. Server name
-//! indication is always sent. Nothing here looks at the clock but the verifier itself.
+//! indication is always sent. Only the certificate verifier reads the clock.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::platform::regular::{self, MAX_PEM_BYTES};
 /// AWS IoT Core, protocols: MQTT with a client certificate on port 443.
 const ALPN_MQTT: &[u8] = b"x-amzn-mqtt-ca";
 
-/// The authorities that AWS IoT endpoints are signed by; certs/README.md has their hashes.
+/// The authorities that sign AWS IoT endpoints; certs/README.md has their hashes.
 const AMAZON_ROOTS: [&[u8]; 4] = [
     include_bytes!("../../../certs/amazon/Amazon_Root_CA_1.pem"),
     include_bytes!("../../../certs/amazon/Amazon_Root_CA_2.pem"),
@@ -27,19 +27,19 @@ const AMAZON_ROOTS: [&[u8]; 4] = [
     include_bytes!("../../../certs/amazon/Amazon_Root_CA_4.pem"),
 ];
 
-/// The two ways to open a connection.
+/// TLS configurations for the two kinds of connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Clients {
-    /// For MQTT on a port that it shares with HTTPS.
+    /// For MQTT on a port shared with HTTPS.
     pub(crate) mqtt_alpn: Arc<ClientConfig>,
-    /// For everything else.
+    /// For MQTT on its own port and for HTTPS, without ALPN.
     pub(crate) plain: Arc<ClientConfig>,
 }
 
 /// Reads certificate, key and roots.
 ///
 /// # Errors
-/// Which file could not be used, and why.
+/// Returns an error if a file cannot be read or used; most errors name the file.
 pub(crate) fn clients(identity: &Identity) -> anyhow::Result<Clients> {
     let provider = Arc::new(ring::default_provider());
     let chain = certificates(&identity.certificate)?;
@@ -89,7 +89,7 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(chain)
 }
 
-/// What a failed handshake means, and whether trying again soon could help.
+/// Returns an explanation of a failed handshake, and whether an early retry could help.
 pub(crate) fn explain(error: &rustls::Error, clock_is_set: bool) -> (String, Retry) {
     let clock = if clock_is_set { "" } else { "; the clock is not set yet" };
     #[expect(clippy::wildcard_enum_match_arm, reason = "TLS has some hundred ways to fail")]
@@ -141,11 +141,11 @@ pub(crate) fn explain(error: &rustls::Error, clock_is_set: bool) -> (String, Ret
     (text, Retry::Later)
 }
 
-/// Whether a failure is likely to be gone in a moment.
+/// Urgency of a retry after a failed handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Retry {
-    /// Likely.
+    /// The failure is likely to pass within moments.
     Soon,
-    /// Only when somebody acts.
+    /// The failure lasts until somebody acts.
     Later,
 }

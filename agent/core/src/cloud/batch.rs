@@ -1,8 +1,8 @@
 //! Batches: records of one lane and topic that travel in one message.
 //!
-//! A sheaf is what one walk through a lane gathered: records up to and including `through`, in one
-//! batch a topic. The walk ends when the first of its batches is full, so that the records of a
-//! lane leave in the order in which they were taken.
+//! A sheaf is the result of one walk through a lane: the records up to and including `through`, in one
+//! batch a topic. The walk ends as soon as one batch is full, so that the records of a lane are sent
+//! in the order of the lane.
 
 use std::sync::Arc;
 
@@ -18,43 +18,43 @@ pub const MAX_MESSAGE_BYTES: usize = 128 * 1024;
 /// A message that is ready to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// The lane of its records.
+    /// Lane of the records.
     pub lane: Lane,
-    /// Where it goes.
+    /// Topic to publish to.
     pub topic: Arc<str>,
-    /// The records; shared with the link while it sends them.
+    /// Encoded records; shared with the link during sending.
     pub payload: Arc<[u8]>,
-    /// The first and the last record in it.
+    /// First record in the batch.
     pub first: Seq,
-    /// See `first`; records of other topics may lie between the two.
+    /// Last record in the batch; records of other topics may lie between `first` and `last`.
     pub last: Seq,
-    /// How many records.
+    /// Number of records.
     pub count: u64,
 }
 
-/// What one walk through a lane gathered.
+/// Batches gathered in one walk through a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sheaf {
-    /// Every record of the lane up to here is in this sheaf or in one before it.
+    /// Last record of the walk: every record up to `through` is in this sheaf or an earlier sheaf.
     pub through: Seq,
-    /// None only if everything was filtered or withheld.
+    /// Batches to publish; empty only if every record was filtered or withheld.
     pub batches: Vec<Batch>,
-    /// By topic: records up to there that are not published by choice.
+    /// Number of filtered records, by topic.
     pub filtered: Vec<(Arc<str>, u64)>,
-    /// By topic: records that were passed over because their topic is withheld.
+    /// Number of records passed over because of a withheld topic, by topic.
     pub withheld: Vec<(Arc<str>, u64)>,
 }
 
-/// What became of a record that was offered.
+/// Outcome of [`Gatherer::offer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
-    /// It is in.
+    /// The record is in a batch.
     Taken,
-    /// There was no room: end the walk before it.
+    /// No room for the record: the walk must end before the record.
     Full,
 }
 
-/// Gathers a sheaf.
+/// Gathers the records of one walk through a lane into a [`Sheaf`].
 #[derive(Debug)]
 pub struct Gatherer {
     lane: Lane,
@@ -79,8 +79,8 @@ struct OpenBatch {
 }
 
 impl Gatherer {
-    /// Begins a walk. `limit_bytes` bounds payload and topic together; `max_batches` bounds the
-    /// sheaf, and at least one is taken.
+    /// Begins a walk. `limit_bytes` bounds payload and topic of a message together; `max_batches`
+    /// bounds the number of batches, with a minimum of 1.
     #[must_use]
     pub fn new(lane: Lane, limit_bytes: usize, max_batches: usize) -> Self {
         Self {
@@ -96,14 +96,14 @@ impl Gatherer {
         }
     }
 
-    /// Bounds the records of a message; at least one is taken.
+    /// Limits the number of records a message, with a minimum of 1.
     #[must_use]
     pub fn max_records(mut self, records: usize) -> Self {
         self.max_records = u64::try_from(records.max(1)).unwrap_or(u64::MAX);
         self
     }
 
-    /// Offers the record `seq`, which `write` appends to the buffer it is given.
+    /// Offers the record `seq`; `write` appends the record to the given buffer.
     pub fn offer(
         &mut self,
         seq: Seq,
@@ -124,7 +124,7 @@ impl Gatherer {
             (Framing::Lines, _) => b'\n',
         });
         write(&mut batch.payload);
-        // A single record is always taken: its own limits keep it far below that of a message.
+        // A single record is always taken: the limits of a record are far below those of a message.
         if batch.payload.len() > room && batch.count > 0 {
             batch.payload.truncate(before);
             return Offer::Full;
@@ -135,40 +135,40 @@ impl Gatherer {
         Offer::Taken
     }
 
-    /// Passes over the record `seq`, which is not published by choice.
+    /// Passes over the record `seq` as filtered.
     pub fn filter(&mut self, seq: Seq, topic: &Arc<str>) {
         self.through = seq;
         self.passed_over += 1;
         count(&mut self.filtered, topic);
     }
 
-    /// Passes over the record `seq`, the topic of which is withheld.
+    /// Passes over the record `seq` because of its withheld topic.
     pub fn withhold(&mut self, seq: Seq, topic: &Arc<str>) {
         self.through = seq;
         self.passed_over += 1;
         count(&mut self.withheld, topic);
     }
 
-    /// How many records were passed over.
+    /// Returns the number of records passed over, filtered and withheld together.
     #[must_use]
     pub fn passed_over(&self) -> u64 {
         self.passed_over
     }
 
-    /// How full the fullest message is: its bytes, of how many.
+    /// Returns the payload size of the largest open batch and the size limit, both in bytes.
     #[must_use]
     pub fn fill(&self) -> (usize, usize) {
         let fullest = self.open.iter().map(|batch| batch.payload.len()).max();
         (fullest.unwrap_or(0), self.limit_bytes)
     }
 
-    /// Whether nothing was taken.
+    /// Returns whether no record was taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.iter().all(|batch| batch.count == 0)
     }
 
-    /// Ends the walk.
+    /// Ends the walk. Returns `None` if no record was taken or passed over.
     #[must_use]
     pub fn finish(self) -> Option<Sheaf> {
         let lane = self.lane;
@@ -203,7 +203,7 @@ impl Gatherer {
     }
 }
 
-/// Adds one record of `topic`; there are few topics.
+/// Counts one record of `topic`. The linear search suffices for few topics.
 fn count(counts: &mut Vec<(Arc<str>, u64)>, topic: &Arc<str>) {
     let known = counts.iter_mut().rev().find(|(of, _)| Arc::ptr_eq(of, topic) || of == topic);
     match known {

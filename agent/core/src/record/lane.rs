@@ -1,23 +1,23 @@
-//! Lanes: what is published first, and the account that is kept of each.
+//! Lanes: the priority classes of records, and the account of each lane.
 
 use crate::record::reading::Seq;
 
-/// The three lanes, in the order in which they are published (P6).
+/// The three lanes, in the order of publication (P6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// What a rule raised or cleared.
+    /// Alerts raised or cleared by rules.
     Alerts,
-    /// What happened to the device: gaps, lost sources, visits.
+    /// Events of the device: gaps, lost sources, visits.
     Events,
-    /// What was measured.
+    /// Measured values.
     Readings,
 }
 
 impl Lane {
-    /// All of them, the most urgent first.
+    /// All lanes, the most urgent first.
     pub const ALL: [Self; 3] = [Self::Alerts, Self::Events, Self::Readings];
 
-    /// The word for this lane in records, topics and the store.
+    /// Returns the word for this lane in records, topics and the store.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -27,7 +27,7 @@ impl Lane {
         }
     }
 
-    /// Its place in [`Lane::ALL`], which is also its key in the store.
+    /// Returns the index in [`Lane::ALL`], also the key of the lane in the store.
     #[must_use]
     pub fn index(self) -> usize {
         match self {
@@ -41,48 +41,48 @@ impl Lane {
 /// The account of one lane. P3: `recorded == delivered + pending + dropped + filtered`, at all times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Account {
-    /// Committed to the store, ever.
+    /// Records ever committed to the store.
     pub recorded: u64,
-    /// Acknowledged by the broker.
+    /// Records acknowledged by the broker.
     pub delivered: u64,
-    /// Still to be acknowledged.
+    /// Records still to be acknowledged.
     pub pending: u64,
-    /// Given up, each with a row in the gap ledger.
+    /// Records given up, each covered by a row of the gap ledger.
     pub dropped: u64,
-    /// Not published by choice: the configuration's filters.
+    /// Records held back by the filters of the configuration.
     pub filtered: u64,
 }
 
 impl Account {
-    /// Whether nothing is missing from the account.
+    /// Returns whether the numbers add up to `recorded`.
     #[must_use]
     pub fn balances(&self) -> bool {
         self.recorded == self.delivered + self.pending + self.dropped + self.filtered
     }
 }
 
-/// Why records were given up instead of delivered.
+/// Reason to give up records instead of delivering.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DropReason {
-    /// The store reached its byte cap; the oldest went.
+    /// The store reached its size limit in bytes, and the oldest records were deleted.
     Cap,
-    /// Older than the configured time to live.
+    /// The records were older than the configured time to live.
     Ttl,
-    /// The broker hangs up on this record by itself, while others of its topic pass.
+    /// The broker hangs up on this record alone, but accepts other records of the topic.
     Quarantine {
-        /// The topic it was published to.
+        /// Topic of the record.
         topic: Box<str>,
     },
-    /// The store was damaged and this part could not be read.
+    /// The records were in a damaged, unreadable part of the store.
     Corruption,
     /// The disk refused writes for so long that memory ran out as well.
     DiskFull,
-    /// Recorded under the name of another thing, which the configuration gives up.
+    /// The records belong to another thing name, and the configuration gives up the old records.
     OtherThing,
 }
 
 impl DropReason {
-    /// The word for this reason in the ledger and in records.
+    /// Returns the word for this reason in the ledger and in records.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -99,14 +99,14 @@ impl DropReason {
 /// A range of one lane that will never be delivered: a row of the gap ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
-    /// The lane that has the hole.
+    /// Lane of the missing records.
     pub lane: Lane,
     /// The first record that is missing.
     pub first: Seq,
-    /// The last one.
+    /// The last record that is missing.
     pub last: Seq,
-    /// How many records of this lane lie in between, both included.
+    /// Number of records of this lane from `first` to `last`, both included.
     pub count: u64,
-    /// Why.
+    /// Reason for the gap.
     pub reason: DropReason,
 }

@@ -1,4 +1,4 @@
-//! What delivery exchanges with the shell: what to take, what to send, what to mark.
+//! Types that delivery exchanges with the shell: records to take, messages to send, watermarks to move.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,103 +7,103 @@ use crate::record::lane::{Gap, Lane};
 use crate::record::reading::Seq;
 use crate::time::Mono;
 
-/// Tells the messages in hand apart; rises.
+/// Identifies a message in hand; ids increase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(pub(super) u64);
 
-/// How a link ended.
+/// Cause of the end of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Death {
-    /// The peer closed it: perhaps because of what it was sent.
+    /// The peer closed the link, possibly because of a message.
     ByPeer,
-    /// A timeout, the network, ourselves.
+    /// A timeout, a network failure, or a close by the agent.
     Otherwise,
 }
 
-/// A lane's watermark moves: everything up to `through` is settled or withheld.
+/// A move of a lane's watermark: every record up to `through` is settled or withheld.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
-    /// Whose watermark.
+    /// Lane of the watermark.
     pub lane: Lane,
-    /// Where to.
+    /// New watermark.
     pub through: Seq,
-    /// Records acknowledged since the mark before.
+    /// Records acknowledged since the previous mark.
     pub delivered: u64,
-    /// Records passed over by choice since then.
+    /// Records filtered since the previous mark.
     pub filtered: u64,
-    /// Messages that were quarantined since then.
+    /// Messages quarantined since the previous mark.
     pub gaps: Vec<Gap>,
 }
 
-/// A change of what is withheld, to be durable no later than the marks that are taken with it.
+/// A change of the withheld topics, to be made durable no later than the marks of the same take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TopicMark {
-    /// The records of `topic` behind `after` leave the lane: each of its sources gets a watermark
-    /// of its own.
+    /// The records of `topic` after `after` leave the lane: each source of the topic gets its own
+    /// watermark.
     Withhold {
-        /// Of which lane.
+        /// Lane of the records.
         lane: Lane,
-        /// Where they go.
+        /// Topic of the records.
         topic: Arc<str>,
-        /// The last place before them.
+        /// Position in the lane before the first withheld record.
         after: Seq,
     },
     /// The watermarks of some withheld sources move.
     Settle {
-        /// Of which lane.
+        /// Lane of the sources.
         lane: Lane,
         /// Numbers of the sources.
         sources: Vec<u32>,
-        /// Where to.
+        /// New watermark of the sources.
         through: Seq,
-        /// Records acknowledged since the mark before.
+        /// Records acknowledged since the previous mark.
         delivered: u64,
-        /// Records passed over by choice since then.
+        /// Records filtered since the previous mark.
         filtered: u64,
-        /// Messages that were quarantined since then.
+        /// Messages quarantined since the previous mark.
         gaps: Vec<Gap>,
     },
-    /// The sources of `topic` have caught up with the lane, and rejoin it.
+    /// The sources of `topic` have caught up with the lane and rejoin the lane.
     Release {
-        /// Of which lane.
+        /// Lane to rejoin.
         lane: Lane,
-        /// Where they go.
+        /// Topic of the records.
         topic: Arc<str>,
     },
 }
 
-/// A sheaf that should be taken now.
+/// A request to take a sheaf now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// Of which lane.
+    /// Lane to take from.
     pub lane: Lane,
-    /// From which part of it.
+    /// Part of the lane to take from.
     pub part: Part,
-    /// How many messages at most.
+    /// Maximum number of messages.
     pub room: usize,
-    /// How many records a message at most.
+    /// Maximum number of records a message.
     pub records: usize,
-    /// How many bytes of payload and topic at most.
+    /// Maximum size of payload and topic in bytes.
     pub bytes: usize,
 }
 
 /// A part of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// The lane behind `after`, without the topics that are withheld.
+    /// The records of the lane after `after`, without the withheld topics.
     Lane {
-        /// The record it was taken to.
+        /// Last record already taken from the lane.
         after: Seq,
-        /// The topics that are withheld.
+        /// Topics to leave out.
         withheld: Arc<BTreeSet<Arc<str>>>,
     },
     /// The records of one withheld topic.
     Topic {
-        /// Which.
+        /// Name of the topic.
         topic: Arc<str>,
-        /// Whether to begin with the first record that is not settled, or behind the last taken.
+        /// `true` begins at the first record that is not settled, `false` after the last record taken.
         anew: bool,
-        /// The record that the lane was taken to.
+        /// Last record already taken from the lane.
         through: Seq,
     },
 }
@@ -111,12 +111,12 @@ pub enum Part {
 /// A topic that the broker refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// Which.
+    /// Name of the topic.
     pub topic: Arc<str>,
-    /// Since when.
+    /// Time of the first failure since the last success.
     pub since: Mono,
-    /// When it is tried next.
+    /// Time of the next trial.
     pub next_trial: Mono,
-    /// Records that wait, as far as was counted since the start, or since the store was exchanged.
+    /// Waiting records counted since the start of the agent, or since the store was replaced.
     pub records: u64,
 }

@@ -1,4 +1,4 @@
-//! Marks: what is settled, on its way into the store.
+//! Marks: settled records, to be made durable by the store.
 
 use std::sync::Arc;
 
@@ -7,24 +7,23 @@ use super::exchange::{Mark, TopicMark};
 use crate::record::lane::Lane;
 
 impl Delivery {
-    /// Takes the topics that are withheld from now on. The store has to note them before the next
-    /// take: until then nothing of their lanes is wanted. They can wait for any commit that comes
-    /// before the marks which are taken later.
+    /// Takes the newly withheld topics. The store must note the topics before the next take; until
+    /// then, nothing of their lanes is wanted. Any commit before the marks of a later take will do.
     #[must_use]
     pub fn take_withheld(&mut self) -> Vec<TopicMark> {
         std::mem::take(&mut self.to_withhold)
     }
 
-    /// Whether the store was not told of all withheld topics of a lane: a walk through the lane would
-    /// find their records in the wrong part of it.
+    /// Returns whether the store does not yet know every withheld topic of `lane`: a walk would find
+    /// the records of the unknown topics in the wrong part of the lane.
     pub(super) fn has_to_withhold(&self, lane: Lane) -> bool {
         let is_of_lane =
             |mark: &TopicMark| matches!(mark, TopicMark::Withhold { lane: of, .. } if *of == lane);
         self.to_withhold.iter().any(is_of_lane)
     }
 
-    /// What is settled and should be made durable together. Give [`Delivery::marked`] back when it
-    /// is.
+    /// Takes the marks of settled records, to be made durable together. The caller then calls
+    /// [`Delivery::marked`].
     #[must_use]
     pub fn take_marks(&mut self) -> (Vec<Mark>, Vec<TopicMark>) {
         let mut marks = Vec::new();
@@ -67,7 +66,7 @@ impl Delivery {
                 gaps: settled.gaps,
             });
         }
-        // Also one whose last record passed, or was quarantined, before its trial came to an end.
+        // Includes a topic whose last record passed, or was quarantined, before the end of the trial.
         let has_caught_up = on.queue.is_empty() && on.caught_up == Some(taken);
         if has_caught_up && lane_is_settled {
             (topic.trial, topic.withheld) = (None, 0);
@@ -77,19 +76,19 @@ impl Delivery {
         }
     }
 
-    /// All marks that were taken are durable.
+    /// Notes that all taken marks are durable.
     pub fn marked(&mut self) {
         self.marking = 0;
     }
 
-    /// Whether the marks should be made durable now rather than with the next commit: more than
-    /// half of the window waits for it.
+    /// Returns whether to make the marks durable now rather than with the next commit: half of the
+    /// window or more waits for the marks.
     #[must_use]
     pub fn marks_are_urgent(&self) -> bool {
         (self.settled + self.marking) * 2 >= self.window
     }
 
-    /// Whether marks wait to be taken or to be durable.
+    /// Returns whether any marks are not yet taken or not yet durable.
     #[must_use]
     pub fn has_unmarked(&self) -> bool {
         self.settled + self.marking > 0

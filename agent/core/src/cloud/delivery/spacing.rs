@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use crate::time::Mono;
 
-/// How much longer than a trial took is the time without trials behind it: three quarters of the time
-/// belong to the topics that the broker takes, however many it refuses.
+/// Length of the pause after a trial, as a multiple of the time that the trial cost. The factor 3 leaves
+/// three quarters of the time to accepted topics, regardless of the number of refused topics.
 const SHARE: u32 = 3;
-/// The longest time that is laid to a trial: the deadline of an acknowledgement, and a new connection. An
-/// outage that happens to follow lasts longer.
+/// Upper bound of the cost of a trial: the deadline of an acknowledgement plus a reconnect. Any longer
+/// interruption is an unrelated outage.
 const LONGEST_COST: Duration = Duration::from_secs(40);
 
-/// When a message of any topic may be on trial.
+/// Limits how often a message of any topic is sent on trial.
 #[derive(Debug, Default)]
 pub(super) struct Spacing {
-    /// When the trial was sent that ended the connection, until there is another connection.
+    /// Time at which the trial that ended the connection was sent; `None` once reconnected.
     since: Option<Mono>,
     next: Mono,
 }
@@ -25,19 +25,19 @@ impl Spacing {
         self.since.get_or_insert(sent);
     }
 
-    /// Notes that there is a connection again: the cost of the trial is known.
+    /// Notes a new connection, and starts the pause: the cost of the trial is now known.
     pub(super) fn link_up(&mut self, now: Mono) {
         if let Some(since) = self.since.take() {
             self.next = now + now.since(since).min(LONGEST_COST) * SHARE;
         }
     }
 
-    /// Whether a message on trial may go.
+    /// Returns whether a message may be sent on trial at `now`.
     pub(super) fn is_due(&self, now: Mono) -> bool {
         self.since.is_none() && self.next <= now
     }
 
-    /// The time from which a message on trial may go, as far as is known.
+    /// Returns the earliest time of the next trial, as far as known.
     pub(super) fn next(&self) -> Mono {
         self.next
     }
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn the_pause_is_three_times_the_cost_of_the_trial_and_bounded() {
-        // Sent, up again, and when the next may go, in seconds.
+        // Time of the trial, of the reconnect and of the next permitted trial, in seconds.
         for (sent, up, next) in [(10, 12, 18), (10, 50, 170), (10, 4_000, 4_120)] {
             let at = |seconds: u64| Mono(seconds * 1_000);
             let mut spacing = Spacing::default();
