@@ -1,16 +1,17 @@
-//! Rules: readings in, alerts raised and cleared out.
+//! The rules engine: folds readings into alert transitions (raised and cleared) for the agent.
 //!
-//! State is a fold over readings and nothing else: it is not stored, but rebuilt at start from the
-//! last readings ([`Rules::horizon`]) and the alerts of the store ([`Rules::rebuild`]). So a rule
-//! can be replayed over history, and gives there what it gave live.
+//! The state is a fold over readings only. No state is stored: a start rebuilds the state from the
+//! last readings ([`Rules::horizon`]) and the stored alerts ([`Rules::rebuild`]). A replay of a
+//! rule over history therefore gives the transitions of the live run.
 //!
-//! Windows, and what has to last (`for`), go by event time: the same readings, in order, shuffled or
-//! late by up to [`LATENESS`], give the same transitions. What answers at once goes by the newest
-//! reading of each source. All give the same in one go or with restarts between, and see neither the wall
-//! clock nor a step of it (P8). Nothing here knows of delivery, cameras or people.
+//! Windows and conditions with a duration (`for`) use event time: the same readings, in order,
+//! shuffled or late by up to [`LATENESS`], give the same transitions. Conditions without a duration
+//! use the newest reading of each source. Restarts between readings do not change the transitions,
+//! and neither the wall clock nor a step of the wall clock does (P8). The engine knows nothing of
+//! delivery, cameras or people.
 //!
-//! One file for each word of the vocabulary: what turns readings into findings is a `Shape`,
-//! what turns findings into transitions is a `Judge`.
+//! Each kind of condition has its own file. A `Shape` turns readings into findings, and a `Judge`
+//! turns findings into transitions.
 
 mod agenda;
 mod anomaly;
@@ -55,95 +56,97 @@ pub use spec::{
     MIN_WINDOW, Member, Range, RuleSpec, Severity, Take, Test, WindowSpec,
 };
 
-/// How late a reading may be and still count in its window; a window is judged that long after
-/// its end. Covers a Bluetooth reconnect and another program's batching.
+/// The lateness by which a reading may arrive and still count in its window; a window is judged
+/// [`LATENESS`] after its end. Covers a Bluetooth reconnect and the batching of another program.
 pub const LATENESS: Duration = Duration::from_secs(5);
 
-/// The kind of readings of which 0 means "none to tell".
+/// The kind of readings in which 0 means "no measurement".
 const HEART_RATE: &str = "heart_rate";
 
-/// Counts the kernel starts of this device: monotonic times compare only within one.
+/// The number of a kernel start of this device. Monotonic times compare only within one kernel
+/// start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct KernelBoot(pub u32);
 
-/// A reading as the rules take it.
+/// A reading with its boot and event time, as the rules engine takes readings.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     /// The reading.
     pub reading: &'a Reading,
-    /// The kernel start that its `mono` belongs to.
+    /// The kernel start of `reading.mono`.
     pub boot: KernelBoot,
-    /// Its own time, or its arrival plus an offset that is fixed for this kernel start, so that a
-    /// clock step does not move it.
+    /// The time of the reading itself, or else the arrival plus an offset fixed for this kernel
+    /// start, so a clock step does not move the event time.
     pub event: Wall,
 }
 
-/// Which way an alert went.
+/// The direction of a transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AlertState {
-    /// The condition came to hold.
+    /// The condition began to hold.
     Raised,
-    /// It no longer holds.
+    /// The condition ceased to hold.
     Cleared,
 }
 
-/// An alert that is raised or cleared. It holds nothing about a person but the opaque source.
+/// A raised or cleared alert. The source is opaque; a transition has no other reference to a
+/// person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transition {
     /// The rule, with its name, severity and actions.
     pub rule: Arc<RuleSpec>,
-    /// Whose readings they are.
+    /// The source of the readings.
     pub source: SourceId,
     /// Raised or cleared.
     pub state: AlertState,
-    /// The value that decided: of the reading, taken over the window, or the seconds of a silence.
+    /// The deciding value: of the reading, of the window, or the length of a silence in seconds.
     pub value: Value,
-    /// How unlike those before it is, if the rule asked that.
+    /// The anomaly score of the reading, if the rule has the condition `anomaly`.
     pub score: Option<f64>,
     /// Start and end of the window, if the rule has one.
     pub window: Option<(Wall, Wall)>,
-    /// The event time at which it happened: of the reading, the end of the window, or the end of
-    /// what it had to wait for.
+    /// The event time of the transition: of the reading, of the end of the window, or of the end of
+    /// the wait (`for` or a cool-down).
     pub time: Wall,
-    /// Whether an alert tells of it.
+    /// Tells if an alert is published for this transition now, later or never.
     pub report: Report,
 }
 
-/// What a rule was asked about, whether or not it made a difference.
+/// One evaluation of a rule, with or without a transition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
-    /// Whose readings they are; of several together, in whose name it speaks.
+    /// The source of the readings; for a rule over several sources, the source named by the alert.
     pub source: SourceId,
-    /// The value of the reading, or taken over the window, or the seconds of a silence.
+    /// The value of the reading, of the window, or the length of a silence in seconds.
     pub value: Value,
-    /// How unlike those before it is, if the rule asks that and has learnt.
+    /// The anomaly score, if the rule has the condition `anomaly` and has learnt enough.
     pub score: Option<f64>,
     /// The event time of the reading, or the end of the window.
     pub time: Wall,
-    /// Whether the condition holds.
+    /// `true` if the condition holds.
     pub holds: bool,
 }
 
-/// What the rules did not use or not say, since the start.
+/// Counts of unused readings and unpublished alerts since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Readings, each counted once a rule, whose window was already closed, or that were older
-    /// than one already judged.
+    /// Readings whose window was already closed, or older than an already judged reading. A reading
+    /// counts once for each rule.
     pub late: u64,
-    /// Readings whose time was more than [`MAX_LEAP`] off.
+    /// Readings with a time more than [`MAX_LEAP`] off the clock of their source.
     pub doubtful: u64,
-    /// Alerts that `at_most_every` held back.
+    /// Alerts held back by `at_most_every`.
     pub suppressed: u64,
-    /// Alerts that were held back because too many came of one rule and source.
+    /// Alerts held back because of too many transitions of one rule and source.
     pub flapping: u64,
 }
 
-/// Every rule, with its state for every source that it covers.
+/// All rules, with their state for each covered source.
 #[derive(Debug, Clone)]
 pub struct Rules {
     rules: Vec<Arc<RuleSpec>>,
-    /// One for each rule that looks at several sources, then by the number of the source; as long
-    /// as the sources seen so far.
+    /// First one track for each rule over several sources, then one for each source seen so far, by
+    /// source number.
     tracks: Vec<Track>,
     joints: usize,
     boot: KernelBoot,
@@ -153,21 +156,21 @@ pub struct Rules {
     trace: Option<Trace>,
 }
 
-/// One source, as the rules that cover it see it; or several, as one rule sees them together.
+/// The state of one source for all rules over it, or of several sources for one joint rule.
 #[derive(Debug, Clone)]
 struct Track {
     heart_rate: bool,
     watches: Vec<Watch>,
-    /// The tracks that look at it beside others, and as which member.
+    /// The joint tracks fed by this source, each with the index of the source among the members.
     feeds: Vec<(usize, usize)>,
     clock: Option<EventClock>,
 }
 
 impl Rules {
-    /// Takes the rules, without any history.
+    /// Creates an engine for `specs` without any history.
     ///
     /// # Errors
-    /// The first rule that makes no sense; [`RuleSpec::faults`] tells all of one rule.
+    /// Returns the first invalid rule; [`RuleSpec::faults`] lists all faults of one rule.
     pub fn new(specs: Vec<RuleSpec>) -> Result<Self, InvalidRule> {
         faults::check(&specs)?;
         let rules: Vec<Arc<RuleSpec>> = specs.into_iter().map(Arc::new).collect();
@@ -179,8 +182,9 @@ impl Rules {
         Ok(Self { rules, tracks, joints, boot, agenda, counts, flaps, trace: None })
     }
 
-    /// Begins to expect the sources that should speak: the agent has just started, and `event` is
-    /// the time of `now` for a source that says none. Those that are new get a number.
+    /// Starts to wait for the sources that `silent` rules expect, as the agent has just started.
+    /// `event` is the event time of `now` for a source without a time of its own. New sources get a
+    /// number.
     pub fn begin(&mut self, boot: KernelBoot, now: Mono, event: Wall, sources: &Sources) {
         for rule in self.rules.clone() {
             let Condition::Silent { expected, .. } = &rule.condition else { continue };
@@ -197,63 +201,64 @@ impl Rules {
         self.schedule_all();
     }
 
-    /// Takes one more reading, and adds to `out` what it decides. Readings come in the order of
-    /// the store; `sources` is asked only about sources not seen before.
+    /// Takes one more reading, in the order of the store, and appends the resulting transitions to
+    /// `out`. Looks up only sources not seen before in `sources`.
     pub fn fold(&mut self, input: &Input<'_>, sources: &Sources, out: &mut Vec<Transition>) {
         self.take(input, sources, Some(out));
     }
 
-    /// Decides what only time can decide: the windows of a source that fell silent, the end of a
-    /// cool-down. `now` must not be later than the arrival of a reading still to be folded: such a
-    /// reading might come too late for its window.
+    /// Lets time pass up to `now` and appends the resulting transitions to `out`: the windows of a
+    /// silent source, the end of a cool-down. `now` must not be later than the arrival of any
+    /// reading still to be folded, because such a reading might come too late for its window.
     pub fn tick(&mut self, boot: KernelBoot, now: Mono, out: &mut Vec<Transition>) {
         self.pass(boot, now, &mut Some(out));
     }
 
-    /// When [`Rules::tick`] is next of use, in the monotonic time of the latest kernel start.
+    /// Returns the next useful time for [`Rules::tick`], in the monotonic time of the latest kernel
+    /// start.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
         self.agenda.first()
     }
 
-    /// How far back, counted from the newest reading in the store, [`Rules::rebuild`] needs the
-    /// readings.
+    /// Returns the length of the history, counted back from the newest stored reading, needed by
+    /// [`Rules::rebuild`].
     #[must_use]
     pub fn horizon(&self) -> Duration {
         self.rules.iter().map(|rule| rule.horizon()).max().unwrap_or_default()
     }
 
-    /// What is raised, and for which source.
+    /// Returns each raised rule with its source.
     pub fn raised(&self) -> impl Iterator<Item = (&RuleSpec, SourceId)> {
         let watches = self.tracks.iter().flat_map(|track| &track.watches);
         let raised = watches.map(|watch| &watch.judge).filter(|judge| judge.is_raised());
         raised.map(|judge| (&**judge.rule(), judge.source()))
     }
 
-    /// From now on everything is kept that the rule of this name is asked about, until it is taken
-    /// out by [`Rules::asked`].
+    /// Starts to record every evaluation of the rule named `rule`, for [`Rules::asked`] to drain.
     pub fn trace(&mut self, rule: &str) {
         self.trace = Some(Trace { rule: rule.into(), asked: Vec::new() });
     }
 
-    /// What the traced rule was asked about since the last time.
+    /// Drains the evaluations of the traced rule recorded since the last call.
     pub fn asked(&mut self) -> impl Iterator<Item = Asked> {
         self.trace.iter_mut().flat_map(|trace| trace.asked.drain(..))
     }
 
-    /// What began or ceased to flap since the last time.
+    /// Drains the beginnings and ends of flapping since the last call.
     pub fn take_flaps(&mut self) -> impl Iterator<Item = Flap> {
         self.flaps.drain(..)
     }
 
-    /// What was not used or not said.
+    /// Returns the counts of unused readings and unpublished alerts since the start.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Without `out` nothing is decided, only remembered. Each reading is a tick for all sources,
-    /// so that what is due by its arrival is stored together with it.
+    /// Takes one reading; if `out` is `None`, updates the state without any decision. Each reading
+    /// is also a tick for all sources, so transitions due by the arrival are stored together with
+    /// the reading.
     fn take(
         &mut self,
         input: &Input<'_>,
@@ -277,7 +282,7 @@ impl Rules {
         feeds.iter().map(|(joint, _)| *joint).chain([index]).for_each(|one| self.schedule(one));
     }
 
-    /// Lets time pass for every source for which it makes a difference.
+    /// Lets time pass for every source with a deadline up to `now`.
     fn pass(&mut self, boot: KernelBoot, now: Mono, out: &mut Option<&mut Vec<Transition>>) {
         if boot != self.boot {
             self.boot = boot;
@@ -288,7 +293,8 @@ impl Rules {
             let (counts, flaps) = (&mut self.counts, &mut self.flaps);
             let mut sink = Sink { now: Arrival { boot, mono: now }, out, counts, flaps, trace };
             self.tracks[index].pass(boot, now, &mut sink);
-            // Without `out` something may stay due: not before there is one.
+            // A rebuild (`out` is `None`) leaves a due decision pending; putting a past deadline
+            // back would loop forever.
             if let Some(deadline) = self.tracks[index].deadline(boot).filter(|due| *due > now) {
                 self.agenda.put(index, deadline);
             }
@@ -306,7 +312,7 @@ impl Rules {
         (0..self.tracks.len()).for_each(|index| self.schedule(index));
     }
 
-    /// The index of a source, after making room for all that came up to it.
+    /// Returns the track index of a source, after adding tracks for all sources up to `id`.
     fn resolve(&mut self, id: SourceId, sources: &Sources) -> Option<usize> {
         let index = self.index(id)?;
         if index >= self.tracks.len() {
@@ -345,7 +351,8 @@ impl Track {
         Self { heart_rate: false, watches, feeds: Vec::new(), clock: None }
     }
 
-    /// From now on a rule expects this source to speak, or knows nothing of it.
+    /// Makes the `silent` watch of `rule` wait for this source from `now` on, or resets the watch
+    /// if `now` is `None`.
     fn begin(&mut self, rule: &Arc<RuleSpec>, now: Option<(KernelBoot, Mono, Wall)>) {
         for watch in &mut self.watches {
             if let Shape::Silence(silence) = &mut watch.shape
@@ -356,14 +363,15 @@ impl Track {
                     self.clock.get_or_insert_with(assumed).at(boot, now)
                 });
                 silence.begin(since);
-                // A silence that began before the agent did was not heard.
+                // The agent did not hear the time before its own start, so an older silence does
+                // not count.
                 watch.judge.lapse();
             }
         }
     }
 
-    /// Before a reading counts, its source's time passes up to its arrival: so it makes no
-    /// difference whether there were ticks in between. Returns whether it counts.
+    /// Takes a reading, after the clock of the source has passed up to the arrival; ticks in
+    /// between therefore make no difference. Returns `true` if the reading counts.
     fn take(&mut self, input: &Input<'_>, member: Option<usize>, sink: &mut Sink<'_>) -> bool {
         let (boot, mono, event) = (input.boot, input.reading.mono, input.event);
         self.pass(boot, mono, sink);
@@ -392,7 +400,7 @@ impl Track {
         true
     }
 
-    /// Lets the source's time pass up to the monotonic time `now`.
+    /// Lets the event time of the source pass up to the monotonic time `now`.
     fn pass(&mut self, boot: KernelBoot, now: Mono, sink: &mut Sink<'_>) {
         let Some(clock) = &self.clock else { return };
         let settled = clock.at(boot, now) - LATENESS;

@@ -1,7 +1,7 @@
-//! When to look at which source again without a reading of it.
+//! The schedule of the rules engine: the next deadline of each track.
 //!
-//! Each source is down at most once. One that comes up early costs a look and nothing else, so a
-//! time that moves back is left as it is.
+//! Each track has at most one entry. An entry that comes up early costs one look and nothing else,
+//! so a deadline moving to a later time leaves the entry as it is.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ use crate::time::Mono;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Agenda {
     entries: BTreeSet<(Mono, usize)>,
-    /// By source: its entry.
+    /// The time of the entry of each track, by track index.
     next: Vec<Option<Mono>>,
 }
 
 impl Agenda {
-    /// Puts source `index` down for `time`, unless it comes up earlier anyway.
+    /// Schedules track `index` for `time`, unless the track is already due earlier.
     pub(super) fn put(&mut self, index: usize, time: Mono) {
         if self.next.len() <= index {
             self.next.resize(index + 1, None);
@@ -29,7 +29,7 @@ impl Agenda {
         self.entries.insert((time, index));
     }
 
-    /// Takes out a source that has come up by `now`.
+    /// Removes and returns a track due by `now`.
     pub(super) fn pop(&mut self, now: Mono) -> Option<usize> {
         let (_, index) = *self.entries.first().filter(|(time, _)| *time <= now)?;
         self.entries.pop_first();

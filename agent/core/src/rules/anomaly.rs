@@ -1,13 +1,14 @@
-//! Readings that are unlike those before, without a threshold.
+//! The condition `anomaly`: a reading unlike the readings before, without a threshold.
 //!
-//! The score of a reading is its distance from the median of those before it, in robust standard
-//! deviations: 1.4826 times the median distance from the median. Up to half of what it learnt from
-//! may be wild, and a new level is believed once it has lasted for half of `learn`.
+//! The score of a reading is its distance from the median of the readings before, in robust
+//! standard deviations: 1.4826 times the median distance from the median. Up to half of the learnt
+//! readings may be outliers, and a new level is believed after half of `learn`.
 //!
-//! It finds what leaps, not what stands still or creeps: those are for `window` with `max` or
-//! `rate`. Measured against random cut forests (rcf3 0.5.2, 50 trees of 256, and its isolation
-//! forest), these with the best threshold for each run, ours with its default of 5; found of
-//! injected, and false alarms; three seeds, 10 minutes of learning, a reading a second:
+//! The condition finds leaps, but neither a value that stands still nor a slow drift; use `window`
+//! with `max` or `rate` for those two. Measured against random cut forests (rcf3 0.5.2, 50 trees of
+//! 256, and its isolation forest), each with the best threshold for the run, and this condition
+//! with its default of 5; found of injected anomalies, and false alarms; three seeds, 10 minutes of
+//! learning, one reading a second:
 //!
 //! | | AN-1, 9,300 readings | heart rate, 20 spikes in 2,460 s | a reading, a source |
 //! |---|---|---|---|
@@ -15,13 +16,13 @@
 //! | cut forest | 260, 1 false | 48 of 59, 8 false | 285 us, 3.3 MB |
 //! | isolation forest | all, 0 false | 59 of 59, 142 false | 14 us |
 //!
-//! None of them saw two minutes of one value; of a drift by 60 % within five minutes each saw next
-//! to nothing.
+//! None of the three saw two minutes of one value; each saw next to nothing of a drift by 60 %
+//! within five minutes.
 //!
-//! The readings of `learn` are cut into panes on the grid of event time. Each keeps a sample of
-//! them, chosen by a hash of the reading, so that memory is bounded and neither their order nor a
-//! restart makes a difference. A reading is compared with the panes that ended [`LATENESS`] before
-//! it: what was late has come.
+//! The readings of `learn` are divided into panes on the grid of event time. Each pane keeps a
+//! sample, chosen by a hash of the reading: memory is bounded, and neither the order of the
+//! readings nor a restart makes a difference. A reading is compared with the panes that ended at
+//! least [`LATENESS`] before, as their late readings have arrived.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -32,18 +33,21 @@ use super::windows::floor;
 use crate::record::reading::Value;
 use crate::time::Wall;
 
-/// A sixteenth of `learn` is how long a reading waits before others are compared with it.
+/// The number of panes in `learn`. A reading waits for up to one pane (a sixteenth of `learn`)
+/// before later readings are compared with it.
 const PANES: u32 = 16;
-/// With [`PANES`] it bounds memory: 4 KiB for a rule and source.
+/// The readings kept of a pane. Bounds memory, with [`PANES`]: 4 KiB for a rule and source.
 const SAMPLE: usize = 16;
-/// Of fewer readings a median says nothing.
+/// The fewest readings with a meaningful median.
 const LEAST: usize = 32;
-/// Makes the median distance from the median the standard deviation of a normal distribution.
+/// The factor from the median distance from the median to the standard deviation of a normal
+/// distribution.
 const NORMAL_BY_MEDIAN: f64 = 1.4826;
-/// The same for the mean distance, which is taken where most readings are equal.
+/// The factor from the mean distance to the standard deviation. The mean distance is used if most
+/// readings are equal and the median distance is 0.
 const NORMAL_BY_MEAN: f64 = 1.2533;
-/// The least deviation, as a part of the median: that a value which stood still moves by its last
-/// digit is no anomaly.
+/// The least deviation, as a share of the median: a change in the last digit of a steady value is
+/// no anomaly.
 const RESOLUTION: f64 = 0.005;
 
 #[derive(Debug, Clone)]
@@ -52,14 +56,15 @@ pub(super) struct Anomaly {
     limit: f64,
     newest: Option<Wall>,
     panes: VecDeque<Pane>,
-    /// What was common up to the end of a pane.
+    /// The cached statistics of the panes up to an end: the end, and the statistics if there were
+    /// enough readings.
     common: Option<(Wall, Option<Common>)>,
 }
 
 #[derive(Debug, Clone)]
 struct Pane {
     start: Wall,
-    /// Those with the least hashes, by rising hash.
+    /// The readings with the lowest hashes, as (hash, value), by rising hash.
     sample: Vec<(u64, f64)>,
 }
 
@@ -116,7 +121,8 @@ impl Anomaly {
         self.panes[index].add((hash(event, number), number));
     }
 
-    /// What was common before `event`; nothing before it has learnt for half of the time.
+    /// Returns the statistics of the readings before `event`; `None` before half of `learn` has
+    /// passed, or with fewer than [`LEAST`] readings.
     fn common(&mut self, event: Wall) -> Option<Common> {
         let until = floor(event - LATENESS, self.pane_length());
         if let Some((known, common)) = self.common
@@ -167,7 +173,7 @@ impl Common {
     }
 }
 
-/// The upper median, so that it is one of them.
+/// Returns the upper median, always an element of `numbers`.
 fn middle(numbers: &mut [f64]) -> f64 {
     let half = numbers.len() / 2;
     *numbers.select_nth_unstable_by(half, f64::total_cmp).1

@@ -1,36 +1,37 @@
-//! The event clock of one source: how far its own time has come.
+//! The event clock of one source, for the rules and the visits.
 //!
-//! It stands at the highest event time that the source told, and runs on from there with the
-//! monotonic clock. So an hour of readings that arrives within a second closes an hour of windows,
-//! and a source that falls silent still sees its last window closed. After a kernel start it runs
-//! on from its last time as if no time had passed in between.
+//! The clock is anchored at the highest event time in the readings of the source, and runs on from
+//! the anchor with the monotonic clock. An hour of readings within a second therefore closes an
+//! hour of windows, and the last window of a silent source is still closed. After a kernel start
+//! the clock runs on from the last anchor, as if no time had passed in between.
 //!
-//! A time that is far off is not believed at once: one broken timestamp must not close every
-//! window until the year 2099. It is set aside, and so are those that follow, until the source has
-//! kept to the new time: twice for a leap ahead, for [`BELIEVED_AFTER`] for a leap back, because
-//! that is also what an old backlog looks like, and a backlog must raise nothing twice.
+//! An event time far off the clock is not believed at once: one broken timestamp must not close
+//! every window until the year 2099. Readings with the new time are set aside until the source has
+//! kept to the new time: for two readings on a leap ahead, for [`BELIEVED_AFTER`] on a leap back.
+//! An old backlog looks like a leap back, and a backlog must not raise an alert twice.
 
 use std::time::Duration;
 
 use super::KernelBoot;
 use crate::time::{Mono, Wall};
 
-/// The farthest that a reading may be from its source's clock and be believed at once. Clocks of
-/// other programs are wrong by time zones, not by days.
+/// The greatest distance between a reading and the clock of its source at which the reading is
+/// believed at once. Clocks of other programs are wrong by time zones, not by days.
 pub const MAX_LEAP: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a source must keep to a time that lies back before its clock is set back. Longer than
-/// any client needs to hand over what it had kept.
+/// The time for which a source must keep to an earlier time before its clock is set back. Longer
+/// than any client needs to hand over a backlog.
 pub const BELIEVED_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// What to make of a reading's time.
+/// The verdict on the event time of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It can be used.
+    /// The reading can be used.
     Good,
-    /// It cannot be used.
+    /// The reading cannot be used.
     Doubtful,
-    /// It can be used, and everything known of times after it is void.
+    /// The reading can be used; the clock was set back, and all state from later event times is
+    /// void.
     Back,
 }
 
@@ -38,15 +39,17 @@ pub(crate) enum Verdict {
 pub(crate) struct EventClock {
     boot: KernelBoot,
     anchor: Anchor,
-    /// Whether the source told no time yet.
+    /// `true` until the first reading; `anchor` is then only assumed.
     assumed: bool,
-    /// Whether a second reading agreed with the anchor.
+    /// `true` if a second reading agreed with the anchor. A far-off reading replaces an unconfirmed
+    /// anchor at once.
     confirmed: bool,
-    /// The first of those that told another time.
+    /// The first reading of the new time, while the source has not kept to the new time for long
+    /// enough.
     doubt: Option<Anchor>,
 }
 
-/// An event time, and the monotonic time at which it was told.
+/// An event time, and the monotonic time of its arrival.
 #[derive(Debug, Clone, Copy)]
 struct Anchor {
     event: Wall,
@@ -54,7 +57,8 @@ struct Anchor {
 }
 
 impl EventClock {
-    /// The clock of a source that told nothing yet, and may tell any time.
+    /// Creates the clock of a source without any reading yet. The first reading may have any event
+    /// time.
     pub(crate) fn assumed(boot: KernelBoot, mono: Mono, event: Wall) -> Self {
         Self { assumed: true, ..Self::told(boot, Anchor { event, mono }) }
     }
@@ -63,29 +67,29 @@ impl EventClock {
         Self { boot, anchor, assumed: false, confirmed: false, doubt: None }
     }
 
-    /// Whether the source told no time yet.
+    /// Returns `true` until the first reading.
     pub(crate) fn is_assumed(&self) -> bool {
         self.assumed
     }
 
-    /// The source's time at the monotonic time `now`.
+    /// Returns the event time of the source at the monotonic time `now`.
     pub(crate) fn at(&self, boot: KernelBoot, now: Mono) -> Wall {
         self.anchor(boot).at(now)
     }
 
-    /// The monotonic time at which the source's time will be `event`.
+    /// Returns the monotonic time at which the clock of the source reaches `event`.
     pub(crate) fn when(&self, boot: KernelBoot, event: Wall) -> Mono {
         let anchor = self.anchor(boot);
         let ahead = event.0.saturating_sub(anchor.event.0);
         anchor.mono + Duration::from_millis(u64::try_from(ahead).unwrap_or(0))
     }
 
-    /// The highest time that the source told.
+    /// Returns the highest believed event time of the source.
     pub(crate) fn newest(&self) -> Wall {
         self.anchor.event
     }
 
-    /// Takes the time of one more reading.
+    /// Takes the event time of one more reading, and moves the clock if the event time is believed.
     pub(crate) fn judge(&mut self, boot: KernelBoot, mono: Mono, event: Wall) -> Verdict {
         let rebooted = boot != self.boot;
         self.anchor = self.anchor(boot);
@@ -113,7 +117,8 @@ impl EventClock {
         if event < now { Verdict::Back } else { Verdict::Good }
     }
 
-    /// Whether the source told this other time before, and often enough.
+    /// Returns `true` if the source has kept to the new time `told` for long enough; otherwise
+    /// remembers the new time.
     fn is_kept_to(&mut self, told: Anchor, ahead: bool) -> bool {
         match self.doubt {
             Some(first) if is_near(told.event, first.at(told.mono)) => {
@@ -126,7 +131,8 @@ impl EventClock {
         }
     }
 
-    /// The anchor in the monotonic time of `boot`: a later kernel start began no earlier.
+    /// Returns the anchor in the monotonic time of `boot`. Another boot is a later one, so its
+    /// monotonic time starts at 0.
     fn anchor(&self, boot: KernelBoot) -> Anchor {
         if boot == self.boot { self.anchor } else { Anchor { mono: Mono(0), ..self.anchor } }
     }

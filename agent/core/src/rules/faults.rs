@@ -1,4 +1,4 @@
-//! Which rules make no sense, and why.
+//! Finds the rules that make no sense, for the configuration check and the engine.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use super::spec::{
     RuleSpec, Test, WindowSpec,
 };
 
-/// Why a rule makes no sense.
+/// A reason for which a rule makes no sense.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Fault {
-    /// It covers nothing.
+    /// The rule names neither a kind nor a source.
     #[error("needs `on` (a kind of source) or `source` (one of them)")]
     CoversNothing,
-    /// It looks at too few sources together, or too many.
+    /// The number of members is below 2 or above [`MAX_MEMBERS`].
     #[error("looks at 2 to {MAX_MEMBERS} sources together")]
     Members,
-    /// It has no condition.
+    /// The rule or a member has no threshold.
     #[error("has no threshold")]
     NoCondition,
-    /// It says something of numbers where there are none.
+    /// The rule has a key for numbers, but no condition on numbers.
     #[error("is about no number, and `{0}` is")]
     NoNumber(&'static str),
-    /// It always holds.
+    /// The condition holds for every number.
     #[error("always holds: every number is above {above} or below {below}")]
     AlwaysHolds {
         /// The upper threshold.
@@ -30,25 +30,27 @@ pub enum Fault {
         /// The lower threshold.
         below: f64,
     },
-    /// It holds for next to everything.
+    /// The silence is shorter than [`MIN_SILENCE`], or the anomaly score is not above 1, so the
+    /// condition holds for next to everything.
     #[error("takes longer than {} s to be silent, or 1 to be unlike others", MIN_SILENCE.as_secs())]
     AnythingGoes,
-    /// It asks a silence to last.
+    /// A `silent` rule has a `for`, for the raise or the clear.
     #[error("says itself how long a silence is, and any reading ends it")]
     SilenceLasts,
-    /// It would be cleared by what raises it, or never.
+    /// The `clear` thresholds have no raising threshold on the same side, lie outside a range, or
+    /// leave no number that clears.
     #[error("clears by no number that does not raise it, or by none at all")]
     NeverClears,
-    /// A threshold is not a number.
+    /// A threshold is not a finite number.
     #[error("{0} is not a threshold")]
     NotFinite(f64),
-    /// The window is too short.
+    /// The window is shorter than [`MIN_WINDOW`].
     #[error("a window is at least {} s long", MIN_WINDOW.as_secs())]
     ShortWindow,
-    /// Something takes too long.
+    /// The window, a `for` or the learning time is longer than [`MAX_WINDOW`].
     #[error("a window or `for` is at most {} h long", MAX_WINDOW.as_secs() / 3600)]
     TooLong,
-    /// A window cannot be walked through in such steps.
+    /// The window is not 1 to [`MAX_STEPS`] whole steps of at least [`MIN_WINDOW`].
     #[error("a window passes by in 1 to {MAX_STEPS} whole steps of at least {} s",
         MIN_WINDOW.as_secs())]
     UnevenSteps,
@@ -60,23 +62,23 @@ pub enum Fault {
     NameTwice,
 }
 
-/// A rule that cannot be run.
+/// A rule that cannot run.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("rule `{rule}` {fault}")]
 pub struct InvalidRule {
-    /// Its name.
+    /// The name of the rule.
     pub rule: Box<str>,
-    /// Why.
+    /// The reason.
     pub fault: Fault,
 }
 
-/// Checks each rule, and that their names differ.
+/// Checks each rule, and that the names of the rules differ.
 pub(super) fn check(specs: &[RuleSpec]) -> Result<(), InvalidRule> {
     let invalid = specs.iter().enumerate().find_map(|(at, spec)| spec.invalid(&specs[..at]));
     invalid.map_or(Ok(()), Err)
 }
 
-/// Separates the rules that can run from those that cannot, with the first reason of each.
+/// Separates the rules that can run from the others, with the first fault of each of the latter.
 #[must_use]
 pub fn runnable(specs: &[RuleSpec]) -> (Vec<RuleSpec>, Vec<InvalidRule>) {
     let (mut good, mut off) = (Vec::new(), Vec::new());
@@ -90,14 +92,14 @@ pub fn runnable(specs: &[RuleSpec]) -> (Vec<RuleSpec>, Vec<InvalidRule>) {
 }
 
 impl RuleSpec {
-    /// Why this rule cannot run after those `before` it.
+    /// Returns the first fault of this rule, if the rule cannot run after the rules `before`.
     fn invalid(&self, before: &[Self]) -> Option<InvalidRule> {
         let twice = before.iter().any(|other| other.name == self.name);
         let fault = self.faults().into_iter().next().or(twice.then_some(Fault::NameTwice))?;
         Some(InvalidRule { rule: self.name.clone(), fault })
     }
 
-    /// Everything about this rule that makes no sense.
+    /// Returns all faults of this rule on its own; a duplicate name is not among them.
     #[must_use]
     pub fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
@@ -118,7 +120,7 @@ impl RuleSpec {
         faults
     }
 
-    /// What takes too long, or no time.
+    /// Returns the faults of `for`, `silent` and `anomaly`.
     fn span_faults(&self) -> impl Iterator<Item = Fault> {
         let lasts = self.hold_for.max(self.clear.hold_for);
         let (learn, loose, silent) = match &self.condition {
@@ -136,7 +138,7 @@ impl RuleSpec {
         faults.into_iter().filter(|(wrong, _)| *wrong).map(|(_, fault)| fault)
     }
 
-    /// What only a number can have.
+    /// Returns a fault for each key that applies only to numbers.
     fn number_faults(&self) -> impl Iterator<Item = Fault> {
         let Clear { above, below, hold_for: _ } = self.clear;
         let of_numbers = [
@@ -178,8 +180,8 @@ impl RuleSpec {
 }
 
 impl Clear {
-    /// Whether each of its thresholds clears what some range raises, lies within every range, and leaves
-    /// numbers that do clear.
+    /// Returns `true` if each `clear` threshold has a raising threshold on the same side of some
+    /// range, lies within every range, and leaves numbers that clear.
     fn fits(self, ranges: &[Range]) -> bool {
         let raises = |own: Option<f64>, side: fn(&Range) -> Option<f64>| {
             own.is_none() || ranges.iter().any(|range| side(range).is_some())

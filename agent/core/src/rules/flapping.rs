@@ -1,16 +1,17 @@
-//! Alerts of one rule and source that come too often: a value that swings about its limit.
+//! Limits the published alerts of one rule and source, if a value swings about its limit.
 //!
-//! Up to [`MAX_ALERTS`] within [`WITHIN`] are told one by one. Of more, only the last is kept, and told
-//! as soon as there is room for it if it is still news; the others are counted. So the last alert
-//! that is told always says how things are, at most a minute late. The state follows from the
-//! times and arrivals of the alerts that were told, which are in the store: a restart makes no
-//! difference.
+//! Up to [`MAX_ALERTS`] within [`WITHIN`] are published one by one. Of further alerts, only the
+//! last is kept, and published as soon as there is room and if the state still differs from the
+//! published one; the others are counted. The last published alert therefore always gives the
+//! current state, at most a minute late. The state of the limit follows from the times and arrivals
+//! of the published alerts in the store: a restart makes no difference.
 //!
-//! Event times alone would let a program give its lines times that lie far enough apart. So arrivals
-//! count as well, at the same pace in the long run, but with a reserve ([`BACKLOG_ALERTS`]): a program
-//! that was cut off hands over in a second what happened within an hour, and its alerts are true.
+//! A program could evade a limit on event times alone, by times that lie far enough apart. Arrivals
+//! therefore count as well, at the same pace in the long run, but with a reserve
+//! ([`BACKLOG_ALERTS`]): a program that was cut off hands over the events of an hour in a second,
+//! and its alerts are true.
 //!
-//! Whatever else follows a rule, an output or a camera, sees each transition at once.
+//! Outputs and cameras of a rule see each transition at once.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,60 +23,63 @@ use pulsegate_sensors::SourceId;
 use super::{AlertState, KernelBoot, LATENESS, RuleSpec, Transition};
 use crate::time::{Mono, Wall};
 
-/// Whether an alert tells of a transition.
+/// The publication of a transition as an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Report {
-    /// Yes.
+    /// An alert is published now.
     Now,
-    /// Not now, since too many came before it: only what acts by the rule sees it.
+    /// Too many alerts came before: only outputs and cameras see the transition.
     Held,
-    /// It is told now, and was held back before: what acts by the rule saw it then.
+    /// The alert was held back and is published now; outputs and cameras have already seen the
+    /// transition.
     Later,
 }
 
-/// A rule begins or ceases to flap for a source.
+/// The beginning or the end of flapping, for one rule and source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Flap {
     /// The rule.
     pub rule: Arc<RuleSpec>,
-    /// Of whose readings.
+    /// The source of the readings.
     pub source: SourceId,
-    /// Transitions that were held back since it began.
+    /// Transitions held back since the flapping began.
     pub suppressed: u64,
-    /// Whether it ceases.
+    /// `true` at the end of flapping.
     pub is_over: bool,
 }
 
-/// Alerts told within [`WITHIN`]. A rule about each of ten readings a second of which one in a hundred
-/// is extreme makes twelve transitions a minute now and then; a door or a person never does.
+/// The most alerts published within [`WITHIN`]. A rule about each of ten readings a second, with
+/// one in a hundred extreme, makes twelve transitions a minute now and then; a door or a person
+/// never does.
 pub const MAX_ALERTS: usize = 20;
-/// See [`MAX_ALERTS`].
+/// The span of the limit [`MAX_ALERTS`].
 pub const WITHIN: Duration = Duration::from_secs(60);
-/// Alerts that may be told at once, whatever their event times: as many as a value makes that crossed
-/// its limit four times a minute for an hour, and 2 MB on the card if each were a commit of its own.
-/// The reserve comes back at the pace of [`MAX_ALERTS`] in [`WITHIN`], so that what is told as it
-/// happens never uses it up.
+/// The most alerts published at once, whatever their event times: as many as a value makes by
+/// crossing its limit four times a minute for an hour, and 2 MB on the card if each alert were its
+/// own commit. The reserve refills at the pace of [`MAX_ALERTS`] in [`WITHIN`], so live alerts
+/// never use up the reserve.
 pub const BACKLOG_ALERTS: u32 = 240;
-/// The arrival time in which one alert of the reserve comes back.
+/// The arrival time in which one alert of the reserve refills.
 const PACE: Duration = Duration::from_secs(3);
 const _: () = assert!(PACE.as_secs() * MAX_ALERTS as u64 == WITHIN.as_secs());
-/// Room for as many alerts as are told in a minute.
+/// The alerts of the reserve that must be free to end the flapping: as many as are published in a
+/// minute.
 const ENOUGH: u32 = 20;
 const _: () = assert!(ENOUGH as usize == MAX_ALERTS && BACKLOG_ALERTS > 2 * ENOUGH);
 
-/// When something came to be known, by the clock that no program sets.
+/// The monotonic time at which a record arrived or a decision was made; no program sets this clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
-    /// The kernel start that `mono` belongs to.
+    /// The kernel start of `mono`.
     pub boot: KernelBoot,
     /// The monotonic time.
     pub mono: Mono,
 }
 
-/// How many alerts may be told by arrival.
+/// The reserve of alerts, by arrival.
 #[derive(Debug, Clone, Copy, Default)]
 struct Allowance {
-    /// When the reserve will be whole again; `None` before the first alert.
+    /// The time at which the reserve will be full again; `None` before the first alert.
     whole_at: Option<Arrival>,
 }
 
@@ -85,7 +89,7 @@ impl Allowance {
         self.whole_at = Some(Arrival { mono: before.max(now.mono) + PACE, ..now });
     }
 
-    /// When there is room for so many alerts.
+    /// Returns the time at which the reserve has room for `alerts` alerts.
     fn room_at(&self, boot: KernelBoot, alerts: u32) -> Mono {
         let left = PACE * (BACKLOG_ALERTS - alerts);
         self.mono_in(boot).map_or(Mono(0), |whole_at| whole_at - left)
@@ -95,30 +99,32 @@ impl Allowance {
         self.room_at(now.boot, alerts) <= now.mono
     }
 
-    /// Another kernel start restores the reserve: monotonic times compare only within one, and no
+    /// Returns the time at which the reserve is full, within kernel start `boot`. Another kernel
+    /// start restores the reserve: monotonic times compare only within one kernel start, and no
     /// program starts the kernel.
     fn mono_in(&self, boot: KernelBoot) -> Option<Mono> {
         self.whole_at.filter(|whole_at| whole_at.boot == boot).map(|whole_at| whole_at.mono)
     }
 }
 
-/// What one rule told of one source lately.
+/// The recently published alerts of one rule and source, and the last alert held back.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Damper {
-    /// When alerts were told, in their order; at most [`MAX_ALERTS`].
+    /// The event times of published alerts, in the order of publication; at most [`MAX_ALERTS`].
     told: VecDeque<Wall>,
-    /// What arrivals allow.
+    /// The reserve by arrival.
     allowance: Allowance,
-    /// The state that was told last.
+    /// The last published state.
     state: Option<AlertState>,
-    /// The last transition, if it differs from what was told.
+    /// The last transition, if its state differs from the published state.
     held: Option<Transition>,
-    /// Since the flapping began: transitions that were not told, and the time of the last one.
+    /// The number of transitions held back since the flapping began, and the event time of the
+    /// last.
     flapping: Option<(u64, Wall)>,
 }
 
 impl Damper {
-    /// Takes over an alert of the store.
+    /// Takes over a stored alert, at a rebuild.
     pub(super) fn resume(&mut self, state: AlertState, time: Wall, arrival: Option<Arrival>) {
         self.note(state, time);
         if let Some(arrival) = arrival {
@@ -126,10 +132,11 @@ impl Damper {
         }
     }
 
-    /// Whether a transition is to be told now; if not, it is kept.
+    /// Returns `true` if an alert is to be published for `transition` now; otherwise counts the
+    /// transition and keeps it if its state is news.
     pub(super) fn tells(&mut self, transition: &Transition, now: Arrival) -> bool {
         let (state, time) = (transition.state, transition.time);
-        // What lies ahead was told before the source's time was set back.
+        // A later event time dates from before the clock of the source was set back.
         self.told.retain(|told| *told <= time && time < *told + WITHIN);
         let has_room = self.told.len() < MAX_ALERTS && self.allowance.has_room(now, 1);
         if has_room && self.state != Some(state) {
@@ -144,8 +151,8 @@ impl Damper {
         false
     }
 
-    /// When there is something to do, a transition to tell or an end to notice: each as an event time and
-    /// a monotonic time, both of which must have come.
+    /// Returns the deadlines of a held-back alert and of the end of the flapping: each an event
+    /// time and a monotonic time, both of which must have come.
     pub(super) fn due(&self, boot: KernelBoot) -> impl Iterator<Item = (Wall, Mono)> {
         let calm = self.calm_at().map(|calm| (calm, self.allowance.room_at(boot, ENOUGH)));
         let room = self.told.front().map_or(Wall(i64::MIN), |first| *first + WITHIN);
@@ -153,29 +160,31 @@ impl Damper {
         room.into_iter().chain(calm)
     }
 
-    /// Lets time pass: returns the transition that there is room for by then.
+    /// Lets time pass up to `time`: returns the held-back transition, if there is room for its
+    /// alert by then.
     pub(super) fn pass(&mut self, time: Wall, now: Arrival) -> Option<Transition> {
         let has_room = self.told.front().is_none_or(|first| *first + WITHIN <= time)
             && self.allowance.has_room(now, 1);
         let held = self.held.take_if(|_| has_room)?;
         self.allowance.spend(now);
-        // If it lies ahead, the source's time was set back since. What it says holds still.
+        // If the held transition lies ahead, the clock of the source was set back since; its state
+        // still holds.
         let is_ahead = time + LATENESS < held.time;
         let at = if is_ahead { time } else { held.time };
         self.note(held.state, at);
         Some(Transition { report: Report::Later, time: at, ..held })
     }
 
-    /// The beginning, if the flapping began with this transition.
+    /// Returns the beginning of flapping, if the flapping began with `transition`.
     pub(super) fn begun(&self, transition: &Transition) -> Option<Flap> {
         let (suppressed, _) = self.flapping.filter(|(count, _)| *count == 1)?;
         let (rule, source) = (Arc::clone(&transition.rule), transition.source);
         Some(Flap { rule, source, suppressed, is_over: false })
     }
 
-    /// Ends the flapping if nothing was held back for a while before `time`, and arrivals allow as much
-    /// as is told in a minute: else times that lie far apart would end it with each line. Returns
-    /// how many transitions were held back.
+    /// Ends the flapping if nothing was held back for [`WITHIN`] before `time` and the reserve has
+    /// room for a minute of alerts: otherwise event times far apart would end the flapping with
+    /// each line. Returns the number of transitions held back.
     pub(super) fn end(&mut self, time: Wall, now: Arrival) -> Option<u64> {
         let calm = self.calm_at().is_some_and(|calm| calm <= time);
         let is_over = calm && self.allowance.has_room(now, ENOUGH);
@@ -183,8 +192,8 @@ impl Damper {
         Some(suppressed)
     }
 
-    /// The source's time was set back: event times after `time` say nothing any more. What arrivals
-    /// allow, and what is news, stays.
+    /// Drops event times after `time`, because the clock of the source was set back. The reserve
+    /// and the held transition stay.
     pub(super) fn forget_after(&mut self, time: Wall) {
         self.told.retain(|told| *told <= time);
         if let Some((_, last)) = &mut self.flapping
@@ -194,7 +203,7 @@ impl Damper {
         }
     }
 
-    /// The event time from which on nothing was held back for a while.
+    /// Returns the event time at which nothing has been held back for [`WITHIN`].
     fn calm_at(&self) -> Option<Wall> {
         self.flapping.map(|(_, last)| last + WITHIN)
     }

@@ -1,9 +1,10 @@
-//! `all` and `any`: the newest readings of several sources together.
+//! The conditions `all` and `any`: the newest readings of several sources together.
 //!
-//! It answers at once: the newest reading of each source counts, in whatever order they arrive. All
-//! hold together if the readings by which they do are `within` of each other; an alert that is
-//! raised is cleared only by a reading that says otherwise, not by one that repeats itself later.
-//! The alert is in the name of the first member that holds, with the value of that one.
+//! Evaluates on each reading at once, with the newest reading of each member by event time. `all`
+//! begins to hold if the newest readings of all members hold and lie `within` of each other. A
+//! raised alert is cleared only by a reading against the condition, not by a later repetition of a
+//! reading. The alert names the first member with a holding reading, and has the value of the same
+//! member.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::time::Wall;
 pub(super) struct Joint {
     all: bool,
     within: Duration,
-    /// The newest reading of each member.
+    /// The newest reading of each member, by member index.
     newest: Vec<Option<Told>>,
 }
 
@@ -43,7 +44,7 @@ impl Joint {
         Self { all, within: within.unwrap_or(Duration::MAX), newest }
     }
 
-    /// Takes a reading of the member number `member`.
+    /// Takes a reading of the member with index `member`.
     pub(super) fn take(
         &mut self,
         (member, source): (usize, SourceId),
@@ -81,7 +82,7 @@ impl Joint {
         self.newest.iter().flatten()
     }
 
-    /// Whether it comes to hold.
+    /// Returns `true` if the condition begins to hold.
     fn holds(&self) -> bool {
         if !self.all {
             return self.known().any(|told| told.holds);
@@ -92,8 +93,8 @@ impl Joint {
             && apart.is_some_and(|apart| apart <= self.within)
     }
 
-    /// Whether it still holds. After a restart a member may be unknown: what was raised holds
-    /// until something speaks against it.
+    /// Returns `true` if a raised or pending condition still holds. A member may be unknown after a
+    /// restart; a raised alert then stays until a reading against the condition.
     fn goes_on(&self, judge: &Judge) -> bool {
         if self.all {
             return self.known().all(|told| told.holds);

@@ -1,9 +1,9 @@
-//! From findings to transitions, for one rule and one source.
+//! Turns findings into transitions, for one rule and one source.
 //!
-//! An alert is raised when the condition comes to hold and cleared when it ceases to; in between
-//! nothing is repeated. Either turn may have to wait: a raise for `for` and for the cool-down of
-//! `at_most_every`, a clear for the `for` of `clear`. If what would turn it lasts that long, it
-//! turns then; if not, nothing is heard of it.
+//! An alert is raised as the condition begins to hold, and cleared as the condition ceases to hold;
+//! nothing is repeated in between. Either transition may have to wait: a raise for `for` and for
+//! the cool-down of `at_most_every`, a clear for the `for` of `clear`. If the condition lasts until
+//! the end of the wait, the transition happens then; otherwise there is no transition.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use super::{
 use crate::record::reading::Value;
 use crate::time::{Mono, Wall};
 
-/// Where decisions go. Without `out` nothing is decided: a rebuild remembers, and what it sees was
-/// decided before.
+/// The destination of decisions. If `out` is `None`, as in a rebuild, nothing is decided: all
+/// decisions on these readings were made before.
 #[derive(Debug)]
 pub(super) struct Sink<'a> {
-    /// When this is decided.
+    /// The arrival time of the decision.
     pub(super) now: Arrival,
     pub(super) out: Option<&'a mut Vec<Transition>>,
     pub(super) counts: &'a mut Counts,
@@ -29,18 +29,18 @@ pub(super) struct Sink<'a> {
     pub(super) trace: Option<&'a mut Trace>,
 }
 
-/// What one rule was asked about.
+/// The recorded evaluations of one rule.
 #[derive(Debug, Clone)]
 pub(super) struct Trace {
     pub(super) rule: Box<str>,
     pub(super) asked: Vec<Asked>,
 }
 
-/// What the condition was asked about.
+/// A value for the condition to be evaluated on.
 #[derive(Debug, Clone)]
 pub(super) struct Finding {
     pub(super) value: Value,
-    /// How unlike those before it is, if that was asked.
+    /// The anomaly score, if the condition has a score.
     pub(super) score: Option<f64>,
     pub(super) window: Option<(Wall, Wall)>,
     pub(super) time: Wall,
@@ -56,19 +56,20 @@ impl Finding {
 pub(super) struct Judge {
     rule: Arc<RuleSpec>,
     source: SourceId,
-    /// What raises.
+    /// The range whose outside raises an alert.
     range: Range,
     raised: bool,
     last_raise: Option<Wall>,
-    /// When it was last raised or cleared.
+    /// The event time of the last transition.
     turned: Option<Wall>,
-    /// The first finding of those that would turn it, but have to last.
+    /// The first finding of those in favour of the next transition, while the transition has to
+    /// wait.
     pending: Option<Finding>,
     damper: Damper,
 }
 
 impl Judge {
-    /// Judges the numbers of a source by `range`.
+    /// Creates the judge of `rule` for `source`, with `range` for numbers.
     pub(super) fn new(rule: &Arc<RuleSpec>, range: Range, source: SourceId) -> Self {
         let rule = Arc::clone(rule);
         Self {
@@ -83,7 +84,7 @@ impl Judge {
         }
     }
 
-    /// Takes over what the store knows of this alert.
+    /// Takes over a stored alert, at a rebuild.
     pub(super) fn resume(&mut self, alert: &PastAlert<'_>) {
         self.raised = alert.state == AlertState::Raised;
         self.source = alert.source;
@@ -98,8 +99,8 @@ impl Judge {
         &self.rule
     }
 
-    /// Whether the condition holds for a value, or while it is raised, still does; `None` if it
-    /// says nothing about such a value.
+    /// Returns `true` if the condition holds for `value`, or, of a raised alert, still holds;
+    /// `None` if the condition does not apply to the type of `value`.
     pub(super) fn holds(&self, value: &Value) -> Option<bool> {
         match (value, self.rule.test()?) {
             (Value::Number(number), Test::Outside(_)) if self.raised => {
@@ -110,7 +111,7 @@ impl Judge {
         }
     }
 
-    /// Decides on a finding; `find` is asked for it only if it makes a difference.
+    /// Decides on a finding. Calls `find` only if the finding makes a difference.
     pub(super) fn decide(
         &mut self,
         holds: bool,
@@ -146,7 +147,7 @@ impl Judge {
         }
     }
 
-    /// Turns what had to last until `time` or less, and lasted.
+    /// Makes the pending transition, if its wait ended by `time`.
     pub(super) fn release(&mut self, time: Wall, sink: &mut Sink<'_>) {
         if let Some(turn) = self.turns_at().filter(|turn| *turn <= time)
             && let Some(pending) = self.pending.clone()
@@ -155,28 +156,28 @@ impl Judge {
         }
     }
 
-    /// What has to last begins anew.
+    /// Gives up the pending transition: the wait begins anew.
     pub(super) fn lapse(&mut self) {
         self.pending = None;
     }
 
-    /// A turn that would have to last from before the last transition is given up.
+    /// Gives up a pending transition whose wait began before the last transition.
     pub(super) fn lapse_before_turned(&mut self) {
         let turned = self.turned;
         self.pending.take_if(|pending| turned > Some(pending.time));
     }
 
-    /// When what has to last has lasted.
+    /// Returns the end of the wait of the pending transition.
     pub(super) fn turns_at(&self) -> Option<Wall> {
         self.pending.as_ref().map(|pending| self.turn_of(pending.time))
     }
 
-    /// When it was last raised or cleared.
+    /// Returns the event time of the last transition.
     pub(super) fn turned(&self) -> Option<Wall> {
         self.turned
     }
 
-    /// The source's time was set back: what it did after `time` says nothing of what is to come.
+    /// Drops event times after `time`, because the clock of the source was set back.
     pub(super) fn forget_after(&mut self, time: Wall) {
         self.turned = self.turned.filter(|turned| *turned <= time);
         self.damper.forget_after(time);
@@ -190,7 +191,7 @@ impl Judge {
         self.source
     }
 
-    /// Says in whose name it is raised, where a rule looks at several sources.
+    /// Sets the source named by the alert, for a rule over several sources.
     pub(super) fn speak_for(&mut self, source: SourceId) {
         self.source = source;
     }
@@ -199,7 +200,7 @@ impl Judge {
         self.raised
     }
 
-    /// When it turns if what would turn it lasts from `since` on.
+    /// Returns the time of the next transition, if the condition lasts from `since` on.
     fn turn_of(&self, since: Wall) -> Wall {
         if self.raised {
             return since + self.rule.clear.hold_for;
@@ -208,12 +209,12 @@ impl Judge {
         self.cooling_until(held).unwrap_or(held)
     }
 
-    /// While nothing is decided, what would turn it stays pending.
+    /// Makes the next transition. Without `out`, leaves the transition pending.
     fn turn(&mut self, finding: Finding, sink: &mut Sink<'_>) {
         if sink.out.is_none() {
             return;
         }
-        // So that it makes no difference whether time passed in between.
+        // Publish a held-back alert first, so that a tick in between makes no difference.
         self.catch_up(finding.time, sink);
         self.pending = None;
         self.raised = !self.raised;
@@ -236,12 +237,12 @@ impl Judge {
         }
     }
 
-    /// Whether alerts tell of what it decides.
+    /// Returns `true` if the rule publishes alerts.
     fn tells(&self) -> bool {
         self.rule.then.contains(&Action::Alert)
     }
 
-    /// Tells what was held back and still is news, if there is room for it by `time`.
+    /// Publishes the held-back alert, if there is room by `time` and the state is still news.
     pub(super) fn catch_up(&mut self, time: Wall, sink: &mut Sink<'_>) {
         let Some(out) = &mut sink.out else { return };
         let ended = self.damper.end(time, sink.now);
@@ -254,13 +255,14 @@ impl Judge {
         out.extend(self.damper.pass(time, sink.now));
     }
 
-    /// When [`Judge::catch_up`] is of use: event times, each with a monotonic time that must have come too.
+    /// Returns the deadlines of [`Judge::catch_up`]: event times, each with a monotonic time, both
+    /// of which must have come.
     pub(super) fn catches_up_at(&self, boot: KernelBoot) -> impl Iterator<Item = (Wall, Mono)> {
         self.damper.due(boot)
     }
 
-    /// The end of the cool-down that `time` lies in. A raise that lies ahead cools nothing: the
-    /// source's time was set back since.
+    /// Returns the end of the cool-down around `time`. A last raise later than `time` cools
+    /// nothing: the clock of the source was set back since.
     fn cooling_until(&self, time: Wall) -> Option<Wall> {
         let every = self.rule.at_most_every.filter(|every| *every > Duration::ZERO)?;
         let last = self.last_raise.filter(|last| *last <= time)?;

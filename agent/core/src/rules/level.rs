@@ -1,8 +1,8 @@
-//! A rule without a window: the condition is asked about each reading, at once.
+//! A rule without a window: evaluates the condition on each reading, at once.
 //!
-//! The newest reading counts. One that is older than it tells what was, and is not used; so a
-//! rule without a window answers at once, but is not indifferent to the order of its readings, unless
-//! they have to last and come in the order of their times.
+//! The newest reading by event time counts; an older reading is counted as late and not used. The
+//! order of the readings therefore matters, unless the rule has a `for` and takes readings in the
+//! order of their event times.
 
 use super::judge::{Finding, Judge, Sink};
 use crate::record::reading::Value;

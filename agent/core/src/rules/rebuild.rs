@@ -1,48 +1,48 @@
-//! The state after a restart: the last readings folded again, with the alerts of the store known.
+//! Rebuilds the state of the rules after a restart, from the last stored readings and alerts.
 //!
-//! What these readings decide was decided before the restart and stored with them; so nothing is
-//! decided here. What was decided between readings, by a tick, may or may not have been stored:
-//! windows up to the last stored alert are closed, later ones are judged (again) by the next tick,
-//! and come out the same.
+//! All decisions on these readings were made before the restart and stored with the readings, so a
+//! rebuild decides nothing. A decision made between readings, by a tick, may or may not have been
+//! stored: windows up to the last stored alert are closed, and the next tick judges later windows
+//! (again), with the same outcome.
 //!
-//! A source that was silent for longer than the horizon starts anew: what it then tells too late
-//! is not known to be late, but no window that raised or cleared an alert opens again.
+//! A source silent for longer than the horizon starts anew. Its late readings are then not
+//! recognised as late, but no window of a stored alert opens again.
 
 use pulsegate_sensors::{SourceId, Sources};
 
 use super::{AlertState, Arrival, Counts, Input, InvalidRule, MAX_LEAP, RuleSpec, Rules};
 use crate::time::Wall;
 
-/// A transition, as the store kept it.
+/// A stored transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PastAlert<'a> {
-    /// The name of its rule.
+    /// The name of the rule.
     pub rule: &'a str,
-    /// Its source.
+    /// The source named by the alert.
     pub source: SourceId,
     /// Raised or cleared.
     pub state: AlertState,
-    /// When.
+    /// The event time of the transition.
     pub time: Wall,
-    /// When it was told, if its readings bring their own time and the store still knows.
+    /// The arrival of the published alert, if the readings have a time of their own and the store
+    /// still has the arrival.
     pub arrival: Option<Arrival>,
-    /// The end of its window, if it had one.
+    /// The end of the window, if the rule has a window.
     pub window_end: Option<Wall>,
 }
 
-/// Rules that remember, but do not decide yet.
+/// Rules during a rebuild: readings update the state but decide nothing.
 #[derive(Debug)]
 pub struct Rebuild {
     rules: Rules,
 }
 
 impl Rules {
-    /// Begins to rebuild the state from the alerts in the store, in their order; the last raised
-    /// and the last cleared of each rule and source suffice. Alerts of rules that are no more are
-    /// passed over.
+    /// Begins a rebuild from the stored alerts, in the order of the store; the last raised and the
+    /// last cleared alert of each rule and source suffice. Ignores alerts of removed rules.
     ///
     /// # Errors
-    /// As [`Rules::new`].
+    /// Returns the same errors as [`Rules::new`].
     pub fn rebuild<'a>(
         specs: Vec<RuleSpec>,
         alerts: impl IntoIterator<Item = PastAlert<'a>>,
@@ -69,7 +69,7 @@ impl Rules {
 }
 
 impl Rebuild {
-    /// How far back, counted from the newest reading in the store, readings must be folded.
+    /// Returns the length of the history to fold, counted back from the newest stored reading.
     #[must_use]
     pub fn horizon(&self) -> std::time::Duration {
         self.rules.horizon()
@@ -80,12 +80,12 @@ impl Rebuild {
         self.rules.take(input, sources, None);
     }
 
-    /// The rules as they were, ready for the next reading or tick.
+    /// Ends the rebuild and returns the rules, ready for the next reading or tick.
     #[must_use]
     pub fn done(mut self) -> Rules {
         for track in &mut self.rules.tracks {
             let Some(clock) = &track.clock else { continue };
-            // An alert from the time before the source's clock was set back.
+            // An alert beyond `believed` dates from before the clock of the source was set back.
             let believed = clock.newest() + MAX_LEAP;
             track.watches.iter_mut().for_each(|watch| watch.forget_after(believed));
         }

@@ -1,12 +1,11 @@
-//! Readings in the order of their own times, for a rule that has to wait anyway.
+//! Puts readings in the order of their event times, for a rule that has to wait anyway (`for`).
 //!
-//! What has to last (`for`) is judged once it has settled: a reading is handed on when all that were
-//! taken before it have come, [`LATENESS`](super::LATENESS) later. So the order in which they arrive
-//! makes no difference. Readings without a time of their own are stamped as they arrive, so nothing
-//! can come before them any more, and they are handed on at once.
+//! A reading is handed on once all earlier readings have arrived, [`LATENESS`](super::LATENESS)
+//! later: the order of arrival makes no difference. A reading without a time of its own is stamped
+//! on arrival; no reading can arrive before it, so it is handed on at once.
 //!
-//! What had not settled at a restart is folded again. A reading from before the last transition, which
-//! is in the store, is handed on to be remembered, and decides nothing a second time.
+//! Readings not yet settled at a restart are folded again. A reading from before the last stored
+//! transition is handed on to update the state, and decides nothing a second time.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -16,31 +15,32 @@ use pulsegate_sensors::SourceId;
 use crate::record::reading::Value;
 use crate::time::Wall;
 
-/// Bounds memory for a rule and source: a hundred readings a second. Of more, the oldest is handed
-/// on before it has settled.
+/// Bounds memory for a rule and source: a hundred readings a second. Beyond this, the oldest
+/// reading is handed on before settling.
 const MAX_KEPT: usize = 512;
 
-/// Of when and of whom a reading is.
+/// The event time and the source of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Told {
     pub(super) event: Wall,
-    /// Which member it is of, in a rule that looks at several sources.
+    /// The index of the member, for a rule over several sources.
     pub(super) member: Option<usize>,
     pub(super) source: SourceId,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Settling {
-    /// By event time; of one time, by member and value.
+    /// Readings by event time; at the same time, by member, source and value.
     kept: VecDeque<(Told, Value)>,
-    /// Whether a reading brought a time of its own, so that another may be late.
+    /// `true` if any reading had a time of its own, as another such reading may be late; `None`
+    /// before the first reading.
     own_time: Option<bool>,
-    /// What was before this has been handed on.
+    /// All readings before this event time have been handed on.
     passed: Option<Wall>,
 }
 
 impl Settling {
-    /// Whether readings may come late, for all that is known.
+    /// Returns `true` if readings may be late, as far as is known.
     pub(super) fn waits(&self) -> bool {
         self.own_time != Some(false)
     }
@@ -49,8 +49,8 @@ impl Settling {
         *self = Self { own_time: self.own_time, ..Self::default() };
     }
 
-    /// Keeps a reading, which brings its own time or does not. Returns whether it may: one that
-    /// comes too late cannot wait.
+    /// Keeps a reading, with a time of its own or not (`own_time`). Returns `false` if the reading
+    /// is too late to wait.
     pub(super) fn put(&mut self, told: Told, value: &Value, own_time: bool) -> bool {
         self.own_time = self.own_time.max(Some(own_time));
         if self.passed.is_some_and(|passed| told.event < passed) {
@@ -64,19 +64,20 @@ impl Settling {
         true
     }
 
-    /// When the next one was.
+    /// Returns the event time of the next reading.
     pub(super) fn next(&self) -> Option<Wall> {
         self.kept.front().map(|(told, _)| told.event)
     }
 
-    /// Takes out the next one that was before `known`, or for which there is no room.
+    /// Removes and returns the next reading before `known`, or the next reading beyond
+    /// [`MAX_KEPT`].
     pub(super) fn pop(&mut self, known: Wall) -> Option<(Told, Value)> {
         let known = self.passed.max(Some(known));
         self.next().filter(|event| Some(*event) < known || self.kept.len() > MAX_KEPT)?;
         self.kept.pop_front()
     }
 
-    /// Everything before `known` has been handed on.
+    /// Marks all readings before `known` as handed on.
     pub(super) fn pass(&mut self, known: Wall) {
         self.passed = self.passed.max(Some(known));
     }

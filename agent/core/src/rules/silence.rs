@@ -1,10 +1,9 @@
-//! Absence: a source that should speak and does not.
+//! The condition `silent`: a source that should send readings and does not.
 //!
-//! What counts is the arrival, by the monotonic clock, whatever the reading says of a time or of a
-//! body: a source that speaks is not silent, and a clock that steps is no silence. The alert is
-//! raised when nothing came for that long and cleared by the next arrival; its value is the length
-//! of the silence in seconds. Silence begins no earlier than the agent: what it could not hear was
-//! not silent.
+//! Silence is measured between arrivals, by the monotonic clock. The time and the value of a
+//! reading do not matter, and a clock step is no silence. The alert is raised after `after` without
+//! an arrival, and cleared by the next arrival; its value is the length of the silence in seconds.
+//! A silence begins no earlier than the agent.
 
 use std::time::Duration;
 
@@ -16,7 +15,8 @@ use crate::time::Wall;
 #[derive(Debug, Clone)]
 pub(super) struct Silence {
     after: Duration,
-    /// When it last spoke, or began to be expected to.
+    /// The last arrival, or the start of the wait for the first arrival; `None` if neither is
+    /// known.
     since: Option<Wall>,
 }
 
@@ -25,12 +25,13 @@ impl Silence {
         Self { after, since: None }
     }
 
-    /// From `time` on it is expected to speak, or nothing is known of it.
+    /// Starts to wait for the source at `time`; `None` stops the wait.
     pub(super) fn begin(&mut self, time: Option<Wall>) {
         self.since = time;
     }
 
-    /// Something came at `time`, which the source's clock now takes for `from`.
+    /// Takes an arrival at `time`, and counts the next silence from `from`: the two are the arrival
+    /// on the clock of the source before and after the reading set the clock.
     pub(super) fn hear(
         &mut self,
         (time, from): (Wall, Wall),
@@ -42,7 +43,8 @@ impl Silence {
         judge.decide(false, finding, sink);
     }
 
-    /// An arrival is never late: there is nothing to wait for.
+    /// Lets time pass up to `settled` plus [`LATENESS`]: an arrival is never late, so a silence
+    /// needs no settling.
     pub(super) fn pass(&mut self, settled: Wall, judge: &mut Judge, sink: &mut Sink<'_>) {
         let Some(end) = self.since.map(|since| since + self.after) else { return };
         let now = settled + LATENESS;
@@ -52,7 +54,7 @@ impl Silence {
         judge.release(now, sink);
     }
 
-    /// The settled time by which there is something to decide.
+    /// Returns the settled time of the next decision, if any.
     pub(super) fn due(&self, judge: &Judge) -> Option<Wall> {
         let end = self.since.filter(|_| !judge.is_raised())? + self.after;
         Some(judge.turns_at().unwrap_or(end) - LATENESS)

@@ -1,7 +1,7 @@
-//! What a rule says, as the configuration maps to it.
+//! The specification of a rule, as built by the configuration.
 //!
-//! Which combinations make no sense is said in `faults.rs`. Names of sources and cameras are the
-//! configuration's to check: only it knows them all.
+//! `faults.rs` names the combinations that make no sense. The configuration checks the names of
+//! sources and cameras, because only the configuration knows all of them.
 
 use std::time::Duration;
 
@@ -10,130 +10,133 @@ use pulsegate_sensors::Source;
 use super::{LATENESS, flapping};
 use crate::record::reading::Value;
 
-/// The shortest window and the shortest step: with [`LATENESS`] it bounds how many are open.
+/// The shortest window and the shortest step; with [`LATENESS`], bounds the number of open windows.
 pub const MIN_WINDOW: Duration = Duration::from_secs(1);
-/// The longest window, and the longest that something must last: it bounds how much a start must
-/// read back.
+/// The longest window, and the longest `for` and `learn`; bounds the history that a start must read
+/// back.
 pub const MAX_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
-/// The shortest silence: less is the rhythm of a belt.
+/// The shortest silence: anything shorter is the rhythm of a belt.
 pub const MIN_SILENCE: Duration = Duration::from_secs(1);
-/// The most sources that one rule looks at together: it bounds what a reading of each costs.
+/// The most sources of one rule; bounds the cost of a reading of each source.
 pub const MAX_MEMBERS: usize = 32;
-/// The most steps that a sliding window takes to pass by: it bounds what each of them costs.
+/// The most steps in the length of a sliding window; bounds the cost of each step.
 pub const MAX_STEPS: u32 = 60;
-/// How far a start looks back for a condition that a cool-down holds back: a line tells its level
-/// at start anyway, and belts and numbers tell theirs within seconds.
+/// The history read back at a start for a condition held back by a cool-down: a line reports its
+/// level at start anyway, and belts and numbers report theirs within seconds.
 const HELD_LOOKBACK: Duration = Duration::from_secs(60 * 60);
-/// What may have been on its way into the store when the agent ended.
+/// Covers readings on their way into the store at the end of the agent.
 const SLACK: Duration = Duration::from_secs(60);
 
-/// One rule.
+/// The specification of one rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RuleSpec {
-    /// Its name: in every alert, and what ties alerts to it across restarts.
+    /// The name of the rule, part of every alert. The name ties alerts to the rule across restarts.
     pub name: Box<str>,
-    /// The kind of sources that it covers.
+    /// The kind of the covered sources.
     pub on: Option<Box<str>>,
-    /// The one source that it covers. With `on`, both must fit.
+    /// The only covered source. With `on`, both must fit.
     pub source: Option<Box<str>>,
-    /// When it holds.
+    /// The condition that raises an alert.
     pub condition: Condition,
-    /// What the condition is asked about; each single reading without one.
+    /// The window under the condition; `None` evaluates each single reading.
     pub window: Option<WindowSpec>,
-    /// Other thresholds for some sources.
+    /// The thresholds of single sources, in place of those of the condition.
     pub limits: Vec<Limit>,
-    /// It is raised only if it held for that long, in event time.
+    /// The duration for which the condition must hold before the raise, in event time.
     pub hold_for: Duration,
-    /// When it is cleared.
+    /// The requirements for clearing a raised alert.
     pub clear: Clear,
-    /// A raise comes at the earliest that long after the one before, per source.
+    /// The least time between two raises of one source.
     pub at_most_every: Option<Duration>,
-    /// How bad it is.
+    /// The severity of each alert.
     pub severity: Severity,
-    /// What is done when it is raised.
+    /// The actions taken on a raise.
     pub then: Vec<Action>,
 }
 
-/// When a rule holds.
+/// The condition of a rule.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Condition {
-    /// For such a reading, or such a value of a window.
+    /// Holds for a reading, or a window value, that passes the test.
     Reading(Test),
-    /// When nothing comes of a source: not for that long since its last reading, or since the
+    /// Holds if no reading of a source arrives for `after` since its last reading, or since the
     /// agent started.
     Silent {
-        /// At least [`MIN_SILENCE`].
+        /// The length of the silence; at least [`MIN_SILENCE`].
         after: Duration,
-        /// Those that should speak from the start; others that the rule covers, once they did.
+        /// Sources that must send readings from the start. Other covered sources count after their
+        /// first reading.
         expected: Vec<Source>,
     },
-    /// For a reading that is unlike those before.
+    /// Holds for a reading unlike the readings before.
     Anomaly {
-        /// How far back it is compared, and how long it takes to learn; at most [`MAX_WINDOW`].
+        /// The history for the comparison, and the time it takes to learn; at most [`MAX_WINDOW`].
         learn: Duration,
-        /// How many times as far from the median as readings commonly are.
+        /// The score above which a reading is an anomaly: its distance from the median, in robust
+        /// standard deviations.
         score: f64,
     },
-    /// When the newest readings of several sources all hold.
+    /// Holds if the newest readings of all members hold.
     All {
-        /// At least two.
+        /// The members, at least two.
         members: Vec<Member>,
-        /// How far apart the readings may be by which they come to hold.
+        /// The greatest distance in event time between the readings, as the condition begins to
+        /// hold.
         within: Option<Duration>,
     },
-    /// When one of several does.
+    /// Holds if the newest reading of any member holds.
     Any {
-        /// At least two.
+        /// The members, at least two.
         members: Vec<Member>,
     },
 }
 
-/// What a single value can be asked.
+/// A test of a single value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Test {
-    /// Whether it is a number out of a range.
+    /// Passes for a number outside the range.
     Outside(Range),
-    /// Whether it is this state.
+    /// Passes for this state.
     Is(Box<str>),
 }
 
 /// A condition on the newest reading of one source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
-    /// The source's id.
+    /// The id of the source.
     pub source: Box<str>,
-    /// The kind of its readings, if only one counts.
+    /// The kind of the readings, if only one kind counts.
     pub on: Option<Box<str>>,
-    /// What must hold.
+    /// The test for the newest reading.
     pub test: Test,
 }
 
-/// Numbers above the one or below the other, strictly.
+/// A range with numbers outside it above `above` or below `below`, strictly.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Range {
-    /// Greater than this.
+    /// A number greater than this is outside.
     pub above: Option<f64>,
-    /// Less than this.
+    /// A number less than this is outside.
     pub below: Option<f64>,
 }
 
-/// When an alert is cleared: as soon as the condition does not hold any more, unless this asks for
-/// more. For numbers it may ask for other thresholds, strictly, so that a value that trembles at a
-/// threshold is one alert (hysteresis).
+/// The requirements for clearing an alert. By default, an alert is cleared as soon as the condition
+/// no longer holds. For numbers, other thresholds apply if set, strictly: a value trembling at a
+/// threshold is then one alert (hysteresis).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Clear {
-    /// What was raised below the rule's threshold is cleared only above this.
+    /// An alert raised below the threshold of the rule is cleared only above this number.
     pub above: Option<f64>,
-    /// What was raised above the rule's threshold is cleared only below this.
+    /// An alert raised above the threshold of the rule is cleared only below this number.
     pub below: Option<f64>,
-    /// Only if it lasts that long, in event time.
+    /// The duration for which the requirements must last before the clear, in event time.
     pub hold_for: Duration,
 }
 
-/// The thresholds of one source. A side that is not set is the rule's own.
+/// The thresholds of one source. A side without a threshold keeps that of the rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limit {
-    /// The source's id.
+    /// The id of the source.
     pub source: Box<str>,
     /// Replaces [`Range::above`].
     pub above: Option<f64>,
@@ -141,20 +144,20 @@ pub struct Limit {
     pub below: Option<f64>,
 }
 
-/// Windows on the grid of event time: a tumbling one of a minute starts with the minute.
+/// Windows on the grid of event time: a tumbling window of a minute starts with the minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowSpec {
-    /// From [`MIN_WINDOW`] to [`MAX_WINDOW`].
+    /// The length of a window, from [`MIN_WINDOW`] to [`MAX_WINDOW`].
     pub length: Duration,
-    /// From the end of one to the end of the next. The length itself, for windows that follow
-    /// each other without overlap, or a part of it, at least a [`MAX_STEPS`]th.
+    /// The time from the end of a window to the end of the next: `length` for tumbling windows, or
+    /// an integer fraction of `length`, at least a [`MAX_STEPS`]th.
     pub step: Duration,
-    /// What is taken over the readings in it.
+    /// The aggregate over the readings of a window.
     pub take: Take,
 }
 
-/// What is taken over the readings of a window. A window without readings has a count and a sum of
-/// 0; it has nothing else, and changes nothing.
+/// An aggregate over the readings of a window. A window without readings has a count and a sum of
+/// 0; it has no other value, and then changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Take {
     /// The arithmetic mean.
@@ -163,19 +166,19 @@ pub enum Take {
     Min,
     /// The greatest.
     Max,
-    /// How many there are.
+    /// The number of readings.
     Count,
-    /// All of them together.
+    /// The sum of the readings.
     Sum,
-    /// How much more the last is than the first, a minute of the time between them. A window
-    /// whose readings are all of one time has none.
+    /// The last reading minus the first, per minute of the time between the two. A window whose
+    /// readings all have the same time has no rate.
     Rate,
 }
 
-/// How bad an alert is.
+/// The severity of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Severity {
-    /// Good to know.
+    /// Information only.
     Info,
     /// Somebody should look.
     #[default]
@@ -184,18 +187,18 @@ pub enum Severity {
     Critical,
 }
 
-/// How an output is driven.
+/// The way a rule or a visit drives an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Drive {
-    /// On while an alert is raised, or a visit lasts.
+    /// On while an alert is raised, or during a visit.
     On,
-    /// On for a moment with each alert raised, or each opening.
+    /// On for a moment with each raised alert, or each opening.
     Pulse,
-    /// The number of alerts that are raised, or of openings so far.
+    /// The number of alerts now raised, or of openings so far.
     Count,
 }
 
-/// What a rule does when it is raised.
+/// An action of a rule on a raise.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Publishes an alert.
@@ -204,27 +207,27 @@ pub enum Action {
     Capture(Box<str>),
     /// Drives this output.
     Output(Box<str>, Drive),
-    /// From then on, for that long, the readings of the source are published in full.
+    /// Publishes all readings of the source for this long, from the raise on.
     Record(Duration),
 }
 
 impl RuleSpec {
-    /// Whether an alert of this rule can be in the name of `source`.
+    /// Returns `true` if an alert of this rule can name `source`.
     #[must_use]
     pub fn concerns(&self, source: &Source) -> bool {
         let members = self.members().unwrap_or_default();
         self.covers(source) || members.iter().any(|member| member.is(source))
     }
 
-    /// Whether this rule covers `source` by itself. One that names no kind means what is measured,
-    /// not what is derived of it.
+    /// Returns `true` if this rule covers `source` by itself. A rule without `on` covers measured
+    /// sources, but no derived source.
     pub(super) fn covers(&self, source: &Source) -> bool {
         self.members().is_none()
             && self.on.as_ref().map_or(!source.is_derived(), |kind| *kind == source.kind)
             && self.source.as_ref().is_none_or(|name| *name == source.name)
     }
 
-    /// The sources that it looks at together, if it does.
+    /// Returns the members of `all` or `any`; `None` for a condition on a single source.
     #[must_use]
     pub fn members(&self) -> Option<&[Member]> {
         match &self.condition {
@@ -233,7 +236,7 @@ impl RuleSpec {
         }
     }
 
-    /// What its values are asked, where they are asked something by themselves.
+    /// Returns the test of single values, if the condition has a test.
     pub(super) fn test(&self) -> Option<&Test> {
         match &self.condition {
             Condition::Reading(test) => Some(test),
@@ -244,7 +247,8 @@ impl RuleSpec {
         }
     }
 
-    /// What raises for the source of this name, where numbers do.
+    /// Returns the range for the source named `source`, with its limits applied; without thresholds
+    /// if the condition tests no numbers.
     #[must_use]
     pub fn range(&self, source: &str) -> Range {
         let range = match self.test() {
@@ -257,8 +261,8 @@ impl RuleSpec {
         }
     }
 
-    /// How far back a rebuild must look: to the start of the last window that held a reading and
-    /// of the empty one after it, to what has to last, and to what a cool-down holds back.
+    /// Returns the history needed by a rebuild: back to the start of the last window with a reading
+    /// and of the empty window after, plus the longest `for`, plus the cool-down.
     pub(super) fn horizon(&self) -> Duration {
         let window = self.window.map_or(Duration::ZERO, |window| window.length * 2);
         let held = self.at_most_every.unwrap_or_default().min(HELD_LOOKBACK);
@@ -269,13 +273,13 @@ impl RuleSpec {
             Condition::Any { .. } => HELD_LOOKBACK,
         };
         let waits = window + known + self.hold_for.max(self.clear.hold_for) + held;
-        // What was held back of flapping alerts follows from the readings, too.
+        // Held-back alerts of a flapping rule follow from the readings, too.
         waits.max(flapping::WITHIN) + LATENESS + SLACK
     }
 }
 
 impl Member {
-    /// Whether it is about `source`.
+    /// Returns `true` if the member is about `source`.
     pub(super) fn is(&self, source: &Source) -> bool {
         self.source == source.name
             && self.on.as_ref().map_or(!source.is_derived(), |kind| *kind == source.kind)
@@ -283,7 +287,8 @@ impl Member {
 }
 
 impl Test {
-    /// Whether it holds for a value; `None` if it says nothing about such a value.
+    /// Returns `true` if `value` passes the test; `None` if the test does not apply to the type of
+    /// `value`.
     pub(super) fn holds(&self, value: &Value) -> Option<bool> {
         match (self, value) {
             (Self::Outside(range), Value::Number(number)) => Some(range.excludes(*number)),
@@ -294,7 +299,7 @@ impl Test {
 }
 
 impl Range {
-    /// Whether a number lies out of the range.
+    /// Returns `true` if `number` lies outside the range.
     pub(super) fn excludes(self, number: f64) -> bool {
         self.above.is_some_and(|above| number > above)
             || self.below.is_some_and(|below| number < below)
@@ -306,8 +311,8 @@ impl Range {
 }
 
 impl Clear {
-    /// Whether an alert that was raised out of `range` stays raised. A side on which the range has no
-    /// threshold raised nothing, and what clears that side says nothing.
+    /// Returns `true` if an alert raised outside `range` stays raised. A side without a threshold
+    /// in `range` raised nothing, so a `clear` threshold for the side has no effect.
     pub(super) fn keeps(&self, number: f64, range: Range) -> bool {
         range.excludes(number)
             || range.above.and(self.below).is_some_and(|below| number >= below)

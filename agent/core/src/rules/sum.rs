@@ -1,12 +1,12 @@
 //! An exact sum of floating-point numbers: the same in every order, to the last bit.
 //!
 //! Shewchuk, Adaptive Precision Floating-Point Arithmetic (1997), as in Python's `math.fsum`: the
-//! sum is kept as a few numbers that do not overlap, and rounded once, when it is asked for.
-//! Whole numbers and most others need one or two of them; none needs more than 40.
+//! sum is a list of numbers without overlapping bits, rounded once, in [`ExactSum::value`]. Whole
+//! numbers and most others need one or two list entries; no sum needs more than 40.
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct ExactSum {
-    /// By rising magnitude; their exact sum is the sum.
+    /// Numbers of rising magnitude, without overlapping bits; their exact sum is the sum.
     partials: Vec<f64>,
 }
 
@@ -34,7 +34,7 @@ impl ExactSum {
         self.partials.push(carry);
     }
 
-    /// The sum, rounded to the nearest, ties to even; not finite if it is out of range.
+    /// Returns the sum, rounded to the nearest number, ties to even; not finite if out of range.
     pub(super) fn value(&self) -> f64 {
         let mut rest = self.partials.iter().rev().copied();
         let mut high = rest.next().unwrap_or(0.0);
@@ -45,7 +45,8 @@ impl ExactSum {
                 break;
             }
         }
-        // What lies below `low` decides only if `low` is exactly half of the last place.
+        // The partials below `low` matter only if `low` is exactly half a unit in the last place of
+        // `high`.
         let below = rest.next().unwrap_or(0.0);
         if (low < 0.0 && below < 0.0) || (low > 0.0 && below > 0.0) {
             let nudge = low * 2.0;
@@ -58,7 +59,7 @@ impl ExactSum {
     }
 }
 
-/// The rounded sum of two numbers, and what the rounding left out.
+/// Returns the rounded sum of two numbers and the rounding error.
 fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let (large, small) = if a.abs() < b.abs() { (b, a) } else { (a, b) };
     let high = large + small;

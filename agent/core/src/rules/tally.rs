@@ -1,5 +1,5 @@
-//! What is taken over the readings of a pane, and of several panes together: the same in every
-//! order of the readings, to the last bit.
+//! Aggregates over the readings of a pane, and of several panes together. The result is the same in
+//! every order of the readings, to the last bit.
 
 use super::Take;
 use super::sum::ExactSum;
@@ -7,15 +7,16 @@ use crate::time::Wall;
 
 const MINUTE_MS: f64 = 60_000.0;
 
-/// Counts are exact up to 2^53.
+/// The running aggregate of a pane. Counts are exact up to 2^53.
 #[derive(Debug, Clone)]
 pub(super) enum Tally {
-    /// With the count.
+    /// The sum and the number of readings.
     Sum(ExactSum, f64),
     Min(f64),
     Max(f64),
     Count(f64),
-    /// The first reading and the last. Of two at the same time, the lower and the higher.
+    /// The first and the last reading. Among readings at the same time, the lowest is the first and
+    /// the highest is the last.
     Span((Wall, f64), (Wall, f64)),
 }
 
@@ -46,7 +47,7 @@ impl Tally {
         }
     }
 
-    /// This and `other`, which is of the same kind.
+    /// Merges `other`, an aggregate of the same variant, into `self`.
     pub(super) fn with(self, other: &Self) -> Self {
         match (self, other) {
             (Self::Sum(mut sum, count), Self::Sum(more, others)) => {
@@ -63,7 +64,8 @@ impl Tally {
         }
     }
 
-    /// The value, if there is one: a rate needs two readings that are apart.
+    /// Returns the value of the aggregate; `None` for a rate without two readings at different
+    /// times.
     pub(super) fn value(&self, take: Take) -> Option<f64> {
         match self {
             Self::Sum(sum, _) if take == Take::Sum => Some(sum.value()),

@@ -1,7 +1,7 @@
-//! One rule, as it watches one source, or several together.
+//! One rule over one source, or over several sources together.
 //!
-//! A shape makes findings of readings, a judge makes transitions of findings. In between, what has to
-//! last is put in the order of event time.
+//! A shape makes findings of readings, and a judge makes transitions of findings. For a rule with
+//! `for`, readings are first put in the order of their event times.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +27,11 @@ const MOMENT: Duration = Duration::from_millis(1);
 pub(super) struct Watch {
     pub(super) judge: Judge,
     pub(super) shape: Shape,
-    /// For a rule that waits until readings have settled.
+    /// The queue of a rule that waits for readings to settle.
     settling: Option<Settling>,
 }
 
-/// How readings become findings.
+/// The part of a rule that makes findings of readings, by the kind of condition.
 #[derive(Debug, Clone)]
 pub(super) enum Shape {
     Level(Level),
@@ -57,33 +57,36 @@ impl Watch {
         Self { judge: Judge::new(rule, rule.range(name), id), shape, settling }
     }
 
-    /// Something arrived, of whatever kind, by the source's clock as it was before and as it is.
+    /// Takes an arrival of any kind: its time on the clock of the source, before and after the
+    /// reading set the clock.
     pub(super) fn hear(&mut self, arrival: (Wall, Wall), sink: &mut Sink<'_>) {
         if let Shape::Silence(silence) = &mut self.shape {
             silence.hear(arrival, &mut self.judge, sink);
         }
     }
 
-    /// Takes a reading, which brings its own time or was stamped on arrival.
+    /// Takes a reading, with a time of its own (`own_time`) or stamped on arrival.
     pub(super) fn take(&mut self, told: Told, value: &Value, own_time: bool, sink: &mut Sink<'_>) {
         let Some(settling) = &mut self.settling else { return self.ask(told, value, sink) };
         if !settling.put(told, value, own_time) {
-            // What it says of the time before the last transition has to wait for nothing: after a restart it
-            // would decide a second time.
+            // A reading from before the last settled time does not wait. Its finding for the time
+            // before the last transition must not stay pending: after a restart, the rule would
+            // decide a second time.
             self.ask(told, value, sink);
             return self.judge.lapse_before_turned();
         }
-        // Nothing can come any more before what is stamped on arrival.
+        // No reading can arrive before a reading stamped on arrival.
         let known = if settling.waits() { Wall(i64::MIN) } else { told.event + MOMENT };
         self.settle(known, sink);
     }
 
-    /// A clock that is only assumed tells how long nothing came, and nothing of what came.
+    /// Returns `true` if the rule uses `clock`. An assumed clock is good for the length of a
+    /// silence, but not for the time of a reading.
     pub(super) fn runs_by(&self, clock: &EventClock) -> bool {
         !clock.is_assumed() || matches!(self.shape, Shape::Silence(_))
     }
 
-    /// Everything up to `settled` is known: what was late has come.
+    /// Lets event time pass up to `settled`: late readings up to `settled` have arrived.
     pub(super) fn pass(&mut self, settled: Wall, sink: &mut Sink<'_>) {
         match &mut self.shape {
             Shape::Level(_) | Shape::Anomaly(_) | Shape::Joint(_) => {
@@ -97,8 +100,8 @@ impl Watch {
         self.judge.catch_up(settled, sink);
     }
 
-    /// When there is something to do: event times that must have settled, each with a monotonic time that
-    /// must have come.
+    /// Returns the deadlines of the watch: event times that must have settled, each with a
+    /// monotonic time that must have come.
     pub(super) fn due(&self, boot: KernelBoot) -> impl Iterator<Item = (Wall, Mono)> {
         let decides = self.decides_at().map(|at| (at, Mono(0)));
         decides.into_iter().chain(self.judge.catches_up_at(boot))
@@ -117,7 +120,8 @@ impl Watch {
         }
     }
 
-    /// The source's time went back: forgets what was seen, but not what was raised.
+    /// Forgets readings and windows, but not the raised state, because the time of the source went
+    /// back.
     pub(super) fn restart(&mut self) {
         self.judge.forget_after(Wall(i64::MIN));
         if let Some(settling) = &mut self.settling {
@@ -126,14 +130,14 @@ impl Watch {
         match &mut self.shape {
             Shape::Level(level) => level.restart(),
             Shape::Windows(windows) => windows.restart(),
-            // What arrives is not of the source's time.
+            // Arrivals do not depend on the time of the source.
             Shape::Silence(_) => {}
             Shape::Anomaly(anomaly) => anomaly.restart(),
             Shape::Joint(joint) => joint.restart(),
         }
     }
 
-    /// Takes over what the store knows of its alert.
+    /// Takes over a stored alert, at a rebuild.
     pub(super) fn resume(&mut self, alert: &PastAlert<'_>) {
         self.judge.resume(alert);
         match (&mut self.shape, alert.window_end) {
@@ -143,7 +147,7 @@ impl Watch {
         }
     }
 
-    /// Forgets what was decided after `time`: the source's clock was set back since.
+    /// Forgets decisions after `time`, because the clock of the source was set back since.
     pub(super) fn forget_after(&mut self, time: Wall) {
         self.judge.forget_after(time);
         match &mut self.shape {
@@ -156,7 +160,8 @@ impl Watch {
         }
     }
 
-    /// By how much more than what has settled is known: what is stamped on arrival is never late.
+    /// Returns the span after the settled time in which all readings are known: a reading stamped
+    /// on arrival is never late.
     fn ahead(&self) -> Duration {
         match &self.settling {
             Some(settling) if !settling.waits() => LATENESS,
@@ -164,12 +169,12 @@ impl Watch {
         }
     }
 
-    /// Asks about the readings before `known`, in their order.
+    /// Evaluates the readings before `known`, in the order of their event times.
     fn settle(&mut self, known: Wall, sink: &mut Sink<'_>) {
         while let Some(next) = self.settling.as_mut().and_then(|settling| settling.pop(known)) {
             let (told, value) = next;
             if self.judge.turned().is_some_and(|turned| told.event < turned) {
-                // It led up to a transition that is in the store.
+                // The reading led up to a stored transition.
                 let (now, counts, flaps) = (sink.now, &mut *sink.counts, &mut *sink.flaps);
                 self.ask(told, &value, &mut Sink { now, out: None, counts, flaps, trace: None });
                 self.judge.lapse();

@@ -1,11 +1,11 @@
 //! Windows over event time, tumbling and sliding, for one rule and one source.
 //!
-//! Time is cut into panes on the grid of the step; a window is the panes of one length, and a
-//! tumbling one has a single pane. It is judged once its end has settled: the source's clock is
-//! [`LATENESS`] past it. A reading that comes after that is not used, and counted. Because windows
-//! are judged in their order and each from an exact tally, the outcome does not depend on the
-//! order of the readings. A sliding window that reaches back before the first reading is judged by
-//! what is in it. What has to last begins anew after a window without a value.
+//! Time is divided into panes on the grid of the step. A window is the panes of one length; a
+//! tumbling window has a single pane. A window is judged once its end has settled: the clock of the
+//! source is [`LATENESS`] past the end. A later reading of the window is not used, only counted.
+//! Windows are judged in their order, and each from an exact aggregate, so the outcome does not
+//! depend on the order of the readings. A sliding window from before the first reading is judged by
+//! the readings in it. A `for` begins anew after a window without a value.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use super::{LATENESS, Take, WindowSpec};
 use crate::record::reading::Value;
 use crate::time::Wall;
 
-/// Bounds the memory of one rule and source: the panes of a window, those that end within the
-/// lateness, and the two that its ends fall into.
+/// Bounds the memory of one rule and source: the panes of a window, the panes that end within the
+/// lateness, and two more for the panes around the ends of the window.
 const MAX_PANES: usize = MAX_STEPS as usize + 7;
 const _: () = assert!(
     MAX_STEPS as u128 + LATENESS.as_millis().div_ceil(MIN_WINDOW.as_millis()) + 2
@@ -30,13 +30,13 @@ pub(super) struct Windows {
     length: Duration,
     step: Duration,
     take: Take,
-    /// No pane that ends here or before takes a reading any more.
+    /// The settled end: no pane that ends here or before takes a reading any more.
     closed: Option<Wall>,
-    /// The end of the last window that was judged: those since then are empty or open.
+    /// The end of the last judged window: later windows are empty or open.
     judged: Option<Wall>,
     /// The end of the last window that had a value.
     valued: Option<Wall>,
-    /// In order; only those that a window still to be judged covers.
+    /// The panes of windows still to be judged, in order of time.
     panes: VecDeque<Pane>,
 }
 
@@ -60,13 +60,13 @@ impl Windows {
         }
     }
 
-    /// Takes over from the store that the window ending at `end` was judged. Its grid may have
-    /// been another.
+    /// Marks the window ending at `end` as judged, from a stored alert. The stored window may have
+    /// had another grid.
     pub(super) fn resume(&mut self, end: Wall) {
         self.judged = self.judged.max(Some(ceil(end, self.step)));
     }
 
-    /// Whether windows after `time` are closed.
+    /// Returns `true` if windows after `time` are closed.
     pub(super) fn is_closed_after(&self, time: Wall) -> bool {
         self.judged.max(self.closed).is_some_and(|closed| closed > time)
     }
@@ -102,7 +102,7 @@ impl Windows {
         }
     }
 
-    /// Judges the windows that end by `settled`.
+    /// Judges the windows ending by `settled`.
     pub(super) fn pass(&mut self, settled: Wall, judge: &mut Judge, sink: &mut Sink<'_>) {
         if self.closed.is_some_and(|closed| settled < closed + self.step) {
             return;
@@ -119,12 +119,12 @@ impl Windows {
         self.pass_empty(closed, judge, sink);
     }
 
-    /// The end of the next window that can change something.
+    /// Returns the end of the next window able to change something.
     pub(super) fn due(&self, judge: &Judge) -> Option<Wall> {
         self.next_end().into_iter().chain(self.next_empty(judge)).min()
     }
 
-    /// The end of the next window with a reading in it.
+    /// Returns the end of the next window with a reading.
     fn next_end(&self) -> Option<Wall> {
         let first = self.panes.front()?.start + self.step;
         Some(self.judged.map_or(first, |judged| first.max(judged + self.step)))
@@ -150,8 +150,8 @@ impl Windows {
         judge.decide(holds, find, sink);
     }
 
-    /// Judges the empty windows that end by `until`, of which only few can change something. While
-    /// nothing is decided, what is pending stays so.
+    /// Judges the empty windows ending by `until`, of which only a few can change something.
+    /// Without `out`, a pending transition stays pending.
     fn pass_empty(&mut self, until: Wall, judge: &mut Judge, sink: &mut Sink<'_>) {
         if self.judged.is_none_or(|judged| judged >= until) {
             return;
@@ -166,7 +166,7 @@ impl Windows {
         self.judged = Some(until);
     }
 
-    /// The end of the next window, if it stays empty and that changes something.
+    /// Returns the end of the next window, if judging it as empty changes something.
     fn next_empty(&self, judge: &Judge) -> Option<Wall> {
         let next = self.judged? + self.step;
         let holds = judge.holds(&Value::Number(self.take.of_nothing()?)).unwrap_or(false);
@@ -179,7 +179,7 @@ impl Windows {
 }
 
 impl Take {
-    /// What is taken over a window without readings.
+    /// Returns the aggregate over a window without readings, if any.
     fn of_nothing(self) -> Option<f64> {
         match self {
             Self::Count | Self::Sum => Some(0.0),
@@ -188,13 +188,13 @@ impl Take {
     }
 }
 
-/// The start of the pane that `time` lies in.
+/// Returns the start of the pane around `time`.
 pub(super) fn floor(time: Wall, step: Duration) -> Wall {
     let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);
     Wall(time.0.saturating_sub(time.0.rem_euclid(step)))
 }
 
-/// The end of the pane that ends at `time` or that `time` lies in.
+/// Returns the end of the pane that ends at `time` or lies around `time`.
 fn ceil(time: Wall, step: Duration) -> Wall {
     let start = floor(time, step);
     if start == time { time } else { start + step }
