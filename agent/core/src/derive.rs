@@ -1,3 +1,3 @@
-//! Measurements that are calculated from other measurements.
+//! Measurements calculated from other measurements.
 
 pub mod heart_variability;

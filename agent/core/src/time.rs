@@ -1,4 +1,5 @@
-//! Points in time. The monotonic clock is what the agent reasons with; wall time is derived from it.
+//! Points in time. The agent reasons with the monotonic clock; wall time is derived from monotonic
+//! time.
 
 pub mod clock;
 pub mod timeline;
@@ -15,7 +16,7 @@ pub struct Mono(pub u64);
 pub struct Wall(pub i64);
 
 impl Mono {
-    /// How long after `earlier` this is; zero if it is before.
+    /// Returns the time since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -23,7 +24,7 @@ impl Mono {
 }
 
 impl Wall {
-    /// How long after `earlier` this is; zero if it is before.
+    /// Returns the time since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         let apart = self.0.saturating_sub(earlier.0);

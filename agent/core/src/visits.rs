@@ -1,13 +1,14 @@
-//! Visits: openings of a lid, or movements, that belong together.
+//! Visits: groups of openings of a lid, or of movements, separated by a gap.
 //!
-//! A visit begins with an opening and ends when none follows for the gap; it is told as soon as
-//! that is certain, not with the next opening. Like the rules it is a fold over the stored readings
-//! ([`crate::rules`]), so a restart in the middle neither ends a visit nor tells it twice.
+//! A visit begins with an opening, and ends if no opening follows within the gap; the end is
+//! reported as soon as it is certain, not with the next opening. Like the rules ([`crate::rules`]),
+//! visits are a fold over the stored readings, so a restart in the middle neither ends a visit nor
+//! reports a visit twice.
 //!
-//! A line is timed by the monotonic clock, so that a clock step makes no difference (P8). Another
-//! program's readings are timed by the time that they bring, in order, shuffled or late by up to
-//! [`LATENESS`], and are told that much later. A start of the kernel ends the visit of a line:
-//! nobody knows for how long the power was gone.
+//! Readings of a line have monotonic times, so a clock step makes no difference (P8). Readings of
+//! another program have times of their own, arrive in order, shuffled or late by up to
+//! [`LATENESS`], and their visits are reported that much later. A start of the kernel ends the
+//! visit of a line, because the length of the power cut is unknown.
 
 mod report;
 #[cfg(test)]
@@ -25,76 +26,77 @@ use watch::Watch;
 
 pub use report::{Facts, Report, ReportFault};
 
-/// How long an edge may be on its way from the kernel to the fold.
+/// The longest time from an edge in the kernel to the fold.
 pub const SETTLING: Duration = Duration::from_millis(250);
 
-/// What counts as a visit to one source.
+/// The specification of visits to one source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VisitSpec {
-    /// The source's id.
+    /// The id of the source.
     pub source: Box<str>,
-    /// The state that is an opening, when another state or nothing came before it.
+    /// The state of an opening, if another state or none came before.
     pub opening: Box<str>,
-    /// What the first state means that is ever heard of the source.
+    /// The meaning of the first state ever received from the source.
     pub first: First,
-    /// A visit ends when there was no opening for that long.
+    /// The time without an opening after which a visit ends.
     pub gap: Duration,
-    /// Units that an opening takes on average.
+    /// The units taken by an opening, on average.
     pub units_per_opening: f64,
-    /// Whether the beginning and the end of a visit are events as well.
+    /// `true` if the beginning and the end of a visit are events as well, besides the visit.
     pub live: bool,
-    /// What else a visit does.
+    /// The actions of a visit.
     pub then: Vec<VisitAction>,
 }
 
 /// A moment of a visit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Moment {
-    /// It began: with its first opening.
+    /// The beginning, at the first opening.
     Begin,
-    /// An opening, also the first.
+    /// An opening, including the first.
     Opening,
-    /// It ended.
+    /// The end.
     End,
 }
 
-/// What a visit does.
+/// An action of a visit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum VisitAction {
     /// Drives this output.
     Output(Box<str>, Drive),
-    /// Takes a picture with this camera, each time at that moment.
+    /// Takes a picture with this camera at each such moment.
     Capture(Box<str>, Moment),
 }
 
-/// What the first state means that is ever heard of a source.
+/// The meaning of the first state ever received from a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum First {
-    /// How a line stands: no opening.
+    /// The level of a line, so not an opening.
     Level,
-    /// That it came to be so.
+    /// A change to the state, so possibly an opening.
     Change,
 }
 
-/// A visit.
+/// A visit, ended or under way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Visit {
-    /// What made it one.
+    /// The specification of the visit.
     pub spec: Arc<VisitSpec>,
-    /// Where it was.
+    /// The source of the openings.
     pub source: SourceId,
-    /// The event time of its first opening.
+    /// The event time of the first opening.
     pub start: Wall,
-    /// The event time of its last opening.
+    /// The event time of the last opening so far.
     pub end: Wall,
-    /// How many openings.
+    /// The number of openings so far.
     pub openings: u32,
-    /// The kernel start on whose axis the times lie; `None` if the readings brought their own.
+    /// The kernel start whose reference axis the times lie on; `None` if the readings have times of
+    /// their own.
     pub boot: Option<KernelBoot>,
 }
 
-/// The id of a visit: of its source, the kernel start on whose axis it lies, and its start. It is the
-/// same before and after a restart, and of no other visit of this thing.
+/// Returns the id of a visit, made of its source, the kernel start of its axis, and its start in
+/// milliseconds. The id is unique in this thing, and the same before and after a restart.
 #[must_use]
 pub fn id(source: &str, boot: Option<KernelBoot>, start: Wall) -> Box<str> {
     match boot {
@@ -105,51 +107,51 @@ pub fn id(source: &str, boot: Option<KernelBoot>, start: Wall) -> Box<str> {
 }
 
 impl Visit {
-    /// Its id.
+    /// Returns the id of the visit; see [`id`].
     #[must_use]
     pub fn id(&self) -> Box<str> {
         id(&self.spec.source, self.boot, self.start)
     }
 
-    /// What was taken.
+    /// Returns the units taken: openings times [`VisitSpec::units_per_opening`].
     #[must_use]
     pub fn units(&self) -> f64 {
         f64::from(self.openings) * self.spec.units_per_opening
     }
 }
 
-/// What happened to a source with visits.
+/// The beginning or the end of a visit.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Happening {
-    /// A visit began; told only if the source is live. The visit has one opening so far.
+    /// A visit began, with one opening so far; reported only if [`VisitSpec::live`] is set.
     Began(Visit),
-    /// It ended.
+    /// A visit ended.
     Ended(Visit),
 }
 
-/// What the store knows of a source: the starts of the last visit that was told to have begun,
-/// and of the last that was told to have ended.
+/// The stored reports of a source: the last visit reported as begun, and the last reported as
+/// ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Told {
-    /// See above.
+    /// The start of the last visit reported as begun.
     pub began: Option<Wall>,
-    /// See above.
+    /// The start of the last visit reported as ended.
     pub ended: Option<Wall>,
 }
 
-/// Every source that has visits.
+/// The visits of all sources with a specification.
 #[derive(Debug, Clone)]
 pub struct Visits {
     specs: Vec<Arc<VisitSpec>>,
     watches: Vec<Watch>,
-    /// By the number of the source: its watch. As long as the sources seen so far.
+    /// The index of the watch of each source seen so far, by source number.
     by_source: Vec<Option<usize>>,
     boot: KernelBoot,
     due: Option<Mono>,
 }
 
 impl Visits {
-    /// Takes the specifications, at most one for a source, without any history.
+    /// Creates the visits of `specs`, at most one specification per source, without any history.
     #[must_use]
     pub fn new(specs: Vec<VisitSpec>) -> Self {
         Self {
@@ -161,20 +163,20 @@ impl Visits {
         }
     }
 
-    /// Whether there is nothing to watch.
+    /// Returns `true` if no source has visits.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.specs.is_empty()
     }
 
-    /// The gap of the source, if it has visits.
+    /// Returns the gap of the source, if the source has visits.
     #[must_use]
     pub fn gap(&self, source: &Source) -> Option<Duration> {
         self.specs.iter().find(|spec| spec.source == source.name).map(|spec| spec.gap)
     }
 
-    /// Takes one more reading, in the order of the store, and adds what it decides. `sources` is
-    /// asked only about sources not seen before.
+    /// Takes one more reading, in the order of the store, and appends beginnings and ends to `out`.
+    /// Looks up only sources not seen before in `sources`.
     pub fn fold(&mut self, input: &Input<'_>, sources: &Sources, out: &mut Vec<Happening>) {
         self.tick(input.boot, input.reading.mono, out);
         let Some(watch) = self.resolve(input.reading.source, sources) else { return };
@@ -182,8 +184,8 @@ impl Visits {
         self.schedule();
     }
 
-    /// Decides what only time can decide. `now` must not be later than the arrival of a reading
-    /// that is still to be folded.
+    /// Lets time pass up to `now`, and appends ends to `out`. `now` must not be later than the
+    /// arrival of any reading still to be folded.
     pub fn tick(&mut self, boot: KernelBoot, now: Mono, out: &mut Vec<Happening>) {
         if boot != self.boot {
             self.boot = boot;
@@ -198,19 +200,20 @@ impl Visits {
         self.schedule();
     }
 
-    /// When [`Visits::tick`] is next of use, in the monotonic time of the latest kernel start.
+    /// Returns the next useful time for [`Visits::tick`], in the monotonic time of the latest
+    /// kernel start.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
         self.due
     }
 
-    /// The visits that are under way.
+    /// Returns the visits under way.
     pub fn under_way(&self) -> impl Iterator<Item = Visit> {
         self.watches.iter().filter_map(Watch::under_way)
     }
 
-    /// Ends a rebuild: the last stored readings were folded, and what that decided was dropped.
-    /// What was told before is not told again.
+    /// Ends a rebuild, after the last stored readings have been folded and the resulting reports
+    /// dropped. Visits reported before, as given by `told`, are not reported again.
     pub fn resume(&mut self, told: impl Fn(SourceId) -> Told) {
         for watch in &mut self.watches {
             watch.resume(told(watch.source()));

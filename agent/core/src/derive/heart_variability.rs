@@ -1,10 +1,10 @@
-//! Heart-rate variability: what the intervals between beats tell, over one and over five minutes.
+//! Heart-rate variability: figures of the intervals between beats, over one and over five minutes.
 //!
-//! Time here is that of the heart: a minute is over when its intervals add up to one. So the
-//! figures depend on the beats alone, not on when packets came. Beats that are no sinus beats, or
-//! were lost, are set aside and counted ([`Sieve`]); the difference across one is not taken. What
-//! is derived are readings of kinds of their own ([`Derived`]), recorded and published as others
-//! are, so that rules can use them and a replay finds them.
+//! Time here is the sum of the intervals: a minute is over once its intervals add up to a minute.
+//! The figures therefore depend on the beats alone, not on the arrival of packets. Beats other than
+//! sinus beats, and lost beats, are set aside and counted ([`Sieve`]); no difference is taken
+//! across such a beat. The figures are readings of their own kinds ([`Derived`]), recorded and
+//! published like other readings, for rules to use and for a replay to find.
 //!
 //! Definitions: Task Force of ESC and NASPE, Heart rate variability (1996). SDNN is the sample
 //! standard deviation (n - 1); pNN50 is a share of the differences, not of the beats.
@@ -22,34 +22,36 @@ use crate::time::Mono;
 
 pub use sieve::{Beat, Sieve};
 
-/// The shorter span.
+/// The shorter span, in milliseconds.
 const MINUTE_MS: f64 = 60_000.0;
-/// The longer one, in minutes.
+/// The longer span, in minutes.
 const LONG_MINUTES: u8 = 5;
-/// A span of which less was beats that count tells nothing.
+/// The least share of a span covered by good intervals; below it, the span has no figures.
 const MIN_SHARE: f64 = 0.5;
-/// Beats were lost if intervals and packets differ by more: a slow heart and a late packet.
+/// The least excess of the time between packets over the sum of the intervals at which beats were
+/// lost: allows for a slow heart and a late packet.
 const LOST_AFTER: Duration = Duration::from_secs(3);
-/// After a hole of that length the minute begins anew.
+/// The least length of a hole in the packets after which the minute begins anew.
 const ANEW_AFTER: Duration = Duration::from_secs(10);
-/// What a difference must exceed to count for pNN50.
+/// The difference of intervals above which it counts for pNN50, in milliseconds.
 const NN50_MS: f64 = 50.0;
 
-/// Figures of a series of intervals.
+/// The figures of a series of intervals.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figures {
-    /// The mean interval.
+    /// The mean interval, in milliseconds.
     pub mean_rr_ms: f64,
-    /// Their standard deviation.
+    /// SDNN: the standard deviation of the intervals, in milliseconds.
     pub sdnn_ms: f64,
-    /// The root of the mean square of successive differences.
+    /// RMSSD: the root mean square of successive differences, in milliseconds.
     pub rmssd_ms: f64,
-    /// The share of successive differences above 50 ms.
+    /// pNN50: the share of successive differences above 50 ms, in percent.
     pub pnn50_percent: f64,
 }
 
 impl Figures {
-    /// Takes an uninterrupted series of intervals in milliseconds; none of fewer than two.
+    /// Calculates the figures of an uninterrupted series of intervals in milliseconds; `None` for
+    /// fewer than two.
     #[must_use]
     pub fn of(rr_ms: &[f64]) -> Option<Self> {
         let whole = rr_ms.iter().map(|rr_ms| Interval { rr_ms: *rr_ms, follows: true });
@@ -83,14 +85,14 @@ fn count(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// An interval that counts, and whether the one before it counted too.
+/// A good interval; `follows` is `true` if the interval before was good too.
 #[derive(Debug, Clone, Copy)]
 struct Interval {
     rr_ms: f64,
     follows: bool,
 }
 
-/// What is derived; each is a kind of readings.
+/// The derived figures, each with its own kind of readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Derived {
     /// Mean interval of a minute, in milliseconds.
@@ -103,11 +105,11 @@ pub enum Derived {
     Rmssd,
     /// pNN50 of a minute, in percent.
     Pnn50,
-    /// Beats of a minute that were set aside as no sinus beats.
+    /// Beats of a minute set aside, other than sinus beats.
     Ectopic,
-    /// Beats of a minute that were lost.
+    /// Lost beats of a minute.
     Lost,
-    /// Share of the packets of a minute in which the monitor felt skin, in percent.
+    /// Share of the packets of a minute with skin contact, in percent.
     Contact,
     /// Energy expended in a minute, in kilojoule.
     Energy,
@@ -124,7 +126,7 @@ pub enum Derived {
 }
 
 impl Derived {
-    /// All of them.
+    /// All derived figures.
     pub const ALL: [Self; 14] = [
         Self::MeanRr,
         Self::MeanRate,
@@ -142,7 +144,7 @@ impl Derived {
         Self::Pnn505,
     ];
 
-    /// The kind of its readings.
+    /// Returns the kind of the readings.
     #[must_use]
     pub fn kind(self) -> &'static str {
         match self {
@@ -169,38 +171,38 @@ const SHORT: [Derived; 5] =
 const LONG: [Derived; 5] =
     [Derived::MeanRr5, Derived::MeanRate5, Derived::Sdnn5, Derived::Rmssd5, Derived::Pnn505];
 
-/// One monitor, followed.
+/// The state of one heart-rate monitor.
 #[derive(Debug, Clone, Default)]
 pub struct HeartVariability {
     sieve: Sieve,
-    /// Of up to five minutes.
+    /// The good intervals of the current five minutes.
     intervals: Vec<Interval>,
-    /// Where in them the minute begins.
+    /// The index in `intervals` at which the current minute begins.
     minute_at: usize,
     minute: Minute,
     minutes: u8,
-    /// Whether the last interval counted.
+    /// `true` if the last interval was good.
     follows: bool,
     heard: Option<Mono>,
-    /// What the monitor told last of the energy since its reset.
+    /// The last energy reported by the monitor since its reset.
     energy_kj: Option<u16>,
 }
 
-/// What is added up over a minute.
+/// The sums of the current minute.
 #[derive(Debug, Clone, Copy, Default)]
 struct Minute {
     elapsed_ms: f64,
     ectopic: u32,
     lost: u32,
     packets: u32,
-    /// Packets of a monitor that can tell, and those in which it felt skin.
+    /// The packets with a contact status (`told`), and the packets with skin contact (`felt`).
     told: u32,
     felt: u32,
     energy_kj: Option<u32>,
 }
 
 impl HeartVariability {
-    /// Takes one packet that arrived at `now`, and adds what it completes.
+    /// Takes one packet with arrival `now`, and appends the figures of a completed span to `out`.
     pub fn take(&mut self, now: Mono, detail: &HeartDetail, out: &mut Vec<(Derived, f64)>) {
         self.minute.packets += 1;
         self.follow_energy(detail.energy_kj);
@@ -259,7 +261,8 @@ impl HeartVariability {
         self.minute_at = self.intervals.len();
     }
 
-    /// Compares the time since the last packet with the intervals that this one tells.
+    /// Compares the time since the last packet with the sum of the intervals in this packet, and
+    /// counts lost beats, or begins anew after a long hole.
     fn look_for_a_hole(&mut self, now: Mono, rr: &[u16]) {
         let Some(heard) = self.heard.replace(now) else { return };
         let told = rr.iter().map(|raw| u64::from(*raw) * 1000 / 1024).sum();
@@ -282,7 +285,8 @@ impl HeartVariability {
         self.minute.lost += lost;
     }
 
-    /// Energy only rises, up to 65,535 kJ; what is less than before was reset.
+    /// Adds the energy since the last packet. The energy of the monitor only rises, up to 65,535
+    /// kJ; a lower value follows a reset.
     fn follow_energy(&mut self, energy_kj: Option<u16>) {
         let Some(energy) = energy_kj else { return };
         let spent = match self.energy_kj.replace(energy) {
@@ -293,7 +297,7 @@ impl HeartVariability {
     }
 }
 
-/// Tells the figures of a span, if enough of it was beats that count.
+/// Appends the figures of a span, if enough of the span is covered by good intervals.
 fn tell(intervals: &[Interval], minutes: u8, as_what: [Derived; 5], out: &mut Vec<(Derived, f64)>) {
     let covered: f64 = intervals.iter().map(|interval| interval.rr_ms).sum();
     if covered < MIN_SHARE * MINUTE_MS * f64::from(minutes) {

@@ -1,35 +1,38 @@
-//! The wall clock: whether it can be believed, and how long records wait for one that cannot yet.
+//! Judges the wall clock, and limits the time for which records wait for a clock not yet set.
 
 use std::time::Duration;
 
 use crate::time::timeline::Trust;
 use crate::time::{Mono, Wall};
 
-/// How far a clock chip may be from the wall clock that was set by it: a chip tells whole seconds, and is
-/// read some time before or after. One that is further away is in another time zone, or set anew.
+/// The greatest difference between a clock chip and the wall clock set by the chip, in
+/// milliseconds: a chip has whole seconds, and is read some time before or after. A chip further
+/// away is in another time zone, or set anew.
 const CHIP_AGREES_MS: u64 = 10_000;
-/// Once the link is up for the first time, the network soon sets a clock that can be set: readings and events
-/// wait that long for their right times. Alerts never wait.
+/// The time for which readings and events wait for the clock to be set. Once the link is up for the
+/// first time, the network soon sets a clock that can be set. Alerts never wait.
 pub const GRACE: Duration = Duration::from_secs(60);
 
-/// What speaks for the wall clock.
+/// The evidence for the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
-    /// What the wall clock says.
+    /// The time of the wall clock.
     pub wall: Wall,
-    /// Whether the kernel or systemd says that a time server has set it.
+    /// `true` if the kernel or systemd reports the clock as set by a time server.
     pub synchronised: bool,
-    /// What the clock chip said at the same moment, if there is one.
+    /// The time of the clock chip at the same moment, if there is a chip.
     pub chip: Option<Wall>,
-    /// When this program was made: no clock of a device that runs it is right before that.
+    /// The build time of this program: an earlier wall clock is wrong on any device that runs the
+    /// program.
     pub made: Wall,
-    /// The last time that was trusted, as far as the store knows.
+    /// The last trusted time, as far as the store knows.
     pub last_trusted: Option<Wall>,
 }
 
-/// Whether the wall clock can be believed. One that was set by a time server can, if this program existed
-/// by then. One that a chip kept can, if the chip itself says so, and is neither before this program was
-/// made nor before the last time that was trusted: a chip whose battery is empty begins again in the past.
+/// Judges the wall clock by `evidence`. A clock set by a time server is trusted if not earlier than
+/// the build of this program. A clock kept by a chip is trusted if the chip agrees, and if both are
+/// earlier neither than the build nor than the last trusted time: a chip with an empty battery
+/// begins again in the past.
 #[must_use]
 pub fn judge(evidence: &Evidence) -> Trust {
     let Evidence { wall, synchronised, chip, made, last_trusted } = *evidence;
@@ -40,20 +43,20 @@ pub fn judge(evidence: &Evidence) -> Trust {
     if wall >= made && (synchronised || kept_by_chip) { Trust::Trusted } else { Trust::Unset }
 }
 
-/// How long readings and events wait for the clock to be set: [`GRACE`] from the first connection of a
-/// start on, however often the link is made again.
+/// The time for which readings and events wait for the clock to be set: [`GRACE`] from the first
+/// connection since the start of the agent, however often the link is made again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClockGrace {
     ends: Option<Mono>,
 }
 
 impl ClockGrace {
-    /// Takes note of a connection that was made at `now`.
+    /// Starts the grace at `now`, if this connection is the first.
     pub fn connected(&mut self, now: Mono) {
         self.ends.get_or_insert(now + GRACE);
     }
 
-    /// Until when readings and events are held back, if they are.
+    /// Returns the time up to which readings and events are held back, if they are.
     #[must_use]
     pub fn holds_until(&self, is_set: bool, now: Mono) -> Option<Mono> {
         self.ends.filter(|ends| !is_set && now < *ends)

@@ -1,12 +1,12 @@
-//! The timeline: which wall time a monotonic time was (P8).
+//! The timeline: converts monotonic times to wall times (P8).
 //!
-//! A device without a clock chip starts with a wrong wall clock and learns the right one later, or
-//! never. So nothing is stored with a wall time of ours; a reading has the monotonic time of its
-//! kernel boot, and the timeline says, whenever asked, what wall time that was as far as is known
-//! by then. A kernel boot that outlives a restart of the agent is still the same one.
+//! A device without a clock chip starts with a wrong wall clock, and learns the right time later or
+//! never. The agent therefore stores no wall time of its own: a reading has the monotonic time of
+//! its kernel boot, and the timeline converts the monotonic time to a wall time on each request, as
+//! far as the wall time is known by then. A kernel boot continues across restarts of the agent.
 //!
 //! Each kernel boot also has a fixed reference: monotonic time plus the reference is an axis that
-//! looks like wall time but never steps. Rules reason on that axis.
+//! looks like wall time but never steps. Rules use the reference axis.
 
 use crate::time::{Mono, Wall};
 
@@ -14,7 +14,7 @@ use crate::time::{Mono, Wall};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u32);
 
-/// Whether a wall time can be believed.
+/// The trust in a wall time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
     /// The clock had been set, or was set later and the time corrected.
@@ -23,20 +23,21 @@ pub enum Trust {
     Unset,
 }
 
-/// From `since` on, wall time was monotonic time plus `offset_ms`.
+/// An offset of the wall clock: from `since` on, wall time was monotonic time plus `offset_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
-    /// The first moment it holds for.
+    /// The start of the segment.
     pub since: Mono,
-    /// Milliseconds to add to a monotonic time.
+    /// The milliseconds to add to a monotonic time.
     pub offset_ms: i64,
-    /// Whether the clock was known to be right.
+    /// Tells if the clock was known to be right.
     pub trust: Trust,
 }
 
-/// Bounds what a clock that steps every second can cost; the first trusted one always stays.
+/// The most segments of a kernel boot; bounds the cost of a clock that steps every second. The
+/// first trusted segment always stays.
 const MAX_SEGMENTS: usize = 64;
-/// A difference below this is a slewed clock or a slow read, not a step.
+/// The least difference of a step, in milliseconds; below it, the clock is slewed or the read slow.
 pub const STEP_MS: u64 = 500;
 
 #[derive(Debug, Clone)]
@@ -53,12 +54,13 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Adds a kernel boot; epochs are given in rising order.
+    /// Adds a kernel boot with its reference in milliseconds. Epochs must be added in rising order.
     pub fn begin(&mut self, epoch: Epoch, reference_ms: i64) {
         self.boots.push(KernelBoot { epoch, reference_ms, segments: Vec::new() });
     }
 
-    /// Takes what the clock says now. Returns the segment that must be stored if that is news.
+    /// Takes the time of the wall clock at `now`. Returns the new segment, to be stored, if the
+    /// clock stepped or its trust changed.
     pub fn observe(
         &mut self,
         epoch: Epoch,
@@ -79,7 +81,7 @@ impl Timeline {
         Some(segment)
     }
 
-    /// Takes a segment back from the store.
+    /// Restores a stored segment.
     pub fn restore(&mut self, epoch: Epoch, segment: Segment) {
         let Some(boot) = self.boot_mut(epoch) else { return };
         if boot.segments.len() >= MAX_SEGMENTS {
@@ -90,7 +92,8 @@ impl Timeline {
         boot.segments.push(segment);
     }
 
-    /// The wall time of `mono`, as far as it is known by now.
+    /// Returns the wall time of `mono`, as far as known by now; `Wall(0)` and [`Trust::Unset`] for
+    /// an unknown epoch.
     #[must_use]
     pub fn wall(&self, epoch: Epoch, mono: Mono) -> (Wall, Trust) {
         let Some(boot) = self.boot(epoch) else { return (Wall(0), Trust::Unset) };
@@ -98,13 +101,13 @@ impl Timeline {
         (shifted(mono, offset_ms), trust)
     }
 
-    /// The time of `mono` on the axis that never steps.
+    /// Returns the time of `mono` on the reference axis of the kernel boot.
     #[must_use]
     pub fn reference(&self, epoch: Epoch, mono: Mono) -> Wall {
         shifted(mono, self.boot(epoch).map_or(0, |boot| boot.reference_ms))
     }
 
-    /// Turns a time on the reference axis of a kernel boot into wall time.
+    /// Converts a time on the reference axis of a kernel boot to wall time.
     #[must_use]
     pub fn corrected(&self, epoch: Epoch, reference: Wall) -> (Wall, Trust) {
         let Some(boot) = self.boot(epoch) else { return (reference, Trust::Unset) };
@@ -112,14 +115,14 @@ impl Timeline {
         self.wall(epoch, Mono(u64::try_from(mono).unwrap_or(0)))
     }
 
-    /// Whether the clock of this kernel boot is known to be right by now.
+    /// Returns `true` if the clock of this kernel boot is known to be right by now.
     #[must_use]
     pub fn is_set(&self, epoch: Epoch) -> bool {
         self.boot(epoch)
             .is_some_and(|boot| boot.segments.iter().any(|segment| segment.trust == Trust::Trusted))
     }
 
-    /// The latest time at which a clock was found set.
+    /// Returns the latest wall time at which a trusted segment began.
     #[must_use]
     pub fn last_set(&self) -> Option<Wall> {
         let segments = self.boots.iter().flat_map(|boot| &boot.segments);
@@ -127,18 +130,18 @@ impl Timeline {
         trusted.map(|segment| shifted(segment.since, segment.offset_ms)).max()
     }
 
-    /// How the clock went in a kernel boot, as far as it is kept.
+    /// Returns the remembered segments of a kernel boot.
     #[must_use]
     pub fn segments(&self, epoch: Epoch) -> &[Segment] {
         self.boot(epoch).map_or(&[], |boot| &boot.segments)
     }
 
-    /// Every kernel boot with its reference, the oldest first.
+    /// Returns the epoch and the reference in milliseconds of every kernel boot, the oldest first.
     pub fn references(&self) -> impl Iterator<Item = (Epoch, i64)> {
         self.boots.iter().map(|boot| (boot.epoch, boot.reference_ms))
     }
 
-    /// The highest reference of all, as a time on that axis.
+    /// Returns the highest reference, as a wall time.
     #[must_use]
     pub fn newest_reference(&self) -> Option<Wall> {
         self.boots.iter().map(|boot| Wall(boot.reference_ms)).max()
@@ -159,8 +162,9 @@ impl Timeline {
 }
 
 impl KernelBoot {
-    /// What was in force at `mono`, if that was trusted; else the first that was trusted later,
-    /// since the clock was then set right for what lies before; else the last trusted before.
+    /// Returns the offset at `mono`: that of the segment in force, if trusted; else of the first
+    /// segment trusted later, because the clock was then set right for the time before; else of the
+    /// last segment trusted before.
     fn offset_at(&self, mono: Mono) -> (i64, Trust) {
         let trusted = |segment: &&Segment| segment.trust == Trust::Trusted;
         let after = self.segments.partition_point(|segment| segment.since <= mono);

@@ -1,11 +1,11 @@
-//! The text that tells a visit to people: a template, filled in.
+//! Renders the text of a visit for people, from a template with placeholders.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::time::Wall;
 
-/// A template with its placeholders found.
+/// A parsed template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     parts: Vec<Part>,
@@ -17,7 +17,7 @@ enum Part {
     Word(Word, usize),
 }
 
-/// What a placeholder is filled with.
+/// The value in place of a placeholder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Word {
     Source,
@@ -32,7 +32,7 @@ enum Word {
     EndDate,
 }
 
-/// Every placeholder, and how many decimals it has unless it says so.
+/// All placeholders, each with its number of decimals unless the template gives another.
 const WORDS: [(&str, Word, usize); 10] = [
     ("source", Word::Source, 0),
     ("openings", Word::Openings, 0),
@@ -45,42 +45,42 @@ const WORDS: [(&str, Word, usize); 10] = [
     ("start_date", Word::StartDate, 0),
     ("end_date", Word::EndDate, 0),
 ];
-/// More decimals than this tell nothing.
+/// The most decimals: further ones have no meaning.
 const MAX_DECIMALS: usize = 9;
 
-/// Why a text cannot be a template.
+/// A reason for which a text is no template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReportFault {
-    /// A placeholder that does not exist.
+    /// The placeholder does not exist.
     #[error("unknown placeholder `{{{0}}}`")]
     Unknown(String),
-    /// Decimals of something that is no number, or too many of them.
+    /// The placeholder is no number but has decimals, or the decimals are no number up to 9.
     #[error("`{{{0}}}` cannot have these decimals")]
     Decimals(String),
-    /// A brace without its partner.
+    /// A brace has no partner.
     #[error("a brace without its partner")]
     Unbalanced,
 }
 
-/// What a report tells.
+/// The facts of a visit, for a report.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Facts<'a> {
-    /// The source's id.
+    /// The id of the source.
     pub source: &'a str,
-    /// How many openings.
+    /// The number of openings.
     pub openings: u32,
-    /// What was taken.
+    /// The units taken.
     pub units: f64,
-    /// The word for it; empty if there is none.
+    /// The word for the units; empty if there is no word.
     pub unit: &'a str,
-    /// The first opening.
+    /// The time of the first opening.
     pub start: Wall,
-    /// The last opening.
+    /// The time of the last opening.
     pub end: Wall,
 }
 
 impl Facts<'_> {
-    /// From the first opening to the last.
+    /// Returns the seconds from the first opening to the last.
     #[must_use]
     pub fn seconds(&self) -> f64 {
         let milliseconds = self.end.0.saturating_sub(self.start.0).max(0);
@@ -89,10 +89,11 @@ impl Facts<'_> {
 }
 
 impl Report {
-    /// Reads a template: text with placeholders such as `{units}`, or `{units:2}` for two decimals.
+    /// Parses a template: text with placeholders such as `{units}`, or `{units:2}` for two
+    /// decimals.
     ///
     /// # Errors
-    /// The first placeholder or brace that makes no sense.
+    /// Returns the first unknown placeholder, wrong number of decimals or brace without a partner.
     pub fn parse(text: &str) -> Result<Self, ReportFault> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -106,13 +107,13 @@ impl Report {
         Ok(Self { parts })
     }
 
-    /// The placeholders that there are.
+    /// Returns the names of all placeholders.
     #[must_use]
     pub fn placeholders() -> Vec<&'static str> {
         WORDS.iter().map(|(name, ..)| *name).collect()
     }
 
-    /// Fills the template in; times are told in `zone`.
+    /// Fills in the template; times are given in `zone`.
     #[must_use]
     pub fn render(&self, facts: &Facts<'_>, zone: &TimeZone) -> String {
         let mut text = String::new();

@@ -1,4 +1,4 @@
-//! One source: its state, and the visit that is under way.
+//! The visits of one source: its last state, and the visit under way.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,21 +10,22 @@ use crate::record::reading::Value;
 use crate::rules::{EventClock, Input, KernelBoot, MAX_LEAP, Verdict};
 use crate::time::{Mono, Wall};
 
-/// Bounds what a program that sends thousands of states a second keeps waiting.
+/// Bounds the waiting states of a program that sends thousands of states a second.
 const MAX_WAITING: usize = 4_096;
 
 #[derive(Debug, Clone)]
 pub(super) struct Watch {
     spec: Arc<VisitSpec>,
     source: SourceId,
-    /// Whether its readings bring their own time.
+    /// `true` if the readings have times of their own.
     own_time: bool,
     boot: KernelBoot,
     clock: Option<EventClock>,
-    /// States that an earlier one may still overtake, by event time and order of arrival.
+    /// States that an earlier state may still overtake, by event time and order of arrival: `true`
+    /// for an opening state.
     waiting: BTreeMap<(Wall, u64), bool>,
     arrivals: u64,
-    /// The event time of the last state that counted.
+    /// The event time of the last applied state.
     newest: Option<Wall>,
     is_open: Option<bool>,
     running: Option<Running>,
@@ -59,7 +60,8 @@ impl Watch {
         self.source
     }
 
-    /// Takes a state. One that is older than what was already counted comes too late.
+    /// Takes a reading with a state. A state older than the last applied state is too late and
+    /// dropped.
     pub(super) fn take(&mut self, input: &Input<'_>, out: &mut Vec<Happening>) {
         let Value::State(state) = &input.reading.value else { return };
         let (boot, mono, event) = (input.boot, input.reading.mono, input.event);
@@ -98,7 +100,7 @@ impl Watch {
         }
     }
 
-    /// When there is something to decide without another reading.
+    /// Returns the time of the next decision without another reading.
     pub(super) fn deadline(&self, boot: KernelBoot) -> Option<Mono> {
         if !self.own_time && boot != self.boot {
             return self.running.map(|_| Mono(0));
@@ -108,8 +110,8 @@ impl Watch {
         self.clock.as_ref().map(|clock| clock.when(boot, due))
     }
 
-    /// Takes over what the store knows. What lies far ahead is from before the source's time was
-    /// set back.
+    /// Takes over the stored reports. A report far ahead of the clock dates from before the clock
+    /// of the source was set back.
     pub(super) fn resume(&mut self, told: Told) {
         let newest = self.clock.as_ref().map(EventClock::newest);
         let believed = |told: &Wall| newest.is_none_or(|newest| *told <= newest + MAX_LEAP);
@@ -151,7 +153,7 @@ impl Watch {
         }
     }
 
-    /// When the visit under way has ended for certain.
+    /// Returns the time at which the end of the visit under way is certain.
     fn ends_at(&self) -> Option<Wall> {
         let late = if self.own_time { LATENESS } else { SETTLING };
         self.running.map(|running| running.last + self.spec.gap + late)
@@ -164,7 +166,8 @@ impl Watch {
         }
     }
 
-    /// The source's time was set back: what it told before cannot be compared with what follows.
+    /// Settles all states and ends the visit, because the clock of the source was set back: earlier
+    /// event times cannot be compared with later readings.
     fn turn_back(&mut self, out: &mut Vec<Happening>) {
         self.settle(Wall(i64::MAX), out);
         self.end(out);
@@ -172,8 +175,8 @@ impl Watch {
         self.told = Told::default();
     }
 
-    /// The visit that is under way. After a start, time may pass again up to the end of one that was told
-    /// to have ended before it.
+    /// Returns the visit under way. After a start, time may pass again up to the end of a visit
+    /// already reported as ended; such a visit is left out.
     pub(super) fn under_way(&self) -> Option<Visit> {
         self.running.filter(|running| self.is_untold(running)).map(|running| self.visit(running))
     }

@@ -1,41 +1,42 @@
-//! Which intervals are between two sinus beats.
+//! Finds the intervals between two sinus beats.
 //!
-//! An interval counts if it is of 300 to 2000 ms and within 30 % of the running median: the median
-//! of the last eleven that counted. One far above the median, or above 2000 ms, spans a beat that
-//! was lost; any other that is off is ectopic, and so is mostly the one after it. A heart that
-//! really changed its pace so much that five in a row are off is believed: the median begins anew.
+//! An interval is good if it is from 300 to 2000 ms long and within 30 % of the running median: the
+//! median of the last eleven good intervals. An interval far above the median, or above 2000 ms,
+//! spans a lost beat; any other bad interval is ectopic, and the interval after an ectopic one
+//! mostly is, too. After five bad intervals in a row, the heart is taken to have changed its pace,
+//! and the median begins anew.
 
 use std::collections::VecDeque;
 
-/// Faster is no heart of a person.
+/// The shortest interval: no human heart is faster.
 const MIN_MS: f64 = 300.0;
-/// Slower is a beat that was lost.
+/// The longest interval: a longer one spans a lost beat.
 const MAX_MS: f64 = 2000.0;
-/// The greatest change from the running median, as a share of it. The usual 20 % would set 8 % of the
-/// recorded, healthy heart aside, whose breath alone does more, and take a sixth off its SDNN; 30 %
-/// sets 2.5 % aside, and premature beats mostly come earlier than that.
+/// The greatest change from the running median, as a share of the median. The usual 20 % would set
+/// aside 8 % of the recorded, healthy heart, whose breath alone does more, and take a sixth off its
+/// SDNN; 30 % sets aside 2.5 %, and premature beats mostly come earlier than 30 %.
 const MAX_CHANGE: f64 = 0.3;
-/// From this multiple of the median on, a beat is missing in between.
+/// The multiple of the median from which an interval spans a lost beat.
 const LOST_FACTOR: f64 = 1.75;
-/// How many intervals the median is of: odd, and a few breaths long.
+/// The number of intervals under the median: odd, and a few breaths long.
 const MEDIAN_OF: usize = 11;
-/// A median of fewer says little; until then only the range is judged.
+/// The fewest intervals with a meaningful median; with fewer, only the range is judged.
 const MEDIAN_FROM: usize = 5;
-/// So many in a row that are off are a change of pace.
+/// The number of bad intervals in a row taken as a change of pace.
 const BELIEVED_AFTER: u8 = 5;
 
-/// What an interval is.
+/// The class of an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beat {
     /// Between two sinus beats.
     Good,
-    /// Between beats of which one came early, late, or was none.
+    /// Between beats of which one came early or late, or was no beat.
     Ectopic,
-    /// Over a beat that was not told.
+    /// Across a beat that the monitor did not report.
     Lost,
 }
 
-/// Judges one interval after the other.
+/// Judges intervals one after the other, by their running median.
 #[derive(Debug, Clone, Default)]
 pub struct Sieve {
     good: VecDeque<f64>,
@@ -43,7 +44,7 @@ pub struct Sieve {
 }
 
 impl Sieve {
-    /// Judges the next interval.
+    /// Classifies the next interval, in milliseconds.
     pub fn judge(&mut self, rr_ms: f64) -> Beat {
         let beat = self.verdict(rr_ms);
         if beat == Beat::Good {
@@ -61,7 +62,7 @@ impl Sieve {
         beat
     }
 
-    /// The running median, once it says something.
+    /// Returns the running median in milliseconds; `None` below five good intervals.
     #[must_use]
     pub fn median(&self) -> Option<f64> {
         if self.good.len() < MEDIAN_FROM {
