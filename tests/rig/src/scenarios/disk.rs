@@ -44,8 +44,9 @@ const IS_REFUSED: &str = "! touch /var/lib/pulsegate/probe";
 const LIVE: f64 = 777.0;
 /// A rule on what only [`alert_arrives`] hands over.
 pub(super) const HOT: &str = "[[rule]]\nname = \"hot\"\non = \"temperature\"\nabove = 80\n";
-/// Readings that fill most of a partition of so many MiB.
-const BACKLOG: usize = 90_000;
+/// Readings that fill most of a partition of so many MiB, and leave the store some hundred KiB below its cap: at its cap
+/// it gives up its oldest ones, also on a disk that another program has filled.
+const BACKLOG: usize = 86_000;
 const PARTITION_MIB: u64 = 12;
 
 /// P3, P7: on a full disk the agent stays up, and says so; with room again it goes on, and what it
