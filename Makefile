@@ -97,7 +97,7 @@ shellcheck:
 systemd-verify:
 	systemd/verify
 
-figures: ## of the source, beside their limits and targets: FIGURES="agent/src/store" or FIGURES="--list one-word"
+figures: ## prints each figure of the source beside its limit and target: FIGURES="agent/src/store" or FIGURES="--list one-word"
 	@$(CARGO) run --quiet --package pulsegate-tests --bin figures -- $(FIGURES)
 
 packages: ## for each device, into target/packages; installs what it needs below target/cross-tools
