@@ -7,7 +7,8 @@
 //! Windows and conditions with a duration (`for`) use event time: the same readings, in order,
 //! shuffled or late by up to [`LATENESS`], give the same transitions. Conditions without a duration
 //! use the newest reading of each source. Restarts between readings do not change the transitions,
-//! and neither the wall clock nor a step of the wall clock does (P8). The engine knows nothing of
+//! except for alerts held back as flapping and for sources silent for longer than the horizon;
+//! neither the wall clock nor a step of the wall clock does (P8). The engine knows nothing of
 //! delivery, cameras or people.
 //!
 //! Each kind of condition has its own file. A `Shape` turns readings into findings, and a `Judge`

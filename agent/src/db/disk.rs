@@ -50,7 +50,7 @@ pub(crate) struct Room {
     pub(crate) log_bytes: u64,
     /// Bytes of the log as it is.
     pub(crate) log: u64,
-    /// Bytes of the ballast: a log of twice its usual size, all of whose pages extend the database, can
+    /// Bytes of the ballast: a log of twice `log_bytes`, all of whose pages extend the database, can
     /// be moved into it when nothing else is left.
     pub(crate) ballast_bytes: u64,
 }
@@ -101,8 +101,8 @@ impl Room {
         Self::shared(self.partition_bytes.saturating_sub(others), self.log).cap_bytes
     }
 
-    /// Whether a store that uses `used_bytes` has room to spare: below its cap, by more than one step of retention makes
-    /// free, and outside its own files.
+    /// Returns whether a store that uses `used_bytes` has room to spare: [`MARGIN_BYTES`] below its cap, and on the
+    /// partition at least `log_bytes` and [`MARGIN_BYTES`] free.
     pub(crate) fn is_spare(&self, used_bytes: u64) -> bool {
         used_bytes.saturating_add(MARGIN_BYTES) <= self.cap_bytes
             && self.free_bytes >= self.log_bytes + MARGIN_BYTES
@@ -113,8 +113,8 @@ impl Room {
         usual_log_bytes(self.log_bytes)
     }
 
-    /// Whether the log takes more than `max_bytes`, or has grown beyond `before` bytes in room that the store has no
-    /// other of.
+    /// Returns whether the log is larger than `max_bytes`, or, with less than `log_bytes` free on the partition, larger
+    /// than usual and than `before` bytes.
     pub(crate) fn is_log_beyond(&self, max_bytes: u64, before: u64) -> bool {
         let is_usual = self.log <= before.max(self.log_limit_bytes());
         self.log > max_bytes || (!is_usual && self.free_bytes < self.log_bytes)
@@ -139,7 +139,8 @@ impl Room {
     }
 }
 
-/// Bytes of a log that is moved into the database when it has grown to `log_bytes`: with the last commit before that.
+/// Returns the usual size of the log in bytes: `log_bytes`, at which it is moved into the database, and a quarter for
+/// the last commit before that.
 fn usual_log_bytes(log_bytes: u64) -> u64 {
     log_bytes + log_bytes / 4
 }

@@ -44,6 +44,7 @@ const OWNERS: [(&[&str], &[&str]); 7] = [
     ),
     (&["sd_notify"], &["agent/src/platform/systemd"]),
     (
+        // Some are planned: uploads, updates, credentials.
         &["reqwest"],
         &[
             "agent/src/cloud/uploader",

@@ -2,9 +2,10 @@
 //! them, a slow and obvious reference, which works everything out anew from the whole history after each
 //! input. Both must say the same: alerts with their values, windows and times, visits, and what stands.
 //!
-//! The reference shares no code with the core but its input and output types (`imports.rs`), and knows of
-//! no restart: an agent that starts again, the rules that are loaded again and a crash that loses what was
-//! not durable make no difference to what it says.
+//! The reference shares no code with the core but its input and output types (`imports.rs`) and the
+//! horizon of a rebuild, which the core gives. A restart, a reload of the rules or a crash changes the answer of the
+//! reference only where the engine documents that it forgets: see `is_uncertain` in `decisions.rs` and `Entry::Began`
+//! in `history.rs`.
 //!
 //! Delivery, batches and pace are driven in the same way, against a ledger of what became of each record
 //! (`cloud.rs`): none is lost, none counts twice in one pass, alerts go first, and no topic that the broker

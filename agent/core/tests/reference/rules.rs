@@ -1,5 +1,5 @@
 //! What the rules should say, worked out anew from the whole history each time, as README and the
-//! documentation of the rules tell it. Restarts make no difference here.
+//! documentation of the rules tell it. A restart takes away only what the engine documents to forget.
 
 use std::collections::BTreeMap;
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 
 use super::damage::{PAGE, ROWS_A_PAGE, device_with_history, leaves, overwrite, survives};
 use super::*;
-use crate::db::salvage::{Replaced, SalvageProgress, open, replace};
+use crate::db::salvage::{Replaced, SalvageProgress, open, open_whole, replace};
 use crate::db::schema;
 
 #[tokio::test]
@@ -306,6 +306,28 @@ async fn a_salvage_that_is_cut_off_after_any_step_goes_on_behind_it() {
         assert!(!crate::platform::durable::beside(&device.path(), "salvage").exists(), "{what}");
     }
     assert!(is_on_the_way_back, "no step ends behind a leap");
+}
+
+#[tokio::test]
+async fn a_salvage_goes_on_though_its_store_was_moved_and_nothing_has_its_place() {
+    let device = damaged_device_of_many_steps().await;
+    let whole = device.killed();
+    let replaced = replace_store(&whole, &mut |_| ());
+    let mut cuts = Vec::new();
+    let mut tell = |_| cuts.push(cut(&device));
+    replace_store(&device, &mut tell);
+    let device = cuts.swap_remove(8);
+    // As on a file system without second names.
+    std::fs::remove_file(device.path()).unwrap();
+
+    let (options, sources) = (device.options(), Arc::new(Sources::default()));
+    let found =
+        open_whole(&options.path, false, &options.identity, &sources, &options.pulse).unwrap();
+
+    assert!(found.is_err(), "an empty store has its place");
+    let (again, _) = open_store(&device);
+    assert_eq!(again.expect("it goes on").left_rows, replaced.left_rows);
+    assert!(rows(&device.path()) == rows(&whole.path()), "another result");
 }
 
 #[tokio::test]

@@ -101,7 +101,7 @@ fn any_heart_rate() -> impl Strategy<Value = HeartRate> {
         .prop_map(|(bpm, contact, energy_kj, rr)| HeartRate { bpm, contact, energy_kj, rr })
 }
 
-/// Packets, as hexadecimal digits, one a line: what real monitors send, and what went wrong once.
+/// Valid packets, as hexadecimal digits, one a line, and packets on which the decoder once failed.
 const CORPUS: &str = include_str!("corpus/packets.txt");
 
 fn kept() -> Vec<Vec<u8>> {
@@ -115,7 +115,7 @@ fn every_packet_of_the_corpus_is_a_measurement() {
 }
 
 proptest! {
-    /// Real packets with some bytes changed, put in or taken out are nearer to the fields than random bytes.
+    /// Valid packets with some bytes changed, inserted or removed come nearer to the fields than random bytes.
     #[test]
     fn packets_with_edits_are_a_value_or_an_error(
         packet in prop::sample::select(kept()),
