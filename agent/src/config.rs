@@ -14,6 +14,7 @@ mod nearest;
 mod outputs;
 mod place;
 mod placeholder;
+mod places;
 mod privacy;
 mod rules;
 mod sensors;
@@ -39,6 +40,7 @@ pub(crate) use findings::{Faults, Report, Warning};
 pub(crate) use model::*;
 
 use findings::{Finding, Findings};
+use places::Places;
 use tables::Tables;
 
 /// Where the configuration is unless the command line says otherwise.
@@ -186,6 +188,7 @@ fn mended(mut file: Spanned<DeTable<'_>>, findings: &mut Findings) -> Option<Tab
         return None;
     }
     structure::mend(&mut file, &tables::schema(), findings);
+    findings.places = Places::of(&file);
     Tables::deserialize(toml::Deserializer::from(file))
         .inspect_err(|error| findings.report(not_read(error)))
         .ok()

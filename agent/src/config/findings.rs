@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 
+use super::places::{Place, Places};
+
 /// Bytes of the file.
 pub(super) type Span = Range<usize>;
 
@@ -31,12 +33,12 @@ enum Class {
 
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Finding {
+pub(super) struct Finding<P = Place> {
     class: Class,
-    span: Option<Span>,
+    place: Option<P>,
     message: String,
     label: Option<String>,
-    also: Option<(Span, String)>,
+    also: Option<(P, String)>,
     /// Whether its line is not shown.
     veiled: bool,
     help: Option<String>,
@@ -44,31 +46,18 @@ pub(super) struct Finding {
 
 impl Finding {
     /// Something that must be mended.
-    pub(super) fn fault(span: Span, message: impl Into<String>) -> Self {
-        Self {
-            class: Class::Fault,
-            span: Some(span),
-            message: message.into(),
-            label: None,
-            also: None,
-            veiled: false,
-            help: None,
-        }
+    pub(super) fn fault(place: impl Into<Place>, message: impl Into<String>) -> Self {
+        Self { place: Some(place.into()), ..Self::of_the_file(message) }
     }
 
     /// Something that is as it should not be.
-    pub(super) fn warning(span: Span, message: impl Into<String>) -> Self {
-        Self { class: Class::Warning, ..Self::fault(span, message) }
-    }
-
-    /// A fault of the file as a whole.
-    pub(super) fn of_the_file(message: impl Into<String>) -> Self {
-        Self { span: None, ..Self::fault(NOWHERE, message) }
+    pub(super) fn warning(place: impl Into<Place>, message: impl Into<String>) -> Self {
+        Self { class: Class::Warning, ..Self::fault(place, message) }
     }
 
     /// Gives it its place.
-    pub(super) fn at(self, span: Span) -> Self {
-        Self { span: Some(span), ..self }
+    pub(super) fn at(self, place: impl Into<Place>) -> Self {
+        Self { place: Some(place.into()), ..self }
     }
 
     /// Tells the place, but does not show what stands there.
@@ -82,8 +71,8 @@ impl Finding {
     }
 
     /// Shows a second place.
-    pub(super) fn also(self, span: Span, label: impl Into<String>) -> Self {
-        Self { also: Some((span, label.into())), ..self }
+    pub(super) fn also(self, place: impl Into<Place>, label: impl Into<String>) -> Self {
+        Self { also: Some((place.into(), label.into())), ..self }
     }
 
     /// Says how to mend it.
@@ -91,8 +80,33 @@ impl Finding {
         Self { help: Some(help.into()), ..self }
     }
 
+    /// Looks its places up.
+    fn placed(self, places: &Places) -> Finding<Span> {
+        let Self { class, place, message, label, also, veiled, help } = self;
+        let place = place.map(|place| places.find(&place));
+        let also = also.map(|(place, label)| (places.find(&place), label));
+        Finding { class, place, message, label, also, veiled, help }
+    }
+}
+
+impl<P> Finding<P> {
+    /// A fault of the file as a whole.
+    pub(super) fn of_the_file(message: impl Into<String>) -> Self {
+        Self {
+            class: Class::Fault,
+            place: None,
+            message: message.into(),
+            label: None,
+            also: None,
+            veiled: false,
+            help: None,
+        }
+    }
+}
+
+impl Finding<Span> {
     fn start(&self) -> usize {
-        self.span.as_ref().map_or(0, |span| span.start)
+        self.place.as_ref().map_or(0, |span| span.start)
     }
 
     /// The same with texts that a terminal does not obey.
@@ -113,7 +127,7 @@ impl Finding {
             Class::Warning => Level::WARNING,
         };
         let title = level.primary_title(self.message.as_str());
-        let drawing = self.span.as_ref().and_then(|span| self.snippet(span, path, text));
+        let drawing = self.place.as_ref().and_then(|span| self.snippet(span, path, text));
         let mut group = match drawing {
             Some(drawing) => title.element(drawing),
             None if text.is_empty() => title.element(Origin::path(path)),
@@ -177,27 +191,35 @@ fn boundary(text: &str, offset: usize) -> usize {
 /// What was found so far.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    list: Vec<Finding>,
+    list: Vec<Finding<Span>>,
     muted: Vec<Span>,
+    /// Where what is found at a path stands.
+    pub(super) places: Places,
 }
 
 impl Findings {
     /// Adds a finding, unless what it is about was reported before.
     pub(super) fn push(&mut self, finding: Finding) {
-        let places = finding.span.iter().chain(finding.also.iter().map(|(span, _)| span));
-        if !places.into_iter().any(|span| self.is_muted(span)) {
-            self.report(finding);
+        let finding = finding.placed(&self.places);
+        let spans = finding.place.iter().chain(finding.also.iter().map(|(span, _)| span));
+        if !spans.into_iter().any(|span| self.is_muted(span)) {
+            self.add(finding);
         }
     }
 
     /// Adds a finding of the first pass; later ones at this place follow from it.
     pub(super) fn record(&mut self, finding: Finding) {
-        self.muted.extend(finding.span.clone());
-        self.report(finding);
+        let finding = finding.placed(&self.places);
+        self.muted.extend(finding.place.clone());
+        self.add(finding);
     }
 
     /// Adds a finding of the first pass that mutes nothing.
     pub(super) fn report(&mut self, finding: Finding) {
+        self.add(finding.placed(&self.places));
+    }
+
+    fn add(&mut self, finding: Finding<Span>) {
         if self.list.len() < MAX_FINDINGS {
             self.list.push(finding);
         }
@@ -220,12 +242,12 @@ impl Findings {
         };
         let list = self.list.into_iter().filter_map(|finding| {
             let also = finding.also.and_then(|(span, label)| Some((moved(span)?, label)));
-            match finding.span {
-                Some(span) => Some(Finding { span: Some(moved(span)?), also, ..finding }),
+            match finding.place {
+                Some(span) => Some(Finding { place: Some(moved(span)?), also, ..finding }),
                 None => Some(Finding { also, ..finding }),
             }
         });
-        Self { list: list.collect(), muted: Vec::new() }
+        Self { list: list.collect(), ..Self::default() }
     }
 
     fn is_muted(&self, span: &Span) -> bool {
@@ -239,7 +261,7 @@ impl Findings {
 pub(crate) struct Report {
     path: PathBuf,
     text: String,
-    findings: Vec<Finding>,
+    findings: Vec<Finding<Span>>,
 }
 
 impl Report {
