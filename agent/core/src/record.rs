@@ -1,4 +1,4 @@
-//! Readings, events, the lanes that records travel in, and the ids of records.
+//! Readings, events, lanes, and the ids of records.
 
 pub mod event;
 pub mod id;

@@ -1,8 +1,8 @@
-//! Captures: which camera takes a picture when, and how much is said of one that cannot.
+//! Captures: the times at which a camera takes a picture, and the reporting of failures.
 //!
-//! A camera takes one picture at a time, and rests after each; what happens meanwhile is counted and
-//! gets none. Pictures have a limit of bytes of their own: the oldest go first, and whatever they do,
-//! no reading does.
+//! A camera takes one picture at a time and rests after each. A trigger during a picture or a rest
+//! gets no picture and is counted. Pictures have their own limit in bytes: the oldest picture is
+//! deleted first, and no reading is ever deleted for a picture.
 
 use std::time::Duration;
 
@@ -11,12 +11,14 @@ use crate::rules::{Action, RuleSpec};
 use crate::time::Mono;
 use crate::visits::{Moment, VisitAction, VisitSpec};
 
-/// How often a camera that fails is told of again: a broken one is one event, not one a visit.
+/// The least time between two reports of a failing camera: a broken camera is one event, not one
+/// per visit.
 pub const TELL_AGAIN: Duration = Duration::from_secs(10 * 60);
-/// The part of all bytes that is kept free for what is being taken, over all cameras.
+/// The divisor of the limit in bytes that gives the bytes kept free for pictures being taken, over
+/// all cameras.
 const FREE_PART: u64 = 8;
 
-/// A camera, and what asks it for pictures.
+/// The state of one camera, with the rules and visits that request pictures.
 #[derive(Debug, Clone)]
 pub struct Camera {
     wishes: Vec<(Cause, Option<Moment>)>,
@@ -24,7 +26,7 @@ pub struct Camera {
     is_taking: bool,
     rests_until: Option<Mono>,
     failing: Option<Failing>,
-    /// What happened while it took another or rested.
+    /// The number of triggers during another picture or a rest.
     pub skipped: u64,
 }
 
@@ -35,7 +37,8 @@ struct Failing {
 }
 
 impl Camera {
-    /// Takes what rules and visits want of the camera `id`; it rests for `rest` after each picture.
+    /// Creates the state of the camera `id` from the actions of `rules` and `visits`. The camera
+    /// rests for `rest` after each picture.
     #[must_use]
     pub fn new(id: &str, rest: Duration, rules: &[RuleSpec], visits: &[VisitSpec]) -> Self {
         let of_rules = rules.iter().filter(|rule| {
@@ -62,13 +65,15 @@ impl Camera {
         }
     }
 
-    /// Goes on with what `before` knew of the same camera.
+    /// Keeps the requests and the rest of `self`, and takes the state from `before`, the same
+    /// camera under the previous configuration.
     #[must_use]
     pub fn after(self, before: &Self) -> Self {
         Self { wishes: self.wishes, rest: self.rest, ..before.clone() }
     }
 
-    /// Whether a picture is to be taken now, for this. If so, it is being taken from now on.
+    /// Returns `true` if the camera must take a picture for `turn` now; the camera is then busy
+    /// until [`Camera::handle_taken`] or [`Camera::handle_failed`].
     pub fn handle_turn(&mut self, turn: &Turn, now: Mono) -> bool {
         let asks = |(cause, moment): &(Cause, Option<Moment>)| {
             turn.is_of(cause)
@@ -88,14 +93,15 @@ impl Camera {
         true
     }
 
-    /// The picture was taken.
+    /// Notes a successful picture, and starts the rest.
     pub fn handle_taken(&mut self, now: Mono) {
         self.done(now);
         self.failing = None;
     }
 
-    /// There is none. Returns how many failures are to be told now, if any: the first of a row, and
-    /// later those since the last that was told.
+    /// Notes a failed picture, and starts the rest. Returns the number of failures to report now: 1
+    /// for the first of a series, then the failures since the last report, at most once per
+    /// [`TELL_AGAIN`].
     pub fn handle_failed(&mut self, now: Mono) -> Option<u32> {
         self.done(now);
         let failing = self.failing.get_or_insert(Failing { told_at: now, untold: 0 });
@@ -114,25 +120,26 @@ impl Camera {
     }
 }
 
-/// How the bytes of all pictures are divided, so that their limit is never passed.
+/// The division of the limit in bytes among stored pictures and pictures being taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    /// What may be kept.
+    /// The most bytes of stored pictures.
     pub kept: u64,
-    /// The largest picture.
+    /// The most bytes of a single picture.
     pub largest: u64,
 }
 
 impl Quota {
-    /// Divides `max_bytes` among what is kept and what so many cameras take at once.
+    /// Divides `max_bytes` among stored pictures and the pictures that `cameras` cameras take at
+    /// the same time.
     #[must_use]
     pub fn new(max_bytes: u64, cameras: usize) -> Self {
         let free = max_bytes / FREE_PART;
         Self { kept: max_bytes - free, largest: free / u64::try_from(cameras).unwrap_or(1).max(1) }
     }
 
-    /// How many of the oldest have to go so that another of `bytes` can be kept; `kept` are the
-    /// sizes of those that are, the oldest first.
+    /// Returns the number of oldest pictures to delete before a picture of `bytes` is stored.
+    /// `kept` gives the sizes of the stored pictures in bytes, the oldest first.
     #[must_use]
     pub fn surplus(self, kept: impl Iterator<Item = u64> + Clone, bytes: u64) -> usize {
         let mut total = kept.clone().fold(bytes, u64::saturating_add);

@@ -1,10 +1,9 @@
 //! Outputs: lamps, buzzers, relays and displays that rules and visits switch.
 //!
-//! An output is on while anything wants it, for a moment when something happens, or shows a count:
-//! how many alerts are raised, or the openings of the visit under way. What an output should be
-//! follows from what stands ([`Standing`]) and nothing else, but for pulses; so it is right again
-//! after a restart. One that is for the night only, or for the day, stays off as long as nobody
-//! knows which of them it is.
+//! An output is on during an alert or a visit, pulses at a trigger, or shows a count: the number of
+//! raised alerts, or the openings of the visit under way. The level of an output, pulses aside,
+//! follows from the [`Standing`] alone, so the level is correct after a restart. An output limited
+//! to the night or to the day stays off while night and day cannot be told apart.
 
 mod night;
 
@@ -16,23 +15,23 @@ use crate::time::{Mono, Wall};
 use crate::visits::{VisitAction, VisitSpec};
 pub use night::{Hours, Light, Night, NightSpec, STALE_AFTER};
 
-/// How often night is told from day anew while it makes a difference.
+/// The interval at which night is told from day again, while an output depends on the answer.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// An output.
+/// The specification of an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputSpec {
-    /// Its id.
+    /// The id of the output.
     pub id: Box<str>,
-    /// The greatest number that it can show: 1 for a line. More is shown as that, not from 0 again.
+    /// The greatest number on the output: 1 for a line. A greater number is shown as `most`.
     pub most: u32,
-    /// When it may be on; always if absent.
+    /// The part of the day in which the output may be on; `None` allows both.
     pub only: Option<Only>,
-    /// How long a pulse is.
+    /// The length of a pulse.
     pub pulse: Duration,
 }
 
-/// When an output may be on.
+/// The part of the day in which an output may be on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Only {
     /// By night.
@@ -41,7 +40,7 @@ pub enum Only {
     Day,
 }
 
-/// Every output, and what wants it.
+/// All outputs, each with the rules and visits that drive the output.
 #[derive(Debug, Clone)]
 pub struct Outputs {
     outputs: Vec<Output>,
@@ -55,17 +54,17 @@ struct Output {
     pulse_until: Option<Mono>,
 }
 
-/// What the outputs should be.
+/// The levels to which the outputs must be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Levels {
-    /// In the order of the specifications; 0 is off.
+    /// The levels in the order of the specifications; 0 is off.
     pub values: Vec<u32>,
-    /// When to ask again, if nothing happens before.
+    /// The time at which the levels may change without any trigger.
     pub due: Option<Mono>,
 }
 
 impl Outputs {
-    /// Takes the outputs, and what rules and visits want of them.
+    /// Creates the outputs, driven by the actions of `rules` and `visits`.
     #[must_use]
     pub fn new(
         outputs: Vec<OutputSpec>,
@@ -97,7 +96,7 @@ impl Outputs {
         Self { outputs, night: night.map(Night::new) }
     }
 
-    /// Something happened: pulses begin.
+    /// Starts the pulses that `turn` triggers.
     pub fn handle_turn(&mut self, turn: &Turn, now: Mono) {
         if matches!(turn, Turn::Visit { moment, .. } if *moment != crate::visits::Moment::Opening) {
             return;
@@ -111,7 +110,8 @@ impl Outputs {
         }
     }
 
-    /// What the outputs should be. `wall` is the wall clock, if it can be believed.
+    /// Returns the levels for `standing` at `now`. `wall` is the time of a trusted wall clock,
+    /// `None` if the clock is not trusted.
     pub fn levels(&mut self, standing: &Standing, now: Mono, wall: Option<Wall>) -> Levels {
         let is_night = self.night.as_mut().and_then(|night| night.ask(standing.light, now, wall));
         let mut levels = Levels { values: Vec::new(), due: None };
@@ -132,7 +132,8 @@ impl Outputs {
         levels
     }
 
-    /// Whether it is night, as far as that was ever asked and is known.
+    /// Returns the last decision between night (`true`) and day; `None` if no decision was possible
+    /// or needed.
     #[must_use]
     pub fn is_night(&self) -> Option<bool> {
         self.night.as_ref().and_then(Night::last)
@@ -140,7 +141,8 @@ impl Outputs {
 }
 
 impl Output {
-    /// Several that switch it make it on once; several counts add up.
+    /// Returns the level without regard to night and day. Several causes switch the output on once;
+    /// several counts add up.
     fn wanted(&mut self, standing: &Standing, now: Mono) -> u32 {
         self.pulse_until = self.pulse_until.filter(|until| now < *until);
         let (mut on, mut sum) = (u32::from(self.pulse_until.is_some()), 0_u32);

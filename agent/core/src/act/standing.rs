@@ -1,8 +1,9 @@
-//! What stands at the moment: alerts that are raised, visits under way, how bright it is.
+//! The present state for outputs and cameras: raised alerts, visits under way, and the brightness.
 //!
-//! Whoever acts on it is shown the whole, as often as it changes, and compares it with what he saw
-//! before: a look that is missed loses a step of a count, and neither a beginning nor an end. After a
-//! start it is as before, and nothing has happened yet. Nothing here knows of lines and cameras.
+//! Outputs and cameras receive the complete state at each change, and compare the new state with
+//! the last one seen. A missed state loses a step of a count, but neither a beginning nor an end.
+//! After a start, the state is as before the start, without any trigger. This module knows neither
+//! lines nor cameras.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,30 +13,30 @@ use crate::rules::{Action, AlertState, RuleSpec, Transition};
 use crate::time::Mono;
 use crate::visits::{Moment, Visit};
 
-/// See the module.
+/// The present state: raised alerts, visits and brightness.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Standing {
-    /// The alerts.
+    /// The raised alerts.
     pub alerts: Alerts,
-    /// By source: the visit under way, or the last.
+    /// The visit under way, or else the last visit, by source.
     visits: BTreeMap<Box<str>, VisitNow>,
-    /// The newest reading of the source that tells night from day, and when it came.
+    /// The newest brightness, and the time of its arrival.
     pub light: Option<(f64, Mono)>,
-    /// The visits that were under way when the agent started, once that is known: what stands at the
-    /// start has not just happened.
+    /// The visits under way at the start of the agent, once known. These visits trigger nothing,
+    /// because they began before the start.
     remembered: Option<BTreeMap<Box<str>, VisitNow>>,
 }
 
-/// The alerts that are raised, of rules that do more than tell of it.
+/// The raised alerts of rules that drive an output or a camera.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Alerts {
-    /// By rule and source.
+    /// The raised alerts, by rule and source.
     raised: BTreeSet<(Box<str>, SourceId)>,
-    /// By rule: how often it was raised since the agent started, and for which source last.
+    /// The number of raises since the start of the agent and the source of the last raise, by rule.
     raises: BTreeMap<Box<str>, (u64, SourceId)>,
 }
 
-/// The visit of a source that is under way, or was the last.
+/// The visit under way at a source, or else the last visit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct VisitNow {
     id: Box<str>,
@@ -43,38 +44,38 @@ struct VisitNow {
     is_over: bool,
 }
 
-/// What makes something happen.
+/// The cause of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// A rule, by its name.
+    /// The rule with this name.
     Rule(Box<str>),
-    /// The visits to a source, by its id.
+    /// The visits to the source with this id.
     Visit(Box<str>),
 }
 
-/// What happened between two looks.
+/// A trigger of actions: a difference between two states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Turn {
     /// A rule was raised.
     Raised {
-        /// Its name.
+        /// The name of the rule.
         rule: Box<str>,
-        /// In whose name.
+        /// The source named by the alert.
         source: SourceId,
     },
     /// A visit began, went on with an opening, or ended.
     Visit {
-        /// The id of its source.
+        /// The id of the source.
         source: Box<str>,
-        /// Its own.
+        /// The id of the visit.
         visit: Box<str>,
-        /// Which of them.
+        /// The beginning, an opening, or the end.
         moment: Moment,
     },
 }
 
 impl Turn {
-    /// What made it happen.
+    /// Returns `true` if `cause` is the cause of this trigger.
     #[must_use]
     pub fn is_of(&self, cause: &Cause) -> bool {
         match (self, cause) {
@@ -86,13 +87,13 @@ impl Turn {
 }
 
 impl Alerts {
-    /// Takes over what the rules remember after a start, in the place of what was raised.
+    /// Replaces the raised alerts by `raised`, the alerts of the rules after a rebuild.
     pub fn resume<'a>(&mut self, raised: impl Iterator<Item = (&'a RuleSpec, SourceId)>) {
         let acting = raised.filter(|(rule, _)| acts(rule));
         self.raised = acting.map(|(rule, source)| (rule.name.clone(), source)).collect();
     }
 
-    /// Takes a transition. Returns whether it makes a difference.
+    /// Takes a transition. Returns `true` if the rule drives an output or a camera.
     pub fn take(&mut self, transition: &Transition) -> bool {
         if !acts(&transition.rule) {
             return false;
@@ -113,13 +114,14 @@ impl Alerts {
 }
 
 impl Standing {
-    /// Takes the visits that were under way when the agent started.
+    /// Takes the visits under way at the start of the agent.
     pub fn begin(&mut self, under_way: impl Iterator<Item = Visit>) {
         self.take_visits(under_way);
         self.remembered = Some(self.visits.clone());
     }
 
-    /// Takes the visits that are under way. Returns whether they make a difference.
+    /// Replaces the visits under way; all other visits are over. Returns `true` if any visit
+    /// changed.
     pub fn take_visits(&mut self, under_way: impl Iterator<Item = Visit>) -> bool {
         let mut visits = self.visits.clone();
         visits.values_mut().for_each(|visit| visit.is_over = true);
@@ -132,7 +134,8 @@ impl Standing {
         changed
     }
 
-    /// How many alerts of a rule are raised, or how many openings the visit under way has.
+    /// Returns the number of raised alerts of a rule, or the openings of the visit under way at a
+    /// source.
     #[must_use]
     pub fn count(&self, cause: &Cause) -> u32 {
         match cause {
@@ -147,7 +150,8 @@ impl Standing {
         }
     }
 
-    /// What happened since it was as `before`; since the start, if that was before it.
+    /// Returns the triggers since `before`; since the start of the agent, if `before` is older.
+    /// Returns none until the visits at the start are known.
     #[must_use]
     pub fn since(&self, before: &Self) -> Vec<Turn> {
         let mut turns = Vec::new();
@@ -187,7 +191,7 @@ impl VisitNow {
     }
 }
 
-/// Whether a rule does more than tell of itself.
+/// Returns `true` if the rule drives an output or a camera.
 fn acts(rule: &RuleSpec) -> bool {
     rule.then.iter().any(|action| match action {
         Action::Capture(_) | Action::Output(..) => true,

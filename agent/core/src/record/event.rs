@@ -1,12 +1,14 @@
-//! Events: what happens to the device and its parts, beside readings and alerts.
+//! Events of the device and its parts, beside readings and alerts.
 //!
-//! An event is stored as a word and its members, and published with both; only a visit is published with corrected
-//! times in the place of its stored ones. [`Event`] is the one writer of these words and members and their one
-//! reader, and `event/events.txt` lists them all. Receivers and stores of other versions read them, so a member is
-//! added, and never renamed or removed. A new member is one field here, in the order in which it is written.
+//! An event is stored and published as a word and its members; only a visit is published with
+//! corrected times in place of the stored times. [`Event`] is the only writer and the only reader
+//! of these words and members, and `event/events.txt` lists all of them. Receivers, and stores of
+//! other versions, depend on the words and members: members may be added, but never renamed or
+//! removed. A new member is one new field in this file; fields are written in the order of their
+//! declaration.
 //!
-//! A store may hold events of another version: [`Event::read`] returns `None` for these, and their text is published
-//! as it is.
+//! A store may contain events of another version. Reading an unknown event gives `None`, and the
+//! stored text is published unchanged.
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -18,18 +20,18 @@ use crate::record::id::RecordId;
 pub enum Event {
     /// Records were dropped.
     Gap(GapMembers),
-    /// An inbox turned clients away, or cut them off.
+    /// An inbox refused or disconnected clients.
     InboxCrowded(InboxCrowdedMembers),
-    /// The clients of an inbox named most of the sources that they may name.
+    /// The clients of an inbox have named most of the allowed number of sources.
     InboxSourcesFilling {
         /// Number of the inbox in the order of the configuration, from 1.
         inbox: u32,
-        /// Sources that its clients named.
+        /// Number of sources named by the clients.
         sources: u64,
-        /// Sources that they may name.
+        /// Greatest number of sources for the clients of this inbox.
         max_sources: u64,
     },
-    /// A visit began or ended at a source that is reported live.
+    /// A visit began or ended at a source with live reports.
     Live(VisitMembers),
     /// An output cannot be switched.
     OutputLost {
@@ -54,23 +56,23 @@ pub enum Event {
         camera: String,
         /// Failures since the last event of this camera.
         failures: u32,
-        /// Reason of the last one in words.
+        /// Reason of the last failure in words.
         reason: String,
     },
-    /// A rule changes too often for one source: its alerts are held back.
+    /// A rule changes too often for one source: the alerts are held back.
     RuleFlapping {
         /// Name of the rule.
         rule: String,
         /// Id of the source.
         source: String,
     },
-    /// A rule does not change too often any more.
+    /// A rule no longer changes too often for one source.
     RuleSettled {
         /// Name of the rule.
         rule: String,
         /// Id of the source.
         source: String,
-        /// Alerts that were held back.
+        /// Number of alerts held back.
         suppressed: u64,
     },
     /// A source has no readings.
@@ -88,34 +90,34 @@ pub enum Event {
         #[serde(serialize_with = "write_shortest")]
         seconds: f64,
     },
-    /// The store was damaged, and replaced by what could be read of it.
+    /// The store was damaged, and replaced by a new store with the readable records.
     StoreDamaged {
         /// File name under which the damaged store was kept.
         set_aside: String,
-        /// Rows that made no sense and were left behind, if there are any.
+        /// Number of invalid rows left behind, if any.
         #[serde(skip_serializing_if = "Option::is_none")]
         left_rows: Option<u64>,
     },
-    /// The disk takes no writes: records are kept in memory.
+    /// The disk refuses writes: records are kept in memory.
     StoreInMemory {
         /// Kind of fault in one word, as in `disk.fault` of the status.
         reason: String,
     },
-    /// A store was expected and is not there.
+    /// The store of this state directory is missing.
     StoreLost,
-    /// The disk takes writes again, and what was in memory is stored.
+    /// The disk takes writes again, and the records in memory are stored.
     StoreOnDisk {
         /// Time in memory, in whole seconds.
         seconds: u64,
     },
-    /// The store was another thing's until now.
+    /// The store belonged to another thing until now.
     ThingChanged(ThingChangedMembers),
     /// A visit ended.
     Visit(VisitMembers),
 }
 
-/// Every key that the record of some event has. A fixed field of the configuration with such a key would be a
-/// second one in the same record.
+/// All keys in the records of events. The configuration must not add a fixed field with any of
+/// these keys: the record would have the key twice.
 pub const EVENT_KEYS: &[&str] = &[
     "alerts",
     "backlog",
@@ -167,13 +169,13 @@ pub const EVENT_KEYS: &[&str] = &[
 pub struct InboxCrowdedMembers {
     /// Number of the inbox in the order of the configuration, from 1.
     pub inbox: u32,
-    /// Clients that were one too many.
+    /// Clients refused because all places were taken.
     pub turned_away: u64,
-    /// Idle clients that made room for another one.
+    /// Idle clients closed in favour of new clients.
     pub displaced: u64,
-    /// Lines that were not ended in time, so that their clients were closed.
+    /// Clients closed because a line was not ended in time.
     pub unfinished: u64,
-    /// Clients that were closed because they did not read their answers.
+    /// Clients closed because the answers were not read.
     pub cut: u64,
 }
 
@@ -182,13 +184,13 @@ pub struct InboxCrowdedMembers {
 pub struct ThingChangedMembers {
     /// Name of the other thing.
     pub from: String,
-    /// Fate of the records that it left: the word of the configuration.
+    /// Treatment of the records of the other thing: the word of the configuration.
     pub backlog: String,
-    /// Alerts that were pending.
+    /// Number of pending alerts.
     pub alerts: u64,
-    /// Events that were pending.
+    /// Number of pending events.
     pub events: u64,
-    /// Readings that were pending.
+    /// Number of pending readings.
     pub readings: u64,
 }
 
@@ -199,14 +201,14 @@ pub struct PictureMembers {
     pub bytes: u64,
     /// Id of the camera.
     pub camera: String,
-    /// Pictures that were deleted for this one, if any were.
+    /// Number of pictures deleted to make room, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evicted: Option<usize>,
     /// Path of the picture in its folder.
     pub key: String,
-    /// Occasion on which the picture was taken.
+    /// Occasion of the picture.
     pub reason: PictureReason,
-    /// Name of the rule whose alert asked for the picture, if one did.
+    /// Name of the rule, if an alert requested the picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
     /// SHA-256 of the picture in lower-case hexadecimal.
@@ -214,12 +216,12 @@ pub struct PictureMembers {
     /// Id of the source of the alert or the visit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Id of the visit that asked for the picture, if one did.
+    /// Id of the visit, if a visit requested the picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub visit: Option<String>,
 }
 
-/// The occasion on which a picture is taken.
+/// The occasion of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PictureReason {
@@ -242,17 +244,17 @@ pub struct VisitMembers {
     pub start_ms: i64,
     /// Time of the last opening.
     pub end_ms: i64,
-    /// Openings.
+    /// Number of openings.
     pub openings: u32,
-    /// Units that were taken.
+    /// Units taken.
     pub units: f64,
-    /// Word for these units, if the configuration has one.
+    /// Word for the units, if the configuration has a word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    /// Kernel start on whose axis the times lie; `None` if the readings brought their own times.
+    /// Kernel start of the time axis; `None` if the readings have times of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u32>,
-    /// Whether a visit is under way from now on; `None` in [`Event::Visit`].
+    /// `true` at the beginning of the visit, `false` at the end; `None` in [`Event::Visit`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live: Option<bool>,
 }
@@ -262,39 +264,40 @@ pub struct VisitMembers {
 pub struct GapMembers {
     /// Word of the lane.
     pub lane: String,
-    /// Id of the first record that is missing.
+    /// Id of the first missing record.
     pub first: String,
-    /// Id of the last record that is missing.
+    /// Id of the last missing record.
     pub last: String,
-    /// Records that are missing between the two.
+    /// Number of missing records from the first to the last.
     pub count: u64,
     /// Reason in one word.
     pub reason: String,
-    /// Topic on which the broker hung up, if that is the reason.
+    /// Topic that made the broker hang up, if the reason is a quarantine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub topic: Option<String>,
-    /// Time at which the gap begins, in RFC 3339 in UTC with milliseconds: of one length, so that earlier is less.
+    /// Start of the gap, in RFC 3339 in UTC with milliseconds: all texts have the same length, so
+    /// text order is time order.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub start: Option<String>,
-    /// Time at which the gap ends, in the same format.
+    /// End of the gap, in the same format.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub end: Option<String>,
 }
 
-/// An event as it is stored.
+/// An event in the form of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventText {
-    /// The word that tells events apart: `gap`, `source_lost`.
+    /// The word for the kind of the event, such as `gap` or `source_lost`.
     pub word: String,
-    /// The members, as a JSON object without its braces; empty if there are none.
+    /// The members, as a JSON object without its braces; empty if the event has no members.
     pub members: String,
 }
 
-/// The text of an event up to its word: `serde` writes the tag first.
+/// The JSON text before the word of an event: `serde` writes the tag first.
 const BEFORE_WORD: &str = r#"{"event":""#;
 
 impl Event {
-    /// Returns the event as it is stored.
+    /// Returns the event in the form of the store.
     ///
     /// # Panics
     /// Never: the members are texts, numbers and truth values.
@@ -302,7 +305,7 @@ impl Event {
     pub fn to_text(&self) -> EventText {
         let object = serde_json::to_string(self).expect("texts and numbers are JSON");
         let inner = object.strip_prefix(BEFORE_WORD).and_then(|rest| rest.strip_suffix('}'));
-        // A word is lower-case letters and underscores: its first quote is its end.
+        // A word consists of lower-case letters and underscores, so the first quote ends the word.
         let (word, members) = inner
             .and_then(|inner| inner.split_once('"'))
             .expect("an object that begins with its tag");
@@ -310,8 +313,8 @@ impl Event {
         EventText { word: word.to_owned(), members: members.to_owned() }
     }
 
-    /// Reads a stored event. Returns `None` for a word that this version does not know, and for members that
-    /// are not those of the word; members that are unknown are passed over.
+    /// Reads a stored event. Returns `None` for an unknown word, or if the members do not fit the
+    /// word; ignores unknown members.
     #[must_use]
     pub fn read(word: &str, members: &str) -> Option<Self> {
         let word = serde_json::to_string(word).ok()?;
@@ -321,10 +324,11 @@ impl Event {
 }
 
 impl VisitMembers {
-    /// Reads the members of a visit, or of a change of a live source. Returns `None` for any other event.
+    /// Reads the members of [`Event::Visit`] or [`Event::Live`]. Returns `None` for any other
+    /// event.
     #[must_use]
     pub fn read(word: &str, members: &str) -> Option<Self> {
-        // Most events are no visits, and need not be read to see that.
+        // Most events are no visits, and the word alone tells.
         if word != VISIT && word != LIVE {
             return None;
         }
@@ -349,13 +353,14 @@ impl GapMembers {
         Some(gap)
     }
 
-    /// Returns the members as they are stored.
+    /// Returns the members in the form of the store.
     #[must_use]
     pub fn to_text(&self) -> String {
         Event::Gap(self.clone()).to_text().members
     }
 
-    /// Widens this gap over another one of the same lane and reason.
+    /// Extends this gap over `other`, a gap of the same lane and reason. The count is the sum of
+    /// both; the topic is dropped if the topics differ.
     pub fn widen(&mut self, other: &Self) {
         let place = |id: &str| id.parse::<RecordId>().ok().map(|id| id.seq);
         if place(&other.first) < place(&self.first) {
@@ -374,10 +379,10 @@ impl GapMembers {
     }
 }
 
-/// 2^53: below it every whole number is the integer that it looks like.
+/// 2^53: an `f64` holds every smaller whole number exactly.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
-/// Writes a number without a point when it is whole.
+/// Writes a whole number without a decimal point.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn write_shortest<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if value.fract() == 0.0 && value.abs() < MAX_WHOLE {

@@ -1,27 +1,29 @@
-//! Record ids: `<start>-<seq>`, such as `12k3f9x2ab-345`. The only place that spells and parses them.
+//! Record ids: `<start>-<seq>`, such as `12k3f9x2ab-345`. Only this module writes and parses record
+//! ids.
 //!
-//! The part before the hyphen names one start of the agent: how often it started on this state directory,
-//! in decimal, then [`SUFFIX_BYTES`] random characters that begin with a letter. The counter repeats when
-//! the state directory is lost, restored from a backup, cloned or discarded at each boot; the suffix is
-//! drawn at every start, so the id of a record does not. Starts that an earlier version recorded have no
-//! suffix, and keep their ids: `12-345`.
+//! The part before the hyphen names one start of the agent: the number of starts on this state
+//! directory, in decimal, then [`SUFFIX_BYTES`] random characters, the first of them a letter. The
+//! counter repeats if the state directory is lost, restored from a backup, cloned or discarded at
+//! each boot; the suffix is drawn at every start, so the id of a record does not repeat. Starts
+//! recorded by an earlier version have no suffix, and keep their ids: `12-345`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::record::reading::Seq;
 
-/// Characters of a suffix: a letter, then letters and digits. 26 * 36^7 suffixes are about 2 * 10^12, so
-/// that ten thousand starts of one thing with the same counter share one with probability 2.5 * 10^-5.
+/// The number of characters of a suffix: a letter, then letters and digits. There are 26 * 36^7
+/// suffixes, about 2 * 10^12: of ten thousand starts of one thing with the same counter, two share
+/// a suffix with a probability of 2.5 * 10^-5.
 pub const SUFFIX_BYTES: usize = 8;
-/// A `u32` in decimal.
+/// The most digits of a `u32`.
 const COUNTER_BYTES: usize = 10;
 const START_BYTES: usize = COUNTER_BYTES + SUFFIX_BYTES;
 
 const LETTERS: &[u8; 26] = b"abcdefghijklmnopqrstuvwxyz";
 const LETTERS_AND_DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
-/// A start of the agent: the part of a record id before the hyphen, put together once.
+/// A start of the agent: the part of a record id before the hyphen, as text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Boot {
     counter: u32,
@@ -29,21 +31,21 @@ pub struct Boot {
     text: [u8; START_BYTES],
 }
 
-/// The id of a record: the start of the agent, and its place in the store.
+/// The id of a record: a start of the agent, and a place in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordId {
-    /// The start in which it was recorded.
+    /// The start in which the record was stored.
     pub boot: Boot,
-    /// Its place.
+    /// The place of the record.
     pub seq: Seq,
 }
 
-/// A text that is no record id.
+/// The error for a text other than a record id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotARecordId;
 
 impl Boot {
-    /// The start number `counter`, with the suffix that `random` bits make.
+    /// Creates the start number `counter`, with a suffix made of the bits of `random`.
     #[must_use]
     pub fn new(counter: u32, random: u64) -> Self {
         let mut suffix = [0; SUFFIX_BYTES];
@@ -57,39 +59,39 @@ impl Boot {
         Self::put_together(counter, &suffix)
     }
 
-    /// The start number `counter` of a version that drew no suffix.
+    /// Creates the start number `counter` of an earlier version, without a suffix.
     #[must_use]
     pub fn without_suffix(counter: u32) -> Self {
         Self::put_together(counter, &[])
     }
 
-    /// The start number `counter` with a stored suffix; one that cannot be a suffix is left out.
+    /// Creates the start number `counter` with a stored suffix. Leaves out an invalid suffix.
     #[must_use]
     pub fn restored(counter: u32, suffix: &str) -> Self {
         let suffix = if is_suffix(suffix.as_bytes()) { suffix.as_bytes() } else { &[] };
         Self::put_together(counter, suffix)
     }
 
-    /// The same suffix with another counter.
+    /// Returns the start with the same suffix and the number `counter`.
     #[must_use]
     pub fn with_counter(self, counter: u32) -> Self {
         Self::put_together(counter, self.suffix().as_bytes())
     }
 
-    /// How often the agent had started on this state directory, this start included.
+    /// Returns the number of starts on this state directory, up to and including this start.
     #[must_use]
     pub fn counter(self) -> u32 {
         self.counter
     }
 
-    /// The random characters; empty for a start of an earlier version.
+    /// Returns the random characters; empty for a start of an earlier version.
     #[must_use]
     pub fn suffix(&self) -> &str {
         let text = self.as_str();
         text.trim_start_matches(|character: char| character.is_ascii_digit())
     }
 
-    /// The part of a record id before the hyphen.
+    /// Returns the part of a record id before the hyphen.
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).expect("it was put together from ASCII")
@@ -111,7 +113,7 @@ impl Boot {
 }
 
 impl RecordId {
-    /// Writes the id without quotes.
+    /// Appends the id to `out`, without quotes.
     pub fn write(self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.boot.as_bytes());
         out.push(b'-');

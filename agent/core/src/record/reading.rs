@@ -1,26 +1,27 @@
-//! A reading: a measurement, whose it is, and when it was taken.
+//! A reading: a measurement with its source and its time.
 
 use pulsegate_sensors::{Contact, Measurement, SourceId};
 
 pub use crate::record::id::Boot;
 use crate::time::{Mono, Wall};
 
-/// The place of a record in this store; rises by one with every record of any lane.
+/// The place of a record in this store. Each record, of any lane, has the next higher place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Seq(pub u64);
 
 /// A measurement with its source and time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
-    /// Whose it is.
+    /// The source of the measurement.
     pub source: SourceId,
-    /// When it arrived, or when the kernel saw it.
+    /// The monotonic time of the arrival, or of the edge seen by the kernel.
     pub mono: Mono,
-    /// The time that another program gave with it; it then counts instead of the arrival.
+    /// The time given by another program, in place of the arrival; `None` if the reading has no
+    /// time of its own.
     pub time: Option<Wall>,
-    /// What was measured.
+    /// The measured value.
     pub value: Value,
-    /// What a heart-rate monitor told besides the rate.
+    /// The further data of a heart-rate monitor.
     pub detail: Option<Box<HeartDetail>>,
 }
 
@@ -33,19 +34,20 @@ pub enum Value {
     State(Box<str>),
 }
 
-/// What a heart-rate monitor told besides the rate.
+/// The data of a heart-rate monitor besides the rate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeartDetail {
-    /// Whether the monitor feels skin.
+    /// The skin contact of the monitor.
     pub contact: Contact,
-    /// Kilojoule since the last reset.
+    /// The energy since the last reset, in kilojoule.
     pub energy_kj: Option<u16>,
     /// Beat-to-beat intervals in 1/1024 s, oldest first.
     pub rr: Vec<u16>,
 }
 
 impl Reading {
-    /// Makes a reading of a measurement that was taken at `mono`.
+    /// Creates a reading from a measurement taken at `mono`. A heart-rate measurement without
+    /// contact status, energy and intervals has no detail.
     #[must_use]
     pub fn new(source: SourceId, mono: Mono, measurement: Measurement) -> Self {
         let (value, detail) = match measurement {
@@ -68,7 +70,8 @@ impl Reading {
         Self { source, mono, time: None, value, detail }
     }
 
-    /// Whether a rule may use the value: a monitor without skin contact tells nothing of a heart.
+    /// Returns `true` if a rule may use the value: a monitor without skin contact does not measure
+    /// a heart.
     #[must_use]
     pub fn is_plausible(&self) -> bool {
         self.detail.as_ref().is_none_or(|detail| detail.contact != Contact::Lost)

@@ -1,4 +1,5 @@
-//! Night: when it is dark by a reading, or by the clock. No position is known, so no sunset either.
+//! Night, by a reading of brightness or by the clock. The position of the device is unknown, so
+//! sunset is unknown, too.
 
 use std::time::Duration;
 
@@ -7,37 +8,38 @@ use jiff::tz::TimeZone;
 
 use crate::time::{Mono, Wall};
 
-/// A reading of brightness that is older tells nothing of now: a sensor that died at noon would
-/// else make the night a day.
+/// The age from which a reading of brightness is ignored: a sensor that fails at noon must not turn
+/// the night into day.
 pub const STALE_AFTER: Duration = Duration::from_secs(30 * 60);
 
-/// When it is night: by the light while that is known, else by the clock.
+/// The specification of night: by the light if known, otherwise by the clock.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct NightSpec {
-    /// By a number.
+    /// The thresholds of brightness, if night depends on a reading.
     pub light: Option<Light>,
-    /// By the time of day.
+    /// The time of day, if night depends on the clock.
     pub hours: Option<Hours>,
 }
 
-/// Night by a number: less than `below`, until it is `above` or more.
+/// The thresholds of brightness: night begins at a reading less than `below`, and ends at a reading
+/// of `above` or more.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Light {
-    /// It becomes night below.
+    /// The brightness below which night begins.
     pub below: f64,
-    /// It becomes day from here on; not less than `below`, so that a lamp that the source sees does
-    /// not make it flicker.
+    /// The brightness at which day begins; not less than `below`, so a lamp in view of the sensor
+    /// does not flicker.
     pub above: f64,
 }
 
-/// Night by the time of day, in minutes since midnight; it may go past midnight.
+/// The hours of night, in minutes since midnight; the end may lie after midnight.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hours {
-    /// Its first minute.
+    /// The first minute of night.
     pub from: u16,
-    /// The minute after its last.
+    /// The first minute of day.
     pub to: u16,
-    /// Where.
+    /// The time zone of both.
     pub zone: TimeZone,
 }
 
@@ -45,25 +47,26 @@ pub struct Hours {
 #[derive(Debug, Clone)]
 pub struct Night {
     spec: NightSpec,
-    /// What the light said last, while it is known.
+    /// The last decision by brightness, while the brightness is known: `true` for night.
     dark: Option<bool>,
     last: Option<bool>,
 }
 
 impl Night {
-    /// Begins without knowing.
+    /// Creates the state without any decision.
     #[must_use]
     pub fn new(spec: NightSpec) -> Self {
         Self { spec, dark: None, last: None }
     }
 
-    /// What it said last.
+    /// Returns the last decision: `true` for night.
     #[must_use]
     pub fn last(&self) -> Option<bool> {
         self.last
     }
 
-    /// Whether it is night; `None` if nobody can tell.
+    /// Returns `true` for night, `false` for day, and `None` if neither the brightness nor the time
+    /// of day is known. `light` is the newest brightness and the time of its arrival.
     pub fn ask(
         &mut self,
         light: Option<(f64, Mono)>,
@@ -80,7 +83,7 @@ impl Night {
 }
 
 impl Light {
-    /// Between the two, it stays as it was.
+    /// Returns the decision for `value`; between the two thresholds, the previous decision `was`.
     fn is_dark(self, value: f64, was: Option<bool>) -> Option<bool> {
         if value < self.below {
             Some(true)
@@ -103,7 +106,7 @@ impl Hours {
     }
 }
 
-/// The minute of the day.
+/// Returns the minute of the day in `zone`; `None` for a time outside the calendar.
 fn minute(wall: Wall, zone: &TimeZone) -> Option<u16> {
     let time = Timestamp::from_millisecond(wall.0).ok()?.to_zoned(zone.clone());
     u16::try_from(i32::from(time.hour()) * 60 + i32::from(time.minute())).ok()

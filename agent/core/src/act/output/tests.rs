@@ -1,4 +1,4 @@
-//! Outputs: what they should be, for all that stands. SQ-3 and NB-1 of the acceptance scenarios.
+//! Tests of the levels of outputs, with SQ-3 and NB-1 of the acceptance scenarios.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn wants(outputs: &[(&str, Drive)]) -> VisitSpec {
     feeder(outputs.iter().map(action).collect())
 }
 
-/// A visit to the feeder with so many openings under way; with none, it is over.
+/// A visit to the feeder with this number of openings; with 0 openings, no visit.
 fn visit(standing: &mut Standing, openings: u32) {
     let visit = Visit {
         spec: Arc::new(feeder(Vec::new())),
@@ -123,7 +123,7 @@ fn only_openings_and_alerts_pulse() {
     assert_eq!(outputs.levels(&Standing::default(), Mono(2), None).values, [0]);
 }
 
-/// A box with an IR filter and an IR lamp for the night, and a lamp that can be seen for the day.
+/// A box with an IR filter and an IR lamp for the night, and a visible lamp for the day.
 fn nest_box(night: NightSpec) -> Outputs {
     let specs = vec![
         output("filter", 1, Some(Only::Night)),

@@ -1,4 +1,4 @@
-//! What stands, as whoever acts on it is shown it.
+//! Tests of the present state and of the triggers between two states.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,14 +63,14 @@ fn visit(start: i64, openings: u32) -> Visit {
     }
 }
 
-/// What stands at a start that remembers nothing.
+/// The state after a start without any history.
 fn known() -> Standing {
     let mut standing = Standing::default();
     standing.begin(std::iter::empty());
     standing
 }
 
-/// The visits and their moments among `turns`.
+/// Returns the visits among `turns`, each with its moment.
 fn moments(turns: Vec<Turn>) -> Vec<(String, Moment)> {
     let moment = |turn| match turn {
         Turn::Visit { visit, moment, .. } => Some((visit.into(), moment)),

@@ -1,8 +1,8 @@
-//! Every word and member of an event, as they are stored.
+//! Tests of the stored words and members of all events.
 
 use super::*;
 
-/// Each event as it is stored: its word, and its members.
+/// Each event in the form of the store: the word, and the members.
 const EVENTS: &str = include_str!("events.txt");
 
 #[test]
