@@ -1,11 +1,11 @@
-//! Creates the grid of `period`, in whole milliseconds, at least one.
+//! The grid of a driver's period: the points in time at which a sensor is read.
 //!
 //! The points of a grid are the multiples of the period since the epoch, so the grid never drifts,
-//! and a period that does not divide a day has points as well. A driver calls [`Grid::ask`] with
-//! the wall time, waits on the monotonic clock for the returned duration, and asks again. A clock
-//! step repeats no point and delays none by more than the step. After a step of more than a period,
-//! as when a device without a real-time clock learns the time, the grid continues from the new time
-//! and skips the points in between.
+//! and a period that does not divide a day has points as well. A driver asks the [`Grid`] for the
+//! next action at the wall time, waits on the monotonic clock for the returned duration, and asks
+//! again. A clock step repeats no point and delays none by more than the step. After a step of more
+//! than a period, as when a device without a real-time clock learns the time, the grid continues
+//! from the new time and skips the points in between.
 
 use std::time::Duration;
 

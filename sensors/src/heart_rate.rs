@@ -1,8 +1,9 @@
-//! Heart-rate monitors: the GATT Heart Rate profile, and BlueZ as the way to it.
+//! Heart-rate monitors: the GATT Heart Rate profile, read through BlueZ.
 //!
-//! [`packet`] says what a monitor's bytes mean and [`ladder`] what to do about one that fell silent: both
-//! are pure. [`bluez`] carries that out through the system bus. A monitor is known by its address or its
-//! name ([`Identity`]); neither is ever printed, for either may tell who wears it.
+//! [`packet`] decodes the bytes of a monitor, and [`ladder`] chooses the cure for a silent monitor;
+//! both are pure. [`bluez`] acts on the choice through the system bus. A monitor is identified by
+//! its address or its name ([`Identity`]); neither is ever printed, since either may identify the
+//! wearer.
 
 #[cfg(feature = "drivers")]
 pub mod bluez;

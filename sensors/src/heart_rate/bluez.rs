@@ -1,12 +1,15 @@
-//! BlueZ, the Bluetooth daemon of Linux, reached over the system bus through btleplug.
+//! The heart-rate driver for BlueZ, the Bluetooth daemon of Linux, reached over the system bus
+//! through btleplug.
 //!
-//! [`watch()`] finds the monitors, keeps them connected, decodes what they send and heals those that fall
-//! silent ([`super::ladder`]). It holds what the radio needs held: no scan while connecting, one
-//! connect at a time per adapter, no scan while no monitor is missing, and a limit of its own on every call.
-//! It does not pair, and it keeps no list of what it saw: a monitor is asked for anew in each scan.
+//! The driver finds the configured monitors, keeps them connected, decodes their packets, and heals
+//! silent monitors step by step ([`super::ladder`]). No scan runs during a connect or while no
+//! monitor is missing; an adapter makes one connection at a time; every call has a time limit. The
+//! driver does not pair, and keeps no list of seen devices: each scan asks for the missing monitors
+//! again.
 //!
-//! btleplug detaches tasks that hold its connection to the bus and may panic when the bus goes away. So
-//! each `watch` has a runtime of its own, on a thread of its own: what was detached ends with it.
+//! btleplug detaches tasks, which hold its connection to the bus and may panic if the bus goes
+//! away. The driver therefore has its own runtime on its own thread: the detached tasks end with
+//! the thread.
 
 mod attend;
 mod call;
@@ -24,43 +27,47 @@ use super::ladder::{Climbs, DEFAULT_SILENCE};
 use super::packet::Location;
 use crate::{NoReading, Outlet, SourceId};
 
-/// Calls to the system bus that block, each with a limit: one that hangs is a call to the bus that all monitors
-/// share anyway.
+/// The number of threads for blocking calls to the system bus. A call that hangs would hang for
+/// every monitor, since all share the bus.
 const MAX_CALLS: usize = 4;
 
-/// A monitor to watch, and where its readings go.
+/// A monitor to watch, and the receiver of its readings.
 #[derive(Debug, Clone)]
 pub struct Monitor {
-    /// What it is known by.
+    /// The address or advertised name of the monitor.
     pub identity: Identity,
-    /// Its end of the channel to the sampler.
+    /// The monitor's end of the channel to the sampler.
     pub outlet: Outlet,
 }
 
-/// How to watch.
+/// Settings of the driver.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The adapter to use, by name (`hci1`) or address; `None`: all there are.
+    /// The adapter, by name (`hci1`) or address; `None`: all adapters.
     pub adapter: Option<String>,
-    /// How long a connected monitor may send nothing before it is healed, and any monitor before it
-    /// counts as lost.
+    /// The time without a packet after which a connected monitor is healed, and after which any
+    /// monitor counts as lost.
     pub silence: Duration,
-    /// How long a monitor may take to its first packet before it counts as lost: a scan, a connect, the
-    /// discovery of services, and again if the first attempt fails.
+    /// The time to the first packet after which a monitor counts as lost: enough for a scan, a
+    /// connect and the discovery of services, twice.
     pub first_packet: Duration,
-    /// How long packets may be missing before BlueZ is asked whether the link still stands.
+    /// The time without a packet after which the driver asks BlueZ whether the link is still up.
     pub late: Duration,
-    /// Bounds a connect with the discovery of services; BlueZ itself gives up after 30 s or more.
+    /// The limit of a connect with the discovery of services; BlueZ itself gives up after 30 s or
+    /// more.
     pub connect: Duration,
-    /// Bounds every other call to BlueZ.
+    /// The limit of every other call to BlueZ.
     pub call: Duration,
-    /// How often a scan is looked through: each look costs one call that lists all that BlueZ sees.
+    /// The interval between two looks at the devices of a scan; a look costs a call listing all
+    /// devices seen by BlueZ.
     pub look_every: Duration,
-    /// How often a scan is begun anew: bluetoothd may have restarted, and forgets it without a word.
+    /// The interval after which a scan is restarted: a restarted bluetoothd has forgotten the scan
+    /// without a notice.
     pub rescan_every: Duration,
-    /// The pause after a failed connect; doubles up to sixteen times that, with jitter.
+    /// The pause after a failed connect; doubles up to sixteen times this value, with jitter.
     pub retry: Duration,
-    /// An adapter is not switched off twice within this time: all its monitors ask for it at once.
+    /// The shortest time between two power cycles of an adapter: all its monitors ask for a power
+    /// cycle at once.
     pub power_cycle_every: Duration,
 }
 
@@ -81,26 +88,26 @@ impl Default for Options {
     }
 }
 
-/// How one monitor is doing, for `status`.
+/// The state of one monitor, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MonitorState {
-    /// Which monitor.
+    /// The source of the monitor's readings.
     pub source: SourceId,
-    /// Whether its link stands and notifications were asked for.
+    /// `true` while the link is up and notifications are requested.
     pub connected: bool,
-    /// Whether the outlet was told that there is nothing, and has had no measurement since.
+    /// `true` after the loss of the monitor was reported, until the next measurement.
     pub lost: bool,
-    /// The charge of its battery when it was connected, in percent, if it tells.
+    /// The battery level at the last connect, in percent, if the monitor reports a level.
     pub battery_percent: Option<u8>,
-    /// Where it says it is worn.
+    /// The place on the body, if the monitor reports a place.
     pub location: Option<Location>,
-    /// Measurements so far.
+    /// The number of measurements.
     pub packets: u64,
-    /// Packets so far that were no measurement, or held bytes that belong to none.
+    /// The number of packets without a measurement or with surplus bytes.
     pub malformed: u64,
-    /// How often each rung of the ladder was climbed.
+    /// The number of uses of each rung of the ladder.
     pub rungs: Climbs,
-    /// What last went wrong; holds no address.
+    /// The last error, without addresses.
     pub last_error: Option<String>,
 }
 
@@ -120,19 +127,19 @@ impl MonitorState {
     }
 }
 
-/// Why watching ended. The caller waits with a backoff and watches again.
+/// The reason the driver ended. The caller waits with a backoff and starts the driver again.
 #[derive(Debug, thiserror::Error)]
 pub enum BluezFault {
     /// The system bus is gone, or BlueZ is not on it.
     #[error("BlueZ does not answer on the system bus: {0}")]
     Bus(String),
-    /// There is no adapter, or not the one that was asked for.
+    /// There is no adapter, or the configured adapter is missing.
     #[error("no Bluetooth adapter{}", .0.as_ref().map(|name| format!(" `{name}`")).unwrap_or_default())]
     NoAdapter(Option<String>),
-    /// An adapter came or went.
+    /// An adapter was added or removed.
     #[error("the set of Bluetooth adapters changed")]
     AdaptersChanged,
-    /// The top of the ladder: no monitor sends anything, whatever was tried.
+    /// No monitor sends a packet, although every rung of the ladder was tried.
     #[error("source {} stays silent after every cure", .0.0)]
     Unhealed(SourceId),
     /// The thread that talks to BlueZ could not be started, or died.
@@ -141,7 +148,7 @@ pub enum BluezFault {
 }
 
 impl BluezFault {
-    /// Whether it says what would have to be there.
+    /// Returns `true` for a fault that names a missing part: BlueZ or an adapter.
     fn is_a_lack(&self) -> bool {
         match self {
             Self::Bus(_) | Self::NoAdapter(_) => true,
@@ -150,13 +157,14 @@ impl BluezFault {
     }
 }
 
-/// Watches `monitors` until every listener is gone (`Ok`), or BlueZ is no longer of use (`Err`): then each
-/// monitor was told so once, and it can be called again, with the same `states`, whose counts go on.
+/// Runs the driver for `monitors` until every receiver of readings is gone (`Ok`) or BlueZ cannot
+/// be used any more (`Err`). After an error, each monitor has been reported as lost once, and the
+/// function can be called again with the same `states`, whose counts continue.
 ///
-/// Dropping the future ends the thread that does the work, which first lets go of the links.
+/// Dropping the future ends the thread of the driver, which first disconnects the monitors.
 ///
 /// # Errors
-/// [`BluezFault`]; none of them holds an address.
+/// [`BluezFault`], without any address.
 pub async fn watch(
     monitors: Vec<Monitor>,
     options: Options,
@@ -167,7 +175,7 @@ pub async fn watch(
     thread::Builder::new()
         .name("bluez".into())
         .spawn(move || {
-            // Nobody listens any more if this future was dropped.
+            // The receiver is gone if the future was dropped.
             ended.send(run(&monitors, &options, &states, stopped)).ok();
         })
         .map_err(BluezFault::Thread)?;
@@ -197,7 +205,7 @@ fn run(
     outcome
 }
 
-/// Lays out the states, with the counts of an earlier watch.
+/// Sets the state of each monitor, and keeps the counts of an earlier run.
 fn begin(monitors: &[Monitor], states: &watch::Sender<Vec<MonitorState>>) {
     states.send_modify(|states| {
         let mut earlier = std::mem::take(states);
@@ -212,8 +220,8 @@ fn begin(monitors: &[Monitor], states: &watch::Sender<Vec<MonitorState>>) {
     });
 }
 
-/// Tells each monitor's outlet that there is nothing to expect: once, and again when BlueZ lacks something
-/// else than it did.
+/// Reports every monitor as lost: once, and again if the fault names another missing part than
+/// before.
 fn end(monitors: &[Monitor], states: &watch::Sender<Vec<MonitorState>>, fault: &BluezFault) {
     let reason = fault.to_string();
     let mut news = Vec::new();
@@ -226,7 +234,7 @@ fn end(monitors: &[Monitor], states: &watch::Sender<Vec<MonitorState>>, fault: &
         }
     });
     for (monitor, _) in monitors.iter().zip(news).filter(|(_, news)| *news) {
-        // Whether anybody still listens shows in the next watch.
+        // A closed channel is noticed in the next run.
         monitor.outlet.send_blocking(None, Err(NoReading::Absent(reason.clone())));
     }
 }

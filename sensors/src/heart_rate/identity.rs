@@ -1,22 +1,22 @@
-//! How a monitor is told from another: by its Bluetooth address, or by the name that it advertises.
+//! The identity of a monitor: its Bluetooth address, or its advertised name.
 //!
-//! Both may tell who wears it, so neither shows in `Debug`, and [`without_addresses`] takes them out of
-//! the texts that BlueZ writes.
+//! Either may identify the wearer, so `Debug` shows neither, and [`without_addresses`] removes
+//! addresses from the error texts of BlueZ.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What a configuration names a monitor by.
+/// The configured identity of a monitor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Identity {
-    /// Its address, public or static random; constant for each unit.
+    /// The address, public or static random; constant for each unit.
     Address(Address),
-    /// The name that it advertises, byte for byte.
+    /// The advertised name, compared byte for byte.
     Name(Name),
 }
 
 impl Identity {
-    /// A monitor known by the name that it advertises.
+    /// Identifies a monitor by its advertised name.
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self::Name(Name(name.into()))
@@ -28,7 +28,7 @@ impl Identity {
 pub struct Name(Box<str>);
 
 impl Name {
-    /// The name itself.
+    /// Returns the name in plain text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -51,13 +51,13 @@ pub struct Address([u8; 6]);
 pub struct NotAnAddress;
 
 impl Address {
-    /// An address of its six bytes.
+    /// Makes an address from its six bytes, most significant byte first.
     #[must_use]
     pub fn new(bytes: [u8; 6]) -> Self {
         Self(bytes)
     }
 
-    /// The six bytes.
+    /// Returns the six bytes, most significant byte first.
     #[must_use]
     pub fn bytes(self) -> [u8; 6] {
         self.0
@@ -91,7 +91,8 @@ impl FromStr for Address {
 /// The length of an address in text: six pairs of digits and five separators.
 const ADDRESS_CHARS: usize = 17;
 
-/// `text` with every Bluetooth address in it, as written by people or in an object path, blotted out.
+/// Returns `text` with every Bluetooth address, also within an object path, replaced by
+/// `[address]`.
 #[must_use]
 pub fn without_addresses(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());

@@ -1,14 +1,16 @@
-//! The healing ladder: what to do about a monitor that fell silent, mildest cure first.
+//! The healing ladder: the cures for a silent monitor, the mildest first.
 //!
-//! Belts fall silent without a disconnect, and no layer below says so: only missing packets tell. Each
-//! rung is tried once and given one silence to work; a packet leads back to the foot. The rungs that
-//! disturb other monitors are climbed only while there is none to disturb ([`Reach`]).
+//! Belts fall silent without a disconnect, and no lower layer reports the silence: only missing
+//! packets show it. Each rung is tried once and has one silence to work; a packet resets the
+//! ladder. Rungs that disturb other monitors are used only if no other monitor is healthy
+//! ([`Reach`]).
 //! Pure: points in time are durations since any fixed start.
 
 use std::time::Duration;
 
-/// How long a connected monitor may send nothing: belts notify about once a second, so ten packets are
-/// missing, more than any radio in range loses in a row; those that do fall silent do so after 30 s.
+/// The default time of silence before a connected monitor is healed. Belts notify about once a
+/// second, and no radio in range loses ten packets in a row; some belts fall silent 30 s after the
+/// connect.
 pub const DEFAULT_SILENCE: Duration = Duration::from_secs(10);
 
 /// A cure, from the mildest to the last.
@@ -16,48 +18,48 @@ pub const DEFAULT_SILENCE: Duration = Duration::from_secs(10);
 pub enum Rung {
     /// End the notifications and ask for them again, on the same link.
     Subscribe,
-    /// Drop the link and make it again.
+    /// Drop the link and connect again.
     Reconnect,
-    /// Make BlueZ forget the monitor with all it has cached of it, and scan for it.
+    /// Remove the monitor with all cached data from BlueZ, and scan for the monitor.
     Forget,
     /// Switch the adapter off and on.
     PowerCycle,
-    /// Give up: the caller begins anew with a new connection to the bus.
+    /// Give up: the caller starts again with a new connection to the bus.
     Report,
 }
 
-/// What a cure may disturb, from the least to the most.
+/// The largest part of the system that a cure may disturb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// This monitor only: others on its adapter are well.
+    /// This monitor only: other monitors on its adapter are healthy.
     Monitor,
-    /// Its adapter: no monitor there is well.
+    /// Its adapter: no monitor on the adapter is healthy.
     Adapter,
-    /// Everything: no monitor is well anywhere.
+    /// Everything: no monitor is healthy anywhere.
     Everything,
 }
 
-/// What happened to a monitor.
+/// An event of a monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// The link is up and notifications were asked for.
+    /// The link is up and notifications are requested.
     Subscribed,
-    /// A measurement came.
+    /// A measurement arrived.
     Packet,
     /// Time passed.
     Tick,
-    /// The link is gone, or a cure could not be carried out.
+    /// The link was lost, or a cure failed.
     Failed,
 }
 
-/// How often each rung was climbed.
+/// The number of uses of each rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Climbs {
     /// Subscribed again.
     pub subscribe: u64,
     /// Reconnected.
     pub reconnect: u64,
-    /// Forgotten and scanned for.
+    /// Removed from BlueZ and scanned for.
     pub forget: u64,
     /// Adapter switched off and on.
     pub power_cycle: u64,
@@ -78,7 +80,7 @@ impl Climbs {
     }
 }
 
-/// Where one monitor stands on the ladder.
+/// The position of one monitor on the ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ladder {
     silence: Duration,
@@ -87,20 +89,20 @@ pub struct Ladder {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Not subscribed: being sought, connected, or cured by the rung `tried`.
+    /// Not subscribed: searching, connecting, or after the cure `tried`.
     Away { tried: Option<Rung> },
-    /// Subscribed; silent if nothing comes before `until`.
+    /// Subscribed; counts as silent if no packet arrives before `until`.
     Listening { tried: Option<Rung>, until: Duration },
 }
 
 impl Ladder {
-    /// The foot of a ladder for a monitor that is not connected yet.
+    /// Creates a ladder for a monitor without a connection.
     #[must_use]
     pub fn new(silence: Duration) -> Self {
         Self { silence, state: State::Away { tried: None } }
     }
 
-    /// Takes in what happened; returns the rung to climb, if it is time for one.
+    /// Handles an event at the time `now`. Returns the rung to climb, if a cure is due.
     pub fn handle(&mut self, input: Input, now: Duration, reach: Reach) -> Option<Rung> {
         let until = now + self.silence;
         let (state, rung) = match (self.state, input) {
@@ -127,7 +129,7 @@ fn away(rung: Rung) -> (State, Option<Rung>) {
     (State::Away { tried: Some(rung) }, Some(rung))
 }
 
-/// The rung after `tried`; where that would disturb monitors that are well, the highest that does not.
+/// Returns the rung after `tried`, or the highest rung that disturbs no healthy monitor.
 fn above(tried: Option<Rung>, reach: Reach) -> Rung {
     match tried {
         None => Rung::Subscribe,

@@ -1,47 +1,48 @@
-//! The bytes of the Heart Rate Service, version 1.0, and what they mean.
+//! Encodes and decodes the packets of the Heart Rate Service, version 1.0.
 //!
-//! [`decode`] takes whatever a radio brought: it returns a value or says what is wrong, and never panics.
-//! What a later version of the service may append is ignored, as the specification asks, and counted.
-//! Nothing is judged here: a rate of 0 or 300 is a value, and whether to believe it is a rule's affair.
+//! Decoding any bytes returns a value or an error and never panics. Bytes appended by a later
+//! version of the service are ignored, as the specification asks, and counted. Rates are not judged
+//! here: 0 or 300 is a value, and a rule decides whether to believe the value.
 
 use crate::{Contact, HeartRate};
 
-/// The longest attribute value there is: Core Specification 5.4, Vol 3, Part F, section 3.2.9.
+/// The largest attribute value: Core Specification 5.4, Vol 3, Part F, section 3.2.9.
 pub const MAX_PACKET_BYTES: usize = 512;
 
 /// Flags of a Heart Rate Measurement: Heart Rate Service 1.0, section 3.1.1.1.
 mod flag {
-    /// The rate takes two bytes.
+    /// The rate has two bytes.
     pub(super) const WIDE: u8 = 1 << 0;
-    /// Skin contact is felt; says something only with `CONTACT_SUPPORTED`.
+    /// Skin contact is detected; valid only with `CONTACT_SUPPORTED`.
     pub(super) const CONTACT_DETECTED: u8 = 1 << 1;
-    /// The monitor can feel skin.
+    /// The monitor can detect skin contact.
     pub(super) const CONTACT_SUPPORTED: u8 = 1 << 2;
     /// Energy expended follows the rate.
     pub(super) const ENERGY: u8 = 1 << 3;
-    /// RR intervals fill the rest.
+    /// RR intervals fill the rest of the packet.
     pub(super) const RR: u8 = 1 << 4;
 }
 
-/// What a packet held.
+/// The content of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoded {
     /// The measurement.
     pub heart_rate: HeartRate,
-    /// Bytes at the end that belong to no field: half an RR interval, or what no flag announced.
+    /// The number of bytes at the end that belong to no field: half an RR interval, or bytes
+    /// without a flag.
     pub dropped_bytes: usize,
 }
 
-/// Why bytes are no Heart Rate Measurement.
+/// The reason bytes are not a Heart Rate Measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// There is not even a flags byte.
+    /// The packet has no flags byte.
     #[error("an empty packet")]
     Empty,
-    /// The packet ends within a field that its flags announce.
+    /// The packet ends within a field announced by its flags.
     #[error("cut off in the {0}")]
     Truncated(&'static str),
-    /// No attribute can be this long.
+    /// The packet is longer than any attribute.
     #[error("{0} bytes, more than {MAX_PACKET_BYTES}")]
     TooLong(usize),
 }
@@ -49,7 +50,7 @@ pub enum Malformed {
 /// Decodes a Heart Rate Measurement (0x2A37): Heart Rate Service 1.0, section 3.1.
 ///
 /// # Errors
-/// [`Malformed`] for bytes that no monitor that follows the specification sends.
+/// [`Malformed`] for bytes that no conforming monitor sends.
 pub fn decode(packet: &[u8]) -> Result<Decoded, Malformed> {
     if packet.len() > MAX_PACKET_BYTES {
         return Err(Malformed::TooLong(packet.len()));
@@ -77,8 +78,8 @@ pub fn decode(packet: &[u8]) -> Result<Decoded, Malformed> {
     Ok(Decoded { heart_rate, dropped_bytes: rest.len() })
 }
 
-/// Encodes a Heart Rate Measurement as a monitor would send it: the rate in one byte if it fits, and as
-/// many RR intervals, oldest first, as [`MAX_PACKET_BYTES`] has room for.
+/// Encodes a Heart Rate Measurement like a monitor: with the rate in one byte if possible, and with
+/// as many RR intervals, oldest first, as fit into [`MAX_PACKET_BYTES`].
 #[must_use]
 pub fn encode(measured: &HeartRate) -> Vec<u8> {
     let narrow = u8::try_from(measured.bpm).ok();
@@ -104,10 +105,10 @@ pub fn encode(measured: &HeartRate) -> Vec<u8> {
     packet
 }
 
-/// Where a monitor is worn (0x2A38): Heart Rate Service 1.0, section 3.2.
+/// The place of a monitor on the body (0x2A38): Heart Rate Service 1.0, section 3.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Location {
-    /// Elsewhere.
+    /// Another place.
     Other,
     /// A belt.
     Chest,
@@ -124,8 +125,8 @@ pub enum Location {
 }
 
 impl Location {
-    /// Decodes a Body Sensor Location; `None` for an empty or a reserved value. Bytes after the first are
-    /// a later version's.
+    /// Decodes a Body Sensor Location; `None` for an empty or a reserved value. Further bytes, of a
+    /// later version, are ignored.
     #[must_use]
     pub fn decode(value: &[u8]) -> Option<Self> {
         Some(match value.first()? {
@@ -140,7 +141,7 @@ impl Location {
         })
     }
 
-    /// The word for it in `status`.
+    /// Returns the word for this place in `status`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -155,8 +156,8 @@ impl Location {
     }
 }
 
-/// Decodes a Battery Level (0x2A19), in percent: Battery Service 1.1, section 3.1. Values above 100 are
-/// reserved.
+/// Decodes a Battery Level (0x2A19) in percent: Battery Service 1.1, section 3.1. Returns `None`
+/// for the reserved values above 100.
 #[must_use]
 pub fn decode_battery(value: &[u8]) -> Option<u8> {
     value.first().copied().filter(|percent| *percent <= 100)

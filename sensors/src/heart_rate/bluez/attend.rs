@@ -1,4 +1,5 @@
-//! The care for one monitor: seek, connect, subscribe, hear, and climb the ladder when it falls silent.
+//! The task of one monitor: finds, connects and subscribes, passes on measurements, and climbs the
+//! ladder when the monitor falls silent.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -21,9 +22,10 @@ const BATTERY_LEVEL: Uuid = uuid_from_u16(0x2A19);
 const HEART_RATE_MEASUREMENT: Uuid = uuid_from_u16(0x2A37);
 const BODY_SENSOR_LOCATION: Uuid = uuid_from_u16(0x2A38);
 
-/// Doublings of the pause after failures in a row: bounds it to sixteen times the first.
+/// The largest number of doublings of the pause after consecutive failures: sixteen times the first
+/// pause.
 const MAX_DOUBLINGS: u32 = 4;
-/// A wait that took so many times as long as it was meant to says that this process stood still.
+/// A wait longer than this multiple of its limit shows a standstill of the whole process.
 const STANDSTILL: u32 = 2;
 
 type Notifications = Pin<Box<dyn Stream<Item = ValueNotification> + Send>>;
@@ -32,7 +34,7 @@ pub(super) struct Attendant<'h, 'a> {
     hub: &'h Hub<'a>,
     index: usize,
     ladder: Ladder,
-    /// Failed attempts since the last measurement.
+    /// The number of failed attempts since the last measurement.
     failures: u32,
 }
 
@@ -41,7 +43,7 @@ impl<'h, 'a> Attendant<'h, 'a> {
         Self { hub, index, ladder: Ladder::new(hub.options.silence), failures: 0 }
     }
 
-    /// Cares for the monitor, for ever.
+    /// Keeps the monitor connected until the driver stops.
     pub(super) async fn attend(mut self) -> Result<Infallible, Stop> {
         let mut at = self.hub.seek(self.index).await?;
         loop {
@@ -55,10 +57,12 @@ impl<'h, 'a> Attendant<'h, 'a> {
         }
     }
 
-    /// Connects and listens for as long as subscribing is enough; returns the rung to climb then.
+    /// Connects and passes on measurements. Subscribes again on the same link if the ladder asks
+    /// for that; returns any higher rung.
     ///
-    /// It listens before it connects: on a link that was made again BlueZ asks for notifications by itself,
-    /// and what they say is not said twice. For the same reason the questions come last.
+    /// The stream of notifications is opened before the connect: on a link made again, BlueZ
+    /// requests notifications by itself and delivers each notification once. The battery and the
+    /// location are read last for the same reason.
     async fn visit(&mut self, at: &Sighting<'a>) -> Result<Rung, Stop> {
         let options = self.hub.options;
         let mut notifications = match within(options.call, "listen", at.belt.notifications()).await
@@ -85,8 +89,9 @@ impl<'h, 'a> Attendant<'h, 'a> {
         }
     }
 
-    /// Finds the services again, for they may have changed, and asks for notifications. On a link that is
-    /// subscribed to already that ends them first: BlueZ takes a second request for the same one.
+    /// Discovers the services again, since services may have changed, and requests notifications.
+    /// On a subscribed link, the old request is ended first: BlueZ accepts a second request as the
+    /// same request.
     async fn subscribe(&self, at: &Sighting<'a>, subscribed: &mut bool) -> Result<(), CallFault> {
         let (belt, limit) = (&at.belt, self.hub.options.call);
         within(limit, "discover services", belt.discover_services()).await?;
@@ -100,7 +105,7 @@ impl<'h, 'a> Attendant<'h, 'a> {
         within(limit, "subscribe", belt.subscribe(&measurement)).await
     }
 
-    /// Passes on what comes until it is time for a rung.
+    /// Passes on measurements until a rung of the ladder is due.
     async fn listen(
         &mut self,
         at: &Sighting<'a>,
@@ -116,18 +121,19 @@ impl<'h, 'a> Attendant<'h, 'a> {
                 Ok(None) => {
                     return self.fail(at, &CallFault::new("listen", "the stream ended")).await;
                 }
-                // No event says that a link was lost, or that the bus was: so it is asked.
+                // No event reports a lost link or a lost bus, so the driver asks for the link.
                 Err(_) => {
                     if let Err(fault) = self.check(&at.belt).await {
                         return self.fail(at, &fault).await;
                     }
-                    // If it was this process that stood still, the answer came after what it missed.
+                    // After a standstill of this process, the missed notifications arrive before
+                    // the answer.
                     while let Some(Some(said)) = notifications.next().now_or_never() {
                         self.hear(at, &said).await?;
                     }
                 }
             }
-            // After standing still the silence is not the monitor's: what it said meanwhile is on its way.
+            // After a standstill of this process, the monitor's packets are still on the way.
             let stood_still = self.hub.now().saturating_sub(began) > late * STANDSTILL;
             if !stood_still && let Some(rung) = self.step(Input::Tick, at) {
                 return Ok(rung);
@@ -161,7 +167,7 @@ impl<'h, 'a> Attendant<'h, 'a> {
         }
     }
 
-    /// Does what a rung stands for, after the link is given up.
+    /// Disconnects, and then carries out the cure of a rung.
     async fn cure(&self, rung: Rung, at: &Sighting<'a>) -> Result<(), Stop> {
         let options = self.hub.options;
         at.radio.disconnect(&at.belt, options.call).await;
@@ -180,7 +186,8 @@ impl<'h, 'a> Attendant<'h, 'a> {
         Ok(())
     }
 
-    /// Takes in a failure that is this monitor's own; if it is BlueZ's, everything stops.
+    /// Records a failure of this monitor. Stops the driver if BlueZ itself or the set of adapters
+    /// is the cause.
     async fn fail(&mut self, at: &Sighting<'a>, fault: &CallFault) -> Result<Rung, Stop> {
         self.hub.note(self.index, fault);
         self.hub.probe().await?;
@@ -194,7 +201,8 @@ impl<'h, 'a> Attendant<'h, 'a> {
         Some(rung)
     }
 
-    /// Pauses after failures in a row, with jitter: monitors that failed together must not try together.
+    /// Pauses after consecutive failures, with jitter: monitors that failed together must not retry
+    /// together.
     async fn rest(&mut self) {
         let doublings = self.failures.min(MAX_DOUBLINGS);
         self.failures += 1;
@@ -203,7 +211,8 @@ impl<'h, 'a> Attendant<'h, 'a> {
     }
 }
 
-/// Reads what does not change while it is worn, once; a monitor need not tell any of it.
+/// Reads the place on the body and the battery level once, since both stay constant while the
+/// monitor is worn. A monitor may have neither.
 async fn ask_about(hub: &Hub<'_>, index: usize, belt: &Peripheral) -> Infallible {
     let limit = hub.options.call;
     let read = async |service, uuid| {

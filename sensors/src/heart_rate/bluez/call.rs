@@ -1,7 +1,7 @@
-//! Calls to BlueZ: each with a limit, and with an error that may travel.
+//! Calls to BlueZ, each with a time limit and with an error free of addresses.
 //!
-//! What btleplug does not offer (forget a device, switch an adapter off, the battery that BlueZ keeps to
-//! itself) is asked of the bus directly, in blocking calls on a thread of the runtime's.
+//! btleplug cannot forget a device, power-cycle an adapter, or read a battery level kept by BlueZ.
+//! These calls go to the bus directly, as blocking calls on a thread of the runtime.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use dbus::blocking::{Connection, Proxy};
 use super::BluezFault;
 use crate::heart_rate::without_addresses;
 
-/// Where the kernel shows Bluetooth controllers.
+/// The kernel's list of Bluetooth controllers.
 const CONTROLLERS: &str = "/sys/class/bluetooth";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
@@ -31,8 +31,9 @@ impl CallFault {
 }
 
 impl From<CallFault> for BluezFault {
-    /// A bus, or a BlueZ, that does not answer. Debian starts no bluetoothd on a kernel without a controller, and
-    /// the bus does not say so: it lets who calls wait.
+    /// Converts the fault of a call without an answer from the bus or from BlueZ. Debian starts no
+    /// bluetoothd on a kernel without a controller, and the bus does not report the missing daemon:
+    /// callers wait.
     fn from(fault: CallFault) -> Self {
         let hint = match has_controller(Path::new(CONTROLLERS)) {
             true => "",
@@ -46,7 +47,7 @@ fn has_controller(class: &Path) -> bool {
     class.read_dir().is_ok_and(|mut controllers| controllers.next().is_some())
 }
 
-/// Awaits `call` for at most `limit`; `what` completes "could not ...".
+/// Awaits `call` for at most `limit`; `what` completes the sentence "could not ...".
 pub(super) async fn within<T>(
     limit: Duration,
     what: &'static str,
@@ -58,7 +59,7 @@ pub(super) async fn within<T>(
     }
 }
 
-/// Makes BlueZ forget a device, unless it is paired: a bond is the user's, and not ours to break.
+/// Removes a device from BlueZ, unless the device is paired: a bond belongs to the user.
 pub(super) async fn forget(
     adapter: String,
     device: String,
@@ -91,7 +92,8 @@ pub(super) async fn power_cycle(adapter: String, limit: Duration) -> Result<(), 
     .await
 }
 
-/// The charge of a battery that BlueZ reads itself: since 5.48 it hides the Battery Service.
+/// Reads the battery level of a device from BlueZ, in percent. BlueZ hides the Battery Service
+/// since version 5.48.
 pub(super) async fn battery_percent(device: String, limit: Duration) -> Option<u8> {
     let ask = on_bus("read the battery", limit, move |bus| {
         get(&bus.with_proxy("org.bluez", device, limit), "org.bluez.Battery1", "Percentage")

@@ -1,6 +1,7 @@
-//! What those who watch share: who is missing, who is well, and what the outside is told.
+//! The state shared by the tasks of all monitors and adapters: missing monitors, healthy monitors,
+//! and the state for `status`.
 //!
-//! All of it runs on one thread, so cells do where locks would be.
+//! All tasks run on one thread, so cells serve in place of locks.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -24,35 +25,36 @@ use crate::heart_rate::ladder::Reach;
 use crate::heart_rate::packet::{Decoded, Malformed};
 use crate::{Measurement, NoReading};
 
-/// Why everybody stops.
+/// The reason for stopping all tasks.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// Nobody listens any more.
+    /// The receiver of the readings is gone.
     Closed,
-    /// It cannot go on.
+    /// BlueZ cannot be used any more.
     Fault(BluezFault),
 }
 
-/// A monitor in sight of an adapter.
+/// A monitor seen by an adapter.
 pub(super) struct Sighting<'a> {
     pub(super) radio: &'a Radio,
     pub(super) belt: Peripheral,
 }
 
-/// What is known of one monitor's health.
+/// The health of one monitor.
 #[derive(Default)]
 struct Vital<'a> {
-    /// Whether it ever sent a measurement, and when the last one came or the watch began.
+    /// `true` once the monitor has sent a measurement.
     heard: Cell<bool>,
+    /// The time of the last measurement, or of the start before the first.
     since: Cell<Duration>,
-    /// The first measurement: from then on patience is shorter.
+    /// Notified at the first measurement: silence is tolerated for a shorter time afterwards.
     begun: Notify,
-    /// What was wrong with the last packet, if that was no measurement.
+    /// The fault of the last packet, unless the packet was a measurement.
     malformed: Cell<Option<Malformed>>,
     link: RefCell<Option<(&'a Radio, Peripheral)>>,
 }
 
-/// What those who watch share.
+/// State shared by all tasks; see the module.
 pub(super) struct Hub<'a> {
     pub(super) options: &'a Options,
     manager: &'a Manager,
@@ -60,7 +62,7 @@ pub(super) struct Hub<'a> {
     monitors: &'a [Monitor],
     states: &'a watch::Sender<Vec<MonitorState>>,
     vitals: Vec<Vital<'a>>,
-    /// Each monitor's own connection to the bus.
+    /// A separate connection to the bus for each monitor.
     ears: Vec<Adapter>,
     seekers: RefCell<BTreeMap<usize, oneshot::Sender<Sighting<'a>>>>,
     seeking: Notify,
@@ -69,7 +71,8 @@ pub(super) struct Hub<'a> {
 
 type Watcher<'h> = Pin<Box<dyn Future<Output = Result<Infallible, Stop>> + 'h>>;
 
-/// Watches until told to stop, until nobody listens, or until something needs a new beginning.
+/// Runs the tasks of all monitors and adapters until `stopped` fires, the receiver of readings is
+/// gone, or BlueZ has to be opened anew.
 pub(super) async fn watch(
     monitors: &[Monitor],
     options: &Options,
@@ -114,7 +117,7 @@ pub(super) async fn watch(
 }
 
 impl<'a> Hub<'a> {
-    /// Now, as the ladder counts it.
+    /// Returns the time since the start of the driver, the clock of the ladder.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -123,24 +126,25 @@ impl<'a> Hub<'a> {
         &self.monitors[index]
     }
 
-    /// Changes what `status` shows of a monitor.
+    /// Changes the state of a monitor for `status`.
     pub(super) fn update(&self, index: usize, change: impl FnOnce(&mut MonitorState)) {
         self.states.send_modify(|states| change(&mut states[index]));
     }
 
-    /// Notes what went wrong with a monitor.
+    /// Records the last error of a monitor.
     pub(super) fn note(&self, index: usize, fault: &CallFault) {
         tracing::debug!(source = self.monitor(index).outlet.source().0, %fault, "call to BlueZ failed");
         self.update(index, |state| state.last_error = Some(fault.to_string()));
     }
 
-    /// Says whether a monitor is connected, and over what.
+    /// Records the link of a monitor; `None`: not connected.
     pub(super) fn connected(&self, index: usize, link: Option<&Sighting<'a>>) {
         *self.vitals[index].link.borrow_mut() = link.map(|at| (at.radio, at.belt.clone()));
         self.update(index, |state| state.connected = link.is_some());
     }
 
-    /// Waits until an adapter sees the monitor; it is returned as seen through its own connection.
+    /// Waits until an adapter sees the monitor. Returns the device as seen through the monitor's
+    /// own connection to the bus.
     pub(super) async fn seek(&self, index: usize) -> Result<Sighting<'a>, Stop> {
         let (limit, ear) = (self.options.call, &self.ears[index]);
         loop {
@@ -158,7 +162,7 @@ impl<'a> Hub<'a> {
         }
     }
 
-    /// Who is sought.
+    /// Returns the indexes of the missing monitors.
     pub(super) fn sought(&self) -> Vec<usize> {
         self.seekers.borrow().keys().copied().collect()
     }
@@ -168,16 +172,16 @@ impl<'a> Hub<'a> {
         self.seekers.borrow().keys().any(by_name)
     }
 
-    /// Which sought monitor this is.
+    /// Returns the index of the missing monitor with this identity.
     pub(super) fn seeker_of(&self, identity: &Identity) -> Option<usize> {
         let is_it = |index: &usize| self.monitors[*index].identity == *identity;
         self.seekers.borrow().keys().copied().find(is_it)
     }
 
-    /// Tells whoever seeks a monitor where it is.
+    /// Passes a sighting to the task waiting for the monitor.
     pub(super) fn found(&self, index: usize, sighting: Sighting<'a>) {
         if let Some(seeker) = self.seekers.borrow_mut().remove(&index) {
-            // Another adapter may have been faster.
+            // Another adapter may have been faster: the task waits no more.
             seeker.send(sighting).ok();
         }
     }
@@ -188,8 +192,8 @@ impl<'a> Hub<'a> {
         }
     }
 
-    /// Tells whether BlueZ is there at all, with the adapters that it had: after any failed call this
-    /// tells a monitor's trouble from everybody's.
+    /// Checks that BlueZ answers and has the same adapters as at the start. Called after any failed
+    /// call, to tell a fault of one monitor from a fault of BlueZ.
     pub(super) async fn probe(&self) -> Result<(), Stop> {
         let radios = radio::open(self.manager, self.options).await.map_err(Stop::Fault)?;
         if radios.iter().map(|radio| &radio.name).eq(self.radios.iter().map(|radio| &radio.name)) {
@@ -199,7 +203,7 @@ impl<'a> Hub<'a> {
         }
     }
 
-    /// What a cure for a monitor on `radio` may disturb.
+    /// Returns the largest part of the system that a cure for a monitor on `radio` may disturb.
     pub(super) fn reach(&self, radio: &Radio) -> Reach {
         let well = |vital: &&Vital<'_>| {
             vital.heard.get() && self.now() < vital.since.get() + self.options.silence
@@ -214,7 +218,7 @@ impl<'a> Hub<'a> {
         }
     }
 
-    /// Passes a measurement on.
+    /// Passes on a measurement and records the monitor as healthy.
     pub(super) async fn heard(&self, index: usize, decoded: Decoded) -> Result<(), Stop> {
         let vital = &self.vitals[index];
         let source = self.monitor(index).outlet.source();
@@ -237,13 +241,14 @@ impl<'a> Hub<'a> {
         listening(self.monitor(index).outlet.measured(measurement).await)
     }
 
-    /// Counts a packet that was no measurement; why, is told if no measurement comes after it for too long.
+    /// Counts a packet without a measurement. The fault is reported if no measurement follows in
+    /// time.
     pub(super) fn garbled(&self, index: usize, malformed: Malformed) {
         self.vitals[index].malformed.set(Some(malformed));
         self.update(index, |state| state.malformed += 1);
     }
 
-    /// Says once that a monitor has nothing to tell.
+    /// Reports a monitor as lost, once.
     async fn lost(&self, index: usize, reason: NoReading) -> Result<(), Stop> {
         let outlet = &self.monitor(index).outlet;
         if self.states.borrow()[index].lost {
@@ -254,12 +259,13 @@ impl<'a> Hub<'a> {
         listening(outlet.nothing(reason).await)
     }
 
-    /// Says that a monitor is lost when nothing came of it for too long, whatever it is that is tried.
+    /// Reports the monitor as lost after too long a silence, independently of the cures in
+    /// progress.
     async fn miss(&self, index: usize) -> Result<Infallible, Stop> {
         let vital = &self.vitals[index];
         loop {
             if self.patience(index).is_zero() && !self.states.borrow()[index].lost {
-                // If it was this process that stood still, what it missed comes before the answer.
+                // After a standstill of this process, the missed packets arrive before the answer.
                 let ear = self.ears[index].adapter_info();
                 within(self.options.call, "ask an adapter", ear).await.ok();
                 if self.patience(index).is_zero() {
@@ -275,7 +281,7 @@ impl<'a> Hub<'a> {
         }
     }
 
-    /// How much longer a monitor may say nothing.
+    /// Returns the remaining time of silence before the monitor counts as lost.
     fn patience(&self, index: usize) -> Duration {
         let vital = &self.vitals[index];
         let Options { silence, first_packet, .. } = *self.options;
@@ -296,7 +302,7 @@ impl<'a> Hub<'a> {
         }
     }
 
-    /// Lets go of every link, so that another program or the next run finds the monitors advertising.
+    /// Disconnects all monitors, so another program or the next run finds them advertising.
     async fn let_go(&self) {
         let links = self.vitals.iter().filter_map(|vital| vital.link.take());
         let limit = self.options.call;

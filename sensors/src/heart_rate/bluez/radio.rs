@@ -1,7 +1,7 @@
-//! One Bluetooth adapter: who may use the air, and for what.
+//! A Bluetooth adapter, and a lock for the use of its radio.
 //!
-//! Scanning and connecting disturb each other (a Raspberry Pi's radio aborts the connect), so whoever
-//! connects holds the air, and the scan rests meanwhile.
+//! Scanning and connecting disturb each other (the radio of a Raspberry Pi aborts the connect). A
+//! task that connects holds the lock, and the scan pauses meanwhile.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -20,20 +20,21 @@ use crate::heart_rate::without_addresses;
 pub(super) const HEART_RATE_SERVICE: Uuid = btleplug::api::bleuuid::uuid_from_u16(0x180D);
 
 pub(super) struct Radio {
-    /// `hci0`: how BlueZ names it; not stable across restarts, like the order of adapters.
+    /// The name in BlueZ, such as `hci0`. Neither the name nor the order of adapters is stable
+    /// across restarts.
     pub(super) name: String,
     adapter: Adapter,
-    /// Held by whoever uses the air; since when there is a scan, if there is one.
+    /// Locked by the user of the radio; holds the start of the scan while a scan runs.
     air: Mutex<Option<Instant>>,
     cycled: Cell<Option<Instant>>,
 }
 
-/// The adapters that `options` ask for.
+/// Opens the adapters selected by `options`, in the order of their names.
 pub(super) async fn open(manager: &Manager, options: &Options) -> Result<Vec<Radio>, BluezFault> {
     let listed = within(options.call, "list adapters", manager.adapters()).await;
     let mut radios = Vec::new();
     for adapter in listed.map_err(BluezFault::from)? {
-        // One that is unplugged between the list and the question is none.
+        // An adapter unplugged since the list was made is left out.
         let Ok(about) = within(options.call, "ask an adapter", adapter.adapter_info()).await else {
             continue;
         };
@@ -54,10 +55,12 @@ pub(super) async fn open(manager: &Manager, options: &Options) -> Result<Vec<Rad
     Ok(radios)
 }
 
-/// A connection to the bus for one monitor alone, by way of any adapter: btleplug hides its connections.
+/// Opens a separate connection to the bus for one monitor, through any adapter, since btleplug
+/// hides its connections.
 ///
-/// dbus-daemon (seen with 1.14.10) takes two rules that differ in their `path_namespace` only for equal: to end
-/// the notifications of one device ends those of another on the same connection.
+/// dbus-daemon (seen with 1.14.10) treats two match rules as equal if only their `path_namespace`
+/// differs: ending the notifications of one device ends those of another device on the same
+/// connection.
 pub(super) async fn ear(options: &Options) -> Result<Adapter, BluezFault> {
     let listed =
         within(options.call, "list adapters", async { Manager::new().await?.adapters().await });
@@ -66,7 +69,7 @@ pub(super) async fn ear(options: &Options) -> Result<Adapter, BluezFault> {
 }
 
 impl Radio {
-    /// Sees to it that there is a scan for heart-rate monitors, begun not too long ago.
+    /// Starts a scan for heart-rate monitors unless a recent scan is running.
     pub(super) async fn scan(&self, options: &Options) -> Result<(), CallFault> {
         let mut air = self.air.lock().await;
         if air.is_some_and(|since| since.elapsed() < options.rescan_every) {
@@ -79,7 +82,7 @@ impl Radio {
         Ok(())
     }
 
-    /// Ends the scan and keeps the air for whoever holds what is returned.
+    /// Ends the scan. No scan or connect starts while the returned guard is held.
     pub(super) async fn hush(&self, limit: Duration) -> MutexGuard<'_, Option<Instant>> {
         let mut air = self.air.lock().await;
         self.stop_scan(&mut air, limit).await;
@@ -88,17 +91,18 @@ impl Radio {
 
     async fn stop_scan(&self, scan: &mut Option<Instant>, limit: Duration) {
         if scan.take().is_some() {
-            // A scan that cannot be stopped has stopped already: with its adapter, or with bluetoothd.
+            // If a scan cannot be stopped, its adapter or bluetoothd is gone, and the scan with it.
             within(limit, "stop the scan", self.adapter.stop_scan()).await.ok();
         }
     }
 
-    /// All that BlueZ knows of, present or not.
+    /// Lists all devices known to BlueZ, present or not.
     pub(super) async fn devices(&self, limit: Duration) -> Result<Vec<Peripheral>, CallFault> {
         within(limit, "list monitors", self.adapter.peripherals()).await
     }
 
-    /// Connects, with the air to itself. A connect that took too long is called off: BlueZ would go on.
+    /// Connects while no scan runs. A connect that takes too long is cancelled, since BlueZ would
+    /// continue.
     pub(super) async fn connect(
         &self,
         belt: &Peripheral,
@@ -112,17 +116,17 @@ impl Radio {
         connected
     }
 
-    /// Lets go of a link; one that cannot be let go of is gone.
+    /// Disconnects a monitor. A link that cannot be ended is gone already.
     pub(super) async fn disconnect(&self, belt: &Peripheral, limit: Duration) {
         within(limit, "disconnect", belt.disconnect()).await.ok();
     }
 
-    /// Makes BlueZ forget a monitor and what it has cached of it.
+    /// Removes a monitor and its cached data from BlueZ.
     pub(super) async fn forget(&self, belt: &Peripheral, limit: Duration) -> Result<(), CallFault> {
         forget(self.path(), device_path(belt), limit).await
     }
 
-    /// Switches the adapter off and on, unless that was done a moment ago.
+    /// Switches the adapter off and on, unless that was done recently.
     pub(super) async fn power_cycle(&self, options: &Options) -> Result<(), CallFault> {
         let _air = self.hush(options.call).await;
         if self.cycled.get().is_some_and(|last| last.elapsed() < options.power_cycle_every) {
@@ -137,7 +141,7 @@ impl Radio {
     }
 }
 
-/// The object of a device on the bus.
+/// Returns the path of a device's object on the bus.
 pub(super) fn device_path(belt: &Peripheral) -> String {
     format!("/org/bluez/{}", belt.id())
 }

@@ -1,7 +1,7 @@
-//! The search for missing monitors on one adapter: scans while one is missing, and not otherwise.
+//! The search for missing monitors on one adapter: scans only while a monitor is missing.
 //!
-//! It looks at what BlueZ has found instead of listening to events: those cost a call for every change of
-//! a signal strength, in a queue without bounds, and in a hall full of belts they lag.
+//! The search polls the devices seen by BlueZ and does not listen to events: events cost a call for
+//! every change of a signal strength, wait in an unbounded queue, and lag in a hall full of belts.
 
 use std::convert::Infallible;
 
@@ -13,14 +13,14 @@ use super::hub::{Hub, Sighting, Stop};
 use super::radio::Radio;
 use crate::heart_rate::{Address, Identity};
 
-/// Looks for whatever monitor is sought, for ever.
+/// Searches for missing monitors until the driver stops.
 pub(super) async fn search<'a>(hub: &Hub<'a>, radio: &'a Radio) -> Result<Infallible, Stop> {
     loop {
         if hub.sought().is_empty() {
             drop(radio.hush(hub.options.call).await);
             hub.wait_for_seekers().await;
         }
-        // Another program may be scanning: what it finds counts, too.
+        // The scan of another program finds monitors as well.
         let mut looked = radio.scan(hub.options).await;
         if let Err(fault) = look(hub, radio).await {
             looked = Err(fault);
@@ -33,7 +33,7 @@ pub(super) async fn search<'a>(hub: &Hub<'a>, radio: &'a Radio) -> Result<Infall
     }
 }
 
-/// Hands each sought monitor that is in sight to whoever seeks it.
+/// Passes each missing monitor in sight to its task.
 async fn look<'a>(hub: &Hub<'a>, radio: &'a Radio) -> Result<(), CallFault> {
     for belt in radio.devices(hub.options.call).await? {
         let index =
@@ -50,8 +50,8 @@ async fn look<'a>(hub: &Hub<'a>, radio: &'a Radio) -> Result<(), CallFault> {
     Ok(())
 }
 
-/// Whether a device is there now: BlueZ also lists those it remembers, and a connect to one of them
-/// would take the air for nothing.
+/// Returns `true` if a device is present now. BlueZ also lists remembered devices, and a connect to
+/// an absent device would occupy the radio.
 async fn is_present(hub: &Hub<'_>, belt: &Peripheral) -> bool {
     let limit = hub.options.call;
     let seen = within(limit, "ask a device", belt.properties()).await;
