@@ -15,6 +15,7 @@ pub(super) enum Place {
     /// The value at this path.
     Value(String),
     /// The key at this path.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the names of fields and kinds"))]
     Key(String),
 }
 
