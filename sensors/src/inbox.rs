@@ -1,14 +1,14 @@
-//! Readings of other programs: JSON lines on a Unix stream socket.
+//! The inbox: readings of other programs, as JSON lines on a Unix stream socket.
 //!
-//! A line is `{"source":"7","kind":"heart_rate","value":72,"time":"2026-11-20T10:00:00.000Z"}`, with
-//! `time` optional. Each is answered in order: with `{"id":"<start>-<seq>"}` once it is durable, with
-//! `{"id":"<start>-<seq>","durable":false}` once it is taken into memory because the disk takes no writes,
-//! or with `{"error":"...","field":"..."}`. A bad line costs its sender that line and nothing else. A
-//! client that does not read its answers stalls itself and nobody else; while others need the memory
-//! that it holds, it is cut off.
+//! A line is `{"source":"7","kind":"heart_rate","value":72,"time":"2026-11-20T10:00:00.000Z"}`,
+//! with `time` optional. Lines are answered in order: with `{"id":"<start>-<seq>"}` after the
+//! reading is durable, with `{"id":"<start>-<seq>","durable":false}` if the reading is in memory
+//! because the disk takes no writes, or with `{"error":"...","field":"..."}`. A bad line loses only
+//! its own reading. A client with unread answers delays only itself; if other clients need its
+//! memory, the client is cut off.
 //!
-//! The lines of one read travel as one [`Chunk`]: whoever stores it answers it as a whole. An
-//! unanswered line may or may not be stored: a program that must know sends it again.
+//! The lines of one read travel as one [`Chunk`] and are answered together. An unanswered line may
+//! or may not be stored: a program must send the line again to be sure.
 
 mod answer;
 mod client;
@@ -47,31 +47,34 @@ pub use memory::Memory;
 pub use rights::Owners;
 use rights::Rights;
 
-/// Who may write to an inbox: programs that need not see the configuration or the status.
+/// The group of the programs that may write to an inbox but need not see the configuration or the
+/// status.
 pub const GROUP: &str = "pulsegate-inbox";
-/// Clients of all inboxes together: bounds descriptors and what stalled clients hold; far more programs
-/// than a gateway runs.
+/// The maximum number of clients of all inboxes together: bounds descriptors and the memory of
+/// stalled clients; far more programs than a gateway runs.
 pub const MAX_CLIENTS: usize = 256;
-/// How many of them may be of one user at one inbox: the rest is for others.
+/// The maximum number of clients of one user at one inbox: the remaining places are for other
+/// users.
 pub const MAX_CLIENTS_OF_A_USER: usize = MAX_CLIENTS / 4 * 3;
-/// How long a line may take from its first byte to its end: programs write a line at once, and one
-/// that is stopped amid a line is to begin anew.
+/// The time limit from the first byte of a line to its end. Programs write a line at once; a
+/// program stopped within a line must start the line again.
 const LINE_PATIENCE: Duration = Duration::from_secs(30);
-/// Room for every legal line with all its characters escaped; bounds what an endless line costs.
+/// The maximum length of a line: enough for every legal line with all characters escaped; bounds
+/// the cost of an endless line.
 pub const MAX_LINE_BYTES: usize = 4 * 1024;
-/// How long clients may take to read their last answers once the agent stops listening.
+/// The time for clients to read their last answers after the agent stops listening.
 const CLOSING_TIME: Duration = Duration::from_secs(1);
-/// How long to leave the listener alone after a failed accept: most likely no descriptor is free.
+/// The pause after a failed accept: most likely no descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// What one line said.
+/// The reading of one line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Whose reading it is.
+    /// The source of the reading.
     pub source: SourceId,
-    /// The time given with it, in milliseconds since 1970-01-01T00:00:00Z.
+    /// The time in the line, in milliseconds since 1970-01-01T00:00:00Z.
     pub time_ms: Option<i64>,
-    /// What was read.
+    /// The value of the reading.
     pub value: EntryValue,
 }
 
@@ -84,37 +87,38 @@ pub enum EntryValue {
     State(Box<str>),
 }
 
-/// The good lines of one read, at least one, in their order.
+/// The good lines of one read, at least one, in order.
 #[derive(Debug)]
 pub struct Chunk {
-    /// What they said.
+    /// The readings.
     pub entries: Vec<Entry>,
-    /// Where to answer, once they are taken. Dropped: the client is closed without an answer.
+    /// The sender of the answer. If dropped, the client is closed without an answer.
     pub answer: oneshot::Sender<Result<Receipt, Refused>>,
 }
 
-/// The names under which a chunk was taken: `first_seq`, `first_seq + 1`, and so on.
+/// The record ids of a stored chunk: `first_seq`, `first_seq + 1`, and so on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// The part of the record ids before the hyphen: the start of the agent in which it was stored.
+    /// The part of the record ids before the hyphen: the start of the agent that stored the chunk.
     pub start: Arc<str>,
-    /// The place of the first entry.
+    /// The sequence number of the first entry.
     pub first_seq: u64,
-    /// Whether it survives a power cut. If not, it is kept in memory until the disk takes writes.
+    /// `true` if the chunk survives a power cut; otherwise it is kept in memory until the disk
+    /// takes writes.
     pub is_durable: bool,
 }
 
-/// Why a chunk was not stored: each of its lines is answered with this as its error.
+/// The reason a chunk was not stored, sent as the error of each of its lines.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
 
-/// Which sources may speak.
+/// The sources that an inbox accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// All.
+    /// All sources.
     Any,
-    /// Those with these ids.
+    /// The sources with these ids.
     Only(HashSet<Box<str>>),
 }
 
@@ -127,21 +131,21 @@ impl Admission {
     }
 }
 
-/// Reads lines as the inbox does, from wherever they come.
+/// Parses lines like the inbox, from any input.
 #[derive(Debug)]
 pub struct Lines(Register);
 
 impl Lines {
-    /// Any source may speak; each gets a number of `sources`.
+    /// Accepts any source; each source gets a number of `sources`.
     #[must_use]
     pub fn new(sources: Arc<Sources>) -> Self {
         Self(Register::new(Admission::Any, Forbidden::default(), sources))
     }
 
-    /// What a line says; `None` if there is nothing on it.
+    /// Parses a line; returns `None` for an empty line.
     ///
     /// # Errors
-    /// What is wrong with it, in the words of the inbox.
+    /// The fault of the line, in the words of the inbox.
     pub fn read(&mut self, line: &[u8]) -> Option<Result<Entry, Refused>> {
         let refused = |fault: Fault| match fault.field_name() {
             Some(field) => Refused(format!("`{field}`: {}", fault.code)),
@@ -151,36 +155,36 @@ impl Lines {
     }
 }
 
-/// What happened so far, for the agent's status.
+/// Counters of one inbox since its start, for `status`.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Clients connected now.
+    /// The number of connected clients.
     pub clients: AtomicU64,
-    /// Clients that were one too many.
+    /// Clients refused because no place was free.
     pub turned_away: AtomicU64,
-    /// Idle clients that had to make room for another one.
+    /// Idle clients closed to make room for another client.
     pub displaced: AtomicU64,
-    /// Lines that were begun and not ended in time; their clients were closed.
+    /// Lines without an end within the time limit; their clients were closed.
     pub unfinished: AtomicU64,
-    /// Lines read, empty ones aside.
+    /// Lines read, without empty lines.
     pub lines: AtomicU64,
     /// Lines answered with an id.
     pub stored: AtomicU64,
     /// Lines answered with an error.
     pub refused: AtomicU64,
-    /// Sources in the table that count towards the share of the inbox.
+    /// The number of sources that count towards the share of the inbox.
     pub sources: AtomicU64,
     /// The share of the inbox in the table of sources.
     pub max_sources: AtomicU64,
-    /// Clients cut off because they did not read their answers while others needed the room.
+    /// Clients cut off because other clients needed the memory of their unread answers.
     pub cut: AtomicU64,
 }
 
-/// Opens the socket, for its owner and group, and removes one that nobody listens on any more.
+/// Opens the socket for its owner and group. A socket file left by an ended process is replaced.
 ///
 /// # Errors
-/// `AddrInUse` when somebody listens there, `AlreadyExists` when the path is not a socket, and
-/// whatever the file system says. Panics outside a tokio runtime.
+/// `AddrInUse` if another process listens on the path, `AlreadyExists` if the path is not a socket,
+/// or the error of the file system. Panics outside a tokio runtime.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => remove_stale(path)?,
@@ -193,11 +197,12 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// As [`bind`], for the programs of the group [`GROUP`]. Where there is no such group, or the agent is
-/// no member of it, the socket stays with the agent's own group.
+/// Opens the socket of an inbox for the programs of the group [`GROUP`]. If the group does not
+/// exist or the agent is not a member, the socket keeps the agent's own group.
 ///
 /// # Errors
-/// As [`bind`].
+/// `AddrInUse` if another process listens on the path, `AlreadyExists` if the path is not a socket,
+/// or the error of the file system. Panics outside a tokio runtime.
 pub fn bind_inbox(path: &Path) -> io::Result<UnixListener> {
     let listener = bind(path)?;
     let groups = fs::read_to_string("/etc/group").unwrap_or_default();
@@ -211,14 +216,15 @@ pub fn bind_inbox(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The number of a group by the text of `/etc/group` (group(5)).
+/// Returns the number of a group from the text of `/etc/group` (group(5)).
 fn group_id(groups: &str, name: &str) -> Option<u32> {
     let mut lines = groups.lines().map(|line| line.split(':'));
     lines.find_map(|mut fields| (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?)
 }
 
-/// Connecting a datagram socket asks whether a stream socket is alive without disturbing its owner
-/// and without waiting: a dead one refuses, a live one is "the wrong type" (unix(7), `EPROTOTYPE`).
+/// Removes a socket file that no process listens on. Connecting a datagram socket tests the
+/// listener without disturbing it and without waiting: a dead socket refuses, and a live stream
+/// socket is "the wrong type" (unix(7), `EPROTOTYPE`).
 fn remove_stale(path: &Path) -> io::Result<()> {
     match UnixDatagram::unbound()?.connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
@@ -227,34 +233,34 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// An inbox: who may speak, and where the lines go.
+/// The settings and connections of an inbox.
 #[derive(Debug)]
 pub struct Service {
-    /// Which sources may speak.
+    /// The sources that the inbox accepts.
     pub admission: Admission,
-    /// A line with one of these texts is refused.
+    /// A line that contains one of these texts is refused.
     pub forbidden: Forbidden,
-    /// Where sources get their numbers.
+    /// The table of sources, which numbers new sources.
     pub sources: Arc<Sources>,
-    /// Where good lines go.
+    /// The receiver of good lines.
     pub chunks: mpsc::Sender<Chunk>,
-    /// What happened so far.
+    /// The counters of the inbox.
     pub counters: Arc<Counters>,
-    /// What the clients of all inboxes may hold together.
+    /// The memory limit shared by the clients of all inboxes.
     pub memory: Arc<Memory>,
-    /// Whose the sources are; may change while the inbox is served.
+    /// The owners of the sources; may change while the inbox is served.
     pub owners: watch::Receiver<Arc<Owners>>,
-    /// The clock by which times from the future are refused.
+    /// The clock used to refuse times in the future.
     pub clock: Clock,
 }
 
-/// Asks for the wall time.
+/// A function that returns the wall time.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Option<i64> + Send + Sync>);
 
 impl Clock {
-    /// A function that tells the milliseconds since 1970, or `None` while they are not trusted: then
-    /// any time is taken, since there is nothing to hold it against.
+    /// Wraps a function that returns the milliseconds since 1970, or `None` while the clock is not
+    /// trusted. Without a trusted clock, any time is accepted.
     pub fn new(now: impl Fn() -> Option<i64> + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
@@ -270,8 +276,8 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// Serves any number of clients, until the receiver of `chunks` is closed; what was answered by
-/// then still goes out.
+/// Serves clients until the receiver of `chunks` is closed. Answers that are ready by then are
+/// still sent.
 pub async fn serve(listener: UnixListener, service: Service) {
     let Service { admission, forbidden, sources, chunks, counters, memory, owners, clock } =
         service;
@@ -324,7 +330,7 @@ pub async fn serve(listener: UnixListener, service: Service) {
     }
 }
 
-/// A panic means a bug, in a client's task as anywhere else.
+/// Continues a panic of a client's task, since a panic means a bug.
 fn propagate(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && let Ok(panic) = error.try_into_panic()

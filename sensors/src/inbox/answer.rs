@@ -1,14 +1,14 @@
-//! The answers to the lines of one read. They are kept as codes and become text piece by piece, as
-//! the client reads it.
+//! The answers to the lines of one read. Answers are kept as codes and converted to text in parts,
+//! as the client reads them.
 
 use super::fault::{Code, Fault};
 use super::{Receipt, Refused};
 
-/// The bad lines of one read: each with how many good ones came before it.
+/// The bad lines of one read, each with the number of good lines before.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     codes: Vec<(u16, Code)>,
-    /// The names of unknown fields, one behind another; their codes have the lengths.
+    /// The names of unknown fields, concatenated; the codes hold their lengths.
     names: String,
 }
 
@@ -27,7 +27,7 @@ impl Faults {
         self.codes.is_empty()
     }
 
-    /// Gives back what is allocated beyond what is needed.
+    /// Frees unused capacity.
     pub(super) fn shrink(&mut self) {
         self.codes.shrink_to_fit();
         self.names.shrink_to_fit();
@@ -38,32 +38,33 @@ impl Faults {
     }
 }
 
-/// The answers to one read, and how far they were written.
+/// The answers to one read, and the part already written.
 #[derive(Debug)]
 pub(super) struct Answers {
     good: usize,
     faults: Faults,
     opening: String,
-    /// What follows the place.
+    /// The text after the sequence number.
     closing: &'static str,
-    /// `None`: no good line was stored, and `opening` is the whole answer to each.
+    /// `None`: no good line was stored, and `opening` is the complete answer to each line.
     first_seq: Option<u64>,
     written: Written,
 }
 
-/// A place in the answers.
+/// A position in the answers.
 #[derive(Debug, Clone, Copy, Default)]
 struct Written {
     good: usize,
     faults: usize,
-    /// Bytes of `faults.names` that belong to the faults before.
+    /// The number of bytes of `faults.names` before this position.
     names: usize,
-    /// Bytes of the next answer.
+    /// The number of bytes of the next answer before this position.
     bytes: usize,
 }
 
 impl Answers {
-    /// `None` as verdict: there was no good line.
+    /// Creates the answers to a read of `good` good lines; `verdict` is `None` if there was no good
+    /// line.
     pub(super) fn new(
         verdict: Option<Result<Receipt, Refused>>,
         good: usize,
@@ -80,13 +81,13 @@ impl Answers {
         Self { good, faults, opening, closing, first_seq, written: Written::default() }
     }
 
-    /// How many lines were stored.
+    /// Returns the number of stored lines.
     pub(super) fn stored(&self) -> usize {
         if self.first_seq.is_some() { self.good } else { 0 }
     }
 
-    /// Appends what is not written yet, answer by answer, until `out` holds `limit` bytes or more.
-    /// Returns whether that is all.
+    /// Appends the unwritten answers until `out` holds at least `limit` bytes. Returns `true` if no
+    /// answer is left.
     pub(super) fn encode(&self, out: &mut Vec<u8>, limit: usize) -> bool {
         let mut at = self.written;
         let start = out.len();
@@ -112,7 +113,7 @@ impl Answers {
         at.good == self.good && at.faults == self.faults.len()
     }
 
-    /// Moves on by what was written of what [`Answers::encode`] made.
+    /// Marks `written`, a prefix of the encoded text, as written.
     pub(super) fn advance(&mut self, written: &[u8]) {
         let mut at = self.written;
         for _ in memchr::memchr_iter(b'\n', written) {
@@ -137,7 +138,7 @@ impl Answers {
         code.field()
     }
 
-    /// Moves over one answer.
+    /// Moves the position past one answer.
     fn step(&self, at: &mut Written) {
         match self.faults.codes.get(at.faults) {
             Some((good_before, code)) if usize::from(*good_before) == at.good => {

@@ -1,4 +1,5 @@
-//! One client: its lines in, its answers out, each side at its own pace within a window.
+//! The connection of one client: reading lines and writing answers progress independently within a
+//! window.
 
 use std::future::poll_fn;
 use std::io;
@@ -20,36 +21,36 @@ use super::memory::{Account, Charge, Memory};
 use super::{Chunk, Counters, LINE_PATIENCE, Receipt, Refused};
 use crate::places::Place;
 
-/// How often a client whose answer waits is looked at, since it may have gone.
+/// The interval between checks whether a client with a pending answer has gone.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What all clients share.
+/// State shared by all clients.
 #[derive(Debug)]
 pub(super) struct Inbox {
     pub(super) desk: Mutex<Desk>,
-    /// The text of the answers that are being written.
+    /// The text of the answers being written.
     pub(super) answers: Mutex<Vec<u8>>,
     pub(super) chunks: mpsc::Sender<Chunk>,
     pub(super) counters: Arc<Counters>,
     pub(super) memory: Arc<Memory>,
 }
 
-/// The answers that are owed for one read.
+/// The pending answers to one read.
 struct Owed<'a> {
-    /// `None` when none of its lines was good.
+    /// `None` if no line of the read was good.
     answer: Option<oneshot::Receiver<Result<Receipt, Refused>>>,
     good: usize,
     faults: Faults,
     _held: Charge<'a>,
 }
 
-/// Serves one client until it has its last answer, is gone, is cut off, loses its place, or the agent
-/// stops.
+/// Serves one client until its last answer is written, the client has gone, is cut off or loses its
+/// place, or the agent stops.
 pub(super) async fn serve(mut stream: UnixStream, place: Place, inbox: Arc<Inbox>) {
     let _present = Present::new(&inbox.counters.clients);
     let account = Account::open(&inbox.memory, &inbox.counters);
     let (lines, answers) = stream.split();
-    // The account bounds it.
+    // The account of the client bounds the channel.
     let (owing, owed) = mpsc::unbounded_channel();
     let client = Client { inbox: &inbox, account: &account, place: &place };
     let serving = async {
@@ -71,7 +72,7 @@ pub(super) async fn serve(mut stream: UnixStream, place: Place, inbox: Arc<Inbox
     }
 }
 
-/// What a client is known by.
+/// The shared state, account and place of one client.
 #[derive(Clone, Copy)]
 struct Client<'a> {
     inbox: &'a Inbox,
@@ -79,7 +80,7 @@ struct Client<'a> {
     place: &'a Place,
 }
 
-/// Counts a client as long as it is served.
+/// Counts a client while the value exists.
 struct Present<'a>(&'a AtomicU64);
 
 impl<'a> Present<'a> {
@@ -96,12 +97,13 @@ impl Drop for Present<'_> {
 }
 
 impl<'a> Client<'a> {
-    /// Ends with the client's last line, with one that has no end, or when nobody wants more.
+    /// Reads lines until the client sends no more, a line has no end within the time limit, or the
+    /// receivers are gone.
     async fn read_all(self, mut lines: ReadHalf<'_>, owing: mpsc::UnboundedSender<Owed<'a>>) {
         let mut intake = Intake::default();
         let mut begun = None;
         while !intake.is_over() {
-            // A client that has nothing to say holds no room.
+            // A client without data holds no memory.
             match begun {
                 None if lines.readable().await.is_err() => return,
                 None => {}
@@ -119,8 +121,8 @@ impl<'a> Client<'a> {
             let batch = match batch.await {
                 Ok(Some(batch)) => batch,
                 Ok(None) => {
-                    // A task that has used up its turn finds nothing to read until it gives the thread back,
-                    // though the socket stays readable.
+                    // A task that has used up its budget finds nothing to read until it yields,
+                    // although the socket stays readable.
                     tokio::task::yield_now().await;
                     continue;
                 }
@@ -133,24 +135,25 @@ impl<'a> Client<'a> {
                 return;
             }
             if is_full {
-                // Whoever sends this much would else have the thread for many reads in a row.
+                // A client with this much data would otherwise keep the thread for many reads in a
+                // row.
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    /// Answers the line that has no end, as the last one.
+    /// Sends an error for the line without an end, as the last answer.
     async fn give_up(self, owing: &mpsc::UnboundedSender<Owed<'a>>) {
         let mut faults = Faults::default();
         faults.push(0, &Fault::line(Code::Unfinished));
         count(&self.inbox.counters.unfinished, 1);
         count(&self.inbox.counters.lines, 1);
         let held = self.account.take(0, 0).await;
-        // An error means that the client has gone.
+        // An error: the client has gone.
         owing.send(Owed { answer: None, good: 0, faults, _held: held }).ok();
     }
 
-    /// `None`: nobody wants it.
+    /// Sends the good lines on and queues the answer. Returns `None` if a receiver is gone.
     async fn hand_on(
         self,
         batch: Batch,
@@ -169,7 +172,7 @@ impl<'a> Client<'a> {
         } else {
             (None, None)
         };
-        // Owed first: a client whose lines wait until the store takes them is busy.
+        // The answer is queued first: a client counts as busy while its lines wait for the store.
         owing.send(Owed { answer: receipt, good, faults, _held: held }).ok()?;
         if let Some(answer) = answer {
             self.inbox.chunks.send(Chunk { entries, answer }).await.ok()?;
@@ -177,7 +180,8 @@ impl<'a> Client<'a> {
         Some(())
     }
 
-    /// Ends with the last answer, with the client, or with a chunk that will never be answered.
+    /// Writes answers until the last answer, until the client has gone, or until a chunk will never
+    /// be answered.
     async fn answer_all(
         self,
         mut stream: WriteHalf<'_>,
@@ -210,8 +214,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Writes answers at the pace at which the client reads them. Their text lies in a buffer that
-    /// all clients share, only as long as one write takes.
+    /// Writes answers at the client's pace. The text is in a buffer shared by all clients, for the
+    /// duration of one write.
     async fn write(self, stream: &mut WriteHalf<'_>, mut answers: Answers) -> io::Result<()> {
         let mut is_unread = false;
         loop {
@@ -246,8 +250,8 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Returns when the client reads no more. One that only ended its lines still waits for its answers; the
-/// kernel tells the difference, but no event for it alone.
+/// Returns when the client has closed its reading side. A client that only ended its lines still
+/// waits for answers; the kernel distinguishes the two, but sends no separate event.
 async fn gone(stream: &UnixStream) {
     loop {
         sleep(LOOK_EVERY).await;

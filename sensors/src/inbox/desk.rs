@@ -1,7 +1,7 @@
-//! Where lines become entries: the one buffer and the one memory that all clients share.
+//! Turns lines into entries, with one buffer and one table of recent sources for all clients.
 //!
-//! Clients take turns at it, so its cost does not grow with their number. A client itself keeps
-//! only the beginning of a line whose end has not come yet.
+//! Clients use the buffer in turn, so its cost does not grow with their number. A client keeps only
+//! the beginning of an unfinished line.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,57 +18,60 @@ use super::{Admission, Clock, Entry, EntryValue, MAX_LINE_BYTES};
 use crate::forbidden::Forbidden;
 use crate::{MAX_NAME_BYTES, Source, SourceId, Sources, is_kind};
 
-/// What one read takes at most: large enough that its system calls do not count beside its lines.
+/// The largest size of one read, in bytes: large enough that the system calls are cheap beside the
+/// lines.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
-/// What one read takes at least, when there is little room for its lines.
+/// The smallest size of one read, in bytes, used when little memory is free.
 const LEAST_READ_BYTES: usize = 512;
-/// What a line takes at least, so that room for the entries is made once: `{"source":"7",...}`
-/// with a short value and no time.
+/// The smallest usual length of a line, `{"source":"7",...}` with a short value and no time; used
+/// to reserve space for the entries once.
 const USUAL_LINE_BYTES: usize = 48;
-/// What a chunk takes besides its lines: its answer on the way, and allocations.
+/// The heap bytes of a chunk besides its lines: the answer on its way, and allocations.
 const CHUNK_BYTES: usize = 512;
-/// Bytes of heap for a byte that was read, at most. A line `x\n` becomes a code of six bytes; a good
-/// line of 36 bytes an [`Entry`] of 40 in a vector of up to twice as many, and a word of its own.
+/// The maximum number of heap bytes for a byte read. A line `x\n` becomes a code of six bytes; a
+/// good line of 36 bytes becomes an [`Entry`] of 40 bytes in a vector of up to twice the capacity,
+/// and a word.
 const HEAP_FOR_A_BYTE: usize = 4;
-/// What an allocation takes besides its bytes.
+/// The overhead of an allocation, in bytes.
 const WORD_BYTES: usize = 16;
-/// How far ahead of the clock a time may be: more than clocks of programs that have one differ.
+/// The largest accepted lead of a time over the clock: more than the clocks of two devices differ.
 const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
-/// More programs' sources than a gateway usually has; a power of two.
+/// The size of the table of recent sources: more than the programs of a gateway usually have; a
+/// power of two.
 const REMEMBERED: usize = 256;
 
 const _: () = assert!(BUFFER_BYTES > 2 * MAX_LINE_BYTES && REMEMBERED.is_power_of_two());
 const _: () = assert!(size_of::<Entry>() <= 40 && size_of::<(u16, Code)>() == 6);
 const _: () = assert!(heap_bytes(LEAST_READ_BYTES) + MAX_LINE_BYTES <= super::memory::SHARE_BYTES);
 
-/// What the lines of a read take on the heap at most: of the bytes that are read, and of the
-/// beginning of a line that was kept before.
+/// Returns the maximum number of heap bytes for a read of `read` bytes and the beginning of an
+/// earlier line.
 const fn heap_bytes(read: usize) -> usize {
     CHUNK_BYTES + 2 * size_of::<Entry>() + read * HEAP_FOR_A_BYTE
 }
 
-/// The room that a read needs, and the room that it can use.
+/// The memory that a read needs at least.
 pub(super) const LEAST_ROOM: usize = heap_bytes(LEAST_READ_BYTES);
-/// See [`LEAST_ROOM`].
+/// The memory that a read can use at most.
 pub(super) const MOST_ROOM: usize = heap_bytes(BUFFER_BYTES);
 
-/// The beginning of a line that a client has sent and not ended.
+/// The received beginning of a client's unfinished line.
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     /// At most [`MAX_LINE_BYTES`].
     kept: Vec<u8>,
-    /// The rest of an over-long line is still to come.
+    /// `true` while the rest of an overlong line is skipped.
     skipping: bool,
     eof: bool,
 }
 
 impl Intake {
-    /// Whether everything that the client will ever send was dealt with.
+    /// Returns `true` after the client's last line was handled.
     pub(super) fn is_over(&self) -> bool {
         self.eof
     }
 
-    /// Whether a line was begun and not ended.
+    /// Returns `true` if a line is unfinished.
     pub(super) fn has_begun(&self) -> bool {
         self.skipping || !self.kept.is_empty()
     }
@@ -79,13 +82,13 @@ impl Intake {
 pub(super) struct Batch {
     pub(super) entries: Vec<Entry>,
     pub(super) faults: Faults,
-    /// How much was read for it.
+    /// The number of bytes read.
     pub(super) bytes: usize,
-    /// What the words among the values take.
+    /// The heap bytes of the words among the values.
     words: usize,
 }
 
-/// The buffer, and who is known at it.
+/// The shared buffer and the table of recent sources.
 #[derive(Debug)]
 pub(super) struct Desk {
     buffer: Vec<u8>,
@@ -97,8 +100,8 @@ impl Desk {
         Self { buffer: vec![0; BUFFER_BYTES], register }
     }
 
-    /// Reads once, behind what `intake` kept, as much as `room` bytes of heap are enough for, and
-    /// deals with all lines that are complete. `None`: there is nothing to read now.
+    /// Reads once, after the beginning kept in `intake`, as many bytes as `room` bytes of heap
+    /// allow, and handles all complete lines. Returns `None` if there is nothing to read.
     pub(super) fn read_batch(
         &mut self,
         cx: &mut Context<'_>,
@@ -121,7 +124,7 @@ impl Desk {
         Ok(Some(self.sort(intake, kept + read)))
     }
 
-    /// Deals with the lines in the buffer; keeps in `intake` the beginning of one that has no end.
+    /// Handles the lines in the buffer; keeps the beginning of an unfinished line in `intake`.
     fn sort(&mut self, intake: &mut Intake, filled: usize) -> Batch {
         let Self { buffer, register } = self;
         let mut rest = &buffer[..filled];
@@ -170,14 +173,14 @@ impl Batch {
         !self.entries.is_empty() || !self.faults.is_empty()
     }
 
-    /// What it takes on the heap until it is answered.
+    /// Returns the heap bytes of the batch until its answer.
     pub(super) fn heap_bytes(&self) -> usize {
         let entries = self.entries.capacity() * size_of::<Entry>();
         CHUNK_BYTES + entries + self.words + self.faults.heap_bytes()
     }
 }
 
-/// The first line and what follows it. The end of everything also ends a line.
+/// Returns the first line and the text after it. The end of the stream also ends a line.
 fn next_line(text: &[u8], eof: bool) -> Option<(&[u8], &[u8])> {
     match memchr::memchr(b'\n', text) {
         Some(end) => Some((&text[..end], &text[end + 1..])),
@@ -190,21 +193,21 @@ fn too_long() -> Fault {
     Fault::line(Code::TooLong)
 }
 
-/// Turns what a line says into an entry.
+/// Turns parsed lines into entries, and checks their names, words and times.
 #[derive(Debug)]
 pub(super) struct Register {
     admission: Admission,
     forbidden: Forbidden,
     sources: Arc<Sources>,
-    /// Sources that spoke lately, each at the place that its names hash to.
+    /// Recent sources, each at the index of its hashed names.
     known: Box<[Option<Known>]>,
-    /// The place of the one that spoke last, and most likely speaks again.
+    /// The index of the last source, which most likely comes again.
     latest: usize,
     calendar: Calendar,
-    /// `None` where lines come from a file: any source may be named.
+    /// `None` for lines from a file: any source may be named.
     rights: Option<Rights>,
     clock: Option<Clock>,
-    /// No time may be later, in milliseconds since 1970; `None` while no clock can tell.
+    /// The latest accepted time, in milliseconds since 1970; `None` without a trusted clock.
     latest_ms: Option<i64>,
 }
 
@@ -231,12 +234,12 @@ impl Register {
         }
     }
 
-    /// From now on keeps what is others', and the future, out.
+    /// Adds the checks of an inbox: sources of other owners and times in the future are refused.
     pub(super) fn guarded(self, rights: Rights, clock: Clock) -> Self {
         Self { rights: Some(rights), clock: Some(clock), ..self }
     }
 
-    /// Looks at the clock, and whether another configuration changed the rights.
+    /// Reads the clock, and forgets the recent sources after a change of the rights.
     fn look_around(&mut self) {
         let now = self.clock.as_ref().and_then(Clock::milliseconds);
         self.latest_ms = now.map(|now| now.saturating_add(MAX_AHEAD_MS));
@@ -247,7 +250,7 @@ impl Register {
         }
     }
 
-    /// `None`: there is nothing on the line.
+    /// Parses and checks a line; returns `None` for an empty line.
     pub(super) fn entry(&mut self, line: &[u8]) -> Option<Result<Entry, Fault>> {
         if line.len() > MAX_LINE_BYTES {
             return Some(Err(too_long()));
@@ -273,7 +276,7 @@ impl Register {
                 EntryValue::State(state(&word)?.into())
             }
         };
-        // Last, so that a refused line takes no number from the table.
+        // Last, since a refused line must take no number from the table.
         let source = self.source(&line.source, &line.kind)?;
         Ok(Entry { source, time_ms, value })
     }
@@ -310,7 +313,7 @@ impl Register {
         if self.rights.as_ref().is_some_and(|rights| rights.is_of_sensor(source)) {
             return Err(Fault::field(Field::Source, Wrong::OfSensor));
         }
-        // Those that are known were looked at when they spoke first.
+        // The names of recent sources were checked at their first line.
         self.opaque(Field::Source, source)?;
         self.opaque(Field::Kind, kind)?;
         let id = match &mut self.rights {
@@ -320,7 +323,7 @@ impl Register {
         id.ok_or(Fault::field(Field::Source, Wrong::NoRoom))
     }
 
-    /// Names nobody and no place that the operator knows of. The answer does not repeat the text.
+    /// Refuses a text that contains a forbidden text. The answer does not repeat the text.
     fn opaque(&self, field: Field, text: &str) -> Result<(), Fault> {
         if self.forbidden.is_in(text) {
             return Err(Fault::field(field, Wrong::Forbidden));
@@ -339,7 +342,7 @@ fn state(word: &str) -> Result<&str, Fault> {
     Ok(word)
 }
 
-/// FNV-1a over the names: short, and good enough to keep neighbours apart.
+/// Returns the index of a source in the table of recent sources: FNV-1a over both names.
 fn place(source: &str, kind: &str) -> usize {
     let hash = source
         .bytes()

@@ -1,5 +1,5 @@
-//! Why a line is refused. A fault is a code of four bytes, which becomes text only when its answer is
-//! written: what clients do not read must cost little.
+//! The reason for refusing a line. A fault is a code of four bytes and becomes text only when its
+//! answer is written, since unread answers must cost little memory.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub(super) enum Field {
     Time,
 }
 
-/// What is wrong with a field.
+/// The fault of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wrong {
     Missing,
@@ -38,25 +38,25 @@ pub(super) enum Wrong {
     Ahead,
 }
 
-/// What is wrong with a line, without its text.
+/// The fault of a line, without the line's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Code {
     NotUtf8,
     TooLong,
     /// Not JSON from this byte on, counted from 1.
     Syntax(u16),
-    /// JSON that ends too early.
+    /// JSON without its end.
     CutOff,
     /// JSON, but not an object with string keys.
     NotObject,
-    /// A line that was begun and not ended in time.
+    /// A line without an end within the time limit.
     Unfinished,
     Field(Field, Wrong),
-    /// A field that no line has; the length of its name in bytes.
+    /// An unknown field, with the length of its name in bytes.
     UnknownField(u8),
 }
 
-/// Why a line is refused, and which of its fields is to blame.
+/// The reason for refusing a line, and the field at fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) code: Code,
@@ -99,7 +99,7 @@ impl Wrong {
 }
 
 impl Code {
-    /// The field to blame, unless it is one that no line has.
+    /// Returns the field at fault, unless the field is unknown.
     pub(super) fn field(self) -> Option<&'static str> {
         if let Self::Field(field, _) = self { Some(field.as_str()) } else { None }
     }
@@ -147,7 +147,7 @@ impl Fault {
         })
     }
 
-    /// The field to blame.
+    /// Returns the field at fault.
     pub(super) fn field_name(&self) -> Option<&str> {
         self.name.as_deref().or(self.code.field())
     }

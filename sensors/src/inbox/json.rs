@@ -1,4 +1,4 @@
-//! The careful way through a line: whatever is JSON is understood, and what is wrong is named.
+//! The complete parser of a line: accepts any JSON and names the fault of a bad line.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,13 +8,13 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 use super::fault::{Fault, Field, Wrong};
 use super::line::{Line, Time, Value};
 
-/// Takes any line apart. Where several things are wrong, the syntax is named before a field.
+/// Parses any line. Of several faults, a syntax error is reported before the fault of a field.
 pub(super) fn line(text: &str) -> Result<Line<'_>, Fault> {
     let Judged(line) = serde_json::from_str(text).map_err(|error| Fault::json(&error))?;
     line
 }
 
-/// An object whose fields were judged one by one.
+/// An object with its fields checked.
 struct Judged<'a>(Result<Line<'a>, Fault>);
 
 impl<'de> Deserialize<'de> for Judged<'de> {
@@ -83,7 +83,7 @@ fn once<T>(slot: &mut Option<T>, field: Field, value: T) -> Result<(), Fault> {
     }
 }
 
-/// A JSON value, as far as a field can use one.
+/// A JSON value, reduced to the types that a field accepts.
 enum Scalar<'a> {
     Text(Cow<'a, str>),
     Integer(i64),

@@ -1,4 +1,4 @@
-//! One line of the inbox: what it may say, and what is wrong with it otherwise.
+//! A line of the inbox: its fields and its faults.
 
 use std::borrow::Cow;
 use std::str;
@@ -6,7 +6,7 @@ use std::str;
 use super::fault::{Code, Fault};
 use super::{json, scan};
 
-/// A line whose shape is right; its names and its time are still to be checked.
+/// A well-formed line; its names and its time are not checked yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Line<'a> {
     pub(super) source: Cow<'a, str>,
@@ -15,22 +15,22 @@ pub(super) struct Line<'a> {
     pub(super) time: Option<Time<'a>>,
 }
 
-/// A value as it was written.
+/// A value as written in the line.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value<'a> {
     Number(f64),
     State(Cow<'a, str>),
 }
 
-/// A time as it was written.
+/// A time as written in the line.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Time<'a> {
     Text(Cow<'a, str>),
     Milliseconds(i64),
 }
 
-/// Takes a line apart. The scanner knows what programs usually write; whatever it does not
-/// recognise, right or wrong, is left to the JSON parser to judge.
+/// Parses a line. The scanner handles the usual notation; any other line, right or wrong, goes to
+/// the JSON parser.
 pub(super) fn parse(line: &[u8]) -> Result<Line<'_>, Fault> {
     let text = str::from_utf8(line).map_err(|_| Fault::line(Code::NotUtf8))?;
     scan::line(text).map_or_else(|| json::line(text), Ok)

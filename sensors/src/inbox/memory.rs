@@ -1,9 +1,9 @@
-//! The memory that the clients of all inboxes hold together, in bytes of heap: lines that are not
-//! answered yet, and answers that are not read yet.
+//! Limits the heap memory of the clients of all inboxes together: unanswered lines and unread
+//! answers.
 //!
-//! Each client has a small share that nobody can take from it. What it holds besides comes from one
-//! pool. When the pool is short, the client that has left its answers unread for longest is cut off:
-//! it loses its connection, and finds out by sending its unanswered lines again.
+//! Each client has a small reserved share. Further memory comes from one pool. If the pool is
+//! short, the client with the oldest unread answers is cut off: the connection is closed, and the
+//! client must send its unanswered lines again.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -16,21 +16,22 @@ use tokio::time::Instant;
 use super::{Counters, MAX_CLIENTS, MAX_CLIENTS_OF_A_USER, MAX_LINE_BYTES};
 use crate::places::Places;
 
-/// What all clients together may hold beyond their shares. A flood of 100,000 lines a second needs
-/// 1.2 MB between two commits on a slow card (0.25 s).
+/// The size of the pool, in bytes. A flood of 100,000 lines a second needs 1.2 MB between two
+/// commits on a slow card (0.25 s).
 pub(super) const POOL_BYTES: usize = 4 * 1024 * 1024;
-/// How much of the pool one client may hold, so that a second one finds room at once.
+/// The part of the pool that one client may use: a second client finds memory at once.
 pub(super) const MAX_OF_POOL_BYTES: usize = POOL_BYTES / 2;
-/// What each client may hold whatever the others do: the beginning of one line, and enough beside it
-/// to have some hundred lines on their way.
+/// The reserved share of a client, in bytes: the beginning of one line, and a few hundred lines on
+/// their way.
 pub(super) const SHARE_BYTES: usize = 12 * 1024;
-/// How long answers may stay unread before their client may be cut off: longer than a program that
-/// is swapped out or stopped for a moment.
+/// The time for which answers may stay unread before the client may be cut off: longer than a
+/// program is swapped out or stopped for a moment.
 pub(super) const UNREAD_GRACE: Duration = Duration::from_secs(5);
-/// Between two cuts, so that the room which the first one makes is seen before the second.
+/// The shortest interval between two cuts: the memory freed by the first cut must be visible before
+/// the second.
 const CUT_EVERY: Duration = Duration::from_millis(100);
 
-/// The accounts of all clients, and their places: the number of clients bounds the sum of the shares.
+/// The accounts and places of all clients. The number of places bounds the sum of the shares.
 #[derive(Debug)]
 pub struct Memory {
     pub(super) places: Arc<Places>,
@@ -42,7 +43,7 @@ pub struct Memory {
 struct Ledger {
     rows: HashMap<u64, Row>,
     next: u64,
-    /// How much of the pool is in use.
+    /// The used part of the pool, in bytes.
     pool: usize,
     last_cut: Option<Instant>,
 }
@@ -50,7 +51,7 @@ struct Ledger {
 #[derive(Debug)]
 struct Row {
     used: usize,
-    /// Since when the oldest answer of this client has been ready without being read.
+    /// The time since which the client's oldest answer has been ready and unread.
     unread_since: Option<Instant>,
     end: Arc<Notify>,
     counters: Arc<Counters>,
@@ -64,13 +65,13 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// How much of the pool is in use, in bytes.
+    /// Returns the used part of the pool, in bytes.
     #[must_use]
     pub fn pool_bytes(&self) -> usize {
         self.lock().pool
     }
 
-    /// What all clients hold together, in bytes.
+    /// Returns the memory used by all clients, in bytes.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
         self.lock().rows.values().map(|row| row.used).sum()
@@ -82,7 +83,7 @@ impl Memory {
 }
 
 impl Ledger {
-    /// How much more a client may take now, from its share and from the pool.
+    /// Returns the number of bytes still available to a client, from its share and from the pool.
     fn room(&self, id: u64) -> usize {
         let used = self.rows.get(&id).map_or(0, |row| row.used);
         let pooled = used.saturating_sub(SHARE_BYTES);
@@ -90,7 +91,7 @@ impl Ledger {
         SHARE_BYTES.saturating_sub(used) + from_pool
     }
 
-    /// Sets what a client holds.
+    /// Changes the number of bytes used by a client.
     fn set(&mut self, id: u64, used: impl FnOnce(usize) -> usize) {
         let Some(row) = self.rows.get_mut(&id) else { return };
         let before = row.used;
@@ -99,7 +100,7 @@ impl Ledger {
         self.pool = self.pool + pooled(row.used) - pooled(before);
     }
 
-    /// Ends the client whose answers have been unread for longest, if that is long enough.
+    /// Cuts off the client with the oldest unread answers, if they are older than [`UNREAD_GRACE`].
     fn cut_slowest(&mut self, now: Instant) {
         if self.last_cut.is_some_and(|last| now.duration_since(last) < CUT_EVERY) {
             return;
@@ -119,7 +120,7 @@ impl Ledger {
     }
 }
 
-/// One client's account, open as long as the client is served.
+/// The account of one client; closed when dropped.
 #[derive(Debug)]
 pub(super) struct Account {
     memory: Arc<Memory>,
@@ -128,7 +129,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Opens an account that holds the beginning of a line, from the first byte on.
+    /// Opens an account, charged with the beginning of a line from the start.
     pub(super) fn open(memory: &Arc<Memory>, counters: &Arc<Counters>) -> Self {
         let mut ledger = memory.lock();
         let (id, end) = (ledger.next, Arc::<Notify>::default());
@@ -144,12 +145,12 @@ impl Account {
         Self { memory: Arc::clone(memory), id, end }
     }
 
-    /// Returns when the client is to be cut off.
+    /// Waits until the client is to be cut off.
     pub(super) async fn cut(&self) {
         self.end.notified().await;
     }
 
-    /// Waits until `least` bytes can be had, and takes up to `wanted`.
+    /// Waits until at least `least` bytes are available, and reserves up to `wanted` bytes.
     pub(super) async fn take(&self, least: usize, wanted: usize) -> Charge<'_> {
         loop {
             let freed = self.memory.freed.notified();
@@ -166,12 +167,13 @@ impl Account {
                     return Charge { account: self, bytes };
                 }
             }
-            // Nobody says when a grace is over.
+            // No event reports the end of a grace period.
             drop(tokio::time::timeout(CUT_EVERY, freed).await);
         }
     }
 
-    /// Says since when the oldest answer has been ready without being read; `None` if none is.
+    /// Records the time since which the client's oldest answer has been ready and unread; `None` if
+    /// no answer is.
     pub(super) fn set_unread(&self, since: Option<Instant>) {
         if let Some(row) = self.memory.lock().rows.get_mut(&self.id) {
             row.unread_since = since;
@@ -189,7 +191,7 @@ impl Drop for Account {
     }
 }
 
-/// Bytes that an account holds until this is dropped.
+/// Bytes reserved in an account until the value is dropped.
 #[derive(Debug)]
 pub(super) struct Charge<'a> {
     account: &'a Account,
@@ -201,7 +203,7 @@ impl Charge<'_> {
         self.bytes
     }
 
-    /// Holds only this much any more.
+    /// Returns the bytes above `bytes` to the account.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
         let surplus = self.bytes.saturating_sub(bytes);
         if surplus > 0 {

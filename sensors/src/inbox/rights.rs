@@ -1,4 +1,5 @@
-//! Which sources belong to whom, and how many of the table of sources an inbox may fill.
+//! Checks the owner of each source, and limits the number of sources that an inbox may add to the
+//! table.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,20 +10,19 @@ use tokio::sync::watch;
 use super::{Admission, Counters};
 use crate::{MAX_CLIENT_SOURCES, MAX_SOURCES, SENSOR_SOURCES, Source, SourceId, Sources};
 
-/// Whose the sources are, by the configuration.
+/// The configured owners of the sources.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Owners {
-    /// The ids of this device's own sensors. No inbox speaks for them.
+    /// The ids of this device's own sensors. No inbox accepts readings for these sources.
     pub sensors: HashSet<Box<str>>,
-    /// For each inbox, the ids that it is limited to, if it is.
+    /// The ids that each inbox is limited to; `None` for an unlimited inbox.
     pub inboxes: Vec<Option<HashSet<Box<str>>>>,
 }
 
 impl Owners {
-    /// How many sources the inbox may have in the table, and how many of them others may share: the
-    /// part of the table that programs may fill is divided evenly among inboxes, and those that are
-    /// not limited to certain ids have one account together, since the table does not tell who named
-    /// a source.
+    /// Returns the number of sources that the inbox may have in the table. The part of the table
+    /// for programs is divided evenly among inboxes. Inboxes without a list of ids have one common
+    /// share, since the table does not record the inbox of a source.
     fn share(&self, admission: &Admission) -> usize {
         let each = MAX_CLIENT_SOURCES / self.inboxes.len().max(1);
         match admission {
@@ -48,19 +48,19 @@ impl Owners {
     }
 }
 
-/// What one inbox may name. The table of sources is the only count: what other inboxes add to it is
-/// counted before anything is added.
+/// The limits of one inbox. Sources are counted in the table of sources only, so sources of other
+/// inboxes are included before a source is added.
 #[derive(Debug)]
 pub(super) struct Rights {
     owners: watch::Receiver<Arc<Owners>>,
     counters: Arc<Counters>,
-    /// The owners by which sources were counted.
+    /// The owners used for the counts.
     followed: Arc<Owners>,
-    /// How many sources of the table were counted.
+    /// The number of counted sources of the table.
     seen: usize,
-    /// Those of them that count towards the share of this inbox.
+    /// The number of counted sources within the share of this inbox.
     used: usize,
-    /// Those of them that are of no sensor.
+    /// The number of counted sources that belong to no sensor.
     foreign: usize,
     share: usize,
     is_new: bool,
@@ -73,8 +73,8 @@ impl Rights {
         Self { owners, counters, followed, seen, used, foreign, share, is_new: true }
     }
 
-    /// Counts what was added to the table, and all of it after another configuration. Returns whether
-    /// there is one.
+    /// Counts the sources added to the table since the last call, or all sources after a change of
+    /// the configuration. Returns `true` after a change.
     pub(super) fn follow(&mut self, admission: &Admission, sources: &Sources) -> bool {
         let is_other =
             std::mem::take(&mut self.is_new) || self.owners.has_changed().unwrap_or(false);
@@ -91,8 +91,8 @@ impl Rights {
         self.owners.borrow().sensors.contains(name)
     }
 
-    /// The number of a source, which is given one if there is room in the share, and beside the places of
-    /// the sensors.
+    /// Returns the number of a source. A new source gets a number only if the share of the inbox
+    /// and the part of the table reserved for sensors leave room.
     pub(super) fn intern(
         &mut self,
         source: Source,

@@ -1,20 +1,20 @@
-//! The fast way through a line: a scanner for the flat object that programs usually write.
+//! The fast parser of a line: a scanner for the flat object that programs usually write.
 //!
-//! It promises less than it could say: what it returns is what the JSON parser would return, and
-//! `None` means only that it does not know. Escapes, exponents, nested values and every mistake
-//! are left to that parser.
+//! A returned line is exactly the line that the JSON parser would return; `None` means only that
+//! the scanner does not know. Escapes, exponents, nested values and all faults are left to the JSON
+//! parser.
 
 use std::borrow::Cow;
 
 use super::line::{Line, Time, Value};
 
-/// Up to here every integer is an exact `f64`, and so is every power of ten below; their quotient
-/// is then correctly rounded.
+/// The maximum number of digits. Every integer with this many digits is an exact `f64`, and so is
+/// every power of ten below, so their quotient is correctly rounded.
 const EXACT_DIGITS: usize = 15;
 const POWERS_OF_TEN: [f64; EXACT_DIGITS + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
-/// Takes a usual line apart.
+/// Parses a line in the usual notation.
 pub(super) fn line(text: &str) -> Option<Line<'_>> {
     let mut rest = Scanner { text, at: 0 };
     let (mut source, mut kind, mut value, mut time) = (None, None, None, None);
@@ -49,7 +49,7 @@ struct Scanner<'a> {
     at: usize,
 }
 
-/// A number in plain notation: `digits` without its point, of which `decimals` came after it.
+/// A number in plain notation: `digits` without the point, `decimals` of them after the point.
 struct Plain {
     negative: bool,
     digits: u64,
@@ -57,7 +57,7 @@ struct Plain {
 }
 
 impl<'a> Scanner<'a> {
-    /// The next byte that is not white space.
+    /// Returns the next byte that is not white space.
     fn next(&mut self) -> Option<u8> {
         let byte = self.peek()?;
         self.at += 1;
@@ -81,7 +81,7 @@ impl<'a> Scanner<'a> {
         self.peek().is_none().then_some(())
     }
 
-    /// A key and its colon.
+    /// Reads a key and its colon.
     fn key(&mut self) -> Option<Key> {
         self.expect(b'"')?;
         let rest = self.text.as_bytes().get(self.at..)?;
@@ -128,7 +128,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A number as RFC 8259, section 6, has it, unless it is long or has an exponent.
+    /// Reads a number as defined in RFC 8259, section 6, unless the number is long or has an
+    /// exponent.
     fn plain(&mut self) -> Option<Plain> {
         let negative = self.peek()? == b'-';
         self.at += usize::from(negative);
@@ -155,9 +156,9 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// How many bytes stand for themselves in a string (RFC 8259, section 7) before one that does not.
-/// Looks at eight at once, by the usual trick: subtracting borrows into the top bit of a byte that
-/// is too small. Borrows only go up, so the lowest mark is true.
+/// Returns the number of bytes of a string (RFC 8259, section 7) before the first byte with a
+/// special meaning. Eight bytes are tested at once: a subtraction borrows into the top bit of a
+/// byte that is too small. Borrows only go up, so the lowest mark is correct.
 fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const TOPS: u64 = ONES << 7;

@@ -1,16 +1,16 @@
-//! The times that other programs give: RFC 3339, read at the speed of the lines.
+//! Parses the times of other programs, in RFC 3339, fast enough for every line.
 
 use jiff::Timestamp;
 
 use super::fault::{Fault, Field, Wrong};
 use super::line::Time;
 
-/// The last millisecond of the year 9999, the last that RFC 3339 can write.
+/// The last millisecond of the year 9999, the last year in RFC 3339.
 const MAX_MILLISECONDS: i64 = 253_402_300_799_999;
-/// `YYYY-MM-DDTHH:MM:SS`.
+/// The length of `YYYY-MM-DDTHH:MM:SS`.
 const SECOND_BYTES: usize = 19;
 
-/// Reads times; remembers the last second, which neighbouring lines share.
+/// Parses times; caches the last second, since neighbouring lines usually share a second.
 #[derive(Debug, Default)]
 pub(super) struct Calendar {
     written: [u8; SECOND_BYTES],
@@ -18,7 +18,7 @@ pub(super) struct Calendar {
 }
 
 impl Calendar {
-    /// Milliseconds since the epoch.
+    /// Returns the milliseconds since the epoch.
     pub(super) fn milliseconds(&mut self, time: &Time<'_>) -> Result<i64, Fault> {
         let milliseconds = match time {
             Time::Milliseconds(milliseconds) => *milliseconds,
@@ -49,7 +49,8 @@ impl Calendar {
     }
 }
 
-/// The shape is checked here because jiff also reads much that RFC 3339 does not know.
+/// Parses a second in UTC. The shape is checked first, since jiff accepts more notations than RFC
+/// 3339.
 fn parse_second(written: &[u8; SECOND_BYTES]) -> Option<i64> {
     let shaped = written.iter().enumerate().all(|(at, byte)| match at {
         4 | 7 => *byte == b'-',
@@ -63,7 +64,8 @@ fn parse_second(written: &[u8; SECOND_BYTES]) -> Option<i64> {
     Some(utc.parse::<Timestamp>().ok()?.as_second())
 }
 
-/// The milliseconds of a fraction of a second, and what follows it; finer digits are cut off.
+/// Returns the milliseconds of a fraction of a second, and the text after the fraction; finer
+/// digits are cut off.
 fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     let Some(digits) = text.strip_prefix(b".") else {
         return Some((0, text));
@@ -74,7 +76,7 @@ fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     (length > 0).then(|| (digit(0) * 100 + digit(1) * 10 + digit(2), rest))
 }
 
-/// Minutes east of Greenwich.
+/// Returns the offset from UTC in minutes, positive to the east.
 fn offset(zone: &[u8]) -> Option<i64> {
     let (sign, [h1, h2, b':', m1, m2]) = (match zone {
         b"Z" | b"z" => return Some(0),
