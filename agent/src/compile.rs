@@ -12,21 +12,15 @@ use pulsegate_core::cloud::pace::Limits;
 use pulsegate_core::cloud::record_text::{Field, Framing, ReadingFormat};
 use pulsegate_core::cloud::topic::{self, Open, Template};
 use pulsegate_core::record::lane::Lane;
-use pulsegate_core::rules::RuleSpec;
-use pulsegate_core::visits::{First, Report, VisitAction, VisitSpec};
+use pulsegate_core::rules::{Action, RuleSpec};
+use pulsegate_core::visits::{First, Report, VisitSpec};
 
 use crate::cloud::publisher::{ACK_DEADLINE, Settings};
-use crate::config::spec::{self, rule};
 use crate::config::{self, Config, PublishConfig};
 use crate::db::Keep;
 use crate::store::{Filters, Formats, LaneFormat, VisitFormat};
 
 pub(crate) use actions::{backend, cameras, level, outputs};
-
-/// The rules as the fold takes them.
-pub(crate) fn rules(config: &Config) -> Arc<Vec<RuleSpec>> {
-    Arc::new(config.rules.iter().map(rule).collect())
-}
 
 /// How everything is published.
 pub(crate) fn formats(config: &Config) -> Arc<Formats> {
@@ -67,12 +61,12 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
     })
 }
 
-fn recording(rule: &config::RuleConfig) -> Option<(Box<str>, Duration)> {
+fn recording(rule: &RuleSpec) -> Option<(Box<str>, Duration)> {
     let lengths = rule.then.iter().filter_map(|action| match action {
-        config::Action::Record(length) => Some(*length),
-        config::Action::Alert | config::Action::Capture(_) | config::Action::Output(..) => None,
+        Action::Record(length) => Some(*length),
+        Action::Alert | Action::Capture(_) | Action::Output(..) => None,
     });
-    Some((rule.name.as_str().into(), lengths.max()?))
+    Some((rule.name.clone(), lengths.max()?))
 }
 
 fn visit(visit: &config::VisitConfig) -> VisitFormat {
@@ -89,21 +83,10 @@ fn visit(visit: &config::VisitConfig) -> VisitFormat {
             gap: visit.gap,
             units_per_opening: visit.units_per_opening,
             live: visit.live,
-            then: visit.then.iter().map(visit_action).collect(),
+            then: visit.then.clone(),
         },
         unit: visit.unit.as_deref().map(Into::into),
         report: visit.report.as_ref().map(report),
-    }
-}
-
-fn visit_action(action: &config::VisitAction) -> VisitAction {
-    match action {
-        config::VisitAction::Output(output, drive) => {
-            VisitAction::Output(output.as_str().into(), spec::drive(*drive))
-        }
-        config::VisitAction::Capture(camera, moment) => {
-            VisitAction::Capture(camera.as_str().into(), *moment)
-        }
     }
 }
 

@@ -16,9 +16,7 @@ mod place;
 mod placeholder;
 mod places;
 mod privacy;
-mod rules;
 mod sensors;
-pub(crate) mod spec;
 mod structure;
 mod tables;
 #[cfg(test)]

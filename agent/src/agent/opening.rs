@@ -149,7 +149,7 @@ fn open_store(
         keep: compile::keep(config),
         thing_change,
         backlog,
-        rules: compile::rules(config),
+        rules: Arc::clone(&config.rules),
         formats: compile::formats(config),
         pulse: pulse.clone(),
         salvaging,

@@ -158,7 +158,7 @@ impl Parts {
         });
         self.acting.follow(new);
         let (keep, rules, formats) =
-            (compile::keep(new), compile::rules(new), compile::formats(new));
+            (compile::keep(new), Arc::clone(&new.rules), compile::formats(new));
         if self.store.configure(keep, rules, formats).await.is_err() {
             return;
         }

@@ -62,12 +62,12 @@ pub(crate) fn run(replay: &Replay) -> ExitCode {
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
-    let (rules, formats) = (compile::rules(&config), compile::formats(&config));
-    let charted = match replay.chart.as_deref().map(|name| named(name, &rules)).transpose() {
+    let (rules, formats) = (&config.rules, compile::formats(&config));
+    let charted = match replay.chart.as_deref().map(|name| named(name, rules)).transpose() {
         Ok(charted) => charted,
         Err(error) => return fail(&error),
     };
-    let plan = Plan { rules: &rules, visits: &formats.visits, charted };
+    let plan = Plan { rules, visits: &formats.visits, charted };
     let (replayed, refused) = match &replay.from {
         Some(path) => match lines::run(plan, path) {
             Ok((replayed, refused)) => (replayed, refused),

@@ -28,7 +28,7 @@ pub(crate) fn outputs(config: &Config) -> Arc<Plan> {
     Arc::new(Plan {
         outputs: config.outputs.iter().map(output).collect(),
         night: config.night.as_ref().map(night),
-        rules: super::rules(config),
+        rules: Arc::clone(&config.rules),
         visits: config.visits.iter().map(|visit| super::visit(visit).spec).collect(),
     })
 }
@@ -83,7 +83,7 @@ pub(crate) fn cameras(config: &Config) -> Arc<cameras::Plan> {
         folder: config.state_dir.join(cameras::FOLDER),
         cameras: config.sensors.cameras.iter().map(camera).collect(),
         max_bytes: config.pictures_max_bytes,
-        rules: super::rules(config),
+        rules: Arc::clone(&config.rules),
         visits: config.visits.iter().map(|visit| super::visit(visit).spec).collect(),
     })
 }

@@ -11,6 +11,8 @@ mod rules;
 mod sensors;
 mod visits;
 
+use std::sync::Arc;
+
 use super::findings::Findings;
 use super::model::{Buffer, Clock, Config, Identity, Log, Publish, Status};
 use super::place::At;
@@ -38,7 +40,7 @@ pub(super) fn build(tables: Tables, findings: &mut Findings) -> Config {
         night,
         pictures_max_bytes: tables.pictures.max_bytes.0,
         visits,
-        rules: rules::build(&tables.rule, &known, is_readable, findings),
+        rules: Arc::new(rules::build(&tables.rule, &known, is_readable, findings)),
         thing: tables.thing.into_inner(),
         host,
         state_dir: tables.state_dir,

@@ -5,17 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pulsegate_core::cloud::filter::FilterSpec;
+use pulsegate_core::rules::RuleSpec;
+use pulsegate_core::visits::VisitAction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use super::outputs::{Hours, Light, Night, Only, Output, VisitAction, Wiring};
-pub(crate) use super::rules::{
-    Action, ClearConfig, Condition, Drive, LimitConfig, MemberConfig, RuleConfig, Severity, Take,
-    Test, WindowConfig,
-};
+pub(crate) use super::outputs::{Hours, Light, Night, Only, Output, Wiring};
 pub(crate) use super::sensors::{
     Backend, Bias, Bluetooth, Camera, Gpio, HeartRate, Inbox, Level, Lid, Monitor, Number, Sensors,
     Simulated, SimulatedFaults, SimulatedKind, Step, Trigger, TriggerKind,
@@ -49,7 +48,7 @@ pub(crate) struct Config {
     /// Which sources have visits.
     pub visits: Vec<VisitConfig>,
     /// The rules, in the order of the file.
-    pub rules: Vec<RuleConfig>,
+    pub rules: Arc<Vec<RuleSpec>>,
     /// Topics, fields and batches.
     pub publish: Publish,
     /// What the store keeps, and for how long.

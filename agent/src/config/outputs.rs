@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pulsegate_core::visits::Moment;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -91,13 +90,4 @@ pub(crate) struct Hours {
     pub to: u16,
     /// A time zone that the system knows.
     pub zone: String,
-}
-
-/// What a visit does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum VisitAction {
-    /// Drives this output.
-    Output(String, super::Drive),
-    /// Takes a picture with this camera, each time at that moment.
-    Capture(String, Moment),
 }

@@ -6,6 +6,8 @@
 use std::time::Duration;
 
 use pulsegate_sensors::Source;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{LATENESS, flapping};
 use crate::record::reading::Value;
@@ -158,7 +160,8 @@ pub struct WindowSpec {
 
 /// An aggregate over the readings of a window. A window without readings has a count and a sum of
 /// 0; it has no other value, and then changes nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Take {
     /// The arithmetic mean.
     Mean,
@@ -176,7 +179,21 @@ pub enum Take {
 }
 
 /// The severity of an alert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Information only.
     Info,

@@ -7,7 +7,7 @@ mod members;
 mod window;
 
 use pulsegate_core::derive::heart_variability::Derived;
-use pulsegate_core::rules::Fault;
+use pulsegate_core::rules::{Fault, RuleSpec};
 use pulsegate_sensors::is_kind;
 
 pub(super) use actions::of_visits;
@@ -15,10 +15,8 @@ pub(super) use actions::of_visits;
 use super::known::{Known, KnownSource};
 use super::names;
 use crate::config::findings::{Finding, Findings, Span};
-use crate::config::model::RuleConfig;
 use crate::config::nearest::suggest;
 use crate::config::place::At;
-use crate::config::spec;
 use crate::config::tables::RuleTable;
 
 /// What a source needs for readings that are derived.
@@ -31,7 +29,7 @@ pub(super) fn build(
     known: &Known,
     is_readable: bool,
     findings: &mut Findings,
-) -> Vec<RuleConfig> {
+) -> Vec<RuleSpec> {
     names::unique(tables.iter().map(|table| &table.name), "rule", findings);
     let checked = |table: &At<RuleTable>| {
         let before = findings.faults();
@@ -54,7 +52,7 @@ pub(super) fn recordings(tables: &[At<RuleTable>], is_filtered: bool, findings: 
     }
 }
 
-fn rule(table: &At<RuleTable>, known: &Known, findings: &mut Findings) -> RuleConfig {
+fn rule(table: &At<RuleTable>, known: &Known, findings: &mut Findings) -> RuleSpec {
     name(&table.name, findings);
     coverage(table, known, findings);
     let condition = condition::build(table, known, findings);
@@ -63,10 +61,10 @@ fn rule(table: &At<RuleTable>, known: &Known, findings: &mut Findings) -> RuleCo
     limits::counted(table, findings);
     let window = table.window.as_ref().map(|window| window::build(window, findings));
     let then = actions::build(table, known, findings);
-    RuleConfig {
-        name: table.name.to_string(),
-        on: table.on.as_ref().map(|on| on.to_string()),
-        source: table.source.as_ref().map(|source| source.to_string()),
+    RuleSpec {
+        name: table.name.as_str().into(),
+        on: boxed(table.on.as_ref()),
+        source: boxed(table.source.as_ref()),
         condition,
         window,
         limits,
@@ -80,8 +78,8 @@ fn rule(table: &At<RuleTable>, known: &Known, findings: &mut Findings) -> RuleCo
 
 /// Asks the engine whether the rule runs: it decides, and the checks above, which know the words of the
 /// file, only tell most of its faults better.
-fn runs(rule: &RuleConfig, table: &At<RuleTable>, findings: &mut Findings) {
-    for fault in spec::rule(rule).faults() {
+fn runs(rule: &RuleSpec, table: &At<RuleTable>, findings: &mut Findings) {
+    for fault in rule.faults() {
         let window = || table.window.as_ref().map(At::span);
         let clear = || table.clear.as_ref().map(At::span);
         let place = match &fault {
@@ -102,6 +100,10 @@ fn runs(rule: &RuleConfig, table: &At<RuleTable>, findings: &mut Findings) {
         let message = format!("rule `{}` {fault}", rule.name);
         findings.push(Finding::fault(place.unwrap_or_else(|| table.span()), message));
     }
+}
+
+fn boxed(text: Option<&At<String>>) -> Option<Box<str>> {
+    text.map(|text| text.as_str().into())
 }
 
 fn value(number: Option<&At<f64>>) -> Option<f64> {

@@ -1,9 +1,9 @@
 //! Tables of rules.
 
+use pulsegate_core::rules::{Severity, Take};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::model::{Severity, Take};
 use crate::config::place::At;
 use crate::config::units::Period;
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use pulsegate_core::visits::Moment;
+use pulsegate_core::rules::{Action, Drive};
+use pulsegate_core::visits::{Moment, VisitAction};
 
 use super::{expect_fault, fix_of, with};
-use crate::config::{Action, Drive, Hours, Level, Light, Night, Only, VisitAction, Wiring};
+use crate::config::{Hours, Level, Light, Night, Only, Wiring};
 
 const SOURCES: &str = r#"
 lid = [{ id = "feeder", pin = 1 }]
@@ -42,7 +43,7 @@ fn a_rule_switches_outputs_takes_pictures_and_records() {
 
     let (config, _) = with(&rule(then));
 
-    let output = |id: &str, drive| Action::Output(id.to_owned(), drive);
+    let output = |id: &str, drive| Action::Output(id.into(), drive);
     let actions = [
         Action::Alert,
         output("lamp", Drive::On),
@@ -60,9 +61,9 @@ fn a_visit_switches_outputs_and_takes_pictures_at_its_moments() {
 
     let (config, _) = with(&visit(then));
 
-    let capture = |moment| VisitAction::Capture("nest".to_owned(), moment);
+    let capture = |moment| VisitAction::Capture("nest".into(), moment);
     let actions = [
-        VisitAction::Output("digits".to_owned(), Drive::Count),
+        VisitAction::Output("digits".into(), Drive::Count),
         capture(Moment::Begin),
         capture(Moment::Opening),
         capture(Moment::End),

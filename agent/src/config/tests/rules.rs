@@ -1,7 +1,8 @@
 //! One test for each class of fault of a rule.
 
+use pulsegate_core::rules::{Action, Condition, Limit, Range, Test};
+
 use super::{expect_fault, fix_of, with};
-use crate::config::{Action, Condition, LimitConfig, Test};
 
 /// A belt `7`, a lid `feeder`, a number `air`, a camera `nest`, and a rule of these lines.
 pub(super) fn rule(lines: &str) -> String {
@@ -68,7 +69,7 @@ fn a_capture_names_its_camera() {
     let (config, _) =
         with(&rule("on = \"lid\"\nis = \"open\"\nthen = [\"alert\", \"capture:nest\"]"));
 
-    assert_eq!(config.rules[0].then, [Action::Alert, Action::Capture("nest".to_owned())]);
+    assert_eq!(config.rules[0].then, [Action::Alert, Action::Capture("nest".into())]);
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn openings_can_be_counted() {
 
     let (config, _) = with(&rule(&format!("on = \"lid\"\nabove = 10\n{window}")));
 
-    let above_ten = Test::Number { above: Some(10.0), below: None };
+    let above_ten = Test::Outside(Range { above: Some(10.0), below: None });
     assert_eq!(config.rules[0].condition, Condition::Reading(above_ten));
 }
 
@@ -205,7 +206,7 @@ fn limits_keep_what_they_do_not_replace() {
         "on = \"heart_rate\"\nabove = 120\nbelow = 40\nlimits = [{ source = \"7\", above = 150 }]",
     ));
 
-    let limit = LimitConfig { source: "7".to_owned(), above: Some(150.0), below: Some(40.0) };
+    let limit = Limit { source: "7".into(), above: Some(150.0), below: Some(40.0) };
     assert_eq!(config.rules[0].limits, [limit]);
 }
 

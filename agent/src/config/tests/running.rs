@@ -8,7 +8,6 @@ use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{Source, SourceId, Sources};
 
 use super::{LEAST, expect_fault, path, rules::rule, with};
-use crate::compile;
 use crate::config::Config;
 
 /// So many that are accepted are run: about one in five is.
@@ -165,7 +164,7 @@ fn readings(random: &mut fastrand::Rng, sources: &Sources) -> Vec<Reading> {
 /// Runs the rules of a configuration over random readings.
 fn run(config: &Config, text: &str, random: &mut fastrand::Rng) {
     let (sources, boot, mut out) = (Sources::default(), KernelBoot(1), Vec::new());
-    let rules = Rules::new(compile::rules(config).to_vec());
+    let rules = Rules::new(config.rules.to_vec());
     let mut rules = rules.unwrap_or_else(|error| panic!("accepted, and {error}:\n{text}"));
     rules.begin(boot, Mono(3_600_000), Wall(3_600_000), &sources);
     for reading in readings(random, &sources) {
@@ -209,7 +208,7 @@ fn silence_of_a_source_that_was_never_heard_is_raised_for_every_kind() {
         let text = text.replace("name = \"P\" }", "name = \"P\", variability = true }");
         let (config, _) = with(&text);
         let (sources, boot, mut raised) = (Sources::default(), KernelBoot(1), Vec::new());
-        let mut rules = Rules::new(compile::rules(&config).to_vec()).unwrap();
+        let mut rules = Rules::new(config.rules.to_vec()).unwrap();
 
         rules.begin(boot, Mono(1_000), Wall(1_000), &sources);
         rules.tick(boot, Mono(90_999), &mut raised);

@@ -2,24 +2,30 @@
 
 use std::time::Duration;
 
+use pulsegate_core::rules::{Clear, Condition, Member, Range, RuleSpec, Take, Test, WindowSpec};
+use pulsegate_sensors::Source;
+
 use super::rules::rule;
 use super::{expect_fault, fix_of, with};
-use crate::config::{ClearConfig, Condition, MemberConfig, RuleConfig, Take, Test, WindowConfig};
 
 const BELT: &str = "on = \"heart_rate\"";
 const LID: &str = "on = \"lid\"\nis = \"open\"";
 
-fn read(lines: &str) -> RuleConfig {
-    let (mut config, _) = with(&rule(lines));
-    config.rules.remove(0)
+fn read(lines: &str) -> RuleSpec {
+    let (config, _) = with(&rule(lines));
+    config.rules[0].clone()
 }
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
+fn source(id: &str, kind: &str) -> Source {
+    Source { name: id.into(), kind: kind.into() }
+}
+
 fn number(above: f64, below: f64) -> Test {
-    Test::Number { above: Some(above), below: Some(below) }
+    Test::Outside(Range { above: Some(above), below: Some(below) })
 }
 
 #[test]
@@ -43,7 +49,7 @@ fn outside_has_two_thresholds_and_stands_alone() {
 #[test]
 fn a_window_slides_by_the_finest_step_unless_told_otherwise() {
     let window = |window: &str| read(&format!("{BELT}\nabove = 1\nwindow = {window}")).window;
-    let sliding = |length, step, take| Some(WindowConfig { length, step, take });
+    let sliding = |length, step, take| Some(WindowSpec { length, step, take });
 
     let minute = window("{ sliding = \"60s\", take = \"sum\" }");
     assert_eq!(minute, sliding(seconds(60), seconds(1), Take::Sum));
@@ -83,7 +89,7 @@ fn for_and_clear_say_how_long_and_how_far() {
     let rule = read(&format!("{BELT}\noutside = [40, 120]\nfor = \"30s\"\n{clear}"));
 
     assert_eq!(rule.hold_for, seconds(30));
-    let over = ClearConfig { above: Some(45.0), below: Some(110.0), hold_for: seconds(120) };
+    let over = Clear { above: Some(45.0), below: Some(110.0), hold_for: seconds(120) };
     assert_eq!(rule.clear, over);
 }
 
@@ -117,7 +123,7 @@ fn an_alert_clears_between_its_thresholds() {
 fn silent_for_expects_every_source_that_the_rule_covers() {
     let of = |lines: &str| read(&format!("{lines}\nsilent_for = \"90s\"")).condition;
     let silent = |expected: &[(&str, &str)]| {
-        let expected = expected.iter().map(|(id, kind)| ((*id).to_owned(), (*kind).to_owned()));
+        let expected = expected.iter().map(|(id, kind)| source(id, kind));
         Condition::Silent { after: seconds(90), expected: expected.collect() }
     };
 
@@ -141,12 +147,12 @@ fn silent_for_expects_what_is_derived_only_where_a_rule_names_its_kind() {
         let belt = "heart_rate = [{ id = \"7\", name = \"P\", variability = true }]";
         let inbox = "inbox = [{ path = \"a\", sources = [\"meter\"] }]";
         let rule = format!("[[rule]]\nname = \"r\"\n{lines}\nsilent_for = \"90s\"");
-        let (mut config, _) = with(&format!("{belt}\n{inbox}\n{rule}"));
-        config.rules.remove(0).condition
+        let (config, _) = with(&format!("{belt}\n{inbox}\n{rule}"));
+        config.rules[0].condition.clone()
     };
     let silent = |id: &str, kind: &str| Condition::Silent {
         after: seconds(90),
-        expected: vec![(id.to_owned(), kind.to_owned())],
+        expected: vec![source(id, kind)],
     };
 
     assert_eq!(of("source = \"7\""), silent("7", "heart_rate"));
@@ -172,12 +178,11 @@ fn anomaly_learns_and_scores() {
 #[test]
 fn all_and_any_look_at_several_sources() {
     let members = "[{ source = \"feeder\", is = \"open\" }, { source = \"air\", above = 30 }]";
-    let lid =
-        MemberConfig { source: "feeder".to_owned(), on: None, test: Test::Is("open".to_owned()) };
-    let air = MemberConfig {
-        source: "air".to_owned(),
+    let lid = Member { source: "feeder".into(), on: None, test: Test::Is("open".into()) };
+    let air = Member {
+        source: "air".into(),
         on: None,
-        test: Test::Number { above: Some(30.0), below: None },
+        test: Test::Outside(Range { above: Some(30.0), below: None }),
     };
 
     let all = read(&format!("all = {members}\nwithin = \"5s\"")).condition;
@@ -185,7 +190,7 @@ fn all_and_any_look_at_several_sources() {
 
     let members = vec![lid, air];
     assert_eq!(all, Condition::All { members: members.clone(), within: Some(seconds(5)) });
-    assert_eq!(any, Condition::Any(members));
+    assert_eq!(any, Condition::Any { members });
 }
 
 #[test]

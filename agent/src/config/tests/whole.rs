@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pulsegate_core::rules::Action;
 use serde_json::Value;
 
 use super::{FULL, path, with};

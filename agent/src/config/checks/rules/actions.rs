@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use pulsegate_core::visits::Moment;
+use pulsegate_core::rules::{Action, Drive};
+use pulsegate_core::visits::{Moment, VisitAction};
 
 use super::super::known::Known;
 use super::super::names;
 use super::{Finding, Findings};
-use crate::config::model::{Action, Drive, VisitAction};
 use crate::config::nearest::suggest;
 use crate::config::place::At;
 use crate::config::tables::RuleTable;
@@ -113,9 +113,9 @@ fn capture(
     word: &At<String>,
     known: &Known,
     findings: &mut Findings,
-) -> Option<String> {
+) -> Option<Box<str>> {
     if known.has_camera(camera) {
-        return Some(camera.to_owned());
+        return Some(camera.into());
     }
     let fault = Finding::fault(word.span(), format!("unknown camera `{camera}`"));
     findings.push(suggest(fault, camera, &known.cameras(), "cameras"));
@@ -127,7 +127,7 @@ fn output(
     word: &At<String>,
     known: &Known,
     findings: &mut Findings,
-) -> Option<(String, Drive)> {
+) -> Option<(Box<str>, Drive)> {
     let (id, how) = object.split_once(':').unwrap_or((object, "on"));
     let drive = match how {
         "on" => Drive::On,
@@ -152,7 +152,7 @@ fn output(
         let fault = Finding::fault(word.span(), format!("output `{id}` is a display: a count"));
         findings.push(fault.label(format!("such as \"output:{id}:count\"")));
     }
-    Some((id.to_owned(), drive))
+    Some((id.into(), drive))
 }
 
 fn record(length: &str, word: &At<String>, findings: &mut Findings) -> Option<Action> {

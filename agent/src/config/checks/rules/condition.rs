@@ -1,10 +1,10 @@
 //! When a rule fires: that it says so once, and in words that go together.
 
-use pulsegate_sensors::{is_kind, is_source_name};
+use pulsegate_core::rules::{Condition, Range, Take, Test};
+use pulsegate_sensors::{Source, is_kind, is_source_name};
 
 use super::super::known::Known;
 use super::{Finding, Findings, Span, is_derived, members, value};
-use crate::config::model::{Condition, Take, Test};
 use crate::config::nearest::suggest;
 use crate::config::place::At;
 use crate::config::tables::RuleTable;
@@ -128,7 +128,7 @@ fn within(table: &RuleTable, findings: &mut Findings) {
 /// The first condition that it has; one that can never hold where it has none.
 fn condition(table: &RuleTable, known: &Known, findings: &mut Findings) -> Condition {
     if let Some(state) = &table.is {
-        return Condition::Reading(Test::Is(state.to_string()));
+        return Condition::Reading(Test::Is(state.as_str().into()));
     }
     if let Some(after) = &table.silent_for {
         return Condition::Silent { after: after.0, expected: expected(table, known) };
@@ -141,16 +141,17 @@ fn condition(table: &RuleTable, known: &Known, findings: &mut Findings) -> Condi
         return Condition::All { members: members::build(all, "all", known, findings), within };
     }
     if let Some(any) = &table.any {
-        return Condition::Any(members::build(any, "any", known, findings));
+        return Condition::Any { members: members::build(any, "any", known, findings) };
     }
     let given = (table.above.as_ref(), table.below.as_ref(), table.outside.as_ref());
-    let (above, below) = thresholds(given, findings);
-    Condition::Reading(Test::Number { above, below })
+    Condition::Reading(Test::Outside(thresholds(given, findings)))
 }
 
-/// Returns id and kind of each source that must speak: those of the file, and one of another program if the
-/// rule names both.
-fn expected(table: &RuleTable, known: &Known) -> Vec<(String, String)> {
+/// Returns each source that must send readings: those of the file, and the source of another program if the
+/// rule names its id and its kind.
+fn expected(table: &RuleTable, known: &Known) -> Vec<Source> {
+    // Not `Source::new`, which takes only kinds that programs may name, and no derived kind.
+    let source = |id: &str, kind: &str| Source { name: id.into(), kind: kind.into() };
     let kind = table.on.as_ref().map(|on| on.as_str());
     let id = table.source.as_ref().map(|id| id.as_str());
     // Other programs' readings are of no derived kind.
@@ -162,11 +163,11 @@ fn expected(table: &RuleTable, known: &Known) -> Vec<(String, String)> {
             Some(readings) => readings.kind.as_str(),
             None => foreign_kind?,
         };
-        Some((source.id.clone(), kind.to_owned()))
+        Some((source.id.as_str(), kind))
     });
     let is_unknown = |id: &&str| known.source(id).is_none() && is_source_name(id);
     let other = id.filter(is_unknown).zip(foreign_kind);
-    named.chain(other.map(|(id, kind)| (id.to_owned(), kind.to_owned()))).collect()
+    named.chain(other).map(|(id, kind)| source(id, kind)).collect()
 }
 
 /// `above`, `below` and `outside`, as they stand.
@@ -174,11 +175,11 @@ type Given<'a> = (Option<&'a At<f64>>, Option<&'a At<f64>>, Option<&'a At<Vec<At
 
 /// `above` and `below`, in whatever words. Below 40 or above 120 makes sense; below 120 or above 40
 /// is always.
-pub(super) fn thresholds(given: Given<'_>, findings: &mut Findings) -> (Option<f64>, Option<f64>) {
+pub(super) fn thresholds(given: Given<'_>, findings: &mut Findings) -> Range {
     let (above, below, Some(outside)) = given else {
         let (above, below, _) = given;
         apart(above, below, findings);
-        return (value(above), value(below));
+        return Range { above: value(above), below: value(below) };
     };
     if let Some(own) = above.or(below) {
         let message = "`outside` gives both thresholds: `above` and `below` add nothing";
@@ -187,14 +188,14 @@ pub(super) fn thresholds(given: Given<'_>, findings: &mut Findings) -> (Option<f
     let [low, high] = outside.as_slice() else {
         let fault = Finding::fault(outside.span(), "`outside` has two thresholds");
         findings.push(fault.label("such as [40, 120]"));
-        return (None, None);
+        return Range::default();
     };
     if **low >= **high {
         let message = format!("`outside` {} and {} fires at nearly any value", **low, **high);
         let fault = Finding::fault(outside.span(), message);
         findings.push(fault.label("the first must be less than the second"));
     }
-    (Some(**high), Some(**low))
+    Range { above: Some(**high), below: Some(**low) }
 }
 
 pub(super) fn apart(above: Option<&At<f64>>, below: Option<&At<f64>>, findings: &mut Findings) {

@@ -1,19 +1,20 @@
 //! Thresholds besides those of the rule: of single sources, and of `clear`.
 
+use pulsegate_core::rules::{Clear, Limit, Take};
+
 use super::super::known::Known;
 use super::super::names;
 use super::condition::{Word, apart, numberless};
 use super::{Finding, Findings, of_kind, unknown_source, value};
-use crate::config::model::{ClearConfig, LimitConfig, Take};
 use crate::config::place::At;
 use crate::config::tables::{LimitTable, RuleTable};
 
 /// The limits of single sources, complete.
-pub(super) fn build(table: &RuleTable, known: &Known, findings: &mut Findings) -> Vec<LimitConfig> {
+pub(super) fn build(table: &RuleTable, known: &Known, findings: &mut Findings) -> Vec<Limit> {
     check(table, known, findings);
     let (above, below) = own(table);
-    let limit = |limit: &At<LimitTable>| LimitConfig {
-        source: limit.source.to_string(),
+    let limit = |limit: &At<LimitTable>| Limit {
+        source: limit.source.as_str().into(),
         above: value(limit.above.as_ref()).or(above),
         below: value(limit.below.as_ref()).or(below),
     };
@@ -56,8 +57,8 @@ fn check(table: &RuleTable, known: &Known, findings: &mut Findings) {
 }
 
 /// When an alert is over.
-pub(super) fn clear(table: &RuleTable, findings: &mut Findings) -> ClearConfig {
-    let Some(clear) = &table.clear else { return ClearConfig::default() };
+pub(super) fn clear(table: &RuleTable, findings: &mut Findings) -> Clear {
+    let Some(clear) = &table.clear else { return Clear::default() };
     let (above, below) = (clear.above.as_ref(), clear.below.as_ref());
     match (above.or(below), &clear.hold_for) {
         (None, None) => {
@@ -75,7 +76,7 @@ pub(super) fn clear(table: &RuleTable, findings: &mut Findings) -> ClearConfig {
         (None, Some(_)) => {}
     }
     let hold_for = clear.hold_for.as_ref().map(|period| period.0).unwrap_or_default();
-    ClearConfig { above: value(above), below: value(below), hold_for }
+    Clear { above: value(above), below: value(below), hold_for }
 }
 
 /// What is raised above 30 can be over below 28, but neither above anything nor below 32.

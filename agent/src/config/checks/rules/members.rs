@@ -1,11 +1,10 @@
 //! The sources that `all` or `any` looks at together.
 
-use pulsegate_core::rules::MAX_MEMBERS;
+use pulsegate_core::rules::{MAX_MEMBERS, Member, Range, Test};
 
 use super::super::known::Known;
 use super::condition::{of_one_sort, thresholds};
-use super::{Finding, Findings, kind, of_kind, unknown_source};
-use crate::config::model::{MemberConfig, Test};
+use super::{Finding, Findings, boxed, kind, of_kind, unknown_source};
 use crate::config::place::At;
 use crate::config::tables::MemberTable;
 
@@ -14,7 +13,7 @@ pub(super) fn build(
     word: &str,
     known: &Known,
     findings: &mut Findings,
-) -> Vec<MemberConfig> {
+) -> Vec<Member> {
     if tables.len() < 2 {
         let fault = Finding::fault(tables.span(), format!("`{word}` looks at two or more"));
         findings.push(fault.help("a rule on one source says `source`"));
@@ -32,14 +31,13 @@ pub(super) fn build(
 
 /// What a member says beside what those before it say of the same readings.
 fn beside<'a>(
-    member: &MemberConfig,
+    member: &Member,
     table: &At<MemberTable>,
-    before: impl Iterator<Item = (&'a MemberConfig, &'a At<MemberTable>)>,
+    before: impl Iterator<Item = (&'a Member, &'a At<MemberTable>)>,
     word: &str,
     findings: &mut Findings,
 ) {
-    let alike =
-        |(other, _): &(&MemberConfig, _)| member.source == other.source && member.on == other.on;
+    let alike = |(other, _): &(&Member, _)| member.source == other.source && member.on == other.on;
     for (other, first) in before.filter(alike) {
         let message = if member.test == other.test {
             format!("`{word}` asks the same of `{}` twice", member.source)
@@ -59,8 +57,8 @@ fn excludes(one: &Test, other: &Test) -> bool {
     match (one, other) {
         (Test::Is(one), Test::Is(other)) => one != other,
         (
-            Test::Number { above: high, below: low },
-            Test::Number { above: other_high, below: other_low },
+            Test::Outside(Range { above: high, below: low }),
+            Test::Outside(Range { above: other_high, below: other_low }),
         ) => {
             let both = |a: &Option<f64>, b: &Option<f64>| a.is_some() && b.is_some();
             let overlap = |above: &Option<f64>, below: &Option<f64>| {
@@ -71,16 +69,11 @@ fn excludes(one: &Test, other: &Test) -> bool {
                 || overlap(high, other_low)
                 || overlap(other_high, low))
         }
-        (Test::Is(_), Test::Number { .. }) | (Test::Number { .. }, Test::Is(_)) => false,
+        (Test::Is(_), Test::Outside(_)) | (Test::Outside(_), Test::Is(_)) => false,
     }
 }
 
-fn member(
-    table: &At<MemberTable>,
-    word: &str,
-    known: &Known,
-    findings: &mut Findings,
-) -> MemberConfig {
+fn member(table: &At<MemberTable>, word: &str, known: &Known, findings: &mut Findings) -> Member {
     if let Some(on) = &table.on {
         kind(on, known, findings);
     }
@@ -108,14 +101,13 @@ fn member(
             of_one_sort(which, table.is.as_ref(), number, known, findings);
         }
     }
-    let (above, below) =
-        thresholds((table.above.as_ref(), table.below.as_ref(), outside), findings);
-    MemberConfig {
-        source: table.source.to_string(),
-        on: table.on.as_ref().map(|on| on.to_string()),
+    let range = thresholds((table.above.as_ref(), table.below.as_ref(), outside), findings);
+    Member {
+        source: table.source.as_str().into(),
+        on: boxed(table.on.as_ref()),
         test: match &table.is {
-            Some(is) => Test::Is(is.to_string()),
-            None => Test::Number { above, below },
+            Some(is) => Test::Is(is.as_str().into()),
+            None => Test::Outside(range),
         },
     }
 }

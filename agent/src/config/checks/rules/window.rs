@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use pulsegate_core::rules::{MAX_STEPS, MIN_WINDOW};
+use pulsegate_core::rules::{MAX_STEPS, MIN_WINDOW, WindowSpec};
 
 use super::{Finding, Findings};
-use crate::config::model::WindowConfig;
 use crate::config::place::At;
 use crate::config::tables::WindowTable;
 use crate::config::units::Period;
 
-pub(super) fn build(table: &At<WindowTable>, findings: &mut Findings) -> WindowConfig {
+pub(super) fn build(table: &At<WindowTable>, findings: &mut Findings) -> WindowSpec {
     let (length, step) = match (&table.tumbling, &table.sliding) {
         (Some(length), None) => (length.0, length.0),
         (None, Some(length)) => {
@@ -31,7 +30,7 @@ pub(super) fn build(table: &At<WindowTable>, findings: &mut Findings) -> WindowC
     if let Some(every) = &table.every {
         step_of(every, table, findings);
     }
-    WindowConfig { length, step, take: table.take }
+    WindowSpec { length, step, take: table.take }
 }
 
 fn step_of(every: &At<Period>, table: &WindowTable, findings: &mut Findings) {
