@@ -1,33 +1,33 @@
-//! How long to wait before the next attempt to connect: exponential, with full jitter.
+//! The wait before the next attempt to connect: exponential, with full jitter.
 //!
-//! Promises that a fleet does not come back in step, that one device never exceeds the one
-//! CONNECT a second that AWS IoT allows a client id, and that a link which connects and dies again
-//! is not taken for a good one: only [`HEALTHY_AFTER`] of health resets it. That last is why this
-//! is no library: those at hand reset on connect, and so turn a link that is cut off after each
-//! CONNECT into a tight loop. It keeps no time and draws no random number; both are passed in.
+//! The jitter keeps the devices of a fleet from reconnecting in step. No device exceeds one CONNECT
+//! a second, the limit of AWS IoT for a client id. Only a link of at least [`HEALTHY_AFTER`] resets
+//! the wait: a link lost soon after each CONNECT must not cause a tight loop. The available
+//! libraries reset on connect, so none of them is used. Durations and random numbers are passed in
+//! by the caller.
 
 use std::time::Duration;
 
 /// The least wait: AWS IoT refuses a second CONNECT of one client id within a second.
 pub const MIN_WAIT: Duration = Duration::from_secs(1);
-/// How long a link must have been up to count as good.
+/// The time from which a link counts as healthy.
 pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
-/// Why an attempt failed.
+/// The cause of a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// The way there: no route, no name, no answer, a connection cut. Likely gone in a moment.
+    /// The network: no route, no name, no answer, or a lost connection. Likely to be over soon.
     Network,
-    /// The other side said no: certificate, policy, protocol. It stays until somebody acts.
+    /// The broker refused: certificate, policy or protocol. Lasts until somebody acts.
     Refused,
 }
 
-/// Consecutive failures, and the wait that follows from them.
+/// The consecutive failures, and the resulting wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
     base: Duration,
     cap: Duration,
-    /// The upper end of the last wait's range; zero after health.
+    /// The upper bound of the last wait; zero after a healthy link.
     range: Duration,
     failures: u32,
 }
@@ -41,8 +41,8 @@ impl Backoff {
         Self { base, cap: cap.max(base), range: Duration::ZERO, failures: 0 }
     }
 
-    /// Counts an attempt that did not connect, and returns the wait before the next. `random` is
-    /// even in `0.0..1.0`.
+    /// Counts a failed attempt, and returns the wait before the next attempt. `random` is uniform
+    /// in `0.0..1.0`.
     pub fn failed(&mut self, failure: Failure, random: f64) -> Duration {
         self.failures = self.failures.saturating_add(1);
         self.range = match failure {
@@ -53,8 +53,8 @@ impl Backoff {
         MIN_WAIT + (self.range - MIN_WAIT).mul_f64(random)
     }
 
-    /// Counts a link that was lost after it was up for `up_for`, and returns the wait before the
-    /// next attempt.
+    /// Counts the loss of a link after `up_for`, and returns the wait before the next attempt. A
+    /// healthy link resets the count first.
     pub fn lost(&mut self, up_for: Duration, random: f64) -> Duration {
         if up_for >= HEALTHY_AFTER {
             self.range = Duration::ZERO;
@@ -63,15 +63,15 @@ impl Backoff {
         self.failed(Failure::Network, random)
     }
 
-    /// Returns the wait after a link that the peer ended because of a message on trial: short, and
-    /// not counted. The pauses between trials grow by themselves.
+    /// Returns the wait after the peer closed a link because of a message on trial. The wait is
+    /// short and not counted, because the pauses between trials grow on their own.
     #[must_use]
     pub fn after_trial(&self, random: f64) -> Duration {
         let random = if random.is_nan() { 1.0 } else { random.clamp(0.0, 1.0) };
         MIN_WAIT + (self.base.saturating_mul(2).min(self.cap) - MIN_WAIT).mul_f64(random)
     }
 
-    /// Attempts and short-lived links since the last good one.
+    /// Returns the number of failed attempts and short-lived links since the last healthy link.
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.failures
@@ -79,8 +79,8 @@ impl Backoff {
 }
 
 impl Default for Backoff {
-    /// Up to 2 s at first, and up to 5 min in the end: long enough to spare a service that is
-    /// down, short enough for somebody who waits for the light to turn green.
+    /// Up to 2 s at first, and up to 5 min in the end: long enough to spare an unavailable service,
+    /// and short enough for a person waiting for the connection.
     fn default() -> Self {
         Self::new(Duration::from_secs(1), Duration::from_secs(300))
     }

@@ -1,10 +1,10 @@
-//! Filters: which readings the cloud sees. The store keeps them all, and rules see them all.
+//! Filters: the selection of the readings to publish. The store keeps all readings, and rules see
+//! all readings.
 //!
-//! A filter decides about one stored reading after the other, in their order, for one source: what
-//! is kept and what is dropped, then means instead of single readings, then only what changed
-//! enough. Whatever it holds back is counted (P3: recorded = delivered + pending + dropped +
-//! filtered). A mean is told by the first reading of a later period, in that one's place in the store
-//! and with the end of its own period as its time.
+//! A filter judges the stored readings of one source, in their order, in three steps: `keep` and
+//! `drop`; then means in place of single readings; then the least change. Readings held back are
+//! counted (P3: recorded = delivered + pending + dropped + filtered). A mean is published in place
+//! of the first reading of a later period, with the end of its own period as its time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,37 +14,38 @@ use pulsegate_sensors::Source;
 use crate::cloud::record_text::ValueRef;
 use crate::time::Wall;
 
-/// What is held back of the readings of one kind.
+/// The specification of a filter for the readings of one kind. The default holds back nothing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FilterSpec {
-    /// Only what meets one of these passes, if there are any.
+    /// If not empty, only readings that pass any of these tests are published.
     pub keep: Vec<Test>,
-    /// What meets one of these does not.
+    /// Readings that pass any of these tests are held back.
     pub drop: Vec<Test>,
-    /// Of the numbers of each such period, on the grid of the clock, only their mean passes, once a period.
-    /// A number that comes late, after one of a later period, is in no mean.
+    /// The period of means, on the grid of the clock: the mean of the numbers of a period is
+    /// published in place of the numbers. A late number, after a number of a later period, is in no
+    /// mean.
     pub mean_every: Option<Duration>,
-    /// A number passes only if it is at least so far from the last that passed; a state, if it is
-    /// another.
+    /// The least difference from the last published number. A state is published if different from
+    /// the last published state.
     pub min_change: Option<f64>,
 }
 
-/// A test of one reading. All that is set must fit: the source, and one side of the range or the
-/// state.
+/// A test of one reading. Passes if the source fits, and if the number is above `above` or below
+/// `below`, or the state is `is`. A test without `above`, `below` and `is` passes any value.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Test {
-    /// Only readings of this source.
+    /// The id of the source; `None` fits all sources.
     pub source: Option<Box<str>>,
-    /// Numbers greater than this.
+    /// Passes greater numbers.
     pub above: Option<f64>,
-    /// Numbers less than this.
+    /// Passes lesser numbers.
     pub below: Option<f64>,
-    /// This state.
+    /// Passes this state.
     pub is: Option<Box<str>>,
 }
 
 impl FilterSpec {
-    /// Whether everything passes.
+    /// Returns `true` if the filter holds back nothing.
     #[must_use]
     pub fn is_open(&self) -> bool {
         *self == Self::default()
@@ -70,23 +71,23 @@ impl Test {
     }
 }
 
-/// What becomes of a reading.
+/// The decision of a filter about a reading.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Passage {
-    /// It passes as it is.
+    /// The reading is published unchanged.
     AsItIs,
-    /// It is held back.
+    /// The reading is held back.
     Filtered,
-    /// It passes with the mean of the period before in its place.
+    /// The mean of the previous period is published in place of the reading.
     Mean {
         /// The mean.
         value: f64,
-        /// The end of its period.
+        /// The end of the previous period.
         time: Wall,
     },
 }
 
-/// A filter for one source, with what it remembers.
+/// A filter for one source, with the period under way and the last published value.
 #[derive(Debug, Clone)]
 pub struct Filter {
     tests: Arc<Tests>,
@@ -109,11 +110,11 @@ struct Period {
     number: i64,
     sum: f64,
     count: u32,
-    /// The newest of its numbers, on the axis of the rules.
+    /// The time of the newest number, on the axis of the rules.
     newest: Wall,
 }
 
-/// What passed last.
+/// The last published value.
 #[derive(Debug, Clone, PartialEq)]
 enum Last {
     Number(f64),
@@ -121,7 +122,7 @@ enum Last {
 }
 
 impl Filter {
-    /// Makes the filter of `source`; none if everything of it passes.
+    /// Creates the filter of `source`; `None` if `spec` holds back nothing.
     #[must_use]
     pub fn new(spec: &FilterSpec, source: &Source) -> Option<Self> {
         if spec.is_open() {
@@ -141,10 +142,11 @@ impl Filter {
         Some(Self { tests: Arc::new(tests), period: None, last: None })
     }
 
-    /// Decides about the next reading. One that is not plausible is in no mean.
+    /// Decides about the next reading. An implausible number is in no mean.
     ///
-    /// `event` is its time on the axis of the rules, which no step of the clock moves: after the clock was
-    /// set back, a reading is not late because its period was there before.
+    /// `time` is the wall time of the reading, and `event` the time on the axis of the rules. A
+    /// clock step does not move the axis of the rules: after the clock is set back, a reading of a
+    /// period seen before is not late.
     pub fn take(
         &mut self,
         value: ValueRef<'_>,
@@ -176,7 +178,8 @@ impl Filter {
         passage
     }
 
-    /// Forgets what passed last, so that the next passes; what the period added up stays.
+    /// Forgets the last published value, so the next reading counts as changed. The sum of the
+    /// period under way stays.
     pub fn forget_last(&mut self) {
         self.last = None;
     }
@@ -232,12 +235,12 @@ mod tests {
         Filter::new(&spec, &source("a")).expect("a filter")
     }
 
-    /// A time at which no clock was ever moved.
+    /// The same time on both axes, as without any clock step.
     fn at(time: i64) -> (Wall, Wall) {
         (Wall(time), Wall(time))
     }
 
-    /// What becomes of numbers a second apart: the value that passes, if any.
+    /// Returns the published value, if any, for each of the numbers, one a second.
     fn passed(filter: &mut Filter, numbers: &[f64]) -> Vec<Option<f64>> {
         let mut time = 0;
         let mut take = |number: &f64| {

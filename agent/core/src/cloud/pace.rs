@@ -1,27 +1,30 @@
-//! The pace of publishing: how soon the next message may go, under limits of messages, bytes and
-//! records a second. What a service does to a client that is too fast differs (AWS IoT drops the
-//! publish without a word), so the client keeps the pace itself.
+//! The pace of publishing, under limits of messages, bytes and records a second.
+//!
+//! Services treat a client above the limit differently; AWS IoT drops the message without notice.
+//! The agent therefore keeps the pace itself.
 
 use std::time::Duration;
 
 use crate::record::lane::Lane;
 use crate::time::Mono;
 
-/// AWS IoT Core quotas: 100 publish requests a second and connection, in and out. Half of it
-/// leaves room for commands, and for what the service sends again.
+/// Half of the quota of AWS IoT Core: 100 publish requests a second and connection, in and out. The
+/// other half leaves room for commands, and for messages repeated by the service.
 pub const MESSAGES_PER_SECOND: u32 = 50;
-/// AWS IoT Core quotas: 512 KiB a second and connection; three quarters of it.
+/// Three quarters of the quota of AWS IoT Core: 512 KiB a second and connection.
 pub const BYTES_PER_SECOND: u32 = 384 * 1024;
-/// AWS IoT Core quotas: 100 unacknowledged messages; far fewer do, and bound what is sent twice.
+/// The default limit of unacknowledged messages. Fewer messages than [`MAX_WINDOW`] suffice, and a
+/// crash then repeats at most this many.
 pub const WINDOW: usize = 16;
-/// See [`WINDOW`].
+/// The quota of AWS IoT Core for unacknowledged messages of a connection.
 pub const MAX_WINDOW: usize = 100;
 const _: () = assert!(MESSAGES_PER_SECOND <= 100 && BYTES_PER_SECOND <= 512 * 1024);
 const _: () = assert!(WINDOW <= MAX_WINDOW);
 
-/// Saved-up allowance: this much of a second may be used at once after a pause.
+/// The allowance saved up in a pause and usable at once, in milliseconds of the limits.
 const BURST_MS: u64 = 250;
-/// What alerts may use beyond it, so that they need not wait for what went before them.
+/// The further allowance of alerts, in milliseconds, so an alert need not wait for earlier
+/// messages.
 const ALERT_BURST_MS: u64 = 80;
 const _: () = {
     let worst_ms = 1_000 + BURST_MS + ALERT_BURST_MS;
@@ -29,31 +32,31 @@ const _: () = {
     assert!(BYTES_PER_SECOND as u64 * worst_ms <= 512 * 1024 * 1_000);
 };
 
-/// The limits; `None` is none.
+/// The limits of the pace; `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
     /// Messages a second.
     pub messages: Option<u32>,
     /// Payload bytes a second.
     pub bytes: Option<u32>,
-    /// Records a second: for what stands behind the broker.
+    /// Records a second, for the services behind the broker.
     pub records: Option<u32>,
 }
 
-/// What one message uses up.
+/// The cost of one message.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
     /// Bytes of payload and topic.
     pub bytes: u64,
-    /// Records in it.
+    /// Number of records.
     pub records: u64,
 }
 
-/// Keeps the pace.
+/// Computes the delay of messages from the costs of the messages sent.
 #[derive(Debug)]
 pub struct Pace {
     limits: Limits,
-    /// In microseconds on the monotonic clock: when each allowance is paid for.
+    /// The monotonic time up to which each allowance is used up, in microseconds.
     paid_until: [u64; 3],
 }
 
@@ -64,8 +67,8 @@ impl Pace {
         Self { limits, paid_until: [0; 3] }
     }
 
-    /// How long a message has to wait; zero: it may go. One that costs more than a burst goes when
-    /// nothing is owed.
+    /// Returns the delay before a message of `cost` may be sent; zero for now. A message above the
+    /// size of a burst waits until all earlier messages are paid for.
     #[must_use]
     pub fn delay(&self, now: Mono, lane: Lane, cost: Cost) -> Duration {
         let burst = 1_000
@@ -79,7 +82,7 @@ impl Pace {
         Duration::from_micros(latest.unwrap_or(0).saturating_sub(allowed))
     }
 
-    /// A message went.
+    /// Charges `cost` for a message sent at `now`.
     pub fn spend(&mut self, now: Mono, cost: Cost) {
         let prices = self.prices(cost);
         for (paid_until, price) in self.paid_until.iter_mut().zip(prices) {
@@ -87,7 +90,7 @@ impl Pace {
         }
     }
 
-    /// What a message takes of each allowance, in microseconds.
+    /// Returns the price of a message for each allowance, in microseconds.
     fn prices(&self, cost: Cost) -> [u64; 3] {
         let price = |limit: Option<u32>, amount: u64| {
             limit.map_or(0, |limit| amount * 1_000_000 / u64::from(limit.max(1)))
@@ -135,7 +138,8 @@ mod tests {
         assert_eq!(pace.delay(Mono(1), Lane::Readings, cost), Duration::ZERO);
     }
 
-    /// The most that goes in any second, of messages of random sizes and lanes sent as soon as may be.
+    /// Returns the most messages and bytes in any second, for messages of random sizes and lanes,
+    /// each sent without any further delay.
     fn worst_second(seed: u64, limits: Limits, max_bytes: u64) -> (usize, u64) {
         let mut random = Xorshift(seed);
         let mut pace = Pace::new(limits);

@@ -1,8 +1,8 @@
-//! Records: what the cloud sees of a reading, an alert or an event. Flat, lower-case, one object
-//! each; a new field never renames or removes one.
+//! Records: the published JSON text of readings, alerts and events. Each record is one flat object
+//! with lower-case keys. Fields are added, but never renamed or removed.
 //!
-//! The text of a record that does not change from one reading of a source to the next (keys, the
-//! source, the kind) is put together once per source; what is left to do per reading is numbers.
+//! The constant text of the records of a source (keys, source, kind) is prepared once per source;
+//! for each reading, only the variable values are written.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -15,102 +15,102 @@ use crate::record::reading::{Boot, HeartDetail, Seq};
 use crate::time::Wall;
 use crate::time::timeline::Trust;
 
-/// How the records of a message stand beside each other.
+/// The framing of the records of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// A JSON array: for rules with batch mode.
+    /// A JSON array, for AWS IoT rules with batch mode.
     Array,
-    /// One object a line.
+    /// One object per line.
     Lines,
 }
 
-/// What a field of a reading's record is filled with.
+/// The content of a field in the record of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
-    /// The record id, `<start>-<seq>`: with the thing's name, unique for ever.
+    /// The record id, `<start>-<seq>`: unique for ever, together with the name of the thing.
     Seq,
     /// The id of the source.
     Source,
     /// The kind of the reading.
     Kind,
-    /// RFC 3339 with milliseconds, UTC.
+    /// The time in RFC 3339 with milliseconds, in UTC.
     Time,
-    /// Milliseconds since 1970.
+    /// The time in milliseconds since 1970.
     TimeMs,
-    /// Seconds since 1970.
+    /// The time in seconds since 1970.
     TimeS,
-    /// The number or state itself.
+    /// The number or the state.
     Value,
-    /// The unit that the source was configured with.
+    /// The configured unit of the source.
     Unit,
-    /// `detected` or `lost`, if the monitor can tell.
+    /// Skin contact, `detected` or `lost`, if the monitor reports contact.
     Contact,
-    /// Energy expended in kJ, if the monitor tells.
+    /// The energy expended in kilojoule, if the monitor reports energy.
     EnergyKj,
-    /// Beat-to-beat intervals in milliseconds, in one string, so that the record stays flat.
+    /// The beat-to-beat intervals in milliseconds, in one string to keep the record flat.
     RrMs,
 }
 
 impl Field {
-    /// Whether some readings have none.
+    /// Returns `true` if some readings lack the field.
     #[must_use]
     pub fn is_optional(self) -> bool {
         matches!(self, Self::Contact | Self::EnergyKj | Self::RrMs)
     }
 }
 
-/// How the readings of one kind are published.
+/// The format of the records of one kind of readings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReadingFormat {
-    /// Where to.
+    /// The template of the topic.
     pub topic: Template,
-    /// Keys and what fills them; `None`: the standard record.
+    /// The keys with their fields; `None` for the standard record.
     pub fields: Option<Vec<(Box<str>, Field)>>,
-    /// How records stand beside each other.
+    /// The framing of the records.
     pub framing: Framing,
-    /// Fixed members at the end of each: JSON without braces.
+    /// Constant members at the end of each record: JSON without braces.
     pub add: Box<str>,
 }
 
-/// A reading as it lies in the store.
+/// A reading from the store.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadingRow<'a> {
-    /// The start of the agent that recorded it.
+    /// The start of the agent in which the reading was stored.
     pub boot: Boot,
-    /// Its place in the store.
+    /// The place in the store.
     pub seq: Seq,
-    /// What was measured.
+    /// The measured value.
     pub value: ValueRef<'a>,
-    /// What a monitor told besides.
+    /// The further data of a heart-rate monitor.
     pub detail: Option<&'a HeartDetail>,
-    /// When, as far as is known by now.
+    /// The wall time, as far as known by now.
     pub time: Wall,
-    /// Whether that can be believed.
+    /// The trust in `time`.
     pub trust: Trust,
 }
 
-/// A value that is borrowed from the store.
+/// A value borrowed from the store.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ValueRef<'a> {
     /// A finite number.
     Number(f64),
-    /// A word.
+    /// A state.
     State(&'a str),
 }
 
-/// The record of one source, put together.
+/// The prepared record of one source: constant text and variable values, in order.
 #[derive(Debug, Clone)]
 pub struct ReadingLayout {
-    /// Where it is published.
+    /// The topic of the records.
     pub topic: Arc<str>,
-    /// How records stand beside each other there.
+    /// The framing of the records.
     pub framing: Framing,
     pieces: Vec<Piece>,
 }
 
 #[derive(Debug, Clone)]
 enum Piece {
-    /// Copied as it is.
+    /// Constant text.
     Text(Vec<u8>),
     Seq,
     Time,
@@ -121,20 +121,20 @@ enum Piece {
         number: Vec<u8>,
         state: Vec<u8>,
     },
-    /// Written with its key only when there is something to write.
+    /// An optional value with its key, as the next two; without a value, the key is left out, too.
     Contact(Vec<u8>),
     EnergyKj(Vec<u8>),
     RrMs(Vec<u8>),
 }
 
 impl ReadingLayout {
-    /// Puts together the record of `source`. `unit` is written if there is one, and the intervals
-    /// between beats if `rr` asks for them.
+    /// Prepares the record of `source`. Without `unit`, the field of the unit is left out. The
+    /// standard record has the intervals between beats if `rr` is `true`.
     #[must_use]
     pub fn new(format: &ReadingFormat, source: &Source, unit: Option<&str>, rr: bool) -> Self {
         let mut layout = LayoutText { pieces: Vec::new(), text: b"{".to_vec() };
         match &format.fields {
-            // A field that may be missing goes last, so that its comma is certain.
+            // Optional fields go last, so that a comma always precedes them.
             Some(fields) => {
                 let (last, first): (Vec<_>, Vec<_>) =
                     fields.iter().partition(|(_, field)| field.is_optional());
@@ -155,7 +155,7 @@ impl ReadingLayout {
         }
     }
 
-    /// Writes the record of `row`.
+    /// Appends the record of `row` to `out`.
     pub fn write(&self, row: &ReadingRow<'_>, clock: &mut ClockText, out: &mut Vec<u8>) {
         for piece in &self.pieces {
             match piece {
@@ -188,7 +188,7 @@ impl ReadingLayout {
     }
 }
 
-/// Collects constant text, and cuts it where something variable stands.
+/// Collects the pieces of a layout: constant text in `text`, completed by each variable value.
 struct LayoutText {
     pieces: Vec<Piece>,
     text: Vec<u8>,
@@ -290,14 +290,14 @@ impl LayoutText {
     }
 }
 
-/// Writes one alert or event: a flat object that begins with its sequence number.
+/// Writes the record of one alert or event: a flat object beginning with the record id.
 #[derive(Debug)]
 pub struct ObjectText<'a> {
     out: &'a mut Vec<u8>,
 }
 
 impl<'a> ObjectText<'a> {
-    /// Begins the object.
+    /// Begins the object with the record id.
     pub fn begin(boot: Boot, seq: Seq, out: &'a mut Vec<u8>) -> Self {
         out.extend_from_slice(b"{\"seq\":\"");
         RecordId { boot, seq }.write(out);
@@ -319,15 +319,16 @@ impl<'a> ObjectText<'a> {
         self
     }
 
-    /// Adds a number that keeps its point when it is whole: its type is the same in every record.
+    /// Adds a number with a decimal point even if whole, so receivers see the same type in every
+    /// record.
     pub fn decimal(&mut self, key: &str, value: f64) -> &mut Self {
         self.key(key);
-        // A Vec takes every write; what is not finite becomes `null`.
+        // Writing to a Vec cannot fail; a number that is not finite becomes `null`.
         serde_json::to_writer(&mut *self.out, &value).expect("writing a number to memory");
         self
     }
 
-    /// Adds an instant.
+    /// Adds a time in RFC 3339 with milliseconds, in UTC.
     pub fn time(&mut self, key: &str, value: Wall, clock: &mut ClockText) -> &mut Self {
         self.key(key);
         self.out.push(b'"');
@@ -336,7 +337,7 @@ impl<'a> ObjectText<'a> {
         self
     }
 
-    /// Adds members that are JSON already: `"key":value,...` without braces.
+    /// Adds members from their JSON text: `"key":value,...` without braces.
     pub fn members(&mut self, json: &str) -> &mut Self {
         if !json.is_empty() {
             self.out.push(b',');
@@ -345,7 +346,7 @@ impl<'a> ObjectText<'a> {
         self
     }
 
-    /// Ends the object, flagged if its times cannot be believed.
+    /// Ends the object, with `"clock":"unset"` if the times are not trusted.
     pub fn end(self, trust: Trust) {
         end_record(trust, self.out);
     }
@@ -357,8 +358,8 @@ impl<'a> ObjectText<'a> {
     }
 }
 
-/// Formats times as `2026-11-20T10:00:00.123Z`; remembers the last second, since the readings of a
-/// batch mostly share it.
+/// Formats times as `2026-11-20T10:00:00.123Z`. Keeps the text of the last second, because many
+/// readings of a batch lie within the same second.
 #[derive(Debug, Default)]
 pub struct ClockText {
     second: Option<i64>,
@@ -366,7 +367,7 @@ pub struct ClockText {
 }
 
 impl ClockText {
-    /// Writes `time` without quotes.
+    /// Appends `time` to `out`, without quotes.
     pub fn write(&mut self, time: Wall, out: &mut Vec<u8>) {
         let (second, millisecond) = (time.0.div_euclid(1000), time.0.rem_euclid(1000));
         if self.second != Some(second) {
@@ -384,7 +385,7 @@ impl ClockText {
         ]);
     }
 
-    /// `time` as a text.
+    /// Returns `time` as text.
     #[must_use]
     pub fn format(time: Wall) -> String {
         let mut out = Vec::new();
@@ -404,7 +405,7 @@ fn write_integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// 2^53: below it every whole f64 is the integer that it looks like.
+/// 2^53: an `f64` holds every smaller whole number exactly.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 fn write_number(value: f64, out: &mut Vec<u8>) {
@@ -417,7 +418,7 @@ fn write_number(value: f64, out: &mut Vec<u8>) {
 }
 
 fn write_text(value: &str, out: &mut Vec<u8>) {
-    // A Vec takes every write, and a str is always JSON.
+    // Writing to a Vec cannot fail, and every str can be JSON.
     serde_json::to_writer(out, value).expect("writing a text to memory");
 }
 

@@ -1,70 +1,71 @@
-//! Topics: the only place that knows their spelling and the limits that AWS IoT sets to them.
+//! Topics: the spelling, and the limits of MQTT and AWS IoT. No other module knows either.
 //!
-//! A template is checked once, when the configuration is read, at the longest names it can meet;
-//! after that a topic cannot be wrong.
+//! A template is checked once with the configuration, filled with the longest possible names; a
+//! topic from a checked template is always valid.
 
 /// AWS IoT Core quotas: a topic is at most 256 bytes of UTF-8.
 pub const MAX_TOPIC_BYTES: usize = 256;
 /// AWS IoT Core quotas: at most 7 forward slashes.
 pub const MAX_SLASHES: usize = 7;
-/// Basic Ingest: `$aws/rules/<rule>/` is no part of the topic that is limited.
+/// The prefix of Basic Ingest. The limits do not count `$aws/rules/<rule>/`.
 const BASIC_INGEST: &str = "$aws/rules/";
 /// MQTT 3.1.1, section 1.5.3: a string has a length of two bytes.
 const MAX_MQTT_BYTES: usize = 65_535;
 
-/// Where readings go unless configured otherwise.
+/// The default topic of readings.
 pub const READINGS: &str = "pulsegate/{thing}/readings";
-/// Where events and gaps go unless configured otherwise.
+/// The default topic of events and gaps.
 pub const EVENTS: &str = "pulsegate/{thing}/events";
-/// Where alerts go unless configured otherwise.
+/// The default topic of alerts.
 pub const ALERTS: &str = "pulsegate/{thing}/alerts";
-/// Where the thing says whether it is online; also the topic of its last will.
+/// The default topic of the online state, also the topic of the last will.
 pub const STATUS: &str = "pulsegate/{thing}/status";
 
-/// Why a text cannot be a topic. The message says what is wrong, [`TopicFault::fix`] what is right.
+/// A reason for which a text cannot be a topic. The message names the fault, [`TopicFault::fix`]
+/// the correction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicFault {
-    /// Nothing in it.
+    /// The topic is empty.
     #[error("a topic cannot be empty")]
     Empty,
-    /// Longer than the broker takes.
+    /// The topic is longer than the limit.
     #[error("this topic has {bytes} bytes")]
     TooLong {
-        /// Without what does not count.
+        /// Length in bytes, without the prefix of Basic Ingest.
         bytes: usize,
-        /// What the broker takes.
+        /// Greatest length in bytes.
         limit: usize,
-        /// The topic at the longest names.
+        /// The topic with the longest names.
         topic: String,
     },
-    /// Deeper than AWS IoT takes.
+    /// The topic has more slashes than AWS IoT allows.
     #[error("this topic has {0} slashes")]
     TooDeep(usize),
-    /// A character for subscriptions.
+    /// The topic has a wildcard, `+` or `#`.
     #[error("`{0}` is for subscriptions")]
     Wildcard(char),
-    /// A character that MQTT forbids.
+    /// The topic has a control character; MQTT forbids them.
     #[error("a topic has no control characters")]
     Control,
-    /// A placeholder that does not exist.
+    /// The placeholder does not exist.
     #[error("unknown placeholder `{{{0}}}`")]
     UnknownPlaceholder(String),
-    /// A placeholder that not every record here can fill.
+    /// The placeholder has no value for some records of the section.
     #[error("`{{{0}}}` is not known here")]
     UnfilledPlaceholder(&'static str),
-    /// A brace without its partner.
+    /// A brace has no partner.
     #[error("{0}")]
     Unbalanced(&'static str),
-    /// Below `$`, but not `$aws/rules/`.
+    /// The topic begins with `$`, but not with `$aws/rules/`.
     #[error("topics that start with `$` belong to AWS")]
     Reserved,
-    /// `$aws/rules/` without a rule, or nothing behind it.
+    /// The topic begins with `$aws/rules/`, but has no rule or nothing after the rule.
     #[error("this topic names no rule, or nothing after it")]
     NoRule,
 }
 
 impl TopicFault {
-    /// What would be right.
+    /// Returns the correction, as text for people.
     #[must_use]
     pub fn fix(&self) -> String {
         match self {
@@ -88,25 +89,25 @@ impl TopicFault {
     }
 }
 
-/// Whose limits hold.
+/// The limits for topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limits {
-    /// Those of AWS IoT Core.
+    /// The limits of AWS IoT Core.
     Aws,
-    /// Those of MQTT itself.
+    /// The limits of MQTT.
     Mqtt,
 }
 
-/// What a template may leave open.
+/// The placeholders allowed besides `{thing}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Open {
-    /// `{source}`.
+    /// Allows `{source}`.
     pub source: bool,
-    /// `{kind}`.
+    /// Allows `{kind}`.
     pub kind: bool,
 }
 
-/// A topic with `{thing}` filled in and perhaps `{source}` and `{kind}` still open.
+/// A parsed topic: `{thing}` is filled in, `{source}` and `{kind}` may still be open.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Template {
     parts: Vec<Part>,
@@ -120,10 +121,11 @@ enum Part {
 }
 
 impl Template {
-    /// Reads a template for `thing`.
+    /// Parses a template, and fills in the name of `thing`.
     ///
     /// # Errors
-    /// A brace or a placeholder that makes no sense; the finished topic is for [`check`].
+    /// Returns the first brace without a partner, or unknown or disallowed placeholder. Does not
+    /// check the finished topic; see [`check`].
     pub fn parse(text: &str, thing: &str, open: Open) -> Result<Self, TopicFault> {
         let mut parts = Vec::new();
         let mut literal = String::new();
@@ -159,7 +161,7 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// Fills in what is open.
+    /// Returns the topic for `source` and `kind`.
     #[must_use]
     pub fn render(&self, source: &str, kind: &str) -> String {
         self.parts
@@ -176,7 +178,7 @@ impl Template {
 /// Checks a finished topic.
 ///
 /// # Errors
-/// What the broker would close the connection for.
+/// Returns the first fault; the broker would close the connection because of such a topic.
 pub fn check(topic: &str, limits: Limits) -> Result<(), TopicFault> {
     if topic.is_empty() {
         return Err(TopicFault::Empty);
