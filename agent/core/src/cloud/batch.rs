@@ -1,8 +1,8 @@
 //! Batches: records of one lane and topic that travel in one message.
 //!
-//! A sheaf is the result of one walk through a lane: the records up to and including `through`, in one
-//! batch a topic. The walk ends as soon as one batch is full, so that the records of a lane are sent
-//! in the order of the lane.
+//! A group of batches is the result of one walk through a lane: the records up to and including
+//! `through`, in one batch per topic. The walk ends as soon as one batch is full, so the records of
+//! a lane are sent in the order of the lane.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::record::reading::Seq;
 
 /// AWS IoT meters every started 5 KiB of payload and topic.
 pub const BILLING_UNIT_BYTES: usize = 5 * 1024;
-/// AWS IoT Core quotas: a message of more than 128 KiB closes the connection.
+/// The quota of AWS IoT Core for a message; a larger message closes the connection.
 pub const MAX_MESSAGE_BYTES: usize = 128 * 1024;
 
-/// A message that is ready to be published.
+/// A message ready to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// Lane of the records.
@@ -35,7 +35,8 @@ pub struct Batch {
 /// Batches gathered in one walk through a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sheaf {
-    /// Last record of the walk: every record up to `through` is in this sheaf or an earlier sheaf.
+    /// Last record of the walk: every record of the lane up to `through` is in this group or an
+    /// earlier group.
     pub through: Seq,
     /// Batches to publish; empty only if every record was filtered or withheld.
     pub batches: Vec<Batch>,
@@ -45,7 +46,7 @@ pub struct Sheaf {
     pub withheld: Vec<(Arc<str>, u64)>,
 }
 
-/// Outcome of [`Gatherer::offer`].
+/// The outcome of offering a record to a [`Gatherer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
     /// The record is in a batch.
@@ -54,7 +55,7 @@ pub enum Offer {
     Full,
 }
 
-/// Gathers the records of one walk through a lane into a [`Sheaf`].
+/// Gathers the records of one walk through a lane into batches.
 #[derive(Debug)]
 pub struct Gatherer {
     lane: Lane,
@@ -162,7 +163,7 @@ impl Gatherer {
         (fullest.unwrap_or(0), self.limit_bytes)
     }
 
-    /// Returns whether no record was taken.
+    /// Returns `true` if no record was taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.iter().all(|batch| batch.count == 0)

@@ -1,17 +1,19 @@
-//! Delivery: messages on their way to the cloud, and messages that arrived.
+//! Delivery: the messages sent to the cloud, from the store to the acknowledgement.
 //!
-//! Records leave the store in sheaves and come back as marks: a mark moves the watermark of a lane,
-//! and only over records that were acknowledged, given up with a gap, or withheld (P2, P3). The
-//! messages in hand, unacknowledged or acknowledged and not yet marked durably, are bounded by the
-//! window: a crash sends no more than these twice (P4).
+//! Records leave the store in groups of batches, and delivery answers with marks. A mark moves the
+//! watermark of a lane over records acknowledged, given up with a gap, or withheld, and over no
+//! others (P2, P3). The messages in hand are all messages not acknowledged, and the acknowledged
+//! messages whose mark is not yet durable. The window bounds the messages in hand, so a crash
+//! repeats at most a window of messages (P4).
 //!
-//! After a lost link every unacknowledged message goes out again, byte for byte. The end of each
-//! connection is evidence about the topics that were on their way (module `topics`): a topic over which
-//! three connections in a row died, with nothing on it acknowledged, goes on trial (module `trial`), and
-//! so does the topic of one message that was on its way when five died. Its records leave the lane,
-//! stay pending in the store, and are tried one message at a time, while everything else goes on
-//! (P5). A connection that acknowledges some of a topic's messages before it dies says nothing
-//! against the topic, so a path that resets condemns nothing.
+//! After a lost link, every unacknowledged message is sent again, byte for byte. The end of each
+//! connection is evidence about the topics of the messages in flight (module `topics`). A topic
+//! goes on trial (module `trial`) after three connections in a row ended by the peer with messages
+//! of the topic in flight and none acknowledged, or after five such ends with the same message in
+//! flight. The records of a topic on trial leave the lane, stay pending in the store, and are tried
+//! one message at a time; all other topics go on (P5). A connection with several acknowledgements
+//! for a topic is no evidence against the topic, so a network path that resets connections condemns
+//! no topic.
 
 mod choice;
 mod doubt;
@@ -39,16 +41,18 @@ use topics::Topics;
 pub use topics::{ANSWER_STANDS, SUSPECT_WITHIN};
 use trial::{Trial, Tried, Verdict};
 
-/// The share of the window that readings leave free, so that an alert never waits for them.
+/// The divisor of the window that gives the places kept free for alerts.
 const RESERVED_SHARE: usize = 4;
-/// How many connections in a row may die with one message on its way, though others of its topic
-/// pass.
+/// The number of connections ended by the peer with the same message in flight, from which the
+/// topic goes on trial even if other messages of the topic pass.
 const MAX_DEATHS: u32 = 5;
-/// How long a limit of the message size holds before a larger message is tried; doubles each time.
+/// The time for which a limit of the message size holds before a larger message is tried; doubles
+/// with each new limit.
 const LIMIT_HOLDS: Duration = Duration::from_secs(3_600);
+/// The longest time for which a limit of the message size holds.
 const LIMIT_HOLDS_AT_MOST: Duration = Duration::from_secs(24 * 3_600);
 
-/// How many messages of a window a lane may use.
+/// Returns the number of messages of a window usable by `lane`.
 #[must_use]
 pub fn share(window: usize, lane: Lane) -> usize {
     let reserved = match lane {
@@ -58,7 +62,7 @@ pub fn share(window: usize, lane: Lane) -> usize {
     window.saturating_sub(reserved).max(1)
 }
 
-/// Everything in hand.
+/// The state of delivery: all messages in hand, the progress of each lane, and the topics on trial.
 #[derive(Debug)]
 pub struct Delivery {
     window: usize,
@@ -66,22 +70,23 @@ pub struct Delivery {
     messages: BTreeMap<MessageId, Message>,
     next: u64,
     last_order: u64,
-    /// Messages that are settled in marks not yet taken, and in marks taken but not yet durable.
+    /// Settled messages: `settled` counts marks not yet taken, `marking` marks taken but not yet
+    /// durable.
     settled: usize,
     marking: usize,
     topics: Topics,
     spacing: Spacing,
     on_trial: BTreeSet<(Lane, Arc<str>)>,
     withheld: [Arc<BTreeSet<Arc<str>>>; 3],
-    /// Topics in doubt that are not on trial: while there is one, they go one message at a time.
+    /// The number of topics in doubt but not on trial. Topics in doubt send one message at a time.
     doubted: usize,
-    /// Topics that are withheld, while the store was not told.
+    /// Newly withheld topics, not yet known to the store.
     to_withhold: Vec<TopicMark>,
     limit: Option<Limit>,
     limit_holds: Duration,
 }
 
-/// The largest message that the broker is known to take.
+/// The learnt limit of the message size: the broker hung up on larger messages.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     bytes: usize,
@@ -105,14 +110,14 @@ impl LaneProgress {
 struct Message {
     batch: Batch,
     sheaf_through: Seq,
-    /// The withheld topic that it was taken from.
+    /// The topic, if the message was taken from a withheld topic.
     trial: Option<Arc<str>>,
     sent: Option<Mono>,
-    /// Rises with each message that is handed to the link.
+    /// The position in the order of sending; rises with each message handed to the link.
     order: u64,
-    /// When it was acknowledged, while that does not count yet.
+    /// The time of the acknowledgement, until the acknowledgement counts.
     answered: Option<Mono>,
-    /// Connections that the peer ended with it on its way.
+    /// The number of connections ended by the peer with this message in flight.
     deaths: u32,
 }
 
@@ -123,7 +128,7 @@ impl Message {
 }
 
 impl Delivery {
-    /// Begins where the store's watermarks stand.
+    /// Creates the delivery of all records after `watermarks`, the watermarks of the store by lane.
     #[must_use]
     pub fn new(window: usize, watermarks: [Seq; 3]) -> Self {
         Self {
@@ -145,8 +150,9 @@ impl Delivery {
         }
     }
 
-    /// Takes what the store withholds: at the start, and after the configuration changed, since a
-    /// source may then go to another topic. Messages of withheld topics are taken anew.
+    /// Takes the topics withheld in the store: at the start, and after a change of the
+    /// configuration, because a source may then have another topic. Messages of withheld topics are
+    /// taken again.
     pub fn withheld_in_store(&mut self, withheld: &[(Lane, Arc<str>)], now: Mono) {
         for (lane, topic) in std::mem::take(&mut self.on_trial) {
             let is_marked = self.to_withhold.iter().any(|mark| {
@@ -171,13 +177,13 @@ impl Delivery {
         self.trials_changed();
     }
 
-    /// Drops everything in hand and takes each lane anew behind `watermarks`, because the store delivers
-    /// from another place now. What was acknowledged and is not marked yet may be taken, and sent, again.
-    /// Call [`Delivery::withheld_in_store`] next.
+    /// Drops all messages in hand and restarts each lane after `watermarks`, because the store now
+    /// delivers from another place. Acknowledged records without a durable mark may be sent again.
+    /// The caller must call [`Delivery::withheld_in_store`] next.
     pub fn begin_pass(&mut self, watermarks: [Seq; 3]) {
         for (lane, topic) in self.on_trial.clone() {
             self.take_anew(lane, &topic);
-            // The lane counts what it passes over anew.
+            // The next walk through the lane counts the withheld records again.
             self.topics.get_mut(lane, &topic).withheld = 0;
         }
         self.messages.clear();
@@ -186,19 +192,19 @@ impl Delivery {
         self.lanes = watermarks.map(LaneProgress::behind);
     }
 
-    /// Takes the last record that is committed in each lane.
+    /// Takes the last committed record of each lane.
     pub fn committed(&mut self, last: [Seq; 3]) {
         for (lane, last) in self.lanes.iter_mut().zip(last) {
             lane.committed = lane.committed.max(last);
         }
     }
 
-    /// Changes the window; what is in hand stays in hand.
+    /// Changes the window; messages in hand stay in hand.
     pub fn set_window(&mut self, window: usize) {
         self.window = window.max(1);
     }
 
-    /// The sheaves that should be taken now, the most urgent first.
+    /// Returns the groups of batches to take from the store now, the most urgent first.
     #[must_use]
     pub fn wanted(&self, now: Mono) -> Vec<Wanted> {
         let bytes = self.limit_bytes();
@@ -239,8 +245,9 @@ impl Delivery {
         wanted
     }
 
-    /// Whether a topic has caught up with `lane` and waits for what both have in hand: it rejoins the lane when
-    /// that is settled, so that the one watermark of the lane is right for it too.
+    /// Returns `true` if a topic has caught up with `lane` and waits to rejoin. The topic rejoins
+    /// after all messages in hand of the topic and of the lane are settled, because the watermark
+    /// of the lane must hold for the topic, too.
     #[must_use]
     pub fn is_rejoining(&self, lane: Lane) -> bool {
         let progress = &self.lanes[lane.index()];
@@ -255,15 +262,15 @@ impl Delivery {
         })
     }
 
-    /// Whether a sheaf of `lane` may be taken in hand: the window has room for one as large as the
-    /// last, so that a sheaf is not cut short by what room is left.
+    /// Returns `true` if the window has room for another group of `lane`, as large as the last
+    /// group: a smaller room would cut the group short.
     #[must_use]
     pub fn has_room(&self, lane: Lane) -> bool {
         let usual = self.lanes[lane.index()].queue.usual;
         self.room(lane) >= usual.clamp(1, self.share(lane))
     }
 
-    /// How many messages of `lane` may be taken in hand.
+    /// Returns the number of messages of `lane` that the window has room for.
     #[must_use]
     pub fn room(&self, lane: Lane) -> usize {
         self.share(lane).saturating_sub(self.in_hand())
@@ -277,7 +284,7 @@ impl Delivery {
         self.limit.map_or(usize::MAX, |limit| limit.bytes)
     }
 
-    /// Takes a sheaf of a lane in hand.
+    /// Takes a group of batches of a lane in hand.
     pub fn add(&mut self, lane: Lane, sheaf: Sheaf) {
         let progress = &mut self.lanes[lane.index()];
         progress.taken = progress.taken.max(sheaf.through);
@@ -289,7 +296,7 @@ impl Delivery {
         self.take_in(sheaf, None);
     }
 
-    /// Takes a sheaf of a withheld topic in hand; its records are of these sources.
+    /// Takes a group of batches of a withheld topic in hand, with records of `sources`.
     pub fn add_of_topic(&mut self, lane: Lane, topic: &Arc<str>, sheaf: Sheaf, sources: Vec<u32>) {
         let Some(on) = &mut self.topics.get_mut(lane, topic).trial else { return };
         on.anew = false;
@@ -314,7 +321,7 @@ impl Delivery {
         }
     }
 
-    /// There is nothing to take where it was wanted: it has been given up since, or is in hand.
+    /// Notes that the store had no records for `wanted`: all were given up since, or are in hand.
     pub fn exhausted(&mut self, wanted: &Wanted) {
         match &wanted.part {
             Part::Lane { .. } => {
@@ -334,12 +341,13 @@ impl Delivery {
         }
     }
 
-    /// There is a connection.
+    /// Notes a new connection.
     pub fn link_up(&mut self, now: Mono) {
         self.spacing.link_up(now);
     }
 
-    /// A message was handed to the link. Returns whether the peer may hang up on it.
+    /// Notes that a message was handed to the link. Returns `true` if the peer may hang up because
+    /// of the message: the message is on trial, or the topic in doubt.
     pub fn sent(&mut self, id: MessageId, now: Mono) -> bool {
         if let Some(message) = self.messages.get_mut(&id) {
             message.sent = Some(now);
@@ -353,9 +361,9 @@ impl Delivery {
                 .is_some_and(|message| self.is_lone(message) || self.failures(message) > 0)
     }
 
-    /// The broker acknowledged a message. The first acknowledgement on a topic of a connection counts
-    /// when another message of the topic, or one that was sent later, is acknowledged too, or when it
-    /// has stood for a moment.
+    /// Takes the acknowledgement of a message. The first acknowledgement on a topic of a connection
+    /// does not count at once: only after another acknowledgement on the topic, after the
+    /// acknowledgement of a message sent later, or after [`ANSWER_STANDS`].
     pub fn acknowledged(&mut self, id: MessageId, now: Mono) {
         let Some(message) = self.messages.get_mut(&id).filter(|one| one.answered.is_none()) else {
             return;
@@ -366,14 +374,15 @@ impl Delivery {
         let topic = self.topics.get_mut(lane, &name);
         topic.answers += 1;
         let is_known = topic.is_known || topic.answers > 1;
-        // A broker reads messages in order: one that hangs up because of a message acknowledges none
-        // that was sent after it.
+        // A broker reads messages in order: after hanging up because of a message, a broker
+        // acknowledges no message sent later.
         self.believe_where(now, |one| {
             one.order < order || (is_known && one.batch.lane == lane && one.batch.topic == name)
         });
     }
 
-    /// Counts the acknowledgements that have stood for long enough, and lifts a limit in time.
+    /// Counts the acknowledgements older than [`ANSWER_STANDS`], and doubles the limit of the
+    /// message size once the limit has held long enough.
     pub fn tick(&mut self, now: Mono) {
         self.believe_where(now, |message| {
             message.answered.is_some_and(|at| now.since(at) >= ANSWER_STANDS)
@@ -387,7 +396,7 @@ impl Delivery {
         }
     }
 
-    /// When [`Delivery::tick`], or a message on trial, is due next.
+    /// Returns the time at which [`Delivery::tick`], or a message on trial, is due next.
     #[must_use]
     pub fn next_due(&self) -> Option<Mono> {
         let answers = self.messages.values().filter_map(|message| message.answered);
@@ -434,21 +443,21 @@ impl Delivery {
         }
     }
 
-    /// When the oldest message that is still on its way was handed to the link.
+    /// Returns the time at which the oldest message in flight was handed to the link.
     #[must_use]
     pub fn oldest_sent(&self) -> Option<Mono> {
         let on_their_way = self.messages.values().filter(|message| message.is_on_its_way());
         on_their_way.filter_map(|message| message.sent).min()
     }
 
-    /// How many messages are on their way.
+    /// Returns the number of messages in flight: sent, and not acknowledged.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.messages.values().filter(|message| message.is_on_its_way()).count()
     }
 
-    /// How many messages would be sent again after a crash. One that waits for its trial was never
-    /// taken by the broker.
+    /// Returns the number of messages sent again after a crash. A message waiting for a trial is
+    /// not among them, because no broker has taken the message.
     #[must_use]
     pub fn in_hand(&self) -> usize {
         let waits = |message: &&Message| message.sent.is_none() && self.is_lone(message);
@@ -459,7 +468,7 @@ impl Delivery {
         self.messages.len() - waiting + self.settled + self.marking
     }
 
-    /// The topics that the broker refuses.
+    /// Returns the topics refused by the broker.
     #[must_use]
     pub fn refused(&self) -> Vec<Refused> {
         let refused = |(lane, name): &(Lane, Arc<str>)| {
@@ -475,14 +484,15 @@ impl Delivery {
         self.on_trial.iter().filter_map(refused).collect()
     }
 
-    /// Whether the broker took a message of `topic` on this connection.
+    /// Returns `true` if the broker took a message of `topic` on this connection.
     #[must_use]
     pub fn is_taken(&self, topic: &str) -> bool {
         let is_known = |lane| self.topics.get(lane, topic).is_some_and(|topic| topic.is_known);
         Lane::ALL.into_iter().any(is_known)
     }
 
-    /// The largest message that the broker takes, if it hangs up on larger ones.
+    /// Returns the learnt limit of the message size in bytes, if the broker hung up on larger
+    /// messages.
     #[must_use]
     pub fn max_message_bytes(&self) -> Option<usize> {
         self.limit.map(|limit| limit.bytes)
@@ -515,7 +525,7 @@ impl Delivery {
         Some(gap)
     }
 
-    /// Counts a message that left the hand as settled, and returns its sheaf.
+    /// Counts a removed message as settled, and returns the group of the message.
     fn settle(&mut self, message: &Message) -> &mut OpenSheaf {
         self.settled += 1;
         let lane = message.batch.lane;

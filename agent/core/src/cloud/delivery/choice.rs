@@ -8,9 +8,9 @@ use crate::record::lane::Lane;
 use crate::time::Mono;
 
 impl Delivery {
-    /// The message to publish next, if one may be: alerts before events before readings, older
-    /// before newer. A message on trial goes alone but for alerts; topics in doubt go one message
-    /// at a time.
+    /// Returns the message to publish next, if any may be sent: alerts before events before
+    /// readings, older before newer. A message on trial is sent alone, with no others in flight but
+    /// alerts; topics in doubt send one message at a time.
     #[must_use]
     pub fn next(&self, now: Mono) -> Option<(MessageId, &Batch)> {
         let waiting = self.messages.iter().filter(|(_, message)| message.sent.is_none());
@@ -19,7 +19,8 @@ impl Delivery {
             return first.map(|(id, message)| (*id, &message.batch));
         }
         let on_their_way = || self.messages.values().filter(|message| message.is_on_its_way());
-        // A death would speak against a topic whose first acknowledgement has not stood yet, too.
+        // The end of the connection would also be evidence against a topic whose first
+        // acknowledgement does not count yet.
         let all_stand = self.messages.values().all(|message| message.answered.is_none());
         let lone = self.next_on_trial(now).filter(|_| all_stand);
         let only_alerts = lone.is_some() || on_their_way().any(|message| self.is_lone(message));
@@ -37,7 +38,8 @@ impl Delivery {
         Some((*id, &message.batch))
     }
 
-    /// The message on trial that goes next: the first of its topic, or the one behind it.
+    /// Returns the message on trial to send next: the first message of a topic, or the second if
+    /// the first is accused.
     fn next_on_trial(&self, now: Mono) -> Option<(&MessageId, &Message)> {
         if !self.spacing.is_due(now) {
             return None;
@@ -59,7 +61,7 @@ impl Delivery {
         due.min_by_key(|(key, _)| *key).map(|(_, found)| found)
     }
 
-    /// Whether a message is on trial and goes alone.
+    /// Returns `true` if a message is on trial and must be sent alone.
     pub(super) fn is_lone(&self, message: &Message) -> bool {
         let Some(topic) = &message.trial else { return false };
         let topic = self.topics.get(message.batch.lane, topic);
@@ -67,7 +69,7 @@ impl Delivery {
         on.is_some_and(|on| !on.trial.is_recovered())
     }
 
-    /// How many connections in a row died over the topic of a message that is not on trial.
+    /// Returns the number of connections in a row that count against the topic of `message`.
     pub(super) fn failures(&self, message: &Message) -> u32 {
         let topic = self.topics.get(message.batch.lane, &message.batch.topic);
         topic.map_or(0, |topic| topic.doubt.failures())

@@ -1,18 +1,19 @@
-//! Doubt: failures in a row of one topic, and when it is tried again.
+//! Doubt: the failures in a row of one topic, and the time of the next trial.
 
 use std::time::Duration;
 
 use crate::time::Mono;
 
-/// One failure may be the path's fault, and so may its neighbour; three in a row are the topic's.
+/// The failures in a row from which a topic counts as refused. The network may cause one or two
+/// failures; three in a row are the fault of the topic.
 const REFUSED_AFTER: u32 = 3;
 /// The pause after the first failure; each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
-/// The longest pause: a policy that was corrected takes effect within this time, or later where many
-/// topics are refused: one is tried at a time.
+/// The longest pause. A corrected policy of the broker takes effect within this time; later if many
+/// topics are refused, because one topic is tried at a time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// See the module.
+/// The failures of a topic since the last success.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Doubt {
     failures: u32,
@@ -30,31 +31,31 @@ impl Doubt {
         self.last = now;
     }
 
-    /// Whether there was a failure since the last success.
+    /// Returns `true` if the topic failed since the last success.
     #[must_use]
     pub fn exists(&self) -> bool {
         self.failures > 0
     }
 
-    /// How many failures in a row.
+    /// Returns the number of failures in a row.
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Whether the topic counts as refused.
+    /// Returns `true` if the topic counts as refused.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.failures >= REFUSED_AFTER
     }
 
-    /// The time of the first failure.
+    /// Returns the time of the first failure.
     #[must_use]
     pub fn since(&self) -> Mono {
         self.since
     }
 
-    /// The time from which the topic may be tried again.
+    /// Returns the time from which the topic may be tried again.
     #[must_use]
     pub fn next_trial(&self) -> Mono {
         if self.failures == 0 {

@@ -1,4 +1,5 @@
-//! The end of a connection: what it says of the topics that were on their way, and what follows.
+//! The end of a connection: evidence about the topics of the messages in flight, and the
+//! consequences.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,9 +15,9 @@ use crate::record::reading::Seq;
 use crate::time::Mono;
 
 impl Delivery {
-    /// The link was lost at `at`, which may be a while ago: only an acknowledgement that had stood by
-    /// then counts, so call this before [`Delivery::tick`] with a later time. Returns what was
-    /// quarantined for it.
+    /// Takes the loss of the link at `at`, possibly some time ago. Acknowledgements count only if
+    /// old enough at `at`, so the caller must report the loss before [`Delivery::tick`] with a
+    /// later time. Returns the gaps of quarantined messages.
     pub fn link_lost(&mut self, death: Death, at: Mono) -> Vec<Gap> {
         let by_peer = death == Death::ByPeer;
         let was_alone = self.in_flight() <= 1;
@@ -72,7 +73,7 @@ impl Delivery {
         failed.filter_map(|((lane, topic), tried)| self.failed(lane, &topic, tried, at)).collect()
     }
 
-    /// What the end of the connection tells of each topic that was used.
+    /// Returns the evidence about each topic used on the connection.
     fn evidence(&self, by_peer: bool, now: Mono) -> BTreeMap<(Lane, Arc<str>), Evidence> {
         let mut evidence = BTreeMap::new();
         for message in self.messages.values() {
@@ -89,12 +90,12 @@ impl Delivery {
         evidence
     }
 
-    /// Puts a topic on trial: its messages leave the window, and its records the lane. What was
-    /// acknowledged of it and is not marked yet goes again with the rest, since a source has one
-    /// watermark.
+    /// Puts a topic on trial: the messages of the topic leave the window, and the records leave the
+    /// lane. Acknowledged records of the topic without a durable mark are sent again, because a
+    /// source has a single watermark.
     fn withhold(&mut self, lane: Lane, name: Arc<str>, now: Mono) {
         if self.on_trial.contains(&(lane, Arc::clone(&name))) {
-            // It had recovered, and has not rejoined its lane yet.
+            // The topic had recovered, but has not rejoined the lane yet.
             let topic = self.topics.get_mut(lane, &name);
             topic.doubt = Doubt::default();
             if let Some(on) = &mut topic.trial {
@@ -107,7 +108,8 @@ impl Delivery {
         self.trials_changed();
     }
 
-    /// Takes what is in hand of a topic out of its lane. The store need not withhold it if there is nothing.
+    /// Moves the messages of a topic out of the queue of the lane, and starts `trial`. The store
+    /// must withhold the topic only if the lane has groups in hand.
     pub(super) fn put_on_trial(&mut self, lane: Lane, name: Arc<str>, trial: Trial) {
         self.on_trial.insert((lane, Arc::clone(&name)));
         let mut records = 0;
@@ -134,7 +136,8 @@ impl Delivery {
         }
     }
 
-    /// A message on trial killed the connection.
+    /// Takes the end of the connection by a message on trial. Returns the gap if the message is
+    /// quarantined.
     fn failed(&mut self, lane: Lane, topic: &Arc<str>, tried: Tried, now: Mono) -> Option<Gap> {
         let on = self.topics.get_mut(lane, topic).trial.as_mut()?;
         match on.trial.failed(tried, now) {

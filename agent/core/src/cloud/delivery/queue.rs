@@ -1,4 +1,5 @@
-//! Sheaves in the order in which they were taken: the watermark moves over those that are settled.
+//! The groups of batches in hand, in the order of the store: the watermark moves over settled
+//! groups.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,31 +7,31 @@ use std::sync::Arc;
 use crate::record::lane::Gap;
 use crate::record::reading::Seq;
 
-/// See the module.
+/// The groups of a lane or of a withheld topic.
 #[derive(Debug)]
 pub(super) struct Queue {
     sheaves: VecDeque<OpenSheaf>,
-    /// The end of the last sheaf that left, or of the last record before the first.
+    /// The end of the last settled group; at first, the watermark.
     pub(super) settled_through: Seq,
-    /// Messages in the last sheaf: the next will hardly have fewer.
+    /// The number of messages in the last group, as an estimate for the next group.
     pub(super) usual: usize,
 }
 
-/// A sheaf with messages that are not settled yet.
+/// A group of batches with `open` unsettled messages.
 #[derive(Debug)]
 pub(super) struct OpenSheaf {
     pub(super) through: Seq,
     pub(super) messages: usize,
     pub(super) open: usize,
-    /// By topic.
+    /// The number of delivered records, by topic.
     pub(super) delivered: Vec<(Arc<str>, u64)>,
     pub(super) filtered: Vec<(Arc<str>, u64)>,
     pub(super) gaps: Vec<Gap>,
-    /// The sources of the records, if the sheaf is of a withheld topic.
+    /// The sources of the records, for a group of a withheld topic.
     pub(super) sources: Vec<u32>,
 }
 
-/// The sum of settled sheaves.
+/// The sum of settled groups.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     pub(super) through: Seq,
@@ -55,12 +56,12 @@ impl Queue {
         self.sheaves.is_empty()
     }
 
-    /// How many messages its sheaves had.
+    /// Returns the number of messages in all groups, settled and unsettled.
     pub(super) fn messages(&self) -> usize {
         self.sheaves.iter().map(|sheaf| sheaf.messages).sum()
     }
 
-    /// Returns the sheaf that ends at `through`, for one of its messages to be settled.
+    /// Settles one message of the group ending at `through`, and returns the group.
     pub(super) fn settle(&mut self, through: Seq) -> &mut OpenSheaf {
         let at = self.sheaves.partition_point(|sheaf| sheaf.through < through);
         let sheaf = &mut self.sheaves[at];
@@ -68,7 +69,7 @@ impl Queue {
         sheaf
     }
 
-    /// Removes the records of `topic` from the accounts of every sheaf.
+    /// Removes the counts of `topic` from every group.
     pub(super) fn forget(&mut self, topic: &str) {
         for sheaf in &mut self.sheaves {
             sheaf.delivered.retain(|(of, _)| **of != *topic);
@@ -76,7 +77,7 @@ impl Queue {
         }
     }
 
-    /// Takes the sheaves at the front that are settled.
+    /// Removes the settled groups at the front, and returns their sum.
     pub(super) fn take_settled(&mut self) -> Option<Settled> {
         let mut settled: Option<Settled> = None;
         while self.sheaves.front().is_some_and(|sheaf| sheaf.open == 0) {
@@ -95,7 +96,7 @@ impl Queue {
     }
 }
 
-/// Adds `count` records of `topic`.
+/// Adds `count` to the count of `topic`.
 pub(super) fn add(counts: &mut Vec<(Arc<str>, u64)>, topic: &Arc<str>, count: u64) {
     match counts.iter_mut().find(|(of, _)| Arc::ptr_eq(of, topic) || *of == *topic) {
         Some((_, sum)) => *sum += count,
@@ -103,7 +104,7 @@ pub(super) fn add(counts: &mut Vec<(Arc<str>, u64)>, topic: &Arc<str>, count: u6
     }
 }
 
-/// Messages of one topic that are quarantined one after the other make one gap.
+/// Appends a gap. Consecutive quarantined messages of one topic make a single gap.
 fn join(gaps: &mut Vec<Gap>, gap: Gap) {
     match gaps.last_mut() {
         Some(last) if last.reason == gap.reason => {

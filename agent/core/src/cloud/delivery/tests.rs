@@ -1,4 +1,5 @@
-//! What a broker does to which publishes, and what becomes of every record.
+//! Tests of delivery with a simulated broker: the fate of every record, for each behaviour of the
+//! broker.
 
 mod world;
 
@@ -47,7 +48,7 @@ fn a_topic_of_which_no_record_is_left_is_not_withheld_any_more_and_not_taken_eit
     assert!(!world.delivery.is_taken("b"));
 }
 
-/// A topic that is forbidden at any time is withheld also while marks of others are not durable yet.
+/// A forbidden topic is withheld even while marks of other topics are not durable.
 #[test]
 fn nothing_is_lost_however_long_commits_take() {
     const RECORDS: usize = 600;
@@ -66,7 +67,7 @@ fn nothing_is_lost_however_long_commits_take() {
         world.run(200, &mut forbids);
         world.run(1_000, &mut |_, _| Fate::Ack);
 
-        // A record that kills while those before it pass is rightly quarantined.
+        // A record that kills while earlier records pass is rightly quarantined.
         let is_accounted = |place: &u64| {
             let is_in = |(first, last): &(u64, u64)| (first..=last).contains(&place);
             world.arrived.contains(place) || world.quarantined.iter().any(is_in)
@@ -320,7 +321,8 @@ fn records_that_wait_are_counted_once_over_a_new_pass_and_a_rename() {
     assert_eq!(topic.withheld, 0, "they are under another name");
 }
 
-/// A broker that forbids `b` for a minute and then takes its messages, but answers none of the full ones.
+/// A broker that forbids `b` for a minute, then takes messages of `b`, but never acknowledges a
+/// full message.
 fn recovered(records: usize) -> World {
     let mut world = World::new(mixed(records));
     let mut forbids = |batch: &Batch, _| {

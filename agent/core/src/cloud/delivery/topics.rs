@@ -1,4 +1,4 @@
-//! The topics, and what the ends of connections say of each.
+//! The topics, and the evidence about each topic from the ends of connections.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,40 +10,42 @@ use super::trial::Trial;
 use crate::record::lane::Lane;
 use crate::record::reading::Seq;
 
-/// A peer that hangs up later than this after a publish hung up for another reason.
+/// The time after a publish in which the end of the connection counts against the topic. A peer
+/// hanging up later has another reason.
 pub const SUSPECT_WITHIN: Duration = Duration::from_secs(10);
-/// A peer that hangs up within this time of the first acknowledgement on a topic may have done so
-/// because of the message (mosquitto 2.0.11 acknowledges a publish that it forbids).
+/// The time after which the first acknowledgement on a topic counts. A peer hanging up earlier may
+/// do so because of the acknowledged message: mosquitto 2.0.11 acknowledges forbidden messages.
 pub const ANSWER_STANDS: Duration = Duration::from_secs(1);
 
-/// By lane, every topic that was published to; as many as the configuration and the sources make.
+/// All topics used so far, by lane. The configuration and the sources bound their number.
 #[derive(Debug, Default)]
 pub(super) struct Topics([BTreeMap<Arc<str>, Topic>; 3]);
 
-/// One topic.
+/// The state of one topic.
 #[derive(Debug, Default)]
 pub(super) struct Topic {
-    /// Whether an acknowledgement stood on this connection: the next ones on it are believed at once.
+    /// `true` if an acknowledgement on this connection has counted: further acknowledgements count
+    /// at once.
     pub(super) is_known: bool,
-    /// Connections in a row that died over it.
+    /// The connections in a row that count against the topic.
     pub(super) doubt: Doubt,
-    /// Acknowledgements on this connection.
+    /// The number of acknowledgements on this connection.
     pub(super) answers: u32,
     pub(super) trial: Option<OnTrial>,
-    /// Records that wait outside of the lane, as far as was counted since the pass began.
+    /// The number of records waiting outside of the lane, as counted by walks through the lane.
     pub(super) withheld: u64,
 }
 
-/// A topic whose records left the lane.
+/// The state of a topic on trial: the records have left the lane.
 #[derive(Debug)]
 pub(super) struct OnTrial {
     pub(super) trial: Trial,
     pub(super) queue: Queue,
-    /// Messages in hand.
+    /// The number of messages in hand.
     pub(super) in_hand: usize,
-    /// Whether the next take begins with the first record that is not settled.
+    /// `true` if the next walk begins with the first unsettled record.
     pub(super) anew: bool,
-    /// The place in the lane up to which nothing is left to take.
+    /// The place in the lane up to which all records of the topic are taken.
     pub(super) caught_up: Option<Seq>,
 }
 
@@ -53,27 +55,27 @@ impl OnTrial {
     }
 }
 
-/// What one connection, when it ended, told of a topic.
+/// The evidence about a topic from the end of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Evidence {
-    /// Whether the peer ended it.
+    /// `true` if the peer ended the connection.
     pub(super) by_peer: bool,
-    /// Acknowledgements on it.
+    /// The number of acknowledgements on the topic.
     pub(super) answers: u32,
-    /// How long before the end the last of them came.
+    /// The time from the last uncounted acknowledgement to the end.
     pub(super) since_answer: Option<Duration>,
-    /// How long before the end the newest message was sent that was not acknowledged.
+    /// The time from the newest unacknowledged message to the end.
     pub(super) since_publish: Option<Duration>,
 }
 
-/// What follows for the topic.
+/// The conclusion about a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// The peer may have hung up because of it.
+    /// The peer may have hung up because of the topic.
     Against,
-    /// Nothing.
+    /// No conclusion.
     Nothing,
-    /// The peer takes it.
+    /// The peer takes messages of the topic.
     For,
 }
 

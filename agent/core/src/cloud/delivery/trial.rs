@@ -1,15 +1,17 @@
-//! The trial of a topic: which of its messages goes next, alone, and what follows from its fate.
+//! The trial of a topic: sends one message of the topic at a time, and finds out why connections
+//! end.
 //!
-//! A topic comes on trial when connections keep dying over it. Its records leave the lane and wait in
-//! the store, and one message at a time is tried. The first has one record; each that passes doubles
-//! the size, each that kills halves it. So a trial ends in one of four ways:
+//! A topic goes on trial after the peer ended several connections because of the topic. The records
+//! of the topic leave the lane and wait in the store, and one message at a time is tried. The first
+//! message has one record. Each message that passes doubles the number of records; each message
+//! that kills the connection halves the number. A trial has one of four outcomes:
 //!
-//! - messages of the full size pass: the topic goes on, and rejoins its lane when it has caught up;
-//! - all records of a batch that killed pass in smaller ones, twice: batches are too large;
-//! - one record kills again and again, apart in time, while another of its topic passes: that
-//!   record is poison;
-//! - single records kill, and none passes: the broker refuses the topic. It stays on trial, with
-//!   growing pauses, and nothing of it is lost.
+//! - Messages of the full size pass: the topic goes on, and rejoins the lane after catching up.
+//! - All records of a batch that killed pass in smaller messages, twice: batches are too large.
+//! - One record kills again and again, at some distance in time, and another record of the topic
+//!   passes: the first record is poison.
+//! - Single records kill, and none passes: the broker refuses the topic. The topic stays on trial
+//!   with growing pauses, and no record is lost.
 
 use std::time::Duration;
 
@@ -17,32 +19,34 @@ use super::doubt::Doubt;
 use crate::record::reading::Seq;
 use crate::time::Mono;
 
-/// How often a record has to kill, by itself, while others of its topic pass.
+/// The number of connections a single record must kill, while other records of the topic pass, to
+/// count as poison.
 const POISON_STRIKES: u32 = 3;
-/// The least time between two strikes: a path that resets for some seconds condemns nothing.
+/// The least time between two strikes: a network path that resets connections for some seconds must
+/// not condemn a record.
 const STRIKE_PAUSE: Duration = Duration::from_secs(5);
-/// How many batches must kill whole and pass in parts, before the size is to blame.
+/// The number of batches that must kill as a whole and pass in parts, for the size to be the cause.
 const TOO_LARGE: u32 = 2;
 
-/// See the module.
+/// The state of a trial.
 #[derive(Debug)]
 pub(super) struct Trial {
-    /// Records in the next message.
+    /// The number of records in the next message.
     size: usize,
-    /// Messages in a row, of one record, that killed.
+    /// The messages of one record in a row that killed the connection.
     doubt: Doubt,
-    /// When the next message may go.
+    /// The time from which the next message may be sent.
     next: Mono,
     accused: Option<Accused>,
-    /// Whether the message behind the accused one goes next.
+    /// `true` if the message after the accused message is next.
     tries_other: bool,
-    /// The batch that killed last: its end, its bytes, and whether it was tried in parts to the end.
+    /// The last batch of several records that killed: the last record, and the size in bytes.
     killed: Option<(Seq, usize)>,
     too_large: u32,
     is_recovered: bool,
 }
 
-/// A record that killed by itself.
+/// A record that killed the connection alone in a message.
 #[derive(Debug, Clone, Copy)]
 struct Accused {
     first: Seq,
@@ -50,7 +54,7 @@ struct Accused {
     others_pass: bool,
 }
 
-/// A message that was tried.
+/// The description of a tried message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tried {
     pub(super) first: Seq,
@@ -59,16 +63,16 @@ pub(super) struct Tried {
     pub(super) bytes: usize,
 }
 
-/// What follows.
+/// The consequence of a tried message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The next message.
+    /// Send the next message.
     GoOn,
-    /// The messages in hand are to be taken anew, in the new size or later.
+    /// Drop the messages in hand and take their records again, in the new size.
     TakeAnew,
-    /// The accused record is to be quarantined.
+    /// Quarantine the accused record.
     Poison(Seq),
-    /// Messages of more than so many bytes are not to be sent.
+    /// Limit messages to this size in bytes.
     TooLarge(usize),
     /// Messages of the full size pass.
     Recovered,
@@ -88,7 +92,7 @@ impl Trial {
         }
     }
 
-    /// A topic that was refused when the agent last ran.
+    /// Creates the trial of a topic refused before the restart of the agent.
     pub(super) fn of_refused(now: Mono) -> Self {
         let mut trial = Self::new(now);
         while !trial.doubt.is_refused() {
@@ -97,12 +101,12 @@ impl Trial {
         trial
     }
 
-    /// Whether messages go as those of any topic.
+    /// Returns `true` if messages of the topic are sent like those of other topics.
     pub(super) fn is_recovered(&self) -> bool {
         self.is_recovered
     }
 
-    /// Failures in a row, and since when.
+    /// Returns the failures in a row.
     pub(super) fn doubt(&self) -> &Doubt {
         &self.doubt
     }
@@ -115,22 +119,23 @@ impl Trial {
         self.next <= now
     }
 
-    /// How many records the next message may have.
+    /// Returns the most records in the next message.
     pub(super) fn size(&self) -> usize {
         if self.is_recovered { usize::MAX } else { self.size }
     }
 
-    /// How many messages must be in hand for the next to go: the other one goes past the accused.
+    /// Returns the number of messages that must be in hand to send the next: 2 to send the message
+    /// after the accused message, otherwise 1.
     pub(super) fn wants(&self) -> usize {
         1 + usize::from(self.tries_other)
     }
 
-    /// There is no message behind the accused one.
+    /// Notes that no message follows the accused message.
     pub(super) fn has_no_other(&mut self) {
         self.tries_other = false;
     }
 
-    /// A message passed.
+    /// Takes the acknowledgement of a tried message, and returns the consequence.
     pub(super) fn passed(&mut self, tried: Tried, limit_bytes: usize, now: Mono) -> Verdict {
         self.doubt = Doubt::default();
         if self.tries_other {
@@ -154,7 +159,7 @@ impl Trial {
                 return Verdict::TooLarge(bytes / 2);
             }
         }
-        // Fewer records than asked for: the bytes or the records came to an end.
+        // Fewer records than requested: the message is full, or no more records wait.
         if tried.records < self.size || tried.bytes.saturating_mul(2) > limit_bytes {
             self.is_recovered = true;
             return Verdict::Recovered;
@@ -163,7 +168,7 @@ impl Trial {
         Verdict::GoOn
     }
 
-    /// The peer hung up on a message.
+    /// Takes the end of the connection by a tried message, and returns the consequence.
     pub(super) fn failed(&mut self, tried: Tried, now: Mono) -> Verdict {
         if tried.records > 1 {
             self.size = (tried.records / 2).max(1);
@@ -198,7 +203,7 @@ impl Trial {
         Verdict::GoOn
     }
 
-    /// No record waits any more: there is nothing to find out.
+    /// Ends the trial, because no record of the topic waits.
     pub(super) fn has_nothing(&mut self) {
         self.is_recovered = true;
     }

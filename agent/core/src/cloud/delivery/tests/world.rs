@@ -1,4 +1,4 @@
-//! A store and a broker in miniature.
+//! A simulated store and a simulated broker.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,16 +6,16 @@ use super::super::*;
 
 pub(super) const STEP: Duration = Duration::from_millis(100);
 pub(super) const WINDOW: usize = 16;
-/// As many bytes as each record has.
+/// The size of each record in bytes.
 pub(super) const RECORD_BYTES: usize = 100;
 
-/// What the broker does with a publish.
+/// The reaction of the broker to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     Ack,
     HangUp,
     AckAndHangUp,
-    /// No answer until [`World::answer`].
+    /// No acknowledgement until [`World::answer`].
     Silence,
 }
 
@@ -25,13 +25,13 @@ pub(super) struct World {
     pub(super) delivery: Delivery,
     pub(super) now: Mono,
     pub(super) up_at: Mono,
-    /// How long a hang-up goes unnoticed.
+    /// The time until the agent notices the end of the connection.
     pub(super) blind_for: Duration,
     pub(super) is_up: bool,
-    /// Of the lane of readings, in order: the topic of each record; places begin at 1.
+    /// The topic of each record of the lane of readings, in order; places begin at 1.
     pub(super) records: Vec<&'static str>,
     pub(super) watermark: u64,
-    /// By withheld topic: the last place that is settled.
+    /// The last settled place of each withheld topic.
     pub(super) withheld: BTreeMap<Arc<str>, u64>,
     pub(super) taken: BTreeMap<Arc<str>, u64>,
     pub(super) arrived: BTreeSet<u64>,
@@ -40,13 +40,13 @@ pub(super) struct World {
     pub(super) quarantined: Vec<(u64, u64)>,
     pub(super) deaths: u32,
     pub(super) was_refused: BTreeSet<Arc<str>>,
-    /// When the marks that the store was given are durable.
+    /// The time at which the marks in the store become durable.
     pub(super) durable_at: Option<Mono>,
-    /// How long the next marks take to be durable.
+    /// Returns the time until the next marks are durable.
     pub(super) commit_time: Box<dyn FnMut() -> Duration>,
-    /// A topic, and the one that its records go to by now.
+    /// The old and the new name of a renamed topic.
     pub(super) renamed: Option<(&'static str, &'static str)>,
-    /// In a message of the lane.
+    /// The most records in a message of the lane.
     pub(super) most_records: usize,
     pub(super) unanswered: BTreeMap<MessageId, Arc<str>>,
 }
@@ -79,13 +79,13 @@ impl World {
         }
     }
 
-    /// Records that are committed from now on.
+    /// Commits further records, given by their topics.
     pub(super) fn record(&mut self, records: Vec<&'static str>) {
         self.records.extend(records);
         self.delivery.committed([Seq(0), Seq(0), Seq(self.records.len() as u64)]);
     }
 
-    /// Acknowledges each message on `topic` that the broker was silent on.
+    /// Acknowledges each unanswered message on `topic`.
     pub(super) fn answer(&mut self, topic: &str) {
         for (id, _) in self.unanswered.extract_if(.., |_, of| **of == *topic) {
             self.delivery.acknowledged(id, self.now);
@@ -208,7 +208,8 @@ impl World {
         gatherer.finish()
     }
 
-    /// As the publisher does: marks wait until those before are durable, what is withheld does not.
+    /// Takes marks like the publisher: marks wait until earlier marks are durable, newly withheld
+    /// topics do not wait.
     pub(super) fn mark(&mut self) {
         loop {
             let withheld = self.delivery.take_withheld();
@@ -258,7 +259,7 @@ impl World {
                 TopicMark::Settle { through, delivered, gaps, .. } => {
                     self.counted += delivered;
                     self.dropped += gaps.iter().map(|gap| gap.count).sum::<u64>();
-                    // One topic at a time is enough here: the one that was taken to there.
+                    // A simplification: the settled topic is the topic of the record at `through`.
                     let topic = self.records[usize::try_from(through.0).unwrap() - 1];
                     self.withheld.insert(topic.into(), through.0);
                 }
@@ -282,11 +283,11 @@ pub(super) fn places(batch: &Batch) -> Vec<u64> {
     numbers.map(|number| number.trim().parse().unwrap()).collect()
 }
 
-/// Throws the same numbers again for the same seed.
+/// A pseudo-random generator: the same seed gives the same numbers.
 pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    /// A number below `sides`.
+    /// Returns a number below `sides`.
     pub(super) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
