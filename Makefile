@@ -1,4 +1,4 @@
-# Every command that CI runs, by the name that CI uses.
+# Every command that CI runs, under the name that CI uses.
 
 CARGO ?= cargo
 # For example: make demo DEMO="--for 60s"
@@ -17,75 +17,75 @@ SCRIPTS = .ci/run certs/make-dev-ca systemd/verify tests/install-packages \
 	tests/rig/run tests/rig/install-packages tests/rig/image/build tests/rig/image/kernel tests/rig/image/rootfs \
 	tests/rig/radio/python
 
-# Runs a command, and fails if a process or a file of it is left.
+# Runs a command, and fails if the command leaves a process or a file behind.
 SUPERVISE = $(or $(CARGO_TARGET_DIR),target)/debug/supervise
 TARGET = $(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
-# Beside the tests, so that both have the same features, and nothing is compiled twice.
+# Binaries and tests in one build: both have the same features, so no crate is compiled twice.
 BUILD_TESTS = $(CARGO) build --workspace --bins --tests
-# Tests that take longest, and know neither dates nor other processes: they are not run again.
+# The slowest tests, which depend on neither dates nor other processes: test-later and test-busy leave them out.
 ONCE = damage crash full_disk size sql hostile fuzz
 ifeq ($(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes),yes)
 RUN_TESTS = $(CARGO) nextest run --workspace
-# Again under another clock or load.
+# A second run, with another clock or under load.
 RUN_TESTS_AGAIN = $(RUN_TESTS) -E 'not (package(pulsegate-core) | package(pulsegate-rig) | binary(~sigkill) | binary(tidy) | binary(figures) \
 	$(foreach name,$(ONCE), | test($(name))))'
 else
 RUN_TESTS = $(CARGO) test --workspace --lib --bins --tests
 RUN_TESTS_AGAIN = $(RUN_TESTS) -- $(foreach name,$(ONCE),--skip $(name))
 endif
-# The clock of the tests, of the agent and of all that they start: libfaketime reaches whatever asks the C
-# library. The monotonic clock and the times of files stay as they are.
+# The clock of the tests, the agent and all their child processes, 400 days ahead: libfaketime replaces the calls
+# into the C library. The monotonic clock and the times of files are unchanged.
 LATER = CARGO_TARGET_$(TARGET)_RUNNER="env NO_FAKE_STAT=1 faketime -m --exclude-monotonic -f +400d"
 
 .PHONY: build check fmt lint doc deny test test-later test-busy test-again fuzz shellcheck systemd-verify figures packages package-amd64 try-packages rig rig-arm64 demo bench ci
 
-build: ## the agent, as it is shipped
+build: ## builds the agent for release
 	$(CARGO) build --release
 
-check: ## does it compile?
+check: ## checks that everything compiles
 	$(CARGO) check --workspace --all-targets
 
-fmt: ## is it formatted? `cargo fmt` makes it so
+fmt: ## checks the format; `cargo fmt` corrects it
 	$(CARGO) fmt --all --check
 
-lint: # without its features only the agent differs
+lint: # twice: the agent differs without its features
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --no-default-features -- -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
 
-deny: ## licences, banned crates, sources: deny.toml
+deny: ## checks licences, banned crates and sources: deny.toml
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 	  $(CARGO) deny --all-features check bans licenses sources; \
 	else \
 	  echo "not run: cargo-deny is not installed (cargo install cargo-deny --locked)"; \
 	fi
 
-test: ## installs the Debian packages that are missing, and says so; fails if a test leaves anything behind
+test: ## installs and names missing Debian packages, then runs all tests; fails if a test leaves anything behind
 	tests/install-packages
 	$(BUILD_TESTS)
 	$(SUPERVISE) $(RUN_TESTS)
 	$(CARGO) test --workspace --doc
 
-test-later: ## most of them 400 days ahead
+test-later: ## runs most tests with the clock 400 days ahead
 	tests/install-packages faketime:faketime
 	$(BUILD_TESTS)
 	$(LATER) $(SUPERVISE) $(RUN_TESTS_AGAIN)
 
-test-busy: ## most of them while every processor is busy
+test-busy: ## runs most tests while every processor is busy
 	tests/install-packages
 	$(BUILD_TESTS)
 	$(SUPERVISE) --busy $(RUN_TESTS_AGAIN)
 
-test-again: ## both at once: most of them 400 days ahead, while the agent is built and its store fuzzed
+test-again: ## runs most tests 400 days ahead, while the release build and `make fuzz` keep the processors busy
 	tests/install-packages faketime:faketime
 	$(BUILD_TESTS)
 	$(LATER) $(SUPERVISE) --beside "env -u CARGO_TARGET_$(TARGET)_RUNNER make --no-print-directory build fuzz" \
 	  $(RUN_TESTS_AGAIN)
 
-# Eight parts at the same time, since a store waits much; in memory, since a card would only slow it down.
-fuzz: ## the store, through hostile rows and broken pages between its starts: FUZZ_SEEDS=10000 of them
+# Eight threads, since a store mostly waits; files in memory, since a disk would only slow the test down.
+fuzz: ## damages rows and pages of a store between its starts, FUZZ_SEEDS=10000 times
 	$(BUILD_TESTS)
 	TMPDIR=$(firstword $(wildcard /dev/shm /tmp)) PULSEGATE_FUZZ_SEEDS=$(FUZZ_SEEDS) \
 	  $(SUPERVISE) timeout --kill-after=10s 20m \
@@ -100,30 +100,30 @@ systemd-verify:
 figures: ## prints each figure of the source beside its limit and target: FIGURES="agent/src/store" or FIGURES="--list one-word"
 	@$(CARGO) run --quiet --package pulsegate-tests --bin figures -- $(FIGURES)
 
-packages: ## for each device, into target/packages; installs what it needs below target/cross-tools
+packages: ## builds the package of each device in target/packages; installs its tools below target/cross-tools
 	cross/build all
 
-package-amd64: build ## of this machine's own build, for the virtual device of the tests
+package-amd64: build ## packs this machine's own build, for the virtual device of the tests
 	cross/build amd64 --native
 
-try-packages: ## what `make packages` made: that the check bites, emulated starts, installation to purge
+try-packages: ## tests the packages of `make packages`: the check itself, emulated starts, installation to purge
 	cross/try-check
 	for device in arm64 armhf armv6 amd64; do cross/smoke $$device || exit; done
 	for release in bullseye bookworm trixie; do \
 	  cross/try-package target/packages/pulsegate_*_amd64.deb $$release || exit; \
 	done
 
-rig: package-amd64 ## scenarios and power cuts on a virtual device: tests/rig. 77: this machine cannot
+rig: package-amd64 ## runs scenarios and power cuts on a virtual device: tests/rig. 77: impossible on this machine
 	tests/rig/run amd64 $(POWER_CUTS)
 
-rig-arm64: ## the same on one that says that it is a Raspberry Pi 4, with the cross-built package
+rig-arm64: ## as `rig`, on a virtual device that calls itself a Raspberry Pi 4, with the cross-built package
 	cross/build arm64
 	tests/rig/run arm64 $(POWER_CUTS)
 
-demo: ## everything on this machine: no root, no configuration, nothing to install
+demo: ## shows everything on this machine: no root, no configuration, no installation
 	@$(CARGO) run --release -- demo $(DEMO)
 
-bench: ## measured beside others on this machine, in ten minutes; prints a table (BENCHMARKS.md)
+bench: ## compares the agent with others on this machine, in ten minutes; prints a table (BENCHMARKS.md)
 	tests/install-packages strace:strace
 	$(CARGO) build --release --package pulsegate
 	$(CARGO) run --release --package pulsegate-tests --bin bench -- $(BENCH)
