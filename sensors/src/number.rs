@@ -1,14 +1,14 @@
-//! A number in a file, as Linux shows many sensors: 1-wire (`temperature`), hwmon (`temp1_input`),
-//! IIO (`in_voltage0_raw`).
+//! Reads a number from a file, as Linux shows many sensors: 1-wire (`temperature`), hwmon
+//! (`temp1_input`), IIO (`in_voltage0_raw`).
 //!
-//! A file is read on the grid of its period, on the thread of its bus ([`Buses`]), so that a read
-//! that never returns on a dead bus blocks only that bus. Files of one bus are read one after the
-//! other. A 1-wire conversion takes 750 ms, so a bus with many sensors may not keep up with the
-//! period: each file is then read in turn, and each value has the time at which its own read ended.
-//! A file that is absent, fails, hangs or holds no number yields one "no reading" with the reason,
-//! and is read again each period. The driver does not judge values: a DS18B20 that lost power for a
-//! moment reports 85.000 °C, which is also a valid temperature; only a rule can recognise the
-//! fault, from neighbouring values.
+//! A file is read on the grid of its period, on the thread of its bus ([`Buses`]), so a read that
+//! never returns on a dead bus blocks only that bus. Files of one bus are read one after the other.
+//! A 1-wire conversion takes 750 ms; a bus with many sensors may not keep up with the period: each
+//! file is then read in turn, and each value has the time of the end of its own read. A file that
+//! is absent, fails, hangs or holds no number yields one "no reading" with the reason, and is read
+//! again each period. The driver does not judge values: a DS18B20 after a short loss of power
+//! reports 85.000 °C, which is also a valid temperature; only a rule can recognise the fault, from
+//! neighbouring values.
 
 mod bus;
 mod place;
@@ -29,12 +29,12 @@ pub use place::{bus_of, is_one_wire};
 
 /// The duration of a 1-wire thermometer's conversion at its finest resolution: DS18B20, table 2.
 pub const ONE_WIRE_CONVERSION: Duration = Duration::from_millis(750);
-/// sysfs shows at most a page.
+/// The largest file that is read, in bytes: a file in sysfs holds at most a page.
 const MAX_FILE_BYTES: usize = 4096;
-/// A read that takes longer than its period is hung, but one of 750 ms on a slow bus shared with
-/// others is not, however short the period is.
+/// The shortest limit for a read. A read beyond its period is hung, but a read of 750 ms on a
+/// shared, slow bus is not, however short the period is.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
-/// No sensor takes longer, however long the period is.
+/// The longest limit for a read: no sensor takes longer, however long the period is.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 /// The interval of the checks for a hung read and for a file that moved to another bus.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -46,9 +46,9 @@ const SHOWN_CHARS: usize = 40;
 pub struct NumberFile {
     /// The file; its first word is the number.
     pub path: PathBuf,
-    /// The factor that the number is multiplied by.
+    /// The factor for the number.
     pub scale: f64,
-    /// The value that is added after the multiplication.
+    /// The value added after the multiplication.
     pub offset: f64,
     /// The period of its grid.
     pub every: Duration,
@@ -59,7 +59,7 @@ pub struct NumberFile {
 pub struct NumberState {
     /// Reads that returned.
     pub reads: u64,
-    /// Grid points that came while the previous read still waited for the bus.
+    /// Grid points passed while the previous read still waited for the bus.
     pub missed: u64,
     /// The duration of the last read.
     pub took: Duration,
@@ -97,7 +97,7 @@ pub async fn watch(
             Ok(Some(taken)) => watch.take(taken).await,
             Ok(None) | Err(_) => watch.look(seat.hung()).await,
         }
-        // A device that was plugged in somewhere else is on another bus.
+        // A device may be plugged in again on another bus.
         may_have_moved = watch.told.is_some();
     }
 }
@@ -186,8 +186,8 @@ impl NumberFile {
     }
 }
 
-/// `raw * scale`; a scale such as 0.001, which binary fractions cannot hold, divides by its inverse
-/// instead, so that 21562 becomes 21.562 and not 21.562000000000001.
+/// Returns `raw * scale`. A scale without an exact binary fraction, such as 0.001, divides by its
+/// inverse, so 21562 becomes 21.562 and not 21.562000000000001.
 fn scaled(raw: f64, scale: f64) -> f64 {
     let inverse = scale.recip().round();
     if inverse.recip() == scale { raw / inverse } else { raw * scale }

@@ -33,30 +33,33 @@ impl Outlet {
         Self { source, observations }
     }
 
-    /// The source that this outlet speaks for.
+    /// Returns the source of this outlet.
     #[must_use]
     pub fn source(&self) -> SourceId {
         self.source
     }
 
-    /// Sends a measurement to be stamped on arrival; waits while the sampler is busy. Returns
-    /// `false` once the agent stops listening: the driver should end.
+    /// Sends a measurement, stamped on arrival; waits while the sampler is busy. Returns `false` if
+    /// the agent stopped listening: the driver should end.
     pub async fn measured(&self, measurement: Measurement) -> bool {
         self.send(None, Ok(measurement)).await
     }
 
-    /// As [`Outlet::measured`], with the time of the measurement on `CLOCK_MONOTONIC`.
+    /// Sends a measurement with its time on `CLOCK_MONOTONIC`; waits while the sampler is busy.
+    /// Returns `false` if the agent stopped listening.
     pub async fn measured_at(&self, captured: Duration, measurement: Measurement) -> bool {
         self.send(Some(captured), Ok(measurement)).await
     }
 
-    /// Sends the reason for the absence of a measurement. Returns as [`Outlet::measured`].
+    /// Sends the reason for the absence of a measurement; waits while the sampler is busy. Returns
+    /// `false` if the agent stopped listening.
     pub async fn nothing(&self, reason: NoReading) -> bool {
         self.send(None, Err(reason)).await
     }
 
-    /// As [`Outlet::measured`], for a driver's own thread, with the kernel's time of the event on
-    /// `CLOCK_MONOTONIC` if known.
+    /// Sends an outcome from a driver's own thread, with the kernel's time of the event on
+    /// `CLOCK_MONOTONIC` if known; blocks while the sampler is busy. Returns `false` if the agent
+    /// stopped listening.
     pub fn send_blocking(
         &self,
         captured: Option<Duration>,
@@ -66,7 +69,7 @@ impl Outlet {
         self.observations.blocking_send(observation).is_ok()
     }
 
-    /// Returns `true` if the agent stopped listening; for a driver that has had nothing to send.
+    /// Returns `true` if the agent stopped listening; for a driver that has nothing to send.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.observations.is_closed()

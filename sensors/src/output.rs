@@ -1,13 +1,13 @@
-//! Outputs: a line that is switched, lines that show a number, or a file that takes one.
+//! Outputs: a switched line, lines that show a number, or a file that a number is written to.
 //!
-//! An output is off from opening until the first `set`, and is switched off again when dropped; the
-//! state of the lines after that depends on the chip. If an output cannot be opened or set, the
-//! error holds the reason, and the next `set` opens the output again. Another part decides the
+//! An output is off from opening until the first value is set, and is switched off again when
+//! dropped; the later state of the lines depends on the chip. If an output cannot be opened or set,
+//! the error holds the reason, and the next call opens the output again. Another part decides the
 //! value.
 //!
-//! Several lines are decimal digits of four lines each, lowest bit and lowest digit first, as a
-//! seven-segment decoder such as the 4511 expects. The lines change together where the kernel sets
-//! them.
+//! Several lines are decimal digits of four lines each, lowest bit and lowest digit first, as
+//! expected by a seven-segment decoder such as the 4511. The lines change together if the kernel
+//! sets them.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -21,7 +21,7 @@ use rustix::fs::OFlags;
 use crate::NoReading;
 use crate::line::{Backend, Level, character_device, raspberry_pi};
 
-/// A digit of a 4511 and its kind.
+/// The number of lines of a digit: the inputs of a 4511.
 const LINES_OF_A_DIGIT: usize = 4;
 
 /// The connection of an output.
@@ -31,14 +31,14 @@ pub enum Wiring {
     Lines {
         /// BCM numbers on a Raspberry Pi; offsets on the chip elsewhere.
         pins: Vec<u32>,
-        /// The chip, as for a line that is read.
+        /// The chip, as for an input line.
         chip: Option<String>,
         /// The level of a line that is on.
         active: Level,
         /// The interface to the hardware.
         backend: Backend,
     },
-    /// A file that the number is written to: an LED of the kernel, or a stand-in for a line.
+    /// A file for the number: an LED of the kernel, or a stand-in for a line.
     File(PathBuf),
 }
 
@@ -52,7 +52,7 @@ pub struct Output {
 #[derive(Debug)]
 enum Port {
     Pi(Vec<OutputPin>, Level),
-    /// With the pins in the order of their bits.
+    /// The request, with the pins in the order of their bits.
     Chip(gpiocdev::Request, Vec<u32>),
     File(PathBuf),
 }
@@ -67,7 +67,7 @@ impl Output {
     /// Sets the output to `value`, 0 for off and 1 for on, and opens the output first if necessary.
     ///
     /// # Errors
-    /// The reason that the output could not be opened or set. The output is closed after an error.
+    /// The reason the output could not be opened or set. The output is closed after an error.
     pub fn set(&mut self, value: u32) -> Result<(), NoReading> {
         let port = match &mut self.port {
             Some(port) => port,
@@ -162,7 +162,7 @@ fn open_pi(pins: &[u32], active: Level) -> Result<Port, NoReading> {
             Level::High => pin.into_output_low(),
             Level::Low => pin.into_output_high(),
         };
-        // Left driven: a relay that is on when low would else float.
+        // The line stays driven: a relay that is on when low would otherwise float.
         pin.set_reset_on_drop(false);
         Ok(pin)
     };

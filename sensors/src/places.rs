@@ -1,9 +1,9 @@
-//! Places for connections: there are few, and users share them.
+//! Limits the connections of a socket: a fixed number of places, shared among users.
 //!
 //! No user holds more than a share. If several sockets share the places, a user counts separately
-//! at each socket, so that no socket locks another out. If no place is free for a new connection,
-//! the user with the most places gives one back: first a connection that only began a line, then
-//! one that never sent a line, then the one that has been idle for longest.
+//! at each socket, so no socket locks another out. If no place is free for a new connection, the
+//! user with the most places gives one back: first a connection with an unfinished line only, then
+//! a connection that never sent a line, then the longest idle connection.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// The time after a connect or an answer before a connection counts as idle: a line may be on the
+/// The time after a connect or an answer before a connection counts as idle: a line may be on its
 /// way.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 
@@ -35,7 +35,7 @@ struct Table {
 /// The socket and the user of a connection. `None`: the kernel does not report the user.
 type Holder = (Socket, Option<u32>);
 
-/// One of the sockets that have the same places.
+/// One of the sockets with the same places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Socket(u64);
 
@@ -52,8 +52,8 @@ struct Row {
     end: Arc<Notify>,
 }
 
-/// The order in which connections are closed, the first to go first; of two alike, the one that is
-/// idle for longer.
+/// The order of closing connections, the first to go first; of two alike, the longer idle one goes
+/// first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
     Begun,
@@ -86,7 +86,7 @@ impl Table {
         self.rows.values().filter(|row| row.holder == holder).count()
     }
 
-    /// Returns the user's connection that is to be closed first.
+    /// Returns the connection of `holder` to close first.
     fn least_used(&self, holder: Holder, is_free: impl Fn(&Row) -> bool) -> Option<u64> {
         let rows = self.rows.iter().filter(|(_, row)| row.holder == holder && is_free(row));
         rows.min_by_key(|(_, row)| row.of_use()).map(|(id, _)| *id)
@@ -172,12 +172,12 @@ pub struct Place {
 }
 
 impl Place {
-    /// Returns once the place was given to another connection.
+    /// Waits until the place is given to another connection.
     pub async fn lost(&self) {
         self.end.notified().await;
     }
 
-    /// Records that lines arrived, or the beginning of one. Returns the time at which the
+    /// Records the arrival of lines or of the beginning of a line. Returns the time at which the
     /// unfinished line began.
     pub fn heard(&self, has_line: bool, has_begun: bool) -> Option<Instant> {
         let now = Instant::now();

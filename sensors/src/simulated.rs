@@ -1,9 +1,8 @@
-//! Sensors that are not there: belts, numbers and lids with a will of their own, for demonstrations
-//! and tests.
+//! Simulated sensors: belts, numbers and lids, for demonstrations and tests.
 //!
-//! A sensor's output at a step depends only on its settings, its seed and the number of the step,
-//! so the same seed gives the same output. Heart rates pass through the bytes of a real packet. The
-//! configured [`Faults`] are those of real sensors.
+//! The output of a sensor at a step depends only on its settings, its seed and the number of the
+//! step: the same seed gives the same output. Heart rates pass through the bytes of a real packet.
+//! The configured [`Faults`] are those of real sensors.
 
 mod recording;
 #[cfg(test)]
@@ -24,10 +23,10 @@ pub use recording::{NotARecording, Recording};
 const NOMINAL_PERIOD: Duration = Duration::from_secs(1);
 /// The time between two edges of a bouncing contact.
 const BOUNCE: Duration = Duration::from_millis(1);
-/// The maximum number of RR intervals in a packet: no more fit beside the rate in the 20 bytes of a
-/// small notification.
+/// The maximum number of RR intervals in a packet: more do not fit beside the rate into the 20
+/// bytes of a small notification.
 const MAX_RR: u16 = 9;
-/// Rates that a simulated heart has; spikes go beyond.
+/// The range of a simulated heart rate, in beats per minute; spikes exceed the range.
 const BPM: (f64, f64) = (20.0, 240.0);
 
 /// A simulated sensor.
@@ -35,11 +34,12 @@ const BPM: (f64, f64) = (20.0, 240.0);
 pub struct Simulated {
     /// The measured quantity.
     pub kind: SimulatedKind,
-    /// The time between two steps, or between two visits to a lid; `None`: flat out.
+    /// The time between two steps, or between two visits to a lid; `None`: without a pause.
     pub every: Option<Duration>,
     /// The seed of the random numbers.
     pub seed: u64,
-    /// From each offset on, another mean; in order. For heart rates and numbers.
+    /// Changes of the mean: the offset from the start and the new mean, in order. For heart rates
+    /// and numbers.
     pub steps: Vec<(Duration, f64)>,
     /// The faults to simulate.
     pub faults: Faults,
@@ -69,18 +69,18 @@ pub enum SimulatedKind {
         /// The time for which the lid is open; at most the period.
         open: Duration,
     },
-    /// A belt that says what a real one said, one packet a step, and then begins again.
+    /// A belt that replays a recording, one packet a step, from the start again after the end.
     Replay(Arc<Recording>),
 }
 
 /// The faults of a simulated sensor. Chances are per step, from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Faults {
-    /// The chance that a belt feels no skin.
+    /// The chance of lost skin contact, for belts.
     pub contact_lost: f64,
-    /// The chance of a value far from the truth; for belts and numbers.
+    /// The chance of a value far from the mean, for belts and numbers.
     pub spikes: f64,
-    /// The chance of something that is not a measurement; for belts and numbers.
+    /// The chance of data without a measurement, for belts and numbers.
     pub garbage: f64,
     /// Periods of silence, as offsets from the start.
     pub silences: Vec<Range<Duration>>,
@@ -88,7 +88,7 @@ pub struct Faults {
     pub bounces: u8,
 }
 
-/// Sends what the sensor measures, each step at its time, until nobody listens.
+/// Sends the measurements of the sensor, each step at its time, until the receiver is gone.
 pub async fn watch(simulated: Simulated, outlet: Outlet) {
     let start = Instant::now();
     let is_paced = simulated.pace().is_some();
@@ -98,7 +98,7 @@ pub async fn watch(simulated: Simulated, outlet: Outlet) {
         }
         let outcomes = simulated.step(step);
         if outcomes.is_empty() {
-            // Flat out and silent: the loop would else keep the thread for itself.
+            // Without a pace and silent: the loop would otherwise keep the thread.
             tokio::task::yield_now().await;
         }
         for (edge, outcome) in outcomes.into_iter().enumerate() {
@@ -178,7 +178,8 @@ impl Simulated {
             .map_or(first, |(_, mean)| *mean)
     }
 
-    /// As many intervals as beats end between this step and the next, at an even rate.
+    /// Returns a heart rate with as many RR intervals as beats end before the next step, at an even
+    /// rate.
     fn heart_rate(&self, bpm: f64, with_rr: bool, step: u64) -> HeartRate {
         let bpm = whole(bpm.clamp(BPM.0, BPM.1));
         let beats_by = |step| {
@@ -195,7 +196,7 @@ impl Simulated {
         HeartRate { bpm, contact: Contact::Detected, energy_kj: None, rr }
     }
 
-    /// Sends a measurement through the bytes of a packet, in which things may go wrong.
+    /// Passes a measurement through the bytes of a packet, with the configured faults.
     fn packet(&self, mut heart: HeartRate, rng: &mut Rng) -> Result<Measurement, NoReading> {
         if rng.f64() < self.faults.contact_lost {
             heart.contact = Contact::Lost;
@@ -223,7 +224,7 @@ impl Simulated {
         Ok(Measurement::Number(if rng.bool() { value + spike } else { value - spike }))
     }
 
-    /// A move of the lid, and the bounces of its contact: there and back again.
+    /// Returns the edges of a lid's move, including the bounces of its contact.
     fn edges(&self, step: u64, rng: &mut Rng) -> Vec<Result<Measurement, NoReading>> {
         let (from, to) = if step % 2 == 1 {
             (LineState::Closed, LineState::Open)
@@ -236,7 +237,7 @@ impl Simulated {
     }
 }
 
-/// Between -1 and 1, most often near 0.
+/// Returns a random number between -1 and 1, most often near 0.
 fn noise(rng: &mut Rng) -> f64 {
     (rng.f64() + rng.f64() + rng.f64()) / 1.5 - 1.0
 }

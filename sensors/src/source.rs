@@ -1,20 +1,19 @@
-//! The sources that this device has ever had: a small table that gives each pair of id and kind a
-//! number, so that a stored reading carries four bytes instead of two strings.
+//! The table of sources: gives each pair of id and kind a number, so a stored reading carries four
+//! bytes in place of two strings.
 //!
-//! Numbers are given once and never change: the store keeps the table beside the readings.
+//! Numbers are assigned once and never change: the store keeps the table beside the readings.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Bounds the memory and the rows of the table of sources.
+/// The maximum number of sources; bounds the memory and the rows of the table.
 pub const MAX_SOURCES: usize = 12_000;
-/// The maximum number of sources that other programs may name, which bounds the cost of a program
-/// that invents names. The rest of the table is reserved for the sources that the configuration
-/// names, also in a table that was filled by a version that let programs name 10,000.
+/// The maximum number of sources named by other programs, which bounds the cost of a program that
+/// invents names. The rest of the table is reserved for the sources of the configuration, also in a
+/// table filled by a version that let programs name 10,000.
 pub const MAX_CLIENT_SOURCES: usize = 8_000;
-/// The number of entries in the table that only the device's own sensors can take, even if the
-/// table was filled by an older version or under other limits of the inboxes. Far more sensors than
-/// a device has.
+/// The number of entries reserved for the device's own sensors, even in a table filled by an older
+/// version or under other limits of the inboxes. Far more sensors than a device has.
 pub const SENSOR_SOURCES: usize = 1_000;
 const _: () = assert!(MAX_CLIENT_SOURCES + SENSOR_SOURCES < MAX_SOURCES);
 /// The maximum length of a name: long enough for a UUID with a prefix, and repeated in every
@@ -28,13 +27,13 @@ pub struct SourceId(pub u32);
 /// A source: its configured, opaque id and the kind of its readings.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Source {
-    /// The id, `[A-Za-z0-9._:-]{1,64}`; opaque: the id says nothing about a person.
+    /// The id, `[A-Za-z0-9._:-]{1,64}`; opaque: the id identifies no person.
     pub name: Box<str>,
     /// `heart_rate`, `lid`, `number`, or another program's word, `[a-z][a-z0-9_]{0,63}`.
     pub kind: Box<str>,
 }
 
-/// A name that cannot be a source's id or kind.
+/// An invalid id or kind of a source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a valid name")]
 pub struct InvalidName(pub String);
@@ -45,10 +44,10 @@ pub struct InvalidName(pub String);
 pub struct TooManySources;
 
 impl Source {
-    /// Checks both names.
+    /// Creates a source from a valid id and kind.
     ///
     /// # Errors
-    /// The name that is not valid.
+    /// The invalid name.
     pub fn new(name: &str, kind: &str) -> Result<Self, InvalidName> {
         if !is_source_name(name) {
             return Err(InvalidName(name.to_owned()));
@@ -59,9 +58,9 @@ impl Source {
         Ok(Self { name: name.into(), kind: kind.into() })
     }
 
-    /// Returns `true` if the readings of the source are derived from those of another kind:
-    /// `heart_rate.rmssd`. Only the agent itself makes such a source; [`Source::new`] takes no such
-    /// kind.
+    /// Returns `true` if the readings of the source are derived from those of another kind, as in
+    /// `heart_rate.rmssd`. Only the agent itself creates derived sources; [`Source::new`] refuses
+    /// their kinds.
     #[must_use]
     pub fn is_derived(&self) -> bool {
         self.kind.contains('.')
@@ -104,9 +103,9 @@ impl Sources {
         self.intern_if(source, MAX_SOURCES, |_| true)
     }
 
-    /// As [`Sources::intern`], but a source that is not in the table is added only if `may_add`
-    /// returns `true`. `may_add` receives the sources from number `from` on; no other source is
-    /// added during the call.
+    /// Returns the number of `source`. A new source is added only if `may_add` returns `true`.
+    /// `may_add` receives the sources from number `from` on; no other source is added during the
+    /// call.
     ///
     /// # Errors
     /// [`TooManySources`], also if `may_add` returns `false`.
@@ -134,20 +133,20 @@ impl Sources {
         Ok(id)
     }
 
-    /// Returns the number of `source`, or `None` if `source` is not in the table.
+    /// Returns the number of `source`; `None` if the source is not in the table.
     #[must_use]
     pub fn find(&self, source: &Source) -> Option<SourceId> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).by_source.get(source).copied()
     }
 
-    /// The source with this number.
+    /// Returns the source with the number `id`.
     #[must_use]
     pub fn get(&self, id: SourceId) -> Option<Arc<Source>> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         table.by_id.get(usize::try_from(id.0).ok()?).cloned()
     }
 
-    /// The sources from number `from` on, in order.
+    /// Returns the sources from number `from` on, in order.
     #[must_use]
     pub fn since(&self, from: usize) -> Vec<Arc<Source>> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,8 +1,8 @@
-//! A line through the GPIO character device: level, edges and bias all come from the kernel, on any
+//! A line read through the GPIO character device: the kernel provides level, edges and bias on any
 //! board.
 //!
-//! Each edge is read into a buffer of one. gpiocdev 0.8's `read_edge_event` takes up to eight from
-//! the kernel and returns the first, when only version 2 of the interface is built in, as here.
+//! Each edge is read into a buffer of one. gpiocdev 0.8's `read_edge_event` takes up to eight edges
+//! from the kernel and returns the first if only version 2 of the interface is built in, as here.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,9 +18,10 @@ use super::state::Edge;
 use super::{Bias, Level, Line};
 use crate::NoReading;
 
-/// What the kernel holds for us while the line's thread is held; its bound for one line.
+/// The number of edges kept by the kernel while the line's thread is blocked: the kernel's maximum
+/// for one line.
 const EDGE_BUFFER: u32 = 1024;
-/// The labels of the chip that has the header's pins, whatever its number is.
+/// The labels of the chip with the header's pins; the number of the chip varies.
 const RASPBERRY_PI_LABELS: [&str; 3] = ["pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1"];
 
 struct CharacterDevicePort {
@@ -29,7 +30,7 @@ struct CharacterDevicePort {
     event: Vec<u64>,
 }
 
-/// Opens `line`, whose pin is the offset on its chip.
+/// Opens `line`; its pin is the offset on the chip.
 pub(super) fn open(line: &Line) -> Result<Opened, NoReading> {
     let chip = find_chip(line.chip.as_deref())?;
     let name = chip.name();
@@ -42,7 +43,8 @@ pub(super) fn open(line: &Line) -> Result<Opened, NoReading> {
     Ok(Opened { port, kernel_debounces })
 }
 
-/// Says why a line of a chip cannot be had, in better words than the request would.
+/// Checks that a line of a chip exists and is free. The error is clearer than the error of a
+/// request.
 pub(crate) fn check_free(chip: &Chip, pin: u32) -> Result<(), NoReading> {
     let name = chip.name();
     let lines = chip.info().map_err(|error| failed(&name, &error))?.num_lines;
@@ -103,7 +105,7 @@ impl Port for CharacterDevicePort {
     }
 }
 
-/// Finds the chip that is `wanted`; if none is, a Raspberry Pi's own, else the only one.
+/// Finds the chip `wanted`. Without a name, returns the chip of a Raspberry Pi or the only chip.
 pub(crate) fn find_chip(wanted: Option<&str>) -> Result<Chip, NoReading> {
     if let Some(path) = wanted.filter(|wanted| wanted.starts_with('/')) {
         return Chip::from_path(path).map_err(|error| failed(path, &error));
@@ -135,7 +137,7 @@ pub(crate) fn find_chip(wanted: Option<&str>) -> Result<Chip, NoReading> {
     }))
 }
 
-/// Says what failed on what; a missing file or device is an absent one.
+/// Returns the reason for a failed call on `what`; a missing file or device is reported as absent.
 pub(crate) fn failed(what: &str, error: &gpiocdev::Error) -> NoReading {
     let gpiocdev::Error::Os(errno) = error else {
         return NoReading::Failed(format!("`{what}`: {error}"));

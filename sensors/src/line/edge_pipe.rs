@@ -1,8 +1,8 @@
-//! Carries edges from rpi-pal's thread to the line's own.
+//! Carries edges from rpi-pal's thread to the line's thread.
 //!
-//! A socket pair rather than a channel: the line's thread can poll it beside its stop signal, and
-//! its end says that the other thread is gone, whatever ended that. A full one holds the sender
-//! back, so that edges queue in the kernel, whose numbers tell of any that are lost there.
+//! A socket pair is used in place of a channel: the line's thread can poll it beside its stop
+//! signal, and the end of the stream shows that the other thread is gone. A full socket blocks the
+//! sender, so further edges queue in the kernel, whose sequence numbers reveal lost edges.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,16 +12,16 @@ use std::time::Duration;
 use super::Level;
 use super::state::Edge;
 
-/// Nanoseconds in 8 bytes, the number in 4, the level in 1.
+/// The size of an encoded edge: nanoseconds in 8 bytes, the sequence number in 4, the level in 1.
 const EDGE_BYTES: usize = 13;
 
-/// The end that rpi-pal's callback holds.
+/// The sending end, for rpi-pal's callback.
 pub(super) struct EdgeSender(UnixStream);
 
-/// The end that the line's thread polls.
+/// The receiving end, polled by the line's thread.
 pub(super) struct EdgeReceiver(UnixStream);
 
-/// Makes both ends.
+/// Creates both ends.
 pub(super) fn new() -> io::Result<(EdgeSender, EdgeReceiver)> {
     UnixStream::pair().map(|(sender, receiver)| (EdgeSender(sender), EdgeReceiver(receiver)))
 }
@@ -39,7 +39,7 @@ impl EdgeSender {
 }
 
 impl EdgeReceiver {
-    /// Takes the next edge; fails once the sender is gone and all that it sent is taken.
+    /// Receives the next edge; fails after the last edge of a sender that is gone.
     pub(super) fn receive(&mut self) -> io::Result<Edge> {
         let mut bytes = [0; EDGE_BYTES];
         self.0.read_exact(&mut bytes)?;

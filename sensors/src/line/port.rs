@@ -1,4 +1,4 @@
-//! What the two ways to the hardware have in common: an open line, and how it is opened.
+//! An open line, and the choice between the two interfaces to the hardware.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -7,24 +7,24 @@ use super::state::Edge;
 use super::{Backend, Bias, Level, Line, character_device, raspberry_pi};
 use crate::NoReading;
 
-/// A line that is open. Dropping it gives it back to the kernel.
+/// An open line. Dropping the value returns the line to the kernel.
 pub(super) trait Port {
-    /// Becomes readable when an edge is waiting, or when the line is dead.
+    /// Returns a descriptor that becomes readable if an edge is waiting or the line is dead.
     fn fd(&self) -> BorrowedFd<'_>;
-    /// Takes the edge that is waiting; blocks if there is none.
+    /// Returns the waiting edge; blocks if there is none.
     fn edge(&mut self) -> Result<Edge, NoReading>;
-    /// The level now.
+    /// Returns the present level.
     fn level(&self) -> Result<Level, NoReading>;
 }
 
-/// A line that was opened.
+/// A newly opened line.
 pub(super) struct Opened {
     pub(super) port: Box<dyn Port>,
-    /// Whether its edges come debounced by the kernel.
+    /// `true` if the kernel debounces the edges.
     pub(super) kernel_debounces: bool,
 }
 
-/// Opens `line` by the way that `backend` asks for.
+/// Opens `line` through `backend`.
 pub(super) fn open(line: &Line, backend: Backend) -> Result<Opened, NoReading> {
     match backend {
         Backend::RaspberryPi => raspberry_pi::open(line),
@@ -38,13 +38,13 @@ pub(super) fn open(line: &Line, backend: Backend) -> Result<Opened, NoReading> {
     }
 }
 
-/// Makes a request with the kernel's debounce, or without it where the kernel refuses that; says
-/// too whether the edges will need no debounce of ours.
+/// Makes a request with the kernel's debounce, or without if the kernel refuses. The flag is `true`
+/// if the edges need no further debounce.
 pub(super) fn debounced<T, E>(
     debounce: Duration,
     mut request: impl FnMut(Option<Duration>) -> Result<T, E>,
 ) -> Result<(T, bool), E> {
-    // The kernel takes microseconds in 32 bits, and both crates cut off what does not fit.
+    // The kernel takes microseconds in 32 bits, and both crates truncate larger values.
     let offered = !debounce.is_zero() && u32::try_from(debounce.as_micros()).is_ok();
     if offered && let Ok(done) = request(Some(debounce)) {
         return Ok((done, true));

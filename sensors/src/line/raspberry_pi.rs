@@ -1,10 +1,10 @@
-//! A line through rpi-pal: edges from the kernel, level and bias through the SoC's registers.
+//! A line read through rpi-pal: edges from the kernel, level and bias through the registers.
 //!
-//! rpi-pal's interrupt runs on a hidden thread that ends for good at its first failed read, even one
-//! that a signal interrupted, and tells nobody; here its end closes a pipe, and the line is opened
-//! again. Its `poll_interrupt` needs no such thread and is not used all the same: every line of the
-//! process then shares one lock, held for as long as one of them waits, and an edge of one line
-//! that arrives while another waits is overwritten by the next.
+//! rpi-pal's interrupt runs on a hidden thread, which ends for good at its first failed read (even
+//! one interrupted by a signal) and reports nothing. Here, the end of the thread closes a pipe, and
+//! the line is opened again. rpi-pal's `poll_interrupt` needs no such thread, but all lines of the
+//! process would share one lock, held while any line waits, and an edge of one line that arrives
+//! while another waits would be overwritten by the next.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,19 +19,19 @@ use super::state::Edge;
 use super::{Bias, Level, Line};
 use crate::NoReading;
 
-/// The pipe first: it must close before the pin, whose drop waits for a callback that a full pipe
-/// may be holding.
+/// An open line. The pipe is the first field, since it must close before the pin: dropping the pin
+/// waits for a callback, which a full pipe may block.
 struct PiPort {
     edges: EdgeReceiver,
     pin: InputPin,
 }
 
-/// Whether this is a Raspberry Pi that rpi-pal knows.
+/// Returns `true` on a Raspberry Pi known to rpi-pal.
 pub(crate) fn is_one() -> bool {
     DeviceInfo::new().is_ok()
 }
 
-/// Opens `line`, whose pin is a BCM number.
+/// Opens `line`; its pin is a BCM number.
 pub(super) fn open(line: &Line) -> Result<Opened, NoReading> {
     let bias = match line.bias {
         Bias::AsIs => {
@@ -58,7 +58,8 @@ pub(super) fn open(line: &Line) -> Result<Opened, NoReading> {
 fn listen(pin: &mut InputPin, debounce: Option<Duration>) -> gpio::Result<EdgeReceiver> {
     let (mut sender, receiver) = edge_pipe::new()?;
     pin.set_async_interrupt(Trigger::Both, debounce, move |event| {
-        // Fails only when the line's thread has let go of the pin, and then nobody wants the edge.
+        // Sending fails only after the line's thread has dropped the pin; the edge is not needed
+        // then.
         sender.send(edge(event)).ok();
     })?;
     Ok(receiver)

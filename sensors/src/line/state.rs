@@ -1,54 +1,54 @@
-//! What the edges and levels of a line mean: debounce where the kernel does not offer it, the
-//! cross-check, lost edges, and levels as states. Pure: it is told the time, on `CLOCK_MONOTONIC`
-//! like the edges.
+//! Interprets the edges and levels of a line: debounce if the kernel offers none, the cross-check,
+//! lost edges, and states. Pure: times on `CLOCK_MONOTONIC`, like those of the edges, are passed
+//! in.
 //!
-//! A state is told once, when it begins, and again when the line was lost and came back. An opening
-//! that was missed altogether, both of its edges lost, is counted as lost, never invented.
+//! A state is reported once, at its beginning, and again after the line was lost and reopened. An
+//! opening with both edges lost is counted as lost, never invented.
 
 use std::time::Duration;
 
 use super::{Level, Role};
 use crate::LineState;
 
-/// How often the level is compared with what the edges said. A lid that opens at all is open for
-/// longer, and a register read or an ioctl a second costs nothing.
+/// The interval between comparisons of the level with the edges. A lid stays open for longer than a
+/// second, and reading a level each second costs nothing.
 pub const CROSS_CHECK_EVERY: Duration = Duration::from_secs(1);
-/// Longer than an edge takes from the kernel to the line's thread on a busy Pi Zero: a level that
-/// runs ahead of its edge is not yet a lost edge.
+/// The time allowed for an edge to reach the line's thread, on a busy Pi Zero: a level may change
+/// before its edge arrives.
 pub const EDGE_DELIVERY: Duration = Duration::from_millis(100);
 
-/// An edge, as the kernel reports it.
+/// An edge reported by the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {
-    /// When, on `CLOCK_MONOTONIC`.
+    /// The time of the edge on `CLOCK_MONOTONIC`.
     pub at: Duration,
-    /// The level that the line went to.
+    /// The level after the edge.
     pub level: Level,
-    /// Counts the edges of this line from 1 on, since it was opened.
+    /// The number of the edge, from 1, since the line was opened.
     pub seqno: u32,
 }
 
-/// A state that began.
+/// The beginning of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
     /// The state.
     pub state: LineState,
-    /// The kernel's time of its edge; `None` if the level, not an edge, told of it.
+    /// The kernel's time of the edge; `None` if the state was read from the level.
     pub captured: Option<Duration>,
 }
 
-/// What became of a line's edges, for `status`.
+/// Counters of a line's edges, for `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LineCounters {
-    /// Edges that arrived.
+    /// Edges received.
     pub edges: u64,
-    /// Edges that did not: gaps in the kernel's numbers, and corrected levels.
+    /// Edges lost: gaps in the kernel's numbers, and corrected levels.
     pub lost: u64,
-    /// States that the cross-check put right.
+    /// States corrected by the cross-check.
     pub corrected: u64,
-    /// How often the line was lost and came back.
+    /// The number of times the line was reopened after a loss.
     pub reopened: u64,
-    /// The state now; `None` while the line is not open.
+    /// The present state; `None` while the line is not open.
     pub state: Option<LineState>,
 }
 
@@ -57,12 +57,13 @@ pub struct LineCounters {
 pub struct Machine {
     role: Role,
     debounce: Duration,
-    /// Zero where the kernel debounces.
+    /// Zero if the kernel debounces.
     settle_for: Duration,
     level: Option<Level>,
     bounce: Option<Bounce>,
     seqno: u32,
-    /// Edges that the cross-check has counted as lost and whose gap is yet to come.
+    /// The number of edges that the cross-check has counted as lost before the gap in the kernel's
+    /// numbers was seen.
     lost_ahead: u32,
     doubted: bool,
     check_at: Duration,
@@ -70,7 +71,7 @@ pub struct Machine {
     counters: LineCounters,
 }
 
-/// Edges that followed each other within the debounce time.
+/// Edges within the debounce time of each other.
 #[derive(Debug, Clone, Copy)]
 struct Bounce {
     first: Duration,
@@ -79,7 +80,7 @@ struct Bounce {
 }
 
 impl Machine {
-    /// A line that is not open yet.
+    /// Creates the state machine of a line that is not open.
     #[must_use]
     pub fn new(role: Role, debounce: Duration) -> Self {
         Self {
@@ -97,20 +98,20 @@ impl Machine {
         }
     }
 
-    /// The counters so far.
+    /// Returns the counters since the start.
     #[must_use]
     pub fn counters(&self) -> LineCounters {
         self.counters
     }
 
-    /// When [`Machine::quiet`] is next needed.
+    /// Returns the time of the next check, if no edge arrives before.
     #[must_use]
     pub fn due(&self) -> Duration {
         self.bounce.map_or(self.check_at, |bounce| self.settled_at(bounce))
     }
 
-    /// The line was opened at `now` and has this level; `kernel_debounces` says whether its edges
-    /// come debounced.
+    /// Handles the opening of the line at `now` with `level`; `kernel_debounces` is `true` if the
+    /// kernel debounces the edges.
     pub fn opened(&mut self, now: Duration, level: Level, kernel_debounces: bool) -> Change {
         self.settle_for = if kernel_debounces { Duration::ZERO } else { self.debounce };
         self.counters.reopened += u64::from(self.was_open);
@@ -123,12 +124,12 @@ impl Machine {
         self.begin(level, None)
     }
 
-    /// The line cannot be read any more.
+    /// Handles the loss of the line.
     pub fn closed(&mut self) {
         self.counters.state = None;
     }
 
-    /// An edge arrived.
+    /// Handles an edge. Returns the state that begins, if any.
     pub fn edge(&mut self, edge: Edge) -> Option<Change> {
         self.count(edge.seqno);
         self.doubted = false;
@@ -144,7 +145,8 @@ impl Machine {
         settled
     }
 
-    /// No edge was waiting at `now`, when the line had this level.
+    /// Handles the absence of a waiting edge at `now`, with the `level` of the line. Returns the
+    /// state that begins, if any.
     pub fn quiet(&mut self, now: Duration, level: Level) -> Option<Change> {
         if let Some(bounce) = self.bounce {
             if now < self.settled_at(bounce) {

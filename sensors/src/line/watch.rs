@@ -1,4 +1,4 @@
-//! A line's own thread: opens it, follows it, and opens it again when it is lost.
+//! The thread of a line: opens the line, follows its edges, and reopens the line after a loss.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,45 +13,49 @@ use super::state::{Change, LineCounters, Machine};
 use super::{Backend, Line, port};
 use crate::{Measurement, NoReading, Outlet};
 
-/// The first wait before a lost line is opened again: what let go of it may take a moment.
+/// The first pause before a lost line is reopened: the cause may pass in a moment.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
-/// The longest: a chip that is plugged in again works within half a minute. A line that worked for
-/// as long begins with [`FIRST_RETRY`] again.
+/// The longest pause: a chip that is plugged in again works within half a minute. After a line has
+/// worked for this time, the pause starts at [`FIRST_RETRY`] again.
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
-/// A line that is being watched. Dropping it ends its thread, which lets go of the line soon after.
+/// A line that is being watched. Dropping the value ends the thread, which closes the line soon
+/// after.
 #[derive(Debug)]
 pub struct LineWatch {
-    /// Never written to: its end is the signal.
+    /// The stop signal: closed, never written to.
     stop: UnixStream,
-    /// Its sender ends with the thread, whatever ended that.
+    /// The counters; the sender is dropped if the thread ends for any reason.
     counters: watch::Receiver<LineCounters>,
 }
 
 impl LineWatch {
-    /// What became of the line's edges so far.
+    /// Returns the counters of the line's edges.
     #[must_use]
     pub fn counters(&self) -> LineCounters {
         *self.counters.borrow()
     }
 
-    /// Returns when the thread has ended: because the outlet closed, or because of a bug.
+    /// Waits for the end of the thread: the outlet was closed, or there is a bug.
     pub async fn ended(&mut self) {
         self.counters.wait_for(|_| false).await.ok();
     }
 
-    /// Ends the thread and returns when the line can be opened again.
+    /// Ends the thread, and returns as soon as the line can be opened again.
     ///
-    /// The outlet must still be drained meanwhile, or closed: the thread may be waiting for it.
+    /// The outlet must be drained or closed meanwhile, since the thread may be waiting for the
+    /// outlet.
     pub async fn stop(mut self) {
         drop(self.stop);
         self.counters.wait_for(|_| false).await.ok();
     }
 }
 
-/// Watches `line` on a thread of its own, named after its pin. `monotonic` is `CLOCK_MONOTONIC`.
+/// Watches `line` on a separate thread named after the pin. `monotonic` returns the time on
+/// `CLOCK_MONOTONIC`.
 ///
-/// A line that cannot be opened is not an error here: the outlet is told, and it is tried again.
+/// A line that cannot be opened is not an error: the reason is sent to the outlet, and the thread
+/// tries again.
 ///
 /// # Errors
 /// The system has no thread or file descriptor left.
@@ -87,7 +91,7 @@ struct Watcher<O, M> {
     machine: Machine,
     counting: watch::Sender<LineCounters>,
     stopped: UnixStream,
-    /// Whether the outlet knows that the line is lost.
+    /// `true` after the loss of the line was reported.
     told: bool,
 }
 
@@ -119,7 +123,7 @@ where
         }
     }
 
-    /// Returns when it is to end; fails when the line is lost.
+    /// Opens and follows the line until the thread must end. Fails if the line is lost.
     fn follow(&mut self) -> Result<(), NoReading> {
         let port::Opened { mut port, kernel_debounces } = (self.open)()?;
         let level = port.level()?;
@@ -136,7 +140,7 @@ where
         Ok(())
     }
 
-    /// Sends `change`, if there is one; `false` when nobody listens any more.
+    /// Sends `change`, if any; returns `false` if the receiver is gone.
     fn tell(&self, change: Option<Change>) -> bool {
         self.publish();
         let Some(Change { state, captured }) = change else { return !self.outlet.is_closed() };
@@ -155,7 +159,7 @@ where
 
 enum Woken {
     Stopped,
-    /// An edge waits, or the line is dead.
+    /// An edge is waiting, or the line is dead.
     Edge,
     Quiet,
 }

@@ -1,8 +1,8 @@
-//! The threads that read number files: one for each bus, while a file on it is configured.
+//! The threads that read number files: one thread for each bus with a configured file.
 //!
-//! A read may never return: a dead 1-wire bus, a file server that is gone. Its thread then waits alone, and is
-//! neither joined nor replaced: whoever takes a place on that bus again, after a reload, meets the same thread.
-//! The lock on the rosters is never held during a read.
+//! A read may never return, as on a dead 1-wire bus or from a lost file server. The thread is then
+//! neither joined nor replaced: a file configured on the same bus after a reload uses the same
+//! thread. The lock on the buses is never held during a read.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,22 +18,23 @@ use super::roster::{Next, Place, Roster};
 use super::{MAX_FILE_BYTES, NumberFile};
 use crate::NoReading;
 
-/// Bounds the threads, also those that hang for files that are not configured any more. A gateway with more
-/// devices than that has them on fewer buses.
+/// The maximum number of threads, including threads that hang on files of an earlier configuration.
+/// A gateway with more devices has several on a bus.
 pub const MAX_BUSES: usize = 64;
-/// A reader needs a page for the file and a few calls; a hundred sensors must not cost 200 MiB of addresses.
+/// The stack size of a thread: enough for a page and a few calls; a hundred sensors must not use
+/// 200 MiB of address space.
 const STACK_BYTES: usize = 128 << 10;
 
-/// The clocks that readings are taken by.
+/// The clocks used for readings.
 #[derive(Debug, Clone, Copy)]
 pub struct Clocks {
-    /// The wall time in milliseconds since the epoch, which the grid follows.
+    /// The wall time in milliseconds since the epoch, for the grid.
     pub wall_ms: fn() -> i64,
-    /// `CLOCK_MONOTONIC`, which readings are stamped with.
+    /// `CLOCK_MONOTONIC`, for the time of a reading.
     pub since_boot: fn() -> Duration,
 }
 
-/// All buses, shared by everything that reads numbers.
+/// All buses, shared by all drivers of numbers.
 #[derive(Debug, Clone)]
 pub struct Buses(Arc<Shared>);
 
@@ -58,7 +59,7 @@ struct Bus {
     changed: Arc<Condvar>,
 }
 
-/// A read that is under way.
+/// A read in progress.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     id: u64,
@@ -66,18 +67,19 @@ struct Reading {
     patience: Duration,
 }
 
-/// What one read brought.
+/// The result of one read.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) content: io::Result<Vec<u8>>,
-    /// When the read ended, on the monotonic clock: a sensor that converts on request answers at the end.
+    /// The end of the read, on the monotonic clock: a sensor that converts on request answers at
+    /// the end.
     pub(super) at: Duration,
     pub(super) took: Duration,
-    /// How often a point of the grid came while the read still waited for its turn.
+    /// The number of grid points passed while the read waited for its turn.
     pub(super) missed: u64,
 }
 
-/// A file's place on its bus; given up when dropped.
+/// The registration of a file on its bus; ends when dropped.
 #[derive(Debug)]
 pub(super) struct Seat {
     shared: Arc<Shared>,
@@ -86,22 +88,22 @@ pub(super) struct Seat {
     results: mpsc::Receiver<Taken>,
 }
 
-/// A read that has taken longer than its patience.
+/// A read beyond its time limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hung {
-    /// Whether it is another file of the bus that hangs.
+    /// `true` if the read is of another file on the same bus.
     pub(super) is_another: bool,
     pub(super) lasts: Duration,
 }
 
 impl Buses {
-    /// Without any thread yet. Buses are found by [`super::bus_of`].
+    /// Creates the buses without a thread. The bus of a file is found by [`super::bus_of`].
     #[must_use]
     pub fn new(clocks: Clocks) -> Self {
         Self::found_by(super::bus_of, clocks)
     }
 
-    /// As [`Buses::new`], with another way to tell which bus a file is on.
+    /// Creates the buses with another function for finding the bus of a file.
     pub(super) fn found_by(bus_of: fn(&Path) -> PathBuf, clocks: Clocks) -> Self {
         Self(Arc::new(Shared { clocks, bus_of, table: Mutex::default() }))
     }
@@ -110,7 +112,7 @@ impl Buses {
         (self.0.bus_of)(path)
     }
 
-    /// Takes a place on `bus`, and starts its thread if there is none.
+    /// Registers `number` on `bus`, and starts the thread of the bus if there is none.
     pub(super) fn take_seat(&self, bus: &Path, number: &NumberFile) -> Result<Seat, NoReading> {
         let (sender, results) = mpsc::channel(1);
         let mut table = self.0.lock();
@@ -119,7 +121,7 @@ impl Buses {
                 let text = format!("{MAX_BUSES} files or buses are read already, or hang");
                 return Err(NoReading::Failed(text));
             }
-            // The thread waits for the lock, and then finds its bus.
+            // The thread waits for the lock and then finds its bus in the table.
             let (shared, key) = (Arc::clone(&self.0), bus.to_owned());
             let builder = thread::Builder::new().name(thread_name(bus)).stack_size(STACK_BYTES);
             let thread = builder.spawn(move || shared.read_bus(&key));
@@ -147,12 +149,12 @@ impl Seat {
         &self.bus
     }
 
-    /// Waits for the next reading of the file. May be dropped at any time without losing one.
+    /// Waits for the next result for the file. Dropping the future loses no result.
     pub(super) async fn next(&mut self) -> Option<Taken> {
         self.results.recv().await
     }
 
-    /// The read that holds the bus, if it has lasted for longer than its patience.
+    /// Returns the read in progress on the bus if it has exceeded its time limit.
     pub(super) fn hung(&self) -> Option<Hung> {
         let reading = self.shared.lock().buses.get(&self.bus)?.reading?;
         let lasts = (self.shared.clocks.since_boot)().saturating_sub(reading.since);
@@ -171,7 +173,7 @@ impl Drop for Seat {
 }
 
 impl Shared {
-    /// The thread of a bus: reads until no file of it is configured any more.
+    /// Reads the files of a bus until none is configured any more. Runs on the thread of the bus.
     fn read_bus(&self, key: &Path) {
         let mut table = self.lock();
         loop {
@@ -217,14 +219,15 @@ impl Shared {
     }
 }
 
-/// The last part of the bus's name; the kernel shows fifteen bytes of it.
+/// Returns the thread name of a bus: the last part of its path, of which the kernel shows fifteen
+/// bytes.
 fn thread_name(bus: &Path) -> String {
     let name = bus.file_name().unwrap_or_default().to_string_lossy();
     let name = name.strip_prefix("w1_bus_").unwrap_or(&name);
     format!("read {}", name.replace('\0', ""))
 }
 
-/// Reads a little more than is allowed, so that too much can be told from just enough.
+/// Reads one byte more than allowed, so a larger file can be recognised.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     File::open(path)?.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut text)?;

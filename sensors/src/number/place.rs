@@ -1,19 +1,20 @@
-//! The bus that a file is read over.
+//! Finds the bus of a number file.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the kernel lists the devices of every 1-wire bus, whichever master they hang on.
+/// The kernel's folder of the devices of every 1-wire bus.
 const ONE_WIRE: &str = "/sys/bus/w1/devices";
-/// A master of 1-wire is called this, with a number.
+/// The name of a 1-wire master, without its number.
 const ONE_WIRE_MASTER: &str = "w1_bus_master";
 
-/// Names the bus that `path` is read over: the master of a 1-wire device, the folder of any other device in
+/// Returns the bus of `path`: the master of a 1-wire device, the folder of any other device in
 /// sysfs, and otherwise the file itself. Files of one bus are read one after the other.
 ///
-/// Links are followed in sysfs only: that looks at memory of the kernel, while a link elsewhere may lead to a
-/// file server that does not answer. A 1-wire device that is not there has the list of all of them as its bus.
+/// Links are followed in sysfs only, where they point to memory of the kernel; a link elsewhere may
+/// lead to a file server that does not answer. The bus of an absent 1-wire device is the folder of
+/// all 1-wire devices.
 #[must_use]
 pub fn bus_of(path: &Path) -> PathBuf {
     if !path.starts_with("/sys") {
@@ -22,13 +23,14 @@ pub fn bus_of(path: &Path) -> PathBuf {
     bus_of_device(path, fs::canonicalize(path).ok().as_deref())
 }
 
-/// Whether `bus`, as [`bus_of`] names it, is one of 1-wire.
+/// Returns `true` if `bus`, as returned by [`bus_of`], is a 1-wire bus.
 #[must_use]
 pub fn is_one_wire(bus: &Path) -> bool {
     bus.starts_with(ONE_WIRE)
 }
 
-/// The bus of a file in sysfs; `real` is where its links lead, if it is there.
+/// Returns the bus of a file in sysfs; `real` is the path with all links followed, if the file
+/// exists.
 fn bus_of_device(path: &Path, real: Option<&Path>) -> PathBuf {
     let one_wire = Path::new(ONE_WIRE);
     match (master(real.unwrap_or(path)), real) {

@@ -1,5 +1,5 @@
-//! The files of one bus, each with the grid of its period, and which of them is read next: of those that are
-//! due, the one that was not read for the longest time.
+//! The files of one bus, each with the grid of its period. Of the due files, the one with the
+//! oldest read is next.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::grid::{Grid, Turn};
 
-/// Nothing is due: look again after this at the latest, since a clock step may have come.
+/// The longest pause while no file is due, since the clock may step.
 const LONGEST_NAP: Duration = Duration::from_secs(30);
 
 /// A file on a bus.
@@ -15,33 +15,34 @@ const LONGEST_NAP: Duration = Duration::from_secs(30);
 pub(super) struct Place<T> {
     pub(super) id: u64,
     pub(super) path: Arc<Path>,
-    /// How long a read may take before it counts as hung.
+    /// The time after which a read counts as hung.
     pub(super) patience: Duration,
-    /// Where its readings go.
+    /// The receiver of the results.
     pub(super) results: T,
     grid: Grid,
     is_due: bool,
     missed: u64,
 }
 
-/// See the module.
+/// The files of one bus; see the module.
 #[derive(Debug)]
 pub(super) struct Roster<T> {
-    /// Those that were never read, then the others in the order of their last reads.
+    /// The files: first those never read, then the others in the order of their last reads.
     places: Vec<Place<T>>,
 }
 
-/// What the thread of a bus does now.
+/// The next action of the thread of a bus.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next<P> {
-    /// Read this.
+    /// Read the claimed file.
     Read(P),
-    /// Wait this long, or until the roster changes.
+    /// Wait for this time, or until the roster changes.
     Wait(Duration),
 }
 
 impl<T> Place<T> {
-    /// A place that is due at the first point of its grid from the wall time `now_ms` on.
+    /// Creates a file that is due at the first point of its grid at or after the wall time
+    /// `now_ms`.
     pub(super) fn new(id: u64, path: &Path, every: Duration, now_ms: i64, results: T) -> Self {
         let (path, patience) = (path.into(), super::patience(every));
         let mut grid = Grid::new(every);
@@ -49,7 +50,8 @@ impl<T> Place<T> {
         Self { id, path, patience, results, grid, is_due, missed: 0 }
     }
 
-    /// How often since the last call a point of the grid came while it still waited for the one before.
+    /// Returns the number of grid points since the last call that passed while the file was still
+    /// waiting.
     pub(super) fn take_missed(&mut self) -> u64 {
         std::mem::take(&mut self.missed)
     }
@@ -72,8 +74,8 @@ impl<T> Roster<T> {
         self.places.is_empty()
     }
 
-    /// Says what to do at the wall time `now_ms`. `claim` takes what a read needs of a place, or says that
-    /// its last reading was not fetched yet: then the place is left out for now.
+    /// Returns the next action at the wall time `now_ms`. `claim` returns the data for a read, or
+    /// `None` to skip a file whose last result was not fetched yet.
     pub(super) fn next<P>(
         &mut self,
         now_ms: i64,

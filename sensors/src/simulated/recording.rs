@@ -1,14 +1,14 @@
-//! A recording of beat-to-beat intervals, cut into the packets that a belt would have sent.
+//! A recording of beat-to-beat intervals, cut into the packets of a belt.
 
 use crate::{Contact, HeartRate};
 
-/// A beat-to-beat interval that a heart can have, in milliseconds, artefacts included. The lower end
-/// bounds the beats of a packet, the upper end the packets between two beats.
+/// The plausible beat-to-beat intervals in milliseconds, artefacts included. The lower end bounds
+/// the beats of a packet, the upper end the packets between two beats.
 const PLAUSIBLE_MS: std::ops::RangeInclusive<u16> = 100..=60_000;
-/// Belts average the rate over their last few beats.
+/// The number of beats in the average of a rate, as in belts.
 const AVERAGED_BEATS: usize = 5;
 
-/// Beats, and the packet of each: one packet a second, with the beats that ended in that second.
+/// Beats, and one packet for each second with the beats of that second.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recording {
     intervals_ms: Vec<u16>,
@@ -16,7 +16,7 @@ pub struct Recording {
     ended: Vec<usize>,
 }
 
-/// A file that is no recording.
+/// The reason a file is not a recording.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotARecording {
     /// The first line is not `rr_ms`.
@@ -30,7 +30,7 @@ pub enum NotARecording {
         /// The text of the line.
         text: String,
     },
-    /// There is nothing to replay.
+    /// The recording has no beats.
     #[error("less than a second of beats")]
     Empty,
 }
@@ -82,7 +82,8 @@ fn interval(text: &str, line: usize) -> Result<u16, NotARecording> {
         .ok_or_else(|| NotARecording::NotAnInterval { line, text: text.to_owned() })
 }
 
-/// A last second that is not full counts as one, so that no beat is left out.
+/// Returns the number of beats ended by each second. An incomplete last second counts as a second,
+/// so no beat is left out.
 fn ended_by_second(intervals_ms: &[u16]) -> Vec<usize> {
     let mut ended = Vec::new();
     let mut at_ms = 0_u64;
@@ -95,13 +96,14 @@ fn ended_by_second(intervals_ms: &[u16]) -> Vec<usize> {
     ended
 }
 
-/// The unit of 0x2A37: 1/1024 s, a little finer than a millisecond.
+/// Converts milliseconds to the unit of 0x2A37: 1/1024 s.
 fn ticks(interval_ms: u16) -> u16 {
     let ticks = (u32::from(interval_ms) * 1024 + 500) / 1000;
     u16::try_from(ticks).unwrap_or(u16::MAX)
 }
 
-/// Beats per minute over these intervals; 0 for none, as a belt says before its first beat.
+/// Returns the mean rate of the intervals in beats per minute; 0 without intervals, as from a belt
+/// before its first beat.
 fn rate(intervals_ms: &[u16]) -> u16 {
     let beats = u32::try_from(intervals_ms.len()).unwrap_or(u32::MAX);
     let ms: u32 = intervals_ms.iter().copied().map(u32::from).sum();
