@@ -61,7 +61,7 @@ pub(crate) struct CameraState {
     pub(crate) taken: u64,
     pub(crate) failed: u64,
     pub(crate) skipped: u64,
-    /// Reason the last picture failed, if it did.
+    /// Reason for the failure of the last picture, if any.
     pub(crate) failure: Option<String>,
 }
 

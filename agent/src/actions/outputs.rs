@@ -58,7 +58,7 @@ pub(crate) struct OutputState {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct OutputStates {
     pub(crate) outputs: Vec<OutputState>,
-    /// Whether it is night; `None` if no output asks for the night or the time is not known.
+    /// `true` at night; `None` if no output depends on the night or the time is unknown.
     pub(crate) is_night: Option<bool>,
 }
 
@@ -77,7 +77,7 @@ struct Driven {
     state: OutputState,
     wiring: Wiring,
     hand: Hand,
-    /// Whether a value is being set now.
+    /// `true` while a value is being set.
     is_moving: bool,
     retry_at: Option<Mono>,
     lost_since: Option<Mono>,

@@ -1,9 +1,9 @@
-//! Runs work that may hang: each kind of work on its own thread, with a deadline.
+//! Runs work that may hang: each kind of work on a separate thread, with a deadline.
 //!
 //! A file server, a resolver or a memory card may not answer for hours, and a blocking system call
-//! cannot be cancelled. Such work therefore runs neither on the runtime's thread nor in a pool
-//! shared with other work: an [`Aside`] has at most one thread at a time, and its callers wait for
-//! a limited time. A hanging thread is neither joined nor replaced; the next work begins after its
+//! cannot be cancelled. The work therefore runs neither on the runtime's thread nor in a pool
+//! shared with other work: each kind has at most one thread at a time, and callers wait for a
+//! limited time. A hanging thread is neither joined nor replaced; the next work begins after its
 //! call returns.
 
 use std::io;

@@ -1,5 +1,5 @@
-//! Exclusive lock on a state directory, so that only one agent works on it. The kernel releases the
-//! lock if the process ends for any reason.
+//! Exclusive lock on a state directory, since only one agent may use the directory. The kernel
+//! releases the lock if the process ends for any reason.
 //!
 //! The directory itself is locked with flock(2). Nothing is written, so neither a full or read-only
 //! file system nor a file of another owner prevents locking. Read-only commands need no lock.
@@ -35,7 +35,7 @@ impl StateLock {
     /// Makes the state directory if missing, and locks it.
     ///
     /// # Errors
-    /// Returns [`Busy`] if another process holds the lock; nothing has been changed then.
+    /// Returns an error if another process holds the lock; nothing has been changed then.
     pub(crate) fn take(state_dir: &Path) -> Result<Self, Busy> {
         // The directory holds personal measurements: only the agent's user may enter.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(state_dir);

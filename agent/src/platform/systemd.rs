@@ -34,7 +34,7 @@ pub(crate) fn alive() {
     notify(&[NotifyState::Watchdog]);
 }
 
-/// Returns the watchdog interval of the unit, within which [`alive`] must be called; `None` without
+/// Returns the watchdog interval of the unit, within which the watchdog must be fed; `None` without
 /// a watchdog.
 pub(crate) fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()

@@ -1,6 +1,6 @@
 //! Escapes text for a terminal. Text from a store, a configuration, a status answer or a client can
 //! carry escape sequences that move the cursor, rename the window or reverse the text. Every
-//! command prints through [`shown`].
+//! command prints only escaped text.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -13,14 +13,13 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     escaped(text, false)
 }
 
-/// Returns `text` as [`shown`] does, but keeps its colours (SGR sequences).
+/// Returns `text` with control characters escaped, except for colours (SGR sequences).
 #[must_use]
 pub(crate) fn shown_in_colour(text: &str) -> Cow<'_, str> {
     escaped(text, true)
 }
 
-/// Returns `text` with a `?` for each byte of a character that [`shown`] escapes, so byte positions
-/// stay valid.
+/// Returns `text` with a `?` for each byte of a control character, so byte positions stay valid.
 #[must_use]
 pub(crate) fn blanked(text: &str) -> String {
     let mut blanked = String::with_capacity(text.len());
@@ -56,8 +55,8 @@ fn escaped(text: &str, keeps_colour: bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Returns the length in bytes of the sequence at the start of `text` if it only sets colours, else
-/// 0.
+/// Returns the length in bytes of the sequence at the start of `text` if the sequence only sets
+/// colours, else 0.
 fn colour_length(text: &str) -> usize {
     let Some(parameters) = text.strip_prefix("\u{1b}[") else { return 0 };
     let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';');
@@ -79,7 +78,7 @@ fn is_control(character: char) -> bool {
 /// Writer of whole log lines to standard error.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogWriter {
-    /// Whether colours in the lines are the agent's own; otherwise they are escaped.
+    /// `true` if colours in the lines are the agent's own; otherwise colours are escaped.
     pub(crate) keeps_colour: bool,
 }
 

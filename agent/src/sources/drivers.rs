@@ -1,5 +1,5 @@
-//! Starts the configured drivers, each with its end of the channels. A reload stops drivers whose
-//! configuration changed or was removed, and starts the new ones.
+//! Starts the configured drivers and connects them to the sampler. A reload stops drivers with a
+//! changed or removed configuration, and starts the new ones.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::pending;
@@ -25,7 +25,7 @@ use crate::platform::{clock, regular};
 
 /// Time for which a simulated lid stays open.
 const SIMULATED_OPEN: Duration = Duration::from_millis(400);
-/// Longest interval between retries to make a socket or to reach BlueZ.
+/// Longest pause before another attempt to make a socket or to reach BlueZ.
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// Largest recording that is read: a week of beats.
@@ -57,13 +57,13 @@ pub(crate) enum Gauge {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Overview {
     pub(crate) gauges: Vec<Gauge>,
-    /// Ids of the sources that the drivers measure, without those of other programs.
+    /// Ids of the sources measured by the drivers, without the sources of other programs.
     pub(crate) sources: BTreeSet<String>,
     /// Reason each disabled source is off, by id.
     pub(crate) faults: Option<watch::Receiver<BTreeMap<String, String>>>,
 }
 
-/// Channels and tables that drivers send to.
+/// Receivers and tables for the results of drivers.
 #[derive(Clone)]
 pub(crate) struct Outlets {
     pub(crate) observations: mpsc::Sender<Observation>,
@@ -80,7 +80,7 @@ pub(crate) struct Outlets {
 /// Running drivers.
 pub(crate) struct Drivers {
     outlets: Outlets,
-    /// Threads that read number files. They outlive a reload, so a thread that hangs is reused, not
+    /// Threads that read number files. Threads outlive a reload: a hanging thread is reused, not
     /// duplicated.
     buses: Buses,
     running: Vec<Running>,
@@ -197,10 +197,10 @@ impl Spec {
     }
 }
 
-/// Result of a driver's task, which ends only if its receiver is gone or the driver gives up.
+/// Result of a driver's task. A task ends only if its receiver is gone or the driver fails.
 pub(crate) type Ended = anyhow::Result<()>;
 
-/// Returns the drivers that `config` asks for. All heart-rate monitors share one driver, since they
+/// Returns the drivers configured in `config`. All heart-rate monitors have one driver, since they
 /// share adapters.
 fn specs(config: &Config) -> Vec<Spec> {
     let sensors = &config.sensors;
@@ -236,8 +236,8 @@ fn limited_to(inbox: &config::Inbox) -> Option<HashSet<Box<str>>> {
 }
 
 impl Outlets {
-    /// Returns the outlet for the readings of a source. Returns `None` if the source gets no
-    /// number: only that source is off, and `status` gives the reason.
+    /// Returns the outlet for the readings of a source. If the source gets no number, returns
+    /// `None`: only this source is off, and `status` gives the reason.
     fn outlet(&self, name: &str, kind: &str) -> Option<Outlet> {
         let source = Source::new(name, kind).map_err(anyhow::Error::from);
         let id: anyhow::Result<SourceId> =

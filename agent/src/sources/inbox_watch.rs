@@ -1,7 +1,7 @@
-//! Reports inbox clients that exceed their limits: as an event, at most once an hour for each
-//! inbox, with the totals so far, and once if the inbox's share of the source table fills up.
+//! Reports inbox clients beyond their limits, as events: at most one an hour for each inbox, with
+//! the totals since the start, and one more if the inbox's share of the source table fills up.
 //!
-//! Events name an inbox by its number in the configuration, since its path stays on the device.
+//! Events name an inbox by its number in the configuration, since the path stays on the device.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -20,13 +20,13 @@ use crate::store::Store;
 
 /// Interval between two checks of the counters.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Shortest interval between two events of one inbox. A flood may last; its totals are always in
-/// `status`.
+/// Shortest interval between two events of one inbox, since a flood may last; `status` always has
+/// the totals.
 const TELL_EVERY: Duration = Duration::from_secs(3600);
-/// Percentage of its share of the source table from which an inbox counts as filling.
+/// Percentage of an inbox's share of the source table above which the share counts as nearly full.
 const FILLING_PERCENT: u64 = 80;
 
-/// Counters of one inbox at its last event.
+/// Counters of one inbox at the time of its last event.
 #[derive(Debug, Clone, Copy, Default)]
 struct Reported {
     troubles: [u64; 4],

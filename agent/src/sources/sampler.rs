@@ -1,8 +1,8 @@
-//! Sampler: stamps the observations of the drivers and appends the readings to the store.
+//! Stamps the observations of the drivers and appends the readings to the store.
 //!
-//! The sampler also tracks the state of each source: a lost source causes one event at the loss and
-//! another, with the duration, at the return. Derived readings are appended beside their originals,
-//! as readings of separate kinds.
+//! The sampler also tracks the state of each source: the loss of a source causes an event, and its
+//! return another event with the duration. Derived readings are appended beside their originals, as
+//! readings of separate kinds.
 
 mod variability;
 
@@ -125,7 +125,8 @@ async fn take_in(
     Ok(())
 }
 
-/// Stamps other programs' readings with the time of arrival, beside any time of their own.
+/// Stamps the readings of other programs with the time of arrival, in addition to any time in the
+/// line.
 fn stamped(entries: Vec<pulsegate_sensors::inbox::Entry>) -> Vec<Reading> {
     let mono = clock::mono();
     let stamp = |entry: pulsegate_sensors::inbox::Entry| Reading {

@@ -1,4 +1,5 @@
-//! Picture folder on its own thread, so a memory card that does not answer delays pictures only.
+//! Runs work on the picture folder on a separate thread: a memory card without an answer delays
+//! only pictures.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

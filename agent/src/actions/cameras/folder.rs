@@ -88,14 +88,14 @@ impl Folder {
         Ok(surplus)
     }
 
-    /// Adds a picture stored by [`keep`] to the index.
+    /// Adds a stored picture to the index.
     pub(super) fn add(&mut self, picture: &Picture) {
         self.kept.push_back((picture.key.clone(), picture.bytes));
     }
 }
 
-/// Syncs a picture and renames it from its hidden name to `key`. Blocks for as long as the memory
-/// card takes.
+/// Syncs a picture and renames the file from its hidden name to `key`. Blocks for as long as the
+/// memory card takes.
 pub(super) fn keep(hidden: &Path, key: &str) -> io::Result<Picture> {
     let mut context = digest::Context::new(&digest::SHA256);
     let mut file = fs::File::open(hidden)?;

@@ -1,7 +1,7 @@
-//! Takes one picture with an external program, in a process group of its own and with a deadline.
+//! Takes one picture with an external program, in a separate process group and with a deadline.
 //!
 //! The whole process group is killed if the program hangs, if the caller stops waiting, and after
-//! the program ends. A missing or empty picture and a failing program are errors in words.
+//! the program ends. A missing or empty picture and a failing program are reported as a text.
 
 use std::ffi::OsString;
 use std::fs;
@@ -165,8 +165,8 @@ impl Group {
         Self { child, leader }
     }
 
-    /// Limits the size of each file that the program writes. A program that writes before the limit
-    /// is set is checked afterwards.
+    /// Limits the size of each file written by the program. The size of a file written before the
+    /// limit takes effect is checked afterwards.
     fn limit(&self, bytes: u64) {
         let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
         // Without a pid, prlimit(2) would set the agent's own limit.
@@ -177,7 +177,7 @@ impl Group {
         }
     }
 
-    /// Waits for the program to end. Returns its status and the end of its standard error.
+    /// Waits for the end of the program. Returns the exit status and the end of the standard error.
     async fn wait(&mut self) -> std::io::Result<(ExitStatus, String)> {
         let mut stderr = self.child.stderr.take();
         let (mut said, mut block) = (Vec::new(), [0; 1024]);

@@ -1,4 +1,4 @@
-//! Sets one output on a thread of its own, since a chip behind a bus or a file on a disk may hang.
+//! Sets one output on a separate thread, since a chip behind a bus or a file on a disk may hang.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! Collects evidence for the wall clock: systemd's time client, the kernel, the clock chip.
 //!
 //! The kernel reports synchronisation through adjtimex(2), for which there is no safe binding.
-//! `timedatectl` reports the same, also for chrony and ntpd, but starts a service to do so, so the
-//! agent calls `timedatectl` at most once a minute. Each witness may hang (a bus, a chip on a dead
-//! I2C line) and is waited for without blocking other work.
+//! `timedatectl` reports the same, also for chrony and ntpd, but starts a service, so the agent
+//! calls `timedatectl` at most once a minute. Each witness may hang (a bus, a chip on a dead I2C
+//! line), and the agent waits without blocking other work.
 
 use std::path::Path;
 use std::time::Duration;
@@ -33,18 +33,18 @@ const MADE: Wall = Wall(made(option_env!("SOURCE_DATE_EPOCH")).saturating_mul(10
 
 /// Witnesses of the wall clock for one start of the agent.
 pub(crate) struct Witnesses {
-    /// Whether the configuration trusts the system clock unconditionally.
+    /// `true` if the configuration trusts the system clock unconditionally.
     believes_system: bool,
     last_trusted: Option<Wall>,
-    /// Whether a witness reported that a time server has set the clock. No further questions are
-    /// asked then.
+    /// `true` after a witness reported a clock set by a time server. No further questions are asked
+    /// then.
     synchronised: bool,
-    /// Whether the chip's time and the wall clock, read together, were enough to trust the clock.
+    /// `true` if the chip's time and the wall clock, read together, were enough to trust the clock.
     trusts_chip: bool,
     asked_at: Option<Mono>,
     question: Option<BoxFuture<'static, bool>>,
-    /// Pending answer of the chip. A chip that does not answer is not asked again: its thread waits
-    /// for ever.
+    /// Pending answer of the chip. No second question follows to a chip without an answer: its
+    /// thread waits for ever.
     chip: Option<oneshot::Receiver<(Wall, Wall)>>,
 }
 
@@ -114,7 +114,7 @@ const fn made(told: Option<&str>) -> i64 {
     }
 }
 
-/// Asks systemd, which asks the kernel, whether the clock is synchronised.
+/// Asks systemd about the kernel's clock; returns `true` if the clock is synchronised.
 async fn ask_systemd() -> bool {
     let mut command = tokio::process::Command::new("timedatectl");
     command.args(["show", "--property=NTPSynchronized", "--value"]).kill_on_drop(true);

@@ -1,7 +1,7 @@
-//! Derives heart-rate variability for the monitors that are configured for it.
+//! Derives heart-rate variability for the monitors with that setting.
 //!
-//! A restart begins the minute anew. Derived readings are stored like measured ones, so a replay
-//! finds them.
+//! A restart begins the minute anew. Derived readings are stored like measured readings, and are
+//! therefore part of a replay.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use tokio::sync::watch;
 pub(super) struct Variability {
     wanted: watch::Receiver<HashSet<Box<str>>>,
     sources: Arc<Sources>,
-    /// State of each source of readings with detail; `None` if its variability is not wanted.
+    /// State of each source of readings with RR intervals; `None` if the source's variability is
+    /// not wanted.
     monitors: HashMap<SourceId, Option<Monitor>>,
     told: Vec<(Derived, f64)>,
 }
