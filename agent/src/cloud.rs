@@ -1,4 +1,4 @@
-//! The link to the cloud: MQTT over TLS, and the publisher that sends the stored records.
+//! The link to the cloud: MQTT over TLS, and the publisher of the stored records.
 
 pub(crate) mod mqtt;
 pub(crate) mod publisher;

@@ -1,12 +1,12 @@
-//! The link: one MQTT connection that carries everything. The only place that names the client.
+//! The link: a single MQTT connection for everything. Only this module names the MQTT crate.
 //!
-//! Each connection is a client of its own, so that nothing is carried over from a dead one: what
-//! was not acknowledged is the publisher's to send again. The session on the broker's side is clean:
-//! the agent subscribes to nothing, so there is nothing that a session could keep.
+//! Each connection has a client of its own, so nothing is carried over from a dead connection: the
+//! publisher sends unacknowledged messages again. The session on the broker's side is clean,
+//! because the agent subscribes to nothing and a kept session would hold nothing.
 //!
-//! The thing says on each connection that it is online, when it leaves that it is offline, and by
-//! its last will that it was lost: a retained message on the status topic, so that a subscriber that
-//! comes later hears it too.
+//! On each connection the thing publishes a retained message on the status topic: online after
+//! connecting, offline when leaving, and lost as its last will. A subscriber who comes later reads
+//! the same message.
 
 mod dial;
 mod presence;
@@ -38,18 +38,19 @@ pub(crate) use dial::Dialer;
 use presence::Presence;
 use reason::Reason;
 
-/// Room for a message of the largest size with its topic, and for what the service sends us.
+/// Room for a message of the largest size with its topic, and for the packets of the service.
 const MAX_PACKET_BYTES: usize = MAX_MESSAGE_BYTES + 32 * 1024;
-/// Another broker's messages may be larger: bounds what one of them can cost.
+/// Room for a packet of another broker, whose messages may be larger. Bounds the memory of a
+/// packet.
 const MAX_FOREIGN_PACKET_BYTES: usize = 2 * 1024 * 1024;
-/// AWS IoT Core's guidance is a base of a second or more.
+/// First delay after a failed attempt. AWS IoT Core asks for a second or more.
 const BACKOFF_BASE: Duration = Duration::from_secs(1);
-/// A broker that takes longer to acknowledge the greeting is sent the rest all the same.
+/// Time that the broker has to acknowledge the greeting before other messages are sent anyway.
 const GREETING: Duration = Duration::from_secs(2);
-/// How long the goodbye may take.
+/// Time for the disconnect in order.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// How to connect.
+/// The settings of the link.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkOptions {
     pub(crate) thing: String,
@@ -60,17 +61,17 @@ pub(crate) struct LinkOptions {
     pub(crate) retry_max: Duration,
     pub(crate) window: u16,
     pub(crate) is_aws: bool,
-    /// Where the thing says whether it is online.
+    /// Topic of the messages online, offline and lost.
     pub(crate) status_topic: String,
-    /// Read again for each connection, so that a renewed certificate needs no word to the agent.
+    /// Read again for each connection, so a renewed certificate takes effect without a reload.
     pub(crate) identity: Identity,
-    /// Counts the connections of this start of the agent, whatever the configuration was.
+    /// Counts the connections since the start of the agent, also across reloads.
     pub(crate) connections: Arc<AtomicU64>,
-    /// Where files are read and names looked up.
+    /// Threads for reading key files and looking up names.
     pub(crate) dialer: Dialer,
 }
 
-/// The link as the others see it.
+/// The state of the link for other parts of the agent.
 #[derive(Debug, Clone)]
 pub(crate) enum LinkState {
     /// No connection.
@@ -80,7 +81,7 @@ pub(crate) enum LinkState {
 }
 
 impl LinkState {
-    /// The status topic, if the broker refuses it.
+    /// Returns the status topic while the broker refuses messages on it.
     pub(crate) fn refused_status(&self) -> Option<&RefusedStatus> {
         match self {
             Self::Down(outage) => outage.refused_status.as_ref(),
@@ -89,7 +90,7 @@ impl LinkState {
     }
 }
 
-/// Why there is no connection.
+/// The time without a connection, with its reason.
 #[derive(Debug, Clone)]
 pub(crate) struct Outage {
     /// In words, for `status`; `None` before the first attempt.
@@ -97,13 +98,13 @@ pub(crate) struct Outage {
     pub(crate) since: Mono,
     /// Attempts since the last good connection.
     pub(crate) attempts: u64,
-    /// When the next attempt is made.
+    /// Time of the next attempt.
     pub(crate) retry_at: Option<Mono>,
-    /// The status topic, if the broker refuses it.
+    /// The status topic, while the broker refuses messages on it.
     pub(crate) refused_status: Option<RefusedStatus>,
 }
 
-/// The status topic, on which the broker hangs up.
+/// A status topic whose messages the broker answers by closing the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RefusedStatus {
     pub(crate) topic: Arc<str>,
@@ -112,7 +113,7 @@ pub(crate) struct RefusedStatus {
 }
 
 impl Outage {
-    /// Before anything was tried.
+    /// Returns the outage before the first attempt.
     pub(crate) fn unknown(now: Mono) -> Self {
         Self { reason: None, since: now, attempts: 0, retry_at: None, refused_status: None }
     }
@@ -135,7 +136,8 @@ pub(crate) struct Session {
     pub(crate) since: Mono,
     /// See [`Outage::refused_status`].
     pub(crate) refused_status: Option<RefusedStatus>,
-    /// Set when it ends. A [`LinkState`] that nobody saw in time is replaced by the next; this stays.
+    /// Set when the connection ends. The watch channel may skip a [`LinkState`]; this cell is never
+    /// reset.
     end: Arc<OnceLock<End>>,
 }
 
@@ -144,13 +146,14 @@ pub(crate) struct Session {
 pub(crate) struct Busy;
 
 impl Session {
-    /// How and when it ended, if it did other than by being stopped.
+    /// Returns the end of the connection; `None` while the connection lives or after a stop in
+    /// order.
     pub(crate) fn end(&self) -> Option<End> {
         self.end.get().copied()
     }
 
-    /// Hands a message to the link. The future says whether it was acknowledged; `false` means
-    /// that the connection ended first.
+    /// Hands a message to the link. The future resolves to true when the broker acknowledged the
+    /// message, and to false when the connection ended first.
     pub(crate) fn publish(
         &self,
         topic: &str,
@@ -162,7 +165,7 @@ impl Session {
     }
 }
 
-/// What the link is asked from outside.
+/// The wish of the agent for the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wish {
     /// Keep a connection.
@@ -171,10 +174,10 @@ pub(crate) enum Wish {
     Leave,
 }
 
-/// Keeps a connection until it is asked to leave.
+/// Keeps a connection to the broker until [`Wish::Leave`] arrives.
 ///
 /// # Errors
-/// When it ends without having been asked.
+/// When no port of the broker is configured.
 pub(crate) async fn run(
     options: LinkOptions,
     states: watch::Sender<LinkState>,
@@ -246,8 +249,8 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Adds the end of a connection to what is known of the status topic. Returns whether the greeting
-/// may have ended it.
+/// Adds the end of a connection to the evidence about the status topic. Returns true if the
+/// greeting may have caused the end.
 fn judge_greeting(
     options: &LinkOptions,
     doubt: &mut Doubt,
@@ -270,7 +273,7 @@ fn judge_greeting(
     killed
 }
 
-/// Tells of the status topic while the broker refuses it.
+/// Returns the status topic while the broker refuses messages on it.
 fn refused_status(options: &LinkOptions, doubt: &Doubt) -> Option<RefusedStatus> {
     let topic = options.status_topic.as_str().into();
     let (since, next_trial) = (doubt.since(), doubt.next_trial());
@@ -280,10 +283,11 @@ fn refused_status(options: &LinkOptions, doubt: &Doubt) -> Option<RefusedStatus>
 struct Attempt {
     port: Port,
     number: u64,
-    /// The status topic, while it is refused: then data goes first, and the greeting when it is due.
+    /// The status topic while refused: then data goes first, and the greeting follows at its next
+    /// trial.
     refused: Option<RefusedStatus>,
     greeting: Greeting,
-    /// Whether the others were told that there is a connection.
+    /// True once the connection was announced as [`LinkState::Up`].
     is_announced: bool,
     end: Arc<OnceLock<End>>,
 }
@@ -300,18 +304,18 @@ struct Ended {
     up_since: Option<Mono>,
 }
 
-/// The state of the greeting on one connection. It goes alone, before everything else, so that a
-/// broker that forbids it is not thought to forbid the rest.
+/// The state of the greeting on a connection. The greeting is sent alone and first: if the broker
+/// forbids its topic and hangs up, no other topic comes under suspicion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Greeting {
     None,
-    /// Since when.
+    /// Sent at this time.
     Unanswered(Mono),
-    /// Since when.
+    /// Acknowledged at this time.
     Answered(Mono),
 }
 
-/// What the end of a connection says of the status topic.
+/// Evidence about the status topic from the end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Finding {
     Against,
@@ -320,7 +324,8 @@ enum Finding {
 }
 
 impl Greeting {
-    /// Judges as [`pulsegate_core::cloud::delivery`] does of other topics.
+    /// Judges the status topic by the rules of [`pulsegate_core::cloud::delivery`] for other
+    /// topics.
     fn finding(self, death: Death, now: Mono) -> Finding {
         match (self, death) {
             (Self::Unanswered(sent), Death::ByPeer) if now.since(sent) <= SUSPECT_WITHIN => {
@@ -386,7 +391,7 @@ async fn connection(
                 if attempt.refused.is_none() {
                     drop(say(&client, options, Presence::Offline));
                 }
-                // A queue that is full is drained on the way out all the same.
+                // A full queue is emptied before the disconnect anyway.
                 drop(client.try_disconnect_with_timeout(GOODBYE));
                 continue;
             }
@@ -418,7 +423,8 @@ async fn connection(
     Ended { cause, up_since }
 }
 
-/// Ends when the rest waits no longer for an answer to the greeting, which may still come.
+/// Completes when other messages no longer wait for an answer to the greeting. The answer may come
+/// later.
 async fn overdue(attempt: &Attempt) {
     match attempt.greeting {
         Greeting::Unanswered(sent) if !attempt.is_announced => {
@@ -430,7 +436,7 @@ async fn overdue(attempt: &Attempt) {
     }
 }
 
-/// Ends when an answer to the greeting has stood for long enough to be believed.
+/// Completes when an answer to the greeting has stood long enough to be believed.
 async fn stands(attempt: &Attempt) {
     match attempt.greeting {
         Greeting::Answered(at) => {
@@ -440,7 +446,7 @@ async fn stands(attempt: &Attempt) {
     }
 }
 
-/// Ends when a greeting that was refused is due again.
+/// Completes when a refused greeting is due again.
 async fn trial(attempt: &Attempt) {
     match (&attempt.refused, attempt.greeting) {
         (Some(refused), Greeting::None) => {
@@ -450,7 +456,7 @@ async fn trial(attempt: &Attempt) {
     }
 }
 
-/// Says that the thing is online.
+/// Publishes the message online.
 fn greet(client: &AsyncClient, options: &LinkOptions, attempt: &mut Attempt) -> Option<Answer> {
     let answer = say(client, options, Presence::Online)?;
     attempt.greeting = Greeting::Unanswered(clock::mono());
@@ -476,7 +482,8 @@ fn announce(
     states.send_replace(LinkState::Up(session));
 }
 
-/// Says whether a message was acknowledged, once that is known.
+/// Resolves to true when the broker acknowledged the message, to false when the connection ended
+/// first.
 type Answer = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 async fn answer(answer: &mut Option<Answer>) -> bool {
@@ -486,8 +493,8 @@ async fn answer(answer: &mut Option<Answer>) -> bool {
     }
 }
 
-/// Says on the status topic how the thing is, retained. It is no record: the last will says the same
-/// of a thing that cannot.
+/// Publishes a retained presence message on the status topic. The message is not a stored record:
+/// the last will takes its place when the thing cannot send.
 fn say(client: &AsyncClient, options: &LinkOptions, presence: Presence) -> Option<Answer> {
     let payload = presence.to_payload();
     let how = PublishOptions::new(QoS::AtLeastOnce).retain(true);
@@ -500,12 +507,13 @@ fn say(client: &AsyncClient, options: &LinkOptions, presence: Presence) -> Optio
     }
 }
 
-/// Messages that may be on their way to the client, beside the status.
+/// Returns the number of messages in the queue to the client: the publish window and the status
+/// messages.
 fn capacity(options: &LinkOptions) -> usize {
     usize::from(options.window) + 2
 }
 
-/// Builds a client of the MQTT library; it connects when its events are polled.
+/// Builds a client of the MQTT library. The connection is made when the events are polled.
 fn build_client(options: &LinkOptions, tls: &Clients, port: Port) -> (AsyncClient, EventLoop) {
     let (client, mut events) =
         AsyncClient::builder(mqtt_options(options, tls, port)).capacity(capacity(options)).build();
@@ -536,7 +544,7 @@ fn mqtt_options(options: &LinkOptions, tls: &Clients, port: Port) -> MqttOptions
 
 #[cfg(test)]
 impl Session {
-    /// A connection on which nothing is sent.
+    /// Returns a session without a connection.
     pub(crate) fn unused(number: u64) -> Self {
         let options = MqttOptions::new("box", Broker::tcp("localhost", 8883));
         let (client, _) = AsyncClient::builder(options).capacity(1).build();

@@ -1,5 +1,5 @@
-//! The publisher: takes sheaves from the store, hands their messages to the link, and moves the
-//! watermarks when they were acknowledged. It decides nothing: `core::delivery` and `core::pace` do.
+//! The publisher: takes batches from the store, hands them to the link, and moves the watermarks
+//! after the acknowledgement. All decisions are made by `core::delivery` and `core::pace`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,24 +21,24 @@ use crate::platform::clock;
 use crate::platform::pulse::{AT_REST, Pulse};
 use crate::store::{Progress, Stopped, Store, Taken};
 
-/// A broker that acknowledges nothing for so long on a living connection never will.
+/// Time without any acknowledgement on a living connection, after which the connection is given up.
 pub(crate) const ACK_DEADLINE: Duration = Duration::from_secs(30);
-/// Walks through the store in one round: then the pulse beats, and the watermarks move over what a filter
-/// held back, so that a start after this one goes on from there.
+/// Takes from the store in a round. After each round the pulse beats, and the watermarks move over
+/// filtered records, so a restart does not filter them again.
 const MAX_TAKES: u32 = 16;
-/// Nothing to wait for: look again at the latest then.
+/// Longest time between two rounds when nothing is due.
 const IDLE: Duration = AT_REST;
 
-/// What may change while it runs.
+/// The settings, which may change while the publisher runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) window: usize,
     pub(crate) limits: Limits,
-    /// How long a message may stay unacknowledged before the connection is given up.
+    /// Time that a message may stay unacknowledged before the connection is given up.
     pub(crate) ack_deadline: Duration,
 }
 
-/// How it is doing, for `status` and the watchdog.
+/// The counters for `status`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PublisherState {
     pub(crate) in_flight: usize,
@@ -46,38 +46,39 @@ pub(crate) struct PublisherState {
     /// Messages acknowledged since the start.
     pub(crate) acknowledged: u64,
     pub(crate) quarantined: u64,
-    /// Until when readings and events wait for the clock to be set, if they do.
+    /// Time until readings and events wait for the clock to be set; `None` when nothing waits.
     pub(crate) clock_holds_until: Option<Mono>,
-    /// The largest message that the broker takes, if it hangs up on larger ones.
+    /// Bytes of the largest message that the broker takes; `None` unless the broker hangs up on
+    /// larger messages.
     pub(crate) max_message_bytes: Option<usize>,
 }
 
-/// What it works with.
+/// The inputs and outputs of the publisher.
 pub(crate) struct Publisher {
     pub(crate) store: Store,
     pub(crate) links: watch::Receiver<LinkState>,
     pub(crate) settings: watch::Receiver<Settings>,
-    /// Whether the clock is set.
+    /// True once the clock is set.
     pub(crate) clock_set: watch::Receiver<bool>,
-    /// Set when the agent stops: nothing waits for company any more.
+    /// True while the agent stops: partly filled messages go at once.
     pub(crate) draining: watch::Receiver<bool>,
     pub(crate) states: watch::Sender<PublisherState>,
     pub(crate) reports: Reports,
     pub(crate) pulse: Pulse,
 }
 
-/// What it tells others.
+/// The publisher's reports to other parts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reports {
-    /// The topics that the broker refuses.
+    /// The refused topics.
     pub(crate) refused: watch::Sender<Vec<Refused>>,
-    /// The number of a connection that the broker may end because of a message.
+    /// The number of a connection during the trial of a message: its end is expected.
     pub(crate) trials: watch::Sender<u64>,
-    /// The number of a connection that should be given up.
+    /// The number of a connection without acknowledgements, to be given up.
     pub(crate) doubts: watch::Sender<u64>,
 }
 
-/// A message that cannot be handed over yet.
+/// A message in hand, and the time until the pace or the link has room for the message.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     lane: Lane,
@@ -90,13 +91,15 @@ struct Round {
     session: Option<Session>,
     grace: ClockGrace,
     acks: FuturesUnordered<BoxFuture<'static, (MessageId, bool)>>,
-    /// At most one request to move watermarks is on its way.
+    /// The answer to the request that moves watermarks, while a request is on its way. Never more
+    /// than one.
     marking: Option<oneshot::Receiver<()>>,
     marking_is_urgent: bool,
-    /// By lane: when a message that is not full yet may go, and the place that would fill it.
+    /// By lane: time from which a message that is not full may go, and the place that would fill
+    /// the message.
     not_before: [(Mono, Seq); 3],
     state: PublisherState,
-    /// The number of the pass of the store that this is a part of.
+    /// The number of the delivery pass, see [`crate::store::Pass`].
     pass: u64,
     /// See [`crate::store::Progress::withheld_told`].
     withheld_told: u64,
@@ -111,7 +114,7 @@ pub(crate) async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
     let mut round = Round::new(settings, publisher.store.watermarks);
     let mut progress = publisher.store.progress();
     loop {
-        // Before the progress, which is complete by the time that the drain begins.
+        // Read before the progress, which is complete when the drain begins.
         let draining = *publisher.draining.borrow();
         round.follow(&progress.borrow_and_update());
         let wait = round.work(&publisher).await?;
@@ -167,7 +170,8 @@ impl Round {
         }
     }
 
-    /// Does what can be done now. Returns how long to wait if nothing happens.
+    /// Publishes all that the link, the pace and the window allow now. Returns the time until the
+    /// next round if no event comes first.
     async fn work(&mut self, publisher: &Publisher) -> Result<Duration, Stopped> {
         self.judge_answers();
         self.mark(publisher).await?;
@@ -191,14 +195,15 @@ impl Round {
         Ok(Duration::ZERO)
     }
 
-    /// What is due in the meantime shortens a wait; a moment is waited at least.
+    /// Shortens `wait` to the next due time of delivery. Returns at least a millisecond.
     fn until_due(&self, wait: Duration) -> Duration {
         let now = clock::mono();
         let due = self.delivery.next_due().filter(|due| *due > now);
         due.map_or(wait, |due| wait.min(due.since(now).max(Duration::from_millis(1))))
     }
 
-    /// Takes what the store tells.
+    /// Applies the progress of the store: a new pass, the last committed places, and the withheld
+    /// topics.
     fn follow(&mut self, progress: &Progress) {
         if progress.pass.number != self.pass {
             self.pass = progress.pass.number;
@@ -212,7 +217,7 @@ impl Round {
         }
     }
 
-    /// Hands over the messages in hand, until the pace or the link holds one up.
+    /// Sends the messages in hand, until the pace or the link holds a message up.
     fn send(&mut self, publisher: &Publisher, session: &Session) -> Option<Held> {
         loop {
             let now = clock::mono();
@@ -237,8 +242,9 @@ impl Round {
         }
     }
 
-    /// Takes one more sheaf in hand. Returns whether it did. While a message is held up, only more
-    /// urgent lanes are looked at: an alert never waits behind the pace of readings (P6).
+    /// Takes one more batch group from the store. Returns true if there was any. While a message is
+    /// held up, only more urgent lanes are asked: an alert never waits behind the pace of readings
+    /// (P6).
     async fn take(
         &mut self,
         publisher: &Publisher,
@@ -289,8 +295,8 @@ impl Round {
         Ok(false)
     }
 
-    /// Tells the store what is settled, unless marks from before are not durable yet, and at once what is
-    /// withheld: the next take relies on it.
+    /// Reports withheld topics to the store at once, because the next take relies on them. Then
+    /// moves the watermarks, unless an earlier request is not durable yet.
     async fn mark(&mut self, publisher: &Publisher) -> Result<(), Stopped> {
         loop {
             let withheld = self.delivery.take_withheld();
@@ -298,7 +304,7 @@ impl Round {
                 break;
             }
             publisher.store.withhold(withheld, self.withheld_told, self.pass).await?;
-            // Before marks are taken: a topic that was renamed is withheld under its new name too.
+            // Before marks are taken: a renamed topic is withheld under its new name as well.
             let progress = publisher.store.progress();
             self.follow(&progress.borrow());
         }
@@ -320,8 +326,8 @@ impl Round {
 
     fn drain_acks(&mut self) {
         use futures_util::FutureExt as _;
-        // All of them, however many: one that is read after the end of its connection was judged
-        // would count for the next.
+        // All acknowledgements at once: those of a dead connection must be counted before its end
+        // is judged.
         while let Some(Some((id, acknowledged))) =
             tokio::task::unconstrained(self.acks.next()).now_or_never()
         {
@@ -329,7 +335,7 @@ impl Round {
         }
     }
 
-    /// A message is acknowledged, whichever connection it went out on: the broker has it.
+    /// Counts an acknowledged message. The connection does not matter: the broker has the message.
     fn acknowledged(&mut self, id: MessageId, acknowledged: bool) {
         if acknowledged {
             self.delivery.acknowledged(id, clock::mono());
@@ -358,17 +364,18 @@ impl Round {
         self.session = session;
     }
 
-    /// Counts the acknowledgements that stood for long enough while their connection lived.
+    /// Passes time to delivery, which believes an acknowledgement only after the connection
+    /// outlived it.
     fn judge_answers(&mut self) {
         self.drain_acks();
-        // Before the look at the connection: it lived until then, or its end is known.
+        // The time is read before the connection is judged: at this time the connection lived.
         let now = clock::mono();
         self.judge_end();
         self.delivery.tick(now);
     }
 
-    /// Judges the connection if it ended: by its own end, since the state of the link may be that of a
-    /// later attempt by now.
+    /// Judges the connection if it ended, by the end recorded in its session: the state of the link
+    /// may belong to a later attempt.
     fn judge_end(&mut self) {
         if let Some(end) = self.session.as_ref().and_then(Session::end) {
             self.lose_link(end);
@@ -416,7 +423,7 @@ impl Round {
     }
 }
 
-/// Replaces what was told of refused topics, and logs what is new. Returns whether it changed.
+/// Replaces the list of refused topics, and logs the differences. Returns true if the list changed.
 fn tell(seen: &mut Vec<Refused>, refused: Vec<Refused>, is_taken: impl Fn(&str) -> bool) -> bool {
     let has = |all: &[Refused], one: &Refused| all.iter().any(|other| other.topic == one.topic);
     for one in refused.iter().filter(|one| !has(seen, one)) {

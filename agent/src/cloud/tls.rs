@@ -1,8 +1,8 @@
 //! TLS: the client identity, the trusted authorities, and explanations of failed handshakes.
 //!
-//! One provider (ring), two client configurations from one identity: MQTT on port 443 asks for
-//! `x-amzn-mqtt-ca` by ALPN, everything else (MQTT on 8883, HTTPS) must not. Server name
-//! indication is always sent. Only the certificate verifier reads the clock.
+//! The provider is ring. Two client configurations share one identity: MQTT on port 443 asks for
+//! `x-amzn-mqtt-ca` by ALPN, and all others (MQTT on 8883, HTTPS) must not. Server name indication
+//! is always sent. Only the certificate verifier reads the clock.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::platform::regular::{self, MAX_PEM_BYTES};
 /// AWS IoT Core, protocols: MQTT with a client certificate on port 443.
 const ALPN_MQTT: &[u8] = b"x-amzn-mqtt-ca";
 
-/// The authorities that sign AWS IoT endpoints; certs/README.md has their hashes.
+/// The authorities that sign AWS IoT endpoints. Their hashes are in certs/README.md.
 const AMAZON_ROOTS: [&[u8]; 4] = [
     include_bytes!("../../../certs/amazon/Amazon_Root_CA_1.pem"),
     include_bytes!("../../../certs/amazon/Amazon_Root_CA_2.pem"),
@@ -32,14 +32,14 @@ const AMAZON_ROOTS: [&[u8]; 4] = [
 pub(crate) struct Clients {
     /// For MQTT on a port shared with HTTPS.
     pub(crate) mqtt_alpn: Arc<ClientConfig>,
-    /// For MQTT on its own port and for HTTPS, without ALPN.
+    /// For MQTT on a port of its own and for HTTPS, without ALPN.
     pub(crate) plain: Arc<ClientConfig>,
 }
 
 /// Reads certificate, key and roots.
 ///
 /// # Errors
-/// Returns an error if a file cannot be read or used; most errors name the file.
+/// When a file cannot be read or used; most errors name the file.
 pub(crate) fn clients(identity: &Identity) -> anyhow::Result<Clients> {
     let provider = Arc::new(ring::default_provider());
     let chain = certificates(&identity.certificate)?;

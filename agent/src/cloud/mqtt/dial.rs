@@ -1,5 +1,5 @@
-//! Everything before a connection that may hang: reading certificate and key, and looking up the name of the
-//! broker. Each has a thread of its own, which outlives a reload of the link.
+//! The steps before a connection that may hang: reading certificate and key, and looking up the
+//! broker's name. Each step has a thread of its own, which outlives a reload of the link.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -15,12 +15,12 @@ use crate::cloud::tls::{self, Clients};
 use crate::config::Identity;
 use crate::platform::aside::Aside;
 
-/// A few files of some kilobytes: a card that takes longer does not answer.
+/// Time for reading a few files of some kilobytes. A card that takes longer does not answer.
 const READING: Duration = Duration::from_secs(10);
-/// Each address of a name is tried so long after the one before it: RFC 8305, section 5.
+/// Delay between the attempts on two addresses of a name: RFC 8305, section 5.
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// The threads that connecting needs.
+/// The threads for the steps before a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialer {
     identity: Aside,
@@ -35,14 +35,14 @@ impl Dialer {
     /// Reads certificate, key and roots.
     ///
     /// # Errors
-    /// Which file could not be used, and why.
+    /// When a file cannot be read or used; the error names the file.
     pub(super) async fn read_identity(&self, identity: &Identity) -> anyhow::Result<Clients> {
         let identity = identity.clone();
         let read = self.identity.run(READING, move || tls::clients(&identity)).await;
         read.context("cannot read certificate and key: is their disk mounted and well?")?
     }
 
-    /// Has connections look up names here; `limit` is what a look-up may take.
+    /// Makes connections of `mqtt` look up names on the resolver's thread, each within `limit`.
     pub(super) fn serve(&self, mqtt: &mut MqttOptions, limit: Duration) {
         let resolver = self.resolver.clone();
         mqtt.set_socket_connector(move |address, network| {
@@ -63,7 +63,7 @@ async fn connect(
         let network = network.clone();
         Box::pin(async move {
             sleep(STAGGER * rank).await;
-            // An address is not looked up.
+            // The address is numeric here, so the library looks nothing up.
             rumqttc::default_socket_connect(address.to_string(), network).await
         })
     });

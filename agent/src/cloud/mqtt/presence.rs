@@ -1,8 +1,9 @@
-//! The status message of a thing: retained on its status topic, and no record.
+//! The status message of a thing. The message is retained on the status topic, and no stored
+//! record.
 
 use serde::Serialize;
 
-/// Whether a thing is connected, as the message tells.
+/// The state of the thing's connection, as published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
 pub(super) enum Presence {

@@ -1,5 +1,5 @@
-//! Why a connection ended, in words for `status`, and what follows from it for the backoff and for
-//! the messages that were on their way.
+//! The reason for the end of a connection, in words for `status`, with its consequences for the
+//! backoff and for the messages on their way.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError};
 
 use crate::cloud::tls::{self, Retry};
 
-/// See the module.
+/// The end of a connection in words, with its consequences.
 pub(super) struct Reason {
     pub(super) text: String,
     pub(super) failure: Failure,
@@ -31,7 +31,7 @@ impl Reason {
     }
 }
 
-/// See the module.
+/// Turns the error of a connection into its reason.
 pub(super) fn of(error: &ConnectionError, is_clock_set: bool) -> Reason {
     if let Some(error) = tls_error(error) {
         let (text, retry) = tls::explain(error, is_clock_set);
@@ -93,8 +93,9 @@ fn io_error(error: &io::Error) -> Reason {
     }
 }
 
-/// The TLS error at the bottom of it, if there is one: on reading the first answer as well as in
-/// the handshake, since TLS 1.3 tells a client only then that its certificate was refused.
+/// Finds the TLS error at the bottom of an error. A refused client certificate may show only on
+/// reading the first answer, because TLS 1.3 finishes the handshake before the server checks the
+/// certificate.
 fn tls_error(error: &ConnectionError) -> Option<&rustls::Error> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
