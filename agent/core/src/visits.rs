@@ -1,9 +1,9 @@
 //! Visits: groups of openings of a lid, or of movements, separated by a gap.
 //!
-//! A visit begins with an opening, and ends if no opening follows within the gap; the end is
-//! reported as soon as it is certain, not with the next opening. Like the rules ([`crate::rules`]),
-//! visits are a fold over the stored readings, so a restart in the middle neither ends a visit nor
-//! reports a visit twice.
+//! A visit begins with an opening, and ends if no opening follows within the gap. A certain end is
+//! reported at once, not with the next opening. Like the rules ([`crate::rules`]), visits are a
+//! fold over the stored readings, so a restart during a visit neither ends a visit nor reports a
+//! visit twice.
 //!
 //! Readings of a line have monotonic times, so a clock step makes no difference (P8). Readings of
 //! another program have times of their own, arrive in order, shuffled or late by up to
@@ -213,7 +213,8 @@ impl Visits {
     }
 
     /// Ends a rebuild, after the last stored readings have been folded and the resulting reports
-    /// dropped. Visits reported before, as given by `told`, are not reported again.
+    /// dropped. `told` returns the stored reports of a source; the visits in these reports are not
+    /// reported again.
     pub fn resume(&mut self, told: impl Fn(SourceId) -> Told) {
         for watch in &mut self.watches {
             watch.resume(told(watch.source()));

@@ -54,7 +54,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// Returns whether the numbers add up to `recorded`.
+    /// Returns `true` if the other four numbers add up to `recorded`.
     #[must_use]
     pub fn balances(&self) -> bool {
         self.recorded == self.delivered + self.pending + self.dropped + self.filtered
@@ -101,9 +101,9 @@ impl DropReason {
 pub struct Gap {
     /// Lane of the missing records.
     pub lane: Lane,
-    /// The first record that is missing.
+    /// The first missing record.
     pub first: Seq,
-    /// The last record that is missing.
+    /// The last missing record.
     pub last: Seq,
     /// Number of records of this lane from `first` to `last`, both included.
     pub count: u64,

@@ -1,7 +1,8 @@
 //! The schedule of the rules engine: the next deadline of each track.
 //!
-//! Each track has at most one entry. An entry that comes up early costs one look and nothing else,
-//! so a deadline moving to a later time leaves the entry as it is.
+//! Each track has at most one entry. An entry may be too early: the track is then examined without
+//! effect and scheduled again. A deadline moved to a later time therefore leaves the entry
+//! unchanged.
 
 use std::collections::BTreeSet;
 

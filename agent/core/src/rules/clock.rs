@@ -117,8 +117,8 @@ impl EventClock {
         if event < now { Verdict::Back } else { Verdict::Good }
     }
 
-    /// Returns `true` if the source has kept to the new time `told` for long enough; otherwise
-    /// remembers the new time.
+    /// Returns `true` if the source has kept to the new time of the reading `told` for long enough;
+    /// otherwise remembers the new time.
     fn is_kept_to(&mut self, told: Anchor, ahead: bool) -> bool {
         match self.doubt {
             Some(first) if is_near(told.event, first.at(told.mono)) => {

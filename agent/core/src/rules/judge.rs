@@ -156,7 +156,7 @@ impl Judge {
         }
     }
 
-    /// Gives up the pending transition: the wait begins anew.
+    /// Gives up the pending transition. The wait starts again with the next finding.
     pub(super) fn lapse(&mut self) {
         self.pending = None;
     }

@@ -1,11 +1,11 @@
 //! Puts readings in the order of their event times, for a rule that has to wait anyway (`for`).
 //!
-//! A reading is handed on once all earlier readings have arrived, [`LATENESS`](super::LATENESS)
+//! A reading is evaluated once all earlier readings have arrived, [`LATENESS`](super::LATENESS)
 //! later: the order of arrival makes no difference. A reading without a time of its own is stamped
-//! on arrival; no reading can arrive before it, so it is handed on at once.
+//! on arrival; no later arrival can have an earlier time, so the reading is evaluated at once.
 //!
 //! Readings not yet settled at a restart are folded again. A reading from before the last stored
-//! transition is handed on to update the state, and decides nothing a second time.
+//! transition is evaluated only to update the state, and decides nothing a second time.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -15,8 +15,8 @@ use pulsegate_sensors::SourceId;
 use crate::record::reading::Value;
 use crate::time::Wall;
 
-/// Bounds memory for a rule and source: a hundred readings a second. Beyond this, the oldest
-/// reading is handed on before settling.
+/// Bounds memory for a rule and source: a hundred readings a second. Above the limit, the oldest
+/// reading is evaluated before settling.
 const MAX_KEPT: usize = 512;
 
 /// The event time and the source of a reading.
@@ -35,7 +35,7 @@ pub(super) struct Settling {
     /// `true` if any reading had a time of its own, as another such reading may be late; `None`
     /// before the first reading.
     own_time: Option<bool>,
-    /// All readings before this event time have been handed on.
+    /// All readings before this event time have been evaluated.
     passed: Option<Wall>,
 }
 
@@ -77,7 +77,7 @@ impl Settling {
         self.kept.pop_front()
     }
 
-    /// Marks all readings before `known` as handed on.
+    /// Marks all readings before `known` as evaluated.
     pub(super) fn pass(&mut self, known: Wall) {
         self.passed = self.passed.max(Some(known));
     }

@@ -1,4 +1,5 @@
-//! Types that delivery exchanges with the shell: records to take, messages to send, watermarks to move.
+//! Types exchanged between delivery and the agent: requests for records, messages to send, and
+//! watermarks to move.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -72,7 +73,7 @@ pub enum TopicMark {
     },
 }
 
-/// A request to take a sheaf now.
+/// A request to take a group of batches from the store now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// Lane to take from.
@@ -101,7 +102,7 @@ pub enum Part {
     Topic {
         /// Name of the topic.
         topic: Arc<str>,
-        /// `true` begins at the first record that is not settled, `false` after the last record taken.
+        /// `true` begins at the first unsettled record, `false` after the last record taken.
         anew: bool,
         /// Last record already taken from the lane.
         through: Seq,

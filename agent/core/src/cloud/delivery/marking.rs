@@ -7,23 +7,24 @@ use super::exchange::{Mark, TopicMark};
 use crate::record::lane::Lane;
 
 impl Delivery {
-    /// Takes the newly withheld topics. The store must note the topics before the next take; until
-    /// then, nothing of their lanes is wanted. Any commit before the marks of a later take will do.
+    /// Returns the newly withheld topics, and removes them from the list. The store must record the
+    /// topics before the next walk, and commit them no later than the marks of the next take. Until
+    /// then, delivery requests no records of their lanes.
     #[must_use]
     pub fn take_withheld(&mut self) -> Vec<TopicMark> {
         std::mem::take(&mut self.to_withhold)
     }
 
-    /// Returns whether the store does not yet know every withheld topic of `lane`: a walk would find
-    /// the records of the unknown topics in the wrong part of the lane.
+    /// Returns `true` if the store does not yet know every withheld topic of `lane`: a walk would
+    /// find the records of the unknown topics in the wrong part of the lane.
     pub(super) fn has_to_withhold(&self, lane: Lane) -> bool {
         let is_of_lane =
             |mark: &TopicMark| matches!(mark, TopicMark::Withhold { lane: of, .. } if *of == lane);
         self.to_withhold.iter().any(is_of_lane)
     }
 
-    /// Takes the marks of settled records, to be made durable together. The caller then calls
-    /// [`Delivery::marked`].
+    /// Returns the marks of settled records, to be made durable together, and removes them from
+    /// delivery. The caller calls [`Delivery::marked`] once the marks are durable.
     #[must_use]
     pub fn take_marks(&mut self) -> (Vec<Mark>, Vec<TopicMark>) {
         let mut marks = Vec::new();
@@ -81,14 +82,14 @@ impl Delivery {
         self.marking = 0;
     }
 
-    /// Returns whether to make the marks durable now rather than with the next commit: half of the
-    /// window or more waits for the marks.
+    /// Returns `true` if the marks should be made durable now rather than with the next commit:
+    /// half of the window or more waits for the marks.
     #[must_use]
     pub fn marks_are_urgent(&self) -> bool {
         (self.settled + self.marking) * 2 >= self.window
     }
 
-    /// Returns whether any marks are not yet taken or not yet durable.
+    /// Returns `true` if any marks are not yet taken or not yet durable.
     #[must_use]
     pub fn has_unmarked(&self) -> bool {
         self.settled + self.marking > 0

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use crate::time::Mono;
 
-/// Length of the pause after a trial, as a multiple of the time that the trial cost. The factor 3 leaves
-/// three quarters of the time to accepted topics, regardless of the number of refused topics.
+/// Length of the pause after a trial, as a multiple of the duration of the interruption. The factor
+/// 3 leaves three quarters of the time to accepted topics, regardless of the number of refused
+/// topics.
 const SHARE: u32 = 3;
-/// Upper bound of the cost of a trial: the deadline of an acknowledgement plus a reconnect. Any longer
-/// interruption is an unrelated outage.
+/// Longest interruption counted as caused by a trial: the deadline of an acknowledgement plus a
+/// reconnect. Any longer interruption is an unrelated outage.
 const LONGEST_COST: Duration = Duration::from_secs(40);
 
 /// Limits how often a message of any topic is sent on trial.
@@ -25,14 +26,14 @@ impl Spacing {
         self.since.get_or_insert(sent);
     }
 
-    /// Notes a new connection, and starts the pause: the cost of the trial is now known.
+    /// Notes a new connection, and starts the pause: the length of the interruption is now known.
     pub(super) fn link_up(&mut self, now: Mono) {
         if let Some(since) = self.since.take() {
             self.next = now + now.since(since).min(LONGEST_COST) * SHARE;
         }
     }
 
-    /// Returns whether a message may be sent on trial at `now`.
+    /// Returns `true` if a message may be sent on trial at `now`.
     pub(super) fn is_due(&self, now: Mono) -> bool {
         self.since.is_none() && self.next <= now
     }
