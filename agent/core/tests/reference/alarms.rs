@@ -1,26 +1,26 @@
-//! When an alarm should be raised and cleared, by what its rule was asked in order: each turn is looked
-//! for among what follows the one before.
+//! The expected transitions of one alarm, from the evaluations of its rule in order: each
+//! transition is searched for among the evaluations after the previous transition.
 
 use crate::history::{later, millis};
 use crate::imports::*;
 use crate::scenario::SOURCES;
 
-/// One moment at which a rule came to know something.
+/// One evaluation of a rule, or the passing of time.
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
-    /// By which item of the history.
+    /// The index of the causing item of the history.
     pub(crate) item: usize,
     pub(crate) at: Wall,
-    /// None if only time passed, or a window had no value.
+    /// The finding; `None` if only time passed, or a window had no value.
     pub(crate) finding: Option<Finding>,
-    /// What had to last is forgotten.
+    /// `true` if a pending transition is forgotten.
     pub(crate) forgets: bool,
-    /// The reading came too late to wait for those before it.
+    /// `true` if the reading arrived too late to be put in order.
     pub(crate) is_late: bool,
 }
 
 impl Step {
-    /// Time passed, and nothing else.
+    /// Creates a step in which only time passed.
     pub(crate) fn time(item: usize, at: Wall) -> Self {
         Self { item, at, finding: None, forgets: false, is_late: false }
     }
@@ -33,14 +33,14 @@ pub(crate) struct Finding {
     pub(crate) ask: Ask,
 }
 
-/// What the condition is asked about.
+/// The input of the condition.
 #[derive(Debug, Clone)]
 pub(crate) enum Ask {
     Value(Value),
     Together(Vec<Option<Newest>>),
 }
 
-/// The newest reading of a source that is looked at together with others.
+/// The newest reading of one source, for a rule over several sources.
 #[derive(Debug, Clone)]
 pub(crate) struct Newest {
     pub(crate) source: usize,
@@ -49,7 +49,7 @@ pub(crate) struct Newest {
     pub(crate) holds: bool,
 }
 
-/// An alarm was raised or cleared.
+/// A transition: an alarm was raised or cleared.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Turn {
     pub(crate) raised: bool,
@@ -59,7 +59,7 @@ pub(crate) struct Turn {
     pub(crate) window: Option<(Wall, Wall)>,
 }
 
-/// How the alarm stands.
+/// The state of the alarm.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stand {
     Quiet,
@@ -68,8 +68,9 @@ enum Stand {
     Raised,
 }
 
-/// Every turn, each with the item by which it came. `by_time`: what has to last turns at the moment when
-/// it has lasted; else with the next finding, as windows do.
+/// Returns all transitions, each with the index of the causing item. With `by_time`, a condition
+/// with a duration changes the alarm at the end of the duration; without, at the next finding, as
+/// for windows.
 pub(crate) fn alarms(
     rule: &RuleSpec,
     source: usize,
@@ -85,7 +86,7 @@ pub(crate) fn alarms(
             let finding = step.finding.as_ref();
             finding.map(|finding| holds(rule, &finding.ask, stand, speaker) != raised)
         };
-        // What came too late to wait, from before the last turn, has to turn at once or not at all.
+        // A late finding from before the last transition changes the alarm at once or not at all.
         let waits_for_nothing = raised && rule.clear.hold_for.is_zero();
         let last_turn = turns.last().map(|(_, turn)| turn.time);
         let is_over = |step: &Step| {
@@ -122,7 +123,7 @@ pub(crate) fn alarms(
                 from = at + 1;
                 break;
             }
-            // A window without a value ends what had to last; a moment without a reading does not.
+            // A window without a value ends the duration; the passing of time does not.
             if against == Some(false) || step.forgets || (!by_time && against.is_none()) {
                 from = at;
                 break;
@@ -144,7 +145,8 @@ pub(crate) fn alarms(
     }
 }
 
-/// When it turns, if what speaks against how it stands lasts from `since` on.
+/// Returns the time of the next transition, if the condition for the transition lasts from `since`
+/// on.
 fn due(rule: &RuleSpec, raised: bool, last_raise: Option<Wall>, since: Wall) -> Wall {
     if raised {
         return Wall(since.0 + millis(rule.clear.hold_for));
@@ -155,7 +157,7 @@ fn due(rule: &RuleSpec, raised: bool, last_raise: Option<Wall>, since: Wall) -> 
     cooled.map_or(held, |cooled| cooled.max(held))
 }
 
-/// Whether the condition holds, or still does.
+/// Returns `true` if the condition holds, or, for a pending or raised alarm, still holds.
 fn holds(rule: &RuleSpec, ask: &Ask, stand: Stand, speaker: usize) -> bool {
     match (ask, &rule.condition) {
         (Ask::Value(Value::State(state)), Condition::Reading(Test::Is(is))) => is == state,
@@ -199,7 +201,7 @@ fn first_that_holds(ask: &Ask) -> Option<usize> {
     }
 }
 
-/// Of several together, the value of the one in whose name it speaks.
+/// Returns the value of the alert: for several sources, the value of the source named by the alert.
 fn value_of(finding: &Finding, speaker: usize) -> Value {
     match &finding.ask {
         Ask::Value(_) => finding.value.clone(),
@@ -210,7 +212,7 @@ fn value_of(finding: &Finding, speaker: usize) -> Value {
     }
 }
 
-/// The time at which a source was silent for `after` since `since`.
+/// Returns the time at which a silence since `since` has lasted `after` milliseconds.
 pub(crate) fn silent_at(since: Wall, after: i64) -> Wall {
     later(since, u64::try_from(after).expect("not negative"))
 }

@@ -1,18 +1,19 @@
-//! The timeline against all that the clock ever said: which wall time a moment was, by what is known now.
+//! Compares the timeline with the complete history of the clock: the wall time of each moment, as
+//! known now.
 
 use crate::imports::*;
 use crate::inputs::Bytes;
 
-/// Where the axis that never steps begins.
+/// The start of the reference axis, in milliseconds since 1970. The axis never steps.
 const REFERENCE_MS: i64 = 1_795_000_000_000;
 const EPOCH: Epoch = Epoch(1);
 
-/// What happens to a clock.
+/// An input: an observation of the clock, or a restart.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Step {
-    /// The clock is looked at: how far its offset is from the reference, and whether it is set.
+    /// The agent observes the clock, `offset_ms` from the reference axis.
     Look { pause_ms: u64, offset_ms: i64, is_set: bool },
-    /// The agent starts again, with what was stored.
+    /// The agent restarts with the stored segments.
     Restart,
 }
 
@@ -28,13 +29,13 @@ impl Step {
     }
 }
 
-/// Inputs in words.
+/// Returns the inputs as readable text.
 pub(crate) fn words(inputs: &[Bytes]) -> String {
     let steps: Vec<Step> = inputs.iter().map(|bytes| Step::of(*bytes)).collect();
     format!("{steps:?}")
 }
 
-/// One look at the clock that was news.
+/// An observation with a step of the clock or a change of trust.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct News {
     since: u64,
@@ -42,12 +43,13 @@ struct News {
     is_set: bool,
 }
 
-/// Looks at a clock as the inputs say, and asks after each look about moments before and after all of them.
+/// Observes a clock by the inputs, and after each input compares moments before and after all
+/// observations.
 pub(crate) fn check(inputs: &[Bytes]) -> Result<(), String> {
     let mut timeline = begun();
     let (mut news, mut stored): (Vec<News>, Vec<Segment>) = (Vec::new(), Vec::new());
     let mut now = 1_000;
-    // As many steps as a timeline keeps: 64.
+    // A timeline keeps 64 segments, so no segment is dropped.
     for (nth, bytes) in inputs.iter().take(60).enumerate() {
         match Step::of(*bytes) {
             Step::Restart => {
@@ -88,7 +90,8 @@ fn begun() -> Timeline {
     timeline
 }
 
-/// What was trusted stays as it was; what was not is corrected by the next that is, else by the last before.
+/// Compares the wall time of one moment. A trusted time stays; an untrusted time is corrected by
+/// the next trusted observation, or else by the last trusted observation before.
 fn compare(timeline: &Timeline, news: &[News], moment: u64) -> Result<(), String> {
     let in_force = news.iter().rfind(|one| one.since <= moment);
     let set = in_force

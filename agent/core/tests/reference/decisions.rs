@@ -10,14 +10,14 @@ use crate::inputs::{Bytes, Step};
 use crate::rules::Said;
 use crate::{rules, scenario, visits};
 
-/// The catalogue may grow to so many rules.
+/// The most rules of the catalogue.
 const MOST_RULES: u8 = 48;
 
-/// Drives a device with all inputs. The first chooses its rules.
+/// Drives a device with all inputs. The first input selects the rules of the device.
 pub(crate) fn check(inputs: &[Bytes]) -> Result<(), String> {
     let catalogue = scenario::rules();
     let Some((choice, inputs)) = inputs.split_first() else { return Ok(()) };
-    // Rules that are added behind the others leave the corpus as it is.
+    // Rules appended to the catalogue do not change the meaning of the corpus.
     let places = choice.iter().map(|byte| usize::from(*byte % MOST_RULES));
     let mut configured: Vec<usize> = places.filter(|place| *place < catalogue.len()).collect();
     configured.sort_unstable();
@@ -31,7 +31,7 @@ pub(crate) fn check(inputs: &[Bytes]) -> Result<(), String> {
     Ok(())
 }
 
-/// Inputs in words.
+/// Returns the inputs as readable text.
 pub(crate) fn words(inputs: &[Bytes]) -> String {
     let steps: Vec<Step> = inputs.iter().skip(1).map(|bytes| Step::of(*bytes)).collect();
     format!("{steps:?}")
@@ -57,12 +57,12 @@ fn compare(device: &Device) -> Result<(), String> {
         same(&format!("`{name}` for {source:?} tells"), &told, &said.told)?;
         let turned = decided.iter().filter(|one| one.report != Report::Later);
         let turned: Vec<Turn> = turned.map(|one| turn(one)).collect();
-        // What is held back is stored by nobody: after a restart it may be decided again.
+        // Held-back transitions are not stored, so a restart may repeat them.
         if device.restarts == 0 {
             same(&format!("`{name}` for {source:?} turns"), &turned, &said.turns)?;
         }
     }
-    // What time had decided before a restart, it decides again with the next moment.
+    // Decisions of a tick before a restart are repeated with the next tick.
     let has_looked = !matches!(device.history.last(), Some(Entry::Began { .. }));
     if has_looked {
         stands(device, &specs, &all)?;
@@ -70,9 +70,9 @@ fn compare(device: &Device) -> Result<(), String> {
     check_visits(device, has_looked)
 }
 
-/// Whether a restart is allowed to make a difference. A raise that flapping held back is not stored: a
-/// value that lies between the thresholds, or one source of several, does not tell it again. And a source
-/// that was silent for longer than the horizon begins anew.
+/// Returns `true` if a restart may make a difference. A raise held back as flapping is not stored,
+/// and a value between the thresholds, or a single source of several, does not restore the raise. A
+/// source silent for longer than the horizon is forgotten.
 fn is_uncertain(device: &Device, rule: &RuleSpec, source: Option<usize>, said: &Said) -> bool {
     let has_held = said.turns.len() > MAX_ALERTS && device.restarts > 0;
     let depends_on_stand =
@@ -81,7 +81,8 @@ fn is_uncertain(device: &Device, rule: &RuleSpec, source: Option<usize>, said: &
         Some(source) => device.forgotten.contains(&source),
         None => !device.forgotten.is_empty(),
     };
-    // The windows after the last that is stored count as empty: an alarm that was raised clears by the first.
+    // The windows after the last stored window count as empty, so the first of them clears a raised
+    // alarm.
     let of_nothing = |window: WindowSpec| matches!(window.take, Take::Count | Take::Sum);
     let is_gone = rule.window.is_some_and(of_nothing)
         && source.is_some_and(|source| device.gone.contains(&source));
@@ -91,7 +92,7 @@ fn is_uncertain(device: &Device, rule: &RuleSpec, source: Option<usize>, said: &
         || (has_held && depends_on_stand)
 }
 
-/// Each alert is raised and cleared in turns.
+/// Checks that the alerts of a rule and source alternate between raised and cleared.
 fn is_in_turns(name: &str, told: &[Turn]) -> Result<(), String> {
     let mut raised: BTreeMap<usize, bool> = BTreeMap::new();
     for turn in told {
@@ -112,7 +113,7 @@ fn turn(transition: &Transition) -> Turn {
     }
 }
 
-/// The same alarms are raised, if nothing was held back.
+/// Checks that the same alarms are raised, for rules without held-back alerts.
 fn stands(
     device: &Device,
     specs: &[RuleSpec],

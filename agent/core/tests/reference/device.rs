@@ -1,5 +1,5 @@
-//! A device with the real rules and visits, and with as much of a store as they need over a restart: the
-//! readings, and what was decided.
+//! A device with the real rules and visits, and a simulated store of readings and decisions for
+//! restarts.
 
 use std::collections::BTreeSet;
 
@@ -9,40 +9,40 @@ use crate::inputs::Step;
 use crate::scenario::{SOURCES, value, visits};
 use crate::visits::Seen;
 
-/// The axis that never steps begins here.
+/// The start of the reference axis, in milliseconds since 1970. The axis never steps.
 const AXIS: i64 = 1_795_000_020_000;
-/// The kernel had been up for so long when the history begins.
+/// The up-time of the kernel at the start of the history.
 const UP_MS: u64 = 3_600_000;
 
-/// See the module.
+/// The device.
 pub(crate) struct Device {
     sources: Sources,
     pub(crate) rules: Rules,
     pub(crate) visits: Visits,
     catalogue: Vec<RuleSpec>,
-    /// Which rules of the catalogue are configured, in their order.
+    /// The indices of the configured rules in the catalogue, in the order of the configuration.
     configured: Vec<usize>,
-    /// Rules that were added or taken away: what they say depends on when.
+    /// Rules added or removed by a reload: their decisions depend on the time of the reload.
     pub(crate) changed: BTreeSet<String>,
-    /// Sources whose first reading after a silence longer than the horizon came too late, before a restart: the
-    /// engine documents that it does not know this any more.
+    /// Sources with a late first reading after a silence longer than the horizon, before a restart:
+    /// the engine documents that the lateness is forgotten.
     pub(crate) forgotten: BTreeSet<usize>,
-    /// Sources that were silent for longer than the horizon, before a restart.
+    /// Sources silent for longer than the horizon, before a restart.
     pub(crate) gone: BTreeSet<usize>,
     boot: KernelBoot,
     started_ms: u64,
-    /// For how long it was off, all in all.
+    /// The total time for which the device was off.
     off_ms: i64,
     now_ms: u64,
     pub(crate) history: Vec<Entry>,
-    /// What rules and visits decided, and when that was known.
+    /// The transitions of the rules, each with the time of the decision.
     pub(crate) decided: Vec<(Transition, Arrival)>,
     pub(crate) happened: Vec<Happening>,
-    /// The place in the history from which on the rules remember readings.
+    /// The index in the history of the first reading known to the rules.
     from: usize,
-    /// How much of history and decisions is durable.
+    /// The durable lengths of `history`, `decided` and `happened`.
     durable: (usize, usize, usize),
-    /// Whether the agent started anew since the last decision that it made of itself.
+    /// The number of restarts and reloads.
     pub(crate) restarts: usize,
 }
 
@@ -118,7 +118,7 @@ impl Device {
         }
     }
 
-    /// The moment at which the agent last looked.
+    /// Returns the present monotonic time.
     pub(crate) fn now(&self) -> Arrival {
         Arrival { boot: self.boot, mono: Mono(self.now_ms - self.started_ms) }
     }
@@ -152,7 +152,8 @@ impl Device {
         self.history.push(Entry::Passed(now));
     }
 
-    /// Nothing is decided between two deadlines, so that what is known is known at the second.
+    /// Ticks at the next deadline, if the deadline lies within `within_ms`. Nothing is decided
+    /// between two deadlines.
     fn wait_for_deadline(&mut self, within_ms: u64) {
         let until = self.now().mono.0 + within_ms;
         let due = [self.rules.next_deadline(), self.visits.next_deadline()];
@@ -180,13 +181,13 @@ impl Device {
         self.happened.truncate(self.durable.2);
     }
 
-    /// As the agent starts: from the alerts and from the last readings of the store.
+    /// Starts the agent, from the stored alerts and the last stored readings.
     fn start(&mut self) {
         let past: Vec<PastAlert<'_>> =
             self.decided.iter().filter_map(|(one, at)| past(one, *at)).collect();
         let rebuild = Rules::rebuild(self.rules(), past, &self.sources);
         let mut rebuild = rebuild.expect("rules without faults");
-        // What was forgotten once stays so.
+        // Readings once forgotten stay forgotten.
         self.from = self.from.max(self.first_within(millis(rebuild.horizon())));
         let from = self.from;
         self.note_forgotten(from);
@@ -207,8 +208,8 @@ impl Device {
         self.history.push(Entry::Began { at, axis, from });
     }
 
-    /// The place in the history of the first of the last readings that lie within the horizon. A source's
-    /// own time stands still while the device is off.
+    /// Returns the index in the history of the first reading within the horizon. The event clock of
+    /// a source stands still while the device is off.
     fn first_within(&self, horizon: i64) -> usize {
         let (mut first, mut newest) = (self.history.len(), None);
         for (place, entry) in self.history.iter().enumerate().rev() {
@@ -272,12 +273,12 @@ impl Device {
         }
         let length = self.configured.len().max(1);
         self.configured.rotate_left(rotate % length);
-        // What was decided is in the store before the rules are exchanged.
+        // All decisions are stored before the rules are replaced.
         self.commit();
         self.start();
     }
 
-    /// The number of a source.
+    /// Returns the index of a source.
     pub(crate) fn place(source: SourceId) -> usize {
         usize::try_from(source.0).expect("a small number")
     }
@@ -294,7 +295,7 @@ fn reading(heard: &Heard) -> Reading {
     }
 }
 
-/// What the store keeps of a transition, if an alert told of it.
+/// Returns the stored alert of a transition, if an alert was published.
 fn past(transition: &Transition, at: Arrival) -> Option<PastAlert<'_>> {
     let is_dated = SOURCES[Device::place(transition.source)].dated;
     (transition.report != Report::Held).then(|| PastAlert {
@@ -307,7 +308,7 @@ fn past(transition: &Transition, at: Arrival) -> Option<PastAlert<'_>> {
     })
 }
 
-/// What the visits said, in the words of the reference.
+/// Converts a visit to the type of the reference.
 pub(crate) fn seen(visit: &Visit, is_over: bool) -> Seen {
     Seen {
         source: Device::place(visit.source),

@@ -1,11 +1,12 @@
-//! Which turns alerts should tell of: of one rule and source at most 20 within a minute, and of more the
-//! last, as soon as there is room for it and if it still is news.
+//! The expected alerts among the transitions of one rule and source: at most 20 within a minute,
+//! and of further transitions only the last, as soon as there is room and if the state has changed.
 
 use crate::alarms::Turn;
 use crate::history::{Item, millis};
 use crate::imports::*;
 
-/// The turns that are told, in the order in which they are. Each comes with its item.
+/// Returns the published transitions, in the order of publication. `turns` has each transition with
+/// the index of the causing item.
 pub(crate) fn reports(turns: &[(usize, Turn)], items: &[Item<'_>]) -> Vec<Turn> {
     let mut told: Vec<Turn> = Vec::new();
     let mut held: Option<Turn> = None;
@@ -23,7 +24,8 @@ pub(crate) fn reports(turns: &[(usize, Turn)], items: &[Item<'_>]) -> Vec<Turn> 
         }
         match items.get(index) {
             Some(Item::Known(time)) => tell_held(&mut told, &mut held, *time),
-            // What is held back is stored by nobody: it follows from the readings within the horizon.
+            // A held-back transition is not stored, but follows from the readings within the
+            // horizon.
             Some(Item::Forgot(_)) => held = None,
             Some(Item::Says(..)) | None => {}
         }
@@ -39,7 +41,7 @@ fn tell_held(told: &mut Vec<Turn>, held: &mut Option<Turn>, time: Wall) {
     }
 }
 
-/// How many were told in the minute before `time`.
+/// Returns the number of transitions published in the minute before `time`.
 fn told_within(told: &[Turn], time: Wall) -> usize {
     let is_within = |turn: &&Turn| turn.time <= time && time.0 - turn.time.0 < millis(WITHIN);
     told.iter().filter(is_within).count()

@@ -1,12 +1,12 @@
-//! Everything that happened to a device so far, and what a source's own clock says of it.
+//! The complete history of a device, and the event clock of each source.
 
 use crate::imports::*;
 
-/// A reading as it arrived.
+/// A reading and its arrival.
 #[derive(Debug, Clone)]
 pub(crate) struct Heard {
     pub(crate) at: Arrival,
-    /// Its own time, or its arrival on the axis that never steps.
+    /// The time of the reading itself, or else the arrival on the reference axis.
     pub(crate) event: Wall,
     pub(crate) dated: bool,
     pub(crate) source: usize,
@@ -15,13 +15,14 @@ pub(crate) struct Heard {
     pub(crate) is_too_late: bool,
 }
 
-/// One moment at which the agent looked at what happened.
+/// One entry of the history.
 #[derive(Debug, Clone)]
 pub(crate) enum Entry {
     Heard(Heard),
-    /// Only time passed.
+    /// A tick: only time passed.
     Passed(Arrival),
-    /// The rules began, at this time of the axis, with the readings from this place of the history on.
+    /// The rules started at `axis` on the reference axis, with the readings of the history from
+    /// index `from` on.
     Began {
         at: Arrival,
         axis: Wall,
@@ -45,8 +46,8 @@ impl Entry {
     }
 }
 
-/// The time of a source: the highest that it told, running on with the monotonic clock. A start of the
-/// kernel takes no time.
+/// The event clock of a source: the highest event time so far, continued with the monotonic clock.
+/// A kernel start takes no time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SourceClock(Option<(Wall, Arrival)>);
 
@@ -81,19 +82,19 @@ pub(crate) fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).expect("a test is short")
 }
 
-/// What the rules come to know of the sources that one of them covers, in order.
+/// One input of a rule, from the sources covered by the rule.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Item<'a> {
-    /// Whatever comes with a time before this is late.
+    /// Event time has passed up to this time: a later reading with an earlier time is late.
     Known(Wall),
-    /// A reading, and which of the sources it is of.
+    /// A reading, and the index of its source.
     Says(&'a Heard, usize),
-    /// The source had been silent for so long that it begins anew after a restart.
+    /// A restart forgot the source, silent for longer than the horizon.
     Forgot(usize),
 }
 
-/// Follows the clock of the sources for which `place` gives a place. `counts` says which of their
-/// readings tell a value.
+/// Returns the inputs of a rule. `place` returns the index of the source of a reading, if the rule
+/// covers the source; `counts` returns `true` for a reading with a usable value.
 pub(crate) fn items<'a>(
     history: &'a [Entry],
     place: impl Fn(&Heard) -> Option<usize>,
@@ -103,7 +104,7 @@ pub(crate) fn items<'a>(
     let mut items = Vec::new();
     for (index, entry) in history.iter().enumerate() {
         if let Entry::Began { from, .. } = entry {
-            // What lies before that is forgotten.
+            // Earlier entries are forgotten.
             let placed = |entries: &'a [Entry]| {
                 let heard = entries.iter().filter_map(Entry::heard);
                 heard.filter_map(|heard| Some((place(heard)?, heard))).collect::<Vec<_>>()
@@ -133,7 +134,7 @@ pub(crate) fn items<'a>(
     items
 }
 
-/// What was taken before this has come by `time`.
+/// Returns the event time settled at `time`: all readings with an earlier time have arrived.
 fn settled(time: Wall) -> Wall {
     Wall(time.0 - millis(LATENESS))
 }

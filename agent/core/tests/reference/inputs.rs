@@ -1,12 +1,12 @@
-//! What happens to a device, as four bytes an input: proptest shortens and shrinks them, and the corpus
-//! keeps them as hexadecimal digits.
+//! The inputs of a device, each of four bytes: proptest shrinks the bytes, and the corpus stores
+//! them as hexadecimal digits.
 
 use std::fmt::Write as _;
 
-/// One input. The first byte chooses what happens, the others how.
+/// One input. The first byte selects the kind, the others give the details.
 pub(crate) type Bytes = [u8; 4];
 
-/// Inputs as the corpus and the message of a failure write them.
+/// Returns the hexadecimal text of inputs, for the corpus and the messages of failures.
 pub(crate) fn to_hex(inputs: &[Bytes]) -> String {
     let mut text = String::new();
     for byte in inputs.iter().flatten() {
@@ -15,7 +15,7 @@ pub(crate) fn to_hex(inputs: &[Bytes]) -> String {
     text
 }
 
-/// Inputs of the corpus; `None` if the text is not one of [`to_hex`].
+/// Parses the text of [`to_hex`]; `None` for any other text.
 pub(crate) fn from_hex(text: &str) -> Option<Vec<Bytes>> {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Vec<u8> = text.as_bytes().chunks(2).map(byte).collect::<Option<_>>()?;
@@ -23,26 +23,27 @@ pub(crate) fn from_hex(text: &str) -> Option<Vec<Bytes>> {
     whole.then(|| bytes.as_chunks().0.to_vec())
 }
 
-/// What happens to the sensors, the clock and the agent.
+/// An input for the sensors, the clock or the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
-    /// A reading arrives, so long after the input before.
+    /// A reading arrives `pause_ms` after the previous input.
     Reading { pause_ms: u64, source: usize, word: u8, late_ms: i64 },
-    /// Readings of one source arrive one after the other, every so often.
+    /// Readings of one source arrive at regular intervals.
     Stretch { source: usize, count: u64, every_ms: u64, first: u8, then: u8 },
-    /// Time passes and the agent does not look at the clock.
+    /// Time passes without a tick.
     Pause { ms: u64 },
-    /// Time passes, and then the agent decides what only time decides.
+    /// Time passes, followed by a tick.
     Tick { ms: u64 },
-    /// The agent decides at the moment that it asked for, if that comes within so long.
+    /// A tick follows at the next deadline, if the deadline lies within `within_ms`.
     Deadline { within_ms: u64 },
-    /// What was heard and decided becomes durable.
+    /// All readings and decisions become durable.
     Commit,
-    /// The agent ends and starts again, after a commit or by a crash.
+    /// The agent restarts, after a commit or by a crash.
     Restart { crash: bool, pause_ms: u64 },
-    /// The device ends and starts again.
+    /// The device restarts.
     KernelStart { crash: bool, off_ms: u64 },
-    /// The configuration is loaded again: in another order, with one rule more or less.
+    /// The configuration is loaded again: with the rules in another order, or with one rule more or
+    /// less.
     Reload { toggled: Option<usize>, rotate: usize },
 }
 
@@ -71,7 +72,7 @@ impl Step {
             24 | 25 => Self::Commit,
             26..=28 => Self::Restart { crash: b % 2 == 1, pause_ms: wide_a * 20 },
             29 => Self::KernelStart { crash: b % 2 == 1, off_ms: 30_000 + wide_a * 100 },
-            // Times that are exactly as far apart as a limit.
+            // Whole seconds, to meet the limits exactly.
             31 => Self::Reading {
                 pause_ms: u64::from(c % 16) * 1_000,
                 source: usize::from(a % 5),
@@ -86,7 +87,7 @@ impl Step {
     }
 }
 
-/// Mostly in time, sometimes late but within what counts, seldom too late.
+/// Returns a delay in milliseconds: mostly 0, sometimes within the lateness, seldom above.
 fn lateness(choice: u8) -> i64 {
     match choice {
         0..20 => 0,
