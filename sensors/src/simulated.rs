@@ -123,7 +123,7 @@ impl Simulated {
     pub fn offset(&self, step: u64) -> Duration {
         let period = self.pace().unwrap_or(NOMINAL_PERIOD);
         match &self.kind {
-            // Closed at 0; then open and closed again in each period.
+            // A lid is closed at 0, then opens and closes again in each period.
             SimulatedKind::Line { open } => {
                 let end = times(period, step.div_ceil(2));
                 if step % 2 == 1 { end.saturating_sub(*open.min(&period)) } else { end }

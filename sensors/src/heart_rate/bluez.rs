@@ -197,7 +197,7 @@ fn run(
         .build()
         .map_err(BluezFault::Thread)?;
     let outcome = runtime.block_on(hub::watch(monitors, options, states, stopped));
-    // A call to the bus that hangs must not keep the thread.
+    // A hanging call to the bus must not keep the thread.
     runtime.shutdown_background();
     if let Err(fault) = &outcome {
         end(monitors, states, fault);

@@ -50,9 +50,9 @@ const fn heap_bytes(read: usize) -> usize {
     CHUNK_BYTES + 2 * size_of::<Entry>() + read * HEAP_FOR_A_BYTE
 }
 
-/// The memory that a read needs at least.
+/// The memory that a read needs at least, in bytes.
 pub(super) const LEAST_ROOM: usize = heap_bytes(LEAST_READ_BYTES);
-/// The memory that a read can use at most.
+/// The memory that a read can use at most, in bytes.
 pub(super) const MOST_ROOM: usize = heap_bytes(BUFFER_BYTES);
 
 /// The received beginning of a client's unfinished line.

@@ -19,7 +19,8 @@ use crate::places::Places;
 /// The size of the pool, in bytes. A flood of 100,000 lines a second needs 1.2 MB between two
 /// commits on a slow card (0.25 s).
 pub(super) const POOL_BYTES: usize = 4 * 1024 * 1024;
-/// The part of the pool that one client may use: a second client finds memory at once.
+/// The largest part of the pool for one client, in bytes: memory is left for a second client at
+/// once.
 pub(super) const MAX_OF_POOL_BYTES: usize = POOL_BYTES / 2;
 /// The reserved share of a client, in bytes: the beginning of one line, and a few hundred lines on
 /// their way.
@@ -129,7 +130,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Opens an account, charged with the beginning of a line from the start.
+    /// Opens an account, charged with [`MAX_LINE_BYTES`] for the beginning of a line.
     pub(super) fn open(memory: &Arc<Memory>, counters: &Arc<Counters>) -> Self {
         let mut ledger = memory.lock();
         let (id, end) = (ledger.next, Arc::<Notify>::default());

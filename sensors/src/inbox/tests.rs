@@ -15,11 +15,11 @@ use super::*;
 use crate::Source;
 
 const DEADLINE: Duration = Duration::from_secs(60);
-/// More than a window, the sockets' buffers and the answers in them.
+/// More bytes than a window, the buffers of the sockets, and the answers in them.
 const LIMIT_OF_DEAF: usize = 32 << 20;
 const GOOD: &str = "{\"source\":\"7\",\"kind\":\"heart_rate\",\"value\":72}\n";
 
-/// A served inbox, and the sampler's end of it.
+/// A served inbox, and the receiver of its lines.
 struct Rig {
     directory: TempDir,
     chunks: mpsc::Receiver<Chunk>,
@@ -89,17 +89,18 @@ impl Rig {
         UnixStream::connect(self.path()).await.expect("a connection")
     }
 
-    /// Answers each chunk at once, as boot 3, from sequence 1; for ever.
+    /// Answers each chunk at once, as start 3 of the agent, from sequence number 1.
     async fn store_all(&mut self) {
         let mut first_seq = 1;
         while let Some(Chunk { entries, answer }) = self.chunks.recv().await {
-            // A client that has gone meanwhile does not want its answer.
+            // The client may have gone meanwhile.
             drop(answer.send(Ok(Receipt { start: "3".into(), first_seq, is_durable: true })));
             first_seq += u64::try_from(entries.len()).expect("a length");
         }
     }
 
-    /// Sends `text`, ends it, and reads every answer, while everything is stored.
+    /// Sends `text`, closes the sending side, and reads every answer, while all readings are
+    /// stored.
     async fn exchange(&mut self, text: &[u8]) -> String {
         let (mut reading, mut writing) = self.connect().await.into_split();
         let mut answers = String::new();
@@ -123,7 +124,7 @@ fn run(test: impl Future<Output = ()>) {
     });
 }
 
-/// Lets everything else run until `is_so`; the deadline of the test ends it otherwise.
+/// Lets other tasks run until `is_so` returns `true`, or until the deadline of the test.
 async fn until(mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -372,8 +373,8 @@ fn a_flood_of_bad_lines_is_answered_line_by_line() {
 #[test]
 fn a_client_that_never_reads_stalls_itself_and_nobody_else() {
     run(async {
-        // Under a paused clock time passes only when there is nothing left to do: a write that
-        // times out is held back for good.
+        // Under a paused clock, time passes only while no task can run: a write that times out is
+        // blocked for good.
         tokio::time::pause();
         let mut rig = Rig::new(Admission::Any);
         let mut deaf = rig.connect().await;
@@ -404,7 +405,7 @@ fn a_sampler_that_is_busy_holds_the_clients_back() {
         let client = rig.connect().await;
         let mut sent = 0;
 
-        // Nobody takes a chunk: the channel fills, then the socket.
+        // No chunk is taken: the channel fills, then the socket.
         until(|| {
             let written = client.try_write(GOOD.repeat(100).as_bytes());
             sent += written.as_ref().copied().unwrap_or(0);

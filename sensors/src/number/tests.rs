@@ -16,7 +16,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::*;
 use crate::{Observation, SourceId};
 
-/// Long enough for a busy machine: only a failing test waits it out.
+/// The deadline of a test: long enough for a busy machine, and reached only by a failing test.
 const DEADLINE: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_millis(50);
 const CLOCKS: Clocks = Clocks { wall_ms, since_boot };
@@ -38,7 +38,7 @@ fn value(text: &str) -> Result<f64, NoReading> {
     number(Path::new("temperature")).value(text.as_bytes())
 }
 
-/// A folder of files, and what their drivers send.
+/// A folder of number files, and the observations of their drivers.
 struct Rig {
     dir: TempDir,
     buses: Buses,
@@ -54,12 +54,12 @@ struct Driver {
 }
 
 impl Rig {
-    /// Each file is a bus of its own.
+    /// Creates a rig in which each file has a separate bus.
     fn new() -> Self {
         Self::on(Buses::new(CLOCKS))
     }
 
-    /// All files of the folder are on one bus.
+    /// Creates a rig in which all files are on one bus.
     fn on_one_bus() -> Self {
         Self::on(Buses::found_by(|path| path.parent().unwrap().to_owned(), CLOCKS))
     }
@@ -78,7 +78,7 @@ impl Rig {
         fs::write(self.path(name), content).unwrap();
     }
 
-    /// A pipe that is read as a file: a read of it hangs until something was written.
+    /// Creates a pipe in place of a file: a read hangs until the test writes to the pipe.
     fn make_pipe(&self, name: &str) -> Pipe {
         let path = self.path(name);
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -98,7 +98,7 @@ impl Rig {
         observation.expect("nothing came").expect("the drivers run")
     }
 
-    /// The next observation of one source; those of others are skipped.
+    /// Returns the next observation of one source; observations of other sources are skipped.
     async fn next_of(&mut self, source: u32) -> Observation {
         loop {
             let observation = self.next().await;
@@ -116,22 +116,23 @@ impl Driver {
     }
 }
 
-/// See [`Rig::make_pipe`]. Lets every read of it end when it is dropped, so that no thread stays.
+/// A pipe in place of a file; see [`Rig::make_pipe`]. Dropping the value ends every read, so no
+/// thread stays.
 struct Pipe(PathBuf);
 
 impl Pipe {
-    /// Answers one read with `content`, once there is one.
+    /// Waits for a read and answers it with `content`.
     fn feed(&self, content: &'static str) -> thread::JoinHandle<()> {
         let path = self.0.clone();
         thread::spawn(move || fs::write(path, content).unwrap())
     }
 
-    /// Waits until it is being read. The read does not end before the writing end does.
+    /// Waits until the pipe is being read. The read does not end before the writing end does.
     async fn hold(&self) -> fs::File {
         let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
         let open = async {
             loop {
-                // Without a reader it cannot be opened for writing.
+                // A pipe without a reader cannot be opened for writing.
                 match fs::OpenOptions::new().write(true).custom_flags(flags).open(&self.0) {
                     Ok(held) => break held,
                     Err(_) => sleep(EVERY / 10).await,
@@ -157,7 +158,7 @@ async fn fed(feeding: thread::JoinHandle<()>) {
     timeout(DEADLINE, fed).await.expect("nobody read it");
 }
 
-/// How many threads of this process are called so.
+/// Returns the number of threads of this process with this name.
 fn threads(name: &str) -> usize {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
@@ -231,7 +232,7 @@ async fn a_lost_file_is_told_once_for_each_reason_and_so_is_its_return() {
 
     rig.write("temperature", "crc=00 NO");
     assert!(matches!(rig.next().await.outcome, Err(NoReading::Garbage(_))));
-    // Replaced as a whole: a reader never sees half of it.
+    // The file is replaced as a whole: a reader never sees a part.
     rig.write("other", "2000");
     fs::rename(rig.path("other"), rig.path("temperature")).unwrap();
     assert_eq!(rig.next().await.outcome, Ok(Measurement::Number(2.0)));
@@ -305,7 +306,7 @@ async fn files_of_one_bus_are_read_one_after_the_other_and_a_late_value_has_its_
     let mut late = rig.drive(2, "second");
     let waiting = second.feed("2000");
 
-    // Several points of the grid pass. Nothing is lost before a read has taken longer than its patience.
+    // Several points of the grid pass. No reading is missed before a read exceeds its time limit.
     sleep(4 * EVERY).await;
     while let Ok(observation) = rig.observations.try_recv() {
         let Err(NoReading::Hung { seconds, .. }) = observation.outcome else {
@@ -376,7 +377,7 @@ async fn one_file_too_many_says_so_and_the_others_are_read() {
         drivers.push(rig.drive(u32::try_from(n).unwrap(), &format!("{n}")));
     }
     for driver in &mut drivers {
-        // The channel is small: it is emptied while they are waited for.
+        // The channel is small, and is emptied while the test waits.
         while driver.states.borrow().reads == 0 {
             rig.next().await;
         }

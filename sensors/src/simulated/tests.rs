@@ -36,7 +36,7 @@ fn heart(outcome: &Result<Measurement, NoReading>) -> &HeartRate {
     }
 }
 
-/// How many of a thousand steps satisfy `is_so`.
+/// Returns the number of steps, of a thousand, for which `is_so` returns `true`.
 fn share(simulated: &Simulated, is_so: impl Fn(&Result<Measurement, NoReading>) -> bool) -> usize {
     story(simulated, 1000).iter().filter(|outcome| is_so(outcome)).count()
 }
@@ -190,7 +190,7 @@ fn a_file_that_is_no_recording_is_refused_with_its_line() {
     assert_eq!(Recording::parse("rr_ms\n60001\n"), Err(not(2, "60001")));
 }
 
-/// Runs `watch` under a paused clock and returns what it said before `until`, with when.
+/// Runs a sensor under a paused clock. Returns its output before `until`, with the times.
 async fn heard(
     simulated: Simulated,
     until: Duration,

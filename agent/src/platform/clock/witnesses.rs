@@ -157,7 +157,7 @@ mod tests {
 
         let trust = witnesses.trust();
 
-        // A clock that was set before needs no witness.
+        // A clock already set needs no witness.
         assert_eq!(witnesses.question.take().is_some(), trust == Trust::Unset);
         witnesses.trust();
         assert!(witnesses.question.is_none(), "not again so soon");

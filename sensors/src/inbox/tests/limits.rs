@@ -3,7 +3,8 @@
 use super::*;
 use crate::inbox::desk::BUFFER_BYTES;
 
-/// Sends `text` again and again without reading an answer, until no byte of it was taken for a while.
+/// Sends `text` repeatedly without reading an answer, until the socket has accepted no byte for a
+/// while.
 async fn flood(stream: &mut UnixStream, text: &[u8]) {
     let patience = Duration::from_secs(1);
     while tokio::time::timeout(patience, stream.write_all(text))
@@ -52,7 +53,7 @@ fn clients_that_only_began_a_line_keep_nobody_out() {
         let mut half = Vec::new();
         for _ in 0..MAX_CLIENTS {
             let stream = rig.connect().await;
-            // A connection that has no place is closed.
+            // A connection without a place is closed.
             stream.try_write(b"{").ok();
             half.push(stream);
             tokio::task::yield_now().await;
@@ -122,7 +123,7 @@ fn clients_that_go_while_their_answers_wait_give_back_what_they_held() {
         until(|| rig.counters.clients.load(Relaxed) == 0).await;
         assert_eq!(rig.memory.used_bytes(), 0);
 
-        // Nobody takes their lines, either.
+        // Their lines are not taken either.
         for _ in 0..2 * rig.chunks.max_capacity() {
             rig.connect().await.write_all(GOOD.as_bytes()).await.expect("room");
         }
@@ -167,7 +168,7 @@ fn all_inboxes_have_one_number_of_places_and_none_locks_another_out() {
         for _ in 0..MAX_CLIENTS_OF_A_USER {
             let mut client = one.connect().await;
             client.write_all(GOOD.as_bytes()).await.expect("room");
-            // Each waits for its answer.
+            // Each client waits for its answer.
             held.push((client, Some(one.chunks.recv().await.expect("a chunk"))));
         }
         for _ in 0..MAX_CLIENTS / 2 {
@@ -177,7 +178,7 @@ fn all_inboxes_have_one_number_of_places_and_none_locks_another_out() {
         until(|| connected(&one, &other) == [128, 128]).await;
 
         assert_eq!(one.counters.displaced.load(Relaxed), 64);
-        // Those of the other inbox are idle, and one of them makes room.
+        // The clients of the other inbox are idle, and one of them makes room.
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(other.exchange(GOOD.as_bytes()).await, ids(1..2));
         drop(held);
@@ -211,7 +212,7 @@ fn never_speaks_for_a_sensor_of_the_device() {
         let mut rig = Rig::new(Admission::Only(HashSet::from(["7".into()])));
         assert_eq!(rig.exchange(GOOD.as_bytes()).await, ids(1..2));
 
-        // A reload adds a sensor of that name, to an inbox that knows the source already.
+        // A reload adds a sensor of that name; the inbox knows the source already.
         let sensors = HashSet::from(["7".into()]);
         rig.owners.send_replace(Arc::new(Owners { sensors, inboxes: vec![None] }));
         let other = GOOD.replace("heart_rate", "number");
@@ -266,7 +267,7 @@ fn each_inbox_fills_its_own_share_of_the_table_and_no_other() {
     });
 }
 
-/// Lines of one source with so many kinds, from number `first` on.
+/// Returns `count` lines of one source, each with another kind, from number `first` on.
 fn kinds_of(source: &str, first: usize, count: usize) -> String {
     (first..first + count)
         .map(|n| format!("{{\"source\":\"{source}\",\"kind\":\"k{n}\",\"value\":1}}\n"))
@@ -369,8 +370,8 @@ fn refuses_one_source_more_than_clients_may_name() {
     });
 }
 
-/// One task may do 128 things before it has to give its thread back (tokio's cooperative budget): answers
-/// use all of them here, and the socket is readable all the same.
+/// A task may do 128 operations before it has to yield (tokio's cooperative budget). Answers use
+/// the whole budget here, although the socket stays readable.
 #[test]
 fn answers_that_use_up_the_turn_of_a_client_stop_neither_it_nor_the_others() {
     within_the_deadline(|| {
@@ -415,7 +416,8 @@ fn a_client_whose_lines_wait_until_the_store_takes_them_is_not_idle() {
             chunks.push(rig.chunks.recv().await.expect("a chunk"));
             clients.push(client);
         }
-        // One client fills the way to the store, so that the next lines of the first have to wait.
+        // One client fills the channel to the store, so the next lines of the first client have to
+        // wait.
         let room = rig.chunks.max_capacity();
         for lines in 1..=room {
             clients[1].write_all(GOOD.as_bytes()).await.expect("room");
@@ -439,7 +441,7 @@ fn a_client_whose_lines_wait_until_the_store_takes_them_is_not_idle() {
     });
 }
 
-/// Runs a test on a thread that may be lost: a runtime that stands still keeps no deadline.
+/// Runs a test on a thread that may be left behind: a runtime that stands still keeps no deadline.
 fn within_the_deadline(test: impl FnOnce() + Send + 'static) {
     let (ended, end) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {

@@ -7,7 +7,7 @@ use super::*;
 const LARGEST: u64 = 1 << 20;
 
 fn recipe(script: &str, deadline: Duration) -> Recipe {
-    // Dash ends itself in the place of what it ran last; `:` keeps it.
+    // Dash replaces itself with its last command; `:` prevents that.
     let script = format!("{script}\n:");
     let command = ["sh", "-c", script.as_str(), "sh", "{path}"].map(str::to_owned);
     Recipe { command: command.to_vec(), deadline }
@@ -98,7 +98,7 @@ async fn ended(pids: &Path, began: Instant) {
     let started = fs::read_to_string(pids).unwrap();
     let is_gone = || {
         let about = fs::read_to_string(format!("/proc/{}/stat", started.trim()));
-        // Nobody may be there to reap it.
+        // A zombie counts as gone: the process may have no parent that reaps it.
         about.map_or(true, |about| about.contains(") Z ") || about.contains(") X "))
     };
     while !is_gone() {
