@@ -26,19 +26,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the agent: what the systemd service does
+    /// Run the agent, as the systemd service does
     ///
-    /// Exit status: 0 after SIGTERM or SIGINT; 78 for a configuration with faults; 75 if another agent works on the
-    /// same state directory; 1 for anything else.
+    /// Exit status: 0 after SIGTERM or SIGINT; 78 for an invalid configuration; 75 if another agent uses the same
+    /// state directory; 1 for any other failure.
     Run(Config),
-    /// Show everything on this machine: simulated sensors, a broker with mutual TLS, the real agent
+    /// Show the real agent on this machine, with simulated sensors and a broker with mutual TLS
     #[cfg(feature = "demo")]
     Demo(Demo),
     /// Print every fault of a configuration, with line, caret and the nearest valid name
     Check(Report),
     /// Print the JSON Schema of the configuration
     Schema,
-    /// Ask the running agent how it is
+    /// Print the state of the running agent, its faults first
     Status(Report),
     /// Print the last readings in the store
     Readings(Listing),
@@ -46,7 +46,7 @@ enum Command {
     Alerts(Listing),
     /// Print the last visits in the store
     Visits(Listing),
-    /// Print the alerts and visits that rules would have told, over history or another program's lines
+    /// Print the alerts and visits of rules over the stored history, or over lines of another program
     Replay(Replay),
     /// Write all readings, alerts or visits in the store, for other programs
     Export(Export),

@@ -36,7 +36,7 @@ fn configuration() -> String {
         ".TH pulsegate.toml 5 \"\" \"pulsegate {version}\"\n.SH NAME\n\
          pulsegate.toml \\- configuration of pulsegate, an edge gateway agent\n\
          .SH DESCRIPTION\nOne file in TOML. Durations carry their unit (ms, s, m, h, d), and so do sizes \
-         (B, KiB, MiB, GiB).\n.BR pulsegate\\-check (1)\nsays every fault of a file at once.\n.SH KEYS\n"
+         (B, KiB, MiB, GiB).\n.BR pulsegate\\-check (1)\nreports every fault of a file at once.\n.SH KEYS\n"
     );
     Keys { schema: &schema, told: BTreeSet::new(), page: &mut page }.table("", &schema);
     page.push_str(".SH FILES\n/etc/pulsegate/pulsegate.toml\n.SH SEE ALSO\n.BR pulsegate (1)\n");
@@ -67,7 +67,7 @@ impl<'a> Keys<'a> {
             if self.told.insert(inner) {
                 self.table(&name, &self.schema["$defs"][inner]);
             } else {
-                self.page.push_str("Its keys are those described above.\n");
+                self.page.push_str("The keys are the same as above.\n");
             }
         }
     }

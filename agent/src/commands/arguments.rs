@@ -20,10 +20,10 @@ pub(crate) struct Config {
 /// Of when.
 #[derive(Debug, Args)]
 pub(crate) struct Span {
-    /// Only what happened so long ago or later: `7d`, or since a time such as `2026-11-20T10:00:00Z`
+    /// The earliest time: a duration back from now, such as `7d`, or a time such as `2026-11-20T10:00:00Z`
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     since: Option<Wall>,
-    /// Only what happened before, told in the same way
+    /// The end of the span, exclusive, in the same format
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     until: Option<Wall>,
 }

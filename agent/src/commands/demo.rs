@@ -29,10 +29,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How to show it.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// How long
+    /// The duration
     #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     duration: Duration,
-    /// Print one JSON object at the end and nothing else
+    /// Print only one JSON object, at the end
     #[arg(long)]
     json: bool,
 }

@@ -29,16 +29,16 @@ use records::{Records, Written};
 /// What to write, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-    /// What to write
+    /// The records to write
     what: What,
     #[command(flatten)]
     config: Config,
     #[command(flatten)]
     span: Span,
-    /// Of this source only
+    /// Write only records of this source
     #[arg(long, value_name = "ID")]
     source: Option<String>,
-    /// How to write it
+    /// The format
     #[arg(long, value_name = "FORMAT", default_value = "csv")]
     format: Format,
     /// Write to this file instead of standard output

@@ -21,10 +21,10 @@ use crate::db::{AlertFound, FILE, Reader, ReadingFound};
 pub(crate) struct Listing {
     #[command(flatten)]
     config: Config,
-    /// How many, from the end
+    /// The number of records, from the newest back
     #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
     last: u32,
-    /// Of this source only
+    /// Print only records of this source
     #[arg(long, value_name = "ID")]
     source: Option<String>,
     /// Print JSON Lines

@@ -32,18 +32,18 @@ const MAX_WIDTH: usize = 240;
 pub(crate) struct Replay {
     #[command(flatten)]
     config: Config,
-    /// Try the rules and visits of this file, a whole configuration or `[[rule]]` tables alone
+    /// Use the rules and visits of this file: a whole configuration, or only `[[rule]]` and `[[visit]]` tables
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     #[command(flatten)]
     span: Span,
-    /// Of this source only
+    /// Print only alerts and visits of this source
     #[arg(long, value_name = "ID")]
     source: Option<String>,
     /// Read lines like those of the inbox from a file, or `-`, instead of the stored history
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// Draw what this rule saw, with its thresholds and alerts, instead of telling everything
+    /// Draw the readings of this rule with its thresholds and alerts, instead of the list
     #[arg(long, value_name = "RULE", conflicts_with = "json")]
     chart: Option<String>,
     /// Print JSON Lines
