@@ -1,8 +1,8 @@
-//! Hostile text for everything in the core that reads text: topics, templates, record ids, stored events.
+//! Hostile text for all parsers of the core: topics, templates, record ids and stored events.
 //!
-//! Each file of `corpus/` keeps valid inputs, one a line; every run also reads edited copies of them, random
-//! text, and 128 KiB of each line (what takes longer than in proportion would not end). A text that made a
-//! reader fail is added to its file.
+//! Each file of `corpus/` has valid inputs, one per line. Every run also parses edited copies of
+//! the lines, random text, and each line repeated to 128 KiB: a parser slower than linear would not
+//! end in time. A text that makes a parser fail is added to the file of the parser.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ const TOPICS: &str = include_str!("corpus/topics.txt");
 const RECORD_IDS: &str = include_str!("corpus/record_ids.txt");
 const REPORTS: &str = include_str!("corpus/reports.txt");
 const EVENTS: &str = include_str!("corpus/events.txt");
-/// What breaks readers: ends of the grammar, of numbers and of texts.
+/// Texts likely to break parsers: the limits of grammars, numbers and texts.
 const NASTY: &[&str] = &[
     "",
     "{",
@@ -51,10 +51,11 @@ const NASTY: &[&str] = &[
     "\":",
     "\n",
 ];
-/// As long as no topic, template, id or event is.
+/// The length of a long text in bytes: longer than any valid topic, template, id or event.
 const LONG_BYTES: usize = 1 << 17;
 
-/// Takes some characters out of a text and puts others in.
+/// Replaces some characters of a text: each edit gives a place, the number of characters to remove,
+/// and the text to insert.
 fn edited(text: &str, edits: &[(Index, usize, String)]) -> String {
     let mut text: Vec<char> = text.chars().collect();
     for (place, length, with) in edits {
@@ -65,7 +66,7 @@ fn edited(text: &str, edits: &[(Index, usize, String)]) -> String {
     text.into_iter().collect()
 }
 
-/// Lines of a corpus with up to four edits, and any text.
+/// Generates lines of a corpus with up to four edits, and arbitrary text.
 fn hostile(corpus: &'static str) -> impl Strategy<Value = String> {
     let lines: Vec<&str> = corpus.lines().collect();
     let put =
@@ -76,7 +77,7 @@ fn hostile(corpus: &'static str) -> impl Strategy<Value = String> {
     prop_oneof![4 => near, 1 => any::<String>()]
 }
 
-/// A long text, out of one line.
+/// Returns `line`, repeated to [`LONG_BYTES`].
 fn long(line: &str) -> String {
     line.repeat(LONG_BYTES / line.len().max(1))
 }
@@ -122,7 +123,7 @@ fn read_report(text: &str) {
 fn read_event(line: &str) {
     let (word, members) = line.split_once(' ').unwrap_or((line, ""));
     if let Some(event) = Event::read(word, members) {
-        // A number of more than 15 digits may lose the last of them: it need not be the same event.
+        // A number of more than 15 digits may lose the last digits, so the event may differ.
         let written = event.to_text();
         let again = Event::read(&written.word, &written.members);
         let same =

@@ -1,9 +1,9 @@
-//! Delivery, batches and pace against a broker and a store in miniature, and a ledger that knows of each
-//! record what became of it.
+//! Drives delivery, batches and pace with a simulated broker and store, and compares them with a
+//! ledger of the fate of each record.
 //!
-//! The ledger shares nothing with the core: after each mark it works out from the records themselves how
-//! many were delivered, filtered and dropped, and compares. In the end the broker takes everything, and
-//! nothing may be left.
+//! The ledger shares no code with the core: after each mark, the ledger counts delivered, filtered
+//! and dropped records from the records themselves, and compares the counts. In the end, the broker
+//! takes everything, and no record may be left.
 
 mod broker;
 mod ledger;
@@ -17,42 +17,44 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const WINDOW: usize = 16;
-/// Bytes of a message, with its topic: exactly 36 readings.
+/// The most bytes of a message with its topic: exactly 36 readings.
 const MESSAGE_BYTES: usize = 36 * (ledger::RECORD_BYTES + 1) + 1 + "readings/0".len();
 const TURN: Duration = Duration::from_millis(100);
-/// In that time everything is delivered that no refused topic holds up.
+/// The time for the delivery of all records of allowed topics.
 const OTHERS_WITHIN: Duration = Duration::from_secs(300);
-/// In that time everything is delivered once the broker takes it: pauses are 5 minutes at most, and each
-/// topic has its own.
+/// The time for the delivery of all records once the broker allows all topics: each topic has its
+/// own pause of at most 5 minutes.
 const ALL_WITHIN: Duration = Duration::from_secs(7_200);
 const LIMITS: Limits = Limits { messages: Some(50), bytes: Some(40_000), records: None };
-/// What may go at once after a pause, alerts included: see the documentation of the pace.
+/// The allowance usable at once after a pause, alerts included, in microseconds; see the
+/// documentation of the pace.
 const BURST_US: u64 = 330_000;
 
-/// What happens to a publisher.
+/// An input for the publisher, the store or the broker.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Step {
     /// Records are committed.
     Record { lane: Lane, topic: usize, count: u16, is_filtered: bool },
-    /// The publisher, the store and the broker work for a while.
+    /// The publisher, the store and the broker take `turns` turns.
     Work { turns: u8 },
-    /// Messages are handed to the link, and nobody answers yet.
+    /// The publisher sends messages, without any acknowledgement yet.
     Send,
-    /// The broker answers some of what is on its way.
+    /// The broker answers the first `messages` messages in flight.
     Answer { messages: u8 },
-    /// What is settled is told to the store, and is not durable yet.
+    /// The store takes the marks, not yet durable.
     Mark,
-    /// What the store was told is durable.
+    /// The marks in the store become durable.
     Commit,
-    /// The link ends, and not because of the peer.
+    /// The link is lost, through no action of the peer.
     Lose,
-    /// The broker forbids other topics from the next connection on, and may acknowledge what it forbids.
+    /// The broker forbids `topics` instead, from the next connection on; with `lies`, the broker
+    /// acknowledges forbidden messages.
     Forbid { topics: u8, lies: bool },
-    /// The broker hangs up on one record.
+    /// The broker hangs up on one record from now on.
     Poison { nth: u8 },
-    /// The agent ends without a word and starts again.
+    /// The agent crashes and starts again.
     Crash,
-    /// The store delivers from another place.
+    /// The store delivers from another place, the last durable watermarks.
     Pass,
 }
 
@@ -89,7 +91,7 @@ pub(crate) fn check(inputs: &[Bytes]) -> Result<(), String> {
     cloud.finish()
 }
 
-/// Inputs in words.
+/// Returns the inputs as readable text.
 pub(crate) fn words(inputs: &[Bytes]) -> String {
     let steps: Vec<Step> = inputs.iter().map(|bytes| Step::of(*bytes)).collect();
     format!("{steps:?}")
@@ -103,13 +105,13 @@ struct Cloud {
     now: Mono,
     up_at: Mono,
     is_up: bool,
-    /// Whether marks were told to the store that are not durable.
+    /// `true` if the store has marks not yet durable.
     is_marking: bool,
-    /// By withheld topic: the last place that was taken of it.
+    /// The place of the last record taken of each withheld topic.
     taken: BTreeMap<(Lane, usize), u64>,
-    /// Alerts in hand that were never sent, by topic: of the first record of each message.
+    /// The unsent messages of alerts in hand: the topic and the first record of each.
     waiting_alerts: Vec<(usize, Seq)>,
-    /// When each message was sent, and what it cost.
+    /// The time and the cost of each sent message.
     sent: Vec<(Mono, Cost)>,
 }
 
@@ -165,7 +167,7 @@ impl Cloud {
         self.look()
     }
 
-    /// One turn of the publisher, as often as it looks.
+    /// Runs one turn of the publisher, the store and the broker.
     fn turn(&mut self) -> Result<(), String> {
         self.now = self.now + TURN;
         self.delivery.tick(self.now);
@@ -223,7 +225,7 @@ impl Cloud {
         self.delivery.committed(self.ledger.last());
     }
 
-    /// Hands over what may go, until the pace holds a message up.
+    /// Sends messages until the pace delays one or none is left.
     fn send(&mut self) -> Result<(), String> {
         if !self.is_up {
             return Ok(());
@@ -245,7 +247,7 @@ impl Cloud {
         Ok(())
     }
 
-    /// No span of time up to now saw more than it allows, and one burst.
+    /// Checks that no span of time up to now exceeds its limits plus one burst.
     fn keeps_pace(&self) -> Result<(), String> {
         let (mut messages, mut bytes) = (0, 0);
         for (at, cost) in self.sent.iter().rev().take(60) {
@@ -258,7 +260,8 @@ impl Cloud {
         Ok(())
     }
 
-    /// No reading or event goes while an alert waits that nothing speaks against.
+    /// Checks that no reading or event is sent before a waiting alert, unless the topic of the
+    /// alert is accused.
     fn puts_alerts_first(&mut self, batch: &Batch) -> Result<(), String> {
         if batch.lane == Lane::Alerts {
             self.waiting_alerts.retain(|(_, first)| *first != batch.first);
@@ -284,7 +287,7 @@ impl Cloud {
         }
     }
 
-    /// Takes one more sheaf in hand. Returns whether there was one.
+    /// Takes one more group of batches in hand. Returns `false` if no group was requested or found.
     fn gather(&mut self) -> Result<bool, String> {
         let all = self.delivery.wanted(self.now);
         let lanes: Vec<Lane> = all
@@ -331,7 +334,8 @@ impl Cloud {
         Ok(false)
     }
 
-    /// As the publisher does: marks wait until those before are durable; what is withheld does not.
+    /// Takes marks like the publisher: marks wait until earlier marks are durable, newly withheld
+    /// topics do not wait.
     fn mark(&mut self) -> Result<(), String> {
         let withheld = self.delivery.take_withheld();
         self.note(withheld)?;
@@ -364,7 +368,7 @@ impl Cloud {
         }
     }
 
-    /// What must hold at any time.
+    /// Checks the invariants of every moment.
     fn look(&self) -> Result<(), String> {
         if self.delivery.in_hand() > WINDOW {
             return Err(format!("{} messages in hand", self.delivery.in_hand()));
@@ -372,7 +376,8 @@ impl Cloud {
         Ok(())
     }
 
-    /// Other topics first, while the broker forbids what it forbids; then everything.
+    /// Delivers the records of all allowed topics, then lets the broker allow all topics and
+    /// delivers the rest.
     fn finish(&mut self) -> Result<(), String> {
         self.broker.poisoned.clear();
         self.lose(Death::Otherwise);
@@ -403,7 +408,7 @@ impl Cloud {
         allowed.any(|topic| self.ledger.is_pending(lane, topic))
     }
 
-    /// Moves on to the next moment at which something is due.
+    /// Moves the time on to shortly before the next deadline, if the publisher is idle.
     fn skip_idle(&mut self) {
         if self.broker.wire.is_empty()
             && self.is_up

@@ -1,4 +1,4 @@
-//! Every item of the core that this test uses: its input and output types, and the parts that it drives.
+//! All items of the core in use by this test: input and output types, and the driven parts.
 
 pub(crate) use pulsegate_core::cloud::batch::{Batch, Gatherer, Offer, Sheaf};
 pub(crate) use pulsegate_core::cloud::delivery::{

@@ -1,20 +1,22 @@
-//! A reference for the decisions of the core: random inputs drive the real rules and visits and, beside
-//! them, a slow and obvious reference, which works everything out anew from the whole history after each
-//! input. Both must say the same: alerts with their values, windows and times, visits, and what stands.
+//! A reference for the decisions of the core. Random inputs drive the real rules and visits, and a
+//! slow and simple reference that computes all results from the complete history after each input.
+//! Both must give the same alerts with their values, windows and times, the same visits, and the
+//! same raised alarms.
 //!
-//! The reference shares no code with the core but its input and output types (`imports.rs`) and the
-//! horizon of a rebuild, which the core gives. A restart, a reload of the rules or a crash changes the answer of the
-//! reference only where the engine documents that it forgets: see `is_uncertain` in `decisions.rs` and `Entry::Began`
-//! in `history.rs`.
+//! The reference shares no code with the core except the input and output types (`imports.rs`) and
+//! the horizon of a rebuild. A restart, a reload of the rules or a crash changes the results of the
+//! reference only if the engine documents a loss of state: see `is_uncertain` in `decisions.rs` and
+//! `Entry::Began` in `history.rs`.
 //!
-//! Delivery, batches and pace are driven in the same way, against a ledger of what became of each record
-//! (`cloud.rs`): none is lost, none counts twice in one pass, alerts go first, and no topic that the broker
-//! refuses holds up another.
+//! Delivery, batches and pace are driven in the same way, against a ledger of the fate of each
+//! record (`cloud.rs`): no record is lost, no record counts twice in one pass, alerts are sent
+//! first, and no refused topic delays another topic.
 //!
-//! The timeline is compared with all that the clock ever said (`clock.rs`).
+//! The timeline is compared with the complete history of the clock (`clock.rs`).
 //!
-//! `corpus.txt` keeps inputs that failed once and runs them first. `PULSEGATE_REFERENCE_CASES` is the number
-//! of random cases, [`CASES`] without it; of delivery, which takes longer, an eighth of it.
+//! `corpus.txt` lists inputs of earlier failures; each run begins with them.
+//! `PULSEGATE_REFERENCE_CASES` sets the number of random cases, [`CASES`] by default. Delivery
+//! takes longer and runs an eighth of the cases.
 
 mod alarms;
 mod clock;
@@ -35,18 +37,18 @@ use proptest::test_runner::{Config, TestError, TestRunner};
 
 use inputs::Bytes;
 
-/// Takes some seconds in a debug build.
+/// The default number of random cases: takes some seconds in a debug build.
 const CASES: u32 = 200;
-/// Inputs that failed once, each with a line that says what was wrong.
+/// The inputs of earlier failures, each with a comment on the fault.
 const CORPUS: &str = include_str!("corpus.txt");
 
-/// How many random cases to run.
+/// Returns the number of random cases.
 fn cases() -> u32 {
     let asked = std::env::var("PULSEGATE_REFERENCE_CASES").ok();
     asked.and_then(|asked| asked.parse().ok()).unwrap_or(CASES)
 }
 
-/// Runs the inputs that the corpus keeps under `name`, then random ones.
+/// Runs the inputs of the corpus with the name `name`, then `cases` random inputs.
 fn run(
     name: &str,
     cases: u32,

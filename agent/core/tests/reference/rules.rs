@@ -1,5 +1,6 @@
-//! What the rules should say, worked out anew from the whole history each time, as README and the
-//! documentation of the rules tell it. A restart takes away only what the engine documents to forget.
+//! The expected transitions and alerts of the rules, computed from the complete history each time,
+//! by the README and the documentation of the rules. A restart loses only the state that the engine
+//! documents as lost.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +10,17 @@ use crate::history::*;
 use crate::imports::*;
 use crate::scenario::SOURCES;
 
-/// What one rule says of one source, or of several together.
+/// The expected results of one rule for one source, or for several sources together.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Said {
-    /// Each time that the condition came to hold or ceased to.
+    /// All transitions.
     pub(crate) turns: Vec<Turn>,
-    /// Those of them that alerts tell of, in the order in which they are told.
+    /// The transitions published as alerts, in the order of publication.
     pub(crate) told: Vec<Turn>,
 }
 
-/// What each rule says, by its name and the source; of several sources together, without one.
+/// Returns the expected results by rule and source; the source is `None` for a rule over several
+/// sources.
 pub(crate) fn expected(
     rules: &[RuleSpec],
     history: &[Entry],
@@ -43,7 +45,8 @@ fn covers(rule: &RuleSpec, source: usize) -> bool {
         && rule.source.as_deref().is_none_or(|name| name == named.name)
 }
 
-/// A monitor that feels no skin tells nothing of a heart, and a heart rate of 0 is none.
+/// Returns `false` for a monitor without skin contact, and for a heart rate of 0, meaning no
+/// measurement.
 fn tells_something(heard: &Heard) -> bool {
     let is_none = SOURCES[heard.source].kind == "heart_rate" && heard.value == Value::Number(0.0);
     heard.has_contact && !is_none
@@ -67,7 +70,7 @@ fn of_one(rule: &RuleSpec, source: usize, history: &[Entry]) -> Said {
     Said { turns: turns.into_iter().map(|(_, turn)| turn).collect(), told }
 }
 
-/// The value of a reading, if the rule says anything of such a value.
+/// Returns the input of the condition, if the condition applies to the type of the value.
 fn of_value(rule: &RuleSpec, heard: &Heard) -> Option<Ask> {
     let Condition::Reading(test) = &rule.condition else { return None };
     match (test, &heard.value) {
@@ -127,7 +130,8 @@ fn member_holds(test: &Test, value: &Value) -> Option<bool> {
     }
 }
 
-/// The newest reading decides, at once; one that is older than it is not used.
+/// Returns the steps of a rule without a window: the newest reading decides at once, and older
+/// readings are not used.
 fn level_steps(items: &[Item<'_>], lasts: bool, ask: impl Fn(&Heard) -> Option<Ask>) -> Vec<Step> {
     let mut newest = Wall(i64::MIN);
     let mut steps = Vec::new();
@@ -158,8 +162,9 @@ enum Ordered<'a> {
     Forgot(usize),
 }
 
-/// Readings as they arrive; for what has to last, by their own times, each as soon as none can come any
-/// more that was before it. What is too late for that is taken as it comes.
+/// Returns the readings in the order of evaluation: the order of arrival, or, with `lasts`, the
+/// order of event times, each reading once no earlier reading can arrive any more. A reading too
+/// late for its place is evaluated on arrival.
 fn in_order<'a>(items: &[Item<'a>], lasts: bool) -> Vec<(usize, Ordered<'a>)> {
     let mut ordered = Vec::new();
     let mut waiting: Vec<(&Heard, usize)> = Vec::new();
@@ -185,7 +190,7 @@ fn in_order<'a>(items: &[Item<'a>], lasts: bool) -> Vec<(usize, Ordered<'a>)> {
                 }
                 waiting.push((heard, place));
                 if !any_dated {
-                    // Stamped on arrival: none can come before it.
+                    // The reading is stamped on arrival, so no earlier reading can arrive.
                     passed = passed.max(later(heard.event, 1));
                 }
                 hand_on(&mut waiting, passed, index, &mut ordered);
@@ -221,8 +226,8 @@ fn hand_on<'a>(
         .extend(waiting.drain(..ready).map(|(heard, place)| (index, Ordered::Says(heard, place))));
 }
 
-/// Each window since the first reading, judged when nothing that lies in it can come any more. A reading
-/// whose step of the grid was over by then is not used.
+/// Returns the steps of a rule with a window: one for each window since the first reading, once no
+/// reading of the window can arrive any more. A reading in an ended step of the grid is not used.
 fn window_steps(window: &WindowSpec, items: &[Item<'_>]) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut from = 0;
@@ -245,7 +250,7 @@ fn windows_between(
     let (length, step) = (millis(window.length), millis(window.step));
     let start_of = |time: Wall| time.0.div_euclid(step) * step;
     let mut panes: BTreeMap<i64, Vec<(Wall, f64)>> = BTreeMap::new();
-    // The end of the newest window that is over, and by which item it came to be.
+    // The ends of windows, each with the index of the item that ended the window.
     let mut over: Vec<(usize, i64)> = Vec::new();
     for index in between {
         let newest = over.last().map_or(i64::MIN, |(_, end)| *end);
@@ -295,7 +300,7 @@ fn taken(take: Take, inside: &[&(Wall, f64)]) -> Option<f64> {
             let times = || inside.iter().map(|(time, _)| *time);
             let (first, last) = (times().min()?, times().max()?);
             let at = |time: Wall| inside.iter().filter(move |one| one.0 == time).map(|one| one.1);
-            // Of two at one time, the lower and the higher.
+            // Among readings at the same time, the lowest is the first and the highest is the last.
             let (least, most) =
                 (at(first).min_by(f64::total_cmp)?, at(last).max_by(f64::total_cmp)?);
             let apart = f64::from(i32::try_from(last.0 - first.0).expect("a test is short"));

@@ -1,17 +1,17 @@
-//! The sources, rules and visits that the inputs are about.
+//! The sources, rules and visits of the device.
 
 use std::time::Duration;
 
 use crate::imports::*;
 
-/// A source, and whether its readings bring their own time.
+/// A source; `dated` is `true` if the readings have times of their own.
 pub(crate) struct Named {
     pub(crate) name: &'static str,
     pub(crate) kind: &'static str,
     pub(crate) dated: bool,
 }
 
-/// By the number of the source.
+/// All sources, by index.
 pub(crate) const SOURCES: [Named; 5] = [
     Named { name: "1", kind: "heart_rate", dated: false },
     Named { name: "2", kind: "heart_rate", dated: true },
@@ -20,12 +20,13 @@ pub(crate) const SOURCES: [Named; 5] = [
     Named { name: "gate", kind: "door", dated: true },
 ];
 
-/// What the reading of a source says, by the byte of an input.
+/// Returns the value of a reading, by a byte of the input.
 pub(crate) fn value(source: usize, word: u8) -> (Value, Option<Box<HeartDetail>>) {
     if SOURCES[source].kind == "lid" || SOURCES[source].kind == "door" {
         return (Value::State(if word % 2 == 1 { "open" } else { "closed" }.into()), None);
     }
-    // A monitor without contact, and one without a heart rate: both are heard, and tell no number.
+    // A monitor without skin contact, and a monitor without a heart rate: both are heard, but have
+    // no usable value.
     let detail = HeartDetail { contact: Contact::Lost, energy_kj: None, rr: Vec::new() };
     match word {
         254 => (Value::Number(110.0), Some(Box::new(detail))),
@@ -92,7 +93,8 @@ fn together(name: &str, condition: Condition) -> RuleSpec {
     RuleSpec { on: None, ..heart(name, condition) }
 }
 
-/// Every form of rule but the anomaly, whose sample is the engine's own.
+/// Returns rules of every form except `anomaly`: the sample of an anomaly rule is internal to the
+/// engine.
 pub(crate) fn rules() -> Vec<RuleSpec> {
     [at_once(), lasting(), in_windows(), of_several()].concat()
 }
@@ -201,7 +203,7 @@ fn of_several() -> Vec<RuleSpec> {
     ]
 }
 
-/// The visits to the lid and the gate.
+/// Returns the visits to the lid and the gate.
 pub(crate) fn visits() -> Vec<VisitSpec> {
     let spec = |source: &str, first, gap| VisitSpec {
         source: source.into(),

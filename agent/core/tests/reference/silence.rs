@@ -1,4 +1,5 @@
-//! Silence: nothing arrives of a source for too long, by the monotonic clock, whatever it says.
+//! The expected transitions of `silent` rules: no reading of a source arrives for too long, by the
+//! monotonic clock, regardless of values.
 
 use crate::alarms::{Turn, silent_at};
 use crate::flapping::reports;
@@ -6,8 +7,8 @@ use crate::history::*;
 use crate::imports::*;
 use crate::rules::Said;
 
-/// What a rule on silence says of one source. An agent that starts expects some sources to speak, and knows
-/// nothing of others until they do.
+/// Returns the expected results of a `silent` rule for one source. An expected source may be silent
+/// from the start of the agent on, any other source after its first reading.
 pub(crate) fn of_one(after: i64, is_expected: bool, source: usize, history: &[Entry]) -> Said {
     let mut clock = SourceClock::default();
     let (mut since, mut raised): (Option<Wall>, bool) = (None, false);

@@ -1,4 +1,4 @@
-//! What the visits should be, worked out anew from the whole history each time.
+//! The expected visits, computed from the complete history each time.
 
 use crate::history::*;
 use crate::imports::*;
@@ -15,7 +15,7 @@ pub(crate) struct Seen {
     pub(crate) boot: Option<KernelBoot>,
 }
 
-/// The beginnings and ends of the visits to one source, and the one that is under way.
+/// Returns the beginnings and ends of the visits to one source, and the visit under way.
 pub(crate) fn expected(spec: &VisitSpec, history: &[Entry]) -> (Vec<Seen>, Option<Seen>) {
     let source = SOURCES.iter().position(|one| *one.name == *spec.source).expect("a known source");
     let mut walk = Walk {
@@ -44,7 +44,7 @@ struct Walk<'a> {
     source: usize,
     clock: SourceClock,
     boot: Option<KernelBoot>,
-    /// States that an earlier one may still overtake.
+    /// The states that an earlier state may still precede.
     waiting: Vec<(Wall, bool)>,
     newest: Option<Wall>,
     is_open: bool,
@@ -70,7 +70,7 @@ impl Walk<'_> {
 
     fn pass(&mut self, at: Arrival) {
         if !self.is_dated() && self.boot.is_some_and(|boot| boot != at.boot) {
-            // Nobody knows for how long the power was gone.
+            // The length of the power cut is unknown.
             self.end();
             (self.clock, self.newest, self.boot) = (SourceClock::default(), None, None);
         }

@@ -1,27 +1,28 @@
-//! A broker that answers in order, hangs up on what it forbids, and sometimes acknowledges that first.
+//! A simulated broker: answers in order, hangs up on forbidden topics, and sometimes acknowledges a
+//! forbidden message first.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use super::ledger::{Ledger, TOPICS, number};
 use crate::imports::*;
 
-/// See the module.
+/// The broker.
 #[derive(Debug, Default)]
 pub(super) struct Broker {
-    /// Messages on their way, in order.
+    /// The messages in flight, in order.
     pub(super) wire: VecDeque<(MessageId, Batch)>,
-    /// A bit a topic, over all lanes: on this connection, and on the next.
+    /// The forbidden topics on this connection and on the next, one bit per topic of all lanes.
     forbidden: (u8, u8),
     lies: (bool, bool),
-    /// Places of records on which it hangs up.
+    /// The places of the records on which the broker hangs up.
     pub(super) poisoned: BTreeSet<u64>,
-    /// Topics that were used on this connection.
+    /// The topics used on this connection.
     used: BTreeSet<(Lane, usize)>,
-    /// Topics that were used on a connection on which it hung up, ever.
+    /// The topics used on any connection ended by the broker.
     accused: BTreeSet<(Lane, usize)>,
 }
 
-/// What the broker does with a message.
+/// The answer of the broker to a message.
 pub(super) struct Answer {
     pub(super) acknowledges: bool,
     pub(super) hangs_up: bool,
@@ -41,7 +42,7 @@ impl Broker {
         self.poisoned.extend(ledger.nth(usize::from(nth)));
     }
 
-    /// Whether it hangs up on a topic from the next connection on.
+    /// Returns `true` if the broker forbids the topic from the next connection on.
     pub(super) fn will_forbid(&self, lane: Lane, topic: usize) -> bool {
         is_in(self.forbidden.1, lane, topic)
     }
@@ -64,7 +65,7 @@ impl Broker {
         self.wire.push_back((id, batch));
     }
 
-    /// Whatever was used on this connection may be to blame for its end.
+    /// Notes the topics used on this connection as possible causes of its end.
     pub(super) fn accuse_used(&mut self) {
         self.accused.append(&mut self.used);
     }

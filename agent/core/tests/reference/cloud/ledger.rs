@@ -1,28 +1,28 @@
-//! What became of each record: the store's accounts, worked out from the records themselves.
+//! The fate of each record, and the counts of the store computed from the records themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::imports::*;
 
-/// Topics of each lane.
+/// The number of topics of each lane.
 pub(super) const TOPICS: usize = 3;
 pub(super) const LANES: [Lane; 3] = Lane::ALL;
-/// The text of a record: its place, and as many bytes in all.
+/// The size of a record in bytes: its place in decimal, padded with spaces.
 pub(super) const RECORD_BYTES: usize = 40;
 
-/// See the module.
+/// The ledger.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// By place, from 1 on.
+    /// The records by place; the first place is 1.
     records: Vec<Record>,
     /// The last place of each lane.
     last: [Seq; 3],
     now: Books,
     durable: Books,
-    /// Places of what the broker took.
+    /// The places of the records taken by the broker.
     pub(super) arrived: BTreeSet<u64>,
-    /// Places of what was quarantined.
+    /// The places of the quarantined records.
     quarantined: BTreeSet<u64>,
 }
 
@@ -33,14 +33,14 @@ struct Record {
     is_filtered: bool,
 }
 
-/// What a crash may take back.
+/// The state that a crash resets to the last commit.
 #[derive(Debug, Clone, Default)]
 struct Books {
     watermarks: [u64; 3],
-    /// By withheld topic: the last place that is settled.
+    /// The last settled place of each withheld topic.
     rows: BTreeMap<(Lane, usize), u64>,
     fates: BTreeMap<u64, Fate>,
-    /// What the marks told, by lane.
+    /// The sums of all marks, by lane.
     delivered: [u64; 3],
     filtered: [u64; 3],
     dropped: [u64; 3],
@@ -53,12 +53,12 @@ enum Fate {
     Dropped,
 }
 
-/// The topic of this number.
+/// Returns the name of the topic with this number.
 pub(super) fn topic(lane: Lane, number: usize) -> Arc<str> {
     format!("{}/{number}", lane.as_str()).into()
 }
 
-/// The number of a topic.
+/// Returns the number of a topic.
 pub(super) fn number(topic: &str) -> usize {
     topic.rsplit('/').next().and_then(|number| number.parse().ok()).expect("one of ours")
 }
@@ -69,7 +69,7 @@ impl Ledger {
         self.last[lane.index()] = Seq(u64::try_from(self.records.len()).expect("few"));
     }
 
-    /// The last place of each lane.
+    /// Returns the last place of each lane.
     pub(super) fn last(&self) -> [Seq; 3] {
         self.last
     }
@@ -124,15 +124,15 @@ impl Ledger {
         }
     }
 
-    /// The places of the records in a message.
+    /// Returns the places of the records in a message.
     pub(super) fn places(&self, batch: &Batch) -> Vec<u64> {
         let text = std::str::from_utf8(&batch.payload).expect("text");
         let numbers = text.trim_matches(['[', ']']).split(',');
         numbers.map(|number| number.trim().parse().expect("a place")).collect()
     }
 
-    /// Walks through a part of a lane as the store does, and compares the messages with what a walk over
-    /// the records themselves gives.
+    /// Walks through a part of a lane like the store, and compares the batches with those expected
+    /// from the records.
     pub(super) fn gather(
         &self,
         wanted: &Wanted,
@@ -187,7 +187,8 @@ impl Ledger {
         }
     }
 
-    /// What became of the records in a range of a lane, of the topics that are meant.
+    /// Settles the records of a range of a lane, for the topics selected by `is_meant`, and
+    /// compares the counts with those of the mark.
     fn settle(
         &mut self,
         lane: Lane,
@@ -228,7 +229,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// A lane's watermark moves.
+    /// Moves the watermark of a lane.
     pub(super) fn mark(&mut self, mark: &Mark) -> Result<(), String> {
         let lane = mark.lane;
         let range = self.now.watermarks[lane.index()] + 1..=mark.through.0;
@@ -238,7 +239,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// What is withheld changes.
+    /// Changes the withheld topics.
     pub(super) fn note(&mut self, mark: &TopicMark) -> Result<(), String> {
         match mark {
             TopicMark::Withhold { lane, topic, after } => {
@@ -272,7 +273,7 @@ impl Ledger {
         }
     }
 
-    /// Recorded is delivered, filtered, dropped and pending, in each lane.
+    /// Checks that the sums of the marks equal the number of settled records, in each lane.
     pub(super) fn balances(&self) -> Result<(), String> {
         for lane in LANES {
             let told = [self.now.delivered, self.now.filtered, self.now.dropped];
@@ -286,8 +287,8 @@ impl Ledger {
     }
 }
 
-/// Puts a record into the message of its topic. Returns whether there is room: in the sheaf for one more
-/// message, in the message for one more record.
+/// Puts a record into the message of its topic. Returns `false` if the group has no room for
+/// another message, or the message none for another record.
 fn put(
     messages: &mut Vec<(usize, Vec<u64>)>,
     (topic, place): (usize, u64),
@@ -302,7 +303,7 @@ fn put(
         }
         return has_room;
     };
-    // A bracket or a comma before each, and a bracket at the end.
+    // A bracket or a comma before each record, and a bracket at the end.
     let bytes = (records.len() + 1) * (RECORD_BYTES + 1) + 1 + topic_bytes;
     let has_room = records.len() < wanted.records && bytes <= limit;
     if has_room {
