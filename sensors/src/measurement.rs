@@ -5,7 +5,7 @@
 pub enum Measurement {
     /// A Heart Rate Measurement (GATT characteristic 0x2A37).
     HeartRate(HeartRate),
-    /// The state that a line went to, or had when it was first read.
+    /// The new state of a line, or its state when the line was opened.
     Line(LineState),
     /// A number in the unit of its source.
     Number(f64),
@@ -14,7 +14,7 @@ pub enum Measurement {
 /// A decoded Heart Rate Measurement: Heart Rate Service 1.0, section 3.1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeartRate {
-    /// Beats per minute; 0 when the monitor has none to tell.
+    /// Beats per minute; 0 if the monitor has no value.
     pub bpm: u16,
     /// The contact between the monitor and the skin.
     pub contact: Contact,
@@ -27,7 +27,7 @@ pub struct HeartRate {
 /// The skin contact that a monitor reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contact {
-    /// The monitor cannot tell.
+    /// The monitor cannot detect contact.
     Unsupported,
     /// The monitor can detect contact, and detects none.
     Lost,

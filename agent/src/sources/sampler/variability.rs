@@ -1,7 +1,7 @@
 //! Derives heart-rate variability for the monitors with that setting.
 //!
-//! A restart begins the minute anew. Derived readings are stored like measured readings, and are
-//! therefore part of a replay.
+//! A restart of the agent discards the unfinished minute. Derived readings are stored like measured
+//! readings, and are therefore part of a replay.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -8,7 +8,7 @@ fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Climbs as a monitor does that stays silent whatever is done; returns the rungs.
+/// Returns the rungs climbed for a monitor that stays silent after every cure.
 fn climb(times: u64, reach: Reach) -> Vec<Rung> {
     let mut ladder = Ladder::new(SILENCE);
     let silent = |step: u64| {

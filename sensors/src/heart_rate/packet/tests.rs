@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use Contact::{Detected, Lost, Unsupported};
 
-/// Bytes, and the rate, contact, energy and intervals that they hold.
+/// Bytes with their rate, contact, energy and intervals.
 type Vector = (&'static [u8], u16, Contact, Option<u16>, &'static [u16]);
 
 #[test]

@@ -207,7 +207,8 @@ fn the_longest_debounce_overflows_nothing() {
 }
 
 proptest! {
-    /// However a contact bounces, states alternate, and the last is that of the settled level.
+    /// States alternate for any bounces of a contact, and the last state is that of the settled
+    /// level.
     #[test]
     fn states_alternate_and_end_at_the_settled_level(
         gaps in prop::collection::vec((0_u64..60, any::<bool>()), 0..200),

@@ -20,7 +20,7 @@ fn monotonic() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Monotonic)).expect("it began at zero")
 }
 
-/// A switch on a wire of sockets: no machine that runs these tests need have GPIO.
+/// A switch on a wire of sockets, since the machine of a test may have no GPIO.
 struct Wire {
     edges: EdgeReceiver,
     high: Arc<AtomicBool>,
@@ -40,7 +40,7 @@ impl Port for Wire {
     }
 }
 
-/// A watched line: each wire in turn, and "not found" when there is none.
+/// A watched line: opens each wire in turn, and is "not found" without a wire.
 struct Rig {
     watch: LineWatch,
     observations: mpsc::Receiver<Observation>,
@@ -86,7 +86,7 @@ impl Rig {
         captured
     }
 
-    /// Past the "not found" that may come before the first wire is plugged in, and the retry.
+    /// Skips the "not found" before the first wire is plugged in, and the retry.
     async fn expect_found(&mut self, state: LineState) {
         if self.next().await.outcome.is_err() {
             self.expect(state).await;
