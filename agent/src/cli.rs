@@ -12,11 +12,11 @@ use crate::commands::arguments::Config;
 use crate::commands::demo::Demo;
 use crate::commands::{self, export::Export, listing::Listing, replay::Replay};
 
-/// The exit status for arguments that make no sense, as of most programs.
+/// The exit status for wrong arguments, as of most programs.
 const MISUSED: u8 = 2;
 
 /// An edge gateway agent for Raspberry Pi: heart-rate belts, lids and numbers, kept in SQLite and
-/// published to AWS IoT Core over mutual-TLS MQTT. Nothing that was stored is lost.
+/// published to AWS IoT Core over mutual-TLS MQTT. No stored record is lost.
 #[derive(Debug, Parser)]
 #[command(version, about, disable_help_subcommand = true)]
 struct Cli {
@@ -63,7 +63,7 @@ struct Report {
     json: bool,
 }
 
-/// Runs the command that was given.
+/// Parses the command line and runs the command.
 pub(crate) fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

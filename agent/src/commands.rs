@@ -1,4 +1,4 @@
-//! What the program can be asked to do.
+//! The commands of the program, each in a file.
 
 pub(crate) mod arguments;
 pub(crate) mod check;
@@ -30,7 +30,7 @@ pub(crate) fn version() -> ExitCode {
     print(concat!("pulsegate ", env!("CARGO_PKG_VERSION")))
 }
 
-/// Reads from the configuration where the agent and its store are, or prints why it cannot be read.
+/// Reads the thing and the state directory from the configuration, or prints the faults.
 fn peek(path: &Path) -> Result<Config, ExitCode> {
     config::peek(path).map_err(|faults| {
         complain(&faults.to_string());
@@ -43,12 +43,13 @@ fn print(text: &str) -> ExitCode {
     written(writeln!(stdout(), "{}", shown(text)))
 }
 
-/// Prints `text`, which may be in our colours.
+/// Prints `text`, and keeps its colours.
 fn print_in_colour(text: &str) -> ExitCode {
     written(writeln!(stdout(), "{}", shown_in_colour(text)))
 }
 
-/// Whether all was written. That nobody reads it to its end is a failure, but none to speak of.
+/// Turns the outcome of writing to standard output into an exit status. A reader who closes the
+/// pipe early makes the command fail without a message.
 fn written(outcome: io::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,20 +58,20 @@ fn written(outcome: io::Result<()>) -> ExitCode {
     }
 }
 
-/// How far something has come; seen on a terminal only.
+/// Returns a progress bar for `length` steps. Shown on a terminal only.
 fn progress(length: u64) -> ProgressBar {
     let style = "{elapsed_precise} {wide_bar} {percent} %";
     let style = ProgressStyle::with_template(style).expect("a template that indicatif knows");
     ProgressBar::new(length).with_style(style)
 }
 
-/// Prints `text` where errors go.
+/// Prints `text` to standard error.
 pub(crate) fn complain(text: &str) {
     // There is no other place to say that this one is gone.
     drop(writeln!(stderr(), "{}", shown(text)));
 }
 
-/// Prints why something failed.
+/// Prints an error to standard error, and returns the exit status of a failure.
 fn fail(error: &anyhow::Error) -> ExitCode {
     complain(&format!("pulsegate: {error:#}"));
     ExitCode::FAILURE

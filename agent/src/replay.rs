@@ -1,9 +1,9 @@
-//! Rules and visits, run again over what was stored, or over what another program tells.
+//! A replay of rules and visits over stored readings, or over the readings of another program.
 //!
-//! It is the fold of the writer over the same readings in the same order, so it decides the same:
-//! what differs from what was stored, other rules would have done. Decided is what the readings
-//! decide; what only time decides after the last of them is taken over if it was stored, since
-//! nobody knows for how long the agent ran on. Nothing is written.
+//! The fold is the writer's, over the same readings in the same order, so its decisions are the
+//! same: a difference from the stored decisions comes from other rules. Decisions that follow only
+//! from the passing of time after the last reading are kept if they were stored, because the end of
+//! the run is not known. Nothing is written.
 
 mod curve;
 mod stored;
@@ -27,35 +27,35 @@ use crate::db::reader::AlertFound;
 use crate::store::fold::Fold;
 use crate::store::visits::{VisitFold, VisitFormat, VisitKey, key_of};
 
-/// How often the progress is told.
+/// Readings between two reports of the progress.
 const TOLD_EVERY: u64 = 4_096;
 
-/// What would have been.
+/// An alert or a visit decided in the replay, or found in the store.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Decided {
     Alert(AlertFound),
     Visit(VisitFound),
 }
 
-/// How that differs from what was.
+/// The difference between the replay and the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// It would have been, and was not.
+    /// Decided in the replay, and missing in the store.
     Added,
-    /// It was, and would not have been.
+    /// Found in the store, and not decided in the replay.
     Removed,
-    /// Both.
+    /// Decided in the replay and found in the store.
     Same,
 }
 
-/// One alert or visit.
+/// An alert or visit with its difference.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Outcome {
     pub(crate) change: Change,
     pub(crate) decided: Decided,
 }
 
-/// What rules and visits are run, and which of the rules is charted.
+/// The rules and visits to run, and the rule to chart.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan<'a> {
     pub(crate) rules: &'a [RuleSpec],
@@ -63,18 +63,18 @@ pub(crate) struct Plan<'a> {
     pub(crate) charted: Option<&'a RuleSpec>,
 }
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Debug, Default)]
 pub(crate) struct Replayed {
-    /// How many readings were folded.
+    /// Number of folded readings.
     pub(crate) readings: u64,
     /// In the order of their times.
     pub(crate) outcomes: Vec<Outcome>,
-    /// What the charted rule was asked about, by source.
+    /// The values given to the charted rule, by source.
     pub(crate) curves: Vec<Curve>,
 }
 
-/// Rules and visits at work. What is decided is kept until the end.
+/// A replay under way. Keeps all decisions until the end.
 pub(crate) struct Replay {
     fold: Fold,
     visits: VisitFold,
@@ -85,21 +85,22 @@ pub(crate) struct Replay {
     outcomes: Vec<Raw>,
     readings: u64,
     last: (KernelBoot, Mono),
-    /// How long after a reading there may be something to decide.
+    /// Time after a reading within which a decision can follow.
     patience: Duration,
     curves: Curves,
 }
 
-/// Rules about silence, and how long it takes: when they say what depends on when exactly the agent
-/// started and stopped, which only what it stored then tells.
+/// The rules about silence, with their durations. The times of their alerts depend on the exact
+/// starts and stops of the agent, which are known only from stored records: such alerts match
+/// within the duration.
 #[derive(Default)]
 struct Silences(Vec<(Box<str>, Duration)>);
 
-/// What was decided, or stored, on the axis of the rules.
+/// A decision of the replay or of the store, with its times on the axis of the rules.
 struct Raw {
     key: Key,
     what: RawDecided,
-    /// Whether the agent is known to have come so far.
+    /// True if the agent is known to have run at the time of the decision.
     certain: bool,
 }
 
@@ -108,19 +109,19 @@ enum RawDecided {
     Visit(VisitMembers),
 }
 
-/// What makes two of them the same.
+/// Two decisions with equal keys are the same.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Key {
-    /// Rule, source, raised, and time.
+    /// Rule, source, raised, and time; no time for a rule about silence.
     Alert(Box<str>, u32, bool, Option<i64>),
     Visit(VisitKey),
 }
 
 impl Replay {
-    /// Runs rules and visits over what [`Replay::take`] is given.
+    /// Begins a replay whose readings are given to [`Replay::take`].
     ///
     /// # Errors
-    /// When the rules make no sense, which a checked configuration rules out.
+    /// When a rule is invalid, which a checked configuration rules out.
     pub(crate) fn new(plan: Plan<'_>, sources: Arc<Sources>) -> anyhow::Result<Self> {
         let fold = Fold::over(Rules::new(plan.rules.to_vec())?);
         Ok(Self::over(fold, plan, sources))
@@ -155,12 +156,12 @@ impl Replay {
         }
     }
 
-    /// The agent starts.
+    /// Begins a start of the agent at `now`.
     pub(crate) fn begin(&mut self, boot: KernelBoot, now: Mono, event: Wall) {
         self.fold.begin(boot, now, event, &self.sources);
     }
 
-    /// Folds one more reading in.
+    /// Folds another reading in.
     pub(crate) fn take(&mut self, input: &Input<'_>) {
         self.fold.take(input, &self.sources, &mut self.alerts);
         self.visits.take(input, &self.sources, &mut self.events);
@@ -173,7 +174,7 @@ impl Replay {
         if boot == self.last.0 { self.last.1 } else { Mono(0) }
     }
 
-    /// Lets time pass without a reading.
+    /// Passes time without a reading. `certain`: the agent is known to have run until `now`.
     fn pass(&mut self, now: Mono, certain: bool) {
         let (boot, last) = self.last;
         if now <= last {
@@ -185,8 +186,8 @@ impl Replay {
         self.keep(certain);
     }
 
-    /// Ends a replay that is compared with nothing: windows and visits that the last readings
-    /// began come to their end, but that nothing follows is no silence.
+    /// Ends a replay without a comparison. Windows and visits begun by the last readings end, but
+    /// the end of the input raises no alert about silence.
     pub(crate) fn finish(mut self) -> Replayed {
         self.pass(self.last.1 + self.patience, false);
         for raw in &mut self.outcomes {
@@ -225,7 +226,7 @@ impl Replay {
         }
     }
 
-    /// What was decided beside what was `stored`.
+    /// Compares the decisions of the replay with the `stored` decisions.
     fn compared(self, stored: Vec<Raw>, timeline: &Timeline) -> Replayed {
         let mut by_key: HashMap<Key, VecDeque<RawDecided>> = HashMap::new();
         for raw in stored {
@@ -257,20 +258,20 @@ impl Replay {
 }
 
 impl Silences {
-    /// How long it takes, if `key` is of a silence.
+    /// Returns the duration of the silence if `key` is of a rule about silence.
     fn length(&self, key: &Key) -> Option<Duration> {
         let Key::Alert(rule, ..) = key else { return None };
         self.0.iter().find(|(silent, _)| silent == rule).map(|(_, length)| *length)
     }
 
-    /// The time that makes an alert of `rule` what it is.
+    /// Returns the time as part of the key of an alert; `None` for a rule about silence.
     fn key_time(&self, rule: &str, time: i64) -> Option<i64> {
         (!self.0.iter().any(|(silent, _)| **silent == *rule)).then_some(time)
     }
 }
 
 impl RawDecided {
-    /// Takes out the nearest one that is no farther away than `length`.
+    /// Removes and returns the nearest decision no farther away than `length`.
     fn take_near(&self, stored: &mut VecDeque<Self>, length: Duration) -> Option<Self> {
         let apart =
             |other: &Self| self.time().since(other.time()).max(other.time().since(self.time()));
@@ -278,7 +279,7 @@ impl RawDecided {
         (near <= length).then(|| stored.remove(at))?
     }
 
-    /// On the axis of the rules.
+    /// Returns the time on the axis of the rules.
     fn time(&self) -> Wall {
         match self {
             Self::Alert(found, _) => found.time,
@@ -295,7 +296,7 @@ impl RawDecided {
 }
 
 impl Decided {
-    /// Whose it is.
+    /// Returns the name of the source.
     pub(crate) fn source(&self) -> &str {
         match self {
             Self::Alert(alert) => &alert.source,
@@ -303,7 +304,7 @@ impl Decided {
         }
     }
 
-    /// When it was: of a visit, its last opening.
+    /// Returns the time of the alert, or of the last opening of the visit.
     pub(crate) fn time(&self) -> Wall {
         match self {
             Self::Alert(alert) => alert.time,

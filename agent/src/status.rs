@@ -1,5 +1,5 @@
-//! `status`: how the agent is, asked over a Unix socket. Whoever connects is sent one JSON object,
-//! and the connection is closed. Nothing can be changed through it.
+//! The status socket: each client is sent the status as a JSON object, and the connection is
+//! closed. Clients cannot change anything.
 
 mod answer;
 mod model;
@@ -30,18 +30,18 @@ pub(crate) use model::{
     Status,
 };
 
-/// Whoever asks and does not listen is left alone after that.
+/// Time for sending the status to a client who does not read.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Bounds what askers can cost at once.
+/// Clients at once. Bounds their memory and descriptors.
 const MAX_ASKERS: usize = 16;
-/// How many of them may be of one user, so that there is always an answer for others.
+/// Clients at once of the same user, so other users always get an answer.
 const MAX_ASKERS_OF_A_USER: usize = MAX_ASKERS / 2;
-/// How long to leave the listener alone after a failed accept: most likely no descriptor is free.
+/// Pause after a failed accept: most likely no descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-/// How long to wait before the socket is tried again.
+/// Pause before the socket is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Where to look when somebody asks.
+/// The handles from which the status is read.
 #[derive(Clone)]
 pub(crate) struct Observed {
     pub(crate) thing: String,
@@ -51,17 +51,18 @@ pub(crate) struct Observed {
     pub(crate) clock_set: watch::Receiver<bool>,
     pub(crate) sources: watch::Receiver<SourceStates>,
     pub(crate) publisher: watch::Receiver<PublisherState>,
-    /// The topics that the broker refuses.
+    /// The refused topics.
     pub(crate) refused: watch::Receiver<Vec<Refused>>,
     pub(crate) drivers: watch::Receiver<Overview>,
     pub(crate) outputs: watch::Receiver<OutputStates>,
     pub(crate) cameras: watch::Receiver<CameraStates>,
-    /// What is wrong and belongs to no part.
+    /// Troubles outside of all other parts.
     pub(crate) troubles: watch::Receiver<Vec<String>>,
     pub(crate) max_bytes: u64,
 }
 
-/// Answers until the agent stops. A socket that cannot be had is no reason to end (P7).
+/// Answers clients until the agent stops. If the socket cannot be made, tries again every
+/// [`RETRY`]; the agent goes on (P7).
 pub(crate) async fn serve(path: PathBuf, observed: Observed) -> anyhow::Result<()> {
     let listener = loop {
         match pulsegate_sensors::inbox::bind(&path) {
@@ -101,7 +102,7 @@ fn turn_away(stream: &UnixStream) {
     tracing::debug!(told = courtesy.is_ok(), "turned somebody away who asked for the status");
 }
 
-/// Answers, unless somebody else needs the place more.
+/// Answers a client, unless another user needs the place first.
 async fn tell_in(place: Place, stream: UnixStream, observed: Observed) {
     tokio::select! {
         () = place.lost() => tracing::debug!("whoever asked for the status made room"),

@@ -1,4 +1,4 @@
-//! Arguments that several commands have.
+//! Arguments shared by several commands.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use pulsegate_core::time::Wall;
 use crate::config::DEFAULT_PATH;
 use crate::platform::clock;
 
-/// Which configuration.
+/// The configuration file of a command.
 #[derive(Debug, Args)]
 pub(crate) struct Config {
     /// The configuration file
@@ -17,7 +17,7 @@ pub(crate) struct Config {
     pub(crate) config: PathBuf,
 }
 
-/// Of when.
+/// The span of time of a command.
 #[derive(Debug, Args)]
 pub(crate) struct Span {
     /// The earliest time: a duration back from now, such as `7d`, or a time such as `2026-11-20T10:00:00Z`
@@ -29,18 +29,18 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Whether `time` lies in it.
+    /// Returns true if `time` lies in the span.
     pub(crate) fn holds(&self, time: Wall) -> bool {
         self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
     }
 }
 
-/// Reads a duration as the configuration writes it: `60s`, `5m`.
+/// Parses a duration in the form of the configuration: `60s`, `5m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     crate::config::parse_duration(text).map_err(str::to_owned)
 }
 
-/// Reads a duration back from now, or a time.
+/// Parses a time: an age, counted back from now, or a date with time and zone.
 fn moment(text: &str) -> Result<Wall, String> {
     match text.parse::<jiff::Timestamp>() {
         Ok(time) => Ok(Wall(time.as_millisecond())),

@@ -1,4 +1,4 @@
-//! `pulsegate check`: everything that is wrong with a configuration, at once.
+//! `pulsegate check`: prints all faults of a configuration at once.
 
 use std::io::{IsTerminal as _, stdout};
 use std::path::Path;

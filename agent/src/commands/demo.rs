@@ -1,6 +1,7 @@
-//! `pulsegate demo`: everything on one machine. A stand-in cloud in this process, the real agent as
-//! a process of its own, simulated belts, a lid and a number; an alert is raised and cleared, the
-//! link is cut and mended, and at the end what was recorded is counted against what arrived.
+//! `pulsegate demo`: a demonstration on one machine. The stand-in cloud runs in this process, and
+//! the real agent as a process of its own, with simulated belts, a lid and a number. An alert is
+//! raised and cleared, and the link is cut and restored. At the end the stored records are compared
+//! with the records in the cloud.
 
 mod cloud;
 mod stage;
@@ -17,16 +18,16 @@ use self::stage::Stage;
 use super::arguments::duration;
 use super::{fail, print};
 
-/// When the link is cut, and when it is mended, after the start.
+/// Time from the start until the link is cut.
 const CUT: Duration = Duration::from_secs(15);
-/// See [`CUT`].
+/// Time from the start until the link is restored.
 const MENDED: Duration = Duration::from_secs(21);
-/// A demo too short for the link to come back and the queue to drain does not cut it.
+/// Time for the queue to drain. A demo that ends earlier after [`MENDED`] does not cut the link.
 const RECOVERY: Duration = Duration::from_secs(6);
-/// Between two looks at the agent.
+/// Pause between two questions to the agent.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How to show it.
+/// The arguments of `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// The duration
@@ -37,7 +38,7 @@ pub(crate) struct Demo {
     json: bool,
 }
 
-/// What the demo comes to.
+/// The result of the demo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 struct Count {
     recorded: u64,

@@ -1,9 +1,9 @@
-//! `pulsegate export`: everything in the store, as CSV or JSON Lines, beside a running agent or
-//! without one.
+//! `pulsegate export`: writes all records of the store as CSV or JSON Lines, beside a running agent
+//! or without an agent.
 //!
-//! JSON Lines have the keys of the records that are published; CSV has the same in columns. It is
-//! read in pages, so memory stays small and the writer of a running agent is never held up. There is
-//! no Parquet: see ARCHITECTURE.md.
+//! JSON Lines have the keys of the published records, and CSV has a column for each. The store is
+//! read in pages, so memory stays small and the writer of a running agent is never held up. Parquet
+//! is missing on purpose: see ARCHITECTURE.md.
 
 mod csv;
 mod records;
@@ -26,7 +26,7 @@ use crate::db::{FILE, Reader};
 use crate::platform::terminal::shown;
 use records::{Records, Written};
 
-/// What to write, and how.
+/// The arguments of `export`.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
     /// The records to write
@@ -59,7 +59,7 @@ enum Format {
     Jsonl,
 }
 
-/// Writes it.
+/// Writes the records of the store.
 #[must_use]
 pub(crate) fn run(export: &Export) -> ExitCode {
     let config = match peek(&export.config.config) {

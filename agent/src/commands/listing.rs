@@ -1,5 +1,5 @@
-//! `pulsegate readings`, `alerts` and `visits`: what the store holds, beside a running agent or
-//! without one.
+//! `pulsegate readings`, `alerts` and `visits`: lists records of the store, beside a running agent
+//! or without an agent.
 
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ use super::{fail, peek, print};
 use crate::db::VisitFound;
 use crate::db::{AlertFound, FILE, Reader, ReadingFound};
 
-/// What to list.
+/// The arguments of the lists.
 #[derive(Debug, Args)]
 pub(crate) struct Listing {
     #[command(flatten)]
@@ -103,13 +103,13 @@ fn visit_line(id: RecordId, found: &VisitFound, json: bool) -> String {
     if json { named(id, visit_record(found)) } else { format!("{id:<20} {}", visit_text(found)) }
 }
 
-/// Puts its name into a record.
+/// Adds the record id to a record as `seq`, and returns the JSON text.
 pub(super) fn named(id: RecordId, mut record: serde_json::Value) -> String {
     record["seq"] = json!(id.to_string());
     record.to_string()
 }
 
-/// An alert, for programs.
+/// Returns an alert as JSON for programs.
 pub(super) fn alert_record(found: &AlertFound) -> serde_json::Value {
     let mut record = json!({
         "rule": found.rule,
@@ -130,7 +130,7 @@ pub(super) fn alert_record(found: &AlertFound) -> serde_json::Value {
     record
 }
 
-/// An alert, for people.
+/// Returns an alert as text for people.
 pub(super) fn alert_text(found: &AlertFound) -> String {
     let (time, unset) = (ClockText::format(found.time), unset(found.trust));
     let (severity, source, rule) = (&found.severity, &found.source, &found.rule);
@@ -138,7 +138,7 @@ pub(super) fn alert_text(found: &AlertFound) -> String {
     format!("{time}{unset}  {state:<8} {severity:<9} {source:<12} {rule}: {value}")
 }
 
-/// A visit, for programs.
+/// Returns a visit as JSON for programs.
 pub(super) fn visit_record(visit: &VisitFound) -> serde_json::Value {
     let mut record = json!({
         "source": visit.source,
@@ -159,7 +159,7 @@ pub(super) fn visit_record(visit: &VisitFound) -> serde_json::Value {
     record
 }
 
-/// A visit, for people.
+/// Returns a visit as text for people.
 pub(super) fn visit_text(visit: &VisitFound) -> String {
     let (start, unset) = (ClockText::format(visit.start), unset(visit.trust));
     let (source, openings, units) = (&visit.source, visit.openings, visit.units);

@@ -1,5 +1,5 @@
-//! `pulsegate replay`: what rules and visits would have told, over the stored history or over lines
-//! as the inbox takes them. Beside a running agent or without one; nothing is written.
+//! `pulsegate replay`: runs rules and visits over the stored history or over lines in the form of
+//! the inbox, beside a running agent or without an agent. Writes nothing to the store.
 
 mod chart;
 mod lines;
@@ -24,10 +24,10 @@ use crate::replay::{Change, Curve, Decided, Outcome, Plan, Replayed};
 use crate::{compile, config};
 use chart::{Chart, Paper};
 
-/// Wider than anybody can read.
+/// Columns of a chart at most: a wider chart cannot be read.
 const MAX_WIDTH: usize = 240;
 
-/// What to run over what.
+/// The arguments of `replay`.
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
     #[command(flatten)]
@@ -40,7 +40,8 @@ pub(crate) struct Replay {
     /// Print only alerts and visits of this source
     #[arg(long, value_name = "ID")]
     source: Option<String>,
-    /// Read lines like those of the inbox from a file, or `-`, instead of the stored history
+    /// Read lines in the form of the inbox from a file, or `-` for standard input, instead of the
+    /// stored history
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// Draw the readings of this rule with its thresholds and alerts, instead of the list
@@ -51,8 +52,8 @@ pub(crate) struct Replay {
     json: bool,
 }
 
-/// Runs it. Lines that make no sense are a failure, after all others were used; a difference is
-/// none.
+/// Runs a replay. Fails if a line is invalid, after all valid lines were used. A difference between
+/// the outcomes and the stored history is no failure.
 #[must_use]
 pub(crate) fn run(replay: &Replay) -> ExitCode {
     let config = match config::plan(&replay.config.config, replay.rules.as_deref()) {
@@ -202,7 +203,8 @@ fn thresholds(rule: &RuleSpec, source: &str) -> Vec<f64> {
     }
 }
 
-/// As wide as the terminal; elsewhere as `COLUMNS` says.
+/// Returns the size of a chart: the width of the terminal, or of `COLUMNS` where there is no
+/// terminal.
 fn paper() -> Paper {
     let terminal = tcgetwinsize(stdout()).ok().map(|size| usize::from(size.ws_col));
     let told = || std::env::var("COLUMNS").ok()?.parse().ok();
@@ -229,7 +231,8 @@ impl Change {
     }
 }
 
-/// What was told; of alerts and visits, those that would have been.
+/// The numbers of the summary. Alerts and visits count the decided outcomes, without removed
+/// outcomes.
 #[derive(Default)]
 struct Counts {
     alerts: u64,

@@ -17,13 +17,14 @@ use crate::config::{self, Config};
 use crate::platform::state_lock::Busy;
 use crate::platform::terminal::LogWriter;
 
-/// The runtime's pool is used by nothing of ours: what may hang has threads of its own, see [`crate::platform::aside`].
+/// Threads of the runtime's pool, which is not used: work that may hang has its own threads, see
+/// [`crate::platform::aside`].
 const MAX_BLOCKING_THREADS: usize = 1;
-/// A read that hangs in the kernel does not keep the agent from ending.
+/// Time for the runtime to shut down, after which a read hanging in the kernel is abandoned.
 const ABANDON_AFTER: Duration = Duration::from_secs(2);
 
-/// Runs the agent until it is asked to stop: exit code 0; 78 for a configuration with faults, 75 if
-/// another agent works on the state directory.
+/// Runs the agent until a signal stops the process. Returns exit code 0 after a stop, 78 for a
+/// configuration with faults, and 75 if another agent works on the state directory.
 pub(crate) fn run(path: &Path) -> ExitCode {
     let (config, warnings) = match config::load(path) {
         Ok(loaded) => loaded,
@@ -59,7 +60,7 @@ fn start(path: &Path, config: Config) -> anyhow::Result<()> {
     outcome
 }
 
-/// The journal of systemd adds the time itself.
+/// Sends the log to standard error, without times under systemd, whose journal adds the time.
 fn log_to_stderr(level: &str) {
     let asked = std::env::var("PULSEGATE_LOG").ok().and_then(|words| words.parse().ok());
     let filter: Targets = asked.unwrap_or_else(|| {

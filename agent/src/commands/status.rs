@@ -1,4 +1,4 @@
-//! `pulsegate status`: asks the running agent over its socket.
+//! `pulsegate status`: prints the status of the running agent, read from its socket.
 
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
@@ -16,13 +16,13 @@ use crate::status::{
     Status,
 };
 
-/// The agent answers from memory and one query.
+/// Time for the answer. The agent answers from memory and a single query.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Far more than an agent with a thousand sources says.
+/// Bytes of an answer at most: far more than the status of a thousand sources.
 const MAX_ANSWER_BYTES: u64 = 4 << 20;
 const SENSELESS: &str = "the agent's answer makes no sense";
 
-/// Prints how the agent is. Fails when no agent answers.
+/// Prints the status. Fails when no agent answers.
 pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
     let config = match peek(path) {
         Ok(config) => config,
@@ -37,12 +37,12 @@ pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
     text.map_or_else(|error| fail(&error), |text| print(&text))
 }
 
-/// Asks the agent that listens on `socket` for its status.
+/// Asks the agent behind `socket` for its status.
 pub(crate) fn ask(socket: &Path) -> anyhow::Result<Status> {
     Status::deserialize(ask_for_json(socket)?).context(SENSELESS)
 }
 
-/// Asks the agent that listens on `socket`, and returns its answer as it is.
+/// Asks the agent behind `socket`, and returns the JSON without interpreting keys.
 fn ask_for_json(socket: &Path) -> anyhow::Result<Value> {
     let no_agent = || format!("no agent answers on `{}`", socket.display());
     let stream = UnixStream::connect(socket).with_context(no_agent)?;
@@ -165,7 +165,7 @@ fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// Returns `word`, or a dash for a key that the answer does not have.
+/// Returns `word`, or a dash if the key is missing in the answer.
 fn word(word: &str) -> &str {
     if word.is_empty() { "-" } else { word }
 }

@@ -1,5 +1,5 @@
-//! What a rule was asked about, over time: the least and the greatest value of each bit of time, so
-//! that a year takes as much memory as a day.
+//! The values given to a rule over time: the least and the greatest value of each interval, so a
+//! year takes as much memory as a day.
 
 use std::collections::BTreeMap;
 
@@ -9,40 +9,41 @@ use pulsegate_core::time::Wall;
 use pulsegate_core::time::timeline::{Epoch, Timeline};
 use pulsegate_sensors::{SourceId, Sources};
 
-/// Bounds memory for a source: a terminal shows a tenth of that.
+/// Intervals of a source. Bounds memory; a terminal shows a tenth of the number.
 const MAX_BITS: usize = 4_096;
 
-/// The values of one source, as a rule saw them.
+/// The values of a source as given to a rule.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Curve {
-    /// None where the rule looks at several together.
+    /// Name of the source; `None` for a rule over several sources.
     pub(crate) source: Option<String>,
-    /// In order, each with the least and the greatest value of the time from then on.
+    /// In order: start of the interval, least and greatest value.
     pub(crate) values: Vec<(Wall, f64, f64)>,
 }
 
-/// See the module.
+/// The curves of a rule while readings are folded.
 #[derive(Debug)]
 pub(super) struct Curves {
     shown: Shown,
-    /// By source, and kernel start on whose axis the times lie, if they do.
+    /// By source, and by the run of the kernel on whose axis the times lie; `None` for readings
+    /// with times of their own.
     bits: BTreeMap<(Option<SourceId>, Option<u32>), Bits>,
 }
 
-/// What of a question can be drawn.
+/// The part of an evaluation to draw.
 #[derive(Debug, Clone, Copy)]
 enum Shown {
-    /// The number, or of a state, whether it holds.
+    /// The number; for a state, 1 while the condition holds and 0 else.
     Value,
     Score,
-    /// Whether several together hold.
+    /// 1 while the combined condition holds, and 0 else.
     Holds,
 }
 
 #[derive(Debug)]
 struct Bits {
     length_ms: i64,
-    /// By number on the grid of their length.
+    /// By index on the grid of `length_ms`.
     values: BTreeMap<i64, (f64, f64)>,
 }
 

@@ -1,4 +1,4 @@
-//! The stand-in cloud of the demo: it counts every record that arrives by its name.
+//! The stand-in cloud of the demo: counts the arriving records by their ids.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use pulsegate_standin::broker::{Alpn, Broker, Door, Options};
 use pulsegate_standin::pki::Pki;
 use serde_json::Value;
 
-/// A broker, the authority of its certificates, and what arrived.
+/// A broker, the authority of its certificates, and the arrived records.
 pub(super) struct Cloud {
     pub(super) pki: Pki,
     broker: Broker,
@@ -52,17 +52,17 @@ impl Cloud {
         self.broker.set_doors(Door::Open);
     }
 
-    /// Different records that arrived.
+    /// Returns the number of different records.
     pub(super) fn records(&self) -> usize {
         lock(&self.arrived).names.len()
     }
 
-    /// What happened since the last look, in words.
+    /// Returns the news since the last call, as sentences.
     pub(super) fn news(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.arrived).news)
     }
 
-    /// Different records, and records that had arrived before.
+    /// Returns the number of different records, and the number of duplicates.
     pub(super) fn count(&self) -> (u64, u64) {
         let arrived = lock(&self.arrived);
         (arrived.names.len() as u64, arrived.duplicates)

@@ -1,4 +1,5 @@
-//! The stage of the demo: a folder that goes away, the real agent in it, and what the audience sees.
+//! The stage of the demo: a temporary folder with the real agent in it, and the lines for the
+//! audience.
 
 use std::io::{IsTerminal as _, stderr};
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use crate::platform::clock;
 use crate::platform::terminal::shown;
 use crate::status::LinkStatus;
 
-/// The agent drains within ten seconds, and then says goodbye.
+/// Time for the agent to stop: up to ten seconds for draining, then the disconnect.
 const END_WITHIN: Duration = Duration::from_secs(25);
 const THING: &str = "demo-pi";
 
@@ -33,7 +34,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Writes keys and configuration, and starts the agent.
+    /// Writes keys and configuration to a temporary folder, and starts the agent.
     pub(super) fn set(cloud: &Cloud, quiet: bool) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("pulsegate-demo-")
@@ -74,7 +75,7 @@ impl Stage {
         clock::mono().since(self.began)
     }
 
-    /// Says a line, with the time.
+    /// Prints a line with the time since the start.
     pub(super) fn say(&self, line: &str) {
         if !self.quiet {
             let text = format!("{:>6.1} s  {line}", self.elapsed().as_secs_f32());
@@ -82,7 +83,7 @@ impl Stage {
         }
     }
 
-    /// Shows how it goes. Returns how many records are pending, if the agent answers.
+    /// Shows the state of the link. Returns the number of pending records if the agent answers.
     pub(super) fn look(&self, arrived: usize) -> Option<u64> {
         let status = status::ask(&self.path("status.sock")).ok()?;
         let pending =
@@ -102,7 +103,7 @@ impl Stage {
         self.agent.try_wait().context("cannot ask for the agent")
     }
 
-    /// Asks the agent to stop, which delivers what is left.
+    /// Asks the agent to stop, and waits. The agent delivers the rest first.
     pub(super) async fn end(&mut self) -> anyhow::Result<()> {
         self.line.finish_and_clear();
         let pid = self.agent.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
@@ -116,7 +117,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Records in the store, and how many of them are alerts.
+    /// Returns the number of records in the store, and the number of alerts among them.
     pub(super) fn recorded(&self) -> anyhow::Result<(u64, u64)> {
         let mut reader = Reader::open(&self.path("state").join(FILE)).context("no store")?;
         let accounts = reader.accounts().context("cannot read the store")?;
@@ -133,8 +134,8 @@ impl Stage {
     }
 }
 
-/// The belt `7` runs hot for the first seconds. The windows of the rule are ten seconds, so that
-/// its alert is raised and cleared within half a minute.
+/// The configuration of the demo. Belt `7` shows a high rate for the first seconds. The windows of
+/// the rule last ten seconds, so its alert is raised and cleared within half a minute.
 const CONFIG: &str = r#"
 thing     = "demo-pi"
 endpoint  = "localhost"

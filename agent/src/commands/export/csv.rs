@@ -1,16 +1,16 @@
 //! Comma-separated values (RFC 4180): a header, and a line for each record.
 //!
-//! A text that a spreadsheet would run as a formula stands behind an apostrophe: states come from
-//! other programs. JSON Lines have every text as it is.
+//! A text starting like a formula gets an apostrophe in front, so no spreadsheet runs the text:
+//! states come from other programs. JSON Lines keep every text unchanged.
 
 use std::io::{self, Write};
 
 use serde_json::{Map, Value};
 
-/// A column: its name, and the keys of a record that may stand in it.
+/// A column: its name, and the keys of a record whose value belongs in the column.
 pub(super) type Column = (&'static str, &'static [&'static str]);
 
-/// What a formula begins with.
+/// First characters of a formula in a spreadsheet.
 const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 
 pub(super) fn header(columns: &[Column], out: &mut impl Write) -> io::Result<()> {
@@ -18,7 +18,7 @@ pub(super) fn header(columns: &[Column], out: &mut impl Write) -> io::Result<()>
     write!(out, "{}\r\n", names.join(","))
 }
 
-/// Writes a record, which is a flat JSON object.
+/// Writes a record given as a flat JSON object.
 pub(super) fn row(columns: &[Column], json: &str, out: &mut impl Write) -> io::Result<()> {
     let record: Map<String, Value> = serde_json::from_str(json)?;
     for (at, (_, keys)) in columns.iter().enumerate() {
@@ -34,7 +34,7 @@ pub(super) fn row(columns: &[Column], json: &str, out: &mut impl Write) -> io::R
     out.write_all(b"\r\n")
 }
 
-/// Quoted if it would not be read back as it is.
+/// Writes a text, quoted where a reader would otherwise split or trim the text.
 fn field(text: &str, out: &mut impl Write) -> io::Result<()> {
     let guard = if text.starts_with(FORMULA) { "'" } else { "" };
     let is_plain = !text.contains(['"', ',', '\r', '\n']) && text.trim() == text;

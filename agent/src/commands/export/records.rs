@@ -1,4 +1,4 @@
-//! Records of the store as they are published, a page at a time.
+//! Records of the store in their published form, a page at a time.
 
 use std::collections::HashMap;
 
@@ -18,10 +18,10 @@ use crate::commands::listing::{alert_record, named, visit_record};
 use crate::db::{Named, Reader, ReadingFound};
 use crate::store::Formats;
 
-/// Bounds memory; a page takes little more time than its records.
+/// Records of a page. Bounds memory; a page takes little more time than its records.
 const PAGE: u32 = 4_096;
 
-/// The columns of each sort of record.
+/// Returns the columns for each kind of record.
 pub(super) fn columns(what: What) -> &'static [Column] {
     match what {
         What::Readings => &[
@@ -66,14 +66,14 @@ pub(super) fn columns(what: What) -> &'static [Column] {
     }
 }
 
-/// A record, and what it can be chosen by.
+/// A record as JSON text, with the time and the source by which records are chosen.
 pub(super) struct Written {
     pub(super) time: Wall,
     pub(super) source: String,
     pub(super) json: String,
 }
 
-/// See the module.
+/// Reads the records of the store page by page.
 pub(super) struct Records<'a> {
     reader: &'a Reader,
     what: What,
@@ -89,8 +89,8 @@ impl<'a> Records<'a> {
         Self { reader, what, formats, layouts, clock, page: Vec::new() }
     }
 
-    /// Reads the records behind the place `after`. Returns the place of the last; `None` if there
-    /// are no more.
+    /// Reads the records behind the place `after`. Returns the place of the last record; `None` at
+    /// the end.
     pub(super) fn page(&mut self, after: Seq) -> anyhow::Result<Option<Seq>> {
         Ok(match self.what {
             What::Readings => {
@@ -121,7 +121,7 @@ impl<'a> Records<'a> {
         })
     }
 
-    /// Takes out what was read.
+    /// Removes and returns the records of the page.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Written> {
         self.page.drain(..)
     }
@@ -139,7 +139,7 @@ impl<'a> Records<'a> {
         last
     }
 
-    /// As it is published if nothing else is configured, with the intervals between beats.
+    /// Formats a reading in the default published form, with the intervals between beats.
     fn reading(&mut self, id: RecordId, found: &ReadingFound) -> String {
         let key = (found.source.clone(), found.kind.clone());
         let units = &self.formats.units;

@@ -1,7 +1,8 @@
-//! What a rule saw of a source, drawn for a terminal: its value over time in dots, the thresholds as
-//! lines, and below it when it was raised and cleared.
+//! A chart of a rule and a source for a terminal: values over time as dots, thresholds as lines,
+//! and below them the times of raised and cleared alerts.
 //!
-//! A hundred and fifty lines of our own: the crates for this draw more than it, and none marks spans.
+//! Written by hand in a hundred and fifty lines: the crates for charts draw more, and none marks
+//! spans.
 
 use pulsegate_core::cloud::record_text::ClockText;
 use pulsegate_core::time::Wall;
@@ -10,24 +11,24 @@ use crate::replay::Curve;
 
 /// Lines of the plot.
 const ROWS: usize = 12;
-/// What stands left of the plot.
+/// Columns for the labels on the left.
 const LABEL: usize = 10;
-/// A character has two by four dots; their bits, by column and row (Unicode 16, Braille Patterns).
+/// Bits of the two by four dots of a character, by column and row (Unicode 16, Braille Patterns).
 const DOTS: [[u8; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
 const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-/// One picture.
+/// The content of a chart.
 pub(super) struct Chart<'a> {
     pub(super) title: String,
     pub(super) curve: &'a Curve,
     pub(super) thresholds: Vec<f64>,
-    /// In order: when it was raised (`true`) and cleared.
+    /// Times of raised (`true`) and cleared alerts, in order.
     pub(super) turns: Vec<(Wall, bool)>,
 }
 
-/// Where a chart is drawn.
+/// The space for a chart.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paper {
     /// In characters.
@@ -35,7 +36,7 @@ pub(super) struct Paper {
     pub(super) is_coloured: bool,
 }
 
-/// A chart with its measures.
+/// A chart with its scale.
 struct Plot<'a> {
     chart: &'a Chart<'a>,
     columns: usize,
@@ -46,7 +47,7 @@ struct Plot<'a> {
 }
 
 impl Chart<'_> {
-    /// The lines of the picture.
+    /// Returns the lines of the chart.
     pub(super) fn draw(&self, paper: Paper) -> String {
         let mut out = format!("{}\n", self.title);
         let Some(plot) = Plot::of(self, paper.width.saturating_sub(LABEL + 1).max(20)) else {
@@ -99,14 +100,14 @@ impl<'a> Plot<'a> {
         Some(Self { chart, columns, from, span_ms, low, high })
     }
 
-    /// Which of `count` equal parts of the time it falls into.
+    /// Divides the time into `count` equal parts, and returns the index of the part with `time`.
     fn part(&self, time: Wall, count: usize) -> usize {
         let past = i128::from(time.0.saturating_sub(self.from.0).max(0));
         let part = past * i128::try_from(count).unwrap_or(0) / (i128::from(self.span_ms) + 1);
         usize::try_from(part).unwrap_or(0).min(count - 1)
     }
 
-    /// How many dots below the top.
+    /// Returns the number of dots between the top and a value.
     fn depth(&self, value: f64) -> usize {
         // Halves, since the difference of two numbers may be greater than any number.
         let share = (self.high / 2.0 - value / 2.0) / (self.high / 2.0 - self.low / 2.0);
@@ -119,7 +120,8 @@ impl<'a> Plot<'a> {
         (self.low..=self.high).contains(&threshold).then(|| self.depth(threshold) / 4)
     }
 
-    /// The dots of each character, line by line. Values are joined over at most an eighth of the time.
+    /// Returns the dots of each character, line by line. Values are joined over at most an eighth
+    /// of the time.
     fn cells(&self) -> Vec<u8> {
         let mut cells = vec![0; self.columns * ROWS];
         let mut put =
@@ -142,7 +144,7 @@ impl<'a> Plot<'a> {
         cells
     }
 
-    /// In which columns it was raised.
+    /// Returns for each column whether an alert was raised in its time.
     fn raised(&self) -> Vec<bool> {
         let mut raised = vec![false; self.columns];
         let turns = &self.chart.turns;
@@ -189,7 +191,7 @@ impl<'a> Plot<'a> {
     }
 }
 
-/// The depth at which a straight line from one dot to the other passes `x`.
+/// Returns the depth at `x` of a straight line between two dots.
 fn between((from, start): (usize, usize), (to, end): (usize, usize), x: usize) -> usize {
     let (past, length) = (x - from, (to - from).max(1));
     if end >= start {
@@ -199,7 +201,7 @@ fn between((from, start): (usize, usize), (to, end): (usize, usize), x: usize) -
     }
 }
 
-/// Writes a line, and changes the colour only where it changes.
+/// Writes lines. Emits an escape sequence only where the colour changes.
 struct Pen<'a> {
     out: &'a mut String,
     is_coloured: bool,
@@ -223,7 +225,7 @@ impl Pen<'_> {
     }
 }
 
-/// A number in the room of a label.
+/// Formats a number to fit into a label.
 fn number(value: f64) -> String {
     let rounded = (value * 100.0).round() / 100.0;
     let plain = format!("{}", if rounded.is_finite() { rounded } else { value });

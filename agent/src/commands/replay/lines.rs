@@ -1,8 +1,8 @@
-//! Lines as the inbox takes them, from a file or standard input.
+//! Lines in the form of the inbox, from a file or standard input.
 //!
-//! A line arrives, as far as anybody can tell, at the time that it brings, or together with the
-//! line before it if it brings none. A time that lies more than a day ahead of all others is
-//! believed when the next time agrees with it. A line that makes no sense is told by its number.
+//! A line counts as having arrived at its own time, or together with the line before when the time
+//! is missing. A time more than a day ahead of all others is believed when the next time agrees. An
+//! invalid line is reported with its number.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _, stdin};
@@ -20,14 +20,14 @@ use pulsegate_sensors::inbox::{Entry, EntryValue, Lines, MAX_LINE_BYTES};
 use crate::commands::{complain, progress};
 use crate::replay::{Plan, Replay, Replayed};
 
-/// How often the progress is shown.
+/// Lines between two updates of the progress bar.
 const SHOWN_EVERY: u64 = 4_096;
-/// Bounds what a file of something else costs the terminal.
+/// Invalid lines reported at most: bounds the output for a file of another format.
 const MAX_TOLD: u64 = 100;
 const BOOT: KernelBoot = KernelBoot(1);
 
-/// Runs `plan` over the lines of a file, or of standard input if it is `-`. Returns also how many
-/// made no sense.
+/// Runs `plan` over the lines of a file, or of standard input for `-`. Returns the outcomes and the
+/// number of invalid lines.
 pub(super) fn run(plan: Plan<'_>, path: &Path) -> anyhow::Result<(Replayed, u64)> {
     let replayed = if path == Path::new("-") {
         fold(plan, &mut stdin().lock(), &ProgressBar::hidden())
@@ -90,7 +90,7 @@ fn fold(
     Ok((replay.finish(), refused))
 }
 
-/// Reads one line, at most a little more than the inbox takes of it. `false` at the end.
+/// Reads a line, cut off a little above the limit of the inbox. Returns false at the end.
 fn read_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     let limit = u64::try_from(MAX_LINE_BYTES + 2).unwrap_or(u64::MAX);
@@ -101,14 +101,14 @@ fn read_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     Ok(!line.is_empty())
 }
 
-/// Stamps lines, which only say when their readings were taken, with the time of their arrival.
+/// Gives readings a time of arrival: lines only carry the time of measurement.
 #[derive(Debug, Default)]
 struct Arrivals {
     last: Option<Wall>,
-    /// The first time, and the highest that is believed.
+    /// The first time, and the highest believed time.
     highest: Option<(Wall, Wall)>,
-    /// An entry whose time lies more than [`MAX_LEAP`] ahead: it arrived then if the next time agrees, else
-    /// together with the one before it.
+    /// An entry more than [`MAX_LEAP`] ahead. If the next time agrees, the entry arrived at its own
+    /// time, else together with the line before.
     doubted: Option<(Wall, Entry)>,
 }
 
@@ -116,7 +116,7 @@ impl Arrivals {
     /// Returns the readings whose arrival is known by now, in the order of their lines.
     ///
     /// # Errors
-    /// If neither this entry nor one before it has a time.
+    /// When neither this entry nor an earlier entry has a time.
     fn stamp(&mut self, entry: Entry) -> Result<[Option<Reading>; 2], String> {
         let Some(time) = entry.time_ms.map(Wall).or(self.last) else {
             return Err("`time`: neither this line nor one before it has any".into());
@@ -140,7 +140,7 @@ impl Arrivals {
         Ok([before, Some(self.arrived(time, entry))])
     }
 
-    /// Returns the entry that still waits for another to agree with its time.
+    /// Returns the last entry if its time is still doubted.
     fn finish(&mut self) -> Option<Reading> {
         self.doubted.take().map(|(time, entry)| self.arrived(time, entry))
     }
