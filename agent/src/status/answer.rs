@@ -1,4 +1,4 @@
-//! Fills the status in: asks every part for its numbers and its last trouble.
+//! Fills in the status: asks each part for its numbers and its last trouble.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -73,7 +73,7 @@ pub(super) async fn compose(observed: &Observed, now: Mono) -> Status {
     }
 }
 
-/// The accounts; without numbers, and with an error, if they could not be counted.
+/// Returns the accounts of the lanes; without numbers, and with an error, if the count failed.
 fn lanes(accounts: Option<&[Account; 3]>, error: Option<String>) -> LanesStatus {
     let account = |lane: Lane| {
         accounts.map_or_else(LaneAccount::default, |accounts| (&accounts[lane.index()]).into())
@@ -102,7 +102,7 @@ fn link(link: &LinkState, now: Mono) -> LinkStatus {
     }
 }
 
-/// What is not as it should be, one sentence each.
+/// Returns all troubles, each as a sentence.
 fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> Vec<String> {
     let mut troubles = observed.troubles.borrow().clone();
     troubles.extend(disk_trouble(progress, observed.store.folder()));
@@ -146,8 +146,8 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
     troubles
 }
 
-/// Says why the disk refuses writes; or, while the store in `folder` still finds room in its own files, that nothing
-/// is left beside them, and by whom the partition is used.
+/// Explains why the disk refuses writes. If the partition is full while the store in `folder` still
+/// finds room in its own files, explains who uses the partition.
 fn disk_trouble(progress: &Progress, folder: &Path) -> Option<String> {
     let usage = |room: &Room| {
         format!(
@@ -181,7 +181,7 @@ fn disk_trouble(progress: &Progress, folder: &Path) -> Option<String> {
     }
 }
 
-/// The inboxes that are about to fill their share of the sources, and the sources that are off.
+/// Returns the inboxes with almost no source names left, and the sources switched off.
 fn driver_troubles(drivers: &Overview) -> Vec<String> {
     let mut troubles = Vec::new();
     for gauge in &drivers.gauges {
@@ -205,7 +205,7 @@ fn driver_troubles(drivers: &Overview) -> Vec<String> {
     troubles
 }
 
-/// A rule that flaps.
+/// Returns the trouble of a flapping rule.
 fn flapping_trouble(flapping: &Flapping) -> String {
     let Flapping { rule, source, held } = flapping;
     format!(
@@ -214,7 +214,7 @@ fn flapping_trouble(flapping: &Flapping) -> String {
     )
 }
 
-/// What the broker refuses, one sentence each.
+/// Returns the topics and message sizes refused by the broker, each as a sentence.
 fn refusals(observed: &Observed) -> Vec<String> {
     let mut troubles = Vec::new();
     for refused in observed.refused.borrow().iter() {
@@ -240,7 +240,7 @@ fn refusals(observed: &Observed) -> Vec<String> {
     troubles
 }
 
-/// The topics that the broker refuses, the status topic first.
+/// Returns the refused topics, the status topic first.
 fn withheld(observed: &Observed, now: Mono) -> Vec<WithheldTopic> {
     let one = |topic: &str, since: Mono, next: Mono, records: Option<u64>| WithheldTopic {
         topic: topic.to_owned(),
@@ -303,12 +303,14 @@ fn outputs(states: &OutputStates) -> Vec<OutputStatus> {
     states.outputs.iter().map(output).collect()
 }
 
-/// For how long the clock holds readings and events back yet, if it does.
+/// Returns the time for which readings and events still wait for the clock; `None` when nothing
+/// waits.
 fn holds_back(until: Option<Mono>, now: Mono) -> Option<Duration> {
     until.filter(|until| *until > now).map(|until| until.since(now))
 }
 
-/// Before that, what the start itself wrote would be taken for the pace of a day.
+/// Seconds after the start before writes are projected to a day: the start itself writes more than
+/// usual.
 const PACE_AFTER_S: u64 = 300;
 
 /// Bytes on disk, and bytes written a day at the pace since the start (P10).
@@ -341,7 +343,7 @@ fn disk(observed: &Observed, progress: &Progress, now: Mono) -> DiskStatus {
     }
 }
 
-/// The sources as they are, but for those that were lost and that nobody asks for any more.
+/// Returns the states of the sources, without lost sources outside of the configuration.
 fn present(observed: &Observed) -> SourceStates {
     let wanted = &observed.drivers.borrow().sources;
     let mut states = observed.sources.borrow().clone();
@@ -431,7 +433,7 @@ fn inbox(path: &Path, counters: &inbox::Counters) -> InboxDriver {
     }
 }
 
-/// What this process has caused to be written to disks; `None` where the kernel does not count.
+/// Returns the bytes written to disks by this process; `None` where the kernel does not count.
 fn written_bytes() -> Option<u64> {
     numbered("/proc/self/io", "write_bytes:")
 }

@@ -1,8 +1,8 @@
-//! The status as types: the answer on the socket, and all that `pulsegate status` reads of it.
+//! The status as types: the answer on the socket, read again by `pulsegate status`.
 //!
-//! Scripts read the JSON, so a key is added and never renamed or removed; `keys.txt` lists them all. An answer of
-//! another version can be read: a key that is missing has its default, a key that is unknown is ignored, and so is a
-//! state of the link or a driver of an unknown kind.
+//! Scripts read the JSON, so keys are added and never renamed or removed; `keys.txt` lists all
+//! keys. The answer of another version can be read: a missing key has its default, and an unknown
+//! key, state of the link or kind of driver is ignored.
 
 mod drivers;
 
@@ -11,21 +11,21 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use drivers::{DriverStatus, InboxDriver, LineDriver, MonitorDriver, NumberDriver};
 
-/// The state of the agent and of each of its parts.
+/// The state of the agent and of all its parts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Status {
-    /// Name of the thing that the agent records for.
+    /// Name of the thing.
     pub(crate) thing: String,
-    /// Version of the program that runs.
+    /// Version of the running program.
     pub(crate) version: String,
     /// Counter of this start of the agent on its state directory.
     pub(crate) boot: u32,
-    /// Name of this start, with which the id of each of its records begins: `12k3f9x2ab`.
+    /// Name of this start, the beginning of each record id of this start: `12k3f9x2ab`.
     pub(crate) start: String,
     /// Time since the start, in seconds.
     pub(crate) uptime_s: u64,
-    /// Each trouble as one sentence, with its cure where there is one.
+    /// Each trouble as a sentence, with its cure where known.
     pub(crate) degraded: Vec<String>,
     /// Account of the records of each lane.
     pub(crate) lanes: LanesStatus,
@@ -33,23 +33,23 @@ pub(crate) struct Status {
     pub(crate) link: LinkStatus,
     /// Messages on their way to the broker.
     pub(crate) publisher: PublisherStatus,
-    /// Topics that the broker refuses.
+    /// Topics refused by the broker.
     pub(crate) withheld: Vec<WithheldTopic>,
     /// Wall clock of the device.
     pub(crate) clock: ClockStatus,
     /// Store and the partition below it.
     pub(crate) disk: DiskStatus,
-    /// Readings and alerts that the rules left out.
+    /// Readings and alerts left out by the rules.
     pub(crate) rules: RulesStatus,
     /// Resident memory of the process in bytes; `None` where the kernel does not tell.
     pub(crate) memory_bytes: Option<u64>,
-    /// Sources that were seen since the start, in the order of their numbers.
+    /// Sources seen since the start, in the order of their numbers.
     pub(crate) sources: Vec<SourceStatus>,
     /// Counters of each driver.
     pub(crate) drivers: Vec<DriverStatus>,
     /// Outputs, in the order of the configuration.
     pub(crate) outputs: Vec<OutputStatus>,
-    /// Whether it is night; `None` where no output asks for the night, or it is not known.
+    /// True at night; `None` where no output asks for the night, or night and day are not known.
     pub(crate) night: Option<bool>,
     /// Cameras, in the order of the configuration.
     pub(crate) cameras: Vec<CameraStatus>,
@@ -58,19 +58,19 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    /// The JSON of the answer on the socket, its keys in alphabetical order.
+    /// Returns the JSON of the answer on the socket, with keys in alphabetical order.
     ///
     /// # Errors
-    /// When a value cannot be JSON; none of those that the agent sets is such.
+    /// When a value cannot be JSON, which no value set by the agent is.
     pub(crate) fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_value(self).map(|status| status.to_string())
     }
 }
 
-/// The answer to a client that is one too many.
+/// The answer to a client above the limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refusal {
-    /// Reason for which the agent does not answer.
+    /// Reason for the refusal.
     pub(crate) error: String,
 }
 
@@ -78,19 +78,19 @@ pub(crate) struct Refusal {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct LanesStatus {
-    /// Alerts that rules raised or cleared.
+    /// Alerts raised or cleared by rules.
     pub(crate) alerts: LaneAccount,
     /// Events of the device.
     pub(crate) events: LaneAccount,
     /// Readings of all sources.
     pub(crate) readings: LaneAccount,
-    /// Reason for which the records could not be counted; then no account has numbers.
+    /// Reason for which the records could not be counted; then all numbers are missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
 }
 
 impl LanesStatus {
-    /// Returns each lane with its account, the most urgent first.
+    /// Returns all lanes with their accounts, the most urgent first.
     pub(crate) fn accounts(&self) -> [(Lane, &LaneAccount); 3] {
         [
             (Lane::Alerts, &self.alerts),
@@ -100,21 +100,22 @@ impl LanesStatus {
     }
 }
 
-/// The records of one lane, counted since the state directory was made; all `None` while they cannot be counted.
+/// The records of a lane, counted since the state directory was made; all `None` while the count
+/// fails.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct LaneAccount {
-    /// Records that were stored.
+    /// Stored records.
     pub(crate) recorded: Option<u64>,
-    /// Records that the broker acknowledged.
+    /// Records acknowledged by the broker.
     pub(crate) delivered: Option<u64>,
-    /// Records that are still to be acknowledged.
+    /// Records still to be acknowledged.
     pub(crate) pending: Option<u64>,
-    /// Records that were given up, each of them in a gap.
+    /// Records given up, each in a gap.
     pub(crate) dropped: Option<u64>,
-    /// Records that the configuration does not publish.
+    /// Records not published by choice of the configuration.
     pub(crate) filtered: Option<u64>,
-    /// Whether `recorded` is the sum of the other four.
+    /// True if `recorded` is the sum of the other four.
     pub(crate) balanced: Option<bool>,
 }
 
@@ -131,7 +132,7 @@ impl From<&Account> for LaneAccount {
     }
 }
 
-/// The connection to the broker, told apart by its `state`.
+/// The connection to the broker, tagged by the key `state`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub(crate) enum LinkStatus {
@@ -139,13 +140,13 @@ pub(crate) enum LinkStatus {
     Up(LinkUp),
     /// No connection.
     Down(LinkDown),
-    /// A state that this version does not know.
+    /// A state unknown to this version.
     #[default]
     #[serde(other, skip_serializing)]
     Unknown,
 }
 
-/// A connection that stands.
+/// A living connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct LinkUp {
@@ -175,31 +176,32 @@ pub(crate) struct LinkDown {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct PublisherStatus {
-    /// Messages that were sent and are not acknowledged yet.
+    /// Messages sent and not acknowledged yet.
     pub(crate) in_flight: usize,
-    /// Messages that would be sent again after a crash.
+    /// Messages to be sent again after a crash.
     pub(crate) in_hand: usize,
-    /// Messages that were acknowledged since the start.
+    /// Messages acknowledged since the start.
     pub(crate) acknowledged: u64,
-    /// Records that were given up since the start, because the broker hangs up on each of them.
+    /// Records given up since the start, because the broker hangs up on each of these records.
     pub(crate) quarantined: u64,
-    /// Bytes of the largest message that the broker takes; `None` unless it hangs up on larger ones.
+    /// Bytes of the largest message that the broker takes; `None` unless the broker hangs up on
+    /// larger messages.
     pub(crate) max_message_bytes: Option<usize>,
 }
 
-/// A topic that the broker refuses, so that its records wait.
+/// A topic refused by the broker, whose records wait.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct WithheldTopic {
     /// The topic.
     pub(crate) topic: String,
-    /// Sign by which the refusal was seen.
+    /// Sign of the refusal.
     pub(crate) reason: String,
     /// Time since the topic was refused, in seconds.
     pub(crate) for_s: u64,
     /// Time until the topic is tried again, in seconds.
     pub(crate) next_trial_in_s: u64,
-    /// Records that wait, as far as they were counted; `None` for the status topic, which has no records.
+    /// Waiting records, as far as counted; `None` for the status topic, which has no records.
     pub(crate) records: Option<u64>,
 }
 
@@ -207,11 +209,12 @@ pub(crate) struct WithheldTopic {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct ClockStatus {
-    /// Whether the time is trusted.
+    /// True if the time is trusted.
     pub(crate) set: bool,
     /// Time of the answer by this clock, in RFC 3339.
     pub(crate) time: String,
-    /// Time for which readings and events wait for the clock at most, in seconds; `None` when they do not wait.
+    /// Time for which readings and events still wait for the clock, in seconds; `None` when nothing
+    /// waits.
     pub(crate) holds_back_for_s: Option<u64>,
 }
 
@@ -219,39 +222,39 @@ pub(crate) struct ClockStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct DiskStatus {
-    /// Bytes that records use.
+    /// Bytes used by records.
     pub(crate) used_bytes: u64,
     /// Bytes of the database file.
     pub(crate) file_bytes: u64,
-    /// Bytes that records may use by the configuration.
+    /// Bytes allowed for records by the configuration.
     pub(crate) max_bytes: u64,
-    /// Bytes that records may use: `max_bytes`, or less on a small partition.
+    /// Bytes allowed for records: `max_bytes`, or less on a small partition.
     pub(crate) cap_bytes: u64,
     /// Free bytes of the partition; 0 also where the file system does not tell.
     pub(crate) free_bytes: u64,
-    /// Bytes of the partition that other files use.
+    /// Bytes of the partition used by other files.
     pub(crate) others_bytes: Option<u64>,
-    /// Bytes of the partition, without those that only root may use.
+    /// Bytes of the partition, without the reserve for root.
     pub(crate) partition_bytes: Option<u64>,
-    /// Whether new records reach the disk; else they are kept in memory.
+    /// True while new records reach the disk; else new records are kept in memory.
     pub(crate) durable: bool,
-    /// Bytes that the agent wrote to disks since its start; `None` where the kernel does not count.
+    /// Bytes written to disks by the agent since its start; `None` where the kernel does not count.
     pub(crate) written_bytes: Option<u64>,
-    /// `written_bytes` at the pace since the start, a day; `None` until that pace can be judged.
+    /// `written_bytes` at the pace since the start, a day; `None` in the first minutes.
     pub(crate) written_bytes_a_day: Option<u64>,
     /// Commits since the start.
     pub(crate) commits: u64,
-    /// Readings that are in memory only and not delivered.
+    /// Readings in memory only and not delivered.
     pub(crate) waiting: u64,
-    /// Records that were given up because memory is full.
+    /// Records given up because memory is full.
     pub(crate) given_up: u64,
     /// Outcome of the search for damage: `not needed`, `running`, `sound`, `damaged` or `failed`.
     pub(crate) checked: String,
-    /// Rows of a damaged store that made no sense and were left behind.
+    /// Invalid rows of a damaged store, left behind in the salvage.
     pub(crate) left_rows: u64,
     /// Progress of a salvage, while a damaged store is carried over.
     pub(crate) salvage: Option<SalvageStatus>,
-    /// Kind of fault for which the disk takes no writes, in one word.
+    /// Kind of the fault for which the disk takes no writes, in a word.
     pub(crate) fault: Option<String>,
     /// The same fault in words.
     pub(crate) last_error: Option<String>,
@@ -261,27 +264,27 @@ pub(crate) struct DiskStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct SalvageStatus {
-    /// Records that were read so far.
+    /// Records read until now.
     pub(crate) done: u64,
-    /// Records that there are at most.
+    /// Upper bound of the number of records.
     pub(crate) of: u64,
 }
 
-/// The readings and alerts that the rules left out, since the start or the last reload.
+/// The readings and alerts left out by the rules, since the start or the last reload.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct RulesStatus {
-    /// Readings that came too late for a rule, each counted once a rule.
+    /// Readings too late for a rule, counted once for each rule.
     pub(crate) late_readings: u64,
     /// Readings whose own time is not believed.
     pub(crate) doubtful_times: u64,
-    /// Alerts that were held back.
+    /// Alerts held back.
     pub(crate) suppressed_alerts: u64,
-    /// Rules that change too often.
+    /// Rules with too frequent changes.
     pub(crate) flapping: Vec<FlappingRule>,
 }
 
-/// A rule that changes too often for one source.
+/// A rule with too frequent changes for a source.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct FlappingRule {
@@ -289,7 +292,7 @@ pub(crate) struct FlappingRule {
     pub(crate) rule: String,
     /// Id of the source.
     pub(crate) source: String,
-    /// Alerts that were held back since the rule began to flap.
+    /// Alerts held back since the rule began to flap.
     pub(crate) suppressed: u64,
 }
 
@@ -299,7 +302,7 @@ pub(crate) struct FlappingRule {
 pub(crate) struct SourceStatus {
     /// Id of the source.
     pub(crate) source: String,
-    /// Kind of its readings.
+    /// Kind of the readings.
     pub(crate) kind: String,
     /// Readings since the start.
     pub(crate) readings: u64,
@@ -307,7 +310,7 @@ pub(crate) struct SourceStatus {
     pub(crate) value: Option<String>,
     /// Age of the last value, in seconds.
     pub(crate) age_s: Option<f32>,
-    /// Reason for which there is no reading, while there is none.
+    /// Reason for a missing reading, until the next reading.
     pub(crate) no_reading: Option<String>,
 }
 
@@ -317,11 +320,11 @@ pub(crate) struct SourceStatus {
 pub(crate) struct OutputStatus {
     /// Id of the output.
     pub(crate) output: String,
-    /// Value that was set last: 0 is off.
+    /// Last value; 0 is off.
     pub(crate) value: Option<u32>,
     /// Changes of the value since the start.
     pub(crate) switched: u64,
-    /// Reason for which the output cannot be set, while it cannot.
+    /// Reason for which the output cannot be set, while the fault lasts.
     pub(crate) last_error: Option<String>,
 }
 
@@ -331,13 +334,13 @@ pub(crate) struct OutputStatus {
 pub(crate) struct CameraStatus {
     /// Id of the camera.
     pub(crate) camera: String,
-    /// Pictures that were taken since the start.
+    /// Pictures taken since the start.
     pub(crate) taken: u64,
-    /// Pictures that could not be taken.
+    /// Failed pictures.
     pub(crate) failed: u64,
-    /// Pictures that were asked for and left out.
+    /// Requested pictures left out.
     pub(crate) skipped: u64,
-    /// Reason for which the last picture failed, if it did.
+    /// Reason for the failure of the last picture; `None` after a success.
     pub(crate) last_error: Option<String>,
 }
 
@@ -347,10 +350,10 @@ pub(crate) struct CameraStatus {
 pub(crate) struct PicturesStatus {
     /// Pictures in the folder.
     pub(crate) kept: usize,
-    /// Bytes of these pictures.
+    /// Bytes of the pictures.
     pub(crate) bytes: u64,
-    /// Bytes that pictures may use.
+    /// Bytes allowed for pictures.
     pub(crate) max_bytes: u64,
-    /// Pictures that were deleted for newer ones, since the start.
+    /// Pictures deleted for newer pictures since the start.
     pub(crate) evicted: usize,
 }

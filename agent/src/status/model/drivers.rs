@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What one driver counts, told apart by the key `driver`.
+/// The counters of a driver, tagged by the key `driver`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(tag = "driver", rename_all = "snake_case")]
 pub(crate) enum DriverStatus {
@@ -14,96 +14,96 @@ pub(crate) enum DriverStatus {
     Number(NumberDriver),
     /// A socket for the readings of other programs.
     Inbox(InboxDriver),
-    /// A driver that this version does not know.
+    /// A driver unknown to this version.
     #[default]
     #[serde(other, skip_serializing)]
     Unknown,
 }
 
-/// A heart-rate monitor. All counters begin with the start of its driver.
+/// A heart-rate monitor. All counters begin with the start of the driver.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct MonitorDriver {
-    /// Id of its source; `None` before its first reading or outage.
+    /// Id of the source; `None` before its first reading or outage.
     pub(crate) source: Option<String>,
-    /// Whether the monitor is connected and sends.
+    /// True while the monitor is connected and sends.
     pub(crate) connected: bool,
-    /// Charge of its battery when it was connected, in percent.
+    /// Charge of the battery at the last connect, in percent.
     pub(crate) battery_percent: Option<u8>,
     /// Measurements.
     pub(crate) packets: u64,
-    /// Packets that were no measurement, or held bytes that belong to none.
+    /// Packets without a valid measurement, or with surplus bytes.
     pub(crate) malformed: u64,
-    /// Times that notifications were asked for again.
+    /// Number of repeated requests for notifications.
     pub(crate) subscribed_again: u64,
-    /// Times that the monitor was connected again.
+    /// Number of reconnects.
     pub(crate) reconnected: u64,
-    /// Times that BlueZ was made to forget the monitor.
+    /// Number of times BlueZ was made to forget the monitor.
     pub(crate) forgotten: u64,
-    /// Times that the adapter was switched off and on.
+    /// Number of times the adapter was switched off and on.
     pub(crate) power_cycled: u64,
     /// Last fault, without any address.
     pub(crate) last_error: Option<String>,
 }
 
-/// A GPIO line. All counters begin with the start of its driver.
+/// A GPIO line. All counters begin with the start of the driver.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct LineDriver {
-    /// Id of its source.
+    /// Id of the source.
     pub(crate) source: String,
-    /// State of the line in one word; `None` while it is not open.
+    /// State of the line in a word; `None` while the line is not open.
     pub(crate) state: Option<String>,
-    /// Edges that arrived.
+    /// Received edges.
     pub(crate) edges: u64,
-    /// Edges that did not arrive.
+    /// Lost edges.
     pub(crate) lost: u64,
-    /// States that were put right by reading the level.
+    /// States corrected by reading the level.
     pub(crate) corrected: u64,
-    /// Times that the line was lost and came back.
+    /// Number of times the line was lost and came back.
     pub(crate) reopened: u64,
 }
 
-/// A number in a file. All counters begin with the start of its driver.
+/// A number in a file. All counters begin with the start of the driver.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct NumberDriver {
-    /// Id of its source.
+    /// Id of the source.
     pub(crate) source: String,
-    /// Reads that returned.
+    /// Completed reads.
     pub(crate) reads: u64,
-    /// Reads that were due while an earlier one still waited.
+    /// Reads left out because an earlier read still waited.
     pub(crate) missed: u64,
     /// Duration of the last read, in seconds.
     pub(crate) read_took_s: f32,
-    /// Duration so far of a read that hangs, in seconds; `None` unless one does.
+    /// Duration of a hanging read until now, in seconds; `None` while no read hangs.
     pub(crate) hung_for_s: Option<u64>,
 }
 
-/// A socket for the readings of other programs. All counters begin with the start of its driver.
+/// A socket for the readings of other programs. All counters begin with the start of the driver.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct InboxDriver {
     /// Path of the socket.
     pub(crate) path: String,
-    /// Clients that are connected now.
+    /// Connected clients.
     pub(crate) clients: u64,
-    /// Clients that were one too many.
+    /// Clients turned away above the limit.
     pub(crate) turned_away: u64,
-    /// Lines that were read, without empty ones.
+    /// Lines read, without empty lines.
     pub(crate) lines: u64,
-    /// Lines that were answered with an id.
+    /// Lines answered with an id.
     pub(crate) stored: u64,
-    /// Lines that were answered with an error.
+    /// Lines answered with an error.
     pub(crate) refused: u64,
-    /// Idle clients that made room for another one.
+    /// Idle clients displaced by another client.
     pub(crate) displaced: u64,
-    /// Lines that were not ended in time, so that their clients were closed.
+    /// Lines not ended in time, whose clients were closed.
     pub(crate) unfinished: u64,
-    /// Clients that were closed because they did not read their answers.
+    /// Clients closed because their answers were not read.
     pub(crate) cut: u64,
-    /// Sources that the clients named.
+    /// Sources named by the clients.
     pub(crate) sources: u64,
-    /// Sources that the clients may name.
+    /// Sources allowed for the clients.
     pub(crate) max_sources: u64,
 }
