@@ -1,4 +1,4 @@
-//! A bench for rules: sources by name, readings by the second, transitions as text.
+//! Tests of the rules, on a bench with sources by name, times in seconds, and transitions as text.
 
 mod faults;
 mod flapping;
@@ -21,7 +21,7 @@ const MINUTE: i64 = 60;
 const START: i64 = 1_795_000_020 / 60 * 60;
 const BOOT: KernelBoot = KernelBoot(1);
 
-/// Rules, sources and everything that was decided.
+/// Rules, sources and all transitions so far.
 struct Bench {
     sources: Sources,
     rules: Rules,
@@ -54,7 +54,7 @@ impl Bench {
         self.rules.fold(&input, &self.sources, &mut self.out);
     }
 
-    /// The same of a reading that brings its own time.
+    /// As [`Bench::put_late`], for a reading with a time of its own.
     fn put_dated(&mut self, source: SourceId, at: f64, arrival: f64, value: impl Into<Said>) {
         let event = wall(at);
         let reading = Reading { time: Some(event), ..reading(source, mono(arrival), value) };
@@ -76,13 +76,13 @@ impl Bench {
         self.rules.tick(BOOT, mono(at), &mut self.out);
     }
 
-    /// What was decided so far, in short.
+    /// Returns the transitions so far, as the text of [`short`].
     fn said(&self) -> Vec<String> {
         self.out.iter().map(|transition| short(transition, &self.sources)).collect()
     }
 }
 
-/// A value as the tests write it.
+/// A value of a reading, in the notation of the tests.
 enum Said {
     Number(f64),
     State(&'static str),
@@ -113,7 +113,8 @@ fn reading(source: SourceId, mono: Mono, value: impl Into<Said>) -> Reading {
     Reading { source, mono, time: None, value, detail }
 }
 
-/// `raised 7 130 @60 (0..60)`: state, source, value, time and window in seconds after [`START`].
+/// Returns a transition as text, such as `raised 7 130 @60 (0..60)`: state, source, value, time and
+/// window in seconds after [`START`].
 fn short(transition: &Transition, sources: &Sources) -> String {
     let state = match transition.state {
         AlertState::Raised => "raised",
@@ -142,7 +143,7 @@ fn wall(at: f64) -> Wall {
     Wall(START * 1000 + (at * 1000.0).round() as i64)
 }
 
-/// The kernel had been up for an hour at [`START`].
+/// Returns the monotonic time `at` seconds after [`START`]; the up-time is one hour at [`START`].
 fn mono(at: f64) -> Mono {
     Mono(u64::try_from(wall(at).0 - START * 1000 + 3_600_000).unwrap())
 }
@@ -196,7 +197,7 @@ fn each_minute(take: Take) -> Option<WindowSpec> {
     tumbling(minutes(1), take)
 }
 
-/// The rule of the scenarios: the mean of a minute above 120 or below 40.
+/// Returns the rule of the scenarios: the mean of a minute above 120 or below 40.
 fn heart_rule() -> RuleSpec {
     RuleSpec { window: each_minute(Take::Mean), ..rule(out_of(40.0, 120.0)) }
 }

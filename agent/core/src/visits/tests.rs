@@ -1,4 +1,4 @@
-//! Visits at their edges, and the same however their readings arrive (SQ-1, NB-1, P8).
+//! Visits at their limits, and independent of the order of arrival (SQ-1, NB-1, P8).
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use crate::record::reading::{Reading, Value};
 
 const BOOT: KernelBoot = KernelBoot(1);
 const FEEDER: SourceId = SourceId(0);
-/// Where the axis of the kernel start [`BOOT`] begins.
+/// The start of the reference axis of [`BOOT`], in milliseconds since 1970.
 const START: i64 = 1_795_000_000_000;
 
 fn spec() -> VisitSpec {
@@ -30,7 +30,7 @@ fn sources() -> Sources {
     sources
 }
 
-/// A state of the feeder: the kernel start, its arrival, its own time if it has one.
+/// A state of the feeder, with its kernel start, its arrival, and its own time, if any.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Said {
     boot: KernelBoot,
@@ -57,12 +57,12 @@ fn fold(visits: &mut Visits, said: &Said, out: &mut Vec<Happening>) {
     visits.fold(&Input { reading: &reading, boot: said.boot, event }, &sources(), out);
 }
 
-/// Openings and closings at once after them, in seconds.
+/// Returns openings at the given times in seconds, each with a closing 0.1 s later.
 fn openings(at: &[f64]) -> Vec<Said> {
     at.iter().flat_map(|at| [said(*at, true), said(*at + 0.1, false)]).collect()
 }
 
-/// Folds everything, with a tick at the end of it all, and tells start, end and openings.
+/// Folds all states and ticks long after the last. Returns start, end and openings of each visit.
 fn visits_of(spec: VisitSpec, told: &[Said]) -> Vec<(i64, i64, u32)> {
     let (mut visits, mut out) = (Visits::new(vec![spec]), Vec::new());
     told.iter().for_each(|said| fold(&mut visits, said, &mut out));
@@ -217,7 +217,7 @@ fn a_visit_that_was_told_to_have_ended_is_not_under_way_after_a_start() {
     assert_eq!(out, []);
 }
 
-/// Changes of the lid in the order of their times: time, and how long each is on its way.
+/// Generates changes of the lid in the order of their times, each with its time and its delay.
 fn history() -> impl Strategy<Value = Vec<(i64, u64)>> {
     let step = prop_oneof![20 => 1i64..20_000, 2 => 85_000i64..95_000];
     vec((step, 0u64..5_000), 1..120).prop_map(|steps| {
@@ -254,7 +254,7 @@ proptest! {
         prop_assert_eq!(in_order, shuffled);
     }
 
-    /// Ticks anywhere, and a restart after any reading with any part of the ticks' decisions stored.
+    /// Ticks anywhere, and a restart after any reading with some of the decisions of ticks stored.
     #[test]
     fn a_restart_anywhere_tells_every_visit_exactly_once(
         history in history(),

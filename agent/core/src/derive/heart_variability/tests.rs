@@ -1,4 +1,4 @@
-//! Variability against the reference figures, and with beats that do not belong.
+//! Heart-rate variability compared with reference figures, and with ectopic and lost beats.
 
 use super::*;
 
@@ -23,14 +23,14 @@ fn packet(rr: &[u16]) -> HeartDetail {
     HeartDetail { contact: Contact::Unsupported, energy_kj: None, rr: rr.to_vec() }
 }
 
-/// Raw units of an interval in milliseconds.
+/// Converts an interval from milliseconds to the raw unit, 1/1024 s.
 fn raw(rr_ms: f64) -> u16 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
     let raw = (rr_ms * 1.024).round() as u16;
     raw
 }
 
-/// One packet a beat, each when its interval has passed.
+/// Adds one packet per beat, each at the end of its interval, and returns the figures.
 fn follow(heart: &mut HeartVariability, rr_ms: impl IntoIterator<Item = f64>) -> Told {
     let (mut told, mut now) = (Vec::new(), heart.heard.unwrap_or(Mono(1_000)));
     for rr_ms in rr_ms {
@@ -46,7 +46,7 @@ fn all(told: &Told, derived: Derived) -> Vec<f64> {
     told.iter().filter(|(what, _)| *what == derived).map(|(_, value)| *value).collect()
 }
 
-/// A calm heart with a little breath in it.
+/// Returns the intervals of a calm heart with a slight influence of breathing.
 fn calm(beats: u32) -> impl Iterator<Item = f64> {
     (0..beats).map(|beat| if beat % 2 == 0 { 800.0 } else { 840.0 })
 }

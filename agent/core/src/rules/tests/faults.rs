@@ -1,4 +1,4 @@
-//! Rules that make no sense.
+//! Invalid rules.
 
 use super::*;
 

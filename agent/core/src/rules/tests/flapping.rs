@@ -1,4 +1,4 @@
-//! A value that swings about its limit: few alerts, and the last one right.
+//! A value swinging about its limit gives few alerts, and the last alert gives the current state.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ fn hot() -> RuleSpec {
 }
 
 impl Bench {
-    /// 200 and 60 in turns, `count` values from `from` on, a hundred a second.
+    /// Folds `count` values, 200 and 60 in turns, from `from` on, a hundred a second.
     fn swing(&mut self, source: SourceId, from: f64, count: u32) {
         for n in 0..count {
             let value = if n % 2 == 0 { 200.0 } else { 60.0 };
@@ -102,7 +102,8 @@ fn a_rule_that_changes_nineteen_times_a_minute_is_told_each_time() {
 }
 
 impl Bench {
-    /// 200 and 60 in turns, all within a second from `arrival` on, each with a time of its own.
+    /// Folds a value for each of `times`, 200 and 60 in turns, all arriving within a second from
+    /// `arrival` on.
     fn flood(&mut self, source: SourceId, arrival: f64, times: impl IntoIterator<Item = f64>) {
         for (n, at) in (0_u32..).zip(times) {
             let value = if n % 2 == 0 { 200.0 } else { 60.0 };
@@ -115,7 +116,7 @@ impl Bench {
     }
 }
 
-/// So many times, `step` seconds apart.
+/// Returns `count` times, `step` seconds apart.
 fn steps(count: u32, step: f64) -> impl Iterator<Item = f64> {
     (0..count).map(move |n| f64::from(n) * step)
 }
@@ -241,7 +242,8 @@ proptest! {
 }
 
 impl Bench {
-    /// Loses the state, and makes it again of the alerts told, and of the readings within the horizon.
+    /// Loses the state of the rules, and rebuilds the state from the published alerts and the
+    /// readings within the horizon.
     fn begin_anew(&mut self, source: SourceId, folded: &[(f64, f64)]) {
         let past = super::history::past(&self.out);
         let mut rebuild = Rules::rebuild(vec![hot()], past, &self.sources).expect("valid");

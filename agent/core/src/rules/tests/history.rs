@@ -1,8 +1,8 @@
-//! Restarts: of the agent, and of the kernel.
+//! Restarts of the agent and of the kernel.
 
 use super::*;
 
-/// What a store keeps of the transitions, but for their arrivals.
+/// Returns the stored alerts of the transitions, without arrivals.
 pub(super) fn past(out: &[Transition]) -> Vec<PastAlert<'_>> {
     out.iter()
         .filter(|transition| transition.report != Report::Held)
@@ -18,7 +18,7 @@ pub(super) fn past(out: &[Transition]) -> Vec<PastAlert<'_>> {
 }
 
 impl Bench {
-    /// Loses the state, and makes it again of nothing but the alerts so far.
+    /// Loses the state of the rules, and rebuilds the state from the alerts alone.
     pub(super) fn forget(&mut self) {
         let specs = self.rules.rules.iter().map(|rule| RuleSpec::clone(rule)).collect();
         let rebuild = Rules::rebuild(specs, past(&self.out), &self.sources);
@@ -43,7 +43,8 @@ fn raises_no_second_alert_after_a_restart() {
 
 #[test]
 fn decides_for_a_silent_source_with_the_next_reading_of_any_other() {
-    // What is due is stored with that reading: the restart after it need not look back further.
+    // Due transitions are stored with the next reading, so a later restart need not look back
+    // further.
     let mut bench = Bench::new(vec![heart_rule()]);
     let (three, seven) = (bench.belt("3"), bench.belt("7"));
     bench.put(three, 0.0, 130.0);

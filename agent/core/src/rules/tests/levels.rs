@@ -1,4 +1,4 @@
-//! Rules without a window, broken clocks, and rules that make no sense.
+//! Rules without a window, broken clocks, and invalid rules.
 
 use super::*;
 

@@ -1,8 +1,9 @@
-//! What depends on the order in which readings arrive, and what does not.
+//! Tests of the order of arrival.
 //!
-//! Shuffled within the lateness, windows and what has to last are the same. What answers at once, by
-//! the newest reading, depends on the order within each source alone, is one alert where several come
-//! to hold together, and comes to the same once everything has arrived.
+//! Windows and conditions with a duration do not depend on the order of readings within the
+//! lateness. Rules without either use the newest reading: their alerts depend only on the order
+//! within each source, several sources give a single alert, and the final state does not depend on
+//! the order.
 
 use std::collections::BTreeSet;
 
@@ -77,7 +78,7 @@ proptest! {
             let mut raised = BTreeSet::new();
             out.retain(|one: &Transition| one.report != Report::Later);
             for Transition { rule, source, state, .. } in out {
-                // Several together speak in the name of whoever was first.
+                // A rule over several sources names the first source that holds.
                 let key = (rule.name.clone(), rule.members().is_none().then_some(source.0));
                 match state {
                     AlertState::Raised => assert!(raised.insert(key)),

@@ -1,6 +1,6 @@
-//! The fold is the same in one go, with ticks or without, and with restarts anywhere, for every form
-//! of rule; `orders.rs` has what depends on the order of the readings, and what does not. A failure
-//! prints its input and its seed, which proptest keeps in a file.
+//! The fold gives the same transitions with or without ticks and with restarts anywhere, for every
+//! form of rule; `orders.rs` tests the order of arrival. A failure prints its input and its seed,
+//! stored by proptest in a file.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +19,7 @@ pub(super) struct Heard {
     pub(super) event: i64,
     pub(super) arrival: i64,
     pub(super) number: f64,
-    /// Whether it brings its own time.
+    /// `true` if the reading has a time of its own.
     pub(super) dated: bool,
 }
 
@@ -86,7 +86,7 @@ pub(super) fn specs() -> Vec<RuleSpec> {
     ]
 }
 
-/// Rules that answer at once.
+/// Returns rules that decide on each reading at once.
 pub(super) fn at_once() -> Vec<RuleSpec> {
     let cool = Some(Duration::from_secs(45));
     let anomaly = Condition::Anomaly { learn: Duration::from_secs(80), score: 1.5 };
@@ -101,7 +101,7 @@ pub(super) fn at_once() -> Vec<RuleSpec> {
     specs
 }
 
-/// Rules about what has to last.
+/// Returns rules with a duration.
 pub(super) fn lasting() -> Vec<RuleSpec> {
     let cool = Some(Duration::from_secs(45));
     let hold_for = Duration::from_secs(4);
@@ -116,7 +116,7 @@ pub(super) fn lasting() -> Vec<RuleSpec> {
     specs
 }
 
-/// Rules on the three sources together.
+/// Returns rules over the three sources together.
 pub(super) fn together(hold_for: Duration, at_most_every: Option<Duration>) -> Vec<RuleSpec> {
     let member = |source: &str, above| Member {
         source: source.into(),
@@ -139,12 +139,13 @@ pub(super) fn together(hold_for: Duration, at_most_every: Option<Duration>) -> V
     ]
 }
 
-/// All that depend on the readings alone.
+/// Returns all rules that depend on the readings alone.
 pub(super) fn of_readings() -> Vec<RuleSpec> {
     [specs(), at_once(), lasting()].concat()
 }
 
-/// Silence is counted from the start of the agent at the earliest, so that a restart counts.
+/// Returns all rules, with a `silent` rule. A silence begins no earlier than the agent, so restarts
+/// make a difference.
 fn with_silence() -> Vec<RuleSpec> {
     let expected = vec![Source::new("3", "heart_rate").unwrap()];
     let silent = Condition::Silent { after: Duration::from_secs(6), expected };
@@ -166,13 +167,13 @@ pub(super) fn sources() -> Sources {
     sources
 }
 
-/// The longest delay with which every reading still counts.
+/// The longest delay at which every reading counts, in milliseconds.
 pub(super) const IN_TIME: i64 = 5_000;
-/// A delay with which some do not.
+/// A delay at which some readings are too late, in milliseconds.
 const TOO_LATE: i64 = 20_000;
 
-/// Readings in the order of their event times, each delayed by less than `delay` milliseconds.
-/// Mostly a few a second, with a silence now and then.
+/// Generates readings in the order of their event times, each delayed by less than `delay`
+/// milliseconds: mostly a few readings a second, with an occasional silence.
 pub(super) fn history(delay: i64) -> impl Strategy<Value = Vec<Heard>> {
     let step = prop_oneof![30 => 0i64..1500, 1 => 8_000i64..90_000];
     vec((0u32..3, step, 0..delay, 80.0f64..120.0), 1..250).prop_map(|steps| {
@@ -192,7 +193,7 @@ pub(super) fn in_order(mut history: Vec<Heard>) -> Vec<Heard> {
     history
 }
 
-/// No two readings of one time: neither would be the newest.
+/// Makes all times different, because neither of two readings at the same time is the newest.
 pub(super) fn apart(mut history: Vec<Heard>) -> Vec<Heard> {
     for (nth, told) in (0..).zip(&mut history) {
         told.event += nth;
@@ -201,7 +202,7 @@ pub(super) fn apart(mut history: Vec<Heard>) -> Vec<Heard> {
     history
 }
 
-/// In order, with times that are those of their arrival.
+/// Returns the readings in order, each stamped on arrival.
 pub(super) fn stamped(history: Vec<Heard>) -> Vec<Heard> {
     in_order(history).into_iter().map(|told| Heard { dated: false, ..told }).collect()
 }
@@ -222,13 +223,14 @@ pub(super) fn fold(told: Heard, mut take: impl FnMut(&Input<'_>)) {
     take(&Input { reading: &Reading { time, ..reading }, boot: BOOT, event });
 }
 
-/// A moment after everything has been decided.
+/// Returns a time after all decisions.
 fn end(history: &[Heard]) -> Mono {
     let last = history.iter().map(|told| told.arrival).max().unwrap_or(0);
     at(last + 200_000).0
 }
 
-/// Each rule and source on its own: between them there is no order.
+/// Returns the published transitions as text, sorted by rule and source: different rules and
+/// sources have no order.
 fn sorted(mut out: Vec<Transition>) -> Vec<String> {
     out.retain(|transition| transition.report != Report::Held);
     out.sort_by(|a, b| (&a.rule.name, a.source).cmp(&(&b.rule.name, b.source)));
@@ -257,8 +259,8 @@ fn run_to_end(specs: Vec<RuleSpec>, history: &[Heard]) -> Vec<Transition> {
     out
 }
 
-/// The rules and sources with an alert that was held back as flapping. Held alerts are not stored, so a restart
-/// may change the alerts of these.
+/// Returns the rules and sources with an alert held back as flapping. Held alerts are not stored,
+/// so a restart may change the alerts of these rules and sources.
 fn find_flapping(out: &[Transition]) -> HashSet<(Box<str>, SourceId)> {
     let held = out.iter().filter(|transition| transition.report == Report::Held);
     held.map(|transition| (transition.rule.name.clone(), transition.source)).collect()
@@ -274,7 +276,7 @@ fn split_flapping(
     })
 }
 
-/// Published alerts of one rule and source alternate between raised and cleared.
+/// Checks that the published alerts of one rule and source alternate between raised and cleared.
 fn assert_alternate(out: &[Transition]) -> Result<(), TestCaseError> {
     let mut last = HashMap::new();
     for transition in out.iter().filter(|transition| transition.report != Report::Held) {
@@ -284,14 +286,14 @@ fn assert_alternate(out: &[Transition]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What the store holds: the state is gone, this is not.
+/// The stored readings and transitions: they survive a restart, the state of the rules does not.
 struct Store {
     folded: Vec<Heard>,
     out: Vec<Transition>,
 }
 
 impl Store {
-    /// Rebuilds from the last readings and the last alerts, and nothing else.
+    /// Rebuilds the rules from the last readings and the last alerts alone.
     fn rebuild(&self, specs: Vec<RuleSpec>, sources: &Sources) -> Rules {
         let mut rebuild = Rules::rebuild(specs, past(&self.out), sources).unwrap();
         let horizon = i64::try_from(rebuild.horizon().as_millis()).unwrap();
@@ -375,7 +377,8 @@ proptest! {
             fold(*told, |input| rules.fold(input, &sources, &mut store.out));
             store.folded.push(*told);
             for _ in crashes.iter().filter(|crash| **crash == index) {
-                // A tick before the next reading, whose transitions may be lost with the state.
+                // Tick before the next reading. The transitions of the tick may be lost with the
+                // state.
                 let next = history.get(index + 1).map_or(told.arrival, |next| next.arrival);
                 let mut ticked = Vec::new();
                 rules.tick(BOOT, at(i64::midpoint(told.arrival, next)).0, &mut ticked);
@@ -412,7 +415,7 @@ proptest! {
     fn a_sum_is_exact(halves in vec(-1_000_000_000i32..1_000_000_000, 0..100)) {
         let mut sum = ExactSum::default();
         for half in &halves {
-            // 1e15 comes and goes, and takes no bit along.
+            // Adding and subtracting 1e15 must not lose a bit.
             sum.add(1e15);
             sum.add(f64::from(*half) / 1024.0);
         }

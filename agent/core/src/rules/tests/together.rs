@@ -1,4 +1,4 @@
-//! Rules on several sources together (SO-1), on silence, and on what is unlike before (AN-1).
+//! Rules over several sources (SO-1), on silence, and on anomalies (AN-1).
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn headlights(within: Option<Duration>) -> RuleSpec {
     RuleSpec { on: None, ..rule(Condition::All { members, within }) }
 }
 
-/// Engine, door and headlights, in the state of a drive a minute before.
+/// Returns engine, door and headlights, in the state of a drive a minute before [`START`].
 fn car(rules: Vec<RuleSpec>) -> (Bench, [SourceId; 3]) {
     let mut bench = Bench::new(rules);
     let car = ["engine", "door", "headlights"].map(|name| bench.source(name, "state"));
@@ -263,7 +263,7 @@ fn keeps_a_silence_that_was_raised_across_a_restart() {
     assert_eq!(bench.said(), ["raised 7 60 @60", "cleared 7 910 @1010"]);
 }
 
-/// AN-1: 10 to 20, and 100 to 120 one time in a hundred; seeded, a reading a second.
+/// Returns the values of AN-1, one per second: 10 to 20, and one in a hundred from 100 to 120.
 fn an_1(seed: u64) -> Vec<f64> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut value = || match random.f64() < 0.01 {

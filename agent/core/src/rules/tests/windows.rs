@@ -1,4 +1,4 @@
-//! HR-2 to HR-6, HR-7, EV-1: windows of one minute.
+//! Windows of one minute: HR-2 to HR-6, HR-7 and EV-1 of the acceptance scenarios.
 
 use super::*;
 
@@ -408,9 +408,9 @@ fn does_not_take_a_silence_for_what_must_last() {
 
 #[test]
 fn sees_no_clock_step() {
-    // The caller's offset from monotonic to event time is fixed: whatever the wall clock does,
-    // the rules get the same input. What a step could still reach is the time another program
-    // gives: an hour back in the middle of a window raises nothing, and rules come back.
+    // The offset from monotonic to event time is fixed, so a step of the wall clock does not change
+    // the input of the rules, except for times given by another program: an hour back within a
+    // window raises nothing, and later windows are judged again.
     let mut bench = Bench::new(vec![heart_rule()]);
     let belt = bench.belt("7");
     bench.beat(belt, 0..60, 80.0);
