@@ -1,5 +1,5 @@
-//! What a line through the inbox costs its thread: reading, taking apart, naming the source, and
-//! answering, with a sampler that stores nothing. The clients run on threads of their own.
+//! Measures the cost of a line on the inbox's thread: reading, parsing, finding the source, and
+//! answering, with a sampler that stores nothing. The clients run on separate threads.
 //!
 //! `cargo run --release -p pulsegate-sensors --features drivers --example inbox_cost`
 
@@ -84,7 +84,7 @@ fn lines(client: u32, sources: u32, count: u32) -> String {
         .collect()
 }
 
-/// Writes everything, and reads as many answers.
+/// Writes all lines and reads an answer to each.
 fn talk(path: &Path, text: String, count: u32) -> io::Result<()> {
     let stream = UnixStream::connect(path)?;
     let mut writing = stream.try_clone()?;
@@ -103,7 +103,7 @@ fn talk(path: &Path, text: String, count: u32) -> io::Result<()> {
     writer.join().expect("the writer does not panic")
 }
 
-/// Answers `lines` lines; returns in how many chunks they came.
+/// Answers `lines` lines; returns the number of chunks.
 async fn store(mut chunks: mpsc::Receiver<Chunk>, lines: u32) -> u128 {
     let (mut seq, mut count) = (0, 0);
     while seq < u64::from(lines) {
