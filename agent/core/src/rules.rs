@@ -146,8 +146,8 @@ pub struct Counts {
 #[derive(Debug, Clone)]
 pub struct Rules {
     rules: Vec<Arc<RuleSpec>>,
-    /// First one track for each rule over several sources, then one for each source seen so far, by
-    /// source number.
+    /// The tracks: first a track for each rule over several sources, then a track for each source
+    /// seen so far, by source number.
     tracks: Vec<Track>,
     joints: usize,
     boot: KernelBoot,
@@ -157,12 +157,13 @@ pub struct Rules {
     trace: Option<Trace>,
 }
 
-/// The state of one source for all rules over it, or of several sources for one joint rule.
+/// The state of one source for all its rules, or of one rule over several sources.
 #[derive(Debug, Clone)]
 struct Track {
     heart_rate: bool,
     watches: Vec<Watch>,
-    /// The joint tracks fed by this source, each with the index of the source among the members.
+    /// The tracks of rules over several sources with this source as a member, each with the index
+    /// of the member.
     feeds: Vec<(usize, usize)>,
     clock: Option<EventClock>,
 }
@@ -183,7 +184,7 @@ impl Rules {
         Ok(Self { rules, tracks, joints, boot, agenda, counts, flaps, trace: None })
     }
 
-    /// Starts to wait for the sources that `silent` rules expect, as the agent has just started.
+    /// Starts to wait for the sources expected by `silent` rules, at the start of the agent.
     /// `event` is the event time of `now` for a source without a time of its own. New sources get a
     /// number.
     pub fn begin(&mut self, boot: KernelBoot, now: Mono, event: Wall, sources: &Sources) {
@@ -208,9 +209,9 @@ impl Rules {
         self.take(input, sources, Some(out));
     }
 
-    /// Lets time pass up to `now` and appends the resulting transitions to `out`: the windows of a
-    /// silent source, the end of a cool-down. `now` must not be later than the arrival of any
-    /// reading still to be folded, because such a reading might come too late for its window.
+    /// Advances time to `now` and appends the resulting transitions to `out`, as from windows of a
+    /// silent source or the end of a cool-down. `now` must not be later than the arrival of any
+    /// reading still to be folded: the reading might be too late for its window.
     pub fn tick(&mut self, boot: KernelBoot, now: Mono, out: &mut Vec<Transition>) {
         self.pass(boot, now, &mut Some(out));
     }
@@ -283,7 +284,7 @@ impl Rules {
         feeds.iter().map(|(joint, _)| *joint).chain([index]).for_each(|one| self.schedule(one));
     }
 
-    /// Lets time pass for every source with a deadline up to `now`.
+    /// Advances time for every source with a deadline up to `now`.
     fn pass(&mut self, boot: KernelBoot, now: Mono, out: &mut Option<&mut Vec<Transition>>) {
         if boot != self.boot {
             self.boot = boot;
@@ -401,7 +402,7 @@ impl Track {
         true
     }
 
-    /// Lets the event time of the source pass up to the monotonic time `now`.
+    /// Advances the event time of the source to the monotonic time `now`.
     fn pass(&mut self, boot: KernelBoot, now: Mono, sink: &mut Sink<'_>) {
         let Some(clock) = &self.clock else { return };
         let settled = clock.at(boot, now) - LATENESS;

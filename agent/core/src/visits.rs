@@ -184,8 +184,8 @@ impl Visits {
         self.schedule();
     }
 
-    /// Lets time pass up to `now`, and appends ends to `out`. `now` must not be later than the
-    /// arrival of any reading still to be folded.
+    /// Advances time to `now`, and appends ends to `out`. `now` must not be later than the arrival
+    /// of any reading still to be folded.
     pub fn tick(&mut self, boot: KernelBoot, now: Mono, out: &mut Vec<Happening>) {
         if boot != self.boot {
             self.boot = boot;

@@ -14,8 +14,7 @@ use crate::visits::{Moment, VisitAction, VisitSpec};
 /// The least time between two reports of a failing camera: a broken camera is one event, not one
 /// per visit.
 pub const TELL_AGAIN: Duration = Duration::from_secs(10 * 60);
-/// The divisor of the limit in bytes that gives the bytes kept free for pictures being taken, over
-/// all cameras.
+/// The part of the limit in bytes kept free for pictures being taken, over all cameras: one eighth.
 const FREE_PART: u64 = 8;
 
 /// The state of one camera, with the rules and visits that request pictures.

@@ -41,7 +41,7 @@ use topics::Topics;
 pub use topics::{ANSWER_STANDS, SUSPECT_WITHIN};
 use trial::{Trial, Tried, Verdict};
 
-/// The divisor of the window that gives the places kept free for alerts.
+/// The part of the window kept free for alerts: one fourth, rounded up.
 const RESERVED_SHARE: usize = 4;
 /// The number of connections ended by the peer with the same message in flight, from which the
 /// topic goes on trial even if other messages of the topic pass.

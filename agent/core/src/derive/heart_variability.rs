@@ -2,9 +2,9 @@
 //!
 //! Time here is the sum of the intervals: a minute is over once its intervals add up to a minute.
 //! The figures therefore depend on the beats alone, not on the arrival of packets. Beats other than
-//! sinus beats, and lost beats, are set aside and counted ([`Sieve`]); no difference is taken
-//! across such a beat. The figures are readings of their own kinds ([`Derived`]), recorded and
-//! published like other readings, for rules to use and for a replay to find.
+//! sinus beats, and lost beats, are excluded and counted ([`Beat`]); no difference is taken across
+//! an excluded beat. The figures are readings of their own kinds ([`Derived`]), recorded,
+//! published, used by rules and found by a replay like other readings.
 //!
 //! Definitions: Task Force of ESC and NASPE, Heart rate variability (1996). SDNN is the sample
 //! standard deviation (n - 1); pNN50 is a share of the differences, not of the beats.

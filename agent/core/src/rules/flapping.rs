@@ -1,15 +1,15 @@
 //! Limits the published alerts of one rule and source, if a value swings about its limit.
 //!
-//! Up to [`MAX_ALERTS`] within [`WITHIN`] are published one by one. Of further alerts, only the
-//! last is kept, and published as soon as there is room and if the state still differs from the
-//! published one; the others are counted. The last published alert therefore always gives the
-//! current state, at most a minute late. The state of the limit follows from the times and arrivals
-//! of the published alerts in the store: a restart makes no difference.
+//! Up to [`MAX_ALERTS`] within [`WITHIN`] are published one by one. Further alerts are held back
+//! and counted. Only the last of them is kept, and published once there is room, if the state then
+//! differs from the published state. The last published alert therefore always gives the current
+//! state, at most a minute late. The state of the limit follows from the times and arrivals of the
+//! stored alerts, so a restart makes no difference.
 //!
-//! A program could evade a limit on event times alone, by times that lie far enough apart. Arrivals
-//! therefore count as well, at the same pace in the long run, but with a reserve
-//! ([`BACKLOG_ALERTS`]): a program that was cut off hands over the events of an hour in a second,
-//! and its alerts are true.
+//! A program could evade a limit on event times alone by giving times far apart. Arrivals are
+//! therefore limited as well, at the same pace in the long run, but with a reserve
+//! ([`BACKLOG_ALERTS`]): a program without connection for an hour delivers the events of the hour
+//! within a second, and the alerts of these events are justified.
 //!
 //! Outputs and cameras of a rule see each transition at once.
 
@@ -48,22 +48,21 @@ pub struct Flap {
     pub is_over: bool,
 }
 
-/// The most alerts published within [`WITHIN`]. A rule about each of ten readings a second, with
-/// one in a hundred extreme, makes twelve transitions a minute now and then; a door or a person
-/// never does.
+/// The most alerts published within [`WITHIN`]. A rule on single readings, with ten readings a
+/// second and one extreme value in a hundred, occasionally makes twelve transitions a minute; a
+/// door or a person never does.
 pub const MAX_ALERTS: usize = 20;
 /// The span of the limit [`MAX_ALERTS`].
 pub const WITHIN: Duration = Duration::from_secs(60);
-/// The most alerts published at once, whatever their event times: as many as a value makes by
-/// crossing its limit four times a minute for an hour, and 2 MB on the card if each alert were its
-/// own commit. The reserve refills at the pace of [`MAX_ALERTS`] in [`WITHIN`], so live alerts
-/// never use up the reserve.
+/// The most alerts published at once, regardless of event times: the alerts of a value crossing its
+/// limit four times a minute for an hour, or 2 MB on the card with one commit per alert. The
+/// reserve refills at the pace of [`MAX_ALERTS`] in [`WITHIN`], so live alerts never use up the
+/// reserve.
 pub const BACKLOG_ALERTS: u32 = 240;
 /// The arrival time in which one alert of the reserve refills.
 const PACE: Duration = Duration::from_secs(3);
 const _: () = assert!(PACE.as_secs() * MAX_ALERTS as u64 == WITHIN.as_secs());
-/// The alerts of the reserve that must be free to end the flapping: as many as are published in a
-/// minute.
+/// The free alerts of the reserve required to end the flapping: the most alerts of a minute.
 const ENOUGH: u32 = 20;
 const _: () = assert!(ENOUGH as usize == MAX_ALERTS && BACKLOG_ALERTS > 2 * ENOUGH);
 
@@ -151,8 +150,8 @@ impl Damper {
         false
     }
 
-    /// Returns the deadlines of a held-back alert and of the end of the flapping: each an event
-    /// time and a monotonic time, both of which must have come.
+    /// Returns the deadlines of a held-back alert and of the end of the flapping. Each deadline is
+    /// an event time and a monotonic time; both must be reached.
     pub(super) fn due(&self, boot: KernelBoot) -> impl Iterator<Item = (Wall, Mono)> {
         let calm = self.calm_at().map(|calm| (calm, self.allowance.room_at(boot, ENOUGH)));
         let room = self.told.front().map_or(Wall(i64::MIN), |first| *first + WITHIN);
@@ -160,15 +159,15 @@ impl Damper {
         room.into_iter().chain(calm)
     }
 
-    /// Lets time pass up to `time`: returns the held-back transition, if there is room for its
-    /// alert by then.
+    /// Advances event time to `time`. Returns the held-back transition, if there is room for its
+    /// alert.
     pub(super) fn pass(&mut self, time: Wall, now: Arrival) -> Option<Transition> {
         let has_room = self.told.front().is_none_or(|first| *first + WITHIN <= time)
             && self.allowance.has_room(now, 1);
         let held = self.held.take_if(|_| has_room)?;
         self.allowance.spend(now);
-        // If the held transition lies ahead, the clock of the source was set back since; its state
-        // still holds.
+        // A held transition in the future dates from before the clock of the source was set back.
+        // The state of the transition still holds.
         let is_ahead = time + LATENESS < held.time;
         let at = if is_ahead { time } else { held.time };
         self.note(held.state, at);

@@ -62,8 +62,7 @@ pub(super) struct Judge {
     last_raise: Option<Wall>,
     /// The event time of the last transition.
     turned: Option<Wall>,
-    /// The first finding of those in favour of the next transition, while the transition has to
-    /// wait.
+    /// The first finding in favour of the next transition, while the transition waits.
     pending: Option<Finding>,
     damper: Damper,
 }
@@ -255,8 +254,8 @@ impl Judge {
         out.extend(self.damper.pass(time, sink.now));
     }
 
-    /// Returns the deadlines of [`Judge::catch_up`]: event times, each with a monotonic time, both
-    /// of which must have come.
+    /// Returns the deadlines of [`Judge::catch_up`]. Each deadline is an event time and a monotonic
+    /// time; both must be reached.
     pub(super) fn catches_up_at(&self, boot: KernelBoot) -> impl Iterator<Item = (Wall, Mono)> {
         self.damper.due(boot)
     }

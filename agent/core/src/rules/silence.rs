@@ -1,4 +1,4 @@
-//! The condition `silent`: a source that should send readings and does not.
+//! The condition `silent`: a source sends no readings for too long.
 //!
 //! Silence is measured between arrivals, by the monotonic clock. The time and the value of a
 //! reading do not matter, and a clock step is no silence. The alert is raised after `after` without
@@ -43,8 +43,8 @@ impl Silence {
         judge.decide(false, finding, sink);
     }
 
-    /// Lets time pass up to `settled` plus [`LATENESS`]: an arrival is never late, so a silence
-    /// needs no settling.
+    /// Advances time to `settled` plus [`LATENESS`]: an arrival is never late, so a silence needs
+    /// no settling.
     pub(super) fn pass(&mut self, settled: Wall, judge: &mut Judge, sink: &mut Sink<'_>) {
         let Some(end) = self.since.map(|since| since + self.after) else { return };
         let now = settled + LATENESS;

@@ -1,7 +1,7 @@
 //! One rule over one source, or over several sources together.
 //!
-//! A shape makes findings of readings, and a judge makes transitions of findings. For a rule with
-//! `for`, readings are first put in the order of their event times.
+//! A shape turns readings into findings, and a judge turns findings into transitions. For a rule
+//! with `for`, readings are first sorted by event time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) struct Watch {
     settling: Option<Settling>,
 }
 
-/// The part of a rule that makes findings of readings, by the kind of condition.
+/// The part of a rule that turns readings into findings, by the kind of condition.
 #[derive(Debug, Clone)]
 pub(super) enum Shape {
     Level(Level),
@@ -57,8 +57,8 @@ impl Watch {
         Self { judge: Judge::new(rule, rule.range(name), id), shape, settling }
     }
 
-    /// Takes an arrival of any kind: its time on the clock of the source, before and after the
-    /// reading set the clock.
+    /// Takes an arrival, as two times on the clock of the source: before and after the reading set
+    /// the clock.
     pub(super) fn hear(&mut self, arrival: (Wall, Wall), sink: &mut Sink<'_>) {
         if let Shape::Silence(silence) = &mut self.shape {
             silence.hear(arrival, &mut self.judge, sink);
@@ -86,7 +86,7 @@ impl Watch {
         !clock.is_assumed() || matches!(self.shape, Shape::Silence(_))
     }
 
-    /// Lets event time pass up to `settled`: late readings up to `settled` have arrived.
+    /// Advances event time: all readings up to `settled` have arrived, late ones included.
     pub(super) fn pass(&mut self, settled: Wall, sink: &mut Sink<'_>) {
         match &mut self.shape {
             Shape::Level(_) | Shape::Anomaly(_) | Shape::Joint(_) => {
@@ -100,8 +100,8 @@ impl Watch {
         self.judge.catch_up(settled, sink);
     }
 
-    /// Returns the deadlines of the watch: event times that must have settled, each with a
-    /// monotonic time that must have come.
+    /// Returns the deadlines of the watch. Each deadline is an event time to be settled and a
+    /// monotonic time to be reached.
     pub(super) fn due(&self, boot: KernelBoot) -> impl Iterator<Item = (Wall, Mono)> {
         let decides = self.decides_at().map(|at| (at, Mono(0)));
         decides.into_iter().chain(self.judge.catches_up_at(boot))
@@ -160,8 +160,8 @@ impl Watch {
         }
     }
 
-    /// Returns the span after the settled time in which all readings are known: a reading stamped
-    /// on arrival is never late.
+    /// Returns the span after the settled time in which all readings are known: zero, or
+    /// [`LATENESS`] if all readings are stamped on arrival and so never late.
     fn ahead(&self) -> Duration {
         match &self.settling {
             Some(settling) if !settling.waits() => LATENESS,

@@ -83,7 +83,7 @@ impl Watch {
         self.pass(boot, mono, out);
     }
 
-    /// Lets time pass up to `now`.
+    /// Advances time to `now`.
     pub(super) fn pass(&mut self, boot: KernelBoot, now: Mono, out: &mut Vec<Happening>) {
         if !self.own_time && boot != self.boot {
             self.end(out);
