@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::platform::aside::Aside;
+use crate::platform::clock;
 use crate::platform::state_lock::StateLock;
 use crate::platform::systemd;
 use parts::Parts;
@@ -92,7 +93,7 @@ async fn supervise(
                 Err(error) => return Err(error).context("a part of the agent panicked"),
             },
             _ = look.tick() => {
-                if parts.all_alive() {
+                if parts.watchdog.all_alive(clock::mono()) {
                     systemd::alive();
                 }
             }

@@ -15,8 +15,7 @@ use crate::agent::state_dir;
 use crate::compile;
 use crate::config::Config;
 use crate::db::{self, Identity, SalvageProgress};
-use crate::platform::pulse::Finger;
-use crate::platform::pulse::Pulse;
+use crate::platform::pulse::{Pulse, Watchdog};
 use crate::platform::state_lock::StateLock;
 use crate::platform::{boot, clock, systemd};
 use crate::store::{self, Store};
@@ -53,7 +52,8 @@ pub(super) async fn open(
     let pulse = Pulse::default();
     let salvaging = watch::Sender::new(None);
     let progress = salvaging.subscribe();
-    let mut finger = Finger::on("store", &pulse, clock::mono());
+    let mut watchdog = Watchdog::default();
+    watchdog.watch_pulse("store", &pulse, clock::mono());
     let (answer, mut opened) = oneshot::channel();
     let (config, lock) = (config.clone(), Arc::clone(lock));
     let open = move || {
@@ -84,7 +84,7 @@ pub(super) async fn open(
                 return Ok(None);
             }
             _ = look.tick() => {
-                if finger.feel(clock::mono()) {
+                if watchdog.all_alive(clock::mono()) {
                     systemd::starting(&say_progress(*progress.borrow()), GRANTED);
                 }
             }

@@ -18,8 +18,7 @@ use crate::cloud::publisher::{self, Publisher, PublisherState, Reports, Settings
 use crate::compile;
 use crate::config::Config;
 use crate::platform::clock;
-use crate::platform::pulse::Finger;
-use crate::platform::pulse::Pulse;
+use crate::platform::pulse::{Pulse, Watchdog};
 use crate::sources::drivers::{Drivers, Outlets, Overview};
 use crate::sources::inbox_watch;
 use crate::sources::sampler::{self, Intake, SourceStates};
@@ -60,7 +59,7 @@ pub(super) struct Parts {
     source_states: watch::Receiver<SourceStates>,
     publisher_state: watch::Receiver<PublisherState>,
     pub(super) troubles: Troubles,
-    fingers: [Finger; 3],
+    pub(super) watchdog: Watchdog,
 }
 
 impl Parts {
@@ -108,7 +107,10 @@ impl Parts {
         };
         observe(observed, &config, tasks);
 
-        let fingers = std::array::from_fn(|i| Finger::on(PULSES[i], &pulses[i], now));
+        let mut watchdog = Watchdog::default();
+        for (part, pulse) in PULSES.iter().zip(&pulses) {
+            watchdog.watch_pulse(part, pulse, now);
+        }
         let mut parts = Self {
             config,
             store,
@@ -129,7 +131,7 @@ impl Parts {
             source_states,
             publisher_state: publishing.state,
             troubles,
-            fingers,
+            watchdog,
         };
         parts.follow_sensors(tasks);
         parts.start_link(tasks);
@@ -139,12 +141,6 @@ impl Parts {
     /// Returns the configuration in force.
     pub(super) fn config(&self) -> &Config {
         &self.config
-    }
-
-    /// Returns whether store, publisher and sensors all make progress.
-    pub(super) fn all_alive(&mut self) -> bool {
-        let now = clock::mono();
-        self.fingers.iter_mut().all(|finger| finger.feel(now))
     }
 
     /// Applies a new configuration; parts whose configuration is the same keep running.

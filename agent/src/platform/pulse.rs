@@ -41,29 +41,39 @@ impl Pulse {
     }
 }
 
-/// Observer of one pulse.
+/// Observer of the pulses of several parts.
+#[derive(Debug, Default)]
+pub(crate) struct Watchdog(Vec<WatchedPulse>);
+
 #[derive(Debug)]
-pub(crate) struct Finger {
-    name: &'static str,
+struct WatchedPulse {
+    part: &'static str,
     pulse: Pulse,
-    felt: u64,
-    at: Mono,
+    /// Number of beats at the last change, and the time of that change.
+    seen: (u64, Mono),
 }
 
-impl Finger {
-    pub(crate) fn on(name: &'static str, pulse: &Pulse, now: Mono) -> Self {
-        Self { name, pulse: pulse.clone(), felt: 0, at: now }
+impl Watchdog {
+    /// Observes the pulse of `part` as well.
+    pub(crate) fn watch_pulse(&mut self, part: &'static str, pulse: &Pulse, now: Mono) {
+        self.0.push(WatchedPulse { part, pulse: pulse.clone(), seen: (0, now) });
     }
 
-    /// Returns whether the part is alive, i.e. has beaten within [`STUCK_AFTER`].
-    pub(crate) fn feel(&mut self, now: Mono) -> bool {
+    /// Returns whether every part is alive, i.e. has beaten within [`STUCK_AFTER`].
+    pub(crate) fn all_alive(&mut self, now: Mono) -> bool {
+        self.0.iter_mut().all(|watched| watched.is_alive(now))
+    }
+}
+
+impl WatchedPulse {
+    fn is_alive(&mut self, now: Mono) -> bool {
         let beats = self.pulse.0.load(Ordering::Relaxed);
-        if beats != self.felt {
-            (self.felt, self.at) = (beats, now);
+        if beats != self.seen.0 {
+            self.seen = (beats, now);
         }
-        let alive = now.since(self.at) < STUCK_AFTER;
+        let alive = now.since(self.seen.1) < STUCK_AFTER;
         if !alive {
-            tracing::error!(part = self.name, "stuck: the watchdog is not fed");
+            tracing::error!(part = self.part, "stuck: the watchdog is not fed");
         }
         alive
     }
@@ -76,12 +86,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_part_that_waits_for_another_part_beats_meanwhile() {
         let pulse = Pulse::default();
-        let mut finger = Finger::on("publisher", &pulse, Mono(0));
+        let mut watchdog = Watchdog::default();
+        watchdog.watch_pulse("publisher", &pulse, Mono(0));
         let work = tokio::time::sleep(Duration::from_secs(600));
         let looks = async {
             for second in (10..600_u64).step_by(10) {
                 tokio::time::sleep(Duration::from_secs(10)).await;
-                assert!(finger.feel(Mono(second * 1_000)), "after {second} s");
+                assert!(watchdog.all_alive(Mono(second * 1_000)), "after {second} s");
             }
         };
 
@@ -91,15 +102,28 @@ mod tests {
     #[test]
     fn a_part_that_stops_beating_is_stuck_after_a_while_and_only_then() {
         let pulse = Pulse::default();
-        let mut finger = Finger::on("store", &pulse, Mono(0));
+        let mut watchdog = Watchdog::default();
+        watchdog.watch_pulse("store", &pulse, Mono(0));
 
         for second in 1..100 {
             pulse.beat();
-            assert!(finger.feel(Mono(second * 1_000)));
+            assert!(watchdog.all_alive(Mono(second * 1_000)));
         }
-        assert!(finger.feel(Mono(140_000)));
-        assert!(!finger.feel(Mono(150_000)));
+        assert!(watchdog.all_alive(Mono(140_000)));
+        assert!(!watchdog.all_alive(Mono(150_000)));
         pulse.beat();
-        assert!(finger.feel(Mono(151_000)));
+        assert!(watchdog.all_alive(Mono(151_000)));
+    }
+
+    #[test]
+    fn one_stuck_part_among_living_ones_is_enough_to_leave_the_watchdog_unfed() {
+        let (living, stuck) = (Pulse::default(), Pulse::default());
+        let mut watchdog = Watchdog::default();
+        watchdog.watch_pulse("store", &living, Mono(0));
+        watchdog.watch_pulse("sensors", &stuck, Mono(0));
+
+        assert!(watchdog.all_alive(Mono(44_000)));
+        living.beat();
+        assert!(!watchdog.all_alive(Mono(45_000)));
     }
 }
