@@ -4,7 +4,6 @@
 //! configuration prevents the start; if anything else is missing, the agent starts, reports the
 //! fault in `status`, and does the rest (P7).
 
-mod acting;
 mod clock_watch;
 mod opening;
 mod parts;
@@ -18,7 +17,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::platform::aside::Aside;
@@ -30,9 +28,6 @@ use reload::Loaded;
 
 /// Interval between two checks that every part makes progress.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// Tasks of the agent with their results.
-pub(crate) type Tasks = JoinSet<anyhow::Result<()>>;
 
 /// Runs the agent until a signal stops it.
 ///
@@ -48,22 +43,16 @@ pub(crate) async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
         systemd::stopping();
         return Ok(());
     };
-    let mut tasks = JoinSet::new();
-    let mut parts = Parts::start(config, opened, &mut tasks);
-    systemd::ready(&parts.config().thing);
-    let ended = supervise(&path, &mut parts, &mut tasks, &mut signals).await;
+    let mut parts = Parts::start(config, opened);
+    systemd::ready(&parts.config.thing);
+    let ended = supervise(&path, &mut parts, &mut signals).await;
     systemd::stopping();
-    parts.stop(tasks).await;
+    parts.stop().await;
     drop(lock);
     ended
 }
 
-async fn supervise(
-    path: &Path,
-    parts: &mut Parts,
-    tasks: &mut Tasks,
-    signals: &mut Signals,
-) -> anyhow::Result<()> {
+async fn supervise(path: &Path, parts: &mut Parts, signals: &mut Signals) -> anyhow::Result<()> {
     let within = systemd::watchdog().map_or(LOOK_EVERY, |watchdog| watchdog / 3);
     let mut look = tokio::time::interval(LOOK_EVERY.min(within));
     let reader = Aside::new("configuration");
@@ -82,10 +71,10 @@ async fn supervise(
             },
             loaded = finished(&mut reading) => {
                 reading = None;
-                reload::follow(loaded, parts, tasks).await;
-                systemd::ready(&parts.config().thing);
+                reload::follow(loaded, parts).await;
+                systemd::ready(&parts.config.thing);
             }
-            Some(ended) = tasks.join_next() => match ended {
+            Some(ended) = parts.context.tasks.join_next() => match ended {
                 Ok(Ok(())) => anyhow::bail!("a part of the agent ended unasked"),
                 Ok(Err(error)) => return Err(error).context("a part of the agent failed"),
                 // A reload aborted a driver or link that the new configuration does not have.
@@ -93,7 +82,7 @@ async fn supervise(
                 Err(error) => return Err(error).context("a part of the agent panicked"),
             },
             _ = look.tick() => {
-                if parts.watchdog.all_alive(clock::mono()) {
+                if parts.context.watchdog.all_alive(clock::mono()) {
                     systemd::alive();
                 }
             }

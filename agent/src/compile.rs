@@ -2,25 +2,20 @@
 //!
 //! A [`Config`] holds, so nothing here can fail but by a bug.
 
-mod actions;
-
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_core::cloud::pace::Limits;
 use pulsegate_core::cloud::record_text::{Field, Framing, ReadingFormat};
 use pulsegate_core::cloud::topic::{self, Open, Template};
 use pulsegate_core::record::lane::Lane;
 use pulsegate_core::rules::{Action, RuleSpec};
 use pulsegate_core::visits::{First, Report, VisitSpec};
+use pulsegate_sensors::line;
 
-use crate::cloud::publisher::{ACK_DEADLINE, Settings};
 use crate::config::{self, Config, PublishConfig};
 use crate::db::Keep;
 use crate::store::{Filters, Formats, LaneFormat, VisitFormat};
-
-pub(crate) use actions::{backend, cameras, level, outputs};
 
 /// How everything is published.
 pub(crate) fn formats(config: &Config) -> Arc<Formats> {
@@ -67,6 +62,11 @@ fn recording(rule: &RuleSpec) -> Option<(Box<str>, Duration)> {
         Action::Alert | Action::Capture(_) | Action::Output(..) => None,
     });
     Some((rule.name.clone(), lengths.max()?))
+}
+
+/// What counts as a visit, as the decisions take it.
+pub(crate) fn visits(config: &Config) -> Vec<VisitSpec> {
+    config.visits.iter().map(|one| visit(one).spec).collect()
 }
 
 fn visit(visit: &config::VisitConfig) -> VisitFormat {
@@ -154,6 +154,23 @@ pub(crate) fn variability(config: &Config) -> HashSet<Box<str>> {
     monitors.chain(simulated).map(|id| id.as_str().into()).collect()
 }
 
+/// A level as drivers take it.
+pub(crate) fn level(level: config::Level) -> line::Level {
+    match level {
+        config::Level::Low => line::Level::Low,
+        config::Level::High => line::Level::High,
+    }
+}
+
+/// A backend as drivers take it.
+pub(crate) fn backend(backend: config::Backend) -> line::Backend {
+    match backend {
+        config::Backend::Auto => line::Backend::Auto,
+        config::Backend::RaspberryPi => line::Backend::RaspberryPi,
+        config::Backend::CharacterDevice => line::Backend::CharacterDevice,
+    }
+}
+
 /// What the store keeps.
 pub(crate) fn keep(config: &Config) -> Keep {
     Keep {
@@ -162,21 +179,6 @@ pub(crate) fn keep(config: &Config) -> Keep {
         history: config.buffer.history,
         ttl: config.buffer.ttl,
     }
-}
-
-/// How fast, and how much at once.
-pub(crate) fn settings(config: &Config) -> Settings {
-    let link = &config.link;
-    let limits = match link.limits {
-        config::Limits::Aws => Limits {
-            messages: Some(link.messages_per_second),
-            bytes: Some(u32::try_from(link.bytes_per_second).unwrap_or(u32::MAX)),
-            records: link.records_per_second,
-        },
-        config::Limits::None => Limits { records: link.records_per_second, ..Limits::default() },
-    };
-    let ack_deadline = ACK_DEADLINE.min(link.keep_alive);
-    Settings { window: usize::from(link.window), limits, ack_deadline }
 }
 
 /// Where the thing says whether it is online.

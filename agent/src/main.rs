@@ -7,6 +7,7 @@ mod cloud;
 mod commands;
 mod compile;
 mod config;
+mod context;
 mod db;
 mod platform;
 mod replay;

@@ -21,6 +21,8 @@ use crate::actions::cameras::CameraStates;
 use crate::actions::outputs::OutputStates;
 use crate::cloud::mqtt::LinkState;
 use crate::cloud::publisher::PublisherState;
+use crate::config::Config;
+use crate::context::Context;
 use crate::platform::clock;
 use crate::sources::drivers::Overview;
 use crate::sources::sampler::SourceStates;
@@ -41,29 +43,48 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Pause before the socket is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// The handles from which the status is read.
+/// The state from which the status is composed.
 #[derive(Clone)]
-pub(crate) struct Observed {
-    pub(crate) thing: String,
-    pub(crate) started: Mono,
-    pub(crate) store: Store,
-    pub(crate) links: watch::Receiver<LinkState>,
-    pub(crate) clock_set: watch::Receiver<bool>,
+struct Observed {
+    thing: String,
+    started: Mono,
+    max_bytes: u64,
+    store: Store,
+    clock_set: watch::Receiver<bool>,
+    parts: PartStates,
+}
+
+/// State of each part, from its handle.
+#[derive(Clone)]
+pub(crate) struct PartStates {
     pub(crate) sources: watch::Receiver<SourceStates>,
-    pub(crate) publisher: watch::Receiver<PublisherState>,
-    /// The refused topics.
-    pub(crate) refused: watch::Receiver<Vec<Refused>>,
     pub(crate) drivers: watch::Receiver<Overview>,
     pub(crate) outputs: watch::Receiver<OutputStates>,
     pub(crate) cameras: watch::Receiver<CameraStates>,
-    /// Troubles outside of all other parts.
+    pub(crate) link: watch::Receiver<LinkState>,
+    pub(crate) publisher: watch::Receiver<PublisherState>,
+    /// The refused topics.
+    pub(crate) refused: watch::Receiver<Vec<Refused>>,
+    /// Faults that belong to no single part.
     pub(crate) troubles: watch::Receiver<Vec<String>>,
-    pub(crate) max_bytes: u64,
+}
+
+/// Starts the status socket.
+pub(crate) fn start(context: &mut Context, config: &Config, parts: PartStates) {
+    let observed = Observed {
+        thing: config.thing.clone(),
+        started: clock::mono(),
+        max_bytes: config.buffer.max_bytes,
+        store: context.store.clone(),
+        clock_set: context.clock_set.clone(),
+        parts,
+    };
+    context.tasks.spawn(serve(config.status.socket.clone(), observed));
 }
 
 /// Answers clients until the agent stops. If the socket cannot be made, tries again every
 /// [`RETRY`]; the agent goes on (P7).
-pub(crate) async fn serve(path: PathBuf, observed: Observed) -> anyhow::Result<()> {
+async fn serve(path: PathBuf, observed: Observed) -> anyhow::Result<()> {
     let listener = loop {
         match pulsegate_sensors::inbox::bind(&path) {
             Ok(listener) => break listener,

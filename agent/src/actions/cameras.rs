@@ -24,34 +24,37 @@ use pulsegate_sensors::Sources;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::compile;
+use crate::config::{self, Config};
+use crate::context::{Context, send_if_changed};
 use crate::db::EventRow;
 use crate::platform::clock;
 use crate::platform::closing::told;
 use crate::store::{Stopped, Store};
 use album::Album;
 use folder::Picture;
-pub(crate) use shot::Recipe;
+use shot::Recipe;
 
 /// Name of the picture folder in the state directory.
-pub(crate) const FOLDER: &str = "pictures";
+const FOLDER: &str = "pictures";
 
 /// Configured cameras, with the rules and visits that trigger them.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Plan {
-    pub(crate) folder: PathBuf,
-    pub(crate) cameras: Vec<CameraPlan>,
+struct Plan {
+    folder: PathBuf,
+    cameras: Vec<CameraPlan>,
     /// Limit of all pictures together, in bytes.
-    pub(crate) max_bytes: u64,
-    pub(crate) rules: Arc<Vec<RuleSpec>>,
-    pub(crate) visits: Vec<VisitSpec>,
+    max_bytes: u64,
+    rules: Arc<Vec<RuleSpec>>,
+    visits: Vec<VisitSpec>,
 }
 
 /// Configuration of one camera.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CameraPlan {
-    pub(crate) id: Box<str>,
-    pub(crate) recipe: Recipe,
-    pub(crate) rest: Duration,
+struct CameraPlan {
+    id: Box<str>,
+    recipe: Recipe,
+    rest: Duration,
 }
 
 /// State of one camera, for `status`.
@@ -76,14 +79,20 @@ pub(crate) struct CameraStates {
     pub(crate) evicted: usize,
 }
 
+/// Handle of the cameras.
+pub(crate) struct CameraHandle {
+    plans: watch::Sender<Arc<Plan>>,
+    states: watch::Receiver<CameraStates>,
+}
+
 /// Inputs and outputs of the camera task.
-pub(crate) struct Darkroom {
-    pub(crate) store: Store,
-    pub(crate) sources: Arc<Sources>,
-    pub(crate) plans: watch::Receiver<Arc<Plan>>,
+struct CameraTask {
+    store: Store,
+    sources: Arc<Sources>,
+    plans: watch::Receiver<Arc<Plan>>,
     /// Set when the agent stops.
-    pub(crate) closing: watch::Receiver<bool>,
-    pub(crate) states: watch::Sender<CameraStates>,
+    closing: watch::Receiver<bool>,
+    states: watch::Sender<CameraStates>,
 }
 
 /// Camera with its recipe and state.
@@ -116,16 +125,58 @@ struct Work {
     evicted: usize,
 }
 
+/// Starts the cameras.
+pub(crate) fn start(context: &mut Context, config: &Config) -> CameraHandle {
+    let (plans, plans_seen) = watch::channel(build_plan(config));
+    let (states, states_seen) = watch::channel(CameraStates::default());
+    context.tasks.spawn(run(CameraTask {
+        store: context.store.clone(),
+        sources: Arc::clone(&context.sources),
+        plans: plans_seen,
+        closing: context.closing.subscribe(),
+        states,
+    }));
+    CameraHandle { plans, states: states_seen }
+}
+
+impl CameraHandle {
+    /// Applies a new configuration.
+    pub(crate) fn follow(&self, config: &Config) {
+        send_if_changed(&self.plans, build_plan(config));
+    }
+
+    /// Returns the state of the cameras, for `status`.
+    pub(crate) fn state(&self) -> watch::Receiver<CameraStates> {
+        self.states.clone()
+    }
+}
+
+/// Builds the plan that `config` asks for.
+fn build_plan(config: &Config) -> Arc<Plan> {
+    let camera = |camera: &config::Camera| CameraPlan {
+        id: camera.id.as_str().into(),
+        recipe: Recipe { command: camera.command.clone(), deadline: camera.deadline },
+        rest: camera.rest,
+    };
+    Arc::new(Plan {
+        folder: config.state_dir.join(FOLDER),
+        cameras: config.sensors.cameras.iter().map(camera).collect(),
+        max_bytes: config.pictures_max_bytes,
+        rules: Arc::clone(&config.rules),
+        visits: compile::visits(config),
+    })
+}
+
 /// Takes pictures until the agent stops; pictures in progress are abandoned then.
 ///
 /// # Errors
 /// Returns an error if the store is gone.
-pub(crate) async fn run(mut room: Darkroom) -> anyhow::Result<()> {
-    let mut standing = room.store.standing();
+async fn run(mut task: CameraTask) -> anyhow::Result<()> {
+    let mut standing = task.store.standing();
     let mut seen = Standing::default();
     let mut work = Work {
-        store: room.store,
-        sources: room.sources,
+        store: task.store,
+        sources: task.sources,
         plan: Arc::default(),
         manned: Vec::new(),
         album: None,
@@ -133,9 +184,9 @@ pub(crate) async fn run(mut room: Darkroom) -> anyhow::Result<()> {
         begun: 0,
         evicted: 0,
     };
-    work.follow(Arc::clone(&room.plans.borrow_and_update()));
+    work.follow(Arc::clone(&task.plans.borrow_and_update()));
     loop {
-        work.show(&room.states);
+        work.show(&task.states);
         tokio::select! {
             changed = standing.changed() => {
                 changed?;
@@ -148,10 +199,10 @@ pub(crate) async fn run(mut room: Darkroom) -> anyhow::Result<()> {
                 Ok(None) => {}
                 Err(error) => anyhow::bail!("a picture was lost: {error}"),
             },
-            Ok(()) = room.plans.changed() => {
-                work.follow(Arc::clone(&room.plans.borrow_and_update()));
+            Ok(()) = task.plans.changed() => {
+                work.follow(Arc::clone(&task.plans.borrow_and_update()));
             }
-            () = told(&mut room.closing) => return Ok(()),
+            () = told(&mut task.closing) => return Ok(()),
         }
     }
 }
@@ -248,12 +299,7 @@ impl Work {
         let (kept, bytes) = self.album.as_ref().map(Album::holds).unwrap_or_default();
         let cameras = self.manned.iter().map(|one| one.state.clone()).collect();
         let (max_bytes, evicted) = (self.plan.max_bytes, self.evicted);
-        let now = CameraStates { cameras, kept, bytes, max_bytes, evicted };
-        states.send_if_modified(|shown| {
-            let changed = *shown != now;
-            *shown = now;
-            changed
-        });
+        send_if_changed(states, CameraStates { cameras, kept, bytes, max_bytes, evicted });
     }
 }
 

@@ -6,41 +6,34 @@
 //! (P7).
 
 mod hand;
+mod plan;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use pulsegate_core::act::output::{NightSpec, OutputSpec, Outputs};
+use pulsegate_core::act::output::{OutputSpec, Outputs};
 use pulsegate_core::act::standing::Standing;
 use pulsegate_core::record::event::Event;
-use pulsegate_core::rules::RuleSpec;
 use pulsegate_core::time::Mono;
-use pulsegate_core::visits::VisitSpec;
 use pulsegate_sensors::NoReading;
 use pulsegate_sensors::output::Wiring;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::config::Config;
+use crate::context::{Context, QUIESCE, send_if_changed};
 use crate::db::EventRow;
 use crate::platform::clock;
 use crate::platform::closing::told;
 use crate::store::Store;
 use hand::Hand;
+use plan::{Plan, build_plan};
 
 /// Interval between retries of a failed output.
 const RETRY: Duration = Duration::from_secs(10);
 /// Interval between evaluations while nothing changes.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-
-/// Configured outputs, with the rules and visits that control them.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Plan {
-    pub(crate) outputs: Vec<(OutputSpec, Wiring)>,
-    pub(crate) night: Option<NightSpec>,
-    pub(crate) rules: Arc<Vec<RuleSpec>>,
-    pub(crate) visits: Vec<VisitSpec>,
-}
 
 /// State of one output, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,14 +55,20 @@ pub(crate) struct OutputStates {
     pub(crate) is_night: Option<bool>,
 }
 
+/// Handle of the outputs.
+pub(crate) struct OutputHandle {
+    plans: watch::Sender<Arc<Plan>>,
+    states: watch::Receiver<OutputStates>,
+}
+
 /// Inputs and outputs of the output task.
-pub(crate) struct Switchboard {
-    pub(crate) store: Store,
-    pub(crate) plans: watch::Receiver<Arc<Plan>>,
-    pub(crate) clock_set: watch::Receiver<bool>,
+struct OutputTask {
+    store: Store,
+    plans: watch::Receiver<Arc<Plan>>,
+    clock_set: watch::Receiver<bool>,
     /// Set when the agent stops.
-    pub(crate) closing: watch::Receiver<bool>,
-    pub(crate) states: watch::Sender<OutputStates>,
+    closing: watch::Receiver<bool>,
+    states: watch::Sender<OutputStates>,
 }
 
 /// Output with its wiring.
@@ -91,15 +90,49 @@ struct Move {
     outcome: Result<(), NoReading>,
 }
 
+/// Starts the outputs.
+pub(crate) fn start(context: &mut Context, config: &Config) -> OutputHandle {
+    let (plans, plans_seen) = watch::channel(build_plan(config));
+    let (states, states_seen) = watch::channel(OutputStates::default());
+    context.tasks.spawn(run(OutputTask {
+        store: context.store.clone(),
+        plans: plans_seen,
+        clock_set: context.clock_set.clone(),
+        closing: context.closing.subscribe(),
+        states,
+    }));
+    OutputHandle { plans, states: states_seen }
+}
+
+impl OutputHandle {
+    /// Applies a new configuration.
+    pub(crate) fn follow(&self, config: &Config) {
+        send_if_changed(&self.plans, build_plan(config));
+    }
+
+    /// Returns the state of the outputs, for `status`.
+    pub(crate) fn state(&self) -> watch::Receiver<OutputStates> {
+        self.states.clone()
+    }
+
+    /// Waits at most [`QUIESCE`] until the outputs are switched off, after the stop signal.
+    pub(crate) async fn stop(&mut self) {
+        let off = self.states.wait_for(|_| false);
+        if tokio::time::timeout(QUIESCE, off).await.is_err() {
+            tracing::warn!("the outputs were not switched off in time");
+        }
+    }
+}
+
 /// Drives the outputs until the agent stops, then switches all of them off.
 ///
 /// # Errors
 /// Returns an error if the store is gone.
-pub(crate) async fn run(mut board: Switchboard) -> anyhow::Result<()> {
-    let mut standing = board.store.standing();
+async fn run(mut task: OutputTask) -> anyhow::Result<()> {
+    let mut standing = task.store.standing();
     let mut seen = Standing::default();
     let mut moves = JoinSet::new();
-    let plan = Arc::clone(&board.plans.borrow_and_update());
+    let plan = Arc::clone(&task.plans.borrow_and_update());
     let (mut decisions, mut driven) = begin(&plan, Vec::new()).await;
     loop {
         let now = clock::mono();
@@ -108,12 +141,12 @@ pub(crate) async fn run(mut board: Switchboard) -> anyhow::Result<()> {
             decisions.handle_turn(&turn, now);
         }
         seen = stands;
-        let wall = board.clock_set.borrow_and_update().then(clock::wall);
+        let wall = task.clock_set.borrow_and_update().then(clock::wall);
         let levels = decisions.levels(&seen, now, wall);
         for (output, value) in driven.iter_mut().zip(&levels.values) {
             output.set(*value, now, &mut moves);
         }
-        show(&board.states, &driven, decisions.is_night());
+        show(&task.states, &driven, decisions.is_night());
         let retries = driven.iter().filter_map(|output| output.retry_at);
         let due = levels.due.into_iter().chain(retries).min().unwrap_or(now + LOOK_EVERY);
         tokio::select! {
@@ -125,15 +158,15 @@ pub(crate) async fn run(mut board: Switchboard) -> anyhow::Result<()> {
                     .find(|output| output.hand == done.hand)
                     .and_then(|output| output.moved(&done, clock::mono()));
                 if let Some(event) = event {
-                    board.store.event(event).await?;
+                    task.store.event(event).await?;
                 }
             }
-            Ok(()) = board.plans.changed() => {
-                let plan = Arc::clone(&board.plans.borrow_and_update());
+            Ok(()) = task.plans.changed() => {
+                let plan = Arc::clone(&task.plans.borrow_and_update());
                 (decisions, driven) = begin(&plan, driven).await;
             }
-            Ok(()) = board.clock_set.changed() => {}
-            () = told(&mut board.closing) => {
+            Ok(()) = task.clock_set.changed() => {}
+            () = told(&mut task.closing) => {
                 join_all(driven.into_iter().map(|output| output.hand.let_go())).await;
                 return Ok(());
             }
@@ -165,12 +198,7 @@ async fn begin(plan: &Plan, before: Vec<Driven>) -> (Outputs, Vec<Driven>) {
 
 fn show(states: &watch::Sender<OutputStates>, driven: &[Driven], is_night: Option<bool>) {
     let outputs = driven.iter().map(|output| output.state.clone()).collect();
-    let now = OutputStates { outputs, is_night };
-    states.send_if_modified(|shown| {
-        let changed = *shown != now;
-        *shown = now;
-        changed
-    });
+    send_if_changed(states, OutputStates { outputs, is_night });
 }
 
 impl Driven {

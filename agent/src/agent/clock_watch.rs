@@ -6,18 +6,22 @@ use pulsegate_core::time::timeline::Trust;
 use tokio::sync::watch;
 
 use crate::config::Trust as Policy;
+use crate::context::Tasks;
 use crate::platform::clock::{self, Witnesses};
 use crate::store::Store;
 
 /// Time within which a step is noticed; readings taken in between are corrected, too.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 
+/// Starts the watch. Returns whether the clock is set.
+pub(super) fn start(tasks: &mut Tasks, policy: Policy, store: &Store) -> watch::Receiver<bool> {
+    let (is_set, seen) = watch::channel(false);
+    tasks.spawn(run(policy, store.clone(), is_set));
+    seen
+}
+
 /// Watches until the store stops.
-pub(super) async fn run(
-    policy: Policy,
-    store: Store,
-    is_set: watch::Sender<bool>,
-) -> anyhow::Result<()> {
+async fn run(policy: Policy, store: Store, is_set: watch::Sender<bool>) -> anyhow::Result<()> {
     let mut witnesses = Witnesses::new(policy == Policy::System, store.last_trusted);
     let mut interval = tokio::time::interval(WATCH_EVERY);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Tasks;
 use super::parts::Parts;
 use crate::config::{self, Config, Faults, Warning};
 use crate::platform::aside::{Aside, NotDone};
@@ -21,7 +20,7 @@ pub(super) async fn read(reader: Aside, path: PathBuf) -> Loaded {
 }
 
 /// Applies a configuration that was read again, if it has no fault.
-pub(super) async fn follow(loaded: Loaded, parts: &mut Parts, tasks: &mut Tasks) {
+pub(super) async fn follow(loaded: Loaded, parts: &mut Parts) {
     let stays = ": the old one stays in force";
     let mut config = match loaded {
         Ok(Ok((config, _warnings))) => config,
@@ -45,10 +44,10 @@ pub(super) async fn follow(loaded: Loaded, parts: &mut Parts, tasks: &mut Tasks)
             return;
         }
     };
-    let kept = keep_what_needs_a_restart(parts.config(), &mut config);
+    let kept = keep_what_needs_a_restart(&parts.config, &mut config);
     let troubles = kept.iter().map(|key| format!("`{key}` changes only with a restart"));
     parts.troubles.of_reload(troubles);
-    parts.follow(config, tasks).await;
+    parts.follow(config).await;
     tracing::info!(needs_restart = ?kept, "the configuration was reloaded");
 }
 

@@ -16,13 +16,19 @@ use pulsegate_core::time::Mono;
 use pulsegate_core::time::clock::ClockGrace;
 use tokio::sync::{oneshot, watch};
 
+use crate::cloud::link::{ConnectionReports, LinkHandle};
 use crate::cloud::mqtt::{End, LinkState, Session};
+use crate::config::{self, Config};
+use crate::context::{Context, send_if_changed};
 use crate::platform::clock;
 use crate::platform::pulse::{AT_REST, Pulse};
 use crate::store::{Progress, Stopped, Store, Taken};
 
 /// Time without any acknowledgement on a living connection, after which the connection is given up.
-pub(crate) const ACK_DEADLINE: Duration = Duration::from_secs(30);
+const ACK_DEADLINE: Duration = Duration::from_secs(30);
+/// Time limit for a stop to deliver the remaining records. The sum with each
+/// [`crate::context::QUIESCE`] and the goodbye stays below TimeoutStopSec of the unit.
+const DRAIN: Duration = Duration::from_secs(10);
 /// Takes from the store in a round. After each round the pulse beats, and the watermarks move over
 /// filtered records, so a restart does not filter them again.
 const MAX_TAKES: u32 = 16;
@@ -31,11 +37,11 @@ const IDLE: Duration = AT_REST;
 
 /// The settings, which may change while the publisher runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Settings {
-    pub(crate) window: usize,
-    pub(crate) limits: Limits,
+struct Settings {
+    window: usize,
+    limits: Limits,
     /// Time that a message may stay unacknowledged before the connection is given up.
-    pub(crate) ack_deadline: Duration,
+    ack_deadline: Duration,
 }
 
 /// The counters for `status`.
@@ -53,29 +59,28 @@ pub(crate) struct PublisherState {
     pub(crate) max_message_bytes: Option<usize>,
 }
 
-/// The inputs and outputs of the publisher.
-pub(crate) struct Publisher {
-    pub(crate) store: Store,
-    pub(crate) links: watch::Receiver<LinkState>,
-    pub(crate) settings: watch::Receiver<Settings>,
-    /// True once the clock is set.
-    pub(crate) clock_set: watch::Receiver<bool>,
-    /// True while the agent stops: partly filled messages go at once.
-    pub(crate) draining: watch::Receiver<bool>,
-    pub(crate) states: watch::Sender<PublisherState>,
-    pub(crate) reports: Reports,
-    pub(crate) pulse: Pulse,
+/// Handle of the publisher.
+pub(crate) struct PublisherHandle {
+    settings: watch::Sender<Settings>,
+    draining: watch::Sender<bool>,
+    states: watch::Receiver<PublisherState>,
+    refused: watch::Receiver<Vec<Refused>>,
 }
 
-/// The publisher's reports to other parts.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Reports {
+/// The inputs and outputs of the publisher's task.
+struct Publisher {
+    store: Store,
+    links: watch::Receiver<LinkState>,
+    settings: watch::Receiver<Settings>,
+    /// True once the clock is set.
+    clock_set: watch::Receiver<bool>,
+    /// True while the agent stops: partly filled messages go at once.
+    draining: watch::Receiver<bool>,
+    states: watch::Sender<PublisherState>,
     /// The refused topics.
-    pub(crate) refused: watch::Sender<Vec<Refused>>,
-    /// The number of a connection during the trial of a message: its end is expected.
-    pub(crate) trials: watch::Sender<u64>,
-    /// The number of a connection without acknowledgements, to be given up.
-    pub(crate) doubts: watch::Sender<u64>,
+    refused: watch::Sender<Vec<Refused>>,
+    reports: ConnectionReports,
+    pulse: Pulse,
 }
 
 /// A message in hand, and the time until the pace or the link has room for the message.
@@ -105,11 +110,78 @@ struct Round {
     withheld_told: u64,
 }
 
+/// Starts the publisher, which sends over `link`.
+pub(crate) fn start(context: &mut Context, config: &Config, link: &LinkHandle) -> PublisherHandle {
+    let (pulse, store) = context.watch_part("publisher");
+    let (settings, settings_seen) = watch::channel(Settings::new(&config.link));
+    let (draining, draining_seen) = watch::channel(false);
+    let (states, states_seen) = watch::channel(PublisherState::default());
+    let (refused, refused_seen) = watch::channel(Vec::new());
+    context.tasks.spawn(run(Publisher {
+        store,
+        links: link.state(),
+        settings: settings_seen,
+        clock_set: context.clock_set.clone(),
+        draining: draining_seen,
+        states,
+        refused,
+        reports: link.reports(),
+        pulse,
+    }));
+    PublisherHandle { settings, draining, states: states_seen, refused: refused_seen }
+}
+
+impl PublisherHandle {
+    /// Applies a new configuration.
+    pub(crate) fn follow(&self, config: &Config) {
+        self.settings.send_replace(Settings::new(&config.link));
+    }
+
+    /// Returns the state of the publisher, for `status`.
+    pub(crate) fn state(&self) -> watch::Receiver<PublisherState> {
+        self.states.clone()
+    }
+
+    /// Returns the topics that the broker refuses, for `status`.
+    pub(crate) fn refused_topics(&self) -> watch::Receiver<Vec<Refused>> {
+        self.refused.clone()
+    }
+
+    /// Lets the publisher send what is left; if the link is up, waits for that at most [`DRAIN`].
+    pub(crate) async fn stop(&mut self, link_is_up: bool) {
+        self.draining.send_replace(true);
+        if !link_is_up {
+            return;
+        }
+        let ended = self.states.wait_for(|_| false);
+        if tokio::time::timeout(DRAIN, ended).await.is_err() {
+            tracing::warn!("not everything was delivered in time; the rest is kept");
+        }
+    }
+}
+
+impl Settings {
+    fn new(link: &config::Link) -> Self {
+        let limits = match link.limits {
+            config::Limits::Aws => Limits {
+                messages: Some(link.messages_per_second),
+                bytes: Some(u32::try_from(link.bytes_per_second).unwrap_or(u32::MAX)),
+                records: link.records_per_second,
+            },
+            config::Limits::None => {
+                Limits { records: link.records_per_second, ..Limits::default() }
+            }
+        };
+        let ack_deadline = ACK_DEADLINE.min(link.keep_alive);
+        Self { window: usize::from(link.window), limits, ack_deadline }
+    }
+}
+
 /// Publishes until the store stops, or, while draining, until nothing is left.
 ///
 /// # Errors
 /// When the store is gone.
-pub(crate) async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
+async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
     let settings = *publisher.settings.borrow_and_update();
     let mut round = Round::new(settings, publisher.store.watermarks);
     let mut progress = publisher.store.progress();
@@ -417,9 +489,9 @@ impl Round {
         self.state.max_message_bytes = self.delivery.max_message_bytes();
         let refused = self.delivery.refused();
         let is_taken = |topic: &str| self.delivery.is_taken(topic);
-        publisher.reports.refused.send_if_modified(|seen| tell(seen, refused, is_taken));
+        publisher.refused.send_if_modified(|seen| tell(seen, refused, is_taken));
         let state = self.state;
-        publisher.states.send_if_modified(|seen| std::mem::replace(seen, state) != state);
+        send_if_changed(&publisher.states, state);
     }
 }
 

@@ -16,10 +16,11 @@ use pulsegate_sensors::number::{self, Buses, Clocks, NumberState};
 use pulsegate_sensors::simulated::{self, Recording};
 use pulsegate_sensors::{NoReading, Observation, Outlet, Source, SourceId, Sources};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 
 use crate::compile;
 use crate::config::{self, Config, SimulatedKind};
+use crate::context::Tasks;
 use crate::platform::aside::Aside;
 use crate::platform::{clock, regular};
 
@@ -101,8 +102,8 @@ impl Drivers {
         Self { outlets, buses: Buses::new(clocks), running, owners }
     }
 
-    /// Starts and stops drivers to match `config`. Returns the number of drivers started.
-    pub(crate) fn follow(&mut self, config: &Config, tasks: &mut JoinSet<Ended>) -> usize {
+    /// Starts and stops drivers to match `config`.
+    pub(crate) fn follow(&mut self, config: &Config, tasks: &mut Tasks) {
         let wanted = specs(config);
         // Owners change before any driver starts: an inbox must not take a line for a newly
         // configured sensor.
@@ -114,15 +115,12 @@ impl Drivers {
             }
             stays
         });
-        let mut started = 0;
         for spec in wanted {
             if self.running.iter().all(|running| running.spec != spec) {
                 let running = self.start(spec, tasks);
                 self.running.push(running);
-                started += 1;
             }
         }
-        started
     }
 
     /// Returns the gauges and sources of the running drivers.
@@ -148,7 +146,7 @@ impl Drivers {
         self.running.iter().any(answering)
     }
 
-    fn start(&self, spec: Spec, tasks: &mut JoinSet<Ended>) -> Running {
+    fn start(&self, spec: Spec, tasks: &mut Tasks) -> Running {
         let outlets = self.outlets.clone();
         let (gauge, task) = match spec.clone() {
             Spec::Bluetooth(options, monitors) => {
@@ -196,9 +194,6 @@ impl Spec {
         }
     }
 }
-
-/// Result of a driver's task. A task ends only if its receiver is gone or the driver fails.
-pub(crate) type Ended = anyhow::Result<()>;
 
 /// Returns the drivers configured in `config`. All heart-rate monitors have one driver, since they
 /// share adapters.
@@ -261,7 +256,7 @@ async fn bluetooth(
     monitors: Vec<config::HeartRate>,
     outlets: Outlets,
     states: watch::Sender<Vec<MonitorState>>,
-) -> Ended {
+) -> anyhow::Result<()> {
     let mut watched = Vec::new();
     for monitor in monitors {
         let identity = match monitor.monitor {
@@ -309,7 +304,7 @@ fn watch_line(
     id: &str,
     kind: &str,
     outlets: Outlets,
-    tasks: &mut JoinSet<Ended>,
+    tasks: &mut Tasks,
 ) -> (Option<Gauge>, AbortHandle) {
     let backend = compile::backend(gpio.backend);
     let (counters, watched) = watch::channel(LineCounters::default());
@@ -335,7 +330,7 @@ async fn watch_number(
     outlets: Outlets,
     buses: Buses,
     states: watch::Sender<NumberState>,
-) -> Ended {
+) -> anyhow::Result<()> {
     let Some(outlet) = outlets.outlet(&number.id, &number.kind) else { return pending().await };
     let file = number::NumberFile {
         path: number.file,
@@ -352,7 +347,7 @@ async fn serve_inbox(
     outlets: Outlets,
     counters: Arc<inbox::Counters>,
     owners: watch::Receiver<Arc<Owners>>,
-) -> Ended {
+) -> anyhow::Result<()> {
     let admission = limited_to(&inbox).map_or(Admission::Any, Admission::Only);
     let mut backoff = Backoff::new(Duration::from_secs(1), RETRY_MAX);
     let listener = loop {
@@ -388,7 +383,7 @@ async fn read_recording(path: &Path) -> anyhow::Result<Recording> {
     Aside::new("recording").run(READING_A_RECORDING, read).await?
 }
 
-async fn simulate(simulated: config::Simulated, outlets: Outlets) -> Ended {
+async fn simulate(simulated: config::Simulated, outlets: Outlets) -> anyhow::Result<()> {
     let Some(outlet) = outlets.outlet(&simulated.id, simulated.kind.as_str()) else {
         return pending().await;
     };

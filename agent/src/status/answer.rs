@@ -37,7 +37,7 @@ pub(super) async fn compose(observed: &Observed, now: Mono) -> Status {
     let states = present(observed);
     let mut degraded = degraded(observed, &progress, &states);
     degraded.extend(uncounted.clone());
-    let publisher = *observed.publisher.borrow();
+    let publisher = *observed.parts.publisher.borrow();
     Status {
         thing: observed.thing.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -46,7 +46,7 @@ pub(super) async fn compose(observed: &Observed, now: Mono) -> Status {
         uptime_s: now.since(observed.started).as_secs(),
         degraded,
         lanes: lanes(accounts.as_ref().ok(), uncounted),
-        link: link(&observed.links.borrow(), now),
+        link: link(&observed.parts.link.borrow(), now),
         publisher: PublisherStatus {
             in_flight: publisher.in_flight,
             in_hand: publisher.in_hand,
@@ -65,11 +65,11 @@ pub(super) async fn compose(observed: &Observed, now: Mono) -> Status {
         rules: rules(&progress),
         memory_bytes: memory_bytes(),
         sources: sources(&states, now),
-        drivers: drivers(&observed.drivers.borrow().gauges, &states),
-        outputs: outputs(&observed.outputs.borrow()),
-        night: observed.outputs.borrow().is_night,
-        cameras: cameras(&observed.cameras.borrow()),
-        pictures: pictures(&observed.cameras.borrow()),
+        drivers: drivers(&observed.parts.drivers.borrow().gauges, &states),
+        outputs: outputs(&observed.parts.outputs.borrow()),
+        night: observed.parts.outputs.borrow().is_night,
+        cameras: cameras(&observed.parts.cameras.borrow()),
+        pictures: pictures(&observed.parts.cameras.borrow()),
     }
 }
 
@@ -104,7 +104,7 @@ fn link(link: &LinkState, now: Mono) -> LinkStatus {
 
 /// Returns all troubles, each as a sentence.
 fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> Vec<String> {
-    let mut troubles = observed.troubles.borrow().clone();
+    let mut troubles = observed.parts.troubles.borrow().clone();
     troubles.extend(disk_trouble(progress, observed.store.folder()));
     troubles.extend(observed.store.salvaging().map(|progress| {
         format!("store: damaged; carried over to a new one: {} %", progress.percent())
@@ -115,7 +115,7 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
     troubles.extend(progress.rules_off.iter().cloned());
     troubles.extend(progress.flapping.iter().map(flapping_trouble));
     if !*observed.clock_set.borrow() {
-        let until = observed.publisher.borrow().clock_holds_until;
+        let until = observed.parts.publisher.borrow().clock_holds_until;
         troubles.push(match holds_back(until, clock::mono()) {
             Some(rest) => format!(
                 "the clock is not set: readings and events wait for it, {} s more at most",
@@ -127,19 +127,19 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
         });
     }
     troubles.extend(refusals(observed));
-    if let LinkState::Down(outage) = &*observed.links.borrow() {
+    if let LinkState::Down(outage) = &*observed.parts.link.borrow() {
         troubles.extend(outage.reason.as_ref().map(|reason| format!("link: {reason}")));
     }
-    troubles.extend(driver_troubles(&observed.drivers.borrow()));
+    troubles.extend(driver_troubles(&observed.parts.drivers.borrow()));
     for state in states.values() {
         let reason = state.no_reading.as_ref();
         troubles.extend(reason.map(|reason| format!("source `{}`: {reason}", state.source)));
     }
-    for output in &observed.outputs.borrow().outputs {
+    for output in &observed.parts.outputs.borrow().outputs {
         let reason = output.failure.as_ref();
         troubles.extend(reason.map(|reason| format!("output `{}`: {reason}", output.id)));
     }
-    for camera in &observed.cameras.borrow().cameras {
+    for camera in &observed.parts.cameras.borrow().cameras {
         let reason = camera.failure.as_ref();
         troubles.extend(reason.map(|reason| format!("camera `{}`: {reason}", camera.id)));
     }
@@ -217,20 +217,20 @@ fn flapping_trouble(flapping: &Flapping) -> String {
 /// Returns the topics and message sizes refused by the broker, each as a sentence.
 fn refusals(observed: &Observed) -> Vec<String> {
     let mut troubles = Vec::new();
-    for refused in observed.refused.borrow().iter() {
+    for refused in observed.parts.refused.borrow().iter() {
         let topic = &refused.topic;
         troubles.push(format!(
             "topic `{topic}`: the broker hangs up on it, so its records wait; allow iot:Publish on \
              it in the policy"
         ));
     }
-    if let Some(bytes) = observed.publisher.borrow().max_message_bytes {
+    if let Some(bytes) = observed.parts.publisher.borrow().max_message_bytes {
         troubles.push(format!(
             "link: the broker hangs up on messages of more than {bytes} bytes, so smaller ones are \
              sent; raise its limit, or lower `publish.readings.batch.bytes`"
         ));
     }
-    troubles.extend(observed.links.borrow().refused_status().map(|refused| {
+    troubles.extend(observed.parts.link.borrow().refused_status().map(|refused| {
         let topic = &refused.topic;
         format!(
             "topic `{topic}`: the broker hangs up on the status of this thing; allow iot:Publish and \
@@ -249,10 +249,10 @@ fn withheld(observed: &Observed, now: Mono) -> Vec<WithheldTopic> {
         next_trial_in_s: next.since(now).as_secs(),
         records,
     };
-    let links = observed.links.borrow();
+    let links = observed.parts.link.borrow();
     let status = links.refused_status();
     let status = status.map(|status| one(&status.topic, status.since, status.next_trial, None));
-    let refused = observed.refused.borrow();
+    let refused = observed.parts.refused.borrow();
     let topics = refused
         .iter()
         .map(|topic| one(&topic.topic, topic.since, topic.next_trial, Some(topic.records)));
@@ -345,8 +345,8 @@ fn disk(observed: &Observed, progress: &Progress, now: Mono) -> DiskStatus {
 
 /// Returns the states of the sources, without lost sources outside of the configuration.
 fn present(observed: &Observed) -> SourceStates {
-    let wanted = &observed.drivers.borrow().sources;
-    let mut states = observed.sources.borrow().clone();
+    let wanted = &observed.parts.drivers.borrow().sources;
+    let mut states = observed.parts.sources.borrow().clone();
     states.retain(|_, state| state.no_reading.is_none() || wanted.contains(&*state.source));
     states
 }

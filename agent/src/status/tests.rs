@@ -132,6 +132,13 @@ fn unseen_monitor(source: SourceId) -> MonitorState {
     }
 }
 
+fn lost_source(at: Mono) -> SourceState {
+    let mut source = SourceState::new("7", "heart_rate");
+    (source.value, source.at) = (Some("72".into()), Some(at));
+    source.no_reading = Some("gone".into());
+    source
+}
+
 /// An agent whose every part has something to say, and most of them a trouble.
 fn all_is_wrong() -> Observed {
     let mut room = Room::at_most(Path::new("/")).expect("a partition");
@@ -157,9 +164,6 @@ fn all_is_wrong() -> Observed {
         retry_at: Some(next_trial),
         refused_status: Some(RefusedStatus { topic: "status".into(), since, next_trial }),
     };
-    let mut source = SourceState::new("7", "heart_rate");
-    (source.value, source.at) = (Some("72".into()), Some(since));
-    source.no_reading = Some("gone".into());
     let monitor = MonitorState {
         battery_percent: Some(50),
         last_error: Some("out of range".into()),
@@ -189,26 +193,30 @@ fn all_is_wrong() -> Observed {
     Observed {
         started: Mono(0),
         store: Store::standing_still(progress, Some(salvage), Some([account; 3])),
-        links: fixed(LinkState::Down(outage)),
         clock_set: fixed(false),
-        sources: fixed([(0, source)].into()),
-        publisher: fixed(PublisherState {
-            clock_holds_until: Some(next_trial),
-            max_message_bytes: Some(4096),
-            ..PublisherState::default()
-        }),
-        refused: fixed(vec![Refused { topic, since, next_trial, records: 5 }]),
-        drivers: fixed(Overview { gauges, sources: ["7".into()].into(), faults: None }),
-        outputs: fixed(OutputStates { outputs: vec![output], is_night: Some(true) }),
-        cameras: fixed(CameraStates { cameras: vec![camera], ..CameraStates::default() }),
-        troubles: fixed(vec!["a trouble".into()]),
+        parts: PartStates {
+            link: fixed(LinkState::Down(outage)),
+            sources: fixed([(0, lost_source(since))].into()),
+            publisher: fixed(PublisherState {
+                clock_holds_until: Some(next_trial),
+                max_message_bytes: Some(4096),
+                ..PublisherState::default()
+            }),
+            refused: fixed(vec![Refused { topic, since, next_trial, records: 5 }]),
+            drivers: fixed(Overview { gauges, sources: ["7".into()].into(), faults: None }),
+            outputs: fixed(OutputStates { outputs: vec![output], is_night: Some(true) }),
+            cameras: fixed(CameraStates { cameras: vec![camera], ..CameraStates::default() }),
+            troubles: fixed(vec!["a trouble".into()]),
+        },
         ..all_is_well()
     }
 }
 
 /// An agent that has not tried to connect yet.
 fn just_started() -> Observed {
-    Observed { links: fixed(LinkState::Down(Outage::unknown(Mono(0)))), ..all_is_well() }
+    let mut observed = all_is_well();
+    observed.parts.link = fixed(LinkState::Down(Outage::unknown(Mono(0))));
+    observed
 }
 
 /// An agent with the same parts, of which none has seen anything yet; only its records cannot be counted.
@@ -223,16 +231,18 @@ fn all_is_well() -> Observed {
     Observed {
         thing: "box".into(),
         started: Mono(1_000_000_000),
-        store: Store::standing_still(progress, None, None),
-        links: fixed(LinkState::Up(Session::unused(1))),
-        clock_set: fixed(true),
-        sources: fixed([(0, SourceState::new("air", "number"))].into()),
-        publisher: fixed(PublisherState::default()),
-        refused: fixed(Vec::new()),
-        drivers: fixed(Overview { gauges, ..Overview::default() }),
-        outputs: fixed(OutputStates { outputs: vec![output], is_night: None }),
-        cameras: fixed(CameraStates { cameras: vec![camera], ..CameraStates::default() }),
-        troubles: fixed(Vec::new()),
         max_bytes: 1 << 30,
+        store: Store::standing_still(progress, None, None),
+        clock_set: fixed(true),
+        parts: PartStates {
+            link: fixed(LinkState::Up(Session::unused(1))),
+            sources: fixed([(0, SourceState::new("air", "number"))].into()),
+            publisher: fixed(PublisherState::default()),
+            refused: fixed(Vec::new()),
+            drivers: fixed(Overview { gauges, ..Overview::default() }),
+            outputs: fixed(OutputStates { outputs: vec![output], is_night: None }),
+            cameras: fixed(CameraStates { cameras: vec![camera], ..CameraStates::default() }),
+            troubles: fixed(Vec::new()),
+        },
     }
 }
