@@ -186,8 +186,8 @@ impl NumberFile {
     }
 }
 
-/// Returns `raw * scale`. A scale without an exact binary fraction, such as 0.001, divides by its
-/// inverse, so 21562 becomes 21.562 and not 21.562000000000001.
+/// Returns `raw * scale`. If the inverse of `scale` is a whole number, divides by the inverse: no
+/// binary fraction is exactly 0.001, but 21562 / 1000 is 21.562 and not 21.562000000000001.
 fn scaled(raw: f64, scale: f64) -> f64 {
     let inverse = scale.recip().round();
     if inverse.recip() == scale { raw / inverse } else { raw * scale }

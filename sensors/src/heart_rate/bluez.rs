@@ -27,7 +27,7 @@ use super::ladder::{Climbs, DEFAULT_SILENCE};
 use super::packet::Location;
 use crate::{NoReading, Outlet, SourceId};
 
-/// The number of threads for blocking calls to the system bus. A call that hangs would hang for
+/// The maximum number of threads for blocking calls to the system bus. A call that hangs would hang for
 /// every monitor, since all share the bus.
 const MAX_CALLS: usize = 4;
 

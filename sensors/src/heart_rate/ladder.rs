@@ -2,7 +2,7 @@
 //!
 //! Belts fall silent without a disconnect, and no lower layer reports the silence: only missing
 //! packets show it. Each rung is tried once and has one silence to work; a packet resets the
-//! ladder. Rungs that disturb other monitors are used only if no other monitor is healthy
+//! ladder. A rung that disturbs other monitors is used only while none of them is healthy
 //! ([`Reach`]).
 //! Pure: points in time are durations since any fixed start.
 
@@ -129,7 +129,8 @@ fn away(rung: Rung) -> (State, Option<Rung>) {
     (State::Away { tried: Some(rung) }, Some(rung))
 }
 
-/// Returns the rung after `tried`, or the highest rung that disturbs no healthy monitor.
+/// Returns the rung after `tried`. If that rung would disturb a healthy monitor, returns
+/// [`Rung::Forget`], the highest rung that disturbs no other monitor.
 fn above(tried: Option<Rung>, reach: Reach) -> Rung {
     match tried {
         None => Rung::Subscribe,

@@ -46,7 +46,7 @@ pub(super) struct Answers {
     opening: String,
     /// The text after the sequence number.
     closing: &'static str,
-    /// `None`: no good line was stored, and `opening` is the complete answer to each line.
+    /// `None`: no good line was stored, and `opening` is the complete answer to each good line.
     first_seq: Option<u64>,
     written: Written,
 }

@@ -34,7 +34,7 @@ const CHUNK_BYTES: usize = 512;
 const HEAP_FOR_A_BYTE: usize = 4;
 /// The overhead of an allocation, in bytes.
 const WORD_BYTES: usize = 16;
-/// The largest accepted lead of a time over the clock: more than the clocks of two devices differ.
+/// The largest accepted lead of a time over the clock: more than two clocks differ that were set.
 const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
 /// The size of the table of recent sources: more than the programs of a gateway usually have; a
 /// power of two.
@@ -342,7 +342,8 @@ fn state(word: &str) -> Result<&str, Fault> {
     Ok(word)
 }
 
-/// Returns the index of a source in the table of recent sources: FNV-1a over both names.
+/// Returns the index of a source in the table of recent sources: FNV-1a over both names, which is
+/// short, and good enough to keep similar names apart.
 fn place(source: &str, kind: &str) -> usize {
     let hash = source
         .bytes()

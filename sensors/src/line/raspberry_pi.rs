@@ -1,4 +1,4 @@
-//! A line read through rpi-pal: edges from the kernel, level and bias through the registers.
+//! A line read through rpi-pal: edges from the kernel, level and bias through the SoC's registers.
 //!
 //! rpi-pal's interrupt runs on a hidden thread, which ends for good at its first failed read (even
 //! one interrupted by a signal) and reports nothing. Here, the end of the thread closes a pipe, and

@@ -104,7 +104,7 @@ impl Machine {
         self.counters
     }
 
-    /// Returns the time of the next check, if no edge arrives before.
+    /// Returns the time at which [`Machine::quiet`] is due, if no edge arrives before.
     #[must_use]
     pub fn due(&self) -> Duration {
         self.bounce.map_or(self.check_at, |bounce| self.settled_at(bounce))

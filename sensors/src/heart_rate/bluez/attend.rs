@@ -211,8 +211,8 @@ impl<'h, 'a> Attendant<'h, 'a> {
     }
 }
 
-/// Reads the place on the body and the battery level once, since both stay constant while the
-/// monitor is worn. A monitor may have neither.
+/// Reads the place on the body and the battery level, once for each connect: the place does not
+/// change while the monitor is worn, and the level changes slowly. A monitor may have neither.
 async fn ask_about(hub: &Hub<'_>, index: usize, belt: &Peripheral) -> Infallible {
     let limit = hub.options.call;
     let read = async |service, uuid| {

@@ -30,7 +30,7 @@ use crate::{Measurement, NoReading};
 pub(super) enum Stop {
     /// The receiver of the readings is gone.
     Closed,
-    /// BlueZ cannot be used any more.
+    /// The driver must end with this fault.
     Fault(BluezFault),
 }
 
