@@ -1,4 +1,5 @@
-//! The database: one SQLite file, its schema, and all that reads it, writes it, bounds it and saves it.
+//! The database: one SQLite file, its schema, and all reading, writing, bounding and salvaging of
+//! the file.
 
 pub(crate) mod ballast;
 pub(crate) mod begun;

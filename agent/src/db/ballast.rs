@@ -1,16 +1,16 @@
-//! Ballast: a file beside the database that is dropped when the disk is full, so that the store opens,
-//! moves its watermarks, and forgets what was delivered all the same (P7).
+//! Ballast: a file beside the database, deleted when the disk is full. The freed room lets the
+//! store open, move its watermarks, and forget delivered records (P7).
 
 use std::path::Path;
 
 use super::disk::{Room, with_suffix};
 use crate::platform::durable;
 
-/// The name of the file is that of the database with this at its end.
+/// End of the ballast's file name, after the name of the database.
 pub(crate) const SUFFIX: &str = ".ballast";
 
-/// Takes it on, if as much would still be free beside it. One of another size, of an earlier version or
-/// another partition, is replaced.
+/// Makes the ballast, if as much room would still be free afterwards. Replaces a ballast of another
+/// size, left by an earlier version or made on another partition.
 pub(crate) fn hold(path: &Path) {
     let Some(room) = Room::of(path) else { return };
     let ballast = with_suffix(path, SUFFIX);
@@ -22,8 +22,8 @@ pub(crate) fn hold(path: &Path) {
     allocate(path, room.ballast_bytes);
 }
 
-/// Takes on what is left after it was dropped: the room was for moving the log and for forgetting, not for
-/// new records.
+/// Makes the ballast again after its release, with as much room as is left: the released room was
+/// for moving the log and for forgetting, not for new records.
 pub(crate) fn take_back(path: &Path) {
     if let Some(room) = Room::of(path) {
         allocate(path, room.ballast_bytes.min(room.free_bytes));
@@ -39,7 +39,7 @@ fn allocate(path: &Path, bytes: u64) {
     }
 }
 
-/// Drops it. Returns whether there was any.
+/// Deletes the ballast. Returns true if there was any.
 pub(crate) fn release(path: &Path) -> bool {
     let ballast = with_suffix(path, SUFFIX);
     ballast.exists() && durable::remove(&ballast).is_ok()

@@ -1,26 +1,25 @@
-//! A mark beside the store: it was written to at least once. Without the mark, a store that is new was
-//! not lost, however often the agent started before: the first starts may have been killed before
-//! anything was durable.
+//! A mark beside the store after its first commit. A new store without the mark was not lost, even
+//! if the agent started before: earlier starts may have been killed before their first commit.
 
 use std::path::Path;
 
 use crate::platform::durable;
 
-/// How the name of the mark goes on.
+/// End of the mark's file name.
 const MARK: &str = "begun";
 
-/// Whether a store at `path` was ever written to.
+/// Returns true if a store at `path` was ever written to.
 pub(crate) fn is_marked(path: &Path) -> bool {
     durable::beside(path, MARK).exists()
 }
 
-/// Takes the mark of the store at `path` away, which has another place now.
+/// Removes the mark of the store at `path`, when the store moves to another place.
 pub(crate) fn unmark(path: &Path) -> std::io::Result<()> {
     durable::remove(&durable::beside(path, MARK))
 }
 
-/// Marks the store at `path`, whose first commit is durable. A mark that cannot be written now is
-/// written by a later start.
+/// Marks the store at `path`, whose first commit is durable. If the mark cannot be written, a later
+/// start writes the mark.
 pub(crate) fn mark(path: &Path) {
     if is_marked(path) {
         return;

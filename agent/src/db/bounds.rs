@@ -1,5 +1,5 @@
-//! Bounds of what a row of the store can hold. A damaged or crafted file tells anything: each number
-//! is compared with its bound where it is read, and a row outside its bounds is damage.
+//! Bounds for the values in the store. A damaged or crafted file can hold any value, so each number
+//! is compared with its bound when read, and a row outside its bounds is damage.
 
 use pulsegate_core::time::Mono;
 use pulsegate_core::time::timeline::Epoch;
@@ -9,34 +9,34 @@ use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, Error, OptionalExtension as _, Row, params};
 use serde::de::IgnoredAny;
 
-/// Places, counts and milliseconds of the kernel's run stay below: the last whole number that JSON and
-/// f64 hold exactly.
+/// Exclusive bound of places, counts and milliseconds of a kernel run: the last whole number exact
+/// in JSON and f64.
 pub(crate) const MAX_PLACE: u64 = 1 << 53;
-/// Numbers of kernel runs and of starts of the agent stay below: one a second for sixty years.
+/// Exclusive bound of the numbers of kernel runs and of starts: one a second for sixty years.
 const MAX_START: u32 = 1 << 31;
-/// A store is opened while its last place and its last start are below this part of the bounds: it cannot
-/// reach the bounds in the life of a device.
+/// A store is opened while its last place and last start are below this part of their bounds. Such
+/// a store cannot reach the bounds within the life of a device.
 const OPENED_SHARE: u64 = 2;
-/// Milliseconds around 1970 that a time can be away from it: to the year 9999, as the inbox takes them.
+/// Largest distance of a time from 1970, in milliseconds: up to the year 9999, as in the inbox.
 const MAX_TIME_MS: i64 = 253_402_300_799_999;
-/// Bytes of a name of a rule, an event, a reason: a rule may have 128.
+/// Bytes of the name of a rule, an event or a reason. A rule's name may have 128.
 const MAX_NAME_BYTES: usize = 256;
-/// Bytes of what an event tells: half of what one message can carry.
+/// Bytes of the members of an event: half of the room of a message.
 const MAX_MEMBERS_BYTES: usize = 64 << 10;
-/// Bytes of what a monitor tells beside the rate: intervals of a packet of 512 bytes.
+/// Bytes of a monitor's detail: the intervals of a packet of 512 bytes.
 const MAX_DETAIL_BYTES: usize = 1 << 10;
-/// Bounds the rows that are read of one table of the frame, whatever its pages refer to: more than a
-/// store of ten years has.
+/// Bounds the rows read from a table of the frame, whatever its pages refer to: more than a store
+/// has after ten years.
 pub(crate) const MAX_FRAME_ROWS: u64 = 1_000_000;
-/// Bounds what SQLite reads for one text or row: far more than any of ours has.
+/// Bounds the bytes of a text or row read by SQLite: far more than any row of ours has.
 pub(crate) const MAX_ROW_BYTES: i32 = 1 << 20;
 
-/// Places in a row that a walk may leave out unchecked: alerts, events and readings share the places,
-/// so a walk through one lane leaves some out.
+/// Consecutive places that a walk through a lane may leave out unchecked. Alerts, events and
+/// readings share the places, so a walk through a lane leaves some out.
 const MAX_LEFT_OUT: u64 = 64;
 
-/// Checks that the places of one walk rise. On a damaged page they may not: the walk would then
-/// repeat what it has read, or never end.
+/// Checks that places rise during a walk. On a damaged page places may fall: the walk would repeat
+/// rows or never end.
 #[derive(Debug, Default)]
 pub(crate) struct Rising(Option<u64>);
 
@@ -44,7 +44,7 @@ impl Rising {
     /// Reads the place in `column`.
     ///
     /// # Errors
-    /// A place that is out of bounds, or not above the one before.
+    /// When the place is out of bounds, or not above the place before.
     pub(crate) fn read(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
         let place = read_place(row, column)?;
         if self.0.is_some_and(|before| place <= before) {
@@ -55,12 +55,12 @@ impl Rising {
     }
 }
 
-/// Checks that no record of `table` lies between two places that one walk read one after the other.
-/// On a page that holds what another page holds, a walk leaps over all that lies between the two; the
-/// look from the other side finds it.
+/// Checks that no record of `table` lies between two places read in succession by a walk. If a page
+/// was overwritten by a copy of another page, a walk leaps over all records between; reading
+/// backwards from `place` finds them.
 ///
 /// # Errors
-/// When there is one.
+/// When a record lies between.
 pub(crate) fn check_left_out(
     connection: &Connection,
     table: &str,
@@ -82,7 +82,7 @@ pub(crate) fn check_left_out(
 /// Reads a place or a count.
 ///
 /// # Errors
-/// A number that is negative, or [`MAX_PLACE`] or more.
+/// When the number is negative, or [`MAX_PLACE`] or more.
 pub(crate) fn read_place(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let place: u64 = row.get(column)?;
     if place < MAX_PLACE { Ok(place) } else { Err(out_of_bounds(column)) }
@@ -91,7 +91,8 @@ pub(crate) fn read_place(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> 
 /// Checks that the next places and starts of a store are far from their bounds.
 ///
 /// # Errors
-/// When it would come near them within a life of the device: no store gets there by counting.
+/// When the store could reach the bounds within the life of a device: no store gets there by
+/// counting.
 pub(crate) fn check_headroom(last_place: u64, last_start: u32) -> rusqlite::Result<()> {
     let has_headroom = |last: u64, bound: u64| last < bound / OPENED_SHARE;
     if has_headroom(last_place, MAX_PLACE) && has_headroom(last_start.into(), MAX_START.into()) {
@@ -104,15 +105,15 @@ pub(crate) fn check_headroom(last_place: u64, last_start: u32) -> rusqlite::Resu
 /// Reads the number of a run of the kernel.
 ///
 /// # Errors
-/// A number that is out of bounds.
+/// When the number is out of bounds.
 pub(crate) fn read_epoch(row: &Row<'_>, column: usize) -> rusqlite::Result<Epoch> {
     read_start(row, column).map(Epoch)
 }
 
-/// Reads the number of a run of the kernel, where there may be none.
+/// Reads the number of a run of the kernel, or NULL.
 ///
 /// # Errors
-/// A number that is out of bounds.
+/// When the number is out of bounds.
 pub(crate) fn read_optional_epoch(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Epoch>> {
     if row.get_ref(column)? == ValueRef::Null {
         return Ok(None);
@@ -123,7 +124,7 @@ pub(crate) fn read_optional_epoch(row: &Row<'_>, column: usize) -> rusqlite::Res
 /// Reads the number of a start of the agent.
 ///
 /// # Errors
-/// A number that is out of bounds.
+/// When the number is out of bounds.
 pub(crate) fn read_start(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> {
     let start: u32 = row.get(column)?;
     if start < MAX_START { Ok(start) } else { Err(out_of_bounds(column)) }
@@ -132,24 +133,24 @@ pub(crate) fn read_start(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> 
 /// Reads a monotonic time.
 ///
 /// # Errors
-/// A number that is out of bounds.
+/// When the time is out of bounds.
 pub(crate) fn read_mono(row: &Row<'_>, column: usize) -> rusqlite::Result<Mono> {
     read_place(row, column).map(Mono)
 }
 
-/// Reads a wall time, or the difference between a wall time and a monotonic one, in milliseconds.
+/// Reads a wall time, or the difference between a wall time and a monotonic time, in milliseconds.
 ///
 /// # Errors
-/// A time that is out of bounds.
+/// When the time is out of bounds.
 pub(crate) fn read_time(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
     let time: i64 = row.get(column)?;
     if (-MAX_TIME_MS..=MAX_TIME_MS).contains(&time) { Ok(time) } else { Err(out_of_bounds(column)) }
 }
 
-/// Reads a wall time, where there may be none.
+/// Reads a wall time, or NULL.
 ///
 /// # Errors
-/// A time that is out of bounds.
+/// When the time is out of bounds.
 pub(crate) fn read_optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<i64>> {
     if row.get_ref(column)? == ValueRef::Null {
         return Ok(None);
@@ -157,10 +158,10 @@ pub(crate) fn read_optional_time(row: &Row<'_>, column: usize) -> rusqlite::Resu
     read_time(row, column).map(Some)
 }
 
-/// Reads the number of a source; tables by number stay small.
+/// Reads the number of a source. Bounded, because tables are indexed by the number.
 ///
 /// # Errors
-/// A number that no source can have.
+/// When no source can have the number.
 pub(crate) fn read_source(row: &Row<'_>, column: usize) -> rusqlite::Result<SourceId> {
     let id: u32 = row.get(column)?;
     if usize::try_from(id).is_ok_and(|id| id < MAX_SOURCES) {
@@ -173,7 +174,7 @@ pub(crate) fn read_source(row: &Row<'_>, column: usize) -> rusqlite::Result<Sour
 /// Reads the name and the kind of a source.
 ///
 /// # Errors
-/// A name that no source can have: it would stand in topics.
+/// When no source can have the name: topics contain the name.
 pub(crate) fn read_source_names(row: &Row<'_>, name: usize) -> rusqlite::Result<Source> {
     let text = |column| read_text(row, column, MAX_NAME_BYTES);
     let (name_text, kind_text) = (text(name)?, text(name + 1)?);
@@ -189,16 +190,16 @@ pub(crate) fn read_source_names(row: &Row<'_>, name: usize) -> rusqlite::Result<
 /// Reads the name of a rule, an event, a severity or a reason.
 ///
 /// # Errors
-/// A text that is too long.
+/// When the text is too long.
 pub(crate) fn read_name<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
     read_text(row, column, MAX_NAME_BYTES)
 }
 
-/// Reads what an event tells: members of a JSON object, without its braces. They go into a message as
-/// they are: what is not JSON would make all of it unreadable.
+/// Reads the members of an event: a JSON object without its braces. Messages contain the members
+/// unchanged, so invalid JSON would make a whole message unreadable.
 ///
 /// # Errors
-/// A text that is too long, or no JSON.
+/// When the text is too long, or not JSON.
 pub(crate) fn read_members<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
     let members = read_text(row, column, MAX_MEMBERS_BYTES)?;
     match serde_json::from_str::<IgnoredAny>(&format!("{{{members}}}")) {
@@ -207,18 +208,18 @@ pub(crate) fn read_members<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Res
     }
 }
 
-/// Reads the state that a reading or an alert tells.
+/// Reads the state of a reading or an alert.
 ///
 /// # Errors
-/// A text that is longer than any line of the inbox.
+/// When the text is longer than any line of the inbox.
 pub(crate) fn read_state<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
     read_text(row, column, MAX_LINE_BYTES)
 }
 
-/// Reads what a monitor tells beside the rate, packed.
+/// Reads the packed detail of a monitor's reading.
 ///
 /// # Errors
-/// When it is too long, or of another type.
+/// When the detail is too long, or of another type.
 pub(crate) fn read_detail_bytes<'a>(
     row: &'a Row<'_>,
     column: usize,
@@ -235,7 +236,7 @@ fn read_text<'a>(row: &'a Row<'_>, column: usize, most: usize) -> rusqlite::Resu
     if text.len() <= most { Ok(text) } else { Err(out_of_bounds(column)) }
 }
 
-/// What a column of a table holds.
+/// The content of a column.
 #[derive(Debug, Clone, Copy)]
 enum Column {
     /// A place or a count.
@@ -244,7 +245,7 @@ enum Column {
     OptionalStart,
     Lane,
     Source,
-    /// The name of a source; its kind is in the next column.
+    /// The name of a source, with its kind in the next column.
     SourceName,
     Mono,
     Time,
@@ -257,7 +258,7 @@ enum Column {
     Score,
 }
 
-/// The columns of each table, as far as they are checked.
+/// Returns the checked columns of a table.
 fn columns(table: &str) -> &'static [Column] {
     use Column::{
         Detail, Flag, Lane, Members, Mono, Name, OptionalStart, OptionalTime, Place, Score, Source,
@@ -295,12 +296,12 @@ fn columns(table: &str) -> &'static [Column] {
     }
 }
 
-/// How close to the bounds a row may be that is carried over into another store.
+/// The distance from the bounds required of a row for carrying over into another store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closeness {
-    /// Below the bounds: the store was opened, so its numbers are far below.
+    /// Below the bounds. The store was opened, so its numbers are far below the bounds anyway.
     Below,
-    /// So far below that the numbers that are given after it are below those of a store that is opened.
+    /// Far enough below the bounds for a store with later numbers to be opened.
     FarBelow,
 }
 
@@ -312,7 +313,7 @@ impl Closeness {
         }
     }
 
-    /// Whether a place or a count is carried over.
+    /// Returns true if a place or a count is carried over.
     pub(crate) fn holds_place(self, place: u64) -> bool {
         place < MAX_PLACE / self.share()
     }
@@ -322,10 +323,10 @@ impl Closeness {
     }
 }
 
-/// Checks a row of `table` before it is carried over into another store.
+/// Checks a row of `table` before carrying over into another store.
 ///
 /// # Errors
-/// A row that would be damage there as well, or that makes numbers rise to their bounds soon.
+/// When the row would be damage in the other store, or would bring its numbers near their bounds.
 pub(crate) fn check_row(table: &str, row: &Row<'_>, close: Closeness) -> rusqlite::Result<()> {
     for (at, column) in columns(table).iter().enumerate() {
         check_column(row, at, *column, close)?;
@@ -367,7 +368,7 @@ fn check_column(
     if is_sane { Ok(()) } else { Err(out_of_bounds(at)) }
 }
 
-/// The error of a number that no row of ours holds.
+/// Returns the error for a number outside its bounds.
 pub(crate) fn out_of_bounds(column: usize) -> Error {
     Error::IntegralValueOutOfRange(column, i64::MAX)
 }

@@ -1,5 +1,5 @@
-//! Carrying a damaged database over into a new one: row by row, leaping over what is damaged, and
-//! closing the accounts of the lanes over what is lost.
+//! Carrying a damaged database over into a new database: copies rows, leaps over damage, and closes
+//! the accounts of the lanes over lost records.
 
 mod steps;
 
@@ -20,7 +20,7 @@ use crate::platform::pulse::Pulse;
 pub(crate) use steps::{Reached, forget};
 use steps::{STEP_ROWS, Steps, Walk};
 
-/// Tables that tell what the records mean: carried over before them.
+/// The frame: tables needed to interpret the records, carried over before the records.
 const FRAME: [&str; 13] = [
     "meta",
     "kernel_boots",
@@ -36,21 +36,22 @@ const FRAME: [&str; 13] = [
     "alert_arrivals",
     "withheld",
 ];
-/// Bounds what the ledger takes of one lane: beyond it the last gap grows over what is between.
+/// Bounds the gaps of a lane in the ledger. Beyond the bound the last gap grows over intact records
+/// too.
 const MAX_HOLES: usize = 1_000;
-/// The most records that a page can hold: a small reading takes 14 bytes of its 1024.
+/// Bounds the records of a page: a small reading takes 14 bytes of 1024.
 const MAX_PAGE_ROWS: u64 = 73;
 const PAGE_BYTES: u64 = 1024;
 
-/// How much to carry over.
+/// The part of a database to carry over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
     Everything,
-    /// When there is no room for them: the damaged database still has them.
+    /// All but the readings, for lack of room. The damaged database still has the readings.
     WithoutReadings,
 }
 
-/// The places of a lane that could not be carried over, from one to the other.
+/// Ranges of places in a lane whose records could not be carried over; both ends are included.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Holes(Vec<(u64, u64)>);
 
@@ -68,7 +69,7 @@ impl Holes {
         }
     }
 
-    /// In order, each apart from the next, and none beyond `end`.
+    /// Returns the ranges in order, merged where they touch, and cut off at `end`.
     fn in_order(mut self, end: u64) -> Self {
         self.0.sort_unstable();
         let mut holes = Self::default();
@@ -82,11 +83,12 @@ impl Holes {
     }
 }
 
-/// Carries over what can be read of `from`, and what is `known` of it, going on where a salvage into the same
-/// database was cut off. Returns how many rows could be read and made no sense.
+/// Carries over all readable rows of `from`, and the content `known` from memory. Continues where
+/// an earlier salvage into the same database was cut off. Returns the number of invalid rows left
+/// behind.
 ///
 /// # Errors
-/// When the new database cannot be written, or what an earlier salvage wrote cannot be read.
+/// When the new database cannot be written, or the state of the earlier salvage cannot be read.
 pub(crate) fn over(
     from: &Path,
     into: &Connection,
@@ -139,7 +141,7 @@ pub(crate) fn over(
     steps.close()
 }
 
-/// Copies the tables that tell what the records mean.
+/// Copies the tables of the frame.
 fn copy_frame(
     damaged: &Connection,
     into: &Connection,
@@ -157,8 +159,8 @@ fn copy_frame(
     Ok(())
 }
 
-/// The records that the damaged database in the file `from` holds at most: no more than places between the
-/// first and the `end`, and no more than fit on its pages.
+/// Returns an upper bound of the records in the damaged database `from`: the number of places
+/// between the first record and `end`, and the number of records with room on its pages.
 fn count_at_most(from: &Path, damaged: &Connection, end: u64, close: Closeness) -> u64 {
     let firsts = Lane::ALL.into_iter().filter_map(|lane| bound(damaged, lane, "ASC", close));
     let places = firsts.min().map_or(0, |first| (end + 1).saturating_sub(first));
@@ -166,7 +168,7 @@ fn count_at_most(from: &Path, damaged: &Connection, end: u64, close: Closeness) 
     places.min((bytes / PAGE_BYTES).saturating_mul(MAX_PAGE_ROWS))
 }
 
-/// The last place that was given to a record, as far as the damaged database tells.
+/// Returns the last assigned place, as far as the damaged database tells.
 fn end_told(damaged: &Connection, into: &Connection, close: Closeness) -> rusqlite::Result<u64> {
     let frame = load::last_seq(into, &load::read_lanes(into)?)?;
     let rows = Lane::ALL.into_iter().filter_map(|lane| bound(damaged, lane, "DESC", close));
@@ -178,8 +180,7 @@ fn bound(damaged: &Connection, lane: Lane, order: &str, close: Closeness) -> Opt
     damaged.query_row(&select, [], |row| row.get(0)).ok().filter(|seq| close.holds_place(*seq))
 }
 
-/// Copies the records of a lane, leaping over what is damaged, and notes the places that could not be carried
-/// over.
+/// Copies the records of a lane, leaps over damage, and notes the places without a copied record.
 fn walk(
     damaged: &Connection,
     into: &Connection,
@@ -227,7 +228,7 @@ fn walk(
     }
 }
 
-/// The rows that one copy reads.
+/// The rows read by a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     /// All of a table of the frame.
@@ -251,11 +252,11 @@ impl Part {
         }
     }
 
-    /// The rows that can still follow after the row at `place` of `table`.
+    /// Returns the rows that can follow the row at `place` of `table`.
     ///
     /// # Errors
-    /// When that row cannot be here: on a damaged page lies what belongs elsewhere, and following it
-    /// the walk would leap over sound rows, or never end.
+    /// When the row cannot be at this position. On a damaged page, rows of another page may appear:
+    /// by following such a row the walk would leap over intact rows, or never end.
     fn behind(
         self,
         damaged: &Connection,
@@ -276,23 +277,23 @@ impl Part {
     }
 }
 
-/// How far a copy came.
+/// The outcome of a copy.
 #[derive(Debug, Default)]
 struct Copied {
-    /// Rows that were read.
+    /// Number of rows read.
     rows: u64,
-    /// The last place that was read, of a table with places.
+    /// The last place read, for a table with places.
     reached: Option<u64>,
-    /// Rows that were read and made no sense, and their places, of a table with places.
+    /// Number of invalid rows; their places are in `left`, for a table with places.
     left_rows: u64,
     left: Holes,
     damage: Option<rusqlite::Error>,
 }
 
-/// Copies rows until the end or the first damage. Rows that make no sense are left.
+/// Copies rows until the end or the first damage. Invalid rows are left behind.
 ///
 /// # Errors
-/// When they cannot be written.
+/// When the new database cannot be written.
 fn copy(
     from: &Connection,
     into: &Connection,
@@ -353,7 +354,7 @@ fn is_refused(error: &rusqlite::Error) -> bool {
     matches!(code, Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch))
 }
 
-/// The values of a row that can be what was once written.
+/// Returns the values of a row whose values are all within their bounds.
 fn sound(
     table: &str,
     row: &Row<'_>,
@@ -364,7 +365,7 @@ fn sound(
     (0..columns).map(|column| row.get(column)).collect()
 }
 
-/// What the damaged database was known to hold, by whoever had it open.
+/// Writes the content known from memory when the damaged database was open.
 fn write_known(into: &Connection, known: &Database) -> rusqlite::Result<()> {
     for (epoch, reference_ms) in known.timeline.references() {
         let boot_id = match epoch == known.epoch {
@@ -413,8 +414,9 @@ fn write_known(into: &Connection, known: &Database) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Every number that a record has gets a source: a reading whose source is lost is nobody else's. Of two
-/// sources with one name the first keeps it, and no source has a name that stands for a lost one.
+/// Makes a source for each number used by a record, so a reading with a lost source is not
+/// attributed to another source. Of two sources with the same name the first keeps the name, and no
+/// source has a name reserved for a lost source.
 fn name_sources(into: &Connection, known: &Sources) -> rusqlite::Result<()> {
     into.execute_batch(
         "DELETE FROM sources WHERE kind = 'unknown' AND name LIKE 'source-%';
@@ -436,9 +438,9 @@ fn name_sources(into: &Connection, known: &Sources) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Gives each lane an account that balances: what was recorded and is neither delivered, dropped
-/// nor here any more is lost, and becomes a gap. An account that is lost itself is begun anew, as
-/// if nothing had been delivered yet.
+/// Balances the account of each lane. A record counted as recorded, but neither delivered, dropped
+/// nor present, is lost and becomes a gap. A lost account is begun anew, as if nothing had been
+/// delivered.
 fn close_accounts(into: &Connection, is_told: bool, walked: &[Holes; 3]) -> rusqlite::Result<()> {
     let mut lanes = load::read_lanes(into)?;
     let mut end = load::last_seq(into, &lanes)?;
@@ -486,7 +488,8 @@ fn close_accounts(into: &Connection, is_told: bool, walked: &[Holes; 3]) -> rusq
     Lane::ALL.into_iter().try_for_each(|lane| write_lane(into, lane, &lanes[lane.index()]))
 }
 
-/// The pending records of a lane that could not be carried over: the places that no lane has.
+/// Returns the pending records of a lane that could not be carried over: places unused by all
+/// lanes.
 fn holes(
     into: &Connection,
     lane: Lane,
@@ -513,7 +516,7 @@ fn holes(
     Ok(gaps)
 }
 
-/// Adds a row to the ledger; by whom it is published is decided when the new database is open.
+/// Adds a row to the ledger. The event about the gap follows when the new database is open.
 fn write_gap(into: &Connection, gap: &Gap) -> rusqlite::Result<i64> {
     into.execute(
         "INSERT INTO gaps(lane, first, last, count, reason, epoch, mono_ms)

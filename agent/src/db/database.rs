@@ -1,8 +1,8 @@
-//! The database as its one writer sees it: the connection, and what must be known of its content
-//! to append to it without reading it.
+//! The database for its only writer: the connection, and the facts about its content needed to
+//! append without reading.
 //!
-//! Every change is one [`Work`] in one transaction. What is kept in memory changes only after the
-//! transaction committed, so a refused commit can simply be tried again.
+//! Every change is a [`Work`] in a transaction. The facts in memory change only after the commit,
+//! so a refused commit can be tried again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use super::write::{self, LaneWriter};
 use super::{carry, ledger, schema};
 use crate::platform::pulse::Pulse;
 
-/// Who is writing: this start of the agent, on this run of the kernel.
+/// The writer: this start of the agent, on this run of the kernel.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     /// The start.
     pub(crate) boot: Boot,
-    /// The thing that records of this start belong to.
+    /// The thing of this start's records.
     pub(crate) thing: Box<str>,
     /// The run of the kernel.
     pub(crate) kernel_boot_id: String,
@@ -38,7 +38,7 @@ pub(crate) struct Identity {
     pub(crate) reference_ms: i64,
 }
 
-/// An alert as it is stored.
+/// An alert in its stored form.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct AlertRow {
     pub(crate) rule: Box<str>,
@@ -46,63 +46,66 @@ pub(crate) struct AlertRow {
     pub(crate) raised: bool,
     pub(crate) severity: &'static str,
     pub(crate) value: Value,
-    /// How unlike those before it is, if its rule asked that.
+    /// The anomaly score: the distance from earlier values; `None` unless the rule computes a
+    /// score.
     pub(crate) score: Option<f64>,
     pub(crate) window: Option<(Wall, Wall)>,
     pub(crate) time: Wall,
-    /// Whether the times lie on the reference axis of this kernel boot, and want correcting.
+    /// True if the times lie on the reference axis of this kernel run, and are corrected when read.
     pub(crate) derived: bool,
 }
 
-/// An event as it is stored.
+/// An event in its stored form.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct EventRow {
     pub(crate) event: Event,
-    /// When it happened.
+    /// Time of the event.
     pub(crate) mono: Mono,
 }
 
-/// Most readings take a third of it; those with intervals between beats two thirds.
+/// Bytes reserved for a reading. Most readings take a third, and readings with intervals two
+/// thirds.
 const READING_BYTES: u64 = 64;
-/// An alert or an event: its text is bounded by what sources and rules are called.
+/// Bytes reserved for an alert or an event. The text is bounded by the names of sources and rules.
 const DECIDED_BYTES: u64 = 1 << 10;
-/// Pages that any commit may add: inner ones, marks, the clock.
+/// Bytes reserved for the pages added by any commit: inner pages, marks, the clock.
 const COMMIT_BYTES: u64 = 32 << 10;
 
-/// What one transaction writes.
+/// The changes of a transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     pub(crate) readings: Vec<Reading>,
     pub(crate) alerts: Vec<AlertRow>,
     pub(crate) events: Vec<EventRow>,
-    /// By lane: what arrived after those and was given up before it could be written.
+    /// By lane: records that arrived after the others and were given up before they could be
+    /// written.
     pub(crate) unwritten: [Unwritten; 3],
     pub(crate) marks: Vec<Mark>,
-    /// What is withheld from now on, and what of it is settled.
+    /// Changes of the withheld sources: withheld from now on, settled, or released.
     pub(crate) source_marks: Vec<SourceMark>,
-    /// Whether the clock was set or stepped.
+    /// True if the clock was set or stepped.
     pub(crate) clock: bool,
-    /// When it was last added to.
+    /// Time of the last addition.
     pub(crate) now: Mono,
 }
 
-/// Records that were given up before they could be written.
+/// Records given up before they could be written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Unwritten {
     pub(crate) count: u64,
-    /// When the first and the last of them arrived, as far as was known then.
+    /// Arrival of the first and the last record, by the clock of the time.
     pub(crate) span: Option<(Wall, Wall)>,
-    /// When the last one arrived.
+    /// Arrival of the last record.
     pub(crate) until: Mono,
 }
 
 impl Work {
-    /// How many alerts and events it holds.
+    /// Returns the number of alerts and events.
     pub(crate) fn decided(&self) -> usize {
         self.alerts.len() + self.events.len()
     }
 
-    /// An upper bound of the room that it takes in the database.
+    /// Returns an upper bound of the bytes in the database.
     pub(crate) fn bytes(&self) -> u64 {
         let readings = self.readings.len() as u64 * READING_BYTES;
         readings + self.decided() as u64 * DECIDED_BYTES + COMMIT_BYTES
@@ -119,27 +122,27 @@ impl Work {
     }
 }
 
-/// Where the records are.
+/// The place of the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     /// In the file.
     File,
-    /// In memory, while there is no file or it takes no writes.
+    /// In memory, while the file is missing or takes no writes.
     Memory,
-    /// The file was damaged, and could not be replaced yet; what is known of it is still known.
+    /// The file was damaged and is not replaced yet; the facts in memory are still valid.
     Lost,
 }
 
-/// How far a store has come.
+/// The progress of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reached {
-    /// The counter of the last start of the agent that wrote to it.
+    /// Counter of the last start of the agent with a write.
     pub(crate) boot: u32,
-    /// The last place that was given to a record.
+    /// The last place assigned to a record.
     pub(crate) seq: u64,
 }
 
-/// See the module.
+/// The connection, and the facts about its content.
 pub(crate) struct Database {
     pub(crate) connection: Connection,
     pub(crate) place: Place,
@@ -149,9 +152,9 @@ pub(crate) struct Database {
     pub(crate) epoch: Epoch,
     pub(crate) identity: Identity,
     pub(crate) last_seq: u64,
-    /// Whether no start of the agent ever wrote to it.
+    /// True if no start of the agent ever wrote to the file.
     is_new: bool,
-    /// The newest row of the ledger, while it can still grow.
+    /// The newest row of the ledger, while further gaps can extend the row.
     pub(crate) growing: Option<ledger::Growing>,
     sources: Arc<Sources>,
     sources_stored: usize,
@@ -160,23 +163,23 @@ pub(crate) struct Database {
     is_boot_written: bool,
     /// By lane: see [`LaneWriter::doubtful`].
     pub(crate) doubtful: [Seq; 3],
-    /// Whether the ledger has rows that no event tells of yet.
+    /// True if the ledger has rows without an event.
     pub(crate) has_untold: bool,
     /// Gaps whose event was given up.
     pub(crate) untold: Untold,
-    /// As it will be with the next commit.
+    /// The withheld sources after the next commit.
     pub(crate) withheld: Withheld,
-    /// As it was left by the last one.
+    /// The withheld sources after the last commit.
     pub(crate) stored_withheld: Withheld,
-    /// By lane: the records before it that are left are withheld. Only while something is.
+    /// By lane, while a source is withheld: records before this place are all withheld.
     pub(crate) forgotten: [u64; 3],
-    /// By lane: what is withheld before it is in hand, or was given up.
+    /// By lane: withheld records before this place are in hand, or were given up.
     pub(crate) given_up: [u64; 3],
 }
 
 impl Database {
-    /// Opens the store, migrates it, and begins a boot in it. Its cost does not depend on how much
-    /// is stored (P9).
+    /// Opens the store, migrates the tables, and begins a start of the agent. The cost does not
+    /// depend on the number of records (P9).
     pub(crate) fn open(
         path: &Path,
         identity: &Identity,
@@ -193,7 +196,7 @@ impl Database {
         Ok(database)
     }
 
-    /// Goes on in the middle of a start of the agent that an earlier connection began.
+    /// Opens the store again within a start of the agent that began on an earlier connection.
     pub(crate) fn reopen(path: &Path, before: &Self) -> rusqlite::Result<Self> {
         let sources = Arc::clone(&before.sources);
         let connection = schema::open_writer(path, &before.pulse)?;
@@ -207,7 +210,7 @@ impl Database {
         Ok(database)
     }
 
-    /// Holds nothing and takes nothing, in the place of a file that cannot be opened.
+    /// Returns an empty database in memory, in place of a file that cannot be opened.
     pub(crate) fn nowhere(
         identity: &Identity,
         sources: Arc<Sources>,
@@ -221,7 +224,7 @@ impl Database {
         Ok(database)
     }
 
-    /// Goes on in memory where this one stands: with the next places, and empty tables.
+    /// Returns an empty database in memory that continues with the next places and the same facts.
     pub(crate) fn go_on_in_memory(&self) -> rusqlite::Result<Self> {
         let connection = Connection::open_in_memory()?;
         schema::migrate(&connection)?;
@@ -251,8 +254,8 @@ impl Database {
         })
     }
 
-    /// Connects to the same file again. Returns whether it is the same: it has come as far as this one,
-    /// and no further than `last_seq`.
+    /// Connects to the file again. Returns true if the file is the same: its last place is not
+    /// below the last place known here, and not above `last_seq`.
     pub(crate) fn connect_again(&mut self, path: &Path, last_seq: u64) -> rusqlite::Result<bool> {
         let connection = schema::open_writer(path, &self.pulse)?;
         let there = load::last_seq(&connection, &load::read_lanes(&connection)?)?;
@@ -263,7 +266,7 @@ impl Database {
         Ok(is_same)
     }
 
-    /// Bytes in pages that are free inside the database.
+    /// Returns the bytes of free pages inside the database.
     pub(crate) fn free_bytes(&self) -> rusqlite::Result<u64> {
         let (used, all) = self.size()?;
         Ok(all - used)
@@ -305,14 +308,15 @@ impl Database {
         })
     }
 
-    /// Gives the stored sources their numbers. Comes last: a store that turns out to be damaged must not
-    /// leave its sources behind for the store that takes its place.
+    /// Registers the stored sources under their numbers. Comes last in opening: if the store turns
+    /// out to be damaged, the registry must not keep its sources for the next store.
     fn number_sources(&mut self) -> rusqlite::Result<()> {
         self.sources_stored = load::load_sources(&self.connection, &self.sources)?;
         Ok(())
     }
 
-    /// How far the store at `path` has come; `None` where no start of the agent wrote to it.
+    /// Returns the progress of the store at `path`; `None` if no start of the agent wrote to the
+    /// store.
     pub(crate) fn reached(path: &Path) -> rusqlite::Result<Option<Reached>> {
         let connection = schema::open_reader(path)?;
         let last = "SELECT boot FROM boots ORDER BY boot DESC LIMIT 1";
@@ -323,8 +327,8 @@ impl Database {
         Ok(Some(Reached { boot, seq }))
     }
 
-    /// Begins this start of the agent, on paper: it is written with the first commit, so that a
-    /// store on a full disk opens as well.
+    /// Begins this start of the agent in memory. The start is written with the first commit, so a
+    /// store on a full disk can be opened.
     fn begin_boot(&mut self) -> rusqlite::Result<()> {
         let known: Option<u32> = self
             .connection
@@ -392,7 +396,7 @@ impl Database {
         Ok(first)
     }
 
-    /// What is to be told of the messages that were given up, and of what was not told before.
+    /// Gathers the events about given-up messages, and about gaps not reported yet.
     fn telling(&self, work: &Work) -> rusqlite::Result<Telling> {
         let mut telling = Telling::begin(self);
         let withheld = work.source_marks.iter().flat_map(SourceMark::gaps);
@@ -406,7 +410,8 @@ impl Database {
         Ok(telling)
     }
 
-    /// Runs one transaction, in which this start of the agent and new sources are written too.
+    /// Runs a transaction. Also writes this start of the agent and new sources, if they are not
+    /// stored yet.
     pub(crate) fn write<T>(
         &mut self,
         write: impl FnOnce(&mut LaneWriter<'_>) -> rusqlite::Result<T>,
@@ -439,7 +444,7 @@ impl Database {
         Ok(written)
     }
 
-    /// Lets go of a damaged file, without a last checkpoint: its log is part of what can be read.
+    /// Closes a damaged file without a checkpoint: its log is needed for the salvage.
     pub(crate) fn leave(&mut self) -> rusqlite::Result<()> {
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         self.connection = Connection::open_in_memory()?;
@@ -448,18 +453,18 @@ impl Database {
         Ok(())
     }
 
-    /// Whether no start of the agent ever wrote to the file.
+    /// Returns true if no start of the agent ever wrote to the file.
     pub(crate) fn is_new(&self) -> bool {
         self.place == Place::File && self.is_new
     }
 
-    /// The start of the agent in which the record `seq` was written.
+    /// Returns the start of the agent that wrote the record `seq`.
     pub(crate) fn boot_of(&self, seq: u64) -> BootRow {
         load::boot_of(&self.boots, seq)
     }
 
-    /// The last time that was trusted: of the newest record, or of when the clock was last found set. A
-    /// store that cannot tell knows of none.
+    /// Returns the last trusted time: the time of the newest record, or of the last moment with a
+    /// set clock. `None` if the store cannot be read.
     pub(crate) fn last_trusted(&self) -> Option<Wall> {
         load::last_trusted(&self.connection, &self.boots, &self.timeline)
             .inspect_err(|error| tracing::warn!(%error, "the last trusted time is not known"))
@@ -472,7 +477,8 @@ impl Database {
         &self.sources
     }
 
-    /// Forgets the starts of the agent, and of the kernel, of which no record from `first` on is.
+    /// Deletes the starts of the agent, and the runs of the kernel, without any record from `first`
+    /// on.
     pub(crate) fn forget_boots(&mut self, first: u64) -> rusqlite::Result<()> {
         let kept = self.boots.partition_point(|boot| boot.first_seq <= first).saturating_sub(1);
         if kept == 0 {
@@ -489,7 +495,7 @@ impl Database {
         Ok(())
     }
 
-    /// Changes what is withheld; it is written with the next commit.
+    /// Changes the withheld sources in memory. The next commit writes the change.
     pub(crate) fn apply(&mut self, mark: &SourceMark) {
         self.withheld.apply(mark);
         // Nothing behind a new watermark was looked at yet.
@@ -499,13 +505,14 @@ impl Database {
         }
     }
 
-    /// Nothing of these withheld sources is in hand any more: it may be given up again.
+    /// Notes that no record of these withheld sources is in hand any more, so all may be given up
+    /// again.
     pub(crate) fn dropped(&mut self, lane: Lane, sources: &[u32]) {
         self.withheld.dropped(lane, sources);
         self.given_up[lane.index()] = 0;
     }
 
-    /// Bytes in use and bytes on disk.
+    /// Returns the bytes in use, and the bytes of the file.
     pub(crate) fn size(&self) -> rusqlite::Result<(u64, u64)> {
         let pragma =
             |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));

@@ -1,4 +1,4 @@
-//! The disk below the store: what can be wrong with it, in words, and how much of it there is.
+//! The disk below the store: the room for the store, and faults in words.
 
 use std::fmt;
 use std::fs::File;
@@ -14,49 +14,50 @@ use rustix::io::Errno;
 use super::ballast;
 use crate::platform::durable;
 
-/// With less room than this, whatever fails fails for want of room: SQLite reports some of it as
-/// I/O errors, or as a file that cannot be opened.
+/// Below this room, a failure is explained by a full disk: SQLite reports some such failures as I/O
+/// errors, or as a file that cannot be opened.
 const LITTLE_BYTES: u64 = 64 << 10;
-/// Bytes that are read at the beginning and at the end of a file to see whether the disk gives them: some
-/// pages each, and few enough for a disk that is slow.
+/// Bytes read at both ends of a file to test the disk: some pages each, and few enough for a slow
+/// disk.
 const PROBE_BYTES: u64 = 64 << 10;
 /// Names and numbers of users.
 const USERS: &str = "/etc/passwd";
 
-/// The log is moved into the database when it has grown to the lesser of this and a share of the
-/// partition: the more it takes up, the less the card is worn.
+/// The log is moved into the database at this size, or at a share of the partition if smaller. A
+/// larger log wears the card less.
 const LOG_BYTES: u64 = 4 << 20;
-/// See [`LOG_BYTES`]; and the least, below which each commit would move it.
+/// The share of the partition, see [`LOG_BYTES`]. [`MIN_LOG_BYTES`] is the least, because a smaller
+/// log would be moved by each commit.
 const LOG_SHARE: u64 = 16;
 const MIN_LOG_BYTES: u64 = 128 << 10;
-/// Room in the ballast beyond the log: for its index, without which nothing can be read, and for a log
-/// that forgets some delivered readings.
+/// Bytes of the ballast beyond the log: for the index of the log, without which nothing can be
+/// read, and for a log of forgetting some delivered readings.
 const INDEX_BYTES: u64 = 256 << 10;
-/// What a commit may take more than was reckoned.
+/// Reserve for a commit larger than estimated.
 const MARGIN_BYTES: u64 = 128 << 10;
 
-/// The room that the partition has for the store.
+/// The room for the store on the partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Room {
-    /// Bytes that records may use, so that the log, the ballast and a commit have room beside them.
+    /// Bytes allowed for records, with the log, the ballast and a commit beside them.
     pub(crate) cap_bytes: u64,
-    /// Bytes that nobody uses.
+    /// Free bytes of the partition.
     pub(crate) free_bytes: u64,
     /// Bytes of the store's files.
     pub(crate) own_bytes: u64,
-    /// Bytes of the partition, without those that only root may use.
+    /// Bytes of the partition, without the reserve for root.
     pub(crate) partition_bytes: u64,
-    /// Bytes of the log at which it is moved into the database.
+    /// Size of the log at which the log is moved into the database, in bytes.
     pub(crate) log_bytes: u64,
-    /// Bytes of the log as it is.
+    /// Present size of the log, in bytes.
     pub(crate) log: u64,
-    /// Bytes of the ballast: a log of twice `log_bytes`, all of whose pages extend the database, can
-    /// be moved into it when nothing else is left.
+    /// Bytes of the ballast. With this room alone, a log of twice `log_bytes` can be moved into the
+    /// database, even if all of its pages extend the database.
     pub(crate) ballast_bytes: u64,
 }
 
 impl Room {
-    /// Looks at the partition of the store at `path`; `None` if it cannot be asked.
+    /// Measures the partition of the store at `path`; `None` if the file system does not answer.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let partition = statvfs(path.parent()?).ok()?;
         let [database, log, ballast] = ["", "-wal", ballast::SUFFIX].map(|suffix| {
@@ -68,8 +69,9 @@ impl Room {
         Some(Self { free_bytes, own_bytes, partition_bytes, ..room })
     }
 
-    /// The room for a store in `folder` if nothing else were in its partition; `None` if that cannot be asked. A folder
-    /// that is not there yet has the partition of its nearest parent that is.
+    /// Returns the room for a store in `folder` on an otherwise empty partition; `None` if the file
+    /// system does not answer. For a missing folder, the partition of the nearest existing parent
+    /// counts.
     pub(crate) fn at_most(folder: &Path) -> Option<Self> {
         let partition = folder.ancestors().find_map(|folder| statvfs(folder).ok())?;
         let partition_bytes = partition_bytes(&partition);
@@ -92,23 +94,24 @@ impl Room {
 }
 
 impl Room {
-    /// Returns the bytes that records may use. `others_before`: bytes of other files when the store last had room to
-    /// spare; room that these took since lowers no cap, so that another program costs no stored record: a write fails,
-    /// if it must, until there is room again. `None`: the store was squeezed from its start on, and has no cap.
+    /// Returns the bytes allowed for records. `others_before` is the size of other files when the
+    /// store last had room to spare. Room taken by other programs since then lowers no cap, so they
+    /// cost no stored record: if necessary, writes fail until there is room again. `None` means
+    /// that the store never had room to spare, and returns no cap.
     pub(crate) fn cap_beside(&self, others_before: Option<u64>) -> u64 {
         let Some(before) = others_before else { return u64::MAX };
         let others = before.min(self.others_bytes());
         Self::shared(self.partition_bytes.saturating_sub(others), self.log).cap_bytes
     }
 
-    /// Returns whether a store that uses `used_bytes` has room to spare: [`MARGIN_BYTES`] below its cap, and on the
-    /// partition at least `log_bytes` and [`MARGIN_BYTES`] free.
+    /// Returns true if a store with `used_bytes` has room to spare: [`MARGIN_BYTES`] below its cap,
+    /// and on the partition at least `log_bytes` and [`MARGIN_BYTES`] free.
     pub(crate) fn is_spare(&self, used_bytes: u64) -> bool {
         used_bytes.saturating_add(MARGIN_BYTES) <= self.cap_bytes
             && self.free_bytes >= self.log_bytes + MARGIN_BYTES
     }
 
-    /// Returns the bytes that the log may keep for good: a transaction that took more gives the rest back.
+    /// Returns the bytes kept by the log. A transaction with a larger log gives the rest back.
     pub(crate) fn log_limit_bytes(&self) -> u64 {
         usual_log_bytes(self.log_bytes)
     }
@@ -120,39 +123,40 @@ impl Room {
         self.log > max_bytes || (!is_usual && self.free_bytes < self.log_bytes)
     }
 
-    /// Whether another program took the room that the store leaves free: the store itself stops growing before
-    /// its log and its ballast are all that is left, and does not pass its cap by more than a commit.
+    /// Returns true if another program took the room left free by the store. By itself the store
+    /// keeps its log and ballast free, and passes its cap by a commit at most.
     pub(crate) fn is_taken_by_others(&self, used_bytes: u64) -> bool {
         self.is_full()
             || self.cap_bytes < MARGIN_BYTES
             || used_bytes > self.cap_bytes.saturating_add(MARGIN_BYTES / 2)
     }
 
-    /// Whether less is free than the store leaves free by itself.
+    /// Returns true if less is free than the store leaves free by itself.
     pub(crate) fn is_full(&self) -> bool {
         self.free_bytes < MARGIN_BYTES / 2
     }
 
-    /// Bytes of the partition that neither are free nor belong to the store.
+    /// Returns the bytes used by other files.
     pub(crate) fn others_bytes(&self) -> u64 {
         self.partition_bytes.saturating_sub(self.free_bytes + self.own_bytes)
     }
 }
 
-/// Returns the usual size of the log in bytes: `log_bytes`, at which it is moved into the database, and a quarter for
-/// the last commit before that.
+/// Returns the usual size of the log in bytes: `log_bytes`, and a quarter for the commit before the
+/// log is moved into the database.
 fn usual_log_bytes(log_bytes: u64) -> u64 {
     log_bytes + log_bytes / 4
 }
 
-/// Why the store's file cannot be opened or written.
+/// The reason for which the store's file cannot be opened or written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DiskFault {
     /// No room is left.
     Full { folder: PathBuf, free_bytes: u64 },
     /// The file system has no place for another file.
     NoInodes { folder: PathBuf },
-    /// The file system takes no writes: mounted so, or by the kernel after an error.
+    /// The file system takes no writes: mounted read-only, or switched by the kernel after an
+    /// error.
     ReadOnly { folder: PathBuf },
     /// A file, or the directory, belongs to another user.
     Owner { path: PathBuf, owner: String, agent: String },
@@ -164,7 +168,7 @@ pub(crate) enum DiskFault {
     Io { folder: PathBuf, error: String },
     /// Another program has the store open and wrote to it.
     InUse { path: PathBuf, pid: u32 },
-    /// The store is damaged, and what can be read of it is being carried over into a new one.
+    /// The store is damaged, and its readable rows are being carried over into a new store.
     Damaged { path: PathBuf },
     /// The store is damaged again, soon after it was replaced.
     DamagedAgain { path: PathBuf },
@@ -173,7 +177,7 @@ pub(crate) enum DiskFault {
 }
 
 impl DiskFault {
-    /// Tells what kept the store at `path` from being opened or written.
+    /// Finds the reason for which the store at `path` could not be opened or written.
     pub(crate) fn find(path: &Path, error: &anyhow::Error) -> Self {
         let sqlite = error.chain().find_map(|cause| cause.downcast_ref::<rusqlite::Error>());
         let code = sqlite.and_then(rusqlite::Error::sqlite_error_code);
@@ -187,8 +191,8 @@ impl DiskFault {
         Self::judge(path, error.sqlite_error_code(), None, error.to_string())
     }
 
-    /// Looks for a fault of the disk where the content of the store at `path` seems damaged: SQLite says that
-    /// of a page that the disk does not give, too. A file that is not there is no fault of the disk.
+    /// Looks for a fault of the disk when the store at `path` seems damaged: SQLite also reports an
+    /// unreadable page as damage. A missing file is no fault of the disk.
     pub(crate) fn probe(path: &Path) -> Option<Self> {
         let folder = path.parent().unwrap_or(Path::new("/"));
         match statvfs(folder) {
@@ -233,7 +237,7 @@ impl DiskFault {
         }
     }
 
-    /// Finds the first of the directory and the store's files that the agent may not write.
+    /// Finds the first path without write permission among the directory and the store's files.
     fn denied(path: &Path, folder: &Path) -> Option<Self> {
         let files = ["", "-wal", "-shm"].map(|suffix| with_suffix(path, suffix));
         let wanted =
@@ -257,7 +261,7 @@ impl DiskFault {
         None
     }
 
-    /// Whether removing something could help.
+    /// Returns true if freeing room could help.
     pub(crate) fn wants_room(&self) -> bool {
         match self {
             Self::Full { .. } | Self::NoInodes { .. } | Self::Io { .. } | Self::Other(_) => true,
@@ -271,12 +275,12 @@ impl DiskFault {
         }
     }
 
-    /// Whether a connection that was open then may fail for ever.
+    /// Returns true if a connection opened before the fault may fail for ever.
     pub(crate) fn wants_connection(&self) -> bool {
         matches!(self, Self::Io { .. }) || !self.wants_room()
     }
 
-    /// The word for it in `status` and in events.
+    /// Returns the word for the fault in `status` and in events.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::Full { .. } => "full",
@@ -355,15 +359,15 @@ impl fmt::Display for DiskFault {
     }
 }
 
-/// `path` with `suffix` at the end of its name.
+/// Returns `path` with `suffix` appended to the file name.
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// Takes the permissions of group and others from the store's files, which an earlier version gave.
-/// Errors are left to whatever opens them.
+/// Removes the permissions of group and others from the store's files, as set by an earlier
+/// version. Ignores errors: opening the files reports them.
 pub(crate) fn make_private(path: &Path) {
     let Some(folder) = path.parent() else { return };
     let begin = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -375,8 +379,8 @@ pub(crate) fn make_private(path: &Path) {
     }
 }
 
-/// Checks that the disk gives the beginning and the end of the store at `path` and of its log, as far as they
-/// are there.
+/// Checks that the disk delivers both ends of the store at `path` and of its log. Missing files are
+/// fine.
 pub(crate) fn check_readable(path: &Path) -> std::io::Result<()> {
     for suffix in ["", "-wal"] {
         match read_ends(&with_suffix(path, suffix)) {
@@ -389,7 +393,7 @@ pub(crate) fn check_readable(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Reads the beginning and the end of a file from the disk, not from what the kernel remembers of it.
+/// Reads both ends of a file from the disk, past the page cache.
 fn read_ends(path: &Path) -> std::io::Result<()> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -402,7 +406,7 @@ fn read_ends(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Whether an error comes from the device, its driver or the file system on it.
+/// Returns true if an error comes from the device, its driver or the file system.
 fn is_of_device(errno: Errno) -> bool {
     let of_device = [
         Errno::IO,
@@ -426,18 +430,18 @@ fn partition_bytes(room: &StatVfs) -> u64 {
     room.f_blocks.saturating_sub(for_root).saturating_mul(room.f_frsize)
 }
 
-/// `bytes` for people, such as `9.2 MiB`.
+/// Formats `bytes` for people, such as `9.2 MiB`.
 pub(crate) fn mebibytes(bytes: u64) -> String {
     let tenths = bytes.saturating_mul(10) >> 20;
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
-/// Whether no file can be made. Some file systems count none, and tell 0 of 0.
+/// Returns true if no file can be made. Some file systems do not count inodes, and report 0 of 0.
 fn has_no_inodes(room: &StatVfs) -> bool {
     room.f_files > 0 && room.f_favail == 0
 }
 
-/// The name of a user, or the number of one without a name.
+/// Returns the name of a user, or the number if there is no name.
 fn user_name(uid: u32) -> String {
     let users = std::fs::read_to_string(USERS).unwrap_or_default();
     let number = uid.to_string();

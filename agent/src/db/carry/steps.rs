@@ -1,5 +1,5 @@
-//! The steps of a salvage. Each is one durable transaction of the new database, which holds the records beside
-//! how far the salvage has come: one that is cut off goes on behind its last step.
+//! The steps of a salvage. Each is a durable transaction of the new database, which holds the state
+//! of the salvage beside the records: an interrupted salvage continues behind its last step.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use crate::db::bounds;
 use crate::db::salvage::{SalvageProgress, TellProgress};
 use crate::platform::clock;
 
-/// Records in one step: a quarter of a megabyte, for which a card takes no longer than for a few pages. Fewer in
-/// tests of the store, so that these go through several.
+/// Records of a step: a quarter of a megabyte, as fast on a card as a few pages. Less in tests, to
+/// make their stores take several steps.
 pub(super) const STEP_ROWS: u64 = if cfg!(test) { 2_000 } else { 10_000 };
-/// A step ends after this time, however few records it has: a device that has power for minutes loses little of
-/// them, and a part full of damage costs no commit for each place.
+/// A step ends after this time even with few records: a device with only minutes of power loses
+/// little work, and a part full of damage costs no commit for each place.
 const STEP_TIME: Duration = Duration::from_secs(2);
-/// Where the walk through a damaged lane leaps to first.
+/// First distance of a leap in the walk through a damaged lane.
 const FIRST_LEAP: u64 = 16;
 
-/// The tables of the new database that hold a [`Reached`]. They go with the file when it takes its place, and
-/// are dropped when it is opened there.
+/// The tables of the new database with the [`Reached`]. The file keeps them when moved into its
+/// place, and opening the file there drops them.
 const TABLES: &str = "
 CREATE TABLE salvage(
     set_aside TEXT NOT NULL, with_readings INTEGER NOT NULL, account_told INTEGER NOT NULL,
@@ -34,40 +34,41 @@ CREATE TABLE salvage_holes(
 ) STRICT;";
 const DROP_TABLES: &str = "DROP TABLE IF EXISTS salvage; DROP TABLE IF EXISTS salvage_holes;";
 
-/// How far a salvage has come. The tables that tell what the records mean are carried over when there is one.
+/// The state of a salvage. If there is a state, the frame is carried over.
 #[derive(Debug)]
 pub(crate) struct Reached {
     /// The name of the damaged database.
     pub(crate) set_aside: String,
     pub(crate) extent: Extent,
-    /// Whether the damaged database has the account of each lane.
+    /// True if the damaged database has the account of each lane.
     pub(super) is_account_told: bool,
-    /// Rows that were read and made no sense.
+    /// Number of invalid rows.
     pub(super) left_rows: u64,
-    /// Rows that were read.
+    /// Number of rows read.
     pub(super) rows: u64,
-    /// The index of the lane that is walked through; those before it are done.
+    /// Index of the lane under way; earlier lanes are done.
     pub(super) lane: usize,
     pub(super) walk: Walk,
     /// By lane.
     pub(super) holes: [Holes; 3],
-    /// Whether the accounts are closed, which is the last step.
+    /// True once the accounts are closed, the last step.
     pub(super) is_closed: bool,
 }
 
-/// The place of a walk through a lane.
+/// The position of a walk through a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Walk {
-    /// The first place that was not looked at; 0 before the walk.
+    /// The next place to read; 0 before the walk.
     pub(super) at: u64,
-    /// How many places to leap over if it is damaged.
+    /// Number of places to leap over if the next place is damaged.
     pub(super) leap: u64,
-    /// Set behind a leap: the place that was leapt to, and the next one on the way back.
+    /// Set after a leap, while reading backwards: the place after the leap, and the next place to
+    /// read.
     pub(super) back: Option<(u64, u64)>,
 }
 
 impl Walk {
-    /// Begins at the place `at`, or behind damage.
+    /// Begins a walk at the place `at`, or behind damage.
     pub(super) fn begin(at: u64) -> Self {
         Self { at, leap: FIRST_LEAP, back: None }
     }
@@ -81,7 +82,7 @@ impl Reached {
         Self { set_aside, extent, is_account_told, left_rows, rows, lane, walk, holes, is_closed }
     }
 
-    /// Reads how far the salvage came that writes the database; `None` before its first step.
+    /// Reads the state of the salvage that writes this database; `None` before its first step.
     ///
     /// # Errors
     /// Also when a number is out of bounds.
@@ -149,30 +150,30 @@ impl Reached {
     }
 }
 
-/// Forgets how far the salvage came that wrote the database, which has its place now. Where that cannot be
-/// written, the next start does it.
+/// Drops the state of the salvage, once the database is in its place. If the drop fails, the next
+/// start tries again.
 pub(crate) fn forget(connection: &Connection) {
     if let Err(error) = connection.execute_batch(DROP_TABLES) {
         tracing::debug!(%error, "the store still tells of its salvage");
     }
 }
 
-/// Writes the steps.
+/// Writes the steps of a salvage.
 pub(super) struct Steps<'a> {
     into: &'a Connection,
     pub(super) reached: Reached,
-    /// The holes as they are written.
+    /// The holes in the new database.
     written_holes: [Holes; 3],
-    /// How many records there are at most.
+    /// Upper bound of the number of records.
     pub(super) most_rows: u64,
-    /// Rows since the last step, and when that was.
+    /// Rows since the last step, and its time.
     rows: u64,
     since: Mono,
     tell: TellProgress<'a>,
 }
 
 impl<'a> Steps<'a> {
-    /// Begins behind what was `reached`, with a transaction.
+    /// Begins the step behind the state `reached`, in a transaction.
     pub(super) fn begin(
         into: &'a Connection,
         reached: Reached,
@@ -183,20 +184,20 @@ impl<'a> Steps<'a> {
         Ok(Self { into, reached, written_holes, most_rows: 0, rows: 0, since, tell })
     }
 
-    /// Notes rows that were read, and those of them that made no sense.
+    /// Counts rows read, and the invalid rows among them.
     pub(super) fn took(&mut self, rows: u64, left_rows: u64) {
         self.rows += rows;
         self.reached.rows += rows;
         self.reached.left_rows += left_rows;
     }
 
-    /// Ends the step if it is large, or took long.
+    /// Ends the step if large or long.
     pub(super) fn end_if_due(&mut self) -> rusqlite::Result<()> {
         let is_due = self.rows >= STEP_ROWS || clock::mono().since(self.since) >= STEP_TIME;
         if is_due { self.end() } else { Ok(()) }
     }
 
-    /// Ends the step, and begins the next one.
+    /// Ends the step and begins the next.
     pub(super) fn end(&mut self) -> rusqlite::Result<()> {
         self.save()?;
         self.into.execute_batch("COMMIT; BEGIN")?;
