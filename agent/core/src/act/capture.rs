@@ -119,7 +119,8 @@ impl Camera {
     }
 }
 
-/// The division of the limit in bytes among stored pictures and pictures being taken.
+/// The division of the limit in bytes among stored pictures and pictures being taken, so that both
+/// together never exceed the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     /// The most bytes of stored pictures.

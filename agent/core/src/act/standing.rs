@@ -22,8 +22,8 @@ pub struct Standing {
     visits: BTreeMap<Box<str>, VisitNow>,
     /// The newest brightness, and the time of its arrival.
     pub light: Option<(f64, Mono)>,
-    /// The visits under way at the start of the agent, once known. These visits trigger nothing,
-    /// because they began before the start.
+    /// The visits under way at the start of the agent, once known. Their beginnings and earlier
+    /// openings trigger nothing, because both happened before the start.
     remembered: Option<BTreeMap<Box<str>, VisitNow>>,
 }
 

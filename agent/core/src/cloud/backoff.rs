@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The least wait: AWS IoT refuses a second CONNECT of one client id within a second.
 pub const MIN_WAIT: Duration = Duration::from_secs(1);
-/// The time from which a link counts as healthy.
+/// The least time that a link must have been up to count as healthy.
 pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 /// The cause of a failed attempt.

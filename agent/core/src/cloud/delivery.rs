@@ -9,11 +9,12 @@
 //! After a lost link, every unacknowledged message is sent again, byte for byte. The end of each
 //! connection is evidence about the topics of the messages in flight (module `topics`). A topic
 //! goes on trial (module `trial`) after three connections in a row ended by the peer with messages
-//! of the topic in flight and none acknowledged, or after five such ends with the same message in
-//! flight. The records of a topic on trial leave the lane, stay pending in the store, and are tried
-//! one message at a time; all other topics go on (P5). A connection with several acknowledgements
-//! for a topic is no evidence against the topic, so a network path that resets connections condemns
-//! no topic.
+//! of the topic in flight and no acknowledgement that counts, or after five connections ended by
+//! the peer with one and the same message in flight, even if other messages of the topic pass. The
+//! records of a topic on trial leave the lane, stay pending in the store, and are tried one message
+//! at a time; all other topics go on (P5). A connection that acknowledges messages of a topic before
+//! the end is no evidence against the topic, so a network path that resets connections condemns no
+//! topic.
 
 mod choice;
 mod doubt;
@@ -70,15 +71,16 @@ pub struct Delivery {
     messages: BTreeMap<MessageId, Message>,
     next: u64,
     last_order: u64,
-    /// Settled messages: `settled` counts marks not yet taken, `marking` marks taken but not yet
-    /// durable.
+    /// The number of settled messages: `settled` in marks not yet taken, `marking` in marks taken
+    /// but not yet durable.
     settled: usize,
     marking: usize,
     topics: Topics,
     spacing: Spacing,
     on_trial: BTreeSet<(Lane, Arc<str>)>,
     withheld: [Arc<BTreeSet<Arc<str>>>; 3],
-    /// The number of topics in doubt but not on trial. Topics in doubt send one message at a time.
+    /// The number of topics in doubt but not on trial. All of them together send one message at a
+    /// time.
     doubted: usize,
     /// Newly withheld topics, not yet known to the store.
     to_withhold: Vec<TopicMark>,

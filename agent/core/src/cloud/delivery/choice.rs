@@ -10,7 +10,7 @@ use crate::time::Mono;
 impl Delivery {
     /// Returns the message to publish next, if any may be sent: alerts before events before
     /// readings, older before newer. A message on trial is sent alone, with no others in flight but
-    /// alerts; topics in doubt send one message at a time.
+    /// alerts; all topics in doubt together send one message at a time.
     #[must_use]
     pub fn next(&self, now: Mono) -> Option<(MessageId, &Batch)> {
         let waiting = self.messages.iter().filter(|(_, message)| message.sent.is_none());
