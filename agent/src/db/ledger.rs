@@ -1,6 +1,6 @@
-//! The gap ledger: whatever is given up is a row in it, and an event that is published (P3).
+//! The gap ledger: each loss of records is a row, and an event to be published (P3).
 //!
-//! While nobody takes the event, one row and one event grow with what is given up next to it: a
+//! While the event is not taken by the publisher, adjacent losses extend the same row and event: a
 //! month without a link costs the ledger a row, not thousands (P10).
 
 use pulsegate_core::cloud::record_text::ClockText;
@@ -18,7 +18,7 @@ use super::untold::Telling;
 use super::withheld::Claim;
 use super::write::LaneWriter;
 
-/// The newest row, and the event that tells of it.
+/// The newest row with its event.
 #[derive(Debug, Clone)]
 pub(crate) struct Growing {
     row: i64,
@@ -30,9 +30,9 @@ pub(crate) struct Growing {
 /// Bounds the search for pending records between two gaps: with more records there, a new row is begun.
 const MAX_BETWEEN: u64 = 10_000;
 
-/// Gives up the records at `places`, which are those of `gap`: deletes them, counts them and says so in an
-/// event. Records of other sources may lie between them, and stay. Events up to `in_hand` are on their way and
-/// say what they say.
+/// Gives up the records of `gap` at `places`: deletes and counts them, and reports them in an
+/// event. Records of other sources may lie between the places, and stay. Events up to `in_hand` may
+/// be on their way and are not changed.
 pub(crate) fn give_up(
     database: &mut Database,
     gap: &Gap,
@@ -80,7 +80,7 @@ pub(crate) fn give_up(
     Ok(())
 }
 
-/// The newest row, if `gap` only makes it longer.
+/// Returns the newest row if `gap` can extend the row.
 fn grown(database: &Database, gap: &Gap, in_hand: Seq) -> rusqlite::Result<Option<Growing>> {
     let Some(growing) = &database.growing else { return Ok(None) };
     let alike = growing.gap.lane == gap.lane && growing.gap.reason == gap.reason;
@@ -91,7 +91,8 @@ fn grown(database: &Database, gap: &Gap, in_hand: Seq) -> rusqlite::Result<Optio
     Ok(is_next.then(|| growing.clone()))
 }
 
-/// Whether a record between two places is pending, or there are too many to tell.
+/// Returns true if a record between two places is pending, or if there are too many records to
+/// check.
 fn has_pending(
     database: &Database,
     lane: Lane,
@@ -142,7 +143,7 @@ fn grow(
     Ok(())
 }
 
-/// Gives places to what was given up before it could be written, and says so.
+/// Assigns places to records given up before they could be written, and reports the gap.
 pub(crate) fn unwritten(
     writer: &mut LaneWriter<'_>,
     boot: Boot,
@@ -161,7 +162,7 @@ pub(crate) fn unwritten(
     writer.event(&EventRow { event: Event::Gap(members), mono: lost.until })
 }
 
-/// What an event must still tell: the losses found when a damaged database was replaced.
+/// Returns the gaps without an event: losses found in the replacement of a damaged database.
 pub(crate) fn untold(database: &Database) -> rusqlite::Result<Vec<GapMembers>> {
     let select = "SELECT lane, first, last, count, id FROM gaps
                   WHERE id >= (SELECT value FROM meta WHERE key = ?1) ORDER BY id";
@@ -181,7 +182,7 @@ pub(crate) fn untold(database: &Database) -> rusqlite::Result<Vec<GapMembers>> {
     Ok(told)
 }
 
-/// Tells it.
+/// Writes an event for each of these gaps.
 pub(crate) fn tell(
     writer: &mut LaneWriter<'_>,
     untold: &[GapMembers],
@@ -196,7 +197,7 @@ pub(crate) fn tell(
     Ok(())
 }
 
-/// The members of the event of a gap.
+/// Returns the members of the event of a gap.
 pub(crate) fn gap_members(database: &Database, gap: &Gap) -> rusqlite::Result<GapMembers> {
     let id = |seq: Seq| id(database.boot_of(seq.0).boot, seq);
     Ok(members(gap, &id(gap.first), &id(gap.last), span(database, gap)?))
@@ -206,7 +207,7 @@ fn id(boot: Boot, seq: Seq) -> String {
     RecordId { boot, seq }.to_string()
 }
 
-/// Lane, first and last record, how many, why, and the time span.
+/// Builds the members: lane, first and last record, count, reason, and span of time.
 fn members(gap: &Gap, first: &str, last: &str, span: Option<(Wall, Wall)>) -> GapMembers {
     let topic = match &gap.reason {
         DropReason::Quarantine { topic } => Some(String::from(&**topic)),
@@ -228,7 +229,7 @@ fn members(gap: &Gap, first: &str, last: &str, span: Option<(Wall, Wall)>) -> Ga
     }
 }
 
-/// When the gap begins and ends: the times of its records, or of those beside them.
+/// Returns the span of time of a gap: the times of its records, or of records beside the gap.
 fn span(database: &Database, gap: &Gap) -> rusqlite::Result<Option<(Wall, Wall)>> {
     let start = time_of(database, gap.lane, "<= ?1 ORDER BY seq DESC", gap.first)?;
     let end = time_of(database, gap.lane, ">= ?1 ORDER BY seq", gap.last)?;

@@ -1,5 +1,4 @@
-//! What is read from a database when it is opened: little, and as much with ten readings in it as
-//! with ten million.
+//! Facts read when a database is opened: as little with ten million readings as with ten.
 
 use std::collections::HashSet;
 
@@ -14,18 +13,18 @@ use super::withheld;
 
 use super::bounds::{self, MAX_FRAME_ROWS, Rising};
 
-/// The place before the first record, in a database that was begun after another was lost.
+/// The place before the first record, in a database begun after the loss of another database.
 pub(crate) const BASE_SEQ: &str = "base_seq";
-/// A place that was given away in the database before, if no record tells.
+/// The last place assigned by an earlier database, where no record has the place.
 pub(crate) const END_SEQ: &str = "end_seq";
 
-/// The first row of the ledger that no event tells of yet.
+/// The first row of the ledger without an event.
 pub(crate) const UNTOLD_GAP: &str = "untold_gap";
 
-/// How many readings were not published by choice.
+/// Number of readings not published by choice.
 pub(crate) const FILTERED: &str = "filtered";
 
-/// A row of `lanes`, and the last record of that lane.
+/// A row of `lanes`, and the last record of the lane.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct LaneRow {
     pub(crate) watermark: u64,
@@ -36,7 +35,7 @@ pub(crate) struct LaneRow {
     pub(crate) last: u64,
 }
 
-/// A row of `boots`: the records from `first_seq` on were written in that start of the agent.
+/// A row of `boots`: a start of the agent, and the place of its first record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BootRow {
     pub(crate) first_seq: u64,
@@ -44,15 +43,16 @@ pub(crate) struct BootRow {
     pub(crate) epoch: Epoch,
 }
 
-/// The start of the agent in which the record `seq` was written.
+/// Returns the start of the agent that wrote the record `seq`.
 pub(crate) fn boot_of(boots: &[BootRow], seq: u64) -> BootRow {
     let after = boots.partition_point(|boot| boot.first_seq <= seq);
     let nowhere = BootRow { first_seq: 0, boot: Boot::without_suffix(0), epoch: Epoch(0) };
     boots.get(after.saturating_sub(1)).copied().unwrap_or(nowhere)
 }
 
-/// The accounts of the lanes, from one snapshot. What is pending is counted, so that the account
-/// can be wrong: its cost grows with the backlog, and only whoever asks pays it.
+/// Counts the accounts of the lanes in a snapshot. Pending records are counted rather than derived,
+/// so the account can reveal an error. The cost grows with the backlog, and is paid only when
+/// requested.
 pub(crate) fn accounts(connection: &mut Connection) -> rusqlite::Result<[Account; 3]> {
     let snapshot = connection.transaction()?;
     let lanes = read_lanes(&snapshot)?;
@@ -70,17 +70,17 @@ pub(crate) fn accounts(connection: &mut Connection) -> rusqlite::Result<[Account
     Ok(accounts)
 }
 
-/// Checks that no lane has settled more than it recorded. The rest of an account takes a count of what is
-/// pending, and is checked when somebody asks for it.
+/// Checks that no lane settled more records than it recorded. The rest of an account needs a count
+/// of the pending records, and is checked on request.
 ///
 /// # Errors
-/// When one has.
+/// When a lane settled more.
 pub(crate) fn check_accounts(lanes: &[LaneRow; 3]) -> rusqlite::Result<()> {
     let is_settled = |row: &LaneRow| row.delivered + row.dropped + row.filtered <= row.recorded;
     if lanes.iter().all(is_settled) { Ok(()) } else { Err(bounds::out_of_bounds(0)) }
 }
 
-/// The last place that was given to a record.
+/// Returns the last assigned place.
 pub(crate) fn last_seq(connection: &Connection, lanes: &[LaneRow; 3]) -> rusqlite::Result<u64> {
     let highest = |select: &str| {
         connection.query_row(select, [], |row| bounds::read_place(row, 0)).optional()
@@ -93,7 +93,7 @@ pub(crate) fn last_seq(connection: &Connection, lanes: &[LaneRow; 3]) -> rusqlit
     Ok(ends.chain(told.into_iter().flatten()).max().unwrap_or(0))
 }
 
-/// The highest time that the axis of the rules has come to.
+/// Returns the latest time reached on the axis of the rules.
 pub(crate) fn newest_reference(
     connection: &Connection,
     boots: &[BootRow],
@@ -119,7 +119,8 @@ pub(crate) fn newest_reference(
     Ok(told.into_iter().flatten().max())
 }
 
-/// The last time that was trusted, as far as the newest records and the clock's segments tell.
+/// Returns the last trusted time, as far as known from the newest records and the segments of the
+/// clock.
 pub(crate) fn last_trusted(
     connection: &Connection,
     boots: &[BootRow],
@@ -216,16 +217,16 @@ pub(crate) fn read_timeline(connection: &Connection) -> rusqlite::Result<Timelin
     Ok(timeline)
 }
 
-/// Stands for a source of which only the number is known.
+/// Returns a source to stand in for a source known by number only.
 pub(crate) fn lost_source(id: usize) -> Source {
     Source { name: format!("source-{id}").into(), kind: "unknown".into() }
 }
 
-/// Gives the stored sources the numbers that they had; the configured ones come after. Returns how many
-/// there are.
+/// Registers the stored sources under their numbers, before the configured sources. Returns their
+/// count.
 ///
 /// # Errors
-/// A number that no source can have, or one name for two numbers. Then no source has a number yet.
+/// When a number is out of bounds, or two numbers have the same name. Then no source is registered.
 pub(crate) fn load_sources(connection: &Connection, sources: &Sources) -> rusqlite::Result<usize> {
     let mut select = connection.prepare("SELECT id, name, kind FROM sources ORDER BY id")?;
     let mut rows = select.query([])?;

@@ -1,5 +1,5 @@
-//! The database in memory that takes what arrives while the file takes no writes: it goes on where the
-//! file stands, with the same tables and the next places, and is moved into the file when that can be.
+//! The database in memory for new records while the file takes no writes. It has the same tables,
+//! continues with the next places, and is moved into the file as soon as the file takes writes.
 
 use std::path::Path;
 
@@ -17,26 +17,28 @@ use super::withheld::{self, Withheld, is_pending_sql, is_settled_sql};
 use super::write::{self, LaneWriter};
 use super::{retention, schema};
 
-/// Columns of a gap: its number is given anew, and its first three name it in [`move_gaps`].
+/// Columns of a gap, without its id. The first three identify a gap in [`move_gaps`].
 const GAP: &str = "lane, first, last, count, reason, epoch, mono_ms";
 
-/// The records in the file while they cannot be read.
+/// The state of the file while its records cannot be read.
 #[derive(Debug, Clone)]
 pub(crate) struct Apart {
-    /// By lane: how far delivery of them got.
+    /// By lane: the watermark in the file.
     pub(crate) watermarks: [u64; 3],
-    /// By lane: how many of them are pending.
+    /// By lane: number of pending records in the file.
     pub(crate) pending: [u64; 3],
-    /// What was withheld of them: a source may have settled some beyond the watermark of its lane.
+    /// The withheld sources of the file: a source may have settled records beyond the watermark of
+    /// its lane.
     pub(crate) withheld: Withheld,
-    /// The last place that was given to a record before.
+    /// The last place assigned to a record of the file.
     pub(crate) last_seq: u64,
-    /// Whether the file was carried over into a new one since: its accounts are other ones then.
+    /// True if the file was carried over into a new file since then, whose accounts differ.
     pub(crate) is_carried_over: bool,
 }
 
 impl Apart {
-    /// A new file with the lanes `now` took the place of one with the lanes `was`.
+    /// Adapts the watermarks to a new file with the lanes `now`, in place of a file with the lanes
+    /// `was`.
     pub(crate) fn carry_over(&mut self, now: &[LaneRow; 3], was: &[LaneRow; 3]) {
         for ((watermark, now), was) in self.watermarks.iter_mut().zip(now).zip(was) {
             if now.watermark < was.watermark {
@@ -47,31 +49,31 @@ impl Apart {
         self.is_carried_over = true;
     }
 
-    /// The lanes of which something is pending in a file with these `lanes`, and where delivery goes on there.
+    /// Returns the lanes with pending records in a file with these `lanes`, and their watermarks.
     pub(crate) fn behind(&self, lanes: &[LaneRow; 3]) -> Vec<(Lane, u64)> {
         let watermarks = Lane::ALL.into_iter().zip(self.watermarks);
         watermarks.filter(|(lane, watermark)| *watermark < lanes[lane.index()].last).collect()
     }
 }
 
-/// What the accounts need to know of the records in memory.
+/// The share of memory in the accounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InMemory {
-    /// The accounts, without what is pending in the file.
+    /// The accounts without records pending in the file.
     pub(crate) accounts: [Account; 3],
-    /// Readings that are in memory only and were not delivered.
+    /// Readings in memory only and not delivered.
     pub(crate) readings: u64,
-    /// By lane: the places behind how far delivery got, which the file may not know yet, up to the
-    /// file's last when memory took over. `None` where the file cannot be read: the accounts have what is
-    /// known to be pending in it.
+    /// By lane: the watermark, which the file may not know yet, and the last place of the file when
+    /// memory took over. `None` where the file cannot be read: then the accounts include the
+    /// records known to be pending.
     pub(crate) in_file: Option<[(Seq, Seq); 3]>,
-    /// Lane, number and watermark of each source that is withheld.
+    /// Lane, number and watermark of each withheld source.
     pub(crate) withheld: Vec<(Lane, u32, u64)>,
 }
 
 impl InMemory {
-    /// The accounts with what is pending in the file at `path`, also when the records in memory were moved
-    /// into it meanwhile.
+    /// Adds the records pending in the file at `path`. Also correct if the records in memory were
+    /// moved into the file meanwhile.
     pub(crate) fn accounts(&self, path: &Path) -> rusqlite::Result<[Account; 3]> {
         let mut accounts = self.accounts;
         let Some(in_file) = self.in_file else { return Ok(accounts) };
@@ -104,7 +106,8 @@ impl InMemory {
     }
 }
 
-/// Counts what is in `memory`, which goes on from `file`, with what waits in that `apart` from it.
+/// Counts the records in `memory`, which continues `file`. Records of an unreadable file are in
+/// `apart`.
 pub(crate) fn look(
     memory: &Database,
     file: Option<&Database>,
@@ -133,7 +136,7 @@ pub(crate) fn look(
     Ok(InMemory { accounts, readings, in_file, withheld })
 }
 
-/// By lane: the records in `memory` that are pending.
+/// Counts the pending records in `memory`, by lane.
 pub(crate) fn count_pending(memory: &Database) -> rusqlite::Result<[u64; 3]> {
     let mut pending = [0; 3];
     for lane in Lane::ALL {
@@ -149,7 +152,7 @@ pub(crate) fn count(connection: &Connection, lane: Lane, after: u64) -> rusqlite
     connection.prepare_cached(&count)?.query_row([after], |row| row.get(0))
 }
 
-/// Forgets what was delivered from memory, which the cloud has, to make room for what it has not.
+/// Deletes delivered records from memory, to make room for records still to be delivered.
 pub(crate) fn forget_delivered(memory: &Database) -> rusqlite::Result<()> {
     for lane in Lane::ALL {
         let (table, waits) = (lane.as_str(), is_pending_sql(lane, lane.as_str()));
@@ -159,17 +162,17 @@ pub(crate) fn forget_delivered(memory: &Database) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Makes room in a file on a disk that is full: moves the log into the database, and forgets what was
-/// delivered until `bytes` are free inside, if there is so much of it.
+/// Makes room in a file on a full disk: moves the log into the database, and forgets delivered
+/// records until `bytes` are free inside the file or nothing delivered is left.
 pub(crate) fn make_room(file: &mut Database, bytes: u64, now: Mono) -> rusqlite::Result<()> {
     file.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
     while file.free_bytes()? < bytes && retention::forget_delivered(file, now)? {}
     file.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
-/// Moves everything from memory into the file that it goes on from, in one transaction. Where records wait in
-/// the file `apart` from memory, the watermark goes back to them, and what was delivered from memory stays
-/// behind: the file would have it sent again.
+/// Moves all records from memory into the file continued by memory, in a transaction. If pending
+/// records wait in the file (`apart`), the watermark goes back to them, and records delivered from
+/// memory are not moved: the file would have them sent again.
 pub(crate) fn move_into(
     file: &mut Database,
     memory: &Database,
@@ -228,9 +231,9 @@ pub(crate) fn move_into(
     Ok(())
 }
 
-/// Moves the watermarks in the file as far as delivery got there, while the rest has to wait: what was
-/// delivered can then be forgotten, and a crash sends it no second time. The accounts of the file move with the
-/// watermarks, of lanes and of withheld sources.
+/// Moves the watermarks in the file to the progress of delivery, while other records still have to
+/// wait in memory. Delivered records can then be forgotten, and a crash does not send them again.
+/// The accounts of lanes and of withheld sources move too.
 pub(crate) fn move_watermarks(file: &mut Database, memory: &Database) -> rusqlite::Result<()> {
     let mut moved = Vec::new();
     let withheld = memory.stored_withheld.up_to(file.lanes.map(|row| row.last));
@@ -270,8 +273,8 @@ pub(crate) fn move_watermarks(file: &mut Database, memory: &Database) -> rusqlit
     Ok(())
 }
 
-/// Copies the rows of a table that meet a condition. What an alert triggers is there before; it is replaced
-/// by what is in memory.
+/// Copies the rows of a table for which a condition holds. Replaces the rows already written by the
+/// triggers of an alert.
 fn copy(
     from: &Connection,
     into: &Connection,
@@ -289,7 +292,8 @@ fn copy(
     Ok(())
 }
 
-/// Copies rows of the ledger, all or those of a lane up to a place. Returns how many records they count.
+/// Copies rows of the ledger: all, or the rows of a lane up to a place. Returns the sum of their
+/// counts.
 fn move_gaps(
     from: &Connection,
     into: &Connection,
@@ -314,8 +318,8 @@ fn values(row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Value>> {
     (0..columns).map(|column| row.get(column)).collect()
 }
 
-/// Writes what memory still holds, and the accounts of what it delivered, into a file that it does not
-/// go on from: with new places, and the numbers that the file has for the sources.
+/// Writes the pending records of memory, and the accounts of delivered records, into a file not
+/// continued by memory. The records get new places, and the numbers of the file's sources.
 pub(crate) fn adopt(
     file: &mut Database,
     memory: &Database,
@@ -377,14 +381,14 @@ fn adopt_readings(
     writer.readings(&readings)
 }
 
-/// The condition, in SQL, that a record of a lane is still to be delivered.
+/// Returns the SQL condition for a record still to be delivered.
 fn waits(memory: &Database, lane: Lane) -> String {
     let (table, watermark) = (lane.as_str(), memory.lanes[lane.index()].watermark);
     let (is_pending, is_settled) = (is_pending_sql(lane, table), is_settled_sql(lane, table));
     format!("(({table}.seq > {watermark} AND NOT {is_settled}) OR {is_pending})")
 }
 
-/// The readings in memory that meet a condition.
+/// Returns the readings in memory for which a condition holds.
 pub(crate) fn readings(
     memory: &Database,
     condition: &str,

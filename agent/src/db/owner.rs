@@ -1,8 +1,10 @@
-//! The thing that a store belongs to: the card of another device was cloned, or this one was renamed.
+//! The thing of a store. The thing of a store differs from the agent's when a card is cloned or a
+//! device is renamed.
 //!
-//! Records that were not delivered under the name of one thing are not published as another's unless the
-//! configuration says so. By default the store is kept aside whole, under the name of its thing, and is taken
-//! up again when the agent starts under that name. A store that is delivered goes on under any name.
+//! Records not delivered under the name of a thing are not published as another thing's, unless the
+//! configuration asks for it. By default such a store is set aside as a whole, under the name of
+//! its thing, and taken up again when the agent starts under the same name. A store without pending
+//! records continues under any name.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +21,7 @@ use super::{begun, load, schema};
 use crate::config::Backlog;
 use crate::platform::durable;
 
-/// How the name of a store that was kept aside goes on; then comes its thing.
+/// Suffix in the file name of a store set aside, before the name of its thing.
 const ASIDE: &str = "of-";
 
 /// A store of another thing was found at the start.
@@ -27,23 +29,23 @@ const ASIDE: &str = "of-";
 pub(crate) struct ThingChange {
     /// The other thing.
     pub(crate) from: String,
-    /// By lane: records that were not delivered under its name.
+    /// By lane: records not delivered under the other name.
     pub(crate) pending: [u64; 3],
     /// Their fate.
     pub(crate) backlog: Backlog,
 }
 
-/// The store that the agent works on.
+/// The store for this start of the agent.
 #[derive(Debug)]
 pub(crate) struct Taking {
     pub(crate) path: PathBuf,
-    /// The store was another thing's until now, with records that were not delivered.
+    /// Set if the store was another thing's until now, with pending records.
     pub(crate) change: Option<ThingChange>,
-    /// Whether another store has the place of the one that the start before worked on.
+    /// True if the store is not the same as in the start before.
     pub(crate) is_another: bool,
 }
 
-/// Decides which store the agent works on as `thing`; `path` is where one usually is.
+/// Decides on the store of the agent for `thing`. `path` is the usual place of a store.
 pub(crate) fn settle(path: &Path, thing: &str, backlog: Backlog) -> Taking {
     let ours = aside(path, thing);
     let change = match belongs_to(path) {
@@ -67,7 +69,7 @@ pub(crate) fn settle(path: &Path, thing: &str, backlog: Backlog) -> Taking {
     }
 }
 
-/// The stores that were kept aside beside `path` and hold what was not delivered: their files, things and
+/// Returns the stores set aside beside `path` with pending records: their files, things, and
 /// pending records by lane.
 pub(crate) fn kept_aside(path: &Path) -> Vec<(PathBuf, String, [u64; 3])> {
     let prefix = name_of(&aside(path, ""));
@@ -85,16 +87,16 @@ pub(crate) fn kept_aside(path: &Path) -> Vec<(PathBuf, String, [u64; 3])> {
     kept
 }
 
-/// What the first commit of a start gives up.
+/// The records given up by the first commit of a start.
 #[derive(Debug, Default)]
 pub(crate) struct Dropped {
     pub(crate) marks: Vec<Mark>,
-    /// The same of sources that are withheld: what was given up of their lane was given up of them.
+    /// The same marks for withheld sources, whose records are given up with their lane.
     pub(crate) source_marks: Vec<SourceMark>,
 }
 
 impl Dropped {
-    /// Gives up what is pending from before this start.
+    /// Gives up all pending records from before this start.
     pub(crate) fn backlog_of(database: &Database) -> rusqlite::Result<Self> {
         let mut dropped = Self::default();
         for lane in Lane::ALL {
@@ -120,7 +122,7 @@ impl Dropped {
         Ok(dropped)
     }
 
-    /// Gives up at once what is pending in a file that was opened only after the start.
+    /// Gives up all pending records of a file opened after the start, at once.
     pub(crate) fn drop_backlog_of(file: &mut Database, now: Mono) -> rusqlite::Result<()> {
         let Self { marks, source_marks } = Self::backlog_of(file)?;
         for mark in &source_marks {
@@ -129,7 +131,7 @@ impl Dropped {
         file.commit(&Work { marks, source_marks, now, ..Work::default() }).map(|_| ())
     }
 
-    /// Where publishing begins, behind what is given up.
+    /// Returns the watermarks from which publishing begins, behind the records given up.
     pub(crate) fn watermarks(&self, database: &Database) -> [Seq; 3] {
         let mut watermarks = database.lanes.map(|lane| Seq(lane.watermark));
         for mark in &self.marks {
@@ -144,7 +146,7 @@ impl ThingChange {
         self.pending.iter().any(|count| *count > 0)
     }
 
-    /// Returns the event that tells of the change.
+    /// Returns the event about the change.
     pub(crate) fn event(&self) -> Event {
         let [alerts, events, readings] = self.pending;
         Event::ThingChanged(ThingChangedMembers {
@@ -157,8 +159,9 @@ impl ThingChange {
     }
 }
 
-/// The thing that the last start of a store recorded for, and what is pending of it by lane. `None` for no
-/// store, and for one that an earlier version wrote last: that is believed to be this thing's.
+/// Returns the thing of the last start on a store, and its pending records by lane. `None` for a
+/// missing store, and for a store last written by an earlier version, which is taken for this
+/// thing's.
 fn belongs_to(path: &Path) -> Option<(String, [u64; 3])> {
     let read = || -> rusqlite::Result<Option<(String, [u64; 3])>> {
         let connection = schema::open_reader(path)?;
@@ -186,7 +189,7 @@ fn set_aside(path: &Path, thing: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes up a store that was kept aside, if there is one and none is in its place. Returns whether it did.
+/// Takes up a store set aside, if there is one and its usual place is free. Returns true if it did.
 fn take_up(aside: &Path, path: &Path) -> anyhow::Result<bool> {
     let is_there = aside.exists() && !path.exists();
     if is_there {
@@ -197,7 +200,7 @@ fn take_up(aside: &Path, path: &Path) -> anyhow::Result<bool> {
     Ok(is_there)
 }
 
-/// Moves what is in the log of a store into its file, so that the file can be renamed by itself.
+/// Moves the log of a store into its file, so the file can be renamed alone.
 fn fold_log(path: &Path) -> anyhow::Result<()> {
     let connection = Connection::open(path)?;
     let busy: bool =
@@ -210,7 +213,7 @@ fn fold_log(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the store of `thing` is kept while another thing's has its place.
+/// Returns the path for a store of `thing` while another thing's store has the usual place.
 fn aside(path: &Path, thing: &str) -> PathBuf {
     let thing = thing.replace(['/', '\0'], "_");
     path.with_file_name(format!("{}.{ASIDE}{thing}", name_of(path)))

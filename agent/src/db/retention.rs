@@ -1,8 +1,8 @@
-//! What is forgotten, and what is given up: delivered history after its time or when the store
-//! reaches its cap, then the oldest that is pending and in nobody's hands, readings first.
+//! Retention: forgets delivered records above their age or when the store reaches its cap, then
+//! gives up the oldest pending records outside the publisher's hands, readings first.
 //!
-//! Done in small steps between commits, so that no step holds up an alert. Freed pages are used
-//! again; the file itself does not shrink.
+//! Works in small steps between commits, so no step holds up an alert. Freed pages are used again;
+//! the file does not shrink.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use super::database::Database;
 use super::ledger;
 use super::withheld::{self, Claim, Settled, SourceMark, Withheld, is_pending_sql};
 
-/// Records given up or forgotten in one step: some milliseconds on a slow card.
+/// Records given up or forgotten in a step: some milliseconds on a slow card.
 const STEP_ROWS: u64 = 2_000;
-/// Gaps that are remembered in the ledger after they were published.
+/// Published gaps kept in the ledger.
 const LEDGER_ROWS: u64 = 10_000;
-/// What is forgotten for the cap, the least missed first.
+/// Order in which lanes lose records for the cap, the least missed first.
 const FORGOTTEN_FIRST: [Lane; 3] = [Lane::Readings, Lane::Events, Lane::Alerts];
 
 /// How often to commit, and what to keep.
@@ -32,17 +32,17 @@ pub(crate) struct Keep {
     pub(crate) ttl: Option<Duration>,
 }
 
-/// What a step has to know.
+/// The situation for a step.
 pub(crate) struct Look<'a> {
     pub(crate) keep: &'a Keep,
-    /// Bytes that records may use: what the configuration allows, or less where the partition is small.
+    /// Bytes allowed for records: the cap of the configuration, or less on a small partition.
     pub(crate) cap_bytes: u64,
     /// By lane: records up to here are in the publisher's hands.
     pub(crate) in_hand: [Seq; 3],
     pub(crate) now: Mono,
 }
 
-/// Takes one step. Returns whether there may be more to do.
+/// Takes a step. Returns true if there may be more to do.
 pub(crate) fn step(database: &mut Database, look: &Look<'_>) -> rusqlite::Result<bool> {
     let (used, _) = database.size()?;
     let over = used > look.cap_bytes;
@@ -72,7 +72,7 @@ pub(crate) fn step(database: &mut Database, look: &Look<'_>) -> rusqlite::Result
     Ok(false)
 }
 
-/// Forgets some delivered records, whatever their age. Returns whether there were any.
+/// Forgets some delivered records, whatever their age. Returns true if there were any.
 pub(crate) fn forget_delivered(database: &mut Database, now: Mono) -> rusqlite::Result<bool> {
     for lane in FORGOTTEN_FIRST {
         if forget(database, lane, None, now)? {
@@ -82,7 +82,7 @@ pub(crate) fn forget_delivered(database: &mut Database, now: Mono) -> rusqlite::
     Ok(false)
 }
 
-/// Forgets the oldest delivered records of a lane: those older than `age`, or whatever their age.
+/// Forgets the oldest delivered records of a lane: those above `age`, or whatever their age.
 fn forget(
     database: &mut Database,
     lane: Lane,
@@ -109,7 +109,7 @@ fn forget(
     Ok(true)
 }
 
-/// Gives up the oldest records of a lane that are withheld and not in hand.
+/// Gives up the oldest withheld records of a lane outside the publisher's hands.
 fn give_up_withheld(
     database: &mut Database,
     lane: Lane,
@@ -141,7 +141,7 @@ fn give_up_withheld(
     Ok(true)
 }
 
-/// Gives up the oldest pending records of a lane that are not in hand.
+/// Gives up the oldest pending records of a lane outside the publisher's hands.
 fn give_up(
     database: &mut Database,
     lane: Lane,
@@ -168,7 +168,7 @@ fn give_up(
     Ok(true)
 }
 
-/// Gives up the records at these places, at least one.
+/// Gives up the records at one or more places.
 fn give_up_places(
     database: &mut Database,
     lane: Lane,
@@ -185,18 +185,18 @@ fn give_up_places(
     Ok(())
 }
 
-/// The oldest records of a lane within a span that nobody has a claim on.
+/// The oldest records of a lane within a span that are free to be given up or forgotten.
 struct Oldest {
     places: Vec<u64>,
-    /// The last place that was looked at.
+    /// The last place looked at.
     looked_to: u64,
-    /// Whether there may be more behind it.
+    /// True if there may be more records behind.
     is_cut_short: bool,
 }
 
-/// Looks at the oldest records in `(after, through]`, at most [`STEP_ROWS`] of them; with an age, only at those
-/// that are older. `claim` tells of a source and a place who has a claim on the record. Ends before one that is
-/// in hand, unless nothing was found before it.
+/// Looks at the oldest records in `(after, through]`, [`STEP_ROWS`] at most; with an age, only at
+/// older records. `claim` returns the claim on the record of a source and place. Ends before a
+/// record in hand, unless nothing was found before.
 fn oldest(
     database: &Database,
     lane: Lane,
@@ -235,13 +235,14 @@ fn oldest(
     Ok(oldest)
 }
 
-/// When a record was stored. The time that another program gave with it says nothing of that.
+/// The arrival of a record in the store, which differs from a time given by another program.
 enum Arrival {
-    /// In the run of the kernel that its place tells.
+    /// A place and a monotonic time in the run of the kernel of the place.
     Mono(u64, Mono),
     /// On the axis of the rules in this run of the kernel: a rule decides when readings arrive.
     Reference(Epoch, Wall),
-    /// Unknown: an alert from the readings of another program, which are lost. Its own time stands in.
+    /// Unknown, because another program's readings of an alert are lost. The time of the alert
+    /// stands in.
     Wall(Wall),
 }
 
@@ -256,8 +257,8 @@ impl Arrival {
     }
 }
 
-/// Whether a record arrived longer than `age` ago. Between two runs of the kernel only trusted
-/// clocks can tell; while they cannot, nothing counts as old.
+/// Returns true if a record arrived longer than `age` ago. Across runs of the kernel only trusted
+/// clocks can tell; without them, no record counts as old.
 fn is_older(database: &Database, arrival: &Arrival, age: Duration, now: Mono) -> bool {
     let timeline = &database.timeline;
     let (today, trust_today) = timeline.wall(database.epoch, now);
@@ -275,7 +276,7 @@ fn is_older(database: &Database, arrival: &Arrival, age: Duration, now: Mono) ->
     trust == Trust::Trusted && trust_today == Trust::Trusted && then + age < today
 }
 
-/// Forgets what only forgotten records needed.
+/// Deletes rows of the frame needed only by forgotten records.
 fn forget_frame(database: &mut Database) -> rusqlite::Result<()> {
     let connection = &database.connection;
     let mut first = database.last_seq + 1;

@@ -1,9 +1,10 @@
-//! A damaged database: set aside under a dated name, read as far as it can be, and replaced.
+//! A damaged database: set aside under a dated name, read as far as possible, and replaced.
 //!
-//! The new database is written beside the old one in durable steps, and takes its place only when it is
-//! complete: a power cut in between leaves the damaged one, whose salvage the next start goes on with, or
-//! the new one. What is carried over keeps its place and its boot, so that the cloud can still tell what it
-//! has. What could not be read becomes a gap with the reason `corruption`.
+//! The new database is written beside the damaged one in durable steps, and takes its place only
+//! when complete. After a power cut in between, either the damaged database is still in place, and
+//! the next start continues the salvage, or the new database is. Records carried over keep their
+//! places and starts, so the cloud can recognise duplicates. Unreadable records become gaps with
+//! the reason `corruption`.
 
 use std::ffi::OsString;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -21,20 +22,20 @@ use super::{disk, schema};
 use crate::platform::pulse::Pulse;
 use crate::platform::{clock, durable};
 
-/// The new database while it is written, and when it is complete.
+/// File name of the new database while it is written, and once complete.
 const WRITING: &str = "salvage";
 const COMPLETE: &str = "new";
-/// How the names of what was set aside go on.
+/// Suffix in the file name of a damaged database, before the date.
 const ASIDE: &str = "damaged-";
-/// Damaged databases that are kept to be looked at; each is as large as the store may be (P10).
+/// Damaged databases kept for examination. Each is as large as the store may be (P10).
 const KEPT_ASIDE: usize = 2;
-/// No page is smaller; SQLite takes a file that has none for a new one.
+/// Bytes of the smallest page. SQLite takes a file without a page for a new database.
 const MIN_BYTES: u64 = 512;
-/// Where the header tells the versions for writing and for reading, and the highest there is
+/// Offset in the header of the versions for writing and for reading, and the highest known version
 /// (SQLite file format, section 1.3.3).
 const VERSIONS_AT: u64 = 18;
 const WAL_VERSION: u8 = 2;
-/// The files of one database.
+/// Suffixes of the files of a database.
 const SUFFIXES: [&str; 3] = ["-wal", "-shm", ""];
 
 /// Whether an error means that the database, not the disk or the request, is at fault.
@@ -65,40 +66,41 @@ pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     damaged || nonsense.contains(&true)
 }
 
-/// How far a salvage is.
+/// The progress of a salvage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SalvageProgress {
-    /// Records that were read so far.
+    /// Records read until now.
     pub(crate) done: u64,
-    /// Records that there are at most, as far as the damaged database tells.
+    /// Upper bound of the records, as far as the damaged database tells.
     pub(crate) of: u64,
 }
 
 impl SalvageProgress {
-    /// The part that is done, in percent.
+    /// Returns the completed part in percent.
     pub(crate) fn percent(self) -> u64 {
         self.done.min(self.of).saturating_mul(100).checked_div(self.of).unwrap_or(100)
     }
 }
 
-/// Takes how far a salvage is, after each of its steps.
+/// Receives the progress of a salvage after each step.
 pub(crate) type TellProgress<'a> = &'a mut dyn FnMut(SalvageProgress);
 
-/// What became of a damaged database.
+/// The fate of a damaged database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Replaced {
-    /// The name that it has now.
+    /// The present name of the damaged database.
     pub(crate) set_aside: String,
-    /// Rows that could be read and made no sense; they were left.
+    /// Number of invalid rows left behind.
     pub(crate) left_rows: u64,
 }
 
-/// Opens the database at `path`. Returns the fault of one that is damaged, or whose salvage was cut off. Long
-/// work beats `pulse`. Unless a file `is_expected` at `path`, the file is made here, and one that came meanwhile is
-/// not opened.
+/// Opens the database at `path`. Returns the fault of a damaged database, or of a database whose
+/// salvage was cut off. Long work beats `pulse`. Unless a file `is_expected` at `path`, makes the
+/// file, and refuses a file made meanwhile.
 ///
 /// # Errors
-/// When the file cannot be opened or read, damaged or not; when there is one that was not expected.
+/// When the file cannot be opened or read for another reason than damage, or when a file was not
+/// expected.
 pub(crate) fn open_whole(
     path: &Path,
     is_expected: bool,
@@ -133,7 +135,8 @@ pub(crate) fn open_whole(
     Ok(Err(fault))
 }
 
-/// As [`open_whole`]; a damaged database is replaced first, and how far that is goes to `tell`.
+/// Works like [`open_whole`], but replaces a damaged database first and reports the progress to
+/// `tell`.
 #[cfg(test)]
 pub(crate) fn open(
     path: &Path,
@@ -151,11 +154,12 @@ pub(crate) fn open(
     Ok((database, Some(replaced)))
 }
 
-/// Sets the database at `path` aside and puts a new one in its place, with what can be read of the
-/// old one and what is known of it. Beats `pulse`, and tells how far it is to `tell`.
+/// Sets the database at `path` aside and puts a new one in its place, with all readable rows of the
+/// old database and the facts `known` from memory. Beats `pulse`, and reports the progress to
+/// `tell`.
 ///
 /// # Errors
-/// When there is no way to have a database here; the damaged one then keeps its place.
+/// When no database can be written here. The damaged database then keeps its place.
 pub(crate) fn replace(
     path: &Path,
     known: Option<&Database>,
@@ -197,8 +201,8 @@ pub(crate) fn replace(
     Ok(Replaced { set_aside: name, left_rows })
 }
 
-/// Finds what SQLite takes for something else: an empty file with records beside it for a new one, a
-/// file of a version to come for one that must not be written.
+/// Finds faults not reported by SQLite: an empty file with records in its log would count as a new
+/// database, and a file of a future version as read-only.
 fn whole(path: &Path) -> Result<(), &'static str> {
     let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
     if metadata.is_dir() {
@@ -221,15 +225,18 @@ fn whole(path: &Path) -> Result<(), &'static str> {
     }
 }
 
-/// A database that was cut off so early, or so badly, that its tables are not there.
+/// Returns true if the error means that tables are missing: the database was cut off early or
+/// badly.
 fn is_missing_table(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::QueryReturnedNoRows)
         || error.sqlite_error_code() == Some(ErrorCode::Unknown)
 }
 
-/// The set-aside database whose salvage was cut off, and how much of it is carried over. A new database of
-/// another one, or one that cannot be gone on with, is removed. It is not looked through: that would take longer
-/// the further it is, and damage in it is found when it has its place, while the set-aside one is kept.
+/// Finds the database set aside by an interrupted salvage, and the extent of the salvage. Removes
+/// the new database if it belongs to another salvage or cannot be continued. The new database is
+/// not checked as a whole, because the check would take longer the further the salvage is. Damage
+/// in the new database is found once it is in its place, and the database set aside is kept until
+/// then.
 fn unfinished(path: &Path) -> anyhow::Result<Option<(PathBuf, Extent)>> {
     let writing = durable::beside(path, WRITING);
     let load = || Reached::load(&schema::open_reader(&writing)?);
@@ -256,7 +263,7 @@ fn unfinished(path: &Path) -> anyhow::Result<Option<(PathBuf, Extent)>> {
     Ok(found)
 }
 
-/// Removes a new database that is not complete.
+/// Removes an incomplete new database.
 fn forget_unfinished(path: &Path) -> anyhow::Result<()> {
     let writing = durable::beside(path, WRITING);
     // The file first: without its log it would look as if it could be gone on with.
@@ -267,7 +274,7 @@ fn forget_unfinished(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot remove `{}`, which is not complete", writing.display()))
 }
 
-/// Puts a new database that is complete in its place.
+/// Moves a complete new database to its place.
 fn finish(path: &Path) -> std::io::Result<()> {
     let complete = durable::beside(path, COMPLETE);
     if !complete.exists() {
@@ -298,8 +305,8 @@ fn write_new(
     Ok(left_rows)
 }
 
-/// Gives the database a second, dated name, once for one damage. A file system that knows no
-/// second names has it moved.
+/// Gives the database a second, dated name, once for each damage. On a file system without hard
+/// links the file is moved.
 fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
     let inode = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
     let aside = older(path).into_iter().find(|aside| inode(aside) == inode(path));
@@ -315,7 +322,7 @@ fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(aside)
 }
 
-/// A dated name that nothing has yet: a clock that is not set tells the same time twice.
+/// Returns an unused dated name. A clock that is not set can show the same time twice.
 fn unused_name(path: &Path) -> PathBuf {
     let date =
         pulsegate_core::cloud::record_text::ClockText::format(clock::wall()).replace(':', "");
@@ -326,7 +333,7 @@ fn unused_name(path: &Path) -> PathBuf {
     names.into_iter().find(|name| !name.exists()).unwrap_or_else(|| durable::beside(path, ASIDE))
 }
 
-/// What was set aside, the latest damage last.
+/// Returns the databases set aside, the latest last.
 fn older(path: &Path) -> Vec<PathBuf> {
     let Some(folder) = path.parent() else { return Vec::new() };
     let mut begin = name_of(path).to_owned();

@@ -1,9 +1,10 @@
-//! Gaps that are still to be told: those whose event was itself given up before anybody heard of it.
+//! Gaps still to be reported, because their event was itself given up before delivery.
 //!
-//! An event that tells of a gap and is given up makes no event of its own: what it told is folded into one
-//! growing row for each lane and reason, and its own loss with it. The rows are told as events when events
-//! get through again, or when some time has passed, and may be folded back then. So a cloud that takes no
-//! events costs a bounded number of rows, and what it hears in the end adds up to what was dropped (P3).
+//! A given-up event about a gap makes no event of its own. Its members, and its own loss, are
+//! merged into a growing row for each lane and reason. The rows become events when events are
+//! delivered again or after some time, and may be merged back then. A cloud that takes no events
+//! costs a bounded number of rows, and in the end the reported gaps add up to all dropped records
+//! (P3).
 
 use std::time::Duration;
 
@@ -16,19 +17,19 @@ use super::database::{Database, EventRow};
 use super::ledger;
 use super::write::LaneWriter;
 
-/// Events get through: what is untold is told then, but not with each of them.
+/// Pause between two reports while events are delivered.
 const TELL_AFTER_DELIVERY: Duration = Duration::from_secs(60);
-/// Nothing tells whether events get through: it is tried.
+/// Pause between two reports while nothing shows that events are delivered.
 const TELL_ANYWAY: Duration = Duration::from_secs(600);
 
-/// The rows, and when something of them was told last.
+/// The rows, and the time of the last report.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Untold {
     rows: Vec<GapMembers>,
     told_at: Option<Mono>,
 }
 
-/// What a transaction changes of the rows, and the events that it writes.
+/// The changes of the rows in a transaction, and the events to write.
 #[derive(Debug, Default)]
 pub(crate) struct Telling {
     next: Untold,
@@ -49,7 +50,7 @@ impl Untold {
         })
     }
 
-    /// Whether it is time to try whether the cloud takes an event.
+    /// Returns true if another report is due, delivered or not.
     pub(crate) fn is_due(&self, now: Mono) -> bool {
         self.is_due_after(TELL_ANYWAY, now)
     }
@@ -58,7 +59,7 @@ impl Untold {
         !self.rows.is_empty() && self.told_at.is_none_or(|at| now.since(at) >= pause)
     }
 
-    /// Writes the rows in the place of those that are there.
+    /// Replaces the stored rows.
     pub(crate) fn write(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
         tx.execute("DELETE FROM untold_gaps", [])?;
         for row in &self.rows {
@@ -82,12 +83,13 @@ impl Untold {
 }
 
 impl Telling {
-    /// Begins with what is untold.
+    /// Begins with the rows of the database.
     pub(crate) fn begin(database: &Database) -> Self {
         Self { next: database.untold.clone(), is_changed: false, events: Vec::new() }
     }
 
-    /// Folds in what the events in `gap` told that are given up with it. Returns whether there are any.
+    /// Merges the events about gaps given up with `gap` into the rows. Returns true if there were
+    /// any.
     pub(crate) fn fold_events_of(
         &mut self,
         database: &Database,
@@ -111,8 +113,8 @@ impl Telling {
         Ok(found)
     }
 
-    /// Tells of a message that was given up because of the broker. One that held events of gaps is folded in
-    /// with them: the broker hung up on just such an event.
+    /// Reports a message given up because of the broker. A message with events about gaps is merged
+    /// into the rows with them, because the broker hung up on such an event.
     pub(crate) fn give_up(
         &mut self,
         database: &Database,
@@ -129,7 +131,8 @@ impl Telling {
         Ok(())
     }
 
-    /// Tells what is untold, if it is time: events get through (`delivered`), or nobody knows for long.
+    /// Turns the rows into events if a report is due. `delivered`: an event was delivered since the
+    /// last commit.
     pub(crate) fn tell(&mut self, delivered: bool, now: Mono) {
         let pause = if delivered { TELL_AFTER_DELIVERY } else { TELL_ANYWAY };
         if !self.next.is_due_after(pause, now) {
@@ -141,13 +144,13 @@ impl Telling {
         (self.next.told_at, self.is_changed) = (Some(now), true);
     }
 
-    /// Writes the events, and the rows that are left.
+    /// Writes the events and the remaining rows.
     pub(crate) fn write(&self, writer: &mut LaneWriter<'_>) -> rusqlite::Result<()> {
         self.events.iter().try_for_each(|event| writer.event(event))?;
         if self.is_changed { self.next.write(writer.tx) } else { Ok(()) }
     }
 
-    /// The rows as they are after the transaction.
+    /// Returns the rows after the transaction.
     pub(crate) fn into_untold(self) -> Untold {
         self.next
     }

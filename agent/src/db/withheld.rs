@@ -1,9 +1,9 @@
-//! Sources whose records are withheld: the broker refuses their topic.
+//! Sources with withheld records, whose topic the broker refuses.
 //!
-//! Such a source has a watermark of its own, beside that of its lane: its records behind its
-//! watermark and up to the lane's are pending, and everything else of the lane goes on. There is a row
-//! for each such source and none for its records, whatever is published to where meanwhile. The
-//! events of this device are one source.
+//! Such a source has a watermark of its own: its records between this watermark and the lane's are
+//! pending, and other sources of the lane continue. Each such source has a row, whatever the number
+//! of its records and whatever topics the configuration gives them. The events of this device count
+//! as a source.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,33 +16,33 @@ use rusqlite::{Connection, params};
 use super::bounds;
 use super::write::LaneWriter;
 
-/// The number of the one source of events, which have no column for it.
+/// The number of the source of all events, which have no column for a source.
 pub(crate) const EVENTS: u32 = 0;
 
-/// By lane and source.
+/// The withheld sources by lane and number.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Withheld([BTreeMap<u32, Source>; 3]);
 
 #[derive(Debug, Clone, Copy)]
 struct Source {
-    /// Its watermark.
+    /// The watermark of the source.
     after: u64,
-    /// The last place that is in the publisher's hands.
+    /// The last place in the publisher's hands.
     taken: u64,
 }
 
-/// Who has a claim on a record of a withheld source.
+/// The claim on a record of a withheld source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// Nobody: its source has settled it.
+    /// No claim: the source has settled the record.
     Settled,
-    /// The publisher, which has it in hand.
+    /// The publisher has the record in hand.
     InHand,
-    /// Nobody yet: it is pending.
+    /// No claim: the record is pending.
     Free,
 }
 
-/// A [`TopicMark`] in which sources stand for topics.
+/// A [`TopicMark`] with sources in place of topics.
 #[derive(Debug, Clone)]
 pub(crate) enum SourceMark {
     Withhold { lane: Lane, sources: Vec<u32>, after: u64 },
@@ -61,7 +61,7 @@ pub(crate) struct Settled {
 }
 
 impl SourceMark {
-    /// The messages that were quarantined.
+    /// Returns the gaps of quarantined messages.
     pub(crate) fn gaps(&self) -> &[Gap] {
         match self {
             Self::Settle(settled) => &settled.gaps,
@@ -69,7 +69,7 @@ impl SourceMark {
         }
     }
 
-    /// Whether events of this device arrived.
+    /// Returns true if events of this device were delivered.
     pub(crate) fn delivers_events(&self) -> bool {
         matches!(self, Self::Settle(one) if one.lane == Lane::Events && one.delivered > 0)
     }
@@ -88,13 +88,13 @@ impl SourceMark {
         }
     }
 
-    /// The least place that its sources begin at, as they are now.
+    /// Returns the least watermark of the sources of the mark.
     pub(crate) fn first_after(&self, withheld: &Withheld) -> Option<(Lane, u64)> {
         let lane = self.lane();
         withheld.first_after(lane, self.sources()).map(|first| (lane, first))
     }
 
-    /// Finds the sources of each topic with `sources_of`.
+    /// Replaces the topic of a mark by its sources, found with `sources_of`.
     pub(crate) fn of(
         mark: TopicMark,
         sources_of: impl FnOnce(Lane, &Arc<str>) -> Vec<u32>,
@@ -129,7 +129,7 @@ impl Withheld {
         Ok(withheld)
     }
 
-    /// Writes all of it in the place of what is there.
+    /// Replaces the stored rows.
     pub(crate) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.execute("DELETE FROM withheld", [])?;
         let mut insert = connection.prepare("INSERT INTO withheld VALUES (?1, ?2, ?3)")?;
@@ -139,15 +139,15 @@ impl Withheld {
         Ok(())
     }
 
-    /// Lane, source and watermark of each.
+    /// Returns lane, source and watermark of each row.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (Lane, u32, u64)> {
         Lane::ALL.into_iter().zip(&self.0).flat_map(|(lane, sources)| {
             sources.iter().map(move |(source, marks)| (lane, *source, marks.after))
         })
     }
 
-    /// The same for a database whose lanes end at the places `last`: the next start gives places behind them
-    /// to other records.
+    /// Returns the rows cut off at the places `last`, the ends of another database's lanes: places
+    /// behind them go to other records at the next start.
     pub(crate) fn up_to(&self, last: [u64; 3]) -> Self {
         let mut withheld = self.clone();
         for (sources, last) in withheld.0.iter_mut().zip(last) {
@@ -159,7 +159,7 @@ impl Withheld {
         withheld
     }
 
-    /// Whether the same sources of a lane are withheld, with the same watermarks.
+    /// Returns true if the same sources of a lane are withheld, with the same watermarks.
     pub(crate) fn is_same(&self, lane: Lane, other: &Self) -> bool {
         let of = |withheld: &Self| {
             let rows = withheld.0[lane.index()].iter();
@@ -180,12 +180,12 @@ impl Withheld {
         self.0[lane.index()].contains_key(&source)
     }
 
-    /// Whether a record waits behind the watermark of its source.
+    /// Returns true if a record is behind the watermark of its source.
     pub(crate) fn is_pending(&self, lane: Lane, source: u32, seq: u64) -> bool {
         self.0[lane.index()].get(&source).is_some_and(|source| source.after < seq)
     }
 
-    /// The claim on a record; `None` if its source is not withheld.
+    /// Returns the claim on a record; `None` if the source is not withheld.
     pub(crate) fn claim(&self, lane: Lane, source: u32, seq: u64) -> Option<Claim> {
         self.0[lane.index()].get(&source).map(|source| match seq {
             settled if settled <= source.after => Claim::Settled,
@@ -194,24 +194,24 @@ impl Withheld {
         })
     }
 
-    /// Whether nothing of a source is in the publisher's hands.
+    /// Returns true if no record of a source is in the publisher's hands.
     pub(crate) fn is_idle(&self, lane: Lane, source: u32) -> bool {
         self.0[lane.index()].get(&source).is_none_or(|source| source.taken <= source.after)
     }
 
-    /// The least watermark of these sources.
+    /// Returns the least watermark of these sources.
     pub(crate) fn first_after(&self, lane: Lane, sources: &[u32]) -> Option<u64> {
         let of = |source| self.0[lane.index()].get(source).map(|source| source.after);
         sources.iter().filter_map(of).min()
     }
 
-    /// The greatest watermark of these sources.
+    /// Returns the greatest watermark of these sources.
     pub(crate) fn last_after(&self, lane: Lane, sources: &[u32]) -> Option<u64> {
         let of = |source| self.0[lane.index()].get(source).map(|source| source.after);
         sources.iter().filter_map(of).max()
     }
 
-    /// Records of these sources were taken in hand up to `through`.
+    /// Notes the records of these sources up to `through` as in hand.
     pub(crate) fn took(&mut self, lane: Lane, sources: &[u32], through: u64) {
         for source in sources {
             if let Some(source) = self.0[lane.index()].get_mut(source) {
@@ -220,7 +220,7 @@ impl Withheld {
         }
     }
 
-    /// Nothing of these sources is in hand any more.
+    /// Notes that no record of these sources is in hand any more.
     pub(crate) fn dropped(&mut self, lane: Lane, sources: &[u32]) {
         for source in sources {
             if let Some(source) = self.0[lane.index()].get_mut(source) {
@@ -229,8 +229,8 @@ impl Withheld {
         }
     }
 
-    /// The watermark of a lane goes back to a place: its records behind that are pending, whatever their source,
-    /// but for what sources had settled `before` beyond it.
+    /// Moves a lane back to the watermark of a file: records behind are pending again, except those
+    /// settled by their source beyond it in `before`.
     pub(crate) fn go_back(&mut self, lane: Lane, watermark: u64, before: &Self) {
         for (number, source) in &mut self.0[lane.index()] {
             let settled = before.0[lane.index()].get(number).map(|source| source.after);
@@ -263,7 +263,7 @@ impl Withheld {
     }
 }
 
-/// Writes what [`Withheld::apply`] did, and counts what arrived.
+/// Writes the change made by [`Withheld::apply`], and counts delivered records.
 pub(crate) fn write(
     writer: &mut LaneWriter<'_>,
     mark: &SourceMark,
@@ -301,8 +301,8 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// The condition, in SQL, that a record of `lane`, called `of`, waits behind its source's watermark;
-/// `lane` comes from us, so nothing has to be quoted.
+/// Returns the SQL condition that a record of `lane`, called `of`, is behind the watermark of its
+/// withheld source. `of` is a name of ours, so nothing is quoted.
 pub(crate) fn is_pending_sql(lane: Lane, of: &str) -> String {
     format!(
         "EXISTS (SELECT 1 FROM withheld WHERE withheld.lane = {} AND withheld.source = {}
@@ -312,8 +312,9 @@ pub(crate) fn is_pending_sql(lane: Lane, of: &str) -> String {
     )
 }
 
-/// The condition, in SQL, that a record of `lane`, called `of`, is of a withheld source and settled: also one
-/// behind the watermark of the lane, which another topic may hold back.
+/// Returns the SQL condition that a record of `lane`, called `of`, was settled by its withheld
+/// source. The record may lie behind the watermark of the lane, when another topic holds the lane
+/// back.
 pub(crate) fn is_settled_sql(lane: Lane, of: &str) -> String {
     format!(
         "EXISTS (SELECT 1 FROM withheld WHERE withheld.lane = {} AND withheld.source = {}
@@ -323,7 +324,7 @@ pub(crate) fn is_settled_sql(lane: Lane, of: &str) -> String {
     )
 }
 
-/// The number, in SQL, of the source of a record of `lane`, called `of`.
+/// Returns the SQL expression for the source of a record of `lane`, called `of`.
 fn source_sql(lane: Lane, of: &str) -> String {
     match lane {
         Lane::Alerts | Lane::Readings => format!("{of}.source"),
@@ -331,8 +332,8 @@ fn source_sql(lane: Lane, of: &str) -> String {
     }
 }
 
-/// Counts the records of a lane that are pending: behind the watermark and not settled by their source, and
-/// withheld before it.
+/// Counts the pending records of a lane: records behind the watermark and not settled by their
+/// source, and withheld records before the watermark.
 pub(crate) fn count_pending(
     connection: &Connection,
     lane: Lane,

@@ -1,4 +1,4 @@
-//! What one transaction writes: the rows of a `Work`, each at its place, and the accounts of the
+//! The writes of a transaction: the rows of a `Work`, each at its place, and the accounts of the
 //! lanes.
 
 use std::sync::Arc;
@@ -23,8 +23,8 @@ pub(crate) struct LaneWriter<'a> {
     pub(crate) lanes: &'a mut [LaneRow; 3],
     pub(crate) last_seq: u64,
     pub(crate) epoch: Epoch,
-    /// By lane: records up to here that were in the publisher's hands may have been lost on disk
-    /// meanwhile, and then count as dropped already.
+    /// By lane: records up to here were in the publisher's hands when the store was damaged. The
+    /// disk may have lost them, and then they count as dropped already.
     pub(crate) doubtful: [Seq; 3],
 }
 
@@ -53,7 +53,7 @@ impl LaneWriter<'_> {
         Ok(())
     }
 
-    /// Gives places to records that will never be written. Returns the last one.
+    /// Assigns places to `count` records of a lane.
     pub(crate) fn count(&mut self, lane: Lane, count: u64) {
         if count > 0 {
             self.last_seq += count;
@@ -114,7 +114,7 @@ impl LaneWriter<'_> {
         Ok(())
     }
 
-    /// Adds a row to the ledger. Returns its number.
+    /// Adds a row to the ledger. Returns its id.
     pub(crate) fn gap(&mut self, gap: &Gap, now: Mono) -> rusqlite::Result<i64> {
         self.lanes[gap.lane.index()].dropped += gap.count;
         let insert = "INSERT INTO gaps(lane, first, last, count, reason, epoch, mono_ms)
@@ -132,10 +132,10 @@ impl LaneWriter<'_> {
     }
 }
 
-/// A value as SQLite keeps it: a whole number in as few bytes as it needs.
+/// A value in the stored form: a whole number takes only the bytes needed.
 struct SqlValue<'a>(&'a Value);
 
-/// Above it, not every whole f64 is an integer that reads back as the same f64.
+/// Bound below which every whole f64 reads back from an integer unchanged.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 impl ToSql for SqlValue<'_> {
@@ -152,7 +152,7 @@ impl ToSql for SqlValue<'_> {
     }
 }
 
-/// Writes who writes from the place `first` on. A start that recorded nothing is forgotten.
+/// Writes this start of the agent from the place `first` on. A start without records is deleted.
 pub(crate) fn boot(
     tx: &Transaction<'_>,
     identity: &Identity,
@@ -190,8 +190,7 @@ pub(crate) fn sources(
     Ok(())
 }
 
-/// Writes all that is kept of how the clock went in one run of the kernel: it is little, and
-/// seldom changes.
+/// Writes all segments of the clock in a run of the kernel: they are few, and seldom change.
 pub(crate) fn clock(
     tx: &Transaction<'_>,
     epoch: Epoch,
@@ -210,15 +209,15 @@ pub(crate) fn clock(
     Ok(())
 }
 
-/// Writes one number that belongs to the whole store.
+/// Writes a number of the whole store.
 pub(crate) fn meta(tx: &Transaction<'_>, key: &str, value: u64) -> rusqlite::Result<()> {
     tx.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
         .execute(params![key, value])?;
     Ok(())
 }
 
-/// Writes the rows that changed. That readings were recorded is no reason: their number follows
-/// from the places of the records, and writing it would cost a page in every commit.
+/// Writes the changed rows. A count of recorded readings is no change: the count follows from the
+/// places, and writing it would cost a page in every commit.
 pub(crate) fn lanes(
     tx: &Transaction<'_>,
     before: &[LaneRow; 3],
