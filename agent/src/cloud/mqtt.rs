@@ -43,11 +43,11 @@ const MAX_PACKET_BYTES: usize = MAX_MESSAGE_BYTES + 32 * 1024;
 /// Room for a packet of another broker, whose messages may be larger. Bounds the memory of a
 /// packet.
 const MAX_FOREIGN_PACKET_BYTES: usize = 2 * 1024 * 1024;
-/// First delay after a failed attempt. AWS IoT Core asks for a second or more.
+/// Base of the delays after failed attempts. The guidance of AWS IoT Core is a second or more.
 const BACKOFF_BASE: Duration = Duration::from_secs(1);
 /// Time that the broker has to acknowledge the greeting before other messages are sent anyway.
 const GREETING: Duration = Duration::from_secs(2);
-/// Time for the disconnect in order.
+/// Time limit of an orderly disconnect.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The settings of the link.
@@ -146,8 +146,8 @@ pub(crate) struct Session {
 pub(crate) struct Busy;
 
 impl Session {
-    /// Returns the end of the connection; `None` while the connection lives or after a stop in
-    /// order.
+    /// Returns the end of the connection; `None` while the connection lives, and after an orderly
+    /// disconnect.
     pub(crate) fn end(&self) -> Option<End> {
         self.end.get().copied()
     }

@@ -24,7 +24,8 @@ use crate::platform::clock;
 use crate::platform::pulse::{AT_REST, Pulse};
 use crate::store::{Progress, Stopped, Store, Taken};
 
-/// Time without any acknowledgement on a living connection, after which the connection is given up.
+/// Longest time that a message may stay unacknowledged on a living connection: a broker silent for
+/// so long never answers, and the connection is given up.
 const ACK_DEADLINE: Duration = Duration::from_secs(30);
 /// Time limit for a stop to deliver the remaining records. The sum with each
 /// [`crate::context::QUIESCE`] and the goodbye stays below TimeoutStopSec of the unit.
@@ -44,7 +45,7 @@ struct Settings {
     ack_deadline: Duration,
 }
 
-/// The counters for `status`.
+/// The state of the publisher, for `status`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PublisherState {
     pub(crate) in_flight: usize,
@@ -398,8 +399,8 @@ impl Round {
 
     fn drain_acks(&mut self) {
         use futures_util::FutureExt as _;
-        // All acknowledgements at once: those of a dead connection must be counted before its end
-        // is judged.
+        // All acknowledgements at once: an acknowledgement read after the end of its connection was
+        // judged would count for the next connection.
         while let Some(Some((id, acknowledged))) =
             tokio::task::unconstrained(self.acks.next()).now_or_never()
         {
@@ -440,7 +441,8 @@ impl Round {
     /// outlived it.
     fn judge_answers(&mut self) {
         self.drain_acks();
-        // The time is read before the connection is judged: at this time the connection lived.
+        // The time is read before the connection is judged: at this time the connection lived, or
+        // its end is recorded.
         let now = clock::mono();
         self.judge_end();
         self.delivery.tick(now);

@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Shortest interval between two events of one inbox, since a flood may last; `status` always has
 /// the totals.
 const TELL_EVERY: Duration = Duration::from_secs(3600);
-/// Percentage of an inbox's share of the source table above which the share counts as nearly full.
+/// Percentage of an inbox's share of the source table from which the share counts as nearly full.
 const FILLING_PERCENT: u64 = 80;
 
 /// Counters of one inbox at the time of its last event.

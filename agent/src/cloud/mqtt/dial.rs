@@ -35,7 +35,8 @@ impl Dialer {
     /// Reads certificate, key and roots.
     ///
     /// # Errors
-    /// When a file cannot be read or used; the error names the file.
+    /// When a file cannot be read or used; most errors name the file. Also when the disk does not
+    /// answer within [`READING`].
     pub(super) async fn read_identity(&self, identity: &Identity) -> anyhow::Result<Clients> {
         let identity = identity.clone();
         let read = self.identity.run(READING, move || tls::clients(&identity)).await;

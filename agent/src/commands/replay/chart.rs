@@ -144,7 +144,7 @@ impl<'a> Plot<'a> {
         cells
     }
 
-    /// Returns for each column whether an alert was raised in its time.
+    /// Returns for each column whether the alert is raised during any part of its time.
     fn raised(&self) -> Vec<bool> {
         let mut raised = vec![false; self.columns];
         let turns = &self.chart.turns;

@@ -43,8 +43,8 @@ pub(crate) struct Witnesses {
     trusts_chip: bool,
     asked_at: Option<Mono>,
     question: Option<BoxFuture<'static, bool>>,
-    /// Pending answer of the chip. No second question follows to a chip without an answer: its
-    /// thread waits for ever.
+    /// Pending answer of the chip. A chip that does not answer is not asked again, because the
+    /// thread that asked waits for ever.
     chip: Option<oneshot::Receiver<(Wall, Wall)>>,
 }
 

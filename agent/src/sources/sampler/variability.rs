@@ -15,7 +15,7 @@ use tokio::sync::watch;
 pub(super) struct Variability {
     wanted: watch::Receiver<HashSet<Box<str>>>,
     sources: Arc<Sources>,
-    /// State of each source of readings with RR intervals; `None` if the source's variability is
+    /// State of each source of readings with heart detail; `None` if the source's variability is
     /// not wanted.
     monitors: HashMap<SourceId, Option<Monitor>>,
     told: Vec<(Derived, f64)>,
