@@ -1,14 +1,14 @@
-//! The store: every record of this device, in one SQLite database with one writer thread.
+//! The store: all records of this device in an SQLite database, written by a single thread.
 //!
-//! What is appended is gathered for the commit interval, or until an alert, and committed at once
-//! (P1). A record is appended to and never changed; what was delivered is a watermark per lane,
-//! which rides along in a later commit. Opening, appending and taking cost the same with ten
-//! records stored as with ten million (P9).
+//! New records are gathered for the commit interval, or until an alert, and committed together
+//! (P1). Stored records never change. Delivery is kept as a watermark for each lane, written with a
+//! later commit. Opening, appending and taking cost the same with ten million records as with ten
+//! (P9).
 //!
-//! While the disk refuses writes, what arrives is kept in memory up to a bound, published from there,
-//! and moved into the file when that takes writes again; beyond the bound it is given up and counted
-//! (P3). A damaged database is set aside under a dated name,
-//! what can be read of it is carried over, and a new one begun (P7).
+//! While the disk refuses writes, new records are kept in memory up to a bound, published from
+//! there, and moved into the file as soon as the file takes writes again. Beyond the bound they are
+//! given up and counted (P3). A damaged database is set aside under a dated name, its readable rows
+//! are carried over into a new database, and the store continues (P7).
 
 mod check;
 mod filters;
@@ -53,83 +53,84 @@ pub(crate) use fold::Flapping;
 pub(crate) use take::{Formats, LaneFormat, Taken};
 pub(crate) use visits::VisitFormat;
 
-/// Requests on their way to the writer, each with up to 64 KiB of readings: bounds what a burst
-/// holds in memory before back-pressure.
+/// Requests in the queue to the writer, each with up to 64 KiB of readings. Bounds the memory of a
+/// burst before back-pressure.
 const QUEUE: usize = 4;
 
-/// What the store is told when it is opened.
+/// The settings of the store.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) path: PathBuf,
     pub(crate) identity: Identity,
     pub(crate) keep: Keep,
-    /// The store was another thing's until now.
+    /// Set if the store was another thing's until now.
     pub(crate) thing_change: Option<ThingChange>,
-    /// The fate of what another thing recorded, also in a store that can be opened only later.
+    /// The fate of another thing's pending records, also in a store opened only after the start.
     pub(crate) backlog: Backlog,
     pub(crate) rules: Arc<Vec<RuleSpec>>,
     pub(crate) formats: Arc<Formats>,
     pub(crate) pulse: Pulse,
-    /// Takes how far a salvage is, while there is one.
+    /// Receives the progress of a salvage.
     pub(crate) salvaging: watch::Sender<Option<SalvageProgress>>,
-    /// How long a start waits for the salvage of a damaged store before it goes on in memory.
+    /// Time for a start to wait for the salvage of a damaged store, before it continues in memory.
     pub(crate) salvage_patience: Duration,
-    /// The monotonic clock by which windows settle and deadlines pass: `clock::mono`, or that of a test.
+    /// The monotonic clock for windows and deadlines: `clock::mono`, or the clock of a test.
     pub(crate) clock: fn() -> Mono,
 }
 
-/// One pass of delivery over the lanes. Another begins when the records in the file cannot be read, and
-/// memory is delivered by itself, and again when the file is back.
+/// A pass of delivery over the lanes. Another pass begins when the records in the file cannot be
+/// read, to deliver memory alone, and again when the file is back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Pass {
-    /// How many passes were before; a mark of an earlier pass is ignored.
+    /// Number of earlier passes. Marks of an earlier pass are ignored.
     pub(crate) number: u64,
-    /// By lane: the place behind which it begins. That of the first pass is in [`Store`].
+    /// By lane: the place behind which the pass begins. For the first pass the place is in
+    /// [`Store`].
     pub(crate) watermarks: [Seq; 3],
 }
 
-/// How the writer is doing; changes with every commit.
+/// The state of the writer, sent after every commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// The last committed record of each lane.
     pub(crate) last: [Seq; 3],
-    /// Commits so far.
+    /// Number of commits.
     pub(crate) commits: u64,
-    /// Why the disk refuses writes, if it does.
+    /// The fault for which the disk refuses writes.
     pub(crate) fault: Option<DiskFault>,
-    /// What is in memory only while it does.
+    /// The records in memory while the disk refuses writes.
     pub(crate) in_memory: Option<InMemory>,
-    /// Bytes that records may use: what the configuration allows, or less where the partition is small.
+    /// Bytes allowed for records: the cap of the configuration, or less on a small partition.
     pub(crate) cap_bytes: u64,
-    /// The room that the partition has, if that can be asked.
+    /// The room on the partition; `None` if the file system does not answer.
     pub(crate) room: Option<Room>,
-    /// Bytes in use by records, and of the database file.
+    /// Bytes used by records.
     pub(crate) used_bytes: u64,
-    /// See `used_bytes`.
+    /// Bytes of the database file.
     pub(crate) file_bytes: u64,
-    /// Readings that are in memory only and were not delivered.
+    /// Readings in memory only and not delivered.
     pub(crate) waiting: u64,
-    /// By lane: records that were given up since memory was full. Their gap is written when the disk takes
+    /// By lane: records given up because memory is full. Their gap is written when the disk takes
     /// writes again.
     pub(crate) given_up: [u64; 3],
-    /// What was set aside, if this store was damaged.
+    /// File name of the damaged database set aside in favour of this store.
     pub(crate) set_aside: Option<String>,
-    /// What the rules did not use or not say.
+    /// Counts of readings not used by the rules and of alerts held back.
     pub(crate) rules: Counts,
-    /// The rules that change too often to tell each time.
+    /// Rules with changes too frequent for an alert each.
     pub(crate) flapping: Vec<Flapping>,
-    /// How many rows of it were readable and made no sense, and were left there.
+    /// Number of invalid rows left in the damaged database.
     pub(crate) left_rows: u64,
-    /// Whether the database was looked through for damage.
+    /// State of the search for damage.
     pub(crate) checked: Checked,
-    /// Of each rule that cannot run, the reason and the cure.
+    /// The rules switched off, each with reason and cure.
     pub(crate) rules_off: Vec<String>,
-    /// The topics whose records are withheld, and how often they were told: at the start, and after
-    /// each change of the configuration, which may give a source another topic.
+    /// The withheld topics.
     pub(crate) withheld: Vec<(Lane, Arc<str>)>,
-    /// See `withheld`.
+    /// Number of times `withheld` was set: at the start, and after each change of the
+    /// configuration, which may give a source another topic.
     pub(crate) withheld_told: u64,
-    /// What the publisher has to take, and from where on.
+    /// The present pass of delivery.
     pub(crate) pass: Pass,
 }
 
@@ -161,9 +162,10 @@ enum Request {
         rules: Arc<Vec<RuleSpec>>,
         formats: Arc<Formats>,
     },
-    /// The database was looked through, as it was when the agent started.
+    /// The search for damage ended.
     Checked(Checked),
-    /// The accounts make no sense, of the database that took the place of `set_aside`, if of any.
+    /// The accounts do not balance, in the database that replaced `set_aside` (`None`: in the first
+    /// one).
     Unbalanced {
         set_aside: Option<String>,
     },
@@ -172,7 +174,7 @@ enum Request {
     Flush(oneshot::Sender<()>),
 }
 
-/// What counting the records may take: less than somebody waits who asks for the status.
+/// Time for counting the records: less than the patience of `pulsegate status`.
 const COUNTING: Duration = Duration::from_secs(3);
 
 /// The agent's end of the channel to the writer.
@@ -182,34 +184,34 @@ pub(crate) struct Store {
     progress: watch::Receiver<Progress>,
     standing: watch::Receiver<Standing>,
     salvaging: watch::Receiver<Option<SalvageProgress>>,
-    /// Where publishing begins.
+    /// By lane: the place behind which publishing begins.
     pub(crate) watermarks: [Seq; 3],
     /// This start of the agent.
     pub(crate) boot: Boot,
-    /// The last time that was trusted, as far as is known from the starts before.
+    /// The last trusted time known from earlier starts.
     pub(crate) last_trusted: Option<Wall>,
     path: PathBuf,
     counting: Aside,
-    /// Of the part that this end belongs to: it beats while the part waits for the writer.
+    /// The pulse of the part with this handle: it beats while the part waits for the writer.
     waiting: Pulse,
 }
 
-/// The writer is gone: the agent is stopping, or has to.
+/// The writer has ended: the agent is stopping, or has to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store has stopped")]
 pub(crate) struct Stopped;
 
-/// How far the store at `path` has come, if it can be read.
+/// Returns the last start and place of the store at `path`; `None` if the store cannot be read.
 pub(crate) fn reached(path: &std::path::Path) -> Option<Reached> {
     Database::reached(path).ok().flatten()
 }
 
 impl Store {
-    /// Opens the database on a thread of its own. The thread ends, after a last commit, when every
-    /// [`Store`] is dropped.
+    /// Opens the database on a thread of its own. After the last [`Store`] is dropped, the thread
+    /// commits and ends.
     ///
     /// # Errors
-    /// Only when there is no way to have a database at this path at all.
+    /// Only when neither a file nor memory can hold a database.
     pub(crate) fn open(
         options: Options,
         sources: &Arc<Sources>,
@@ -217,18 +219,18 @@ impl Store {
         writer::start(options, sources)
     }
 
-    /// The state directory.
+    /// Returns the state directory.
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    /// The same store for a part with this pulse. Long work of the writer, such as a salvage, feeds the
-    /// pulse of the writer; the part that waits for it is not stuck meanwhile.
+    /// Returns a handle for a part with the pulse `pulse`. The pulse beats while the part waits for
+    /// the writer, since the writer has a pulse of its own during long work such as a salvage.
     pub(crate) fn for_part(&self, pulse: &Pulse) -> Self {
         Self { waiting: pulse.clone(), ..self.clone() }
     }
 
-    /// Appends readings. With an answer, it is given once they are durable, or were refused.
+    /// Appends readings. `answer` receives their places after the commit, or the refusal.
     pub(crate) async fn append(
         &self,
         readings: Vec<Reading>,
@@ -242,12 +244,12 @@ impl Store {
         self.send(Request::Event(event)).await
     }
 
-    /// Says what the clocks say.
+    /// Reports the clocks: monotonic and wall time, and the trust in the wall time.
     pub(crate) async fn clock(&self, mono: Mono, wall: Wall, trust: Trust) -> Result<(), Stopped> {
         self.send(Request::Clock(mono, wall, trust)).await
     }
 
-    /// Takes what lies behind `after` in a lane.
+    /// Takes records behind `after` in a lane.
     #[cfg(test)]
     pub(crate) async fn take(
         &self,
@@ -261,15 +263,16 @@ impl Store {
         self.take_wanted(Wanted { lane, part, room, records, bytes }, hurry).await
     }
 
-    /// Takes what is wanted; in a hurry, also what could wait for company.
+    /// Takes a batch of the wanted records. With `hurry`, a batch that could wait for more records
+    /// is taken too.
     pub(crate) async fn take_wanted(&self, wanted: Wanted, hurry: bool) -> Result<Taken, Stopped> {
         let (answer, taken) = oneshot::channel();
         self.send(Request::Take { wanted, hurry, answer }).await?;
         self.waiting.beat_during(taken).await.map_err(|_| Stopped)
     }
 
-    /// Moves the watermarks of lanes; the receiver hears when that is durable, or noted in memory while
-    /// the disk refuses writes.
+    /// Moves the watermarks of lanes. The receiver resolves when the move is durable, or noted in
+    /// memory while the disk refuses writes.
     #[cfg(test)]
     pub(crate) async fn mark(
         &self,
@@ -280,8 +283,8 @@ impl Store {
         self.mark_all(marks, Vec::new(), urgent, pass).await
     }
 
-    /// Moves watermarks in the `pass` with this number, with the next commit or at once; the receiver
-    /// hears when that is durable. Marks of an earlier pass are ignored.
+    /// Moves watermarks in the `pass` with this number, with the next commit or at once. The
+    /// receiver resolves when the move is durable. Marks of an earlier pass are ignored.
     pub(crate) async fn mark_all(
         &self,
         marks: Vec<Mark>,
@@ -294,9 +297,10 @@ impl Store {
         Ok(durable)
     }
 
-    /// Withholds topics, from the next take on; they are written no later than the marks that follow. `told`
-    /// is the [`Progress::withheld_told`] that the topics were named by. If their sources go to other topics
-    /// by now, the progress tells so by the time that this returns. Topics of an earlier `pass` are ignored.
+    /// Withholds topics from the next take on; they are written no later than the marks that
+    /// follow. `told` is the [`Progress::withheld_told`] at which the topics were named. If the
+    /// configuration has renamed some of them since, the progress shows the new names when this
+    /// function returns. Topics of an earlier `pass` are ignored.
     pub(crate) async fn withhold(
         &self,
         topics: Vec<TopicMark>,
@@ -308,12 +312,12 @@ impl Store {
         self.waiting.beat_during(noted).await.map_err(|_| Stopped)
     }
 
-    /// The accounts of the lanes as they are on disk, and in memory while that takes no writes. They
-    /// are counted on a connection of their own, on a thread of its own, beside the writer: with a large
-    /// backlog it takes a while.
+    /// Counts the accounts of the lanes in the file, and in memory while the file takes no writes.
+    /// Uses a thread and a connection of its own beside the writer, because the count of a large
+    /// backlog takes a while.
     ///
     /// # Errors
-    /// Also when they were not counted within [`COUNTING`].
+    /// When the count fails or takes longer than [`COUNTING`].
     pub(crate) async fn accounts(&self) -> anyhow::Result<[Account; 3]> {
         let before = self.progress.borrow().clone();
         let (in_memory, path) = (before.in_memory.clone(), self.path.clone());
@@ -337,7 +341,7 @@ impl Store {
         Ok(accounts?)
     }
 
-    /// Goes on under another configuration.
+    /// Applies another configuration.
     pub(crate) async fn configure(
         &self,
         keep: Keep,
@@ -347,29 +351,29 @@ impl Store {
         self.send(Request::Configure { keep, rules, formats }).await
     }
 
-    /// Asks for a commit without waiting for it.
+    /// Requests a commit without waiting.
     pub(crate) async fn hurry(&self) -> Result<(), Stopped> {
         self.send(Request::Hurry).await
     }
 
-    /// Commits now; returns when it is durable, or in memory while the disk refuses writes.
+    /// Commits now. Returns when all is durable, or in memory while the disk refuses writes.
     pub(crate) async fn flush(&self) -> Result<(), Stopped> {
         let (answer, done) = oneshot::channel();
         self.send(Request::Flush(answer)).await?;
         done.await.map_err(|_| Stopped)
     }
 
-    /// How the writer is doing.
+    /// Watches the state of the writer.
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
     }
 
-    /// How far a salvage is, while a damaged store is carried over.
+    /// Returns the progress of a salvage while a damaged store is carried over.
     pub(crate) fn salvaging(&self) -> Option<SalvageProgress> {
         *self.salvaging.borrow()
     }
 
-    /// What stands: alerts raised, visits under way.
+    /// Watches the standing state: alerts raised, visits under way, and brightness.
     pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
     }
@@ -381,7 +385,8 @@ impl Store {
 
 #[cfg(test)]
 impl Store {
-    /// A store without a writer whose state is `progress`, and whose accounts are `accounts` or cannot be counted.
+    /// Returns a store without a writer in the state `progress`. Counting returns `accounts`, or
+    /// fails.
     pub(crate) fn standing_still(
         mut progress: Progress,
         salvaging: Option<SalvageProgress>,

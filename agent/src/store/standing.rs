@@ -1,7 +1,8 @@
-//! Tells what stands: alerts raised, visits under way, how bright it is.
+//! Publishes the standing state: alerts raised, visits under way, and brightness.
 //!
-//! It is told as soon as it is decided, before the commit: a lamp or a shutter need not wait for a
-//! card that takes its time, or that refuses writes (P7). What is lost on the way is only a look.
+//! Published as soon as decided, before the commit: a lamp or a shutter need not wait for a slow
+//! card, or for a card that refuses writes (P7). A lost update costs nothing, because the next
+//! contains the whole state.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 use super::fold::Fold;
 use super::visits::VisitFold;
 
-/// See the module.
+/// Publishes the standing state on a watch channel.
 pub(super) struct Teller {
     told: watch::Sender<Standing>,
     light: Option<Light>,
@@ -23,13 +24,13 @@ pub(super) struct Teller {
 /// The source that tells night from day.
 struct Light {
     name: Box<str>,
-    /// By number of the source: whether it is the one; as long as the sources seen so far.
+    /// By number of the source: true for this source. As long as the number of sources seen.
     is_it: Vec<bool>,
     newest: Option<(f64, Mono)>,
 }
 
 impl Teller {
-    /// Tells what stood after the last stored reading.
+    /// Publishes the state after the last stored reading.
     pub(super) fn new(
         told: watch::Sender<Standing>,
         light: Option<&str>,
@@ -43,7 +44,7 @@ impl Teller {
         teller
     }
 
-    /// Looks at another source from now on.
+    /// Follows another source of light from now on.
     pub(super) fn follow(&mut self, light: Option<&str>) {
         if self.light.as_ref().map(|light| &*light.name) != light {
             let light = light.map(|name| (name.into(), Vec::new(), None));
@@ -51,7 +52,7 @@ impl Teller {
         }
     }
 
-    /// Takes what was read.
+    /// Notes readings of the source of light.
     pub(super) fn readings(&mut self, readings: &[Reading], sources: &Sources) {
         let Some(light) = &mut self.light else { return };
         for reading in readings {
@@ -61,7 +62,7 @@ impl Teller {
         }
     }
 
-    /// Tells what changed, if anything did.
+    /// Publishes the changes since the last call, if there are any.
     pub(super) fn tell(&mut self, fold: &mut Fold, visits: &VisitFold) {
         let light = self.light.as_ref().and_then(|light| light.newest);
         let moved = fold.take_moved();

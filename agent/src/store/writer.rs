@@ -1,8 +1,9 @@
-//! The writer: one thread that gathers what arrives and commits it as a group.
+//! The writer: a thread that gathers new records and commits them in groups.
 //!
-//! A commit comes after the commit interval, at once for an alert, when enough has gathered, or
-//! when a burst pauses: a trickle costs the card one commit an interval, a flood waits for nothing.
-//! Rules are folded as readings arrive, so that an alert is in the commit of its reading.
+//! A commit comes after the commit interval, at once for an alert, when enough records are
+//! gathered, or in the pause of a burst: a trickle costs the card one commit an interval, and a
+//! flood never waits. Rules are folded as readings arrive, so an alert is committed together with
+//! its reading.
 
 mod apart;
 mod faults;
@@ -44,14 +45,15 @@ use faults::Faults;
 use memory::Memory;
 use salvaging::Salvage;
 
-/// Commits of this size cost little more a row than larger ones, and bound memory.
+/// Readings at which a commit follows at once. Larger commits would cost little less for each row,
+/// and need more memory.
 const COMMIT_ROWS: usize = 4_096;
-/// From here on a pause ends the gathering: the commit fills several blocks anyway.
+/// Readings from which a pause ends the gathering: such a commit fills several blocks anyway.
 const BURST_ROWS: usize = 1_024;
-/// What counts as a pause in a burst.
+/// Length of a pause in a burst.
 const BURST_PAUSE: Duration = Duration::from_millis(3);
 const _: () = assert!(BURST_ROWS < COMMIT_ROWS);
-/// How often retention is looked at while it has nothing to do.
+/// Pause between two steps of retention when nothing is left to do.
 const RETENTION_EVERY: Duration = Duration::from_secs(10);
 
 struct Writer {
@@ -64,40 +66,40 @@ struct Writer {
     sources: Arc<Sources>,
     work: Work,
     answers: Vec<Answer>,
-    /// Who waits for the next commit without asking for a place.
+    /// Answers to send after the next commit, without a place.
     waiting: Vec<oneshot::Sender<()>>,
-    /// When the gathering must end.
+    /// Time at which the gathering must end.
     commit_at: Option<Instant>,
     urgent: bool,
     faults: Faults,
-    /// Set while the file takes no writes: `database` is in memory then.
+    /// Set while the file takes no writes. `database` is in memory then.
     memory: Option<Memory>,
-    /// Set while a damaged store is carried over: `memory` is set then.
+    /// Set while a damaged store is carried over. `memory` is set then.
     salvage: Option<Salvage>,
-    /// By lane: records that were given up and have no gap in the file yet.
+    /// By lane: records given up without a gap in the file yet.
     given_up: [u64; 3],
-    /// Bytes in use by records, and what the partition allows, at the last commit.
+    /// Bytes used by records at the last commit.
     used_bytes: u64,
     room: Option<Room>,
-    /// Bytes that others used of the partition when the store last had room to spare.
+    /// Bytes of other files when the store last had room to spare.
     others_before: Option<u64>,
     retention_at: Instant,
     /// By lane: records up to here are, or were, in the publisher's hands.
     in_hand: [Seq; 3],
-    /// Set when there is nothing more to do here: the agent has to start anew.
+    /// Set when the agent has to start anew.
     ended: bool,
-    /// Commits so far.
+    /// Number of commits.
     commits: u64,
     progress: watch::Sender<Progress>,
 }
 
-/// An appended chunk that waits for its answer; its readings begin at `offset` in the work.
+/// A chunk of readings waiting for its answer, at `offset` in the work.
 struct Answer {
     to: oneshot::Sender<Result<Receipt, Refused>>,
     offset: u64,
 }
 
-/// See [`Store::open`].
+/// Opens the database and starts the writer, see [`Store::open`].
 pub(super) fn start(
     options: Options,
     sources: &Arc<Sources>,
@@ -201,7 +203,7 @@ impl Writer {
         }
     }
 
-    /// The monotonic time by the clock of the options.
+    /// Returns the monotonic time by the clock of the options.
     fn now(&self) -> Mono {
         (self.options.clock)()
     }
@@ -326,8 +328,9 @@ impl Writer {
         }
     }
 
-    /// Replaces the database in which damage was seen, unless that happened meanwhile: two who look see
-    /// the same damage. `set_aside` was the last one set aside then.
+    /// Replaces the database in which damage was seen, unless replaced since then: two observers
+    /// may see the same damage. `set_aside` was the last database set aside when the damage was
+    /// seen.
     fn replace_what_was_seen(&mut self, set_aside: Option<&str>) {
         let is_same = self.progress.borrow().set_aside.as_deref() == set_aside;
         if is_same {
@@ -374,7 +377,7 @@ impl Writer {
         });
     }
 
-    /// Gives up, with the first commit, what another thing left behind.
+    /// Gives up another thing's pending records with the first commit.
     fn give_up_backlog(&mut self, dropped: Dropped) {
         self.urgent |= !dropped.marks.is_empty();
         for mark in &dropped.source_marks {
@@ -384,7 +387,7 @@ impl Writer {
         self.work.source_marks.extend(dropped.source_marks);
     }
 
-    /// Tells the publisher which topics are withheld, and with it a `change`.
+    /// Sends the withheld topics to the publisher, together with a `change` of the progress.
     fn tell_withheld(&mut self, change: impl FnOnce(&mut Progress)) {
         let topics = self.encoder.withheld_topics(&self.database.withheld);
         self.progress.send_modify(|progress| {
@@ -394,7 +397,7 @@ impl Writer {
         });
     }
 
-    /// Changes what is withheld, in memory and in what is known of the file.
+    /// Changes the withheld sources in memory, and in the facts about the file.
     fn apply(&mut self, mark: &SourceMark) {
         self.database.apply(mark);
         if let Some(file) = self.memory.as_mut().and_then(|memory| memory.file.as_mut()) {
@@ -402,7 +405,7 @@ impl Writer {
         }
     }
 
-    /// Lets rules and visits see what was read, whatever becomes of storing it.
+    /// Runs rules and visits over new readings, whether or not they can be stored.
     fn decide(&mut self, readings: &[Reading]) {
         let decided = self.work.decided();
         self.fold.readings(readings, &self.database, &self.sources, &mut self.work.alerts);
@@ -413,7 +416,8 @@ impl Writer {
         self.urgent |= self.work.decided() > decided;
     }
 
-    /// Begins rules and visits of another configuration where the stored readings leave them.
+    /// Begins the rules and visits of another configuration, in the state after the stored
+    /// readings.
     fn fold_anew(&mut self, rules: &[RuleSpec], formats: &Formats) {
         let (now, before) = (self.now(), self.fold.alerts().clone());
         let (stored, in_memory) = memory::stored_readings(self.memory.as_ref(), &self.database);
@@ -480,7 +484,8 @@ impl Writer {
         }
     }
 
-    /// What was given up is told when the file is written again: as one gap, however long that takes.
+    /// Commits to memory. Records given up are kept for the file, and reported there as a single
+    /// gap.
     fn commit_in_memory(&mut self) {
         let given_up = std::mem::take(&mut self.work.unwritten);
         match self.database.commit(&self.work) {
@@ -493,7 +498,8 @@ impl Writer {
         self.work.unwritten = given_up;
     }
 
-    /// The progress is told first: whoever has an answer can rely on it.
+    /// Ends a commit. The progress is published before the answers are sent, so a client with an
+    /// answer can rely on it.
     fn committed(&mut self, first: Seq) {
         let rows = self.work.readings.len();
         if self.memory.is_none() {
@@ -512,7 +518,7 @@ impl Writer {
         }
     }
 
-    /// The memory of the readings just written, to gather the next ones in.
+    /// Returns the vector of the readings just written, emptied for the next readings.
     fn spent_readings(&mut self) -> Vec<Reading> {
         let mut readings = std::mem::take(&mut self.work.readings);
         readings.clear();

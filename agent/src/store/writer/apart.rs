@@ -1,6 +1,6 @@
-//! The writer while the records in the file cannot be read: they wait, and what arrives meanwhile is delivered
-//! from memory by itself, in a pass of its own. When the file is back, another pass begins where delivery of
-//! its records had got to; what was delivered from memory is not sent again.
+//! The writer while the records in the file cannot be read. They wait, and new records are
+//! delivered from memory in a pass of their own. Once the file is back, another pass begins behind
+//! the records delivered from the file. Records delivered from memory are not sent again.
 
 use pulsegate_core::record::lane::Lane;
 use pulsegate_core::record::reading::Seq;
@@ -12,7 +12,8 @@ use crate::db::load::LaneRow;
 use crate::db::overflow::{self, Apart};
 use crate::store::Pass;
 
-/// Finds what is pending in the file without reading it: what the accounts tell, less what is in memory.
+/// Returns the number of records pending in an unreadable file: the difference between the accounts
+/// and the records in memory.
 fn pending_in_file(lanes: &[LaneRow; 3], in_memory: [u64; 3]) -> [u64; 3] {
     Lane::ALL.map(|lane| {
         let row = lanes[lane.index()];
@@ -22,7 +23,7 @@ fn pending_in_file(lanes: &[LaneRow; 3], in_memory: [u64; 3]) -> [u64; 3] {
 }
 
 impl Writer {
-    /// Delivers what is in memory without the records in the file, which cannot be read.
+    /// Delivers memory alone, while the records in the file cannot be read.
     pub(super) fn go_apart(&mut self) {
         // What was delivered of the file is noted before.
         self.commit();
@@ -48,8 +49,8 @@ impl Writer {
         self.report();
     }
 
-    /// Goes on from the new `file` that took the place of the one that memory went on from: the accounts in
-    /// memory become those of the new file and what came since.
+    /// Continues from a new `file` in place of the file continued by memory. The accounts in memory
+    /// become the sum of the new file's and of the changes since memory took over.
     pub(super) fn go_on_from(&mut self, file: Database) {
         let Some(Memory { file: Some(known), apart: Some(apart), .. }) = &mut self.memory else {
             return;
@@ -70,8 +71,8 @@ impl Writer {
         }
     }
 
-    /// Lets the publisher begin anew behind the watermarks. Nothing is in its hands then, and the filters know
-    /// nothing of what comes later.
+    /// Begins another pass behind the watermarks. Nothing is in the publisher's hands then, and the
+    /// filters begin anew.
     pub(super) fn begin_pass(&mut self) {
         let watermarks = self.database.lanes.map(|row| Seq(row.watermark));
         self.in_hand = watermarks;
@@ -82,7 +83,7 @@ impl Writer {
         });
     }
 
-    /// Whether what is in memory is delivered without the records in the file.
+    /// Returns true while memory is delivered alone.
     pub(super) fn is_apart(&self) -> bool {
         self.memory.as_ref().is_some_and(|memory| memory.apart.is_some())
     }

@@ -1,4 +1,4 @@
-//! What goes wrong with the file: when to try it again, and the replacement of a damaged database.
+//! Faults of the file: the times of further tries, and the opening of the store at a start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,17 +22,18 @@ pub(super) const WAITING_ROWS: usize = 50_000;
 /// Alerts, and events, kept in memory meanwhile.
 pub(super) const WAITING_FEW: usize = 2_000;
 const _: () = assert!(super::COMMIT_ROWS < WAITING_ROWS);
-/// How soon to try again while the disk refuses writes, at first and in the end: each try writes
-/// what waits, as far as there is room.
+/// First pause before another try while the disk refuses writes, and the longest ([`RETRY_MAX`]).
+/// Each try writes all waiting records, as far as there is room.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// A store that is damaged again so soon after it was replaced lies on a card that fails.
+/// Least time between two replacements. A store damaged again earlier lies on a failing card.
 pub(super) const REPLACE_PAUSE: Duration = Duration::from_secs(60);
 
-/// What is wrong with the disk.
+/// The present fault of the disk.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    /// Set while the disk refuses writes: why, when to try again, and how long that pause was.
+    /// Set while the disk refuses writes: the fault, the time of the next try, and the pause before
+    /// it.
     refusal: Option<(DiskFault, Instant, Duration)>,
     pub(super) replaced_at: Option<Instant>,
 }
@@ -46,7 +47,7 @@ impl Faults {
         self.refusal.as_ref().map(|(fault, ..)| fault)
     }
 
-    /// Takes the outcome of a try. Another fault before the next one changes nothing about when that is.
+    /// Notes a failed try. Another fault before the next try does not change its time.
     pub(super) fn begin(&mut self, fault: DiskFault) {
         let now = Instant::now();
         let (at, pause) = match &self.refusal {
@@ -60,7 +61,7 @@ impl Faults {
         self.refusal = Some((fault, at, pause));
     }
 
-    /// Tries again at once.
+    /// Makes the next try due at once.
     pub(super) fn try_now(&mut self) {
         if let Some((_, at, _)) = &mut self.refusal {
             *at = Instant::now();
@@ -72,19 +73,20 @@ impl Faults {
     }
 }
 
-/// The store as a start finds it.
+/// The store as found by a start.
 pub(super) struct Opened {
     pub(super) database: Database,
-    /// What became of a damaged one.
+    /// The fate of a damaged store.
     pub(super) replaced: Option<Replaced>,
-    /// Why there is none yet; `database` is in memory then.
+    /// The reason for a database in memory.
     pub(super) fault: Option<DiskFault>,
-    /// A salvage that takes longer than the start waits for it.
+    /// A salvage still under way when the start continues.
     pub(super) salvage: Option<Salvage>,
 }
 
-/// Opens the database. If there is none yet, returns an empty one in memory and the reason; the writer tries
-/// again. A damaged one is replaced by a thread of its own, which the start waits for as long as the options say.
+/// Opens the database. If the file cannot be opened, returns an empty database in memory and the
+/// reason, and the writer tries again. A damaged database is replaced on a thread of its own; the
+/// start waits for it as long as the options allow.
 pub(super) fn open(options: &Options, sources: &Arc<Sources>) -> anyhow::Result<Opened> {
     let path = &options.path;
     disk::make_private(path);
@@ -138,7 +140,7 @@ fn nowhere(
 }
 
 impl Options {
-    /// Does work that may turn out to be a salvage, whose progress goes to whoever asks for the status.
+    /// Runs work that may be a salvage, and publishes its progress for the status.
     pub(super) fn tell_salvage<T>(&self, work: impl FnOnce(TellProgress<'_>) -> T) -> T {
         let done = work(&mut |progress| {
             self.salvaging.send_replace(Some(progress));
@@ -149,7 +151,7 @@ impl Options {
 }
 
 impl Writer {
-    /// The file did not take what was gathered.
+    /// Handles a commit refused by the file.
     pub(super) fn failed(&mut self, error: &rusqlite::Error) {
         if salvage::is_damage(error) {
             return self.damaged(error);
@@ -169,13 +171,13 @@ impl Writer {
         self.go_on_in_memory(fault);
     }
 
-    /// Goes on in memory, without the records in the file, which cannot be read.
+    /// Continues in memory alone, because the records in the file cannot be read.
     pub(super) fn go_on_without_file(&mut self, fault: DiskFault) {
         self.go_on_in_memory(fault);
         self.go_apart();
     }
 
-    /// Where a store was damaged, or is gone, what is lost may be more than any gap can tell.
+    /// Reports a damaged or lost store by an event, because gaps may not cover all lost records.
     pub(super) fn say_what_was_lost(&mut self) {
         let progress = self.progress.borrow().clone();
         let is_lost = || self.database.is_new() && begun::is_marked(&self.options.path);
@@ -195,7 +197,7 @@ impl Writer {
         }
     }
 
-    /// Counts what is given up before it was written.
+    /// Counts records given up before they were written.
     pub(super) fn give_up(&mut self, lane: Lane, count: u64) {
         let now = self.now();
         let (wall, _) = self.database.timeline.wall(self.database.epoch, now);

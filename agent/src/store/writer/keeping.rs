@@ -1,4 +1,4 @@
-//! Room for the store: steps of retention between commits, and the cap that follows the partition.
+//! Room for the store: retention between commits, and a cap following the room on the partition.
 
 use std::time::Duration;
 
@@ -10,14 +10,15 @@ use crate::db::disk::Room;
 use crate::db::retention::{self, Look};
 use crate::db::salvage;
 
-/// Steps of retention before one commit, on a partition that is full: they make more room than it takes.
+/// Steps of retention before a commit on a full partition: together they free more room than the
+/// commit takes.
 const STEPS_BEFORE_COMMIT: u32 = 8;
-/// Pause between two steps of retention: commits come first.
+/// Pause between two steps of retention, for commits.
 const RETENTION_PAUSE: Duration = Duration::from_millis(20);
 
 impl Writer {
-    /// Gives up the oldest records where the gathered ones have no room below the cap of the partition, so that
-    /// the file never grows so far that nothing could be written any more.
+    /// Gives up the oldest records if the gathered records have no room below the cap of the
+    /// partition, so the file never grows until no write is possible any more.
     pub(super) fn stay_below_cap(&mut self) {
         let (Some(room), bytes) = (self.room, self.work.bytes()) else { return };
         let cap_bytes = room.cap_beside(self.others_before);
@@ -39,7 +40,8 @@ impl Writer {
         }
     }
 
-    /// Takes one step of retention, and plans the next one. Nothing is forgotten while records go to memory.
+    /// Takes a step of retention, and plans the next. Nothing is forgotten while records go to
+    /// memory.
     pub(super) fn retain(&mut self, now: Mono) {
         if self.memory.is_some() {
             self.retention_at = Instant::now() + RETENTION_EVERY;
@@ -74,7 +76,7 @@ impl Writer {
         }
     }
 
-    /// Sees how much room other programs leave, also while nothing is recorded.
+    /// Measures the partition and publishes a change, also while nothing is recorded.
     fn look_at_room(&mut self) {
         let before = self.room;
         self.measure_room();
@@ -83,7 +85,8 @@ impl Writer {
         }
     }
 
-    /// Measures the partition, and remembers how much others use of it while the store has room to spare.
+    /// Measures the partition, and remembers the size of other files while the store has room to
+    /// spare.
     pub(super) fn measure_room(&mut self) {
         self.room = Room::of(&self.options.path);
         let Some(room) = self.room else { return };
@@ -95,7 +98,8 @@ impl Writer {
         };
     }
 
-    /// Measures the partition before the first commit: a store that is not squeezed now has all that others leave.
+    /// Measures the partition before the first commit. A store with room now has all the room left
+    /// by other files.
     pub(super) fn measure_room_at_start(&mut self) {
         self.used_bytes = self.database.size().unwrap_or_default().0;
         self.measure_room();
@@ -104,13 +108,13 @@ impl Writer {
         self.others_before = self.others_before.or(others);
     }
 
-    /// Bytes above which records are given up now.
+    /// Returns the bytes above which records are given up now.
     pub(super) fn cap_now(&self) -> u64 {
         let max_bytes = self.options.keep.max_bytes;
         self.room.map_or(max_bytes, |room| room.cap_beside(self.others_before).min(max_bytes))
     }
 
-    /// Bytes that records may use.
+    /// Returns the bytes allowed for records.
     pub(super) fn cap_bytes(&self) -> u64 {
         let max_bytes = self.options.keep.max_bytes;
         self.room.map_or(max_bytes, |room| room.cap_bytes.min(max_bytes))

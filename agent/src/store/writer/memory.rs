@@ -1,8 +1,9 @@
-//! The writer while the file takes no writes: what arrives goes into a database in memory, from which
-//! it is published; the file is tried again, ever less often, and takes all of it over when it can (P7).
+//! The writer while the file takes no writes. New records go into a database in memory and are
+//! published from there. The file is tried again, ever less often, and takes over all records as
+//! soon as it can (P7).
 //!
-//! Memory is bounded: what was delivered goes first, then what arrives is given up and counted (P3).
-//! Another program is answered at once, and told that its readings are not durable.
+//! Memory is bounded: delivered records are deleted first, then new records are given up and
+//! counted (P3). Other programs are answered at once, and told that their readings are not durable.
 
 use std::sync::Arc;
 
@@ -23,14 +24,14 @@ use crate::db::{ThingChange, ballast, begun, overflow, salvage};
 use crate::platform::state_lock;
 use crate::store::Options;
 
-/// What is known while the file takes no writes.
+/// The state of the writer while the file takes no writes.
 pub(super) struct Memory {
-    /// The database in the file; `None` while that cannot be opened, or read.
+    /// The database in the file; `None` while the file cannot be opened or read.
     pub(super) file: Option<Database>,
-    /// Set while the records in the file cannot be read: see [`Writer::go_apart`].
+    /// Set while the records in the file cannot be read, see [`Writer::go_apart`].
     pub(super) apart: Option<Apart>,
     since: Instant,
-    /// Readings in memory.
+    /// Number of readings in memory.
     rows: usize,
 }
 
@@ -41,7 +42,8 @@ impl Memory {
 }
 
 impl Writer {
-    /// Goes on in memory until the file takes writes again; what was gathered goes there at once.
+    /// Continues in memory until the file takes writes again. The gathered records go to memory at
+    /// once.
     pub(super) fn go_on_in_memory(&mut self, fault: DiskFault) {
         if self.memory.is_none() {
             match self.database.go_on_in_memory() {
@@ -59,14 +61,14 @@ impl Writer {
         self.report();
     }
 
-    /// Says to the cloud that records are not durable, once.
+    /// Reports once by an event that records are not durable.
     pub(super) fn tell_fault(&mut self, fault: &DiskFault) {
         let event = Event::StoreInMemory { reason: fault.as_str().to_owned() };
         self.work.events.push(EventRow { event, mono: self.now() });
         self.urgent = true;
     }
 
-    /// Tries to move what is in memory into the file.
+    /// Tries to move the records in memory into the file.
     pub(super) fn take_up_file(&mut self) {
         if self.salvage.is_some() {
             return;
@@ -121,8 +123,8 @@ impl Writer {
         }
     }
 
-    /// A place that is taken was perhaps given away by somebody else who has the file open; anything
-    /// else that makes no sense is damage.
+    /// Handles an error that means damage. A place already taken may have been assigned by another
+    /// program with the file open; anything else is damage, and the file is replaced.
     pub(super) fn damaged(&mut self, error: &rusqlite::Error) {
         let path = &self.options.path;
         let is_taken = error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation);
@@ -151,7 +153,7 @@ impl Writer {
         self.report();
     }
 
-    /// Answers who waits for a place, and says whether the file has it.
+    /// Answers the clients of a commit with their places, and whether the places are durable.
     pub(super) fn answer(&mut self, first: Seq, rows: usize) {
         let start: Arc<str> = self.database.identity.boot.as_str().into();
         let is_durable = self.memory.is_none();
@@ -165,7 +167,7 @@ impl Writer {
         }
     }
 
-    /// Whether so many more readings may be kept.
+    /// Returns true if `readings` more readings may be kept.
     pub(super) fn has_room(&mut self, readings: usize) -> bool {
         let gathered = self.work.readings.len() + readings;
         let Some(memory) = &mut self.memory else { return true };
@@ -182,7 +184,7 @@ impl Writer {
         memory.rows.saturating_add(gathered) <= WAITING_ROWS
     }
 
-    /// Gives up the alerts and events that arrived last, where more wait than may.
+    /// Gives up the latest alerts and events above the bounds of memory.
     pub(super) fn give_up_beyond_bounds(&mut self) {
         if self.memory.is_none() {
             return;
@@ -213,8 +215,7 @@ impl Writer {
         }
     }
 
-    /// Another file is in the place of the one that was open: the records of that one are no part of the
-    /// accounts any more.
+    /// Drops a file replaced from outside by another file: its records leave the accounts.
     fn leave_file(&mut self) {
         self.go_apart();
         let Some(memory) = &mut self.memory else { return };
@@ -232,8 +233,9 @@ impl Writer {
         self.report();
     }
 
-    /// Tries to open the file again. Its sources have other numbers than those given out since the
-    /// start: what waits is written under the right ones, and the agent starts anew.
+    /// Tries to open the file again. Its sources have other numbers than the sources registered
+    /// since the start, so waiting records are written under the file's numbers, and the agent
+    /// starts anew.
     pub(super) fn look_for_file(&mut self) {
         let was_there = self.options.path.exists();
         let change = match self.settle_owner() {
@@ -282,7 +284,7 @@ impl Writer {
         }
     }
 
-    /// Decides what becomes of a store that another thing recorded, which no start could see before.
+    /// Decides on another thing's store that appeared after the start.
     fn settle_owner(&mut self) -> Result<Option<ThingChange>, DiskFault> {
         let Options { path, identity, thing_change, backlog, .. } = &self.options;
         let Taking { path: taken, change, .. } = owner::settle(path, &identity.thing, *backlog);
@@ -300,8 +302,8 @@ impl Writer {
     }
 }
 
-/// The readings for rules that begin anew: the database that holds the stored ones, and those that came into
-/// memory since. Without a file, memory is all that is stored.
+/// Returns the readings for rules begun anew: the database with the stored readings, and the
+/// readings in memory only. Without a file, memory has all readings.
 pub(super) fn stored_readings<'a>(
     memory: Option<&'a Memory>,
     database: &'a Database,

@@ -1,6 +1,7 @@
-//! A salvage beside the writer: on a thread of its own it carries over what can be read of the damaged store,
-//! while the writer goes on in memory. When the new store is complete, the writer takes it up like a file that
-//! came back. An agent that stops does not wait for it: the next start goes on with it.
+//! A salvage beside the writer. On a thread of its own the salvage carries over the readable rows
+//! of the damaged store, while the writer continues in memory. The writer takes up the complete new
+//! store like a file that came back. A stopping agent does not wait for the salvage: the next start
+//! continues it.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::Duration;
@@ -19,27 +20,27 @@ use crate::db::salvage::{self, Replaced};
 use crate::platform::pulse::Pulse;
 use crate::store::Options;
 
-/// How often the writer looks whether the new store is complete.
+/// Pause between two looks at the progress of the new store.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How often a start that waits for a salvage gives a sign of life.
+/// Pause between two beats of the pulse while a start waits for a salvage.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 
-/// A salvage that is under way.
+/// A salvage under way.
 #[derive(Debug)]
 pub(super) struct Salvage {
     done: Receiver<anyhow::Result<Replaced>>,
-    /// By lane: what was in the publisher's hands before it.
+    /// By lane: the records in the publisher's hands before the salvage.
     in_hand: [Seq; 3],
 }
 
 impl Salvage {
-    /// Begins the salvage of a store of which nothing is known.
+    /// Begins the salvage of a store without facts in memory.
     pub(super) fn of_unknown(options: &Options) -> anyhow::Result<Self> {
         let done = begin(None, options.clone(), Sources::default())?;
         Ok(Self { done, in_hand: [Seq(0); 3] })
     }
 
-    /// Waits for the end of the salvage, as long as the options say.
+    /// Waits for the end of the salvage, as long as the options allow.
     pub(super) fn wait(&self, options: &Options) -> Option<anyhow::Result<Replaced>> {
         let until = Instant::now() + options.salvage_patience;
         loop {
@@ -54,7 +55,7 @@ impl Salvage {
         }
     }
 
-    /// Returns the end of the salvage, if it came.
+    /// Returns the outcome of the salvage if it has ended.
     fn look(&self) -> Option<anyhow::Result<Replaced>> {
         match self.done.try_recv() {
             Ok(replaced) => Some(replaced),
@@ -69,8 +70,8 @@ fn panicked() -> anyhow::Error {
 }
 
 impl Writer {
-    /// Has the damaged database set aside and a new one put in its place, and goes on in memory meanwhile. Where
-    /// the disk is at fault, nothing says that the database is damaged.
+    /// Sets the damaged database aside and begins its replacement, and continues in memory
+    /// meanwhile. If the disk is at fault, the database may be intact and is not replaced.
     pub(super) fn replace(&mut self) {
         if self.salvage.is_some() {
             return;
@@ -100,7 +101,7 @@ impl Writer {
         }
     }
 
-    /// As [`Writer::replace`], of a store that was not open.
+    /// Works like [`Writer::replace`], for a store that was not open.
     pub(super) fn replace_unknown(&mut self) {
         let path = self.options.path.clone();
         if self.faults.replaced_at.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
@@ -115,7 +116,7 @@ impl Writer {
         }
     }
 
-    /// Takes up the new store if it is complete.
+    /// Takes up the new store if complete.
     pub(super) fn look_at_salvage(&mut self) {
         let Some(salvage) = &self.salvage else { return };
         let Some(replaced) = salvage.look() else { return };
@@ -147,7 +148,7 @@ impl Writer {
     }
 }
 
-/// Begins a salvage of a file of which this is known.
+/// Begins the salvage of `file`, whose facts are known in memory.
 fn begin_of_known(
     file: &Database,
     options: &Options,

@@ -1,4 +1,5 @@
-//! Records on their way to the publisher: taken from the file, then from memory, and remembered as in its hands.
+//! Records for the publisher: taken from the file, then from memory, and noted as in the
+//! publisher's hands.
 
 use pulsegate_core::cloud::delivery::{Part, TopicMark, Wanted};
 use pulsegate_core::record::lane::Lane;
@@ -13,7 +14,7 @@ use crate::db::salvage;
 use crate::db::withheld::SourceMark;
 use crate::store::take::Taken;
 
-/// Whether the next try may succeed without anything being done.
+/// Returns true if the next try may succeed without any repair.
 fn is_passing(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error_code();
     let passing = [
@@ -26,8 +27,8 @@ fn is_passing(error: &rusqlite::Error) -> bool {
 }
 
 impl Writer {
-    /// Takes what is `wanted`, from the file first and then from memory; in a `hurry`, also what could wait for
-    /// company.
+    /// Takes a batch of the `wanted` records, from the file first and then from memory. With
+    /// `hurry`, a batch that could wait for more records is taken too.
     pub(super) fn take(&mut self, wanted: &Wanted, hurry: bool) -> Taken {
         let lane = wanted.lane;
         let later = Taken::Later { due: self.now() + faults::RETRY, full_at: Seq(u64::MAX) };
@@ -60,8 +61,8 @@ impl Writer {
         self.taken(lane, taken).unwrap_or(later)
     }
 
-    /// Withholds topics that the publisher names as of when it was `told` last. Tells it the topics anew if the
-    /// configuration gave some of their sources another one meanwhile.
+    /// Withholds topics under the names sent to the publisher with `told`. Sends the names again if
+    /// the configuration has renamed a topic since.
     pub(super) fn withhold(&mut self, topics: Vec<TopicMark>, told: u64) {
         let is_renamed = |mark: &TopicMark| match mark {
             TopicMark::Withhold { lane, topic, .. } => {
@@ -77,7 +78,7 @@ impl Writer {
         }
     }
 
-    /// Notes what is in the publisher's hands. `None` if the lane could not be read.
+    /// Notes the records in the publisher's hands. Returns `None` if the lane could not be read.
     fn taken(&mut self, lane: Lane, taken: rusqlite::Result<Taken>) -> Option<Taken> {
         match taken {
             Ok(taken) => {
@@ -97,7 +98,7 @@ impl Writer {
         }
     }
 
-    /// Remembers what is in the publisher's hands.
+    /// Notes the records in the publisher's hands.
     fn took(&mut self, lane: Lane, taken: &Taken) {
         match taken {
             Taken::Sheaf(sheaf) => {
