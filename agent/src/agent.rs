@@ -59,12 +59,12 @@ async fn supervise(path: &Path, parts: &mut Parts, signals: &mut Signals) -> any
     let mut reading: Option<BoxFuture<'_, Loaded>> = None;
     loop {
         tokio::select! {
-            signal = signals.next() => match signal {
-                Asked::Stop => {
+            request = signals.next() => match request {
+                AgentRequest::Stop => {
                     tracing::info!("asked to stop");
                     return Ok(());
                 }
-                Asked::Reload => {
+                AgentRequest::Reload => {
                     systemd::reloading();
                     reading = Some(Box::pin(reload::read(reader.clone(), path.to_owned())));
                 }
@@ -113,10 +113,10 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> AgentRequest {
         tokio::select! {
-            () = Self::either(&mut self.terminate, &mut self.interrupt) => Asked::Stop,
-            _ = self.reload.recv() => Asked::Reload,
+            () = Self::either(&mut self.terminate, &mut self.interrupt) => AgentRequest::Stop,
+            _ = self.reload.recv() => AgentRequest::Reload,
         }
     }
 
@@ -133,8 +133,10 @@ impl Signals {
     }
 }
 
-/// Request made by a signal.
-enum Asked {
-    Stop,
+/// Request to the agent as a whole. Signals are the only origin so far.
+enum AgentRequest {
+    /// Read the configuration again.
     Reload,
+    /// End all parts in order.
+    Stop,
 }

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::clock_watch;
 use super::opening::Opened;
+use super::reload::Changes;
 use crate::actions::cameras::{self, CameraHandle};
 use crate::actions::outputs::{self, OutputHandle};
 use crate::cloud::link::{self, LinkHandle};
@@ -65,9 +66,9 @@ impl Parts {
         Self { config, context, troubles, store_thread, sources, outputs, cameras, link, publisher }
     }
 
-    /// Applies a new configuration; parts whose configuration is the same keep running.
-    pub(super) async fn follow(&mut self, config: Config) {
-        let old = std::mem::replace(&mut self.config, config);
+    /// Applies a new configuration, which differs from the one in force by `changes`.
+    pub(super) async fn follow(&mut self, config: Config, changes: &Changes) {
+        self.config = config;
         let config = &self.config;
         self.publisher.follow(config);
         self.outputs.follow(config);
@@ -77,12 +78,10 @@ impl Parts {
         if self.context.store.configure(keep, rules, formats).await.is_err() {
             return;
         }
-        if old.sensors != config.sensors {
+        if changes.sources {
             self.sources.follow(&mut self.context, config);
         }
-        let link =
-            |config: &Config| (config.identity.clone(), config.link.clone(), config.host.clone());
-        if link(&old) != link(config) {
+        if changes.link {
             self.link.follow(&mut self.context, config).await;
         }
     }

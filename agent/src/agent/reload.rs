@@ -44,31 +44,65 @@ pub(super) async fn follow(loaded: Loaded, parts: &mut Parts) {
             return;
         }
     };
-    let kept = keep_what_needs_a_restart(&parts.config, &mut config);
-    let troubles = kept.iter().map(|key| format!("`{key}` changes only with a restart"));
+    let changes = Changes::between(&parts.config, &mut config);
+    let needs_restart = &changes.needs_restart;
+    let troubles = needs_restart.iter().map(|key| format!("`{key}` changes only with a restart"));
     parts.troubles.of_reload(troubles);
-    parts.follow(config).await;
-    tracing::info!(needs_restart = ?kept, "the configuration was reloaded");
+    parts.follow(config, &changes).await;
+    tracing::info!(?needs_restart, "the configuration was reloaded");
 }
 
-/// Restores the old values of keys that need a restart in `new`. Returns the changed keys among
-/// them.
-fn keep_what_needs_a_restart(old: &Config, new: &mut Config) -> Vec<&'static str> {
-    let mut kept = Vec::new();
-    let mut keep = |key, changed| {
-        if changed {
-            kept.push(key);
+/// Differences of a new configuration from the old one, by the part that has to follow.
+pub(super) struct Changes {
+    /// Changed keys that need a restart.
+    needs_restart: Vec<&'static str>,
+    pub(super) sources: bool,
+    pub(super) link: bool,
+}
+
+impl Changes {
+    /// Compares `new` with `old`, and restores the old values of keys that need a restart in `new`. The
+    /// pattern lists all keys, so a new key does not compile before its part is chosen here.
+    fn between(old: &Config, new: &mut Config) -> Self {
+        let Config {
+            // Keys that need a restart.
+            thing,
+            state_dir,
+            status,
+            clock,
+            log,
+            // Keys of the sources, and of the link.
+            sensors,
+            host,
+            identity,
+            link,
+            // Keys that store, publisher, outputs and cameras take from every new configuration.
+            outputs: _,
+            night: _,
+            pictures_max_bytes: _,
+            visits: _,
+            rules: _,
+            publish: _,
+            buffer: _,
+        } = new;
+        let fixed = [
+            keep_old("thing", &old.thing, thing),
+            keep_old("state_dir", &old.state_dir, state_dir),
+            keep_old("status", &old.status, status),
+            keep_old("clock", &old.clock, clock),
+            keep_old("log", &old.log, log),
+        ];
+        Self {
+            needs_restart: fixed.into_iter().flatten().collect(),
+            sources: *sensors != old.sensors,
+            link: *host != old.host || *identity != old.identity || *link != old.link,
         }
-    };
-    keep("thing", old.thing != new.thing);
-    keep("state_dir", old.state_dir != new.state_dir);
-    keep("status", old.status != new.status);
-    keep("clock", old.clock != new.clock);
-    keep("log", old.log != new.log);
-    new.thing.clone_from(&old.thing);
-    new.state_dir.clone_from(&old.state_dir);
-    new.status.clone_from(&old.status);
-    new.clock.clone_from(&old.clock);
-    new.log.clone_from(&old.log);
-    kept
+    }
+}
+
+/// Restores the old value of `key`. Returns `key` if its value was changed.
+fn keep_old<T: PartialEq + Clone>(key: &'static str, old: &T, new: &mut T) -> Option<&'static str> {
+    let is_changed = new != old;
+    new.clone_from(old);
+    is_changed.then_some(key)
 }
