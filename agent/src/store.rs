@@ -328,13 +328,14 @@ impl Store {
         let accounts = self.counting.run(COUNTING, count).await;
         let accounts = accounts.context("the records could not be counted")?;
         let is_damage = match &accounts {
-            // Records in memory are counted as they were before; the file goes on.
+            // The counts of memory were taken before the file was counted, so a difference is no
+            // damage.
             Ok(accounts) => before.in_memory.is_none() && !accounts.iter().all(Account::balances),
             Err(error) => salvage::is_damage(error),
         };
         if is_damage {
             tracing::error!(?accounts, "the accounts of the store make no sense");
-            // A writer that is busy is told by whoever asks next.
+            // If the writer is busy, the next count reports the damage.
             let set_aside = before.set_aside;
             self.requests.try_send(Request::Unbalanced { set_aside }).ok();
         }

@@ -220,7 +220,7 @@ async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
 
 async fn marked(marking: &mut Option<oneshot::Receiver<()>>) {
     match marking {
-        // An answer that was dropped comes from a store that stops; its progress ends as well.
+        // A dropped answer comes from a stopping store, whose progress ends as well.
         Some(durable) => drop(durable.await),
         None => std::future::pending().await,
     }
@@ -304,7 +304,7 @@ impl Round {
             }
             let payload = Bytes::from_owner(Arc::clone(&batch.payload));
             let Ok(ack) = session.publish(&batch.topic, payload) else {
-                // An acknowledgement makes room and comes as an event of its own.
+                // An acknowledgement makes room, and wakes the loop.
                 return Some(Held { lane, delay: IDLE });
             };
             self.acks.push(Box::pin(async move { (id, ack.await) }));

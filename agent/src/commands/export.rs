@@ -68,7 +68,7 @@ pub(crate) fn run(export: &Export) -> ExitCode {
     };
     match write(export, &config) {
         Ok(()) => ExitCode::SUCCESS,
-        // That nobody reads it to its end is a failure, but none to speak of.
+        // A reader who closes the pipe early makes the command fail without a message.
         Err(error) if is_unread(&error) => ExitCode::FAILURE,
         Err(error) => fail(&error),
     }
@@ -94,7 +94,7 @@ fn write(export: &Export, config: &crate::config::Config) -> anyhow::Result<()> 
         }
         None => Box::new(BufWriter::new(stdout().lock())),
     };
-    // Data stay as they are, unless they go to a terminal.
+    // Data are written unchanged, except to a terminal.
     let is_shown = export.output.is_none() && stdout().is_terminal();
     let mut records = Records::new(&reader, export.what, &formats);
     let columns = records::columns(export.what);

@@ -48,7 +48,7 @@ pub(crate) fn run(path: &Path) -> ExitCode {
 }
 
 fn start(path: &Path, config: Config) -> anyhow::Result<()> {
-    // Some part may ask for a default instead of being given one.
+    // Code that asks rustls for the default provider instead of ours needs one.
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(MAX_BLOCKING_THREADS)

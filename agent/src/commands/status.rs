@@ -30,7 +30,7 @@ pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
     };
     let socket = &config.status.socket;
     let text = match json {
-        // Keys that this version does not know are for the script that asks.
+        // The answer is passed on as it is, with keys unknown to this version.
         true => ask_for_json(socket).map(|answer| format!("{answer:#}")),
         false => ask(socket).map(|status| render(&status).trim_end().to_owned()),
     };

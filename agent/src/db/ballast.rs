@@ -32,7 +32,7 @@ pub(crate) fn take_back(path: &Path) {
 
 fn allocate(path: &Path, bytes: u64) {
     let ballast = with_suffix(path, SUFFIX);
-    // The smaller one would be in the way of a larger one.
+    // First, because on a full disk a smaller ballast would take the room of a larger one.
     let removed = durable::remove(&ballast);
     if let Err(error) = removed.and_then(|()| durable::allocate(&ballast, bytes)) {
         tracing::debug!(%error, "no ballast");

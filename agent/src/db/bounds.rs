@@ -178,7 +178,7 @@ pub(crate) fn read_source(row: &Row<'_>, column: usize) -> rusqlite::Result<Sour
 pub(crate) fn read_source_names(row: &Row<'_>, name: usize) -> rusqlite::Result<Source> {
     let text = |column| read_text(row, column, MAX_NAME_BYTES);
     let (name_text, kind_text) = (text(name)?, text(name + 1)?);
-    // What is derived has a kind of two words.
+    // Derived sources have a kind of two words.
     let is_ours = is_source_name(name_text) && kind_text.split('.').all(is_kind);
     if is_ours {
         Ok(Source { name: name_text.into(), kind: kind_text.into() })

@@ -191,7 +191,7 @@ fn walk(
     if steps.reached.walk.at == 0 {
         steps.reached.walk = Walk::begin(bound(damaged, lane, "ASC", close).unwrap_or(1));
     }
-    // Without a last one that can be read, the leaps find what there is.
+    // If the last record cannot be read, the walk leaps on up to the bound.
     let last = bound(damaged, lane, "DESC", close).unwrap_or(MAX_PLACE);
     loop {
         let Walk { at, leap, back } = steps.reached.walk;
@@ -307,7 +307,7 @@ fn copy(
         Err(damage) => return Ok(Copied { damage: Some(damage), ..copied }),
     };
     let columns = select.column_count();
-    // The text of a damaged schema can leave a column out, or name another.
+    // A damaged schema can leave a column out, or name another.
     if columns != into.prepare(&format!("SELECT * FROM {table}"))?.column_count() {
         return Ok(Copied { damage: Some(bounds::out_of_bounds(columns)), ..copied });
     }
@@ -335,7 +335,7 @@ fn copy(
         let is_carried = match sound(table, row, columns, close) {
             Ok(values) => match insert.execute(params_from_iter(values)) {
                 Ok(_) => true,
-                // What no table of ours takes was never written by us.
+                // The agent never wrote a row refused by its own table.
                 Err(error) if is_refused(&error) => false,
                 Err(error) => return Err(error),
             },
@@ -401,7 +401,7 @@ fn write_known(into: &Connection, known: &Database) -> rusqlite::Result<()> {
     for lane in Lane::ALL {
         write_lane(into, lane, &known.lanes[lane.index()])?;
     }
-    // As it was committed: the accounts know nothing of the marks that were not.
+    // In the committed form: the accounts know nothing of later marks.
     known.stored_withheld.write(into)?;
     write_meta(into, FILTERED, known.lanes[Lane::Readings.index()].filtered)?;
     into.execute("DELETE FROM sources", [])?;
@@ -445,7 +445,7 @@ fn close_accounts(into: &Connection, is_told: bool, walked: &[Holes; 3]) -> rusq
     let mut lanes = load::read_lanes(into)?;
     let mut end = load::last_seq(into, &lanes)?;
     let settled: u64 = lanes.iter().map(|row| row.delivered + row.dropped + row.filtered).sum();
-    // No more can have been settled than there were places.
+    // No more records can have been settled than there were places.
     let is_told = is_told && settled <= end;
     if settled > end {
         let anew = |row: LaneRow| LaneRow { last: row.last, ..LaneRow::default() };
@@ -462,7 +462,7 @@ fn close_accounts(into: &Connection, is_told: bool, walked: &[Holes; 3]) -> rusq
         let lost = match (is_told, lane) {
             (true, _) => row.recorded.saturating_sub(accounted),
             (false, Lane::Readings) => in_holes,
-            // Which of the places were theirs, only the account could tell.
+            // Only the lost account could tell which of the places were of this lane.
             (false, Lane::Alerts | Lane::Events) => 0,
         };
         row.recorded = accounted + lost;
@@ -475,7 +475,7 @@ fn close_accounts(into: &Connection, is_told: bool, walked: &[Holes; 3]) -> rusq
             gaps.push(Gap { lane, first, last: Seq(end), count: lost, reason });
         }
     }
-    // The number of the readings follows from the places.
+    // The number of readings follows from the places and is not stored.
     write_meta(into, FILTERED, lanes[Lane::Readings.index()].filtered)?;
     let recorded = lanes.iter().map(|row| row.recorded).sum();
     end = end.max(recorded);

@@ -203,7 +203,8 @@ impl Database {
         let mut database = Self::load(connection, &before.identity, sources, &before.pulse)?;
         database.number_sources()?;
         carry::forget(&database.connection);
-        // With the marks that wait for the next commit, and what is in hand.
+        // The sources in memory include the marks waiting for the next commit, and the records in
+        // hand.
         database.withheld = before.withheld.clone();
         database.epoch = before.epoch;
         database.is_boot_written = true;
@@ -344,13 +345,13 @@ impl Database {
             None => self.connection.query_row(select, [], |row| bounds::read_epoch(row, 0))?,
         };
         if known.is_none() {
-            // A clock that fell back must not take the axis of the rules back with it.
+            // A clock set back must not move the axis of the rules back.
             let floor = load::newest_reference(&self.connection, &self.boots, &self.timeline)?;
             let reference_ms = &mut self.identity.reference_ms;
             *reference_ms = floor.map_or(*reference_ms, |floor| floor.0.max(*reference_ms));
             self.timeline.begin(self.epoch, *reference_ms);
         }
-        // A counter that was lost, and found again in what a damaged store still told.
+        // If the counter was lost, the starts found in a damaged store set it right.
         let last = self.boots.iter().map(|row| row.boot.counter()).max();
         if let Some(last) = last.filter(|last| *last >= self.identity.boot.counter()) {
             self.identity.boot = self.identity.boot.with_counter(last.saturating_add(1));
@@ -386,7 +387,7 @@ impl Database {
         self.has_untold = false;
         self.untold = telling.into_untold();
         for mark in &work.source_marks {
-            // What is settled can be forgotten from there on.
+            // Settled records can be forgotten from here on.
             if let Some((lane, first)) = mark.first_after(&self.stored_withheld) {
                 let forgotten = &mut self.forgotten[lane.index()];
                 *forgotten = first.min(*forgotten);
@@ -498,7 +499,7 @@ impl Database {
     /// Changes the withheld sources in memory. The next commit writes the change.
     pub(crate) fn apply(&mut self, mark: &SourceMark) {
         self.withheld.apply(mark);
-        // Nothing behind a new watermark was looked at yet.
+        // Retention has not looked behind a new watermark yet.
         if let SourceMark::Withhold { lane, after, .. } = mark {
             let given_up = &mut self.given_up[lane.index()];
             *given_up = (*given_up).min(*after);

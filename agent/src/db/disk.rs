@@ -84,7 +84,7 @@ impl Room {
         let log_bytes = (given / LOG_SHARE).clamp(MIN_LOG_BYTES, LOG_BYTES);
         let ballast_bytes = 2 * log_bytes + INDEX_BYTES;
         let usual_log = usual_log_bytes(log_bytes);
-        // A log that had to grow further has its room for ever, and records do not.
+        // A log that once grew further keeps its room for good, at the expense of records.
         let surplus = log.saturating_sub(usual_log);
         let reserve = usual_log + ballast_bytes + MARGIN_BYTES + surplus;
         let cap_bytes = given.saturating_sub(reserve);
@@ -399,7 +399,7 @@ fn read_ends(path: &Path) -> std::io::Result<()> {
     let length = file.metadata()?.len();
     let mut bytes = vec![0; usize::try_from(PROBE_BYTES).unwrap_or(0)];
     for start in [0, length.saturating_sub(PROBE_BYTES)] {
-        // A file system that forgets nothing gives what it remembers.
+        // A file system without a cache to drop serves the read from its memory.
         fadvise(&file, start, NonZeroU64::new(PROBE_BYTES), Advice::DontNeed).ok();
         file.read_at(&mut bytes, start)?;
     }

@@ -165,9 +165,10 @@ pub(crate) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 
         // Every store has an account of each lane.
         lanes[lane.index()] = row.ok_or_else(|| bounds::out_of_bounds(0))?;
     }
-    // Only readings have filters, and not every device has any: a row of its own, if needed.
+    // Only readings have filters, and not on every device: the number is a row of its own where
+    // needed.
     lanes[Lane::Readings.index()].filtered = read_meta(connection, FILTERED)?.unwrap_or(0);
-    // Every place in the store belongs to one lane, so the readings are what the others leave.
+    // Every place belongs to one lane, so the number of readings is the rest.
     let end = last_seq(connection, &lanes)?;
     let base = read_meta(connection, BASE_SEQ)?.unwrap_or(0);
     let others: u64 = [Lane::Alerts, Lane::Events].map(|l| lanes[l.index()].recorded).iter().sum();
@@ -235,7 +236,7 @@ pub(crate) fn load_sources(connection: &Connection, sources: &Sources) -> rusqli
     while let Some(row) = rows.next()? {
         numbers.read(row, 0)?;
         let SourceId(id) = bounds::read_source(row, 0)?;
-        // A number that is missing stays missing: the readings that have it are nobody else's.
+        // A missing number stays missing, because its readings belong to no other source.
         stored.extend((stored.len()..id as usize).map(lost_source));
         stored.push(bounds::read_source_names(row, 1)?);
     }

@@ -42,7 +42,7 @@ impl Apart {
     pub(crate) fn carry_over(&mut self, now: &[LaneRow; 3], was: &[LaneRow; 3]) {
         for ((watermark, now), was) in self.watermarks.iter_mut().zip(now).zip(was) {
             if now.watermark < was.watermark {
-                // An account that made no sense was begun anew.
+                // The account was begun anew.
                 *watermark = now.watermark;
             }
         }
@@ -94,7 +94,8 @@ impl InMemory {
                     format!("SELECT count(*) FROM {table} WHERE seq > ?1 AND seq <= ?2 {source}");
                 let (from, to) = (*after.min(&watermark), *after.max(&watermark).min(&last));
                 let between: u64 = file.query_row(&count, [from, to], |row| row.get(0))?;
-                // Settled beyond the watermark of the lane, or withheld before it.
+                // Above the lane's watermark the source has settled records; below, it withholds
+                // them.
                 pending = match *after > watermark {
                     true => pending.saturating_sub(between),
                     false => pending + between,
@@ -193,7 +194,7 @@ pub(crate) fn move_into(
     }
     file.write(|writer| {
         for lane in [Lane::Readings, Lane::Alerts, Lane::Events] {
-            // A commit that failed in its fsync may be found after all.
+            // A commit whose fsync failed may turn up in the file after all.
             let table = lane.as_str();
             writer.tx.execute(&format!("DELETE FROM {table} WHERE seq > ?1"), [last_seq])?;
             copy(&memory.connection, writer.tx, table, &conditions[lane.index()])?;
@@ -210,7 +211,7 @@ pub(crate) fn move_into(
         withheld.write(writer.tx)?;
         write::clock(writer.tx, writer.epoch, &clock)?;
         if apart.is_some() {
-            // The last place may be that of a record which stays behind.
+            // The last place may belong to a record that is not moved.
             write::meta(writer.tx, END_SEQ, memory.last_seq)?;
         }
         for lane in Lane::ALL {
@@ -253,7 +254,8 @@ pub(crate) fn move_watermarks(file: &mut Database, memory: &Database) -> rusqlit
             if is_whole && now.watermark <= row.last {
                 (row.delivered, row.filtered) = (now.delivered, now.filtered);
             } else {
-                // What is not pending here is settled; memory also counts what the file does not have.
+                // Records of the file that are not pending are settled; the counts in memory
+                // include other records.
                 let pending = withheld::count_pending(writer.tx, lane, through)?;
                 let settled = row.recorded.saturating_sub(row.dropped + pending);
                 row.filtered = now.filtered.min(settled.saturating_sub(row.delivered));
@@ -267,7 +269,7 @@ pub(crate) fn move_watermarks(file: &mut Database, memory: &Database) -> rusqlit
     for (lane, last) in moved {
         let delete = "DELETE FROM gaps WHERE lane = ?1 AND last <= ?2";
         memory.connection.execute(delete, params![lane.index(), last])?;
-        // What a source settled can be forgotten before what was forgotten last.
+        // Records settled by a source may lie before the last forgotten record.
         file.forgotten[lane.index()] = 0;
     }
     Ok(())

@@ -90,7 +90,7 @@ fn forget(
     now: Mono,
 ) -> rusqlite::Result<bool> {
     let watermark = database.lanes[lane.index()].watermark;
-    // Marks that wait for a commit change nothing yet: a power cut would take them back.
+    // Marks waiting for a commit do not count yet: a power cut would undo them.
     let is_whole = database.stored_withheld.is_empty(lane);
     let from = if is_whole { 0 } else { database.forgotten[lane.index()] };
     let found = oldest(database, lane, (from, watermark), (age, now), |_, _| Claim::Free)?;
@@ -125,7 +125,8 @@ fn give_up_withheld(
     database.given_up[lane.index()] = found.looked_to;
     let Some(last) = found.places.last().copied() else { return Ok(found.is_cut_short) };
     give_up_places(database, lane, look, (older_than, &found.places))?;
-    // A mark that waits for a commit is not overtaken: what it counts would be counted nowhere in between.
+    // A mark waiting for a commit is not overtaken: its records would be counted nowhere in
+    // between.
     let idle = |source: &u32| {
         let of = |withheld: &Withheld| withheld.first_after(lane, &[*source]);
         database.withheld.is_idle(lane, *source)
@@ -150,13 +151,13 @@ fn give_up(
 ) -> rusqlite::Result<bool> {
     let watermark = database.lanes[lane.index()].watermark;
     let from = look.in_hand[lane.index()].0.max(watermark);
-    // The event that tells of what is given up is still written to.
+    // The event about this loss may still be extended.
     let growing = database.growing.as_ref().filter(|_| lane == Lane::Events);
     let through = growing.map_or(database.last_seq, |growing| growing.event.0 - 1);
     let withheld = &database.withheld;
     let claim = |source, seq| withheld.claim(lane, source, seq).unwrap_or(Claim::Free);
     let mut found = oldest(database, lane, (from, through), (older_than, look.now), claim)?;
-    // Past what a withheld source settled beyond the watermark.
+    // Skips records settled by a withheld source beyond the watermark.
     while found.places.is_empty() && found.is_cut_short {
         let span = (found.looked_to, through);
         found = oldest(database, lane, span, (older_than, look.now), claim)?;
@@ -289,11 +290,11 @@ fn forget_frame(database: &mut Database) -> rusqlite::Result<()> {
     let newest: Option<u64> = connection.prepare_cached(newest)?.query_row([], |row| row.get(0))?;
     let published = database.lanes[Lane::Events.index()].watermark;
     if newest.unwrap_or(0) > LEDGER_ROWS {
-        // The newest row stays: its number must not be given again, nor its place.
+        // The newest row stays, so its id and its place are not assigned again.
         let delete = "DELETE FROM gaps WHERE id <= ?1 - ?2 AND last < ?3";
         connection.prepare_cached(delete)?.execute(params![newest, LEDGER_ROWS, published])?;
     }
-    // An alert that is still raised is remembered for as long as it is.
+    // A raised alert is remembered until cleared.
     let delete = "DELETE FROM standing WHERE seq < ?1 AND (raised = 0 OR EXISTS (
                   SELECT 1 FROM standing AS cleared WHERE cleared.rule = standing.rule
                   AND cleared.source = standing.source AND NOT cleared.raised

@@ -128,7 +128,7 @@ pub(crate) fn open_whole(
         }
         Err(fault) => fault.to_owned(),
     };
-    // SQLite says the same of a page that the disk does not give.
+    // SQLite also reports an unreadable page as damage.
     disk::check_readable(path)
         .with_context(|| format!("cannot read the store `{}`", path.display()))?;
     tracing::error!(fault, "the store is damaged");
@@ -219,7 +219,7 @@ fn whole(path: &Path) -> Result<(), &'static str> {
             Ok(versions) if versions.iter().any(|version| *version > WAL_VERSION) => {
                 Err("its file is of a version that does not exist")
             }
-            // A file that cannot be read is found out by SQLite.
+            // SQLite reports a file that cannot be read.
             Ok(_) | Err(_) => Ok(()),
         },
     }
@@ -252,7 +252,7 @@ fn unfinished(path: &Path) -> anyhow::Result<Option<(PathBuf, Extent)>> {
         let damaged = std::fs::metadata(&aside).ok()?;
         let is_its = match std::fs::metadata(path) {
             Ok(file) => (file.dev(), file.ino()) == (damaged.dev(), damaged.ino()),
-            // It was moved, where a file can have no second name.
+            // The database was moved, on a file system without hard links.
             Err(_) => damaged.is_file() && damaged.nlink() == 1,
         };
         is_its.then_some((aside, extent))
@@ -266,7 +266,7 @@ fn unfinished(path: &Path) -> anyhow::Result<Option<(PathBuf, Extent)>> {
 /// Removes an incomplete new database.
 fn forget_unfinished(path: &Path) -> anyhow::Result<()> {
     let writing = durable::beside(path, WRITING);
-    // The file first: without its log it would look as if it could be gone on with.
+    // The file first: without its log, the rest would look like a salvage to continue.
     let remove = |suffix| durable::remove(&with(&writing, suffix));
     ["", "-wal", "-shm"]
         .into_iter()
@@ -281,7 +281,7 @@ fn finish(path: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     let _in_place = schema::keep_in_place();
-    // The log of the old one must not be taken for the new one's.
+    // The log of the old database must not be applied to the new one.
     durable::remove(&with(path, "-wal"))?;
     durable::remove(&with(path, "-shm"))?;
     if path.is_dir() {

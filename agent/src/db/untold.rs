@@ -72,7 +72,7 @@ impl Untold {
     }
 
     fn fold(&mut self, gap: GapMembers, now: Mono) {
-        // It was tried just now.
+        // The given-up event was the last try.
         self.told_at.get_or_insert(now);
         let alike = |row: &&mut GapMembers| row.lane == gap.lane && row.reason == gap.reason;
         match self.rows.iter_mut().find(alike) {

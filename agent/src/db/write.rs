@@ -32,7 +32,7 @@ impl LaneWriter<'_> {
     pub(crate) fn readings(&mut self, readings: &[Reading]) -> rusqlite::Result<()> {
         let insert = "INSERT INTO readings VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let mut insert = self.tx.prepare_cached(insert)?;
-        // Only the first names its place: SQLite then gives the next ones without looking for them.
+        // Only the first names its place: SQLite assigns the next places without searching.
         let mut place = Some(self.last_seq + 1);
         for reading in readings {
             insert.execute(params![
@@ -46,7 +46,7 @@ impl LaneWriter<'_> {
         }
         let end = self.last_seq + readings.len() as u64;
         if !readings.is_empty() && u64::try_from(self.tx.last_insert_rowid()) != Ok(end) {
-            // Something lies where nothing can: the answers to the inbox would name other records.
+            // A row exists above the last place: the answers to the inbox would name other records.
             return Err(rusqlite::Error::StatementChangedRows(readings.len()));
         }
         self.count(Lane::Readings, readings.len() as u64);

@@ -152,7 +152,7 @@ pub(super) fn start(
         writer.give_up_backlog(dropped);
         writer.say_what_was_lost();
         if writer.memory.is_none() {
-            // What another thing left behind is settled.
+            // Another thing's pending records are settled.
             writer.options.thing_change = None;
         }
         runtime.block_on(writer.run(incoming));
@@ -213,7 +213,7 @@ impl Writer {
         while !self.ended {
             let request = timeout_at(self.wake_at(), incoming.recv()).await;
             self.options.pulse.beat();
-            // Before the queue is emptied: whatever arrives later was also stamped later.
+            // Read before the queue is emptied: readings that arrive later carry later times.
             let now = self.now();
             match request {
                 Ok(None) => break,
@@ -280,7 +280,7 @@ impl Writer {
                 }
             }
             Request::Take { wanted, hurry, answer } => {
-                // A receiver that is gone was the publisher of an agent that is stopping.
+                // The receiver is gone when the agent is stopping.
                 drop(answer.send(self.take(&wanted, hurry)));
             }
             Request::Mark { marks, topics, urgent, pass, answer } => {
@@ -294,7 +294,7 @@ impl Writer {
                 if pass == self.progress.borrow().pass.number {
                     self.withhold(topics, told);
                 }
-                // The publisher of an agent that is stopping may be gone.
+                // The receiver may be gone when the agent is stopping.
                 answer.send(()).ok();
             }
             Request::Configure { keep, rules, formats } => {
@@ -423,7 +423,7 @@ impl Writer {
         let (stored, in_memory) = memory::stored_readings(self.memory.as_ref(), &self.database);
         self.fold = Fold::rebuild(rules, stored, now, &mut self.work.alerts);
         self.visits = VisitFold::rebuild(&formats.visits, stored, &self.sources);
-        // What they decided of these was told before.
+        // Decisions about these readings were stored before.
         let (alerts, events) = (&mut Vec::new(), &mut Vec::new());
         self.fold.readings(&in_memory, &self.database, &self.sources, alerts);
         self.visits.readings(&in_memory, &self.database, &self.sources, events);

@@ -87,7 +87,7 @@ impl<'a> Plot<'a> {
         let values = &chart.curve.values;
         let least = values.iter().map(|(_, least, _)| *least).min_by(f64::total_cmp)?;
         let greatest = values.iter().map(|(_, _, greatest)| *greatest).max_by(f64::total_cmp)?;
-        // A threshold that is far off would leave nothing to be seen of the values.
+        // A distant threshold would flatten the curve.
         let reach = (greatest - least).max(greatest.abs() / 2.0);
         let near = |value: &&f64| (least - reach..=greatest + reach).contains(*value);
         let shown = || chart.thresholds.iter().filter(near).copied();
@@ -109,7 +109,7 @@ impl<'a> Plot<'a> {
 
     /// Returns the number of dots between the top and a value.
     fn depth(&self, value: f64) -> usize {
-        // Halves, since the difference of two numbers may be greater than any number.
+        // Halves, since the difference of two finite numbers may overflow.
         let share = (self.high / 2.0 - value / 2.0) / (self.high / 2.0 - self.low / 2.0);
         let last = u32::try_from(ROWS * 4 - 1).unwrap_or(0);
         let reached = (0..last).take_while(|dot| f64::from(*dot) + 0.5 < share * f64::from(last));

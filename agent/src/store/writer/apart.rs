@@ -25,7 +25,7 @@ fn pending_in_file(lanes: &[LaneRow; 3], in_memory: [u64; 3]) -> [u64; 3] {
 impl Writer {
     /// Delivers memory alone, while the records in the file cannot be read.
     pub(super) fn go_apart(&mut self) {
-        // What was delivered of the file is noted before.
+        // Notes the records delivered from the file.
         self.commit();
         let Some(Memory { file: Some(file), apart: apart @ None, .. }) = &mut self.memory else {
             return;
@@ -63,7 +63,7 @@ impl Writer {
             row.dropped = now.dropped + since(row.dropped, was.dropped);
             row.filtered = now.filtered + since(row.filtered, was.filtered);
         }
-        // A salvage that finds more records than were counted gives them places that nothing has.
+        // If the salvage finds more records than were counted, their places must be free.
         self.database.last_seq += known.last_seq.saturating_sub(was.last_seq);
         apart.carry_over(&known.lanes, &was.lanes);
         if let Ok(in_memory) = overflow::count_pending(&self.database) {

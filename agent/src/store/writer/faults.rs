@@ -92,7 +92,7 @@ pub(super) fn open(options: &Options, sources: &Arc<Sources>) -> anyhow::Result<
     disk::make_private(path);
     let open = || salvage::open_whole(path, true, &options.identity, sources, &options.pulse);
     let found = open().or_else(|error| {
-        // Even a store that is only read needs some room beside it.
+        // Even reading a store needs some room beside its file.
         if ballast::release(path) { open() } else { Err(error) }
     });
     let opened = match found {
@@ -206,7 +206,7 @@ impl Writer {
         lost.count += count;
         lost.span = Some((lost.span.map_or(wall, |(start, _)| start), wall));
         lost.until = now;
-        // It is told soon, also if nothing else is gathered.
+        // The gap is committed soon, even if nothing else is gathered.
         self.gather(|_| ());
     }
 }

@@ -71,7 +71,7 @@ impl Writer {
         };
         self.retention_at = Instant::now() + pause;
         if self.database.last_seq != before {
-            // What tells of a gap wants to be published.
+            // The event about a gap is to be published.
             self.report();
         }
     }

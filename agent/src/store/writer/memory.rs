@@ -73,7 +73,7 @@ impl Writer {
         if self.salvage.is_some() {
             return;
         }
-        // All of it goes, or none.
+        // All gathered records move together with the rest.
         self.commit();
         let now = self.now();
         let path = &self.options.path;
@@ -84,8 +84,8 @@ impl Writer {
             return self.replace();
         }
         let apart = memory.apart.clone();
-        // A connection that was made while nothing could be written stays one for reading, and one to a
-        // file system that failed fails for ever.
+        // A connection made while nothing could be written stays read-only, and a connection to a
+        // failed file system fails for ever.
         if apart.is_some() || fault.is_some_and(|fault| fault.wants_connection()) {
             match file.connect_again(path, self.database.last_seq) {
                 Ok(true) => {}
@@ -105,7 +105,7 @@ impl Writer {
             ballast::release(path);
             let (bytes, _) = self.database.size().unwrap_or_default();
             let marked = match apart {
-                // The watermarks in memory lie behind records that wait in the file.
+                // Records wait in the file behind the watermarks in memory.
                 Some(_) => Ok(()),
                 None => overflow::move_watermarks(file, &self.database),
             };
@@ -246,11 +246,11 @@ impl Writer {
         let options = self.options.clone();
         let mut identity = options.identity.clone();
         if self.database.last_seq > 0 {
-            // Places of this start were published; in the file they would name other records.
+            // Places of this start were published, and would name other records in the file.
             let counter = identity.boot.counter().saturating_add(1);
             identity.boot = identity.boot.with_counter(counter);
         }
-        // One that comes only now may be another thing's: the next try reads whose it is.
+        // A file that appears now may be another thing's, so the next try reads its owner.
         let path = &options.path;
         let opened = salvage::open_whole(path, was_there, &identity, &sources, &options.pulse);
         let opened = match opened {
@@ -261,7 +261,7 @@ impl Writer {
         let adopted = opened.and_then(|mut file| {
             if change.is_some_and(|change| change.backlog == Backlog::Drop) {
                 Dropped::drop_backlog_of(&mut file, self.now())?;
-                // The file is this thing's now, also if the rest fails and is tried again.
+                // The file is this thing's now, even if the rest fails and is tried again.
                 self.options.thing_change = None;
             }
             overflow::adopt(&mut file, &self.database, &self.sources, &sources)?;
@@ -295,7 +295,7 @@ impl Writer {
         }
         if let (Some(change), None) = (&change, thing_change) {
             self.work.events.push(EventRow { event: change.event(), mono: self.now() });
-            // Told once, however often the file is tried.
+            // Reported once, however often the file is tried.
             self.options.thing_change = Some(change.clone());
         }
         Ok(change.or_else(|| self.options.thing_change.clone()))

@@ -156,7 +156,7 @@ fn begin_of_known(
 ) -> anyhow::Result<Receiver<anyhow::Result<Replaced>>> {
     debug_assert_eq!(file.place, Place::Lost, "nobody writes to it meanwhile");
     let known = file.go_on_in_memory()?;
-    // New ones may appear meanwhile; they are written when the new store is taken up.
+    // Sources registered meanwhile are written when the new store is taken up.
     let named = Sources::default();
     for source in sources.since(0) {
         named.intern((*source).clone())?;
@@ -171,12 +171,12 @@ fn begin(
 ) -> anyhow::Result<Receiver<anyhow::Result<Replaced>>> {
     let (answer, done) = channel();
     let salvage = move || {
-        // A thread that hangs on a card holds nobody up, so that no watchdog has to know of it.
+        // A watchdog would be wrong here: a thread hanging on a card delays nobody.
         let pulse = Pulse::default();
         let (path, known) = (&options.path, known.as_ref());
         let replaced =
             options.tell_salvage(|tell| salvage::replace(path, known, &named, &pulse, tell));
-        // A writer that stopped leaves the new store to the next start.
+        // If the writer has stopped, the next start takes up the new store.
         answer.send(replaced).ok();
     };
     let thread = std::thread::Builder::new().name("salvage".into());

@@ -41,7 +41,7 @@ impl Writer {
             }
         }
         if self.is_apart() && matches!(wanted.part, Part::Topic { .. }) {
-            // Its oldest records are in the file.
+            // The oldest records of the topic wait in the file, which cannot be read now.
             return later;
         }
         let file = self.memory.as_ref().and_then(|memory| memory.file.as_ref());
@@ -51,7 +51,7 @@ impl Writer {
             Part::Topic { .. } => true,
         };
         if let Some(file) = file.filter(is_in_file) {
-            // What is to keep it company is in memory.
+            // Without waiting for more records: the next ones are in memory.
             match self.encoder.take(file, wanted, Mono(u64::MAX)) {
                 Ok(Taken::Nothing) => {}
                 taken => return self.taken(lane, taken).unwrap_or(later),
