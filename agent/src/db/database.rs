@@ -171,7 +171,7 @@ pub(crate) struct Database {
     pub(crate) withheld: Withheld,
     /// The withheld sources after the last commit.
     pub(crate) stored_withheld: Withheld,
-    /// By lane, while a source is withheld: records before this place are all withheld.
+    /// By lane, while a source is withheld: all remaining records before this place are withheld.
     pub(crate) forgotten: [u64; 3],
     /// By lane: withheld records before this place are in hand, or were given up.
     pub(crate) given_up: [u64; 3],

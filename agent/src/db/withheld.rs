@@ -229,8 +229,8 @@ impl Withheld {
         }
     }
 
-    /// Moves a lane back to the watermark of a file: records behind are pending again, except those
-    /// settled by their source beyond it in `before`.
+    /// Moves the withheld sources of a lane back to `watermark`, that of a file: the records behind
+    /// are pending again, except the records beyond that a source had settled in `before`.
     pub(crate) fn go_back(&mut self, lane: Lane, watermark: u64, before: &Self) {
         for (number, source) in &mut self.0[lane.index()] {
             let settled = before.0[lane.index()].get(number).map(|source| source.after);

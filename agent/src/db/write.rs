@@ -53,7 +53,8 @@ impl LaneWriter<'_> {
         Ok(())
     }
 
-    /// Assigns places to `count` records of a lane.
+    /// Assigns places to `count` records of a lane, whether or not their rows are written, and
+    /// counts the records as recorded.
     pub(crate) fn count(&mut self, lane: Lane, count: u64) {
         if count > 0 {
             self.last_seq += count;

@@ -240,7 +240,7 @@ pub(crate) struct DiskStatus {
     pub(crate) durable: bool,
     /// Bytes written to disks by the agent since its start; `None` where the kernel does not count.
     pub(crate) written_bytes: Option<u64>,
-    /// `written_bytes` at the pace since the start, a day; `None` in the first minutes.
+    /// `written_bytes` at the pace since the start, a day; `None` in the first 5 min.
     pub(crate) written_bytes_a_day: Option<u64>,
     /// Commits since the start.
     pub(crate) commits: u64,

@@ -1,8 +1,8 @@
 //! Publishes the standing state: alerts raised, visits under way, and brightness.
 //!
 //! Published as soon as decided, before the commit: a lamp or a shutter need not wait for a slow
-//! card, or for a card that refuses writes (P7). A lost update costs nothing, because the next
-//! contains the whole state.
+//! card, or for a card that refuses writes (P7). A lost update loses at most a step of a count,
+//! because the next update contains the whole state.
 
 use std::sync::Arc;
 
