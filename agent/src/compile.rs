@@ -14,7 +14,6 @@ use pulsegate_core::visits::{First, Report, VisitSpec};
 use pulsegate_sensors::line;
 
 use crate::config::{self, Config, PublishConfig};
-use crate::db::Keep;
 use crate::store::{Filters, Formats, LaneFormat, VisitFormat};
 
 /// How everything is published.
@@ -168,16 +167,6 @@ pub(crate) fn backend(backend: config::Backend) -> line::Backend {
         config::Backend::Auto => line::Backend::Auto,
         config::Backend::RaspberryPi => line::Backend::RaspberryPi,
         config::Backend::CharacterDevice => line::Backend::CharacterDevice,
-    }
-}
-
-/// What the store keeps.
-pub(crate) fn keep(config: &Config) -> Keep {
-    Keep {
-        commit_interval: config.buffer.commit_interval,
-        max_bytes: config.buffer.max_bytes,
-        history: config.buffer.history,
-        ttl: config.buffer.ttl,
     }
 }
 

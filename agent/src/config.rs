@@ -7,7 +7,6 @@
 
 mod checks;
 mod exchange;
-mod files;
 mod findings;
 mod model;
 mod nearest;
@@ -16,6 +15,7 @@ mod place;
 mod placeholder;
 mod places;
 mod privacy;
+mod sections;
 mod sensors;
 mod structure;
 mod tables;
@@ -161,8 +161,8 @@ fn parse(path: &Path, text: String, named: Named) -> Outcome {
         if named == Named::Checked {
             let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
             let credentials = credentials.as_deref().map(Path::new);
-            tables.identity.private_key = files::key(tables.identity.private_key, credentials);
-            files::check(&tables.identity, credentials, &mut findings);
+            tables.identity.find_key(credentials);
+            findings.push_all(tables.identity.check_files(credentials));
         }
         checks::build(tables, &mut findings)
     });

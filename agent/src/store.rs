@@ -39,11 +39,11 @@ use pulsegate_sensors::Sources;
 use pulsegate_sensors::inbox::{Receipt, Refused};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::config::Backlog;
+use crate::config::{Backlog, Buffer};
 use crate::db::database::Database;
 use crate::db::{
-    DiskFault, EventRow, Identity, InMemory, Keep, Reached, Reader, Room, SalvageProgress,
-    ThingChange, salvage,
+    DiskFault, EventRow, Identity, InMemory, Reached, Reader, Room, SalvageProgress, ThingChange,
+    salvage,
 };
 use crate::platform::aside::Aside;
 use crate::platform::pulse::Pulse;
@@ -62,7 +62,7 @@ const QUEUE: usize = 4;
 pub(crate) struct Options {
     pub(crate) path: PathBuf,
     pub(crate) identity: Identity,
-    pub(crate) keep: Keep,
+    pub(crate) keep: Buffer,
     /// Set if the store was another thing's until now.
     pub(crate) thing_change: Option<ThingChange>,
     /// The fate of another thing's pending records, also in a store opened only after the start.
@@ -158,7 +158,7 @@ enum Request {
         answer: oneshot::Sender<()>,
     },
     Configure {
-        keep: Keep,
+        keep: Buffer,
         rules: Arc<Vec<RuleSpec>>,
         formats: Arc<Formats>,
     },
@@ -345,7 +345,7 @@ impl Store {
     /// Applies another configuration.
     pub(crate) async fn configure(
         &self,
-        keep: Keep,
+        keep: Buffer,
         rules: Arc<Vec<RuleSpec>>,
         formats: Arc<Formats>,
     ) -> Result<(), Stopped> {

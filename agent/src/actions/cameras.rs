@@ -161,7 +161,7 @@ fn build_plan(config: &Config) -> Arc<Plan> {
     Arc::new(Plan {
         folder: config.state_dir.join(FOLDER),
         cameras: config.sensors.cameras.iter().map(camera).collect(),
-        max_bytes: config.pictures_max_bytes,
+        max_bytes: config.pictures.max_bytes,
         rules: Arc::clone(&config.rules),
         visits: compile::visits(config),
     })

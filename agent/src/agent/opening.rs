@@ -146,7 +146,7 @@ fn open_store(
     let options = store::Options {
         path,
         identity,
-        keep: compile::keep(config),
+        keep: config.buffer,
         thing_change,
         backlog,
         rules: Arc::clone(&config.rules),

@@ -73,9 +73,8 @@ impl Parts {
         self.publisher.follow(config);
         self.outputs.follow(config);
         self.cameras.follow(config);
-        let (keep, rules, formats) =
-            (compile::keep(config), Arc::clone(&config.rules), compile::formats(config));
-        if self.context.store.configure(keep, rules, formats).await.is_err() {
+        let (rules, formats) = (Arc::clone(&config.rules), compile::formats(config));
+        if self.context.store.configure(config.buffer, rules, formats).await.is_err() {
             return;
         }
         if changes.sources {

@@ -79,7 +79,7 @@ impl Changes {
             // Keys that store, publisher, outputs and cameras take from every new configuration.
             outputs: _,
             night: _,
-            pictures_max_bytes: _,
+            pictures: _,
             visits: _,
             rules: _,
             publish: _,

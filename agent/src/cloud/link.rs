@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 
 use crate::cloud::mqtt::{self, Dialer, LinkOptions, LinkState, Outage, Wish};
 use crate::compile;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::context::{Context, QUIESCE};
 use crate::platform::clock;
 
@@ -84,12 +84,7 @@ impl LinkHandle {
         let options = LinkOptions {
             thing: config.thing.clone(),
             host: config.host.clone(),
-            ports: config.link.ports.clone(),
-            keep_alive: config.link.keep_alive,
-            connect_timeout: config.link.connect_timeout,
-            retry_max: config.link.retry_max,
-            window: config.link.window,
-            is_aws: config.link.limits == config::Limits::Aws,
+            link: config.link.clone(),
             status_topic: compile::status_topic(config),
             identity: config.identity.clone(),
             connections: Arc::clone(&self.connections),

@@ -32,7 +32,7 @@ use rumqttc::{
 use tokio::sync::watch;
 
 use crate::cloud::tls::Clients;
-use crate::config::{Identity, Port};
+use crate::config::{Identity, Limits, Link, Port};
 use crate::platform::clock;
 pub(crate) use dial::Dialer;
 use presence::Presence;
@@ -55,12 +55,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(crate) struct LinkOptions {
     pub(crate) thing: String,
     pub(crate) host: String,
-    pub(crate) ports: Vec<Port>,
-    pub(crate) keep_alive: Duration,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) retry_max: Duration,
-    pub(crate) window: u16,
-    pub(crate) is_aws: bool,
+    pub(crate) link: Link,
     /// Topic of the messages online, offline and lost.
     pub(crate) status_topic: String,
     /// Read again for each connection, so a renewed certificate takes effect without a reload.
@@ -186,11 +181,11 @@ pub(crate) async fn run(
     trials: watch::Receiver<u64>,
     is_clock_set: impl Fn() -> bool,
 ) -> anyhow::Result<()> {
-    let mut backoff = Backoff::new(BACKOFF_BASE, options.retry_max);
+    let mut backoff = Backoff::new(BACKOFF_BASE, options.link.retry_max);
     let mut attempts = 0_u64;
     let mut doubt = Doubt::default();
     let mut complaint = None;
-    let mut ports = options.ports.iter().copied().cycle();
+    let mut ports = options.link.list_ports().cycle();
     let mut port = ports.next().context("no port of the broker is configured")?;
     while *wishes.borrow() == Wish::Stay {
         let number = options.connections.fetch_add(1, Ordering::Relaxed) + 1;
@@ -510,7 +505,7 @@ fn say(client: &AsyncClient, options: &LinkOptions, presence: Presence) -> Optio
 /// Returns the number of messages in the queue to the client: the publish window and the status
 /// messages.
 fn capacity(options: &LinkOptions) -> usize {
-    usize::from(options.window) + 2
+    usize::from(options.link.window) + 2
 }
 
 /// Builds a client of the MQTT library. The connection is made when the events are polled.
@@ -518,7 +513,7 @@ fn build_client(options: &LinkOptions, tls: &Clients, port: Port) -> (AsyncClien
     let (client, mut events) =
         AsyncClient::builder(mqtt_options(options, tls, port)).capacity(capacity(options)).build();
     let mut network = rumqttc::NetworkOptions::new();
-    network.set_connection_timeout(options.connect_timeout.as_secs().max(1));
+    network.set_connection_timeout(options.link.connect_timeout.as_secs().max(1));
     network.set_tcp_nodelay(true);
     events.set_network_options(network);
     (client, events)
@@ -529,16 +524,19 @@ fn mqtt_options(options: &LinkOptions, tls: &Clients, port: Port) -> MqttOptions
     let mut mqtt = MqttOptions::new(options.thing.clone(), broker);
     let tls = if port.alpn { &tls.mqtt_alpn } else { &tls.plain };
     mqtt.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())));
-    mqtt.set_keep_alive(u16::try_from(options.keep_alive.as_secs()).unwrap_or(u16::MAX));
+    mqtt.set_keep_alive(u16::try_from(options.link.keep_alive.as_secs()).unwrap_or(u16::MAX));
     mqtt.set_clean_session(true);
-    mqtt.set_inflight(options.window.saturating_add(2));
-    mqtt.set_max_request_batch(usize::from(options.window));
-    let max_packet = if options.is_aws { MAX_PACKET_BYTES } else { MAX_FOREIGN_PACKET_BYTES };
+    mqtt.set_inflight(options.link.window.saturating_add(2));
+    mqtt.set_max_request_batch(usize::from(options.link.window));
+    let max_packet = match options.link.limits {
+        Limits::Aws => MAX_PACKET_BYTES,
+        Limits::None => MAX_FOREIGN_PACKET_BYTES,
+    };
     mqtt.set_max_packet_size(max_packet, max_packet);
     let payload = Presence::Lost.to_payload();
     let will = LastWill::new(options.status_topic.clone(), payload, QoS::AtLeastOnce, true);
     mqtt.set_last_will(will);
-    options.dialer.serve(&mut mqtt, options.connect_timeout / 2);
+    options.dialer.serve(&mut mqtt, options.link.connect_timeout / 2);
     mqtt
 }
 

@@ -207,6 +207,11 @@ impl Findings {
         }
     }
 
+    /// Adds each finding, unless what it is about was reported before.
+    pub(super) fn push_all(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        findings.into_iter().for_each(|finding| self.push(finding));
+    }
+
     /// Adds a finding of the first pass; later ones at this place follow from it.
     pub(super) fn record(&mut self, finding: Finding) {
         let finding = finding.placed(&self.places);

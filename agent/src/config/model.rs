@@ -15,6 +15,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use super::outputs::{Hours, Light, Night, Only, Output, Wiring};
+pub(crate) use super::sections::{
+    Backlog, Buffer, Clock, Identity, Limits, Link, Log, Pictures, Port, Status, Trust,
+};
 pub(crate) use super::sensors::{
     Backend, Bias, Bluetooth, Camera, Gpio, HeartRate, Inbox, Level, Lid, Monitor, Number, Sensors,
     Simulated, SimulatedFaults, SimulatedKind, Step, Trigger, TriggerKind,
@@ -43,8 +46,8 @@ pub(crate) struct Config {
     pub outputs: Vec<Output>,
     /// How night is told from day.
     pub night: Option<Night>,
-    /// What the pictures of all cameras may have.
-    pub pictures_max_bytes: u64,
+    /// The pictures of all cameras.
+    pub pictures: Pictures,
     /// Which sources have visits.
     pub visits: Vec<VisitConfig>,
     /// The rules, in the order of the file.
@@ -55,90 +58,6 @@ pub(crate) struct Config {
     pub buffer: Buffer,
     /// How much is logged.
     pub log: Log,
-}
-
-/// Certificate and key of this device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
-    /// The device certificate, PEM.
-    pub certificate: PathBuf,
-    /// Its private key, PEM, readable by nobody else.
-    pub private_key: PathBuf,
-    /// Authorities to trust instead of the built-in Amazon roots.
-    pub roots: Option<PathBuf>,
-}
-
-/// How the connection is used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Link {
-    /// Tried in turn; never empty.
-    pub ports: Vec<Port>,
-    /// MQTT keep-alive.
-    pub keep_alive: Duration,
-    /// Unacknowledged messages at any time.
-    pub window: u16,
-    /// Publishes a second.
-    pub messages_per_second: u32,
-    /// Payload bytes a second.
-    pub bytes_per_second: u64,
-    /// Records a second, over all lanes; no cap if absent.
-    pub records_per_second: Option<u32>,
-    /// Whose limits the broker has.
-    pub limits: Limits,
-    /// Bounds dialling, TLS and CONNACK together.
-    pub connect_timeout: Duration,
-    /// The longest wait before another attempt to connect.
-    pub retry_max: Duration,
-}
-
-/// A port of the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Port {
-    /// Its number.
-    pub number: u16,
-    /// Whether TLS offers `x-amzn-mqtt-ca` there.
-    pub alpn: bool,
-}
-
-/// Whose limits the broker has.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Limits {
-    /// Those of AWS IoT Core.
-    #[default]
-    Aws,
-    /// Another broker's: only those of this program hold.
-    None,
-}
-
-/// When wall time counts as right.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Clock {
-    /// Whom to believe.
-    pub trust: Trust,
-}
-
-/// Whom to believe about wall time.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Trust {
-    /// A time server, once the kernel or systemd says that one has set the clock; or a real-time clock,
-    /// if its time is neither before the build of this program nor before the last time that was trusted.
-    #[default]
-    Auto,
-    /// The system clock, as it is.
-    System,
-}
-
-/// Where a running agent answers questions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Status {
-    /// A Unix socket.
-    pub socket: PathBuf,
 }
 
 /// What counts as a visit to one source.
@@ -269,85 +188,4 @@ pub(crate) struct Batch {
     pub bytes: u64,
     /// How long its first record may wait for others.
     pub delay: Duration,
-}
-
-/// What the store keeps, and for how long.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Buffer {
-    /// What a power cut may cost.
-    pub commit_interval: Duration,
-    /// The size of the store; above it the oldest goes first.
-    pub max_bytes: u64,
-    /// How long a delivered reading stays.
-    pub history: Duration,
-    /// Pending readings older than that are dropped and counted.
-    pub ttl: Option<Duration>,
-    /// The fate of what was recorded under another `thing` and is still pending.
-    pub backlog_of_another_thing: Backlog,
-}
-
-/// The fate of records that were not delivered under the name of the thing that recorded them.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Backlog {
-    /// They are kept aside, and delivered when the agent starts under that name again.
-    #[default]
-    Keep,
-    /// They are published as this thing's: for a device that was renamed.
-    Publish,
-    /// They are given up, counted and told as a gap: for a card that was cloned.
-    Drop,
-}
-
-impl Backlog {
-    /// The word for it in events: what was done.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Keep => "kept",
-            Self::Publish => "published",
-            Self::Drop => "dropped",
-        }
-    }
-}
-
-/// How much is logged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Log {
-    /// The least severity.
-    pub level: LogLevel,
-}
-
-/// The least severity that is logged.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum LogLevel {
-    /// Broken, someone must act.
-    Error,
-    /// Unusual, still working.
-    Warn,
-    /// What an operator cares about.
-    #[default]
-    Info,
-    /// Each decision.
-    Debug,
-    /// Each packet.
-    Trace,
-}
-
-impl LogLevel {
-    /// The word for it, as `tracing` takes it.
-    #[must_use]
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
 }

@@ -23,11 +23,6 @@ impl<T> At<T> {
         self.start..self.end
     }
 
-    /// Another value, at the same place.
-    pub(super) fn with(self, value: T) -> Self {
-        Self { value, ..self }
-    }
-
     /// Only the value.
     pub(super) fn into_inner(self) -> T {
         self.value

@@ -162,3 +162,39 @@ impl JsonSchema for Size {
         Quantity::Size.schema()
     }
 }
+
+/// Reads and writes a [`Duration`], or an optional one, as a [`Period`]: for `#[serde(with)]`.
+pub(super) mod duration {
+    use super::{Deserialize, Deserializer, Duration, Period, Serialize, Serializer};
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>, T: From<Duration>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        Period::deserialize(deserializer).map(|period| period.0.into())
+    }
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        value: &(impl Copy + Into<Option<Duration>>),
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        (*value).into().map(Period).serialize(serializer)
+    }
+}
+
+/// Reads and writes a number of bytes as a [`Size`]: for `#[serde(with)]`.
+pub(super) mod size {
+    use super::{Deserialize, Deserializer, Serialize, Serializer, Size};
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<u64, D::Error> {
+        Size::deserialize(deserializer).map(|size| size.0)
+    }
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        value: &u64,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        Size(*value).serialize(serializer)
+    }
+}

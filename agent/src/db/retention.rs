@@ -15,6 +15,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use super::database::Database;
 use super::ledger;
 use super::withheld::{self, Claim, Settled, SourceMark, Withheld, is_pending_sql};
+use crate::config::Buffer;
 
 /// Records given up or forgotten in a step: some milliseconds on a slow card.
 const STEP_ROWS: u64 = 2_000;
@@ -23,18 +24,9 @@ const LEDGER_ROWS: u64 = 10_000;
 /// Order in which lanes lose records for the cap, the least missed first.
 const FORGOTTEN_FIRST: [Lane; 3] = [Lane::Readings, Lane::Events, Lane::Alerts];
 
-/// How often to commit, and what to keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Keep {
-    pub(crate) commit_interval: Duration,
-    pub(crate) max_bytes: u64,
-    pub(crate) history: Duration,
-    pub(crate) ttl: Option<Duration>,
-}
-
 /// The situation for a step.
 pub(crate) struct Look<'a> {
-    pub(crate) keep: &'a Keep,
+    pub(crate) keep: &'a Buffer,
     /// Bytes allowed for records: the cap of the configuration, or less on a small partition.
     pub(crate) cap_bytes: u64,
     /// By lane: records up to here are in the publisher's hands.

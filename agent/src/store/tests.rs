@@ -57,7 +57,7 @@ struct Device {
     folder: tempfile::TempDir,
     kernel_boot: &'static str,
     reference_ms: i64,
-    keep: Keep,
+    keep: Buffer,
     rules: Vec<RuleSpec>,
     clock: fn() -> Mono,
 }
@@ -79,11 +79,10 @@ impl Device {
             folder,
             kernel_boot: "first",
             reference_ms: NOON,
-            keep: Keep {
+            keep: Buffer {
                 commit_interval: Duration::from_millis(20),
                 max_bytes: 1 << 30,
-                history: Duration::from_secs(7 * 86_400),
-                ttl: None,
+                ..Buffer::default()
             },
             rules: Vec::new(),
             clock: clock::mono,

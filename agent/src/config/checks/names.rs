@@ -22,11 +22,10 @@ pub(super) fn check(tables: &Tables, findings: &mut Findings) {
     }
 }
 
-fn thing(name: &At<String>, findings: &mut Findings) {
+fn thing(name: &str, findings: &mut Findings) {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b":_-".contains(&b);
     if !(1..=MAX_THING_BYTES).contains(&name.len()) || !name.bytes().all(allowed) {
-        let fault =
-            Finding::fault(name.span(), format!("`{}` cannot be the name of a thing", **name));
+        let fault = Finding::fault("thing", format!("`{name}` cannot be the name of a thing"));
         findings.push(fault.label("1 to 128 of `A-Z a-z 0-9 : _ -`"));
     }
 }

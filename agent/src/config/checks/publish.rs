@@ -14,12 +14,12 @@ use pulsegate_core::record::event::EVENT_KEYS;
 use pulsegate_sensors::{MAX_NAME_BYTES, is_kind};
 
 use super::known::Known;
-use super::link::beyond_aws;
 use super::names;
 use crate::config::findings::{Finding, Findings};
 use crate::config::model::{Batch, Field, FieldConfig, Format, Limits, Publish, PublishConfig};
 use crate::config::nearest::suggest;
 use crate::config::place::At;
+use crate::config::sections::beyond_aws;
 use crate::config::tables::{BatchTable, PublishTable, PublishTables};
 use crate::config::units::Size;
 
@@ -250,7 +250,7 @@ impl Section<'_> {
                 self.findings.push(fault.label("AWS bills each message by 5 KiB"));
             } else if **bytes > MAX_AWS_BATCH {
                 let wanted = format!("at most {MAX_AWS_BATCH}");
-                self.findings.push(beyond_aws(bytes, "bytes", &wanted));
+                self.findings.push(beyond_aws(bytes.span(), **bytes, "bytes", &wanted));
             }
         }
         Batch {

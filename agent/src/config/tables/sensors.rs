@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{VisitTable, ms};
 use crate::config::model::{Backend, Bias, Level, SimulatedKind, TriggerKind};
 use crate::config::place::At;
-use crate::config::units::{Period, Size};
+use crate::config::units::Period;
 
 /// How Bluetooth is used.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -255,22 +255,6 @@ pub(in crate::config) struct CameraTable {
     /// How often it takes one unasked, on the grid of the clock. This version does not yet.
     #[schemars(extend("x-range" = ["1s", "7d"]))]
     pub(in crate::config) every: Option<At<Period>>,
-}
-
-/// The pictures of all cameras.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(in crate::config) struct PicturesTable {
-    /// What they may have on this device; above it the oldest goes first. An eighth is kept free for
-    /// what is being taken, which is also the most that the pictures of one moment can have.
-    #[schemars(extend("x-range" = ["1MiB", "1024GiB"]))]
-    pub(in crate::config) max_bytes: Size,
-}
-
-impl Default for PicturesTable {
-    fn default() -> Self {
-        Self { max_bytes: Size(500 << 20) }
-    }
 }
 
 /// How a picture is taken.

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::config::findings::{Findings, Report};
-use crate::config::place::At;
-use crate::config::{examine, files, load, tables};
+use crate::config::findings::Report;
+use crate::config::{Identity, examine, load, tables};
 
 /// A directory with a configuration, a certificate and its key.
 struct Device(TempDir);
@@ -83,9 +82,7 @@ fn a_credential_of_systemd_shows_its_access_list_as_the_groups_rights() {
         fs::set_permissions(device.path("k.pem"), Permissions::from_mode(mode)).unwrap();
         let text = fs::read_to_string(device.path("pulsegate.toml")).unwrap();
         let tables: tables::Tables = toml::from_str(&text).unwrap();
-        let mut findings = Findings::default();
-        files::check(&tables.identity, Some(credentials), &mut findings);
-        Report::new(Path::new("pulsegate.toml"), text, findings).faults()
+        tables.identity.check_files(Some(credentials)).len()
     };
 
     assert_eq!(faults(0o440, device.0.path()), 0);
@@ -100,17 +97,23 @@ fn a_key_that_cannot_be_opened_is_looked_for_among_the_credentials() {
     let device = Device::new();
     let credentials = TempDir::new().unwrap();
     let credential = credentials.path().join("k.pem");
-    let named = || At::from(PathBuf::from(device.path("k.pem")));
-    let found = || files::key(named(), Some(credentials.path())).into_inner();
+    let named = || PathBuf::from(device.path("k.pem"));
+    let find = |credentials: Option<&Path>| {
+        let (certificate, private_key) = (PathBuf::new(), named());
+        let mut identity = Identity { certificate, private_key, roots: None };
+        identity.find_key(credentials);
+        identity.private_key
+    };
+    let found = || find(Some(credentials.path()));
 
-    assert_eq!(found(), *named(), "there is no credential");
+    assert_eq!(found(), named(), "there is no credential");
     fs::copy(device.path("k.pem"), &credential).unwrap();
-    assert_eq!(found(), *named(), "the file itself comes first: it may be newer");
+    assert_eq!(found(), named(), "the file itself comes first: it may be newer");
     fs::remove_file(device.path("k.pem")).unwrap();
     assert_eq!(found(), credential);
-    assert_eq!(files::key(named(), None), named());
+    assert_eq!(find(None), named());
     fs::write(&credential, "none").unwrap();
-    assert_eq!(found(), *named(), "what the unit has where there is no file");
+    assert_eq!(found(), named(), "what the unit has where there is no file");
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn set_clock(database: &mut Database, now: u64, wall: i64, trust: Trust) {
 }
 
 /// Takes steps until there is nothing more to do.
-fn retain(database: &mut Database, keep: &Keep, in_hand: [Seq; 3], now: u64) {
+fn retain(database: &mut Database, keep: &Buffer, in_hand: [Seq; 3], now: u64) {
     let look = Look { keep, cap_bytes: keep.max_bytes, in_hand, now: Mono(now) };
     let steps = (0..10_000).take_while(|_| retention::step(database, &look).unwrap()).count();
     assert!(steps < 10_000, "retention comes to an end");
@@ -80,7 +80,7 @@ fn delivered_history_is_forgotten_after_its_time_and_what_is_pending_never() {
     let mut database = open(&device);
     record(&mut database, (0..100).map(|minute| minute * 60_000));
     deliver(&mut database, Lane::Readings, 80, 80);
-    let keep = Keep { history: HOUR, ..device.keep };
+    let keep = Buffer { history: HOUR, ..device.keep };
 
     retain(&mut database, &keep, [Seq(0); 3], 100 * 60_000);
     assert_eq!(first(&database, "readings"), Some(41), "an hour of it stays");
@@ -107,7 +107,7 @@ fn between_two_runs_of_the_kernel_only_clocks_that_are_set_tell_an_age() {
         // The monotonic clock of this run of the kernel says that no time has passed.
         set_clock(&mut database, 0, NOON + 7_200_000, trust(after));
         record(&mut database, [20]);
-        retain(&mut database, &Keep { history: HOUR, ..device.keep }, [Seq(0); 3], 30);
+        retain(&mut database, &Buffer { history: HOUR, ..device.keep }, [Seq(0); 3], 30);
 
         let forgotten = first(&database, "readings") == Some(11);
         assert_eq!(forgotten, before && after, "set before: {before}, after: {after}");
@@ -124,13 +124,13 @@ fn at_the_cap_the_oldest_delivered_go_first_then_the_oldest_pending_that_are_not
     deliver(&mut database, Lane::Readings, 6_000, 6_000);
     let (used, _) = database.size().unwrap();
 
-    let keep = Keep { max_bytes: used * 95 / 100, ..device.keep };
+    let keep = Buffer { max_bytes: used * 95 / 100, ..device.keep };
     retain(&mut database, &keep, [Seq(0); 3], 36_000_000);
     let begin = first(&database, "readings").unwrap();
     assert!((2..=6_001).contains(&begin), "delivered history is enough: {begin}");
     assert_eq!(ledger(&database), []);
 
-    let keep = Keep { max_bytes: used / 2, ..device.keep };
+    let keep = Buffer { max_bytes: used / 2, ..device.keep };
     let in_hand = [Seq(0), Seq(0), Seq(6_100)];
     retain(&mut database, &keep, in_hand, 36_000_000);
 
@@ -154,7 +154,7 @@ fn a_gap_whose_event_is_on_its_way_does_not_grow_any_more() {
     let mut database = open(&device);
     record(&mut database, (0..30_000).map(|i| i * 1_000));
     let (used, _) = database.size().unwrap();
-    let keep = |share| Keep { max_bytes: used * share / 10, ..device.keep };
+    let keep = |share| Buffer { max_bytes: used * share / 10, ..device.keep };
     retain(&mut database, &keep(8), [Seq(0); 3], 30_000_000);
     let event = database.last_seq;
 
@@ -172,7 +172,7 @@ fn a_slow_source_is_given_up_reading_by_reading_when_its_time_to_live_ends() {
     let device = Device::new();
     let mut database = open(&device);
     record(&mut database, (0..48).map(|hour| hour * 3_600_000));
-    let keep = Keep { ttl: Some(24 * HOUR), ..device.keep };
+    let keep = Buffer { ttl: Some(24 * HOUR), ..device.keep };
 
     retain(&mut database, &keep, [Seq(0); 3], 48 * 3_600_000);
 
@@ -208,7 +208,7 @@ fn readings_never_drive_out_alerts_and_events_and_these_are_bounded_all_the_same
     };
     database.commit(&few).unwrap();
     record(&mut database, 0..20_000);
-    let keep = |max_bytes| Keep { max_bytes, ..device.keep };
+    let keep = |max_bytes| Buffer { max_bytes, ..device.keep };
 
     retain(&mut database, &keep(100_000), [Seq(0); 3], 30_000);
     assert_eq!((count(&database, "alerts"), count(&database, "events")), (2, 51));
@@ -240,7 +240,7 @@ fn alerts_and_events_are_forgotten_after_their_time_even_where_there_is_no_readi
     database.commit(&work).unwrap();
     deliver(&mut database, Lane::Alerts, 1, 1);
     deliver(&mut database, Lane::Events, 2, 1);
-    let keep = Keep { history: HOUR, ..device.keep };
+    let keep = Buffer { history: HOUR, ..device.keep };
 
     retain(&mut database, &keep, [Seq(0); 3], 3_500_000);
     assert_eq!((count(&database, "alerts"), count(&database, "events")), (1, 1));
@@ -264,7 +264,7 @@ fn history_is_counted_from_when_a_record_arrived_whatever_time_another_program_g
     database.commit(&work).unwrap();
     deliver(&mut database, Lane::Readings, 1, 1);
     deliver(&mut database, Lane::Alerts, 2, 1);
-    let keep = Keep { history: HOUR, ..device.keep };
+    let keep = Buffer { history: HOUR, ..device.keep };
 
     retain(&mut database, &keep, [Seq(0); 3], 3_500_000);
     assert_eq!((count(&database, "readings"), count(&database, "alerts")), (1, 1));

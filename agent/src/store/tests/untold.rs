@@ -154,7 +154,7 @@ fn an_event_of_a_gap_that_is_given_up_for_room_loses_nothing_of_what_it_told() {
     cloud.refuse(Lane::Readings);
     cloud.events(3_000);
 
-    let keep = Keep { max_bytes: 60_000, ..device.keep };
+    let keep = Buffer { max_bytes: 60_000, ..device.keep };
     let cap_bytes = keep.max_bytes;
     let look = Look { keep: &keep, cap_bytes, in_hand: [Seq(0); 3], now: cloud.now };
     let steps = (0..100).take_while(|_| retention::step(&mut cloud.database, &look).unwrap());

@@ -207,8 +207,8 @@ fn what_is_withheld_outlives_what_was_delivered_and_is_given_up_first_at_the_cap
     assert_eq!(account(&mut database).pending, 7_500 + 4_000);
     assert!(account(&mut database).balances());
 
-    let keep = Keep { history: Duration::from_secs(60), ..device.keep };
-    let retain = |database: &mut Database, keep: &Keep| {
+    let keep = Buffer { history: Duration::from_secs(60), ..device.keep };
+    let retain = |database: &mut Database, keep: &Buffer| {
         let (cap_bytes, now) = (keep.max_bytes, Mono(90_000_000));
         let look = Look { keep, cap_bytes, in_hand: [Seq(0); 3], now };
         let steps = (0..10_000).take_while(|_| retention::step(database, &look).unwrap()).count();
@@ -224,7 +224,7 @@ fn what_is_withheld_outlives_what_was_delivered_and_is_given_up_first_at_the_cap
     assert!(account(&mut database).balances());
 
     let (used, _) = database.size().unwrap();
-    retain(&mut database, &Keep { max_bytes: used * 8 / 10, ..keep });
+    retain(&mut database, &Buffer { max_bytes: used * 8 / 10, ..keep });
     let after = account(&mut database);
     assert!(after.dropped > 0 && after.balances(), "{after:?}");
     assert_eq!(left(&database, "seq > 16000"), 4_000, "the oldest went first");

@@ -58,7 +58,7 @@ fn settle(database: &mut Database, through: u64, delivered: u64) {
 }
 
 /// Takes steps until there is nothing more to do. Nothing of the lane is in hand but what is on trial.
-fn retain(database: &mut Database, keep: &Keep, now: u64) {
+fn retain(database: &mut Database, keep: &Buffer, now: u64) {
     let in_hand = [Seq(0), Seq(0), Seq(database.lanes[LANE.index()].last)];
     let look = Look { keep, cap_bytes: keep.max_bytes, in_hand, now: Mono(now) };
     let steps = (0..10_000).take_while(|_| retention::step(database, &look).unwrap()).count();
@@ -82,7 +82,7 @@ fn what_waits_behind_an_acknowledged_trial_is_given_up_with_a_gap_or_kept() {
     record(&mut database, (0..6_000).map(|at| (REFUSED, at)));
     withhold(&mut database);
     deliver_allowed(&mut database);
-    let nothing = Keep { max_bytes: 0, ..device.keep };
+    let nothing = Buffer { max_bytes: 0, ..device.keep };
     let look = |in_hand| Look {
         keep: &nothing,
         cap_bytes: 0,
@@ -115,7 +115,7 @@ fn what_a_source_has_in_hand_beside_an_idle_one_is_not_passed_over_for_ever() {
     let sources = vec![REFUSED, ALLOWED];
     apply(&mut database, SourceMark::Withhold { lane: LANE, sources, after: 0 });
     deliver_allowed_of_none(&mut database);
-    let nothing = Keep { max_bytes: 0, ..device.keep };
+    let nothing = Buffer { max_bytes: 0, ..device.keep };
 
     database.withheld.took(LANE, &[REFUSED], 1);
     retain(&mut database, &nothing, 1_000);
@@ -147,7 +147,7 @@ fn after_a_trial_the_cap_gives_up_the_refused_topic_and_not_an_allowed_one() {
     let (used, _) = database.size().unwrap();
 
     database.withheld.took(LANE, &[REFUSED], 1);
-    let keep = Keep { max_bytes: used * 8 / 10, ..device.keep };
+    let keep = Buffer { max_bytes: used * 8 / 10, ..device.keep };
     let look = |now| Look { keep: &keep, cap_bytes: keep.max_bytes, in_hand: [Seq(0); 3], now };
     let steps = (0..10_000)
         .take_while(|_| retention::step(&mut database, &look(Mono(20_000))).unwrap())
@@ -167,7 +167,7 @@ fn a_ttl_gives_up_refused_records_alone_and_tells_of_them_in_one_growing_row() {
     let mut database = open(&device);
     let hour = DAY_MS / 24;
     withhold(&mut database);
-    let keep = Keep {
+    let keep = Buffer {
         ttl: Some(Duration::from_millis(DAY_MS)),
         history: Duration::from_millis(30 * DAY_MS),
         ..device.keep

@@ -151,7 +151,7 @@ impl Model {
         }
     }
 
-    fn step(&mut self, keep: &Keep) {
+    fn step(&mut self, keep: &Buffer) {
         let in_hand = [Seq(0), Seq(0), Seq(self.known.taken)];
         let now = Mono(self.now);
         let look = Look { keep, cap_bytes: keep.max_bytes, in_hand, now };

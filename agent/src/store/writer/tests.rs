@@ -12,7 +12,7 @@ use rusqlite::Connection;
 
 use super::super::{Filters, LaneFormat, Pass, Taken};
 use super::*;
-use crate::db::Keep;
+use crate::config::Buffer;
 use crate::db::Reader;
 use crate::db::database::AlertRow;
 use crate::db::{Identity, disk};
@@ -45,11 +45,11 @@ fn options(path: PathBuf) -> Options {
             kernel_boot_id: "first".into(),
             reference_ms: 0,
         },
-        keep: Keep {
+        keep: Buffer {
             commit_interval: Duration::from_secs(1),
             max_bytes: 1 << 30,
             history: Duration::from_secs(86_400),
-            ttl: None,
+            ..Buffer::default()
         },
         rules: Arc::new(Vec::new()),
         formats: Arc::new(Formats {

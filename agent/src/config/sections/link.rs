@@ -1,0 +1,214 @@
+//! The broker, and how the connection is used.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::findings::{Finding, Findings};
+use crate::config::placeholder;
+use crate::config::places::Place;
+use crate::config::units::{Period, Size, duration, size};
+
+/// What AWS IoT Core takes of one connection: "AWS IoT Core message broker and protocol limits".
+mod aws {
+    use std::time::Duration;
+
+    use super::{Period, Size};
+
+    pub(super) const LEAST_KEEP_ALIVE: Period = Period(Duration::from_secs(30));
+    pub(super) const MOST_KEEP_ALIVE: Period = Period(Duration::from_secs(1200));
+    pub(super) const WINDOW: u16 = 100;
+    pub(super) const MESSAGES_PER_SECOND: u32 = 100;
+    pub(super) const BYTES_PER_SECOND: Size = Size(512 << 10);
+}
+
+/// How the connection is used.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Link {
+    /// Ports, tried in turn. An `endpoint` with a port has only that one.
+    #[schemars(inner(range(min = 1)))]
+    pub ports: Vec<u16>,
+    /// Ports at which TLS offers `x-amzn-mqtt-ca`.
+    pub alpn_ports: Vec<u16>,
+    /// MQTT keep-alive; 30s to 1200s at AWS. A publish that is not acknowledged for so long, or for
+    /// 30s, ends the connection.
+    #[serde(with = "duration")]
+    #[schemars(with = "Period", extend("x-range" = ["5s", "12h"]))]
+    pub keep_alive: Duration,
+    /// Unacknowledged messages at any time; a crash sends at most these twice. AWS takes 100.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub window: u16,
+    /// Publishes a second. AWS takes 100, and drops the rest without a word.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub messages_per_second: u32,
+    /// Payload bytes a second. AWS takes 512KiB.
+    #[serde(with = "size")]
+    #[schemars(with = "Size", extend("x-range" = ["1KiB", "1GiB"]))]
+    pub bytes_per_second: u64,
+    /// Records a second, for what is behind the broker: a Kinesis shard takes 1000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub records_per_second: Option<u32>,
+    /// `none` for another broker than AWS IoT Core: the caps above may then be exceeded.
+    pub limits: Limits,
+    /// Bounds dialling, TLS and CONNACK together.
+    #[serde(with = "duration")]
+    #[schemars(with = "Period", extend("x-range" = ["1s", "5m"]))]
+    pub connect_timeout: Duration,
+    /// The longest wait before another attempt to connect.
+    #[serde(with = "duration")]
+    #[schemars(with = "Period", extend("x-range" = ["1s", "1h"]))]
+    pub retry_max: Duration,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            ports: vec![443, 8883],
+            alpn_ports: vec![443],
+            keep_alive: Duration::from_secs(30),
+            window: 16,
+            messages_per_second: 50,
+            bytes_per_second: 384 << 10,
+            records_per_second: None,
+            limits: Limits::Aws,
+            connect_timeout: Duration::from_secs(20),
+            retry_max: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Whose limits the broker has.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Limits {
+    /// Those of AWS IoT Core.
+    #[default]
+    Aws,
+    /// Another broker's: only those of this program hold.
+    None,
+}
+
+/// A port of the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Port {
+    /// Its number.
+    pub number: u16,
+    /// Whether TLS offers `x-amzn-mqtt-ca` there.
+    pub alpn: bool,
+}
+
+impl Link {
+    /// Returns the ports to try in turn; at least one.
+    pub(crate) fn list_ports(&self) -> impl Iterator<Item = Port> + Clone {
+        let port = |number: &u16| Port { number: *number, alpn: self.alpn_ports.contains(number) };
+        self.ports.iter().map(port)
+    }
+
+    /// Checks what the ranges of the keys do not say.
+    pub(in crate::config) fn check(&self) -> Vec<Finding> {
+        let mut found = Vec::new();
+        if self.ports.is_empty() {
+            found.push(Finding::fault("link.ports", "`ports` names no port"));
+        }
+        if self.limits == Limits::Aws {
+            found.extend(self.check_aws_limits());
+        }
+        found
+    }
+
+    fn check_aws_limits(&self) -> impl Iterator<Item = Finding> {
+        let (least, most) = (aws::LEAST_KEEP_ALIVE, aws::MOST_KEEP_ALIVE);
+        let beyond = |is_beyond: bool, key: &str, value: &dyn Display, wanted: String| {
+            is_beyond.then(|| beyond_aws(format!("link.{key}"), value, key, &wanted))
+        };
+        let keep_alive = Period(self.keep_alive);
+        let bytes = Size(self.bytes_per_second);
+        [
+            beyond(
+                !(least..=most).contains(&keep_alive),
+                "keep_alive",
+                &keep_alive,
+                format!("{least} to {most}"),
+            ),
+            beyond(
+                self.window > aws::WINDOW,
+                "window",
+                &self.window,
+                format!("1 to {}", aws::WINDOW),
+            ),
+            beyond(
+                self.messages_per_second > aws::MESSAGES_PER_SECOND,
+                "messages_per_second",
+                &self.messages_per_second,
+                format!("1 to {}", aws::MESSAGES_PER_SECOND),
+            ),
+            beyond(
+                bytes > aws::BYTES_PER_SECOND,
+                "bytes_per_second",
+                &bytes,
+                format!("at most {}", aws::BYTES_PER_SECOND),
+            ),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// Returns the fault of a value that another broker may take.
+pub(in crate::config) fn beyond_aws(
+    place: impl Into<Place>,
+    value: impl Display,
+    key: &str,
+    wanted: &str,
+) -> Finding {
+    Finding::fault(place, format!("`{key}` must be {wanted}, not {value}"))
+        .help("another broker than AWS IoT Core may take it: `limits = \"none\"` in `[link]`")
+}
+
+/// Splits the endpoint into host and port.
+pub(in crate::config) fn split_endpoint(
+    text: &str,
+    findings: &mut Findings,
+) -> (String, Option<u16>) {
+    let fault = |message: String| Finding::fault("endpoint", message);
+    if let Some((scheme, _)) = text.split_once("://") {
+        let message = format!("`endpoint` is a host, without `{scheme}://`");
+        findings.push(fault(message).label("such as \"abc-ats.iot.eu-west-1.amazonaws.com\""));
+        return (String::new(), None);
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let number = port.map(|port| port.parse::<u16>().ok().filter(|number| *number > 0));
+    if number == Some(None) {
+        let port = port.unwrap_or_default();
+        findings.push(fault(format!("`{port}` is not a port")).label("1 to 65535"));
+    }
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+    if host.is_empty() || host.len() > 253 || !host.chars().all(allowed) {
+        findings.push(fault(format!("`{host}` is not a host name or address")));
+    } else if let Some(reserved) = placeholder::reserved_host(host) {
+        let message = format!("`endpoint` still holds a placeholder: `{reserved}` is for examples");
+        findings.push(fault(message));
+    } else if is_legacy(host) {
+        let message = "this endpoint has a certificate that the built-in Amazon roots do not cover";
+        let first = host.split('.').next().unwrap_or_default();
+        let warning = Finding::warning("endpoint", message);
+        findings.push(warning.label(format!("did you mean `{first}-ats.iot...`?")));
+    }
+    (host.to_owned(), number.flatten())
+}
+
+/// The Data endpoint from before Amazon's own authorities: `<prefix>.iot.<region>.amazonaws.com`.
+fn is_legacy(host: &str) -> bool {
+    let mut labels = host.split('.');
+    let first = labels.next().unwrap_or_default();
+    labels.next() == Some("iot") && host.contains(".amazonaws.com") && !first.ends_with("-ats")
+}
