@@ -1,4 +1,5 @@
-//! The grid of a driver's period: the points in time at which a sensor is read.
+//! The grid of a driver's period: the points in time at which a sensor is read, hourly on the hour,
+//! every 10 s on 0, 10, 20 and so on.
 //!
 //! The points of a grid are the multiples of the period since the epoch, so the grid never drifts,
 //! and a period that does not divide a day has points as well. A driver asks the [`Grid`] for the

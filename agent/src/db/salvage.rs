@@ -266,7 +266,7 @@ fn unfinished(path: &Path) -> anyhow::Result<Option<(PathBuf, Extent)>> {
 /// Removes an incomplete new database.
 fn forget_unfinished(path: &Path) -> anyhow::Result<()> {
     let writing = durable::beside(path, WRITING);
-    // The file first: without its log, the rest would look like a salvage to continue.
+    // The file first: a file left without its log would look like a salvage to continue.
     let remove = |suffix| durable::remove(&with(&writing, suffix));
     ["", "-wal", "-shm"]
         .into_iter()

@@ -63,7 +63,7 @@ impl Writer {
             row.dropped = now.dropped + since(row.dropped, was.dropped);
             row.filtered = now.filtered + since(row.filtered, was.filtered);
         }
-        // If the salvage finds more records than were counted, their places must be free.
+        // The salvage may find more records than were counted; memory must not assign their places.
         self.database.last_seq += known.last_seq.saturating_sub(was.last_seq);
         apart.carry_over(&known.lanes, &was.lanes);
         if let Ok(in_memory) = overflow::count_pending(&self.database) {
