@@ -43,7 +43,7 @@ use crate::config::{Backlog, Buffer};
 use crate::db::database::Database;
 use crate::db::{
     DiskFault, EventRow, Identity, InMemory, Reached, Reader, Room, SalvageProgress, ThingChange,
-    salvage,
+    error,
 };
 use crate::platform::aside::Aside;
 use crate::platform::pulse::Pulse;
@@ -331,7 +331,7 @@ impl Store {
             // The counts of memory were taken before the file was counted, so a difference is no
             // damage.
             Ok(accounts) => before.in_memory.is_none() && !accounts.iter().all(Account::balances),
-            Err(error) => salvage::is_damage(error),
+            Err(error) => error::is_damage(error),
         };
         if is_damage {
             tracing::error!(?accounts, "the accounts of the store make no sense");

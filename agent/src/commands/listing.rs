@@ -74,16 +74,17 @@ fn list(listing: &Listing, find: impl FnOnce(&Reader) -> anyhow::Result<Vec<Stri
 }
 
 fn reading_line(id: RecordId, found: &ReadingFound, json: bool) -> String {
-    let time = ClockText::format(found.time);
+    let (time, source) = (ClockText::format(found.time), &found.source);
+    let value = plain(&found.reading.value);
     if json {
         let mut record = json!({
             "seq": id.to_string(),
-            "source": found.source,
-            "kind": found.kind,
+            "source": source.name,
+            "kind": source.kind,
             "time": time,
-            "value": plain(&found.value),
+            "value": value,
         });
-        if let Some(detail) = &found.detail {
+        if let Some(detail) = &found.reading.detail {
             record["rr"] = json!(detail.rr);
             record["energy_kj"] = json!(detail.energy_kj);
         }
@@ -91,8 +92,7 @@ fn reading_line(id: RecordId, found: &ReadingFound, json: bool) -> String {
         return record.to_string();
     }
     let unset = unset(found.trust);
-    let (source, kind) = (&found.source, &found.kind);
-    format!("{id:<20} {time}{unset}  {source:<12} {kind:<12} {}", plain(&found.value))
+    format!("{id:<20} {time}{unset}  {:<12} {:<12} {value}", source.name, source.kind)
 }
 
 fn alert_line(id: RecordId, found: &AlertFound, json: bool) -> String {

@@ -20,17 +20,18 @@ pub(crate) fn encode(detail: &HeartDetail) -> Vec<u8> {
     bytes
 }
 
-/// Unpacks it; anything else than what [`encode`] made is read as far as it goes.
-pub(crate) fn decode(bytes: &[u8]) -> HeartDetail {
+/// Unpacks it into `detail`; anything else than what [`encode`] made is read as far as it goes.
+pub(crate) fn decode_into(bytes: &[u8], detail: &mut HeartDetail) {
     let (flags, words) = bytes.split_first().map_or((0, &[][..]), |(flags, rest)| (*flags, rest));
     let mut words = words.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
-    let contact = match flags & (LOST | DETECTED) {
+    detail.contact = match flags & (LOST | DETECTED) {
         LOST => Contact::Lost,
         DETECTED => Contact::Detected,
         _ => Contact::Unsupported,
     };
-    let energy_kj = if flags & ENERGY == 0 { None } else { words.next() };
-    HeartDetail { contact, energy_kj, rr: words.collect() }
+    detail.energy_kj = if flags & ENERGY == 0 { None } else { words.next() };
+    detail.rr.clear();
+    detail.rr.extend(words);
 }
 
 #[cfg(test)]
@@ -41,6 +42,13 @@ mod tests {
 
     /// Details as versions wrote them, as hexadecimal digits, one a line, and bytes that went wrong once.
     const CORPUS: &str = include_str!("corpus/details.txt");
+
+    fn decode(bytes: &[u8]) -> HeartDetail {
+        let mut detail =
+            HeartDetail { contact: Contact::Lost, energy_kj: Some(1), rr: vec![7, 8, 9] };
+        decode_into(bytes, &mut detail);
+        detail
+    }
 
     fn kept() -> Vec<Vec<u8>> {
         let byte =

@@ -10,9 +10,10 @@ use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 
+use super::cursor::Record as _;
 use super::database::Database;
 use super::load::{END_SEQ, LaneRow};
-use super::rows::read_reading;
+use super::rows::StoredReadings;
 use super::withheld::{self, Withheld, is_pending_sql, is_settled_sql};
 use super::write::{self, LaneWriter};
 use super::{retention, schema};
@@ -148,9 +149,9 @@ pub(crate) fn count_pending(memory: &Database) -> rusqlite::Result<[u64; 3]> {
 }
 
 /// Counts the records of a lane behind the place `after`.
-pub(crate) fn count(connection: &Connection, lane: Lane, after: u64) -> rusqlite::Result<u64> {
+pub(crate) fn count(database: &Database, lane: Lane, after: u64) -> rusqlite::Result<u64> {
     let count = format!("SELECT count(*) FROM {} WHERE seq > ?1", lane.as_str());
-    connection.prepare_cached(&count)?.query_row([after], |row| row.get(0))
+    database.connection.prepare_cached(&count)?.query_row([after], |row| row.get(0))
 }
 
 /// Deletes delivered records from memory, to make room for records still to be delivered.
@@ -395,13 +396,11 @@ pub(crate) fn readings(
     memory: &Database,
     condition: &str,
 ) -> rusqlite::Result<Vec<pulsegate_core::record::reading::Reading>> {
+    let mut record = StoredReadings::default();
     memory
         .connection
-        .prepare(&format!(
-            "SELECT source, mono_ms, value, time_ms, detail, seq FROM readings
-             WHERE {condition} ORDER BY seq"
-        ))?
-        .query_map([], read_reading)?
+        .prepare(&format!("{} WHERE {condition} ORDER BY seq", StoredReadings::SELECT))?
+        .query_map([], |row| record.read_row(row).cloned())?
         .collect()
 }
 

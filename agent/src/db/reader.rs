@@ -1,33 +1,26 @@
 //! Looking at the store from outside: the commands `readings`, `alerts` and `visits`, beside a running agent
 //! or without one.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
+use std::sync::Arc;
 
-use pulsegate_core::record::event::{VISIT, VisitMembers};
+use pulsegate_core::record::event::VisitMembers;
 use pulsegate_core::record::id::RecordId;
 use pulsegate_core::record::lane::Account;
-use pulsegate_core::record::reading::{HeartDetail, Seq, Value};
+use pulsegate_core::record::reading::{Reading, Seq, Value};
 use pulsegate_core::rules::KernelBoot;
 use pulsegate_core::time::Wall;
 use pulsegate_core::time::timeline::{Epoch, Timeline, Trust};
 use pulsegate_core::visits::{self, Facts};
-use rusqlite::{Connection, Params, Row, params};
+use pulsegate_sensors::{Source, SourceId};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::bounds;
+use super::cursor::{LAST_PLACE, Record, Select};
 use super::load::{self, BootRow};
-use super::rows::{owned, read_detail, read_value};
+use super::rows::{StoredAlert, StoredAlerts, StoredEvent, StoredEvents, StoredReadings};
 use super::schema;
-
-const READINGS: &str = "SELECT readings.seq, name, kind, value, mono_ms, time_ms, detail
-    FROM readings JOIN sources ON sources.id = readings.source";
-const ALERTS: &str = "SELECT seq, rule, coalesce(name, source), raised, severity, value,
-    window_start_ms, window_end_ms, time_ms, epoch, score
-    FROM alerts LEFT JOIN sources ON sources.id = alerts.source LEFT JOIN scores USING (seq)";
-const VISITS: &str = "SELECT seq, members, epoch, mono_ms FROM events WHERE event = 'visit'";
-/// Whom a visit was to.
-const VISITED: &str = "json_extract('{' || members || '}', '$.source')";
-const FIRST: &str = "ORDER BY 1 LIMIT ?2";
-const LAST: &str = "ORDER BY 1 DESC LIMIT ?2";
 
 /// A connection that cannot write.
 pub(crate) struct Reader {
@@ -42,10 +35,8 @@ pub(crate) type Named<T> = Vec<(RecordId, T)>;
 /// A reading that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ReadingFound {
-    pub(crate) source: String,
-    pub(crate) kind: String,
-    pub(crate) value: Value,
-    pub(crate) detail: Option<HeartDetail>,
+    pub(crate) source: Arc<Source>,
+    pub(crate) reading: Reading,
     pub(crate) time: Wall,
     pub(crate) trust: Trust,
 }
@@ -89,14 +80,21 @@ impl Reader {
             .query_row(last, [], |row| Ok(Seq(row.get::<_, Option<u64>>(0)?.unwrap_or(0))))
     }
 
+    /// The places of the first and the last reading.
+    pub(crate) fn reading_span(&self) -> rusqlite::Result<Option<(u64, u64)>> {
+        let select = "SELECT min(seq), max(seq) FROM readings";
+        self.connection.query_row(select, [], |row| {
+            Ok(row.get::<_, Option<u64>>(0)?.zip(row.get::<_, Option<u64>>(1)?))
+        })
+    }
+
     /// The last `limit` readings, of one source if it is named.
     pub(crate) fn readings(
         &self,
         source: Option<&str>,
         limit: u32,
     ) -> rusqlite::Result<Named<ReadingFound>> {
-        let select = format!("{READINGS} WHERE ?1 IS NULL OR name = ?1 {LAST}");
-        let mut found = self.found(&select, params![source, limit], |row| self.reading(row))?;
+        let mut found = self.readings_of(self.backward()?, source, limit)?;
         found.reverse();
         Ok(found)
     }
@@ -107,8 +105,28 @@ impl Reader {
         after: Seq,
         limit: u32,
     ) -> rusqlite::Result<Named<ReadingFound>> {
-        let select = format!("{READINGS} WHERE readings.seq > ?1 {FIRST}");
-        risen(after, self.found(&select, params![after.0, limit], |row| self.reading(row))?)
+        self.readings_of(self.behind(after)?, None, limit)
+    }
+
+    fn readings_of(
+        &self,
+        select: Select<'_, StoredReadings>,
+        of: Option<&str>,
+        limit: u32,
+    ) -> rusqlite::Result<Named<ReadingFound>> {
+        let mut names = SourceNames::new(&self.connection);
+        self.found(select, limit, |seq, reading: &mut Reading| {
+            let Some(source) = names.find(reading.source)? else { return Ok(None) };
+            if of.is_some_and(|of| *source.name != *of) {
+                return Ok(None);
+            }
+            let (time, trust) = match reading.time {
+                Some(own) => (own, Trust::Trusted),
+                None => self.timeline.wall(self.boot_of(seq).epoch, reading.mono),
+            };
+            let (source, reading) = (Arc::clone(source), reading.clone());
+            Ok(Some(ReadingFound { source, reading, time, trust }))
+        })
     }
 
     /// The last `limit` alerts, of one source if it is named.
@@ -117,8 +135,7 @@ impl Reader {
         source: Option<&str>,
         limit: u32,
     ) -> rusqlite::Result<Named<AlertFound>> {
-        let select = format!("{ALERTS} WHERE ?1 IS NULL OR name = ?1 {LAST}");
-        let mut found = self.found(&select, params![source, limit], |row| self.alert(row))?;
+        let mut found = self.alerts_of(self.backward()?, source, limit)?;
         found.reverse();
         Ok(found)
     }
@@ -129,8 +146,25 @@ impl Reader {
         after: Seq,
         limit: u32,
     ) -> rusqlite::Result<Named<AlertFound>> {
-        let select = format!("{ALERTS} WHERE alerts.seq > ?1 {FIRST}");
-        risen(after, self.found(&select, params![after.0, limit], |row| self.alert(row))?)
+        self.alerts_of(self.behind(after)?, None, limit)
+    }
+
+    fn alerts_of(
+        &self,
+        select: Select<'_, StoredAlerts>,
+        of: Option<&str>,
+        limit: u32,
+    ) -> rusqlite::Result<Named<AlertFound>> {
+        let mut names = SourceNames::new(&self.connection);
+        self.found(select, limit, |_, alert: StoredAlert<'_>| {
+            let source = names.find(alert.source)?;
+            if of.is_some_and(|of| source.is_none_or(|source| *source.name != *of)) {
+                return Ok(None);
+            }
+            let epoch = alert.epoch;
+            let found = AlertFound::new(alert, source.map(|source| &*source.name));
+            Ok(Some(found.corrected(&self.timeline, epoch)))
+        })
     }
 
     /// The last `limit` visits, to one source if it is named.
@@ -139,8 +173,7 @@ impl Reader {
         source: Option<&str>,
         limit: u32,
     ) -> rusqlite::Result<Named<VisitFound>> {
-        let select = format!("{VISITS} AND (?1 IS NULL OR {VISITED} = ?1) {LAST}");
-        let mut found = self.found(&select, params![source, limit], |row| self.visit(row))?;
+        let mut found = self.visits_of(self.backward()?, source, limit)?;
         found.reverse();
         Ok(found)
     }
@@ -151,69 +184,48 @@ impl Reader {
         after: Seq,
         limit: u32,
     ) -> rusqlite::Result<Named<VisitFound>> {
-        let select = format!("{VISITS} AND events.seq > ?1 {FIRST}");
-        risen(after, self.found(&select, params![after.0, limit], |row| self.visit(row))?)
+        self.visits_of(self.behind(after)?, None, limit)
     }
 
-    fn found<T>(
+    fn visits_of(
         &self,
-        select: &str,
-        parameters: impl Params,
-        read: impl Fn(&Row<'_>) -> rusqlite::Result<Option<T>>,
+        select: Select<'_, StoredEvents>,
+        of: Option<&str>,
+        limit: u32,
+    ) -> rusqlite::Result<Named<VisitFound>> {
+        self.found(select, limit, |_, event: StoredEvent<'_>| {
+            let Some(visit) = event.visit() else { return Ok(None) };
+            if of.is_some_and(|of| visit.source != of) {
+                return Ok(None);
+            }
+            let (told, _) = self.timeline.wall(event.epoch, event.mono);
+            Ok(Some(VisitFound { told: Some(told), ..VisitFound::correct(visit, &self.timeline) }))
+        })
+    }
+
+    fn backward<R: Record>(&self) -> rusqlite::Result<Select<'_, R>> {
+        Select::backward(&self.connection, 0, LAST_PLACE)
+    }
+
+    fn behind<R: Record>(&self, after: Seq) -> rusqlite::Result<Select<'_, R>> {
+        Select::from(&self.connection, after.0.saturating_add(1))
+    }
+
+    /// Reads records until `limit` of them are found.
+    fn found<R: Record, T>(
+        &self,
+        mut select: Select<'_, R>,
+        limit: u32,
+        mut find: impl FnMut(u64, R::Lent<'_>) -> rusqlite::Result<Option<T>>,
     ) -> rusqlite::Result<Named<T>> {
-        let mut select = self.connection.prepare_cached(select)?;
-        let mut rows = select.query(parameters)?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            let seq = bounds::read_place(row, 0)?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let (mut cursor, mut found) = (select.open()?, Vec::new());
+        while found.len() < limit {
+            let Some((seq, record)) = cursor.read_next()? else { break };
             let id = RecordId { boot: self.boot_of(seq).boot, seq: Seq(seq) };
-            found.extend(read(row)?.map(|record| (id, record)));
+            found.extend(find(seq, record)?.map(|record| (id, record)));
         }
         Ok(found)
-    }
-
-    fn reading(&self, row: &Row<'_>) -> rusqlite::Result<Option<ReadingFound>> {
-        let (time, trust) = match bounds::read_optional_time(row, 5)? {
-            Some(own) => (Wall(own), Trust::Trusted),
-            None => {
-                let epoch = self.boot_of(bounds::read_place(row, 0)?).epoch;
-                self.timeline.wall(epoch, bounds::read_mono(row, 4)?)
-            }
-        };
-        Ok(Some(ReadingFound {
-            source: row.get(1)?,
-            kind: row.get(2)?,
-            value: owned(read_value(row, 3)?),
-            detail: read_detail(row, 6)?,
-            time,
-            trust,
-        }))
-    }
-
-    fn alert(&self, row: &Row<'_>) -> rusqlite::Result<Option<AlertFound>> {
-        let epoch = bounds::read_optional_epoch(row, 9)?;
-        let time_at = |column| bounds::read_optional_time(row, column);
-        let window = time_at(6)?.zip(time_at(7)?);
-        let found = AlertFound {
-            rule: row.get(1)?,
-            source: row.get(2)?,
-            raised: row.get(3)?,
-            severity: row.get(4)?,
-            value: owned(read_value(row, 5)?),
-            score: row.get(10)?,
-            window: window.map(|(start, end)| (Wall(start), Wall(end))),
-            time: Wall(bounds::read_time(row, 8)?),
-            trust: Trust::Trusted,
-        };
-        Ok(Some(found.corrected(&self.timeline, epoch)))
-    }
-
-    fn visit(&self, row: &Row<'_>) -> rusqlite::Result<Option<VisitFound>> {
-        let Some(stored) = VisitMembers::read(VISIT, bounds::read_members(row, 1)?) else {
-            return Ok(None);
-        };
-        let (told, _) = self.timeline.wall(bounds::read_epoch(row, 2)?, bounds::read_mono(row, 3)?);
-        Ok(Some(VisitFound { told: Some(told), ..VisitFound::correct(stored, &self.timeline) }))
     }
 
     pub(crate) fn boot_of(&self, seq: u64) -> BootRow {
@@ -221,18 +233,64 @@ impl Reader {
     }
 }
 
-/// Records behind the place `after`, if their places rise. On a damaged page they may not, and who
-/// reads on behind the last one would never come to the end.
-fn risen<T>(after: Seq, found: Named<T>) -> rusqlite::Result<Named<T>> {
-    let places = std::iter::once(after).chain(found.iter().map(|(id, _)| id.seq));
-    if places.is_sorted_by(|before, next| before < next) {
-        Ok(found)
-    } else {
-        Err(bounds::out_of_bounds(0))
+/// Looks through the whole database at `path`, and asks every `steps` steps of SQLite whether to break it off.
+/// Returns a description of the first fault.
+///
+/// # Errors
+/// When the database cannot be read, or the look was broken off: see [`is_interrupted`](super::error::is_interrupted).
+pub(crate) fn find_damage(
+    path: &Path,
+    steps: i32,
+    is_over: impl FnMut() -> bool + Send + 'static,
+) -> rusqlite::Result<Option<String>> {
+    let mut connection = schema::open_reader(path)?;
+    connection.progress_handler(steps, Some(is_over))?;
+    let told: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    Ok((told != "ok").then_some(told))
+}
+
+/// The stored sources, each read when it is first met.
+pub(crate) struct SourceNames<'c> {
+    connection: &'c Connection,
+    known: HashMap<SourceId, Option<Arc<Source>>>,
+}
+
+impl<'c> SourceNames<'c> {
+    pub(crate) fn new(connection: &'c Connection) -> Self {
+        Self { connection, known: HashMap::new() }
+    }
+
+    /// Finds the source with this number; none if the table lost it.
+    pub(crate) fn find(&mut self, id: SourceId) -> rusqlite::Result<Option<&Arc<Source>>> {
+        let known = match self.known.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let select = "SELECT name, kind FROM sources WHERE id = ?1";
+                let mut select = self.connection.prepare_cached(select)?;
+                let read = |row: &Row<'_>| Ok(Source { name: row.get(0)?, kind: row.get(1)? });
+                new.insert(select.query_row([id.0], read).optional()?.map(Arc::new))
+            }
+        };
+        Ok(known.as_ref())
     }
 }
 
 impl AlertFound {
+    /// Makes one of a stored alert, whose times are not corrected yet. A source without a name is told by its number.
+    pub(crate) fn new(stored: StoredAlert<'_>, source: Option<&str>) -> Self {
+        Self {
+            rule: stored.rule.to_owned(),
+            source: source.map_or_else(|| stored.source.0.to_string(), str::to_owned),
+            raised: stored.raised,
+            severity: stored.severity.to_owned(),
+            score: stored.score,
+            window: stored.window(),
+            time: stored.time,
+            trust: Trust::Trusted,
+            value: stored.value,
+        }
+    }
+
     /// Turns its times, which lie on the axis of a kernel boot, into what they were.
     pub(crate) fn corrected(mut self, timeline: &Timeline, epoch: Option<Epoch>) -> Self {
         let Some(epoch) = epoch else { return self };

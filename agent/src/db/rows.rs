@@ -1,42 +1,197 @@
-//! The columns of a stored reading as values of core.
+//! The records that a cursor reads: their columns as values of core.
 
-use pulsegate_core::cloud::record_text::ValueRef;
+use pulsegate_core::record::event::{VISIT, VisitMembers};
 use pulsegate_core::record::reading::{HeartDetail, Reading, Value};
-use pulsegate_core::time::Wall;
+use pulsegate_core::time::timeline::Epoch;
+use pulsegate_core::time::{Mono, Wall};
+use pulsegate_sensors::{Contact, SourceId};
 use rusqlite::Row;
-use rusqlite::types::ValueRef as SqlRef;
+use rusqlite::types::ValueRef;
 
+use super::cursor::Record;
 use super::{bounds, detail};
 
-pub(crate) fn owned(value: ValueRef<'_>) -> Value {
-    match value {
-        ValueRef::Number(number) => Value::Number(number),
-        ValueRef::State(state) => Value::State(state.into()),
+/// Readings. The next one uses the memory of the one before, so that a walk need not allocate for each.
+pub(crate) struct StoredReadings {
+    reading: Reading,
+    /// The memory of a detail, while the reading has none.
+    spare: Option<Box<HeartDetail>>,
+}
+
+impl Default for StoredReadings {
+    fn default() -> Self {
+        let (source, mono, value) = (SourceId(0), Mono(0), Value::Number(0.0));
+        Self { reading: Reading { source, mono, time: None, value, detail: None }, spare: None }
     }
 }
 
-pub(crate) fn read_reading(row: &Row<'_>) -> rusqlite::Result<Reading> {
-    Ok(Reading {
-        source: bounds::read_source(row, 0)?,
-        mono: bounds::read_mono(row, 1)?,
-        value: owned(read_value(row, 2)?),
-        time: bounds::read_optional_time(row, 3)?.map(Wall),
-        detail: read_detail(row, 4)?.map(Box::<HeartDetail>::new),
-    })
-}
+impl Record for StoredReadings {
+    const TABLE: &'static str = "readings";
+    const SELECT: &'static str =
+        "SELECT seq, source, mono_ms, value, time_ms, detail FROM readings";
+    /// The borrower may change it.
+    type Lent<'a> = &'a mut Reading;
 
-pub(crate) fn read_value<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<ValueRef<'a>> {
-    Ok(match row.get_ref(column)? {
-        #[expect(clippy::cast_precision_loss, reason = "written from a whole f64")]
-        SqlRef::Integer(whole) => ValueRef::Number(whole as f64),
-        SqlRef::Real(number) if number.is_finite() => ValueRef::Number(number),
-        SqlRef::Real(_) => return Err(bounds::out_of_bounds(column)),
-        SqlRef::Null | SqlRef::Text(_) | SqlRef::Blob(_) => {
-            ValueRef::State(bounds::read_state(row, column)?)
+    fn read_row<'a>(&'a mut self, row: &'a Row<'_>) -> rusqlite::Result<&'a mut Reading> {
+        let reading = &mut self.reading;
+        reading.source = bounds::read_source(row, 1)?;
+        reading.mono = bounds::read_mono(row, 2)?;
+        read_value_into(row, 3, &mut reading.value)?;
+        reading.time = bounds::read_optional_time(row, 4)?.map(Wall);
+        let memory = reading.detail.take().or_else(|| self.spare.take());
+        match bounds::read_detail_bytes(row, 5)? {
+            Some(bytes) => {
+                let mut detail = memory.unwrap_or_else(new_detail);
+                detail::decode_into(bytes, &mut detail);
+                reading.detail = Some(detail);
+            }
+            None => self.spare = memory,
         }
-    })
+        Ok(reading)
+    }
 }
 
-pub(crate) fn read_detail(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<HeartDetail>> {
-    Ok(bounds::read_detail_bytes(row, column)?.map(detail::decode))
+fn new_detail() -> Box<HeartDetail> {
+    Box::new(HeartDetail { contact: Contact::Unsupported, energy_kj: None, rr: Vec::new() })
+}
+
+/// An alert of the store; its times lie on the axis on which they were decided.
+#[derive(Debug)]
+pub(crate) struct StoredAlert<'a> {
+    pub(crate) rule: &'a str,
+    pub(crate) source: SourceId,
+    pub(crate) raised: bool,
+    pub(crate) severity: &'a str,
+    pub(crate) value: Value,
+    pub(crate) window_start: Option<Wall>,
+    pub(crate) window_end: Option<Wall>,
+    pub(crate) time: Wall,
+    /// The run of the kernel whose axis the times lie on; none where another program gave them.
+    pub(crate) epoch: Option<Epoch>,
+    /// How unlike those before it the reading is, if the rule asks that.
+    pub(crate) score: Option<f64>,
+    /// When it arrived, if its readings bring their own time, in the run of the kernel of its place.
+    pub(crate) arrival: Option<Mono>,
+}
+
+impl<'a> StoredAlert<'a> {
+    fn read(row: &'a Row<'_>) -> rusqlite::Result<Self> {
+        let time_at = |column| bounds::read_optional_time(row, column);
+        let is_dated = row.get_ref(11)? != ValueRef::Null;
+        Ok(Self {
+            rule: bounds::read_name(row, 1)?,
+            source: bounds::read_source(row, 2)?,
+            raised: row.get(3)?,
+            severity: bounds::read_name(row, 4)?,
+            value: read_value(row, 5)?,
+            window_start: time_at(6)?.map(Wall),
+            window_end: time_at(7)?.map(Wall),
+            time: Wall(bounds::read_time(row, 8)?),
+            epoch: bounds::read_optional_epoch(row, 9)?,
+            score: row.get(10)?,
+            arrival: is_dated.then(|| bounds::read_mono(row, 11)).transpose()?,
+        })
+    }
+
+    /// The window that was decided about, if it was one.
+    pub(crate) fn window(&self) -> Option<(Wall, Wall)> {
+        self.window_start.zip(self.window_end)
+    }
+}
+
+/// Alerts.
+#[derive(Default)]
+pub(crate) struct StoredAlerts;
+
+impl Record for StoredAlerts {
+    const TABLE: &'static str = "alerts";
+    const SELECT: &'static str =
+        "SELECT alerts.seq, rule, source, raised, severity, value, window_start_ms, window_end_ms,
+         time_ms, epoch, score, mono_ms
+         FROM alerts LEFT JOIN scores USING (seq) LEFT JOIN alert_arrivals USING (seq)";
+    type Lent<'a> = StoredAlert<'a>;
+
+    fn read_row<'a>(&'a mut self, row: &'a Row<'_>) -> rusqlite::Result<StoredAlert<'a>> {
+        StoredAlert::read(row)
+    }
+}
+
+/// The last alert raised, and the last one cleared, of each rule and source.
+#[derive(Default)]
+pub(crate) struct StandingAlerts;
+
+impl Record for StandingAlerts {
+    const TABLE: &'static str = "standing";
+    const SELECT: &'static str =
+        "SELECT standing.seq, rule, source, raised, severity, value, NULL, window_end_ms, time_ms,
+         NULL, NULL, mono_ms
+         FROM standing LEFT JOIN alert_arrivals USING (seq)";
+    type Lent<'a> = StoredAlert<'a>;
+
+    fn read_row<'a>(&'a mut self, row: &'a Row<'_>) -> rusqlite::Result<StoredAlert<'a>> {
+        StoredAlert::read(row)
+    }
+}
+
+/// An event of the store.
+#[derive(Debug)]
+pub(crate) struct StoredEvent<'a> {
+    pub(crate) event: &'a str,
+    pub(crate) epoch: Epoch,
+    pub(crate) mono: Mono,
+    /// A JSON object without its braces.
+    pub(crate) members: &'a str,
+}
+
+impl StoredEvent<'_> {
+    /// Returns the visit that it tells, if it tells one that ended.
+    pub(crate) fn visit(&self) -> Option<VisitMembers> {
+        (self.event == VISIT).then(|| VisitMembers::read(VISIT, self.members))?
+    }
+}
+
+/// Events.
+#[derive(Default)]
+pub(crate) struct StoredEvents;
+
+impl Record for StoredEvents {
+    const TABLE: &'static str = "events";
+    const SELECT: &'static str = "SELECT seq, event, epoch, mono_ms, members FROM events";
+    type Lent<'a> = StoredEvent<'a>;
+
+    fn read_row<'a>(&'a mut self, row: &'a Row<'_>) -> rusqlite::Result<StoredEvent<'a>> {
+        Ok(StoredEvent {
+            event: bounds::read_name(row, 1)?,
+            epoch: bounds::read_epoch(row, 2)?,
+            mono: bounds::read_mono(row, 3)?,
+            members: bounds::read_members(row, 4)?,
+        })
+    }
+}
+
+/// Reads the value of a reading or an alert.
+///
+/// # Errors
+/// A number that is not finite, or a state that is too long.
+pub(crate) fn read_value(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
+    let mut value = Value::Number(0.0);
+    read_value_into(row, column, &mut value)?;
+    Ok(value)
+}
+
+fn read_value_into(row: &Row<'_>, column: usize, value: &mut Value) -> rusqlite::Result<()> {
+    *value = match row.get_ref(column)? {
+        #[expect(clippy::cast_precision_loss, reason = "written from a whole f64")]
+        ValueRef::Integer(whole) => Value::Number(whole as f64),
+        ValueRef::Real(number) if number.is_finite() => Value::Number(number),
+        ValueRef::Real(_) => return Err(bounds::out_of_bounds(column)),
+        ValueRef::Null | ValueRef::Text(_) | ValueRef::Blob(_) => {
+            let state = bounds::read_state(row, column)?;
+            if matches!(value, Value::State(known) if **known == *state) {
+                return Ok(());
+            }
+            Value::State(state.into())
+        }
+    };
+    Ok(())
 }

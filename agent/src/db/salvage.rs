@@ -14,10 +14,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use pulsegate_sensors::Sources;
 use rusqlite::ErrorCode;
-use rusqlite::ffi::SQLITE_ERROR;
 
 use super::carry::{self, Extent, Reached};
 use super::database::{Database, Identity};
+use super::error::is_damage;
 use super::{disk, schema};
 use crate::platform::pulse::Pulse;
 use crate::platform::{clock, durable};
@@ -37,34 +37,6 @@ const VERSIONS_AT: u64 = 18;
 const WAL_VERSION: u8 = 2;
 /// Suffixes of the files of a database.
 const SUFFIXES: [&str; 3] = ["-wal", "-shm", ""];
-
-/// Whether an error means that the database, not the disk or the request, is at fault.
-pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error;
-    let code = error.sqlite_error_code();
-    let damaged = matches!(
-        code,
-        Some(
-            ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
-                // A place that was given twice: what tells the next place cannot be believed.
-                | ErrorCode::ConstraintViolation
-                // A text or a row that is longer than any of ours.
-                | ErrorCode::TooBig
-        )
-    );
-    // What is stored cannot be what was written.
-    let nonsense = [
-        matches!(error, Error::InvalidColumnType(..) | Error::FromSqlConversionFailure(..)),
-        matches!(error, Error::IntegralValueOutOfRange(..) | Error::Utf8Error(..)),
-        // Our statements are right, so the tables are wrong.
-        matches!(error, Error::SqlInputError { .. }),
-        matches!(error, Error::StatementChangedRows(_)),
-        // So are the triggers: a fault in one has no place in the statement that runs it.
-        matches!(error, Error::SqliteFailure(code, _) if code.extended_code == SQLITE_ERROR),
-    ];
-    damaged || nonsense.contains(&true)
-}
 
 /// The progress of a salvage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

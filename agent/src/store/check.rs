@@ -11,12 +11,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::ErrorCode;
 use tokio::sync::mpsc::WeakSender;
 
 use super::Request;
 use crate::db::disk::Room;
-use crate::db::{salvage, schema};
+use crate::db::error::{is_damage, is_interrupted};
+use crate::db::{self, reader};
 
 /// Steps of SQLite between two pauses, a page or a fraction of a row each: some milliseconds.
 const STEPS: i32 = 1_000;
@@ -106,12 +106,12 @@ fn look_until_done(path: &Path, stopped: Receiver<()>) -> Option<Checked> {
                 return Some(if fault.is_some() { Checked::Damaged } else { Checked::Sound });
             }
             Err(_) if is_stopped.load(Ordering::Relaxed) => return None,
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+            Err(error) if is_interrupted(&error) => {
                 if pause(&stopped, AGAIN) {
                     return None;
                 }
             }
-            Err(error) if salvage::is_damage(&error) => {
+            Err(error) if is_damage(&error) => {
                 tracing::error!(%error, "the store is damaged");
                 return Some(Checked::Damaged);
             }
@@ -128,21 +128,16 @@ fn look(
     path: &Path,
     stopped: &Arc<std::sync::Mutex<Receiver<()>>>,
     is_stopped: &Arc<AtomicBool>,
-) -> rusqlite::Result<Option<String>> {
-    let mut connection = schema::open_reader(path)?;
+) -> db::Result<Option<String>> {
     let before = Room::of(path).map_or(0, |room| room.log);
-    let (path, stopped, is_stopped) =
+    let (store, stopped, is_stopped) =
         (path.to_owned(), Arc::clone(stopped), Arc::clone(is_stopped));
-    connection.progress_handler(
-        STEPS,
-        Some(move || {
-            let stop = pause(&stopped, PAUSE);
-            is_stopped.store(stop, Ordering::Relaxed);
-            stop || Room::of(&path).is_some_and(|room| room.is_log_beyond(MAX_LOG_BYTES, before))
-        }),
-    )?;
-    let told: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    Ok((told != "ok").then_some(told))
+    let is_over = move || {
+        let stop = pause(&stopped, PAUSE);
+        is_stopped.store(stop, Ordering::Relaxed);
+        stop || Room::of(&store).is_some_and(|room| room.is_log_beyond(MAX_LOG_BYTES, before))
+    };
+    reader::find_damage(path, STEPS, is_over)
 }
 
 /// Waits, and says whether it was told to stop meanwhile.

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulsegate_core::cloud::filter::{Filter, FilterSpec, Passage};
-use pulsegate_core::cloud::record_text::{ReadingRow, ValueRef};
-use pulsegate_core::record::reading::Seq;
+use pulsegate_core::cloud::record_text::RecordStamp;
+use pulsegate_core::record::id::RecordId;
+use pulsegate_core::record::reading::{Reading, Seq, Value};
+use pulsegate_core::time::Wall;
 use pulsegate_core::time::timeline::{Epoch, Trust};
-use pulsegate_core::time::{Mono, Wall};
-use pulsegate_sensors::{Contact, Source, SourceId, Sources};
+use pulsegate_sensors::{Source, SourceId, Sources};
 
-use crate::db::bounds::{self, Rising};
+use crate::db;
+use crate::db::cursor::Select;
 use crate::db::database::Database;
-use crate::db::rows::{read_detail, read_value};
+use crate::db::rows::StoredReadings;
 use recordings::Recordings;
 
 /// Bounds what a start reads back of the periods that are not over (P9).
@@ -74,7 +76,7 @@ impl Sieve {
 
     /// Begins a walk behind `after`. Before the first, the readings before it are looked at: they
     /// began the periods that are not over.
-    pub(super) fn begin(&mut self, database: &Database, after: Seq) -> rusqlite::Result<()> {
+    pub(super) fn begin(&mut self, database: &Database, after: Seq) -> db::Result<()> {
         self.walk += 1;
         if !self.is_open {
             self.recordings.begin(database, after, &self.sources)?;
@@ -86,18 +88,18 @@ impl Sieve {
         Ok(())
     }
 
-    /// Whether a reading passes; it may pass as a mean. `event` is its time on the axis of the
+    /// Whether a reading passes; it may pass as a mean, in its place. `event` is its time on the axis of the
     /// rules.
     pub(super) fn passes(
         &mut self,
-        source: SourceId,
         event: Wall,
-        reading: &mut ReadingRow<'_>,
+        reading: &mut Reading,
+        stamp: &mut RecordStamp,
     ) -> bool {
         if self.is_open {
             return true;
         }
-        let walk = self.walk;
+        let (walk, source) = (self.walk, reading.source);
         let is_recorded = self.recordings.cover(source, event, &self.sources);
         let Some((slot, kind)) = self.slot(source) else { return true };
         if slot.walk != walk {
@@ -109,12 +111,12 @@ impl Sieve {
             return true;
         }
         let plausible = is_plausible(reading, &kind);
-        match slot.filter.take(reading.value, (reading.time, event), plausible) {
+        match slot.filter.take(&reading.value, (stamp.time, event), plausible) {
             Passage::AsItIs => true,
             Passage::Filtered => false,
             Passage::Mean { value, time } => {
-                reading.value = ValueRef::Number(value);
-                reading.time = time;
+                reading.value = Value::Number(value);
+                stamp.time = time;
                 reading.detail = None;
                 true
             }
@@ -163,35 +165,16 @@ impl Sieve {
         Some((slot, self.sources.get(id)?))
     }
 
-    fn prime(&mut self, database: &Database, after: Seq) -> rusqlite::Result<()> {
+    fn prime(&mut self, database: &Database, after: Seq) -> db::Result<()> {
         let periods = self.filters.all().filter_map(|spec| spec.mean_every);
         let Some(longest) = periods.max() else { return Ok(()) };
         let Some(first) = begin_of(database, after, longest)? else { return Ok(()) };
-        let mut select = database.connection.prepare(
-            "SELECT seq, source, mono_ms, value, time_ms, detail FROM readings
-             WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq",
-        )?;
-        let mut rows = select.query([first, after.0])?;
-        let mut places = Rising::default();
-        while let Some(row) = rows.next()? {
-            let seq = places.read(row, 0)?;
-            let at = database.boot_of(seq);
-            let (mono, own) = (bounds::read_mono(row, 2)?, bounds::read_optional_time(row, 4)?);
-            let (time, trust) = match own {
-                Some(given) => (Wall(given), Trust::Trusted),
-                None => database.timeline.wall(at.epoch, mono),
-            };
-            let detail = read_detail(row, 5)?;
-            let mut reading = ReadingRow {
-                boot: at.boot,
-                seq: Seq(seq),
-                value: read_value(row, 3)?,
-                detail: detail.as_ref(),
-                time,
-                trust,
-            };
-            let event = event(database, at.epoch, mono, own);
-            self.passes(bounds::read_source(row, 1)?, event, &mut reading);
+        let mut select = Select::<StoredReadings>::between(&database.connection, first, after.0)?;
+        let mut cursor = select.open()?;
+        while let Some((seq, reading)) = cursor.read_next()? {
+            let event = event(database, database.boot_of(seq).epoch, reading);
+            let mut stamp = stamp(database, Seq(seq), reading);
+            self.passes(event, reading, &mut stamp);
         }
         self.slots.iter_mut().flatten().for_each(|slot| slot.filter.forget_last());
         // None of these walks can be in vain any more.
@@ -200,31 +183,38 @@ impl Sieve {
     }
 }
 
-/// The time of a reading on the axis of the rules: its own, if it brought one.
-pub(super) fn event(database: &Database, epoch: Epoch, mono: Mono, own: Option<i64>) -> Wall {
-    own.map_or_else(|| database.timeline.reference(epoch, mono), Wall)
+/// Returns the time of a reading on the axis of the rules: its own, if it brought one.
+pub(super) fn event(database: &Database, epoch: Epoch, reading: &Reading) -> Wall {
+    reading.time.unwrap_or_else(|| database.timeline.reference(epoch, reading.mono))
+}
+
+/// Returns the id and the time of the reading at the place `seq`.
+pub(super) fn stamp(database: &Database, seq: Seq, reading: &Reading) -> RecordStamp {
+    let at = database.boot_of(seq.0);
+    let (time, trust) = match reading.time {
+        Some(given) => (given, Trust::Trusted),
+        None => database.timeline.wall(at.epoch, reading.mono),
+    };
+    RecordStamp { id: RecordId { boot: at.boot, seq }, time, trust }
 }
 
 /// A monitor without skin contact, or without a rate to tell, says nothing of a heart.
-fn is_plausible(reading: &ReadingRow<'_>, source: &Source) -> bool {
-    let lost = reading.detail.is_some_and(|detail| detail.contact == Contact::Lost);
-    let none = &*source.kind == "heart_rate" && reading.value == ValueRef::Number(0.0);
-    !lost && !none
+fn is_plausible(reading: &Reading, source: &Source) -> bool {
+    let none = &*source.kind == "heart_rate" && reading.value == Value::Number(0.0);
+    reading.is_plausible() && !none
 }
 
 /// The first of the readings up to `after` that lie within `period` of the last of them.
-fn begin_of(database: &Database, after: Seq, period: Duration) -> rusqlite::Result<Option<u64>> {
-    let mut select = database
-        .connection
-        .prepare("SELECT seq, mono_ms FROM readings WHERE seq <= ?1 ORDER BY seq DESC LIMIT ?2")?;
-    let mut rows = select.query([after.0, u64::from(LOOKBACK_ROWS)])?;
+fn begin_of(database: &Database, after: Seq, period: Duration) -> db::Result<Option<u64>> {
+    let mut select = Select::<StoredReadings>::backward(&database.connection, 0, after.0)?
+        .at_most(LOOKBACK_ROWS);
+    let mut cursor = select.open()?;
     let (mut begin, mut newest) = (None, None);
-    while let Some(row) = rows.next()? {
-        let mono = bounds::read_mono(row, 1)?;
-        if newest.get_or_insert(mono).since(mono) > period {
+    while let Some((seq, reading)) = cursor.read_next()? {
+        if newest.get_or_insert(reading.mono).since(reading.mono) > period {
             break;
         }
-        begin = Some(bounds::read_place(row, 0)?);
+        begin = Some(seq);
     }
     Ok(begin)
 }

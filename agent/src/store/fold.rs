@@ -11,12 +11,11 @@ use pulsegate_core::rules::{
 };
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{SourceId, Sources};
-use rusqlite::types::ValueRef as Sql;
-use rusqlite::{Connection, Row};
 
-use crate::db::bounds::{self, Rising};
+use crate::db::cursor::{LAST_PLACE, Record, Select};
 use crate::db::database::{AlertRow, Database, EventRow};
-use crate::db::rows::{owned, read_reading, read_value};
+use crate::db::rows::{StandingAlerts, StoredAlert, StoredAlerts, StoredReadings};
+use crate::db::{self, Reader};
 
 /// Bounds what a start reads back, whatever the windows ask for (P9).
 const REBUILD_ROWS: u32 = 200_000;
@@ -99,21 +98,17 @@ impl Fold {
         std::mem::take(&mut self.moved).then_some(&self.alerts)
     }
 
-    /// The rules as they stood after the alerts before the place `first`, and nothing else. `boot_of`
-    /// tells in which run of the kernel a place was given.
+    /// The rules as they stood after the alerts before the place `first`, and nothing else.
     pub(crate) fn after(
         specs: &[RuleSpec],
-        connection: &Connection,
+        reader: &Reader,
         first: u64,
         sources: &Sources,
-        boot_of: impl Fn(u64) -> KernelBoot,
     ) -> anyhow::Result<Self> {
-        let select = StandingAlert::select("alerts");
-        let past: Vec<StandingAlert> = connection
-            .prepare(&format!("{select} WHERE seq < ?1 ORDER BY seq"))?
-            .query_map([first], StandingAlert::read)?
-            .collect::<rusqlite::Result<_>>()?;
-        let past = past.iter().map(|alert| alert.as_past(&boot_of));
+        let before = first.saturating_sub(1);
+        let past = read_alerts(Select::<StoredAlerts>::between(&reader.connection, 0, before)?)?;
+        let boot_of = |seq| KernelBoot(reader.boot_of(seq).epoch.0);
+        let past = past.iter().map(|alert| alert.as_past(boot_of));
         Ok(Self::over(Rules::rebuild(specs.to_vec(), past, sources)?.done()))
     }
 
@@ -307,32 +302,28 @@ fn rebuild(
     alerts: &mut Vec<AlertRow>,
 ) -> anyhow::Result<Rules> {
     let (connection, sources) = (&database.connection, database.sources());
-    let standing = standing(connection)?;
+    let standing = read_alerts(Select::<StandingAlerts>::from(connection, 0)?)?;
     let time = database.timeline.reference(database.epoch, now);
     alerts.extend(orphans(specs, &standing, sources).map(|alert| alert.cleared(time)));
     if specs.is_empty() {
         return Ok(Rules::new(Vec::new())?);
     }
-    let mut past = recent(connection)?;
+    let recent = Select::<StoredAlerts>::backward(connection, 0, LAST_PLACE)?;
+    let mut past = read_alerts(recent.at_most(RECENT_ALERTS))?;
+    past.reverse();
     past.retain(|alert| !standing.contains(alert));
     past.extend(standing);
     let boot_of = |seq| KernelBoot(database.boot_of(seq).epoch.0);
     let past = past.iter().map(|alert| alert.as_past(boot_of));
     let mut rebuild = Rules::rebuild(specs.to_vec(), past, sources)?;
     let from = first_within(database, &rebuild)?;
-    let mut select = connection.prepare(
-        "SELECT source, mono_ms, value, time_ms, detail, seq FROM readings
-         WHERE seq >= ?1 ORDER BY seq",
-    )?;
-    let mut rows = select.query([from])?;
-    let mut places = Rising::default();
-    while let Some(row) = rows.next()? {
-        let reading = read_reading(row)?;
-        let epoch = database.boot_of(places.read(row, 5)?).epoch;
+    let mut select = Select::<StoredReadings>::from(connection, from)?;
+    let mut cursor = select.open()?;
+    while let Some((seq, reading)) = cursor.read_next()? {
+        let epoch = database.boot_of(seq).epoch;
         let event = reading.time.unwrap_or(database.timeline.reference(epoch, reading.mono));
-        note_own_time(own_time, &reading);
-        let input = Input { reading: &reading, boot: KernelBoot(epoch.0), event };
-        rebuild.fold(&input, sources);
+        note_own_time(own_time, reading);
+        rebuild.fold(&Input { reading, boot: KernelBoot(epoch.0), event }, sources);
     }
     Ok(rebuild.done())
 }
@@ -364,40 +355,27 @@ fn orphans<'a>(
         .filter(move |alert| !is_watched(alert))
 }
 
-fn standing(connection: &Connection) -> rusqlite::Result<Vec<StandingAlert>> {
-    connection
-        .prepare(&format!("{} ORDER BY seq", StandingAlert::select("standing")))?
-        .query_map([], StandingAlert::read)?
-        .collect()
-}
-
-/// The last alerts, in their order: as many of them as are still kept.
-fn recent(connection: &Connection) -> rusqlite::Result<Vec<StandingAlert>> {
-    let mut recent: Vec<_> = connection
-        .prepare(&format!("{} ORDER BY seq DESC LIMIT ?1", StandingAlert::select("alerts")))?
-        .query_map([RECENT_ALERTS], StandingAlert::read)?
-        .collect::<rusqlite::Result<_>>()?;
-    recent.reverse();
-    Ok(recent)
+/// Reads all alerts that are selected.
+fn read_alerts<R>(mut select: Select<'_, R>) -> db::Result<Vec<StandingAlert>>
+where
+    R: for<'a> Record<Lent<'a> = StoredAlert<'a>> + 'static,
+{
+    let (mut cursor, mut alerts) = (select.open()?, Vec::new());
+    while let Some((seq, stored)) = cursor.read_next()? {
+        alerts.push(StandingAlert::of(seq, stored));
+    }
+    Ok(alerts)
 }
 
 /// The first of the last readings that lie within the horizon of the rules.
-fn first_within(database: &Database, rebuild: &Rebuild) -> rusqlite::Result<u64> {
-    let mut select = database
-        .connection
-        .prepare("SELECT seq, mono_ms, time_ms FROM readings ORDER BY seq DESC LIMIT ?1")?;
-    let mut rows = select.query([REBUILD_ROWS])?;
-    let (mut first, mut newest) = (u64::MAX >> 1, None);
-    while let Some(row) = rows.next()? {
-        let seq = bounds::read_place(row, 0)?;
-        let own = bounds::read_optional_time(row, 2)?;
-        let event = match own {
-            Some(own) => Wall(own),
-            None => {
-                let epoch = database.boot_of(seq).epoch;
-                database.timeline.reference(epoch, bounds::read_mono(row, 1)?)
-            }
-        };
+fn first_within(database: &Database, rebuild: &Rebuild) -> db::Result<u64> {
+    let mut select = Select::<StoredReadings>::backward(&database.connection, 0, LAST_PLACE)?
+        .at_most(REBUILD_ROWS);
+    let mut cursor = select.open()?;
+    let (mut first, mut newest) = (LAST_PLACE, None);
+    while let Some((seq, reading)) = cursor.read_next()? {
+        let reference = || database.timeline.reference(database.boot_of(seq).epoch, reading.mono);
+        let event = reading.time.unwrap_or_else(reference);
         let newest = *newest.get_or_insert(event);
         if event + rebuild.horizon() < newest {
             break;
@@ -413,8 +391,8 @@ struct StandingAlert {
     rule: Box<str>,
     source: u32,
     raised: bool,
-    time: i64,
-    window_end: Option<i64>,
+    time: Wall,
+    window_end: Option<Wall>,
     severity: Severity,
     value: Value,
     seq: u64,
@@ -423,30 +401,18 @@ struct StandingAlert {
 }
 
 impl StandingAlert {
-    /// The beginning of a statement that reads from `alerts` or `standing`.
-    fn select(table: &str) -> String {
-        format!(
-            "SELECT rule, source, raised, time_ms, window_end_ms, severity, value, seq, mono_ms
-             FROM {table} LEFT JOIN alert_arrivals USING (seq)"
-        )
-    }
-
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let arrival = match row.get_ref(8)? == Sql::Null {
-            true => None,
-            false => Some(bounds::read_mono(row, 8)?),
-        };
-        Ok(Self {
-            rule: bounds::read_name(row, 0)?.into(),
-            source: bounds::read_source(row, 1)?.0,
-            raised: row.get(2)?,
-            time: bounds::read_time(row, 3)?,
-            window_end: bounds::read_optional_time(row, 4)?,
-            severity: severity(bounds::read_name(row, 5)?),
-            value: owned(read_value(row, 6)?),
-            seq: bounds::read_place(row, 7)?,
-            arrival,
-        })
+    fn of(seq: u64, stored: StoredAlert<'_>) -> Self {
+        Self {
+            rule: stored.rule.into(),
+            source: stored.source.0,
+            raised: stored.raised,
+            time: stored.time,
+            window_end: stored.window_end,
+            severity: severity(stored.severity),
+            value: stored.value,
+            seq,
+            arrival: stored.arrival,
+        }
     }
 
     fn as_past(&self, boot_of: impl Fn(u64) -> KernelBoot) -> PastAlert<'_> {
@@ -454,9 +420,9 @@ impl StandingAlert {
             rule: &self.rule,
             source: SourceId(self.source),
             state: if self.raised { AlertState::Raised } else { AlertState::Cleared },
-            time: Wall(self.time),
+            time: self.time,
             arrival: self.arrival.map(|mono| Arrival { boot: boot_of(self.seq), mono }),
-            window_end: self.window_end.map(Wall),
+            window_end: self.window_end,
         }
     }
 

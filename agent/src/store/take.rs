@@ -1,7 +1,5 @@
 //! Reading a lane back as messages: rows become the bytes of a batch without a stop in between.
 
-mod places;
-
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,24 +7,23 @@ use std::time::Duration;
 use pulsegate_core::cloud::batch::{Gatherer, Offer, Sheaf};
 use pulsegate_core::cloud::delivery::{Part, Wanted};
 use pulsegate_core::cloud::record_text::{
-    ClockText, Framing, ObjectText, ReadingFormat, ReadingLayout, ReadingRow, ValueRef,
+    ClockText, Framing, ObjectText, ReadingFormat, ReadingLayout,
 };
 use pulsegate_core::cloud::topic::Template;
 use pulsegate_core::record::event::VisitMembers;
 use pulsegate_core::record::lane::Lane;
-use pulsegate_core::record::reading::Seq;
+use pulsegate_core::record::reading::{Seq, Value};
+use pulsegate_core::time::Mono;
 use pulsegate_core::time::timeline::{Epoch, Trust};
-use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{Source, SourceId, Sources};
 
-use super::filters::{Filters, Sieve, event};
+use super::filters::{Filters, Sieve, event, stamp};
 use super::visits::{VisitFormat, write_visit};
-use crate::db::bounds;
+use crate::db::cursor::Select;
 use crate::db::database::Database;
-use crate::db::load;
-use crate::db::rows::{read_detail, read_value};
+use crate::db::rows::{StoredAlerts, StoredEvents, StoredReadings};
 use crate::db::withheld::{EVENTS, Withheld};
-use places::LaneWalk;
+use crate::db::{self, load};
 
 /// How many configurations ago a message may have been made that is still on its way: while the link is down
 /// the window keeps what it holds.
@@ -180,7 +177,7 @@ impl Encoder {
         database: &Database,
         wanted: &Wanted,
         now: Mono,
-    ) -> rusqlite::Result<Taken> {
+    ) -> db::Result<Taken> {
         let (lane, room) = (wanted.lane, wanted.room);
         let limit_bytes = self.formats.lanes[lane.index()].limit_bytes.min(wanted.bytes);
         let gatherer = Gatherer::new(lane, limit_bytes, room).max_records(wanted.records);
@@ -237,7 +234,7 @@ impl Encoder {
         wanted: &Wanted,
         (topic, anew, through): (&Arc<str>, bool, Seq),
         mut walk: Walk,
-    ) -> rusqlite::Result<Taken> {
+    ) -> db::Result<Taken> {
         let lane = wanted.lane;
         let mut sources = self.sources_of(&database.withheld, lane, topic);
         sources.retain(|source| database.withheld.contains(lane, *source));
@@ -279,38 +276,14 @@ impl Encoder {
         })
     }
 
-    fn readings(
-        &mut self,
-        database: &Database,
-        after: Seq,
-        walk: &mut Walk,
-    ) -> rusqlite::Result<Offer> {
-        let mut select = database.connection.prepare_cached(
-            "SELECT seq, source, mono_ms, value, time_ms, detail FROM readings
-             WHERE seq > ?1 ORDER BY seq",
-        )?;
-        let mut rows = select.query([after.0])?;
-        let mut places = LaneWalk::behind(database, Lane::Readings, after);
-        while let Some(row) = rows.next()? {
-            let seq = places.place(row)?;
-            let mono = bounds::read_mono(row, 2)?;
+    fn readings(&mut self, database: &Database, after: Seq, walk: &mut Walk) -> db::Result<Offer> {
+        let mut select = Select::<StoredReadings>::behind(&database.connection, after.0)?;
+        let mut cursor = select.open()?;
+        while let Some((seq, reading)) = cursor.read_next()? {
             let at = database.boot_of(seq);
-            let own = bounds::read_optional_time(row, 4)?;
-            let (time, trust) = match own {
-                Some(given) => (Wall(given), Trust::Trusted),
-                None => database.timeline.wall(at.epoch, mono),
-            };
-            let detail = read_detail(row, 5)?;
-            let mut reading = ReadingRow {
-                boot: at.boot,
-                seq: Seq(seq),
-                value: read_value(row, 3)?,
-                detail: detail.as_ref(),
-                time,
-                trust,
-            };
-            let source = bounds::read_source(row, 1)?;
-            walk.oldest.get_or_insert((at.epoch, mono));
+            let source = reading.source;
+            let mut stamp = stamp(database, Seq(seq), reading);
+            walk.oldest.get_or_insert((at.epoch, reading.mono));
             if !matches!(walk.part, Whole::Lane) {
                 let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
                 match walk.admit(database, Lane::Readings, source.0, seq, &layout.topic) {
@@ -319,10 +292,10 @@ impl Encoder {
                     Admission::Ends(offer) => return Ok(offer),
                 }
             }
-            let event = event(database, at.epoch, mono, own);
-            if !self.sieve.passes(source, event, &mut reading) {
+            let event = event(database, at.epoch, reading);
+            if !self.sieve.passes(event, reading, &mut stamp) {
                 let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
-                walk.gatherer.filter(reading.seq, &layout.topic);
+                walk.gatherer.filter(Seq(seq), &layout.topic);
                 walk.looked = seq;
                 if walk.gatherer.passed_over() >= MAX_PASSED_OVER {
                     return Ok(Offer::Full);
@@ -330,8 +303,8 @@ impl Encoder {
                 continue;
             }
             let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
-            let offer = walk.gatherer.offer(reading.seq, &layout.topic, layout.framing, |out| {
-                layout.write(&reading, &mut self.clock, out);
+            let offer = walk.gatherer.offer(Seq(seq), &layout.topic, layout.framing, |out| {
+                layout.write(reading, &stamp, &mut self.clock, out);
             });
             if offer == Offer::Full {
                 self.sieve.take_back(source);
@@ -342,41 +315,23 @@ impl Encoder {
         Ok(Offer::Taken)
     }
 
-    fn alerts(
-        &mut self,
-        database: &Database,
-        after: Seq,
-        walk: &mut Walk,
-    ) -> rusqlite::Result<Offer> {
-        let mut select = database.connection.prepare_cached(
-            "SELECT seq, rule, source, raised, severity, value, window_start_ms, window_end_ms,
-             time_ms, epoch, score FROM alerts LEFT JOIN scores USING (seq)
-             WHERE seq > ?1 ORDER BY seq",
-        )?;
-        let mut rows = select.query([after.0])?;
-        let mut places = LaneWalk::behind(database, Lane::Alerts, after);
-        while let Some(row) = rows.next()? {
-            let seq = places.place(row)?;
+    fn alerts(&mut self, database: &Database, after: Seq, walk: &mut Walk) -> db::Result<Offer> {
+        let mut select = Select::<StoredAlerts>::behind(&database.connection, after.0)?;
+        let mut cursor = select.open()?;
+        while let Some((seq, alert)) = cursor.read_next()? {
             let at = database.boot_of(seq);
-            let epoch = bounds::read_optional_epoch(row, 9)?;
-            let correct = |time: i64| match epoch {
-                Some(epoch) => database.timeline.corrected(epoch, Wall(time)),
-                None => (Wall(time), Trust::Trusted),
+            let correct = |time| match alert.epoch {
+                Some(epoch) => database.timeline.corrected(epoch, time),
+                None => (time, Trust::Trusted),
             };
-            let (time, trust) = correct(bounds::read_time(row, 8)?);
-            let time_at = |column| bounds::read_optional_time(row, column);
-            let window = time_at(6)?.zip(time_at(7)?);
-            let (rule, severity) = (bounds::read_name(row, 1)?, bounds::read_name(row, 4)?);
-            let value = read_value(row, 5)?;
-            let (raised, score): (bool, Option<f64>) = (row.get(3)?, row.get(10)?);
-            let number = bounds::read_source(row, 2)?;
-            let source = self.sources.get(number);
-            let source = source.unwrap_or_else(|| Arc::new(lost_source(number.0)));
+            let (time, trust) = correct(alert.time);
+            let source = self.sources.get(alert.source);
+            let source = source.unwrap_or_else(|| Arc::new(lost_source(alert.source.0)));
             walk.oldest.get_or_insert((at.epoch, Mono(0)));
             let format = &self.formats.lanes[Lane::Alerts.index()];
             let name = &source.name;
             let topic = format.topic.render(name, "").into();
-            match walk.admit(database, Lane::Alerts, number.0, seq, &topic) {
+            match walk.admit(database, Lane::Alerts, alert.source.0, seq, &topic) {
                 Admission::Taken => {}
                 Admission::PassedOver => continue,
                 Admission::Ends(offer) => return Ok(offer),
@@ -384,18 +339,18 @@ impl Encoder {
             let clock = &mut self.clock;
             let offer = walk.gatherer.offer(Seq(seq), &topic, format.framing, |out| {
                 let mut object = ObjectText::begin(at.boot, Seq(seq), out);
-                object.text("rule", rule);
+                object.text("rule", alert.rule);
                 object.text("source", name);
-                object.text("state", if raised { "raised" } else { "cleared" });
-                object.text("severity", severity);
-                match value {
-                    ValueRef::Number(value) => object.number("value", value),
-                    ValueRef::State(value) => object.text("value", value),
+                object.text("state", if alert.raised { "raised" } else { "cleared" });
+                object.text("severity", alert.severity);
+                match &alert.value {
+                    Value::Number(value) => object.number("value", *value),
+                    Value::State(value) => object.text("value", value),
                 };
-                if let Some(score) = score {
+                if let Some(score) = alert.score {
                     object.number("score", score);
                 }
-                if let Some((start, end)) = window {
+                if let Some((start, end)) = alert.window() {
                     object.time("window_start", correct(start).0, clock);
                     object.time("window_end", correct(end).0, clock);
                 }
@@ -410,24 +365,13 @@ impl Encoder {
         Ok(Offer::Taken)
     }
 
-    fn events(
-        &mut self,
-        database: &Database,
-        after: Seq,
-        walk: &mut Walk,
-    ) -> rusqlite::Result<Offer> {
-        let mut select = database.connection.prepare_cached(
-            "SELECT seq, event, epoch, mono_ms, members FROM events WHERE seq > ?1 ORDER BY seq",
-        )?;
-        let mut rows = select.query([after.0])?;
-        let mut places = LaneWalk::behind(database, Lane::Events, after);
-        while let Some(row) = rows.next()? {
-            let seq = places.place(row)?;
+    fn events(&mut self, database: &Database, after: Seq, walk: &mut Walk) -> db::Result<Offer> {
+        let mut select = Select::<StoredEvents>::behind(&database.connection, after.0)?;
+        let mut cursor = select.open()?;
+        while let Some((seq, stored)) = cursor.read_next()? {
             let at = database.boot_of(seq);
-            let mono = bounds::read_mono(row, 3)?;
-            let (time, mut trust) = database.timeline.wall(bounds::read_epoch(row, 2)?, mono);
-            let (event, members) = (bounds::read_name(row, 1)?, bounds::read_members(row, 4)?);
-            walk.oldest.get_or_insert((at.epoch, mono));
+            let (time, mut trust) = database.timeline.wall(stored.epoch, stored.mono);
+            walk.oldest.get_or_insert((at.epoch, stored.mono));
             let format = &self.formats.lanes[Lane::Events.index()];
             let topic = format.topic.render("", "").into();
             match walk.admit(database, Lane::Events, EVENTS, seq, &topic) {
@@ -438,13 +382,13 @@ impl Encoder {
             let (clock, visits) = (&mut self.clock, &self.formats.visits);
             let offer = walk.gatherer.offer(Seq(seq), &topic, format.framing, |out| {
                 let mut object = ObjectText::begin(at.boot, Seq(seq), out);
-                object.text("event", event);
-                match VisitMembers::read(event, members) {
+                object.text("event", stored.event);
+                match VisitMembers::read(stored.event, stored.members) {
                     Some(visit) => {
                         trust = write_visit(visit, &database.timeline, visits, clock, &mut object);
                     }
                     None => {
-                        object.members(members);
+                        object.members(stored.members);
                     }
                 }
                 object.time("time", time, clock).members(&format.add);

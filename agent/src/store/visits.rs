@@ -6,18 +6,18 @@ use std::collections::HashMap;
 
 use pulsegate_core::cloud::record_text::{ClockText, ObjectText};
 use pulsegate_core::record::event::{Event, VisitMembers};
-use pulsegate_core::record::reading::Reading;
+use pulsegate_core::record::reading::{Reading, Value};
 use pulsegate_core::rules::{Input, KernelBoot};
 use pulsegate_core::time::timeline::{Epoch, Timeline, Trust};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::visits::{Happening, Report, Told, Visit, VisitSpec, Visits};
 use pulsegate_sensors::{SourceId, Sources};
-use rusqlite::params;
 
-use crate::db::bounds::{self, Rising};
+use crate::db;
+use crate::db::cursor::{LAST_PLACE, Select};
 use crate::db::database::{Database, EventRow};
 use crate::db::reader::VisitFound;
-use crate::db::rows::read_reading;
+use crate::db::rows::{StoredEvents, StoredReadings};
 
 /// Bounds what a start reads back of each of the last two kernel starts (P9).
 const LOOKBACK_ROWS: u32 = 50_000;
@@ -201,7 +201,7 @@ impl VisitFound {
     }
 }
 
-fn rebuild(visits: &mut Visits, database: &Database, sources: &Sources) -> rusqlite::Result<()> {
+fn rebuild(visits: &mut Visits, database: &Database, sources: &Sources) -> db::Result<()> {
     if visits.is_idle() {
         return Ok(());
     }
@@ -209,23 +209,17 @@ fn rebuild(visits: &mut Visits, database: &Database, sources: &Sources) -> rusql
         .zip(sources.since(0))
         .filter_map(|(id, source)| Some((id, visits.gap(&source)?)))
         .collect();
-    let mut select = database.connection.prepare(
-        "SELECT source, mono_ms, value, time_ms, detail, seq FROM readings
-         WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq",
-    )?;
-    let mut from = u64::MAX >> 1;
+    let mut from = LAST_PLACE;
     for (epoch, first, last) in last_epochs(database) {
         let first = tail(database, &gaps, first, last)?;
         from = from.min(first);
-        let mut rows = select.query([first, last])?;
-        let mut places = Rising::default();
-        while let Some(row) = rows.next()? {
-            places.read(row, 5)?;
-            if gaps.contains_key(&bounds::read_source(row, 0)?.0) {
-                let reading = read_reading(row)?;
+        let mut select = Select::<StoredReadings>::between(&database.connection, first, last)?;
+        let mut cursor = select.open()?;
+        while let Some((_, reading)) = cursor.read_next()? {
+            if gaps.contains_key(&reading.source.0) {
                 let reference = database.timeline.reference(epoch, reading.mono);
                 let event = reading.time.unwrap_or(reference);
-                let input = Input { reading: &reading, boot: KernelBoot(epoch.0), event };
+                let input = Input { reading, boot: KernelBoot(epoch.0), event };
                 visits.fold(&input, sources, &mut Vec::new());
             }
         }
@@ -241,7 +235,7 @@ fn rebuild(visits: &mut Visits, database: &Database, sources: &Sources) -> rusql
 /// The last two kernel starts with the first and last place of their records, the older first.
 fn last_epochs(database: &Database) -> Vec<(Epoch, u64, u64)> {
     let mut epochs: Vec<(Epoch, u64, u64)> = Vec::new();
-    let mut last = u64::MAX >> 1;
+    let mut last = LAST_PLACE;
     for boot in database.boots.iter().rev() {
         let known = epochs.len();
         match epochs.last_mut() {
@@ -262,23 +256,21 @@ fn tail(
     gaps: &HashMap<u32, std::time::Duration>,
     first: u64,
     last: u64,
-) -> rusqlite::Result<u64> {
-    let mut select = database.connection.prepare(
-        "SELECT seq, source, mono_ms, typeof(value) = 'text' FROM readings
-         WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq DESC LIMIT ?3",
-    )?;
-    let mut rows = select.query(params![first, last, LOOKBACK_ROWS])?;
+) -> db::Result<u64> {
+    let mut select = Select::<StoredReadings>::backward(&database.connection, first, last)?
+        .at_most(LOOKBACK_ROWS);
+    let mut cursor = select.open()?;
     let (mut begin, mut newest) = (last, None);
     // By source: the earliest of the states that may belong to a visit under way.
     let mut open: HashMap<u32, Option<Mono>> = gaps.keys().map(|id| (*id, None)).collect();
-    while let Some(row) = rows.next()? {
-        begin = bounds::read_place(row, 0)?;
-        let (source, mono) = (bounds::read_source(row, 1)?.0, bounds::read_mono(row, 2)?);
+    while let Some((seq, reading)) = cursor.read_next()? {
+        begin = seq;
+        let (source, mono) = (reading.source.0, reading.mono);
         let newest = *newest.get_or_insert(mono);
         let (Some(gap), Some(earliest)) = (gaps.get(&source), open.get_mut(&source)) else {
             continue;
         };
-        if !row.get::<_, bool>(3)? {
+        if !matches!(reading.value, Value::State(_)) {
             continue;
         }
         if mono + *gap + SLACK < earliest.unwrap_or(newest) {
@@ -294,17 +286,12 @@ fn tail(
 }
 
 /// What was told of each source from the place `from` on.
-fn told(database: &Database, from: u64) -> rusqlite::Result<HashMap<String, Told>> {
-    let mut select = database
-        .connection
-        .prepare("SELECT event, members, seq FROM events WHERE seq >= ?1 ORDER BY seq")?;
-    let mut rows = select.query([from])?;
-    let mut places = Rising::default();
+fn told(database: &Database, from: u64) -> db::Result<HashMap<String, Told>> {
+    let mut select = Select::<StoredEvents>::from(&database.connection, from)?;
+    let mut cursor = select.open()?;
     let mut told: HashMap<String, Told> = HashMap::new();
-    while let Some(row) = rows.next()? {
-        places.read(row, 2)?;
-        let (event, members) = (bounds::read_name(row, 0)?, bounds::read_members(row, 1)?);
-        let Some(stored) = VisitMembers::read(event, members) else { continue };
+    while let Some((_, event)) = cursor.read_next()? {
+        let Some(stored) = VisitMembers::read(event.event, event.members) else { continue };
         let start = Some(Wall(stored.start_ms));
         let known = told.entry(stored.source).or_default();
         match stored.live {

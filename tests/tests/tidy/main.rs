@@ -29,19 +29,7 @@ const DIRECTION: [(&str, &[&str]); 7] = [
 /// Words that only the owner of an edge may say, and the files that own it, by their beginnings.
 const OWNERS: [(&[&str], &[&str]); 7] = [
     (&["rumqttc"], &["agent/src/cloud/mqtt"]),
-    (
-        &["rusqlite"],
-        &[
-            "agent/src/db",
-            "agent/src/replay/stored.rs",
-            "agent/src/store/check.rs",
-            "agent/src/store/filters",
-            "agent/src/store/fold.rs",
-            "agent/src/store/take",
-            "agent/src/store/visits.rs",
-            "agent/src/store/writer",
-        ],
-    ),
+    (&["rusqlite"], &["agent/src/db"]),
     (&["sd_notify"], &["agent/src/platform/systemd"]),
     (
         // Some are planned: uploads, updates, credentials.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pulsegate_sensors::Source;
 
-use crate::cloud::record_text::ValueRef;
+use crate::record::reading::Value;
 use crate::time::Wall;
 
 /// The specification of a filter for the readings of one kind. The default holds back nothing.
@@ -57,16 +57,16 @@ impl Test {
         self.source.as_ref().is_none_or(|name| *name == source.name)
     }
 
-    fn fits(&self, value: ValueRef<'_>) -> bool {
+    fn fits(&self, value: &Value) -> bool {
         if self.above.is_none() && self.below.is_none() && self.is.is_none() {
             return true;
         }
         match value {
-            ValueRef::Number(number) => {
-                self.above.is_some_and(|above| number > above)
-                    || self.below.is_some_and(|below| number < below)
+            Value::Number(number) => {
+                self.above.is_some_and(|above| *number > above)
+                    || self.below.is_some_and(|below| *number < below)
             }
-            ValueRef::State(state) => self.is.as_deref() == Some(state),
+            Value::State(state) => self.is.as_ref() == Some(state),
         }
     }
 }
@@ -92,7 +92,8 @@ pub enum Passage {
 pub struct Filter {
     tests: Arc<Tests>,
     period: Option<Period>,
-    last: Option<Last>,
+    /// The last published value.
+    last: Option<Value>,
 }
 
 /// The tests about one source, and the rest of the specification.
@@ -112,13 +113,6 @@ struct Period {
     count: u32,
     /// The time of the newest number, on the axis of the rules.
     newest: Wall,
-}
-
-/// The last published value.
-#[derive(Debug, Clone, PartialEq)]
-enum Last {
-    Number(f64),
-    State(Box<str>),
 }
 
 impl Filter {
@@ -149,7 +143,7 @@ impl Filter {
     /// period seen before is not late.
     pub fn take(
         &mut self,
-        value: ValueRef<'_>,
+        value: &Value,
         (time, event): (Wall, Wall),
         is_plausible: bool,
     ) -> Passage {
@@ -159,23 +153,21 @@ impl Filter {
             return Passage::Filtered;
         }
         let passage = match (tests.mean_every, value) {
-            (Some(every), ValueRef::Number(number)) if is_plausible => {
-                self.mean(every, number, (time, event))
+            (Some(every), Value::Number(number)) if is_plausible => {
+                self.mean(every, *number, (time, event))
             }
-            (Some(_), ValueRef::Number(_)) => Passage::Filtered,
-            (Some(_), ValueRef::State(_)) | (None, _) => Passage::AsItIs,
+            (Some(_), Value::Number(_)) => Passage::Filtered,
+            (Some(_), Value::State(_)) | (None, _) => Passage::AsItIs,
         };
-        let told = match passage {
-            Passage::Filtered => return Passage::Filtered,
-            Passage::Mean { value, .. } => ValueRef::Number(value),
-            Passage::AsItIs => value,
+        let is_news = match (passage, tests.min_change) {
+            (Passage::Filtered, _) => false,
+            (_, None) => true,
+            (Passage::Mean { value, .. }, Some(min_change)) => {
+                self.is_news(&Value::Number(value), min_change)
+            }
+            (Passage::AsItIs, Some(min_change)) => self.is_news(value, min_change),
         };
-        if let Some(min_change) = tests.min_change
-            && !self.is_news(told, min_change)
-        {
-            return Passage::Filtered;
-        }
-        passage
+        if is_news { passage } else { Passage::Filtered }
     }
 
     /// Forgets the last published value, so the next reading counts as changed. The sum of the
@@ -207,17 +199,14 @@ impl Filter {
         }
     }
 
-    fn is_news(&mut self, value: ValueRef<'_>, min_change: f64) -> bool {
+    fn is_news(&mut self, value: &Value, min_change: f64) -> bool {
         let is_news = match (&self.last, value) {
-            (Some(Last::Number(last)), ValueRef::Number(now)) => (now - last).abs() >= min_change,
-            (Some(Last::State(last)), ValueRef::State(now)) => **last != *now,
-            (None | Some(Last::Number(_) | Last::State(_)), _) => true,
+            (Some(Value::Number(last)), Value::Number(now)) => (now - last).abs() >= min_change,
+            (Some(Value::State(last)), Value::State(now)) => last != now,
+            (None | Some(Value::Number(_) | Value::State(_)), _) => true,
         };
         if is_news {
-            self.last = Some(match value {
-                ValueRef::Number(number) => Last::Number(number),
-                ValueRef::State(state) => Last::State(state.into()),
-            });
+            self.last = Some(value.clone());
         }
         is_news
     }
@@ -245,7 +234,7 @@ mod tests {
         let mut time = 0;
         let mut take = |number: &f64| {
             time += 1_000;
-            match filter.take(ValueRef::Number(*number), at(time - 1_000), true) {
+            match filter.take(&Value::Number(*number), at(time - 1_000), true) {
                 Passage::AsItIs => Some(*number),
                 Passage::Mean { value, .. } => Some(value),
                 Passage::Filtered => None,
@@ -287,7 +276,8 @@ mod tests {
         let closed = Test { is: Some("closed".into()), ..Test::default() };
         let mut drop = filter(FilterSpec { drop: vec![closed], ..FilterSpec::default() });
         let mut change = filter(FilterSpec { min_change: Some(1.0), ..FilterSpec::default() });
-        let take = |filter: &mut Filter, word| filter.take(ValueRef::State(word), at(0), true);
+        let take =
+            |filter: &mut Filter, word: &str| filter.take(&Value::State(word.into()), at(0), true);
 
         assert_eq!(take(&mut drop, "closed"), Passage::Filtered);
         assert_eq!(take(&mut drop, "open"), Passage::AsItIs);
@@ -313,7 +303,7 @@ mod tests {
         let passed = passed(&mut filter, &[1.0, 3.0, 10.0, 20.0, 0.0]);
 
         assert_eq!(passed, [None, None, Some(2.0), None, Some(15.0)]);
-        let later = filter.take(ValueRef::Number(7.0), at(60_500), true);
+        let later = filter.take(&Value::Number(7.0), at(60_500), true);
         assert_eq!(later, Passage::Mean { value: 0.0, time: Wall(6_000) });
     }
 
@@ -323,7 +313,7 @@ mod tests {
         let mut filter = filter(FilterSpec { mean_every: every, ..FilterSpec::default() });
 
         let times = [1_000, 11_000, 2_000, 12_000, 3_000, 13_000, 21_000];
-        let passed = times.map(|time| filter.take(ValueRef::Number(1.0), at(time), true));
+        let passed = times.map(|time| filter.take(&Value::Number(1.0), at(time), true));
         let means = passed.iter().filter_map(|passage| match passage {
             Passage::Mean { time, .. } => Some(time.0),
             Passage::AsItIs | Passage::Filtered => None,
@@ -336,9 +326,9 @@ mod tests {
     fn a_clock_that_is_set_back_makes_no_reading_late() {
         let every = Some(Duration::from_secs(10));
         let mut filter = filter(FilterSpec { mean_every: every, ..FilterSpec::default() });
-        filter.take(ValueRef::Number(1.0), (Wall(3_600_000), Wall(5_000)), true);
+        filter.take(&Value::Number(1.0), (Wall(3_600_000), Wall(5_000)), true);
 
-        let mean = filter.take(ValueRef::Number(3.0), (Wall(0), Wall(6_000)), true);
+        let mean = filter.take(&Value::Number(3.0), (Wall(0), Wall(6_000)), true);
 
         assert_eq!(mean, Passage::Mean { value: 1.0, time: Wall(3_610_000) });
     }
@@ -347,10 +337,10 @@ mod tests {
     fn what_is_not_plausible_is_in_no_mean() {
         let every = Some(Duration::from_secs(10));
         let mut filter = filter(FilterSpec { mean_every: every, ..FilterSpec::default() });
-        filter.take(ValueRef::Number(70.0), at(0), true);
-        filter.take(ValueRef::Number(0.0), at(1_000), false);
+        filter.take(&Value::Number(70.0), at(0), true);
+        filter.take(&Value::Number(0.0), at(1_000), false);
 
-        let mean = filter.take(ValueRef::Number(80.0), at(10_000), true);
+        let mean = filter.take(&Value::Number(80.0), at(10_000), true);
 
         assert_eq!(mean, Passage::Mean { value: 70.0, time: Wall(10_000) });
     }

@@ -11,7 +11,7 @@ use pulsegate_sensors::{Contact, Source};
 
 use crate::cloud::topic::Template;
 use crate::record::id::RecordId;
-use crate::record::reading::{Boot, HeartDetail, Seq};
+use crate::record::reading::{Boot, HeartDetail, Reading, Seq, Value};
 use crate::time::Wall;
 use crate::time::timeline::Trust;
 
@@ -72,30 +72,15 @@ pub struct ReadingFormat {
     pub add: Box<str>,
 }
 
-/// A reading from the store.
+/// The id and the time of a record.
 #[derive(Debug, Clone, Copy)]
-pub struct ReadingRow<'a> {
-    /// The start of the agent in which the reading was stored.
-    pub boot: Boot,
-    /// The place in the store.
-    pub seq: Seq,
-    /// The measured value.
-    pub value: ValueRef<'a>,
-    /// The further data of a heart-rate monitor.
-    pub detail: Option<&'a HeartDetail>,
+pub struct RecordStamp {
+    /// The start of the agent in which the record was stored, and the place in the store.
+    pub id: RecordId,
     /// The wall time, as far as known by now.
     pub time: Wall,
     /// The trust in `time`.
     pub trust: Trust,
-}
-
-/// A value borrowed from the store.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum ValueRef<'a> {
-    /// A finite number.
-    Number(f64),
-    /// A state.
-    State(&'a str),
 }
 
 /// The prepared record of one source: constant text and variable values, in order.
@@ -155,36 +140,43 @@ impl ReadingLayout {
         }
     }
 
-    /// Appends the record of `row` to `out`.
-    pub fn write(&self, row: &ReadingRow<'_>, clock: &mut ClockText, out: &mut Vec<u8>) {
+    /// Appends the record of `reading` to `out`.
+    pub fn write(
+        &self,
+        reading: &Reading,
+        stamp: &RecordStamp,
+        clock: &mut ClockText,
+        out: &mut Vec<u8>,
+    ) {
+        let detail = reading.detail.as_deref();
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),
-                Piece::Seq => RecordId { boot: row.boot, seq: row.seq }.write(out),
-                Piece::Time => clock.write(row.time, out),
-                Piece::TimeMs => write_integer(row.time.0, out),
-                Piece::TimeS => write_integer(row.time.0.div_euclid(1000), out),
-                Piece::Value { number, state } => match row.value {
-                    ValueRef::Number(value) => {
+                Piece::Seq => stamp.id.write(out),
+                Piece::Time => clock.write(stamp.time, out),
+                Piece::TimeMs => write_integer(stamp.time.0, out),
+                Piece::TimeS => write_integer(stamp.time.0.div_euclid(1000), out),
+                Piece::Value { number, state } => match &reading.value {
+                    Value::Number(value) => {
                         out.extend_from_slice(number);
-                        write_number(value, out);
+                        write_number(*value, out);
                     }
-                    ValueRef::State(value) => {
+                    Value::State(value) => {
                         out.extend_from_slice(state);
                         write_text(value, out);
                     }
                 },
-                Piece::Contact(key) => write_contact(key, row.detail, out),
+                Piece::Contact(key) => write_contact(key, detail, out),
                 Piece::EnergyKj(key) => {
-                    if let Some(energy) = row.detail.and_then(|detail| detail.energy_kj) {
+                    if let Some(energy) = detail.and_then(|detail| detail.energy_kj) {
                         out.extend_from_slice(key);
                         write_integer(energy, out);
                     }
                 }
-                Piece::RrMs(key) => write_rr(key, row.detail, out),
+                Piece::RrMs(key) => write_rr(key, detail, out),
             }
         }
-        end_record(row.trust, out);
+        end_record(stamp.trust, out);
     }
 }
 

@@ -1,13 +1,14 @@
 //! Records of the store in their published form, a page at a time.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use pulsegate_core::cloud::record_text::{
-    ClockText, Framing, ReadingFormat, ReadingLayout, ReadingRow, ValueRef,
+    ClockText, Framing, ReadingFormat, ReadingLayout, RecordStamp,
 };
 use pulsegate_core::cloud::topic::{Open, Template};
 use pulsegate_core::record::id::RecordId;
-use pulsegate_core::record::reading::{Seq, Value};
+use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::Wall;
 use pulsegate_sensors::Source;
 use serde_json::json;
@@ -78,7 +79,7 @@ pub(super) struct Records<'a> {
     reader: &'a Reader,
     what: What,
     formats: &'a Formats,
-    layouts: HashMap<(String, String), ReadingLayout>,
+    layouts: HashMap<Arc<Source>, ReadingLayout>,
     clock: ClockText,
     page: Vec<Written>,
 }
@@ -97,7 +98,7 @@ impl<'a> Records<'a> {
                 let found = self.reader.readings_behind(after, PAGE)?;
                 self.take(found, |records, id, found| {
                     let json = records.reading(id, &found);
-                    Written { time: found.time, source: found.source, json }
+                    Written { time: found.time, source: found.source.name.to_string(), json }
                 })
             }
             What::Alerts => {
@@ -141,10 +142,10 @@ impl<'a> Records<'a> {
 
     /// Formats a reading in the default published form, with the intervals between beats.
     fn reading(&mut self, id: RecordId, found: &ReadingFound) -> String {
-        let key = (found.source.clone(), found.kind.clone());
         let units = &self.formats.units;
-        let layout = self.layouts.entry(key).or_insert_with_key(|(name, kind)| {
-            let unit = units.iter().find(|(source, _)| **source == **name);
+        let source = Arc::clone(&found.source);
+        let layout = self.layouts.entry(source).or_insert_with_key(|source| {
+            let unit = units.iter().find(|(name, _)| *name == source.name);
             let open = Open { source: false, kind: false };
             let format = ReadingFormat {
                 topic: Template::parse("", "", open).expect("a text without placeholders"),
@@ -152,23 +153,11 @@ impl<'a> Records<'a> {
                 framing: Framing::Lines,
                 add: "".into(),
             };
-            let source = Source { name: name.as_str().into(), kind: kind.as_str().into() };
-            ReadingLayout::new(&format, &source, unit.map(|(_, unit)| &**unit), true)
+            ReadingLayout::new(&format, source, unit.map(|(_, unit)| &**unit), true)
         });
-        let value = match &found.value {
-            Value::Number(number) => ValueRef::Number(*number),
-            Value::State(state) => ValueRef::State(state),
-        };
-        let row = ReadingRow {
-            boot: id.boot,
-            seq: id.seq,
-            value,
-            detail: found.detail.as_ref(),
-            time: found.time,
-            trust: found.trust,
-        };
+        let stamp = RecordStamp { id, time: found.time, trust: found.trust };
         let mut out = Vec::new();
-        layout.write(&row, &mut self.clock, &mut out);
+        layout.write(&found.reading, &stamp, &mut self.clock, &mut out);
         String::from_utf8(out).unwrap_or_default()
     }
 }

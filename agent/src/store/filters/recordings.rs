@@ -9,8 +9,9 @@ use pulsegate_core::time::Wall;
 use pulsegate_sensors::{SourceId, Sources};
 
 use super::begin_of;
-use crate::db::bounds::{self, Rising};
+use crate::db::cursor::Select;
 use crate::db::database::Database;
+use crate::db::rows::StoredAlerts;
 
 /// Bounds what is remembered of one source: the newest.
 const MAX_SPANS: usize = 1_000;
@@ -37,7 +38,7 @@ impl Recordings {
         database: &Database,
         after: Seq,
         sources: &Sources,
-    ) -> rusqlite::Result<()> {
+    ) -> crate::db::Result<()> {
         let Some(longest) = self.lengths.iter().map(|(_, length)| *length).max() else {
             return Ok(());
         };
@@ -46,20 +47,17 @@ impl Recordings {
             None => begin_of(database, after, longest)?.unwrap_or(0),
         };
         self.through = Some(through);
-        let mut select = database.connection.prepare_cached(
-            "SELECT seq, rule, source, time_ms FROM alerts WHERE seq > ?1 AND raised ORDER BY seq",
-        )?;
-        let mut rows = select.query([through])?;
-        let mut places = Rising::default();
-        while let Some(row) = rows.next()? {
-            self.through = Some(places.read(row, 0)?);
-            let rule = row.get_ref(1)?.as_str()?;
-            let length = self.lengths.iter().find(|(name, _)| **name == *rule);
-            let source = sources.get(bounds::read_source(row, 2)?);
-            if let (Some((_, length)), Some(source)) = (length, source) {
-                let start = Wall(bounds::read_time(row, 3)?);
+        let mut select =
+            Select::<StoredAlerts>::from(&database.connection, through.saturating_add(1))?;
+        let mut cursor = select.open()?;
+        while let Some((seq, alert)) = cursor.read_next()? {
+            self.through = Some(seq);
+            let length = self.lengths.iter().find(|(name, _)| **name == *alert.rule);
+            if let (true, Some((_, length)), Some(source)) =
+                (alert.raised, length, sources.get(alert.source))
+            {
                 let spans = self.spans.entry(source.name.clone()).or_default();
-                spans.push((start, start + *length));
+                spans.push((alert.time, alert.time + *length));
                 let surplus = spans.len().saturating_sub(MAX_SPANS);
                 spans.drain(..surplus);
             }

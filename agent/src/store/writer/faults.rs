@@ -13,8 +13,9 @@ use super::Writer;
 use super::salvaging::Salvage;
 use crate::db::database::{Database, EventRow};
 use crate::db::disk::{self, DiskFault};
+use crate::db::error::is_damage;
 use crate::db::salvage::{Replaced, TellProgress};
-use crate::db::{ThingChange, ballast, begun, overflow, salvage};
+use crate::db::{self, ThingChange, ballast, begun, overflow, salvage};
 use crate::store::Options;
 
 /// Readings kept in memory while the disk refuses writes: hours of ten belts.
@@ -152,8 +153,8 @@ impl Options {
 
 impl Writer {
     /// Handles a commit refused by the file.
-    pub(super) fn failed(&mut self, error: &rusqlite::Error) {
-        if salvage::is_damage(error) {
+    pub(super) fn failed(&mut self, error: &db::Error) {
+        if is_damage(error) {
             return self.damaged(error);
         }
         let path = &self.options.path;

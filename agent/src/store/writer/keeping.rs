@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{RETENTION_EVERY, Writer};
 use crate::db::disk::Room;
+use crate::db::error::is_damage;
 use crate::db::retention::{self, Look};
-use crate::db::salvage;
 
 /// Steps of retention before a commit on a full partition: together they free more room than the
 /// commit takes.
@@ -59,7 +59,7 @@ impl Writer {
         let pause = match more {
             Ok(true) => RETENTION_PAUSE,
             Ok(false) => RETENTION_EVERY,
-            Err(error) if salvage::is_damage(&error) => {
+            Err(error) if is_damage(&error) => {
                 tracing::error!(%error, "the store is damaged");
                 self.replace();
                 RETENTION_EVERY

@@ -18,9 +18,10 @@ use super::{Answer, Receipt, Writer};
 use crate::config::Backlog;
 use crate::db::database::{Database, EventRow, Place};
 use crate::db::disk::DiskFault;
+use crate::db::error::{is_damage, is_place_taken};
 use crate::db::overflow::Apart;
 use crate::db::owner::{self, Dropped, Taking};
-use crate::db::{ThingChange, ballast, begun, overflow, salvage};
+use crate::db::{self, ThingChange, ballast, begun, overflow, salvage};
 use crate::platform::state_lock;
 use crate::store::Options;
 
@@ -90,7 +91,7 @@ impl Writer {
             match file.connect_again(path, self.database.last_seq) {
                 Ok(true) => {}
                 Ok(false) => return self.leave_file(),
-                Err(error) if salvage::is_damage(&error) => return self.damaged(&error),
+                Err(error) if is_damage(&error) => return self.damaged(&error),
                 Err(error) => {
                     let fault = DiskFault::find_sqlite(path, &error);
                     return self.go_on_in_memory(fault);
@@ -99,7 +100,7 @@ impl Writer {
         }
         let mut moved = overflow::move_into(file, &self.database, apart.as_ref());
         if let Err(error) = &moved
-            && !salvage::is_damage(error)
+            && !is_damage(error)
             && DiskFault::find_sqlite(path, error).wants_room()
         {
             ballast::release(path);
@@ -115,7 +116,7 @@ impl Writer {
         }
         match moved {
             Ok(()) => self.back_on_disk(),
-            Err(error) if salvage::is_damage(&error) => self.damaged(&error),
+            Err(error) if is_damage(&error) => self.damaged(&error),
             Err(error) => {
                 let fault = DiskFault::find_sqlite(path, &error);
                 self.go_on_in_memory(fault);
@@ -125,10 +126,9 @@ impl Writer {
 
     /// Handles an error that means damage. A place already taken may have been assigned by another
     /// program with the file open; anything else is damage, and the file is replaced.
-    pub(super) fn damaged(&mut self, error: &rusqlite::Error) {
+    pub(super) fn damaged(&mut self, error: &db::Error) {
         let path = &self.options.path;
-        let is_taken = error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation);
-        if let Some(pid) = is_taken.then(|| state_lock::other_user(path)).flatten() {
+        if let Some(pid) = is_place_taken(error).then(|| state_lock::other_user(path)).flatten() {
             return self.go_on_in_memory(DiskFault::InUse { path: path.clone(), pid });
         }
         tracing::error!(%error, "the store is damaged");
@@ -176,7 +176,7 @@ impl Writer {
         }
         let lane = Lane::Readings;
         let counted = overflow::forget_delivered(&self.database)
-            .and_then(|()| overflow::count(&self.database.connection, lane, 0));
+            .and_then(|()| overflow::count(&self.database, lane, 0));
         match counted {
             Ok(rows) => memory.rows = usize::try_from(rows).unwrap_or(usize::MAX),
             Err(error) => tracing::error!(%error, "nothing can be forgotten in memory"),
@@ -198,7 +198,7 @@ impl Writer {
                 continue;
             }
             let kept = |database: &Database| {
-                let kept = overflow::count(&database.connection, lane, 0);
+                let kept = overflow::count(database, lane, 0);
                 kept.ok().and_then(|kept| usize::try_from(kept).ok()).unwrap_or(WAITING_FEW)
             };
             let mut room = WAITING_FEW.saturating_sub(kept(&self.database));

@@ -5,26 +5,13 @@ use pulsegate_core::cloud::delivery::{Part, TopicMark, Wanted};
 use pulsegate_core::record::lane::Lane;
 use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::Mono;
-use rusqlite::ErrorCode;
 
 use super::{Writer, faults};
 use crate::db::database::Database;
 use crate::db::disk::DiskFault;
-use crate::db::salvage;
+use crate::db::error::{is_damage, is_passing};
 use crate::db::withheld::SourceMark;
 use crate::store::take::Taken;
-
-/// Returns true if the next try may succeed without any repair.
-fn is_passing(error: &rusqlite::Error) -> bool {
-    let code = error.sqlite_error_code();
-    let passing = [
-        ErrorCode::DatabaseBusy,
-        ErrorCode::DatabaseLocked,
-        ErrorCode::OperationInterrupted,
-        ErrorCode::OutOfMemory,
-    ];
-    code.is_some_and(|code| passing.contains(&code))
-}
 
 impl Writer {
     /// Takes a batch of the `wanted` records, from the file first and then from memory. With
@@ -79,7 +66,7 @@ impl Writer {
     }
 
     /// Notes the records in the publisher's hands. Returns `None` if the lane could not be read.
-    fn taken(&mut self, lane: Lane, taken: rusqlite::Result<Taken>) -> Option<Taken> {
+    fn taken(&mut self, lane: Lane, taken: crate::db::Result<Taken>) -> Option<Taken> {
         match taken {
             Ok(taken) => {
                 self.took(lane, &taken);
@@ -87,7 +74,7 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, lane = lane.as_str(), "a lane cannot be read");
-                if salvage::is_damage(&error) {
+                if is_damage(&error) {
                     self.damaged(&error);
                 } else if !is_passing(&error) {
                     let fault = DiskFault::find_sqlite(&self.options.path, &error);

@@ -278,7 +278,7 @@ async fn the_writer_waits_while_the_file_takes_no_writes_and_goes_back_to_it_by_
     assert_eq!(writer.database.place, Place::File);
     assert_eq!(writer.faults.retry_at(), None);
     assert_eq!(writer.database.lanes[Lane::Readings.index()].recorded, before);
-    assert_eq!(overflow::count(&writer.database.connection, Lane::Readings, 0), Ok(20));
+    assert_eq!(overflow::count(&writer.database, Lane::Readings, 0), Ok(20));
 }
 
 /// The accounts are counted beside the writer, which may move the records into the file meanwhile.
@@ -453,7 +453,7 @@ async fn a_reload_while_there_is_no_file_folds_each_reading_in_memory_once() {
     unit.append(10);
     let count = |writer: &Writer| {
         let (stored, since) = memory::stored_readings(writer.memory.as_ref(), &writer.database);
-        (overflow::count(&stored.connection, Lane::Readings, 0).unwrap(), since.len())
+        (overflow::count(stored, Lane::Readings, 0).unwrap(), since.len())
     };
     assert_eq!(count(&unit.writer), (5, 10));
 
@@ -495,7 +495,7 @@ async fn alerts_that_come_with_time_stay_within_the_bound_of_memory() {
 
     settle(&mut unit.writer);
 
-    let kept = overflow::count(&unit.writer.database.connection, Lane::Alerts, 0);
+    let kept = overflow::count(&unit.writer.database, Lane::Alerts, 0);
     assert_eq!(kept, Ok(faults::WAITING_FEW as u64));
     let given_up = unit.writer.progress.borrow().given_up;
     assert_eq!(given_up[Lane::Alerts.index()], 7);

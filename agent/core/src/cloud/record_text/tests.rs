@@ -1,5 +1,8 @@
 use super::*;
+use pulsegate_sensors::SourceId;
+
 use crate::cloud::topic::Open;
+use crate::time::Mono;
 
 const TEN: Wall = Wall(1_795_168_800_123);
 
@@ -12,17 +15,16 @@ fn format(fields: Option<Vec<(Box<str>, Field)>>) -> ReadingFormat {
     ReadingFormat { topic, fields, framing: Framing::Array, add: "".into() }
 }
 
-fn written(layout: &ReadingLayout, value: ValueRef<'_>, detail: Option<&HeartDetail>) -> String {
-    let row = ReadingRow {
-        boot: Boot::without_suffix(12),
-        seq: Seq(345),
-        value,
-        detail,
-        time: TEN,
-        trust: Trust::Trusted,
-    };
+fn reading(value: Value, detail: Option<&HeartDetail>) -> Reading {
+    let detail = detail.cloned().map(Box::new);
+    Reading { source: SourceId(0), mono: Mono(0), time: None, value, detail }
+}
+
+fn written(layout: &ReadingLayout, value: Value, detail: Option<&HeartDetail>) -> String {
+    let id = RecordId { boot: Boot::without_suffix(12), seq: Seq(345) };
+    let stamp = RecordStamp { id, time: TEN, trust: Trust::Trusted };
     let mut out = Vec::new();
-    layout.write(&row, &mut ClockText::default(), &mut out);
+    layout.write(&reading(value, detail), &stamp, &mut ClockText::default(), &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -31,7 +33,7 @@ fn a_heart_rate_reads_as_the_design_says() {
     let layout = ReadingLayout::new(&format(None), &source("heart_rate"), None, false);
 
     assert_eq!(
-        written(&layout, ValueRef::Number(72.0), None),
+        written(&layout, Value::Number(72.0), None),
         r#"{"seq":"12-345","source":"7","kind":"heart_rate","time":"2026-11-20T10:00:00.123Z","bpm":72}"#
     );
     assert_eq!(&*layout.topic, "t/7");
@@ -47,7 +49,7 @@ fn a_fleet_that_wants_other_names_gets_them() {
     let layout = ReadingLayout::new(&format(Some(fields)), &source("heart_rate"), None, false);
 
     assert_eq!(
-        written(&layout, ValueRef::Number(72.0), None),
+        written(&layout, Value::Number(72.0), None),
         r#"{"value_time":"2026-11-20T10:00:00.123Z","id":"7","colvalue":72}"#
     );
 }
@@ -57,7 +59,7 @@ fn the_value_may_come_first() {
     let fields = vec![("v".into(), Field::Value), ("t".into(), Field::TimeMs)];
     let layout = ReadingLayout::new(&format(Some(fields)), &source("air"), None, false);
 
-    assert_eq!(written(&layout, ValueRef::Number(21.5), None), r#"{"v":21.5,"t":1795168800123}"#);
+    assert_eq!(written(&layout, Value::Number(21.5), None), r#"{"v":21.5,"t":1795168800123}"#);
 }
 
 #[test]
@@ -65,9 +67,9 @@ fn states_and_units_have_their_own_keys() {
     let lid = ReadingLayout::new(&format(None), &source("lid"), None, false);
     let air = ReadingLayout::new(&format(None), &source("number"), Some("celsius"), false);
 
-    assert!(written(&lid, ValueRef::State("open"), None).ends_with(r#""state":"open"}"#));
+    assert!(written(&lid, Value::State("open".into()), None).ends_with(r#""state":"open"}"#));
     assert!(
-        written(&air, ValueRef::Number(-0.5), None).ends_with(r#""value":-0.5,"unit":"celsius"}"#)
+        written(&air, Value::Number(-0.5), None).ends_with(r#""value":-0.5,"unit":"celsius"}"#)
     );
 }
 
@@ -79,11 +81,11 @@ fn what_a_monitor_tells_besides_is_added_and_intervals_only_when_asked_for() {
     let with_rr = ReadingLayout::new(&format(None), &source("heart_rate"), None, true);
 
     assert!(
-        written(&plain, ValueRef::Number(139.0), Some(&detail))
+        written(&plain, Value::Number(139.0), Some(&detail))
             .ends_with(r#""bpm":139,"contact":"detected","energy_kj":300}"#)
     );
     assert!(
-        written(&with_rr, ValueRef::Number(139.0), Some(&detail))
+        written(&with_rr, Value::Number(139.0), Some(&detail))
             .ends_with(r#""energy_kj":300,"rr_ms":"421.88 425.78"}"#)
     );
 }
@@ -91,17 +93,12 @@ fn what_a_monitor_tells_besides_is_added_and_intervals_only_when_asked_for() {
 #[test]
 fn a_time_that_is_not_trusted_is_flagged() {
     let layout = ReadingLayout::new(&format(None), &source("number"), None, false);
-    let row = ReadingRow {
-        boot: Boot::without_suffix(1),
-        seq: Seq(1),
-        value: ValueRef::Number(1.0),
-        detail: None,
-        time: Wall(0),
-        trust: Trust::Unset,
-    };
+    let id = RecordId { boot: Boot::without_suffix(1), seq: Seq(1) };
+    let stamp = RecordStamp { id, time: Wall(0), trust: Trust::Unset };
     let mut out = Vec::new();
 
-    layout.write(&row, &mut ClockText::default(), &mut out);
+    let reading = reading(Value::Number(1.0), None);
+    layout.write(&reading, &stamp, &mut ClockText::default(), &mut out);
 
     assert!(out.ends_with(br#""value":1,"clock":"unset"}"#));
 }
@@ -110,7 +107,7 @@ fn a_time_that_is_not_trusted_is_flagged() {
 fn every_record_is_json_whatever_the_state_holds() {
     let layout = ReadingLayout::new(&format(None), &source("door"), None, false);
 
-    let text = written(&layout, ValueRef::State("a\"b\\\u{1}ü"), None);
+    let text = written(&layout, Value::State("a\"b\\\u{1}ü".into()), None);
 
     let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(parsed["state"], "a\"b\\\u{1}ü");
