@@ -31,7 +31,7 @@ pub(crate) struct Aside {
 /// Reason work was not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotDone {
-    /// Neither this work nor the work queued before finished within the limit.
+    /// The work, together with the work queued before, did not finish within the limit.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Hangs(Duration),
     /// The system refuses another thread, or [`MAX_THREADS`] are running.

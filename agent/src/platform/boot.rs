@@ -24,8 +24,8 @@ const MAX_COUNT: u32 = 1_000_000_000;
 /// 5.18, in its first second), the kernel returns weaker bytes (random(4)).
 const RANDOM_SOURCE: &str = "/dev/urandom";
 
-/// Counts this start and draws its suffix. `stored` is the last start known to the store, used if
-/// the counter file is lost.
+/// Counts this start and draws its suffix. `stored` is the last start known to the store: the
+/// higher of `stored` and the counter file counts, so a lost or older file repeats no number.
 ///
 /// # Errors
 /// Returns an error beside the [`Boot`] if the counter file cannot be written. The number may still

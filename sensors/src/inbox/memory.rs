@@ -204,7 +204,7 @@ impl Charge<'_> {
         self.bytes
     }
 
-    /// Returns the bytes above `bytes` to the account.
+    /// Gives the bytes above `bytes` back to the account.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
         let surplus = self.bytes.saturating_sub(bytes);
         if surplus > 0 {

@@ -138,7 +138,7 @@ impl Quota {
         Self { kept: max_bytes - free, largest: free / u64::try_from(cameras).unwrap_or(1).max(1) }
     }
 
-    /// Returns the number of oldest pictures to delete before a picture of `bytes` is stored.
+    /// Returns the number of oldest pictures to delete to make room for a picture of `bytes`.
     /// `kept` gives the sizes of the stored pictures in bytes, the oldest first.
     #[must_use]
     pub fn surplus(self, kept: impl Iterator<Item = u64> + Clone, bytes: u64) -> usize {
