@@ -169,6 +169,50 @@ async fn the_last_reading_of_a_driver_is_not_lost_in_a_stop() {
     assert!(kept as u64 >= measured, "{kept} of {measured}");
 }
 
+/// A stop has an order: the measuring ends, everything is committed, inbox clients are answered, the rest is sent, and
+/// the thing says goodbye.
+#[tokio::test]
+async fn a_stop_commits_answers_and_sends_before_it_says_goodbye() {
+    let site = Site::start().await;
+    let device = site
+        .device()
+        .set("buffer", "commit_interval", "\"60s\"")
+        .set("publish.readings", "batch", "{ delay = \"1h\" }")
+        .with("[[simulated]]\nid = \"7\"\nkind = \"heart_rate\"\nevery = \"10ms\"\n");
+    let mut agent = device.started().await;
+    said(&site.subscriber, &["online"]).await;
+    let mut inbox = agent.inbox().await;
+    assert!(inbox.sender.send(&heart_rate("8", 72.0, date::ten())).await);
+    let taken = |status: &Value| {
+        let driver = |name: &str| {
+            let drivers = status["drivers"].as_array().expect("drivers");
+            drivers.iter().find(|driver| driver["driver"] == name).cloned().unwrap_or_default()
+        };
+        driver("inbox")["lines"] == 1 && status["sources"][0]["readings"].as_u64() >= Some(50)
+    };
+    agent.wait_status("the line and fifty readings", PATIENCE, taken).await;
+
+    agent.sigterm();
+    let answer = inbox.answers.next().await.expect("an answer before the inbox ends");
+    let status = agent.wait(STOP).await;
+
+    assert!(status.success(), "{status}");
+    said(&site.subscriber, &["online", "offline"]).await;
+    let messages = site.subscriber.messages();
+    assert!(messages.last().expect("some").topic.ends_with("/status"), "the goodbye is the last");
+    let published = site.subscriber.records("/readings");
+    let published = records::sequences(&published);
+    assert!(published.contains(answer["id"].as_str().expect("an id")), "{answer}");
+    let config = device.config_path();
+    let output =
+        device.run(&["readings", "--json", "-n", "100000", "--config", config.to_str().unwrap()]);
+    let kept: Vec<Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(published, records::sequences(&kept), "all that was kept was sent");
+}
+
 /// Carrying a damaged store over takes minutes for a large one, for which neither a start nor a stop waits (A18).
 #[tokio::test]
 async fn a_stop_in_the_middle_of_carrying_over_a_damaged_store_is_obeyed_at_once() {
