@@ -1,9 +1,9 @@
-//! `pulsegate export`: writes all records of the store as CSV or JSON Lines, beside a running agent
-//! or without an agent.
+//! `pulsegate export`: writes all readings, alerts or visits of the store as CSV or JSON Lines,
+//! beside a running agent or without an agent.
 //!
-//! JSON Lines have the keys of the published records, and CSV has a column for each. The store is
-//! read in pages, so memory stays small and the writer of a running agent is never held up. Parquet
-//! is missing on purpose: see ARCHITECTURE.md.
+//! JSON Lines have the keys of the published records. CSV has a column for each key, and one column
+//! for the number or state of a reading. The store is read in pages, so memory stays small and the
+//! writer of a running agent is never held up. Parquet is missing on purpose: see ARCHITECTURE.md.
 
 mod csv;
 mod records;
