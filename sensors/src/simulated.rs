@@ -25,7 +25,7 @@ const NOMINAL_PERIOD: Duration = Duration::from_secs(1);
 const BOUNCE: Duration = Duration::from_millis(1);
 /// The maximum number of RR intervals in a packet: more do not fit beside the rate into the 20
 /// bytes of a small notification.
-const MAX_RR: u16 = 9;
+const MAX_RR: usize = 9;
 /// The range of a simulated heart rate, in beats per minute; spikes exceed the range.
 const BPM: (f64, f64) = (20.0, 240.0);
 
@@ -182,17 +182,13 @@ impl Simulated {
     /// rate.
     fn heart_rate(&self, bpm: f64, with_rr: bool, step: u64) -> HeartRate {
         let bpm = whole(bpm.clamp(BPM.0, BPM.1));
-        let beats_by = |step| {
-            let beats = self.offset(step).as_millis() * u128::from(bpm) / 60_000;
-            u16::try_from(beats % u128::from(u16::MAX)).unwrap_or(0)
-        };
-        let beats = if with_rr {
-            beats_by(step.saturating_add(1)).saturating_sub(beats_by(step))
-        } else {
-            0
+        let beats_by = |step| self.offset(step).as_millis() * u128::from(bpm) / 60_000;
+        let beats = match with_rr {
+            true => beats_by(step.saturating_add(1)).saturating_sub(beats_by(step)),
+            false => 0,
         };
         let interval = whole(61_440.0 / f64::from(bpm));
-        let rr = vec![interval; beats.min(MAX_RR).into()];
+        let rr = vec![interval; usize::try_from(beats).map_or(MAX_RR, |beats| beats.min(MAX_RR))];
         HeartRate { bpm, contact: Contact::Detected, energy_kj: None, rr }
     }
 

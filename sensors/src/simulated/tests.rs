@@ -81,6 +81,19 @@ fn intervals_add_up_to_the_time_that_passes() {
 }
 
 #[test]
+fn a_beat_ends_in_every_second_of_a_day() {
+    let steady = Simulated {
+        kind: SimulatedKind::HeartRate { mean_bpm: 60.0, spread: 0.0, rr: true },
+        ..belt()
+    };
+
+    let without =
+        (0..86_400).find(|step| steady.step(*step).iter().any(|p| heart(p).rr.is_empty()));
+
+    assert_eq!(without, None);
+}
+
+#[test]
 fn the_mean_follows_its_steps() {
     let seconds = Duration::from_secs;
     let simulated = Simulated { steps: vec![(seconds(8), 150.0), (seconds(20), 72.0)], ..belt() };
