@@ -184,7 +184,7 @@ pub struct HeartVariability {
     /// `true` if the last interval was good.
     follows: bool,
     heard: Option<Mono>,
-    /// The last energy reported by the monitor since its reset.
+    /// The last energy reported by the monitor since its reset, and since the last long hole.
     energy_kj: Option<u16>,
 }
 
@@ -194,7 +194,6 @@ struct Minute {
     elapsed_ms: f64,
     ectopic: u32,
     lost: u32,
-    packets: u32,
     /// The packets with a contact status (`told`), and the packets with skin contact (`felt`).
     told: u32,
     felt: u32,
@@ -204,7 +203,9 @@ struct Minute {
 impl HeartVariability {
     /// Takes one packet with arrival `now`, and appends the figures of a completed span to `out`.
     pub fn take(&mut self, now: Mono, detail: &HeartDetail, out: &mut Vec<(Derived, f64)>) {
-        self.minute.packets += 1;
+        if detail.contact != Contact::Lost && !detail.rr.is_empty() {
+            self.look_for_a_hole(now, &detail.rr);
+        }
         self.follow_energy(detail.energy_kj);
         match detail.contact {
             Contact::Unsupported => {}
@@ -218,10 +219,6 @@ impl HeartVariability {
                 return;
             }
         }
-        if detail.rr.is_empty() {
-            return;
-        }
-        self.look_for_a_hole(now, &detail.rr);
         for raw in &detail.rr {
             // Heart Rate Service 1.0, 3.1.1.5: the unit is 1/1024 s.
             self.interval(f64::from(*raw) * 1000.0 / 1024.0, out);
@@ -272,7 +269,8 @@ impl HeartVariability {
         }
         self.follows = false;
         if hole >= ANEW_AFTER {
-            *self = Self { heard: Some(now), energy_kj: self.energy_kj, ..Self::default() };
+            // The energy of the hole belongs to no minute either.
+            *self = Self { heard: Some(now), ..Self::default() };
             return;
         }
         let usual_ms = self.sieve.median().unwrap_or(1000.0);

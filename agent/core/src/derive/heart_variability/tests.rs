@@ -178,6 +178,24 @@ fn energy_is_what_was_spent_also_across_a_reset() {
 }
 
 #[test]
+fn energy_of_a_long_hole_belongs_to_no_minute() {
+    for is_in_the_first_packet in [true, false] {
+        let (mut heart, mut told) = (HeartVariability::default(), Vec::new());
+        let mut hear = |second: u64, energy_kj| {
+            let detail = HeartDetail { energy_kj, ..packet(&[1024]) };
+            heart.take(Mono(second * 1000), &detail, &mut told);
+        };
+        (0..10).for_each(|second| hear(second, Some(100)));
+        for second in 600..660 {
+            let energy = if second < 630 { 500 } else { 507 };
+            hear(second, (second > 600 || is_in_the_first_packet).then_some(energy));
+        }
+
+        assert_eq!(all(&told, Derived::Energy), [7.0], "{is_in_the_first_packet}");
+    }
+}
+
+#[test]
 fn no_bytes_of_a_packet_do_harm() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
