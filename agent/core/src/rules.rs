@@ -49,7 +49,7 @@ use settling::Told;
 use watch::{Shape, Watch};
 
 pub use clock::{BELIEVED_AFTER, MAX_LEAP};
-pub use faults::{Fault, InvalidRule, runnable};
+pub use faults::{InvalidRule, RuleFault, runnable};
 pub use flapping::{Arrival, BACKLOG_ALERTS, Flap, MAX_ALERTS, Report, WITHIN};
 pub use rebuild::{PastAlert, Rebuild};
 pub use spec::{

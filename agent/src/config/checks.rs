@@ -20,8 +20,6 @@ use known::Known;
 
 /// Checks everything but the files that are named, and makes the configuration.
 pub(super) fn build(mut tables: Tables, findings: &mut Findings) -> Config {
-    // Stand-ins for broken values would be called faults a second time.
-    let is_readable = findings.faults() == 0;
     let known = Known::of(&tables);
     names::check(&tables, findings);
     let (host, port) = split_endpoint(&tables.endpoint, findings);
@@ -43,7 +41,7 @@ pub(super) fn build(mut tables: Tables, findings: &mut Findings) -> Config {
         night,
         pictures: tables.pictures,
         visits,
-        rules: Arc::new(rules::build(&tables.rule, &known, is_readable, findings)),
+        rules: Arc::new(rules::build(&tables.rule, &known, findings)),
         thing: tables.thing,
         host,
         state_dir: tables.state_dir,

@@ -230,11 +230,6 @@ impl Findings {
         }
     }
 
-    /// Returns how many faults were reported.
-    pub(super) fn faults(&self) -> usize {
-        self.list.iter().filter(|finding| finding.class == Class::Fault).count()
-    }
-
     /// Keeps quiet about this place from now on.
     pub(super) fn mute(&mut self, span: Span) {
         self.muted.push(span);

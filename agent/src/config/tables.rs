@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use outputs::{NightTable, OutputTable};
 pub(super) use publish::{BatchTable, PublishTable, PublishTables, Scalar, TestTable};
-pub(super) use rules::{LimitTable, MemberTable, RuleTable, WindowTable};
+pub(super) use rules::{MemberTable, RuleTable, WindowTable};
 pub(super) use sensors::{
     BluetoothTable, CameraTable, GpioTable, HeartRateTable, InboxTable, LidTable, NumberTable,
     SimulatedTable, TriggerTable,

@@ -313,6 +313,23 @@ impl Test {
             (Self::Outside(_), Value::State(_)) | (Self::Is(_), Value::Number(_)) => None,
         }
     }
+
+    /// Returns `true` if no value passes both tests.
+    pub(super) fn excludes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Is(one), Self::Is(other)) => one != other,
+            (Self::Outside(one), Self::Outside(other)) => {
+                let overlap = |above: Option<f64>, below: Option<f64>| {
+                    above.zip(below).is_some_and(|(above, below)| above < below)
+                };
+                !(one.above.and(other.above).is_some()
+                    || one.below.and(other.below).is_some()
+                    || overlap(one.above, other.below)
+                    || overlap(other.above, one.below))
+            }
+            (Self::Is(_), Self::Outside(_)) | (Self::Outside(_), Self::Is(_)) => false,
+        }
+    }
 }
 
 impl Range {
@@ -324,6 +341,18 @@ impl Range {
 
     pub(super) fn limited(self, limit: &Limit) -> Self {
         Self { above: limit.above.or(self.above), below: limit.below.or(self.below) }
+    }
+}
+
+impl WindowSpec {
+    /// Returns the shortest step for a sliding window of this length: an integer fraction of
+    /// `length`, at least a [`MAX_STEPS`]th and [`MIN_WINDOW`].
+    #[must_use]
+    pub fn finest_step(length: Duration) -> Duration {
+        let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        let (length, least) = (millis(length), millis(MIN_WINDOW));
+        let fits = |parts: &u64| length.is_multiple_of(*parts) && length / parts >= least;
+        Duration::from_millis(length / (1..=u64::from(MAX_STEPS)).rev().find(fits).unwrap_or(1))
     }
 }
 

@@ -1,20 +1,18 @@
-//! Rules: that each can fire, and names only what exists.
+//! Rules: the words of the file, and names that exist. Core checks if the rule can run.
 
 mod actions;
 mod condition;
-mod limits;
-mod members;
 mod window;
 
 use pulsegate_core::derive::heart_variability::Derived;
-use pulsegate_core::rules::{Fault, RuleSpec};
+use pulsegate_core::rules::{Clear, Limit, RuleSpec};
 use pulsegate_sensors::is_kind;
 
 pub(super) use actions::of_visits;
 
 use super::known::{Known, KnownSource};
 use super::names;
-use crate::config::findings::{Finding, Findings, Span};
+use crate::config::findings::{Finding, Findings};
 use crate::config::nearest::suggest;
 use crate::config::place::At;
 use crate::config::tables::RuleTable;
@@ -27,19 +25,11 @@ const MAX_NAME_BYTES: usize = 128;
 pub(super) fn build(
     tables: &[At<RuleTable>],
     known: &Known,
-    is_readable: bool,
     findings: &mut Findings,
 ) -> Vec<RuleSpec> {
     names::unique(tables.iter().map(|table| &table.name), "rule", findings);
-    let checked = |table: &At<RuleTable>| {
-        let before = findings.faults();
-        let rule = rule(table, known, findings);
-        if is_readable && findings.faults() == before {
-            runs(&rule, table, findings);
-        }
-        rule
-    };
-    tables.iter().map(checked).collect()
+    let rules = tables.iter().enumerate();
+    rules.map(|(at, table)| rule(table, &format!("rule[{at}]"), known, findings)).collect()
 }
 
 /// Warns of recordings of what is published in full anyway.
@@ -52,62 +42,68 @@ pub(super) fn recordings(tables: &[At<RuleTable>], is_filtered: bool, findings: 
     }
 }
 
-fn rule(table: &At<RuleTable>, known: &Known, findings: &mut Findings) -> RuleSpec {
+/// Builds the rule at `path` in the file.
+fn rule(table: &RuleTable, path: &str, known: &Known, findings: &mut Findings) -> RuleSpec {
     name(&table.name, findings);
     coverage(table, known, findings);
-    let condition = condition::build(table, known, findings);
-    let limits = limits::build(table, known, findings);
-    let clear = limits::clear(table, findings);
-    limits::counted(table, findings);
-    let window = table.window.as_ref().map(|window| window::build(window, findings));
-    let then = actions::build(table, known, findings);
-    RuleSpec {
+    let is_clear = condition::has_clear_words(table, path, findings);
+    condition::check_names(table, path, known, findings);
+    let window = table.window.as_ref();
+    let limits = table.limits.iter().map(|limit| Limit {
+        source: limit.source.as_str().into(),
+        above: limit.above,
+        below: limit.below,
+    });
+    let clear = table.clear.as_ref().map(|clear| Clear {
+        above: clear.above,
+        below: clear.below,
+        hold_for: clear.hold_for.map(|period| period.0).unwrap_or_default(),
+    });
+    let rule = RuleSpec {
         name: table.name.as_str().into(),
         on: boxed(table.on.as_ref()),
         source: boxed(table.source.as_ref()),
-        condition,
-        window,
-        limits,
-        hold_for: table.hold_for.as_ref().map(|period| period.0).unwrap_or_default(),
-        clear,
+        condition: condition::build(table, known),
+        window: window.map(|window| window::build(window, &format!("{path}.window"), findings)),
+        limits: limits.collect(),
+        hold_for: table.hold_for.map(|period| period.0).unwrap_or_default(),
+        clear: clear.unwrap_or_default(),
         at_most_every: table.at_most_every.map(|every| every.0),
         severity: table.severity,
-        then,
+        then: actions::build(table, known, findings),
+    };
+    if is_clear {
+        faults(&rule, table, path, findings);
     }
+    rule
 }
 
-/// Asks the engine whether the rule runs: it decides, and the checks above, which know the words of the
-/// file, only tell most of its faults better.
-fn runs(rule: &RuleSpec, table: &At<RuleTable>, findings: &mut Findings) {
+/// Reports each reason for which core cannot run the rule, at its place in the file.
+fn faults(rule: &RuleSpec, table: &RuleTable, path: &str, findings: &mut Findings) {
     for fault in rule.faults() {
-        let window = || table.window.as_ref().map(At::span);
-        let clear = || table.clear.as_ref().map(At::span);
-        let place = match &fault {
-            Fault::NoNumber("window") | Fault::ShortWindow | Fault::UnevenSteps => window(),
-            Fault::NoNumber("clear") | Fault::NeverClears => clear(),
-            Fault::SilenceLasts => table.silent_for.as_ref().map(At::span),
-            Fault::TooLong => window().or_else(|| table.hold_for.as_ref().map(At::span)),
-            Fault::CoversNothing
-            | Fault::Members
-            | Fault::NoCondition
-            | Fault::NoNumber(_)
-            | Fault::AlwaysHolds { .. }
-            | Fault::AnythingGoes
-            | Fault::NotFinite(_)
-            | Fault::LimitTwice(_)
-            | Fault::NameTwice => None,
+        let place = |key: &str| match key {
+            "" => path.to_owned(),
+            _ => format!("{path}.{}", condition::key_in_file(table, key)),
         };
-        let message = format!("rule `{}` {fault}", rule.name);
-        findings.push(Finding::fault(place.unwrap_or_else(|| table.span()), message));
+        let of_rule = fault.path.is_empty();
+        let message = match of_rule {
+            true => format!("rule `{}` cannot run: {fault}", rule.name),
+            false => fault.to_string(),
+        };
+        let mut finding = Finding::fault(place(&fault.path), message);
+        if let Some((key, label)) = fault.also {
+            finding = finding.also(place(&key), label);
+        }
+        findings.push(match fault.fix {
+            Some(fix) if of_rule => finding.help(fix),
+            Some(fix) => finding.label(fix),
+            None => finding,
+        });
     }
 }
 
 fn boxed(text: Option<&At<String>>) -> Option<Box<str>> {
     text.map(|text| text.as_str().into())
-}
-
-fn value(number: Option<&At<f64>>) -> Option<f64> {
-    number.map(|number| **number)
 }
 
 fn name(name: &At<String>, findings: &mut Findings) {
@@ -118,24 +114,26 @@ fn name(name: &At<String>, findings: &mut Findings) {
     }
 }
 
-/// Which readings it looks at.
-fn coverage(table: &At<RuleTable>, known: &Known, findings: &mut Findings) {
-    if condition::joint(table).is_some() {
+/// Checks the names of the readings that the rule looks at.
+fn coverage(table: &RuleTable, known: &Known, findings: &mut Findings) {
+    if table.all.is_some() || table.any.is_some() {
         return;
-    }
-    if table.on.is_none() && table.source.is_none() {
-        let message = format!("rule `{}` says neither `on` nor `source`", *table.name);
-        findings.push(Finding::fault(table.span(), message).help("such as `on = \"heart_rate\"`"));
     }
     if let Some(on) = &table.on {
         kind(on, known, findings);
     }
-    if let Some(id) = &table.source {
-        match known.source(id) {
-            None if known.is_open() => {}
-            None => findings.push(unknown_source(id, known)),
-            Some(source) => of_kind(id, source, table.on.as_ref(), known, findings),
-        }
+    let limited = table.limits.iter().map(|limit| &limit.source);
+    for id in table.source.iter().chain(limited) {
+        source(id, table.on.as_ref(), known, findings);
+    }
+}
+
+/// Checks that a source exists, and can have readings of the kind `on`.
+fn source(id: &At<String>, on: Option<&At<String>>, known: &Known, findings: &mut Findings) {
+    match known.source(id) {
+        None if known.is_open() => {}
+        None => findings.push(unknown_source(id, known)),
+        Some(source) => of_kind(id, source, on, known, findings),
     }
 }
 

@@ -18,36 +18,36 @@ pub(in crate::config) struct RuleTable {
     /// The only source; each source by itself if absent.
     pub(in crate::config) source: Option<At<String>>,
     /// Fires strictly above.
-    pub(in crate::config) above: Option<At<f64>>,
+    pub(in crate::config) above: Option<f64>,
     /// Fires strictly below.
-    pub(in crate::config) below: Option<At<f64>>,
+    pub(in crate::config) below: Option<f64>,
     /// Fires strictly below the first or above the second.
-    pub(in crate::config) outside: Option<At<Vec<At<f64>>>>,
+    pub(in crate::config) outside: Option<Vec<f64>>,
     /// Fires in this state, such as `open`.
     pub(in crate::config) is: Option<At<String>>,
     /// Fires when nothing was read for that long, and is over with the next reading.
     #[schemars(extend("x-range" = ["1s", "30d"]))]
-    pub(in crate::config) silent_for: Option<At<Period>>,
+    pub(in crate::config) silent_for: Option<Period>,
     /// Fires for a reading that is unlike those before.
-    pub(in crate::config) anomaly: Option<At<AnomalyTable>>,
+    pub(in crate::config) anomaly: Option<AnomalyTable>,
     /// Fires when all of these hold.
-    pub(in crate::config) all: Option<At<Vec<At<MemberTable>>>>,
+    pub(in crate::config) all: Option<Vec<MemberTable>>,
     /// Fires when one of these holds.
-    pub(in crate::config) any: Option<At<Vec<At<MemberTable>>>>,
+    pub(in crate::config) any: Option<Vec<MemberTable>>,
     /// How far apart the readings may be by which `all` hold.
     #[schemars(extend("x-range" = ["1s", "1h"]))]
-    pub(in crate::config) within: Option<At<Period>>,
+    pub(in crate::config) within: Option<Period>,
     /// Looks at windows instead of single readings.
-    pub(in crate::config) window: Option<At<WindowTable>>,
+    pub(in crate::config) window: Option<WindowTable>,
     /// Limits of single sources, in the place of those of the rule.
     #[serde(default)]
-    pub(in crate::config) limits: Vec<At<LimitTable>>,
+    pub(in crate::config) limits: Vec<LimitTable>,
     /// Fires only after it held that long, by the times of the readings.
     #[serde(rename = "for")]
     #[schemars(extend("x-range" = ["1s", "1d"]))]
-    pub(in crate::config) hold_for: Option<At<Period>>,
+    pub(in crate::config) hold_for: Option<Period>,
     /// When the alert is over; as soon as it does not hold any more if absent.
-    pub(in crate::config) clear: Option<At<ClearTable>>,
+    pub(in crate::config) clear: Option<ClearTable>,
     /// The least time between two alerts of one source.
     #[schemars(extend("x-range" = ["1s", "30d"]))]
     pub(in crate::config) at_most_every: Option<Period>,
@@ -92,11 +92,11 @@ pub(in crate::config) struct MemberTable {
     /// The kind of reading; any kind of the source if absent.
     pub(in crate::config) on: Option<At<String>>,
     /// Holds strictly above.
-    pub(in crate::config) above: Option<At<f64>>,
+    pub(in crate::config) above: Option<f64>,
     /// Holds strictly below.
-    pub(in crate::config) below: Option<At<f64>>,
+    pub(in crate::config) below: Option<f64>,
     /// Holds strictly below the first or above the second.
-    pub(in crate::config) outside: Option<At<Vec<At<f64>>>>,
+    pub(in crate::config) outside: Option<Vec<f64>>,
     /// Holds in this state.
     pub(in crate::config) is: Option<At<String>>,
 }
@@ -106,13 +106,13 @@ pub(in crate::config) struct MemberTable {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct ClearTable {
     /// Over only strictly above; for a rule with `below`, and greater than that.
-    pub(in crate::config) above: Option<At<f64>>,
+    pub(in crate::config) above: Option<f64>,
     /// Over only strictly below; for a rule with `above`, and less than that.
-    pub(in crate::config) below: Option<At<f64>>,
+    pub(in crate::config) below: Option<f64>,
     /// Over only after that long, by the times of the readings.
     #[serde(rename = "for")]
     #[schemars(extend("x-range" = ["1s", "1d"]))]
-    pub(in crate::config) hold_for: Option<At<Period>>,
+    pub(in crate::config) hold_for: Option<Period>,
 }
 
 /// Windows on the grid of the clock.
@@ -121,14 +121,14 @@ pub(in crate::config) struct ClearTable {
 pub(in crate::config) struct WindowTable {
     /// Its length; the next begins where it ends.
     #[schemars(extend("x-range" = ["1s", "1d"]))]
-    pub(in crate::config) tumbling: Option<At<Period>>,
+    pub(in crate::config) tumbling: Option<Period>,
     /// Its length; the next ends one step later.
     #[schemars(extend("x-range" = ["1s", "1d"]))]
-    pub(in crate::config) sliding: Option<At<Period>>,
+    pub(in crate::config) sliding: Option<Period>,
     /// The step of a sliding window: a whole part of its length, at least a 60th and a second. The
     /// least such part if absent.
     #[schemars(extend("x-range" = ["1s", "1d"]))]
-    pub(in crate::config) every: Option<At<Period>>,
+    pub(in crate::config) every: Option<Period>,
     /// What becomes of its values: `rate` is how much more the last is than the first, a minute.
     pub(in crate::config) take: Take,
 }
@@ -140,7 +140,7 @@ pub(in crate::config) struct LimitTable {
     /// The source.
     pub(in crate::config) source: At<String>,
     /// Fires strictly above; as in the rule if absent.
-    pub(in crate::config) above: Option<At<f64>>,
+    pub(in crate::config) above: Option<f64>,
     /// Fires strictly below; as in the rule if absent.
-    pub(in crate::config) below: Option<At<f64>>,
+    pub(in crate::config) below: Option<f64>,
 }

@@ -1,6 +1,6 @@
 //! One test for each class of fault of a rule.
 
-use pulsegate_core::rules::{Action, Condition, Limit, Range, Test};
+use pulsegate_core::rules::{Action, Condition, Range, Test};
 
 use super::{expect_fault, fix_of, with};
 
@@ -101,7 +101,7 @@ fn the_name_of_a_rule_is_unique_and_readable() {
 
 #[test]
 fn a_rule_without_condition_can_never_fire() {
-    expect_fault(&rule("on = \"lid\""), "rule `r` can never fire: it has no condition", "[[rule]]");
+    expect_fault(&rule("on = \"lid\""), "rule `r` cannot run: it has no condition", "[[rule]]");
     with(&rule("on = \"heart_rate\"\nlimits = [{ source = \"7\", above = 150 }]"));
 }
 
@@ -117,17 +117,21 @@ fn a_rule_whose_condition_is_misspelt_has_one_fault() {
 
 #[test]
 fn a_rule_looks_at_a_kind_or_a_source() {
-    expect_fault(&rule("above = 1"), "rule `r` says neither `on` nor `source`", "[[rule]]");
+    expect_fault(
+        &rule("above = 1"),
+        "rule `r` cannot run: it covers no source, as it has neither `on` nor `source`",
+        "[[rule]]",
+    );
 }
 
 #[test]
 fn above_is_greater_than_below() {
-    let message = "`above` 40 and `below` 40 fire at nearly any value";
+    let message = "nearly every number is above 40 or below 40";
     expect_fault(&rule("on = \"heart_rate\"\nabove = 40\nbelow = 40"), message, "40");
 
     let limits =
         rule("on = \"heart_rate\"\nbelow = 160\nlimits = [{ source = \"7\", above = 150 }]");
-    expect_fault(&limits, "`above` 150 and `below` 160 fire at nearly any value", "150");
+    expect_fault(&limits, "nearly every number is above 150 or below 160", "150");
 }
 
 #[test]
@@ -197,7 +201,7 @@ fn limits_are_of_sources_that_the_rule_sees() {
     let empty = limits(on, "{ source = \"7\" }");
     expect_fault(&empty, "the limits of `7` have neither `above` nor `below`", "{ source");
     let twice = limits(on, "{ source = \"7\", above = 1 }, { source = \"7\", above = 2 }");
-    expect_fault(&twice, "a limit of source `7` is given twice", "\"7\"");
+    expect_fault(&twice, "source `7` has its limits twice", "\"7\"");
 }
 
 #[test]
@@ -206,8 +210,8 @@ fn limits_keep_what_they_do_not_replace() {
         "on = \"heart_rate\"\nabove = 120\nbelow = 40\nlimits = [{ source = \"7\", above = 150 }]",
     ));
 
-    let limit = Limit { source: "7".into(), above: Some(150.0), below: Some(40.0) };
-    assert_eq!(config.rules[0].limits, [limit]);
+    let limited = Range { above: Some(150.0), below: Some(40.0) };
+    assert_eq!(config.rules[0].range("7"), limited);
 }
 
 #[test]

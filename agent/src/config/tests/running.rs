@@ -230,6 +230,6 @@ fn a_rule_may_clear_above_a_threshold_that_only_a_limit_gives() {
 
     run(&config, lines, &mut random());
     let lines = lines.replace("below = 40", "above = 150");
-    let message = "this rule has no `below` that it could clear `above`";
+    let message = "`above` of `clear` has no effect: no `below` raises an alert";
     expect_fault(&rule(&lines), message, "45 }");
 }

@@ -65,7 +65,10 @@ async fn a_rule_that_cannot_run_is_off_alone_and_told_until_it_is_corrected() {
 
     assert_eq!(states(&agent.take_all(Lane::Alerts, 0).await), ["raised"]);
     let told = agent.store.progress().borrow().rules_off.clone();
-    assert!(told.len() == 1 && told[0].starts_with("rule `wrong` clears by no number"), "{told:?}");
+    assert!(
+        told.len() == 1 && told[0].starts_with("rule `wrong` cannot run: `above` of `clear`"),
+        "{told:?}"
+    );
     let right = RuleSpec { clear: Clear::default(), ..wrong };
     let rules = Arc::new(vec![right, above(200.0)]);
     agent.store.configure(device.keep, rules, formats()).await.unwrap();

@@ -1,150 +1,176 @@
-//! When a rule fires: that it says so once, and in words that go together.
+//! The condition of a rule: one, in words that go together.
 
-use pulsegate_core::rules::{Condition, Range, Take, Test};
+use pulsegate_core::rules::{Condition, Member, Range, Take, Test};
 use pulsegate_sensors::{Source, is_kind, is_source_name};
 
 use super::super::known::Known;
-use super::{Finding, Findings, Span, is_derived, members, value};
+use super::{Finding, Findings, boxed, is_derived, kind, source};
 use crate::config::nearest::suggest;
 use crate::config::place::At;
-use crate::config::tables::RuleTable;
+use crate::config::tables::{MemberTable, RuleTable};
 
-/// A word that says when a rule fires, where it stands, and what it does.
-pub(super) struct Word {
-    pub(super) word: &'static str,
-    pub(super) span: Span,
-    pub(super) does: &'static str,
-}
-
-pub(super) fn build(table: &At<RuleTable>, known: &Known, findings: &mut Findings) -> Condition {
-    let words = words(table);
-    match words.as_slice() {
-        [] => {
-            let message = format!("rule `{}` can never fire: it has no condition", *table.name);
-            let fault = Finding::fault(table.span(), message);
-            findings.push(fault.help(
-                "give it `above`, `below`, `outside`, `is`, `silent_for`, `anomaly`, `all` or `any`",
-            ));
-        }
-        [only] => {
-            goes_with(table, only, findings);
-            states_and_numbers(table, known, findings);
-        }
-        [first, second, ..] => findings.push(two(first, second)),
-    }
-    within(table, findings);
-    condition(table, known, findings)
-}
-
-/// The sources that `all` or `any` names.
-pub(super) fn joint(table: &RuleTable) -> Option<Word> {
-    let word = |word, span, does| Word { word, span, does };
-    let all = table.all.as_ref().map(|all| word("all", all.span(), "names its sources itself"));
-    let any = || table.any.as_ref().map(|any| word("any", any.span(), "names its sources itself"));
-    all.or_else(any)
-}
-
-/// The word by which it fires, if it is none about a number.
-pub(super) fn numberless(table: &RuleTable) -> Option<Word> {
-    words(table).into_iter().find(|word| word.does != NUMBER)
-}
-
-const NUMBER: &str = "compares a number";
-
-fn words(table: &RuleTable) -> Vec<Word> {
-    let word = |word, span: Option<Span>, does| span.map(|span| Word { word, span, does });
+/// Reports words of the file that no rule has: two conditions, or words that say the same twice.
+/// Returns `true` if there are none, so that the rule is as the file gives the rule.
+pub(super) fn has_clear_words(table: &RuleTable, path: &str, findings: &mut Findings) -> bool {
+    let threshold = threshold(table.above, table.below, table.outside.as_ref());
     let words = [
-        word("is", table.is.as_ref().map(At::span), "compares a state"),
-        threshold(table),
-        word("silent_for", table.silent_for.as_ref().map(At::span), "asks only whether one comes"),
-        word("anomaly", table.anomaly.as_ref().map(At::span), "compares readings with each other"),
-        joint(table),
+        table.is.as_ref().map(|_| "is"),
+        threshold,
+        table.silent_for.map(|_| "silent_for"),
+        table.anomaly.as_ref().map(|_| "anomaly"),
+        table.all.as_ref().map(|_| "all"),
+        table.any.as_ref().map(|_| "any"),
     ];
-    let both = table.all.as_ref().and(table.any.as_ref());
-    let any = word("any", both.map(At::span), "names its sources itself");
-    words.into_iter().flatten().chain(any).collect()
-}
-
-fn threshold(table: &RuleTable) -> Option<Word> {
-    let word = |word, span| Word { word, span, does: NUMBER };
-    let own = [("above", &table.above), ("below", &table.below)];
-    let own = own.into_iter().find_map(|(name, at)| Some(word(name, at.as_ref()?.span())));
-    let outside = || table.outside.as_ref().map(|outside| word("outside", outside.span()));
-    let limit = || {
-        let mut limits = table.limits.iter();
-        limits.find_map(|limit| limit.above.as_ref().or(limit.below.as_ref()))
-    };
-    own.or_else(outside).or_else(|| limit().map(|limit| word("limits", limit.span())))
-}
-
-fn two(first: &Word, second: &Word) -> Finding {
-    let message = match (first.word, second.does) {
-        ("is", NUMBER) => {
-            "`is` compares a state, and no state is above or below a number".to_owned()
-        }
-        _ => {
-            format!("a rule fires by one condition, not by `{}` and `{}`", first.word, second.word)
-        }
-    };
-    let fault = Finding::fault(first.span.clone(), message);
-    fault.also(second.span.clone(), "make this a rule of its own")
-}
-
-/// What makes no sense beside the condition.
-fn goes_with(table: &RuleTable, condition: &Word, findings: &mut Findings) {
-    let Word { word, does, span } = condition;
-    let mut refuse = |at: Option<Span>, message: String| {
-        if let Some(at) = at {
-            findings.push(Finding::fault(at, message).also(span.clone(), format!("`{word}`")));
-        }
-    };
-    if *does != NUMBER {
-        let window = table.window.as_ref().map(At::span);
-        refuse(window, format!("a window takes numbers, and `{word}` {does}"));
+    let mut words = words.into_iter().flatten();
+    let two = words.next().zip(words.next());
+    if let Some((first, second)) = two {
+        let message = match (first, threshold) {
+            ("is", Some(_)) => state_and_number(),
+            _ => format!("a rule has one condition, not both `{first}` and `{second}`"),
+        };
+        let fault = Finding::fault(format!("{path}.{first}"), message);
+        findings.push(fault.also(format!("{path}.{second}"), "make this a rule of its own"));
     }
-    if joint(table).is_some() {
-        for (name, at) in [("on", &table.on), ("source", &table.source)] {
-            let at = at.as_ref().map(At::span);
-            refuse(at, format!("`{word}` names its sources itself: `{name}` adds nothing"));
-        }
+    if table.within.is_some() && table.all.is_none() {
+        let message = match &table.any {
+            Some(_) => "`within` is for `all`: `any` fires as soon as one of its members holds",
+            None => "`within` is for `all`, which compares the readings of several sources",
+        };
+        findings.push(Finding::fault(format!("{path}.within"), message));
     }
-    if table.silent_for.is_some() {
-        let at = table.hold_for.as_ref().map(At::span);
-        refuse(at, "`silent_for` says itself how long: `for` adds nothing".to_owned());
-        let at = table.clear.as_ref().map(At::span);
-        refuse(at, "a source that speaks is not silent: `clear` adds nothing".to_owned());
+    let is_empty = table
+        .clear
+        .as_ref()
+        .is_some_and(|clear| clear.above.or(clear.below).is_none() && clear.hold_for.is_none());
+    if is_empty {
+        let fault = Finding::fault(format!("{path}.clear"), "`clear` is empty");
+        findings.push(fault.help("add `below`, `above` or `for`, by which an alert is over"));
     }
-}
-
-fn within(table: &RuleTable, findings: &mut Findings) {
-    let Some(within) = table.within.as_ref().filter(|_| table.all.is_none()) else { return };
-    let message = match &table.any {
-        Some(_) => "`any` fires as soon as one of them holds: `within` is for `all`",
-        None => "`within` is about the readings of several sources: it is for `all`",
+    let outside = (table.above, table.below, table.outside.as_ref());
+    let is_range = has_clear_range(outside, path, findings);
+    let members = |word: &str, members: &Option<Vec<MemberTable>>, findings: &mut Findings| {
+        let members = members.iter().flatten().enumerate();
+        members.fold(true, |is_clear, (at, member)| {
+            let path = format!("{path}.{word}[{at}]");
+            is_member_clear(member, &path, findings) && is_clear
+        })
     };
-    findings.push(Finding::fault(within.span(), message));
+    let is_all = members("all", &table.all, findings);
+    let is_any = members("any", &table.any, findings);
+    two.is_none() && is_range && is_all && is_any
 }
 
-/// The first condition that it has; one that can never hold where it has none.
-fn condition(table: &RuleTable, known: &Known, findings: &mut Findings) -> Condition {
+fn state_and_number() -> String {
+    "`is` compares a state, and no state is above or below a number".to_owned()
+}
+
+/// Returns the key of the thresholds that the file gives.
+fn threshold(
+    above: Option<f64>,
+    below: Option<f64>,
+    outside: Option<&Vec<f64>>,
+) -> Option<&'static str> {
+    let own = above.map(|_| "above").or(below.map(|_| "below"));
+    own.or(outside.map(|_| "outside"))
+}
+
+fn threshold_of(member: &MemberTable) -> Option<&'static str> {
+    threshold(member.above, member.below, member.outside.as_ref())
+}
+
+fn is_member_clear(member: &MemberTable, path: &str, findings: &mut Findings) -> bool {
+    let two = member.is.as_ref().and(threshold_of(member));
+    if let Some(number) = two {
+        let fault = Finding::fault(format!("{path}.is"), state_and_number());
+        findings.push(fault.also(format!("{path}.{number}"), "a number"));
+    }
+    let outside = (member.above, member.below, member.outside.as_ref());
+    has_clear_range(outside, path, findings) && two.is_none()
+}
+
+/// `above`, `below` and `outside` of the file.
+type Given<'a> = (Option<f64>, Option<f64>, Option<&'a Vec<f64>>);
+
+/// Returns `true` if `outside` has two thresholds, and stands without `above` and `below`.
+fn has_clear_range(
+    (above, below, outside): Given<'_>,
+    path: &str,
+    findings: &mut Findings,
+) -> bool {
+    let Some(outside) = outside else { return true };
+    let place = format!("{path}.outside");
+    if let Some(own) = threshold(above, below, None) {
+        let message = "`outside` has both thresholds: `above` and `below` have no effect";
+        let fault = Finding::fault(format!("{path}.{own}"), message);
+        findings.push(fault.also(place, "`outside`"));
+        return false;
+    }
+    if outside.len() != 2 {
+        let fault = Finding::fault(place, "`outside` has two thresholds");
+        findings.push(fault.label("such as [40, 120]"));
+        return false;
+    }
+    true
+}
+
+fn range((above, below, outside): Given<'_>) -> Range {
+    match outside.map(Vec::as_slice) {
+        Some([low, high]) => Range { above: Some(*high), below: Some(*low) },
+        Some(_) | None => Range { above, below },
+    }
+}
+
+/// Returns the key by which the file gives what core calls `key`: thresholds may be those of
+/// `outside`.
+pub(super) fn key_in_file(table: &RuleTable, key: &str) -> String {
+    let (holder, side) = key.rsplit_once('.').map_or(("", key), |(holder, side)| (holder, side));
+    let (word, at) = holder.split_once('[').unwrap_or((holder, ""));
+    let members = match word {
+        "all" => table.all.as_deref(),
+        "any" => table.any.as_deref(),
+        _ => None,
+    };
+    let member = at.trim_end_matches(']').parse().ok().and_then(|at: usize| members?.get(at));
+    let has_outside = match member {
+        Some(member) => member.outside.is_some(),
+        None => holder.is_empty() && table.outside.is_some(),
+    };
+    let dot = if holder.is_empty() { "" } else { "." };
+    match side {
+        "above" if has_outside => format!("{holder}{dot}outside[1]"),
+        "below" if has_outside => format!("{holder}{dot}outside[0]"),
+        _ => key.to_owned(),
+    }
+}
+
+/// Builds the condition; a range without thresholds if the file has none.
+pub(super) fn build(table: &RuleTable, known: &Known) -> Condition {
+    let members = |tables: &[MemberTable]| tables.iter().map(member).collect();
     if let Some(state) = &table.is {
-        return Condition::Reading(Test::Is(state.as_str().into()));
+        Condition::Reading(Test::Is(state.as_str().into()))
+    } else if let Some(after) = &table.silent_for {
+        Condition::Silent { after: after.0, expected: expected(table, known) }
+    } else if let Some(anomaly) = &table.anomaly {
+        Condition::Anomaly { learn: anomaly.learn.0, score: anomaly.score }
+    } else if let Some(all) = &table.all {
+        Condition::All { members: members(all), within: table.within.map(|within| within.0) }
+    } else if let Some(any) = &table.any {
+        Condition::Any { members: members(any) }
+    } else {
+        let outside = range((table.above, table.below, table.outside.as_ref()));
+        Condition::Reading(Test::Outside(outside))
     }
-    if let Some(after) = &table.silent_for {
-        return Condition::Silent { after: after.0, expected: expected(table, known) };
+}
+
+fn member(table: &MemberTable) -> Member {
+    Member {
+        source: table.source.as_str().into(),
+        on: boxed(table.on.as_ref()),
+        test: match &table.is {
+            Some(is) => Test::Is(is.as_str().into()),
+            None => Test::Outside(range((table.above, table.below, table.outside.as_ref()))),
+        },
     }
-    if let Some(anomaly) = &table.anomaly {
-        return Condition::Anomaly { learn: anomaly.learn.0, score: anomaly.score };
-    }
-    if let Some(all) = &table.all {
-        let within = table.within.as_ref().map(|within| within.0);
-        return Condition::All { members: members::build(all, "all", known, findings), within };
-    }
-    if let Some(any) = &table.any {
-        return Condition::Any { members: members::build(any, "any", known, findings) };
-    }
-    let given = (table.above.as_ref(), table.below.as_ref(), table.outside.as_ref());
-    Condition::Reading(Test::Outside(thresholds(given, findings)))
 }
 
 /// Returns each source that must send readings: those of the file, and the source of another program if the
@@ -170,65 +196,48 @@ fn expected(table: &RuleTable, known: &Known) -> Vec<Source> {
     named.chain(other).map(|(id, kind)| source(id, kind)).collect()
 }
 
-/// `above`, `below` and `outside`, as they stand.
-type Given<'a> = (Option<&'a At<f64>>, Option<&'a At<f64>>, Option<&'a At<Vec<At<f64>>>>);
-
-/// `above` and `below`, in whatever words. Below 40 or above 120 makes sense; below 120 or above 40
-/// is always.
-pub(super) fn thresholds(given: Given<'_>, findings: &mut Findings) -> Range {
-    let (above, below, Some(outside)) = given else {
-        let (above, below, _) = given;
-        apart(above, below, findings);
-        return Range { above: value(above), below: value(below) };
-    };
-    if let Some(own) = above.or(below) {
-        let message = "`outside` gives both thresholds: `above` and `below` add nothing";
-        findings.push(Finding::fault(own.span(), message).also(outside.span(), "`outside`"));
+/// Checks that the sources and kinds of members exist, that states are compared with states, and
+/// numbers with numbers.
+pub(super) fn check_names(table: &RuleTable, path: &str, known: &Known, findings: &mut Findings) {
+    for (word, members) in [("all", &table.all), ("any", &table.any)] {
+        for (at, member) in members.iter().flatten().enumerate() {
+            if let Some(on) = &member.on {
+                kind(on, known, findings);
+            }
+            source(&member.source, member.on.as_ref(), known, findings);
+            let number = threshold_of(member).map(|key| format!("{path}.{word}[{at}].{key}"));
+            let which = (member.on.as_ref().map(|on| on.as_str()), Some(member.source.as_str()));
+            of_one_sort(which, member.is.as_ref(), number, known, findings);
+        }
     }
-    let [low, high] = outside.as_slice() else {
-        let fault = Finding::fault(outside.span(), "`outside` has two thresholds");
-        findings.push(fault.label("such as [40, 120]"));
-        return Range::default();
-    };
-    if **low >= **high {
-        let message = format!("`outside` {} and {} fires at nearly any value", **low, **high);
-        let fault = Finding::fault(outside.span(), message);
-        findings.push(fault.label("the first must be less than the second"));
+    if table.all.is_some() || table.any.is_some() {
+        return;
     }
-    Range { above: Some(**high), below: Some(**low) }
-}
-
-pub(super) fn apart(above: Option<&At<f64>>, below: Option<&At<f64>>, findings: &mut Findings) {
-    if let (Some(above), Some(below)) = (above, below)
-        && **above <= **below
-    {
-        let message =
-            format!("`above` {} and `below` {} fire at nearly any value", **above, **below);
-        let fault = Finding::fault(above.span(), message).label("must be greater than `below`");
-        findings.push(fault.also(below.span(), "`below`"));
-    }
-}
-
-/// That states are compared with states, and numbers with numbers.
-fn states_and_numbers(table: &RuleTable, known: &Known, findings: &mut Findings) {
+    let counts = table.window.as_ref().is_some_and(|window| window.take == Take::Count);
+    let number = threshold(table.above, table.below, table.outside.as_ref()).map(str::to_owned);
+    let limit = table.limits.iter().enumerate().find_map(|(at, limit)| {
+        Some(format!("limits[{at}].{}", threshold(limit.above, limit.below, None)?))
+    });
+    let number = number.or(limit).filter(|_| !counts);
+    let number = number.or(table.anomaly.as_ref().map(|_| "anomaly".to_owned()));
     let kind = table.on.as_ref().map(|on| on.as_str());
     let id = table.source.as_ref().map(|id| id.as_str());
-    let counts = table.window.as_ref().is_some_and(|window| window.take == Take::Count);
-    let number = threshold(table).map(|word| word.span).filter(|_| !counts);
-    let number = number.or_else(|| table.anomaly.as_ref().map(At::span));
-    if joint(table).is_none() {
-        of_one_sort((kind, id), table.is.as_ref(), number, known, findings);
-    }
+    let number = number.map(|key| format!("{path}.{key}"));
+    of_one_sort((kind, id), table.is.as_ref(), number, known, findings);
 }
 
-/// That the readings of a kind and source can be this state, or can be numbers at all.
-pub(super) fn of_one_sort(
+/// Checks that the readings of a kind and source can be this state, or can be the number at the
+/// path `number`.
+fn of_one_sort(
     (kind, id): (Option<&str>, Option<&str>),
     is: Option<&At<String>>,
-    number: Option<Span>,
+    number: Option<String>,
     known: &Known,
     findings: &mut Findings,
 ) {
+    if is.is_some() && number.is_some() {
+        return; // Two conditions, which are a fault themselves.
+    }
     let covered = known.covered(kind, id);
     let readings: Option<Vec<_>> = covered.iter().map(|source| source.readings.as_ref()).collect();
     let Some(readings) = readings.filter(|readings| !readings.is_empty()) else { return };
