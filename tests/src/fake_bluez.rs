@@ -99,6 +99,12 @@ impl FakeBluez {
         world.radios.get(adapter).is_some_and(|radio| !radio.scanners.is_empty())
     }
 
+    /// Returns `true` while this adapter makes a connection.
+    #[must_use]
+    pub fn is_connecting(&self, adapter: &str) -> bool {
+        self.shared.world().radios.get(adapter).is_some_and(|radio| radio.connecting > 0)
+    }
+
     /// How many scans were begun that were not for heart-rate monitors only.
     #[must_use]
     pub fn unfiltered_scans(&self, adapter: &str) -> u64 {

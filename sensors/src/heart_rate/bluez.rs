@@ -161,7 +161,8 @@ impl BluezFault {
 /// be used any more (`Err`). After an error, each monitor has been reported as lost once, and the
 /// function can be called again with the same `states`, whose counts continue.
 ///
-/// Dropping the future ends the thread of the driver, which first disconnects the monitors.
+/// Dropping the future ends the thread of the driver. The driver disconnects the monitors before it
+/// ends, also after an error.
 ///
 /// # Errors
 /// [`BluezFault`], without any address.

@@ -181,6 +181,21 @@ async fn lets_go_of_its_links_when_it_is_stopped() -> Result<()> {
 }
 
 #[tokio::test]
+async fn calls_off_a_connect_when_it_is_stopped() -> Result<()> {
+    let bluez = one_adapter().await?;
+    let belt = beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?;
+    belt.hang(1);
+    // The limit of a connect is three times the silence: longer than this test waits.
+    let monitors = json!({ "monitors": [{ "address": ADDRESS }], "silence_ms": 60_000 });
+    let mut probe = Probe::start(&bluez, monitors)?;
+    until("it is connecting", || bluez.is_connecting("hci0")).await?;
+
+    probe.stop_watching();
+
+    until("the connect is called off", || !bluez.is_connecting("hci0")).await
+}
+
+#[tokio::test]
 async fn uses_every_adapter_or_the_one_it_is_told() -> Result<()> {
     let bluez = one_adapter().await?;
     bluez.add_adapter("hci1", "00:1A:7D:00:00:02").await?;

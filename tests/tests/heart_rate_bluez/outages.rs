@@ -92,6 +92,25 @@ async fn notices_an_adapter_that_is_pulled_out() -> Result<()> {
 }
 
 #[tokio::test]
+async fn lets_go_of_every_belt_after_a_fault() -> Result<()> {
+    let bluez = one_adapter().await?;
+    bluez.add_adapter("hci1", "00:1A:7D:00:00:02").await?;
+    let near = beating(&bluez, "hci0", ADDRESS, SEVENTY_TWO).await?;
+    beating(&bluez, "hci1", OTHER_ADDRESS, EIGHTY).await?;
+    let both = json!([{ "address": ADDRESS }, { "address": OTHER_ADDRESS }]);
+    let mut probe = Probe::start(&bluez, json!({ "monitors": both }))?;
+    probe.reading(0).await?;
+    probe.reading(1).await?;
+    let connects = near.connects();
+
+    bluez.remove_adapter("hci1").await?;
+    probe.wait("a fault", |line| line["fault"].is_string()).await?;
+
+    // A connect counts only for a belt that is not connected.
+    until("it is connected anew", || near.connects() > connects).await
+}
+
+#[tokio::test]
 async fn beginning_anew_leaves_nothing_behind() -> Result<()> {
     let bluez = one_adapter().await?;
     bluez.stop_bluetoothd().await;

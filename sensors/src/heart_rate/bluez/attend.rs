@@ -48,7 +48,7 @@ impl<'h, 'a> Attendant<'h, 'a> {
         let mut at = self.hub.seek(self.index).await?;
         loop {
             let rung = self.visit(&at).await?;
-            self.hub.connected(self.index, None);
+            self.hub.record_link(self.index, None);
             self.cure(rung, &at).await?;
             self.rest().await;
             if rung > Rung::Reconnect {
@@ -70,6 +70,7 @@ impl<'h, 'a> Attendant<'h, 'a> {
             Ok(notifications) => notifications,
             Err(fault) => return self.fail(at, &fault).await,
         };
+        self.hub.record_link(self.index, Some(at));
         if let Err(fault) = at.radio.connect(&at.belt, options).await {
             return self.fail(at, &fault).await;
         }
@@ -111,7 +112,7 @@ impl<'h, 'a> Attendant<'h, 'a> {
         at: &Sighting<'a>,
         notifications: &mut Notifications,
     ) -> Result<Rung, Stop> {
-        self.hub.connected(self.index, Some(at));
+        self.hub.update(self.index, |state| state.connected = true);
         self.step(Input::Subscribed, at);
         let late = self.hub.options.late.min(self.hub.options.silence / 2);
         loop {

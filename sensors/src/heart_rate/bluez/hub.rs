@@ -51,6 +51,7 @@ struct Vital<'a> {
     begun: Notify,
     /// The fault of the last packet, unless the packet was a measurement.
     malformed: Cell<Option<Malformed>>,
+    /// The link to end when the driver ends, also while the link is being made.
     link: RefCell<Option<(&'a Radio, Peripheral)>>,
 }
 
@@ -106,14 +107,15 @@ pub(super) async fn watch(
         watchers.push(Box::pin(Attendant::new(&hub, index).attend()));
         watchers.push(Box::pin(hub.miss(index)));
     }
-    tokio::select! {
-        ended = try_join_all(watchers) => match ended {
-            Ok(_) | Err(Stop::Closed) => hub.let_go().await,
-            Err(Stop::Fault(fault)) => return Err(fault),
-        },
-        _ = stopped => hub.let_go().await,
+    let stop = tokio::select! {
+        ended = try_join_all(watchers) => ended.err(),
+        _ = stopped => None,
+    };
+    hub.let_go().await;
+    match stop {
+        Some(Stop::Fault(fault)) => Err(fault),
+        Some(Stop::Closed) | None => Ok(()),
     }
-    Ok(())
 }
 
 impl<'a> Hub<'a> {
@@ -137,10 +139,10 @@ impl<'a> Hub<'a> {
         self.update(index, |state| state.last_error = Some(fault.to_string()));
     }
 
-    /// Records the link of a monitor; `None`: not connected.
-    pub(super) fn connected(&self, index: usize, link: Option<&Sighting<'a>>) {
+    /// Records the link of a monitor, from the start of the connect; `None`: not connected.
+    pub(super) fn record_link(&self, index: usize, link: Option<&Sighting<'a>>) {
         *self.vitals[index].link.borrow_mut() = link.map(|at| (at.radio, at.belt.clone()));
-        self.update(index, |state| state.connected = link.is_some());
+        self.update(index, |state| state.connected = false);
     }
 
     /// Waits until an adapter sees the monitor. Returns the device as seen through the monitor's
@@ -302,7 +304,8 @@ impl<'a> Hub<'a> {
         }
     }
 
-    /// Disconnects all monitors, so another program or the next run finds them advertising.
+    /// Disconnects all monitors, and calls off connects in progress, so another program or the next
+    /// run finds the monitors advertising.
     async fn let_go(&self) {
         let links = self.vitals.iter().filter_map(|vital| vital.link.take());
         let limit = self.options.call;
