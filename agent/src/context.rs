@@ -2,7 +2,7 @@
 //!
 //! A part is a handle: `start` takes a [`Context`] and a configuration, spawns the tasks of the part,
 //! and returns a handle that owns the agent's ends of the part's channels. The handle has `follow` for
-//! a new configuration, `state` for the readers of `status`, and `stop` if the part has to end in order.
+//! a new configuration, `state` for `status`, and `stop` if the part has a place in the order of a stop.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -25,10 +25,10 @@ const CHUNKS: usize = 4;
 
 /// Handle of the drivers and the sampler.
 pub(crate) struct SourcesHandle {
+    pub(crate) state: watch::Receiver<SourceStates>,
+    pub(crate) overview: watch::Receiver<Overview>,
     drivers: Drivers,
-    overview: watch::Sender<Overview>,
     variability: watch::Sender<HashSet<Box<str>>>,
-    states: watch::Receiver<SourceStates>,
 }
 
 /// Starts the sampler, the drivers, and the watch of their inboxes.
@@ -37,7 +37,7 @@ pub(crate) fn start(context: &mut Context, config: &Config) -> SourcesHandle {
     let (observations, observations_taken) = mpsc::channel(OBSERVATIONS);
     let (chunks, chunks_taken) = mpsc::channel(CHUNKS);
     let (variability, derived) = watch::channel(compile::variability(config));
-    let (states, states_seen) = watch::channel(SourceStates::default());
+    let (states, state) = watch::channel(SourceStates::default());
     let intake = Intake {
         observations: observations_taken,
         chunks: chunks_taken,
@@ -56,9 +56,9 @@ pub(crate) fn start(context: &mut Context, config: &Config) -> SourcesHandle {
         faults: watch::Sender::default(),
     });
     drivers.follow(config, &mut context.tasks);
-    let (overview, overview_seen) = watch::channel(drivers.overview());
-    context.tasks.spawn(inbox_watch::run(overview_seen, context.store.clone()));
-    SourcesHandle { drivers, overview, variability, states: states_seen }
+    let overview = drivers.overview.subscribe();
+    context.tasks.spawn(inbox_watch::run(overview.clone(), context.store.clone()));
+    SourcesHandle { state, overview, drivers, variability }
 }
 
 impl SourcesHandle {
@@ -66,23 +66,12 @@ impl SourcesHandle {
     pub(crate) fn follow(&mut self, context: &mut Context, config: &Config) {
         send_if_changed(&self.variability, compile::variability(config));
         self.drivers.follow(config, &mut context.tasks);
-        self.overview.send_replace(self.drivers.overview());
-    }
-
-    /// Returns the state of each source, for `status`.
-    pub(crate) fn state(&self) -> watch::Receiver<SourceStates> {
-        self.states.clone()
-    }
-
-    /// Returns the running drivers, for `status`.
-    pub(crate) fn overview(&self) -> watch::Receiver<Overview> {
-        self.overview.subscribe()
     }
 
     /// Waits at most [`QUIESCE`] until the sampler has taken in everything that was measured before
     /// the stop signal.
     pub(crate) async fn stop_sampler(&mut self) {
-        if timeout(QUIESCE, self.states.wait_for(|_| false)).await.is_err() {
+        if timeout(QUIESCE, self.state.wait_for(|_| false)).await.is_err() {
             tracing::warn!("the sensors did not end in time");
         }
     }

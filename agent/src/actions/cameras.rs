@@ -81,18 +81,8 @@ pub(crate) struct CameraStates {
 
 /// Handle of the cameras.
 pub(crate) struct CameraHandle {
+    pub(crate) state: watch::Receiver<CameraStates>,
     plans: watch::Sender<Arc<Plan>>,
-    states: watch::Receiver<CameraStates>,
-}
-
-/// Inputs and outputs of the camera task.
-struct CameraTask {
-    store: Store,
-    sources: Arc<Sources>,
-    plans: watch::Receiver<Arc<Plan>>,
-    /// Set when the agent stops.
-    closing: watch::Receiver<bool>,
-    states: watch::Sender<CameraStates>,
 }
 
 /// Camera with its recipe and state.
@@ -112,9 +102,11 @@ struct Shot {
     outcome: Result<(Picture, usize), String>,
 }
 
-struct Work {
+/// Task that takes the pictures.
+struct CameraTask {
     store: Store,
     sources: Arc<Sources>,
+    states: watch::Sender<CameraStates>,
     plan: Arc<Plan>,
     manned: Vec<Manned>,
     album: Option<Album>,
@@ -128,26 +120,26 @@ struct Work {
 /// Starts the cameras.
 pub(crate) fn start(context: &mut Context, config: &Config) -> CameraHandle {
     let (plans, plans_seen) = watch::channel(build_plan(config));
-    let (states, states_seen) = watch::channel(CameraStates::default());
-    context.tasks.spawn(run(CameraTask {
+    let (states, state) = watch::channel(CameraStates::default());
+    let task = CameraTask {
         store: context.store.clone(),
         sources: Arc::clone(&context.sources),
-        plans: plans_seen,
-        closing: context.closing.subscribe(),
         states,
-    }));
-    CameraHandle { plans, states: states_seen }
+        plan: Arc::default(),
+        manned: Vec::new(),
+        album: None,
+        shots: JoinSet::new(),
+        begun: 0,
+        evicted: 0,
+    };
+    context.tasks.spawn(task.run(plans_seen, context.closing.subscribe()));
+    CameraHandle { state, plans }
 }
 
 impl CameraHandle {
     /// Applies a new configuration.
     pub(crate) fn follow(&self, config: &Config) {
         send_if_changed(&self.plans, build_plan(config));
-    }
-
-    /// Returns the state of the cameras, for `status`.
-    pub(crate) fn state(&self) -> watch::Receiver<CameraStates> {
-        self.states.clone()
     }
 }
 
@@ -167,47 +159,41 @@ fn build_plan(config: &Config) -> Arc<Plan> {
     })
 }
 
-/// Takes pictures until the agent stops; pictures in progress are abandoned then.
-///
-/// # Errors
-/// Returns an error if the store is gone.
-async fn run(mut task: CameraTask) -> anyhow::Result<()> {
-    let mut standing = task.store.standing();
-    let mut seen = Standing::default();
-    let mut work = Work {
-        store: task.store,
-        sources: task.sources,
-        plan: Arc::default(),
-        manned: Vec::new(),
-        album: None,
-        shots: JoinSet::new(),
-        begun: 0,
-        evicted: 0,
-    };
-    work.follow(Arc::clone(&task.plans.borrow_and_update()));
-    loop {
-        work.show(&task.states);
-        tokio::select! {
-            changed = standing.changed() => {
-                changed?;
-                let stands = standing.borrow_and_update().clone();
-                work.begin(stands.since(&seen));
-                seen = stands;
+impl CameraTask {
+    /// Takes pictures until the agent stops; pictures in progress are abandoned then.
+    ///
+    /// # Errors
+    /// Returns an error if the store is gone.
+    async fn run(
+        mut self,
+        mut plans: watch::Receiver<Arc<Plan>>,
+        mut closing: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let mut standing = self.store.standing();
+        let mut seen = Standing::default();
+        self.follow(Arc::clone(&plans.borrow_and_update()));
+        loop {
+            self.show();
+            tokio::select! {
+                changed = standing.changed() => {
+                    changed?;
+                    let stands = standing.borrow_and_update().clone();
+                    self.begin(stands.since(&seen));
+                    seen = stands;
+                }
+                Some(shot) = self.shots.join_next() => match shot {
+                    Ok(Some(shot)) => self.finish(shot).await?,
+                    Ok(None) => {}
+                    Err(error) => anyhow::bail!("a picture was lost: {error}"),
+                },
+                Ok(()) = plans.changed() => {
+                    self.follow(Arc::clone(&plans.borrow_and_update()));
+                }
+                () = told(&mut closing) => return Ok(()),
             }
-            Some(shot) = work.shots.join_next() => match shot {
-                Ok(Some(shot)) => work.finish(shot).await?,
-                Ok(None) => {}
-                Err(error) => anyhow::bail!("a picture was lost: {error}"),
-            },
-            Ok(()) = task.plans.changed() => {
-                work.follow(Arc::clone(&task.plans.borrow_and_update()));
-            }
-            () = told(&mut task.closing) => return Ok(()),
         }
     }
-}
 
-impl Work {
     fn follow(&mut self, plan: Arc<Plan>) {
         let mut before = std::mem::take(&mut self.manned);
         for wanted in &plan.cameras {
@@ -295,11 +281,11 @@ impl Work {
         Quota::new(self.plan.max_bytes, self.manned.len())
     }
 
-    fn show(&self, states: &watch::Sender<CameraStates>) {
+    fn show(&self) {
         let (kept, bytes) = self.album.as_ref().map(Album::holds).unwrap_or_default();
         let cameras = self.manned.iter().map(|one| one.state.clone()).collect();
         let (max_bytes, evicted) = (self.plan.max_bytes, self.evicted);
-        send_if_changed(states, CameraStates { cameras, kept, bytes, max_bytes, evicted });
+        send_if_changed(&self.states, CameraStates { cameras, kept, bytes, max_bytes, evicted });
     }
 }
 

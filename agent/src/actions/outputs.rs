@@ -57,8 +57,8 @@ pub(crate) struct OutputStates {
 
 /// Handle of the outputs.
 pub(crate) struct OutputHandle {
+    pub(crate) state: watch::Receiver<OutputStates>,
     plans: watch::Sender<Arc<Plan>>,
-    states: watch::Receiver<OutputStates>,
 }
 
 /// Inputs and outputs of the output task.
@@ -93,7 +93,7 @@ struct Move {
 /// Starts the outputs.
 pub(crate) fn start(context: &mut Context, config: &Config) -> OutputHandle {
     let (plans, plans_seen) = watch::channel(build_plan(config));
-    let (states, states_seen) = watch::channel(OutputStates::default());
+    let (states, state) = watch::channel(OutputStates::default());
     context.tasks.spawn(run(OutputTask {
         store: context.store.clone(),
         plans: plans_seen,
@@ -101,7 +101,7 @@ pub(crate) fn start(context: &mut Context, config: &Config) -> OutputHandle {
         closing: context.closing.subscribe(),
         states,
     }));
-    OutputHandle { plans, states: states_seen }
+    OutputHandle { state, plans }
 }
 
 impl OutputHandle {
@@ -110,14 +110,9 @@ impl OutputHandle {
         send_if_changed(&self.plans, build_plan(config));
     }
 
-    /// Returns the state of the outputs, for `status`.
-    pub(crate) fn state(&self) -> watch::Receiver<OutputStates> {
-        self.states.clone()
-    }
-
     /// Waits at most [`QUIESCE`] until the outputs are switched off, after the stop signal.
     pub(crate) async fn stop(&mut self) {
-        let off = self.states.wait_for(|_| false);
+        let off = self.state.wait_for(|_| false);
         if tokio::time::timeout(QUIESCE, off).await.is_err() {
             tracing::warn!("the outputs were not switched off in time");
         }

@@ -53,14 +53,14 @@ impl Parts {
         let link = link::start(&mut context, &config);
         let publisher = publisher::start(&mut context, &config, &link);
         let states = PartStates {
-            sources: sources.state(),
-            drivers: sources.overview(),
-            outputs: outputs.state(),
-            cameras: cameras.state(),
-            link: link.state(),
-            publisher: publisher.state(),
-            refused: publisher.refused_topics(),
-            troubles: troubles.state(),
+            sources: sources.state.clone(),
+            drivers: sources.overview.clone(),
+            outputs: outputs.state.clone(),
+            cameras: cameras.state.clone(),
+            link: link.state.clone(),
+            publisher: publisher.state.clone(),
+            refused: publisher.refused.clone(),
+            troubles: troubles.all.subscribe(),
         };
         status::start(&mut context, &config, states);
         Self { config, context, troubles, store_thread, sources, outputs, cameras, link, publisher }
@@ -85,22 +85,22 @@ impl Parts {
         }
     }
 
-    /// Ends all parts. Each step waits for a limited time; what follows needs what the step before has
-    /// handed over.
+    /// Ends all parts in order. Each step waits for a limited time, and needs the results of the steps
+    /// before it.
     pub(super) async fn stop(mut self) {
         self.context.closing.send_replace(true);
-        // First the sampler and the outputs: their last readings and events belong to the next commit.
+        // Sampler and outputs end first: the next commit contains their last readings and events.
         self.sources.stop_sampler().await;
         self.outputs.stop().await;
         self.flush_store().await;
-        // Inbox clients are answered after a commit: every accepted line has its answer stored or under way by now.
+        // The inboxes end after this commit, which answers every accepted line.
         self.sources.stop_drivers(&mut self.context.tasks).await;
-        // The publisher drains after the last record is committed, and needs the link for that.
+        // The publisher drains after the last record is committed, and before the link ends.
         self.publisher.stop(self.link.is_up()).await;
         self.link.stop().await;
-        // The drain moved watermarks, which are not durable yet.
+        // The acknowledgements of the drain moved watermarks, which are not durable yet.
         self.flush_store().await;
-        // The store's thread ends when every handle of the store is dropped, those of the tasks too.
+        // The thread of the store ends after every task has dropped its end of the store's channel.
         self.context.tasks.shutdown().await;
         drop(self.context);
         if self.store_thread.join().is_err() {
@@ -129,10 +129,6 @@ pub(super) struct Troubles {
 impl Troubles {
     fn new(at_start: Vec<String>) -> Self {
         Self { all: watch::Sender::new(at_start.clone()), at_start }
-    }
-
-    fn state(&self) -> watch::Receiver<Vec<String>> {
-        self.all.subscribe()
     }
 
     /// Replaces the faults of the previous reload.

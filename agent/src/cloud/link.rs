@@ -14,10 +14,10 @@ use crate::platform::clock;
 
 /// Handle of the link.
 pub(crate) struct LinkHandle {
+    pub(crate) state: watch::Receiver<LinkState>,
+    pub(crate) reports: ConnectionReports,
     running: Option<(watch::Sender<Wish>, AbortHandle)>,
     states: watch::Sender<LinkState>,
-    states_seen: watch::Receiver<LinkState>,
-    reports: ConnectionReports,
     /// Number of connections since the start, of all links together.
     connections: Arc<AtomicU64>,
     dialer: Dialer,
@@ -34,12 +34,12 @@ pub(crate) struct ConnectionReports {
 
 /// Starts the link.
 pub(crate) fn start(context: &mut Context, config: &Config) -> LinkHandle {
-    let (states, states_seen) = watch::channel(LinkState::Down(Outage::unknown(clock::mono())));
+    let (states, state) = watch::channel(LinkState::Down(Outage::unknown(clock::mono())));
     let mut handle = LinkHandle {
+        state,
+        reports: ConnectionReports::default(),
         running: None,
         states,
-        states_seen,
-        reports: ConnectionReports::default(),
         connections: Arc::default(),
         dialer: Dialer::new(),
     };
@@ -52,16 +52,6 @@ impl LinkHandle {
     pub(crate) async fn follow(&mut self, context: &mut Context, config: &Config) {
         self.stop().await;
         self.start_task(context, config);
-    }
-
-    /// Returns the state of the link, for the publisher and `status`.
-    pub(crate) fn state(&self) -> watch::Receiver<LinkState> {
-        self.states_seen.clone()
-    }
-
-    /// Returns the ends of the channels that take the publisher's findings about a connection.
-    pub(crate) fn reports(&self) -> ConnectionReports {
-        self.reports.clone()
     }
 
     /// Returns whether there is a connection.

@@ -62,10 +62,11 @@ pub(crate) struct PublisherState {
 
 /// Handle of the publisher.
 pub(crate) struct PublisherHandle {
+    pub(crate) state: watch::Receiver<PublisherState>,
+    /// The refused topics.
+    pub(crate) refused: watch::Receiver<Vec<Refused>>,
     settings: watch::Sender<Settings>,
     draining: watch::Sender<bool>,
-    states: watch::Receiver<PublisherState>,
-    refused: watch::Receiver<Vec<Refused>>,
 }
 
 /// The inputs and outputs of the publisher's task.
@@ -116,20 +117,20 @@ pub(crate) fn start(context: &mut Context, config: &Config, link: &LinkHandle) -
     let (pulse, store) = context.watch_part("publisher");
     let (settings, settings_seen) = watch::channel(Settings::new(&config.link));
     let (draining, draining_seen) = watch::channel(false);
-    let (states, states_seen) = watch::channel(PublisherState::default());
+    let (states, state) = watch::channel(PublisherState::default());
     let (refused, refused_seen) = watch::channel(Vec::new());
     context.tasks.spawn(run(Publisher {
         store,
-        links: link.state(),
+        links: link.state.clone(),
         settings: settings_seen,
         clock_set: context.clock_set.clone(),
         draining: draining_seen,
         states,
         refused,
-        reports: link.reports(),
+        reports: link.reports.clone(),
         pulse,
     }));
-    PublisherHandle { settings, draining, states: states_seen, refused: refused_seen }
+    PublisherHandle { state, refused: refused_seen, settings, draining }
 }
 
 impl PublisherHandle {
@@ -138,23 +139,13 @@ impl PublisherHandle {
         self.settings.send_replace(Settings::new(&config.link));
     }
 
-    /// Returns the state of the publisher, for `status`.
-    pub(crate) fn state(&self) -> watch::Receiver<PublisherState> {
-        self.states.clone()
-    }
-
-    /// Returns the topics that the broker refuses, for `status`.
-    pub(crate) fn refused_topics(&self) -> watch::Receiver<Vec<Refused>> {
-        self.refused.clone()
-    }
-
     /// Lets the publisher send what is left; if the link is up, waits for that at most [`DRAIN`].
     pub(crate) async fn stop(&mut self, link_is_up: bool) {
         self.draining.send_replace(true);
         if !link_is_up {
             return;
         }
-        let ended = self.states.wait_for(|_| false);
+        let ended = self.state.wait_for(|_| false);
         if tokio::time::timeout(DRAIN, ended).await.is_err() {
             tracing::warn!("not everything was delivered in time; the rest is kept");
         }

@@ -87,6 +87,7 @@ pub(crate) struct Drivers {
     running: Vec<Running>,
     /// Owner of each source, for the inboxes.
     owners: watch::Sender<Arc<Owners>>,
+    pub(crate) overview: watch::Sender<Overview>,
 }
 
 struct Running {
@@ -98,8 +99,8 @@ struct Running {
 impl Drivers {
     pub(crate) fn new(outlets: Outlets) -> Self {
         let clocks = Clocks { wall_ms: || clock::wall().0, since_boot: clock::since_boot };
-        let (running, owners) = (Vec::new(), watch::Sender::default());
-        Self { outlets, buses: Buses::new(clocks), running, owners }
+        let (owners, overview) = (watch::Sender::default(), watch::Sender::default());
+        Self { outlets, buses: Buses::new(clocks), running: Vec::new(), owners, overview }
     }
 
     /// Starts and stops drivers to match `config`.
@@ -121,16 +122,12 @@ impl Drivers {
                 self.running.push(running);
             }
         }
-    }
-
-    /// Returns the gauges and sources of the running drivers.
-    pub(crate) fn overview(&self) -> Overview {
         let specs = self.running.iter().map(|running| &running.spec);
-        Overview {
+        self.overview.send_replace(Overview {
             gauges: self.running.iter().filter_map(|running| running.gauge.clone()).collect(),
             sources: specs.flat_map(Spec::sources).map(str::to_owned).collect(),
             faults: Some(self.outlets.faults.subscribe()),
-        }
+        });
     }
 
     /// Stops all drivers.
