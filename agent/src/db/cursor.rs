@@ -1,9 +1,9 @@
-//! A cursor over records: the rows of one table, in the order of their places or backward.
+//! A cursor over records: the rows of a table, in the order of their places or backwards.
 //!
-//! A damaged file can hold anything, so each column is compared with its bounds where it is read. A place that
-//! does not follow the place before is damage as well: a walk along such a page would repeat rows, or never end.
-//! A long walk needs no beat of its own: the statements of the writer's connection beat
-//! ([`beat_in_statements`](super::schema::beat_in_statements)).
+//! A damaged file can hold anything, so each column is compared with its bounds when read. A place
+//! that does not follow the place before is damage as well: a walk along such a page would repeat
+//! rows, or never end. A long walk needs no beat of its own, because the statements of the writer's
+//! connection beat ([`beat_in_statements`](super::schema::beat_in_statements)).
 
 use std::marker::PhantomData;
 
@@ -11,16 +11,16 @@ use rusqlite::{CachedStatement, Connection, Row, Rows};
 
 use super::bounds;
 
-/// The highest place that SQLite can hold.
+/// The highest place in SQLite.
 pub(crate) const LAST_PLACE: u64 = u64::MAX >> 1;
 
-/// A kind of record; its value is the buffer into which a row is read.
+/// A kind of record, with the buffer into which rows are read.
 pub(crate) trait Record: Default {
-    /// The table that has a record at each place.
+    /// The table with a record at each place.
     const TABLE: &'static str;
     /// The statement without its conditions. The first column is the place.
     const SELECT: &'static str;
-    /// A record that is lent until the cursor moves on.
+    /// A record lent until the cursor moves on.
     type Lent<'a>
     where
         Self: 'a;
@@ -28,11 +28,11 @@ pub(crate) trait Record: Default {
     /// Reads a row.
     ///
     /// # Errors
-    /// A column that is out of its bounds.
+    /// When a column is out of its bounds.
     fn read_row<'a>(&'a mut self, row: &'a Row<'_>) -> rusqlite::Result<Self::Lent<'a>>;
 }
 
-/// A statement that selects records by their places.
+/// A statement selecting records by their places.
 pub(crate) struct Select<'c, R> {
     connection: &'c Connection,
     statement: CachedStatement<'c>,
@@ -40,21 +40,21 @@ pub(crate) struct Select<'c, R> {
     record: PhantomData<R>,
 }
 
-/// The rows that a cursor reads, and how it checks them.
+/// The rows read by a cursor, and their checks.
 #[derive(Debug, Clone, Copy)]
 struct RowSpan {
     first: u64,
     last: u64,
-    /// Whether the last row comes first.
+    /// True if the last row comes first.
     is_backward: bool,
     rows_left: u32,
     /// The place of the row before.
     previous: Option<u64>,
-    /// Whether to check that no record between two rows is left out.
+    /// True if records left out between two rows are looked for.
     is_gapless: bool,
 }
 
-/// Reads the selected records one after the other.
+/// Reads the selected records in succession.
 pub(crate) struct Cursor<'s, R> {
     connection: &'s Connection,
     rows: Rows<'s>,
@@ -63,7 +63,7 @@ pub(crate) struct Cursor<'s, R> {
 }
 
 impl<'c, R: Record> Select<'c, R> {
-    /// Selects the records behind the place `after`, and checks that none of them is left out.
+    /// Selects the records behind the place `after`, and checks that the walk leaves none out.
     pub(crate) fn behind(connection: &'c Connection, after: u64) -> rusqlite::Result<Self> {
         let mut select = Self::from(connection, after.saturating_add(1))?;
         (select.span.previous, select.span.is_gapless) = (Some(after), true);
@@ -108,7 +108,7 @@ impl<'c, R: Record> Select<'c, R> {
         Ok(Self { connection, statement, span, record: PhantomData })
     }
 
-    /// Selects no more than the first `rows` of them.
+    /// Selects only the first `rows` records.
     pub(crate) fn at_most(mut self, rows: u32) -> Self {
         self.span.rows_left = rows;
         self
@@ -127,7 +127,8 @@ impl<R: Record> Cursor<'_, R> {
     /// Reads the next record. Returns its place and the record.
     ///
     /// # Errors
-    /// A row that cannot be read, that is out of its bounds, or whose place does not follow the one before.
+    /// When the row cannot be read, is out of its bounds, or has a place not behind the place
+    /// before.
     pub(crate) fn read_next(&mut self) -> rusqlite::Result<Option<(u64, R::Lent<'_>)>> {
         let span = &mut self.span;
         if span.rows_left == 0 {

@@ -1,4 +1,4 @@
-//! What a heart-rate monitor told besides the rate, as a few bytes: flags, energy, intervals.
+//! The detail of a heart-rate reading as a few bytes: flags, energy, intervals.
 
 use pulsegate_core::record::reading::HeartDetail;
 use pulsegate_sensors::Contact;
@@ -7,7 +7,7 @@ const LOST: u8 = 1;
 const DETECTED: u8 = 2;
 const ENERGY: u8 = 4;
 
-/// Packs it: a flag byte, the energy if there is one, then the intervals, all little-endian.
+/// Packs a detail: a flag byte, the energy if known, then the intervals, all little-endian.
 pub(crate) fn encode(detail: &HeartDetail) -> Vec<u8> {
     let contact = match detail.contact {
         Contact::Unsupported => 0,
@@ -20,7 +20,7 @@ pub(crate) fn encode(detail: &HeartDetail) -> Vec<u8> {
     bytes
 }
 
-/// Unpacks it into `detail`; anything else than what [`encode`] made is read as far as it goes.
+/// Unpacks bytes into `detail`. Bytes not made by [`encode`] are read as far as possible.
 pub(crate) fn decode_into(bytes: &[u8], detail: &mut HeartDetail) {
     let (flags, words) = bytes.split_first().map_or((0, &[][..]), |(flags, rest)| (*flags, rest));
     let mut words = words.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));

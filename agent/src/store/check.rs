@@ -1,8 +1,8 @@
-//! Looks through the whole database for damage, after a stop that was none of ours.
+//! A search of the whole database for damage, after a stop out of order.
 //!
-//! A start must not cost more with more records (P9), so nobody waits for this: it reads on a
-//! connection and a thread of its own, a little at a time, beside the writer. What it finds, the
-//! writer is told; a damaged database is then replaced as if the damage had been met.
+//! A start must not cost more with more records (P9), so nothing waits for the search. On a thread
+//! and a connection of its own it reads a little at a time beside the writer. A fault is reported
+//! to the writer, which replaces the database as if it had met the damage itself.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,33 +18,34 @@ use crate::db::disk::Room;
 use crate::db::error::{is_damage, is_interrupted};
 use crate::db::{self, reader};
 
-/// Steps of SQLite between two pauses, a page or a fraction of a row each: some milliseconds.
+/// Steps of SQLite between two pauses, each a page or part of a row: some milliseconds.
 const STEPS: i32 = 1_000;
-/// The pause: the card belongs to the commits.
+/// Length of a pause, for the commits.
 const PAUSE: Duration = Duration::from_millis(10);
-/// A look holds the log in place; one that lets it grow beyond this is broken off.
+/// Bytes of the log at which a search is stopped: while reading, the log cannot be moved into the
+/// database.
 const MAX_LOG_BYTES: u64 = 32 << 20;
-/// When to look again after that.
+/// Pause after a search stopped by the size of the log.
 const AGAIN: Duration = Duration::from_secs(300);
 
-/// How far the look through the database is.
+/// The state of the search.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Checked {
-    /// The agent was stopped in order the last time.
+    /// Not needed: the agent was stopped in order the last time.
     #[default]
     NotNeeded,
-    /// On its way.
+    /// Under way.
     Running,
-    /// No damage.
+    /// Ended without finding damage.
     Sound,
-    /// Damage, and the database was replaced.
+    /// Damage was found, and the database was replaced.
     Damaged,
-    /// Something else went wrong.
+    /// Ended by another error.
     Failed,
 }
 
 impl Checked {
-    /// The word for it in `status`.
+    /// Returns the word for the state in `status`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::NotNeeded => "not needed",
@@ -56,26 +57,25 @@ impl Checked {
     }
 }
 
-/// A look on its way; it is broken off and waited for when this is dropped.
+/// A search under way. Dropping the value stops the search and waits for the thread.
 pub(super) struct Check {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Check {
-    /// Whether the database at `path` was left behind in the middle of something: one that was
-    /// closed has no log.
+    /// Returns true if the database at `path` was not closed: a closed database has no log.
     pub(super) fn is_needed(path: &Path) -> bool {
         std::fs::metadata(log(path)).is_ok_and(|log| log.len() > 0)
     }
 
-    /// Starts to look. The outcome is a request to the writer.
+    /// Starts a search. The outcome is sent to the writer as a request.
     pub(super) fn start(path: PathBuf, writer: WeakSender<Request>) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         let look = move || {
             let Some(checked) = look_until_done(&path, stopped) else { return };
             if let Some(writer) = writer.upgrade() {
-                // A writer that stops does not need to know.
+                // A stopping writer does not need the outcome.
                 writer.blocking_send(Request::Checked(checked)).ok();
             }
         };
@@ -93,7 +93,7 @@ impl Drop for Check {
     }
 }
 
-/// Looks, again if it must; `None` when it was told to stop.
+/// Searches, and again if stopped by the size of the log. Returns `None` when told to stop.
 fn look_until_done(path: &Path, stopped: Receiver<()>) -> Option<Checked> {
     let stopped = Arc::new(std::sync::Mutex::new(stopped));
     loop {
@@ -140,7 +140,7 @@ fn look(
     reader::find_damage(path, STEPS, is_over)
 }
 
-/// Waits, and says whether it was told to stop meanwhile.
+/// Waits. Returns true if told to stop meanwhile.
 fn pause(stopped: &std::sync::Mutex<Receiver<()>>, how_long: Duration) -> bool {
     let stopped = stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     stopped.recv_timeout(how_long) != Err(RecvTimeoutError::Timeout)

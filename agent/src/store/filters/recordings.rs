@@ -1,5 +1,5 @@
-//! Recordings: from an alert on, for a while, the readings of its source pass whatever the filters
-//! say. They follow from the stored alerts, so they are the same after a restart, and days later.
+//! Recordings: after an alert, all readings of its source pass for a while, whatever the filters.
+//! Recordings follow from the stored alerts, so they are the same after a restart and days later.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use crate::db::cursor::Select;
 use crate::db::database::Database;
 use crate::db::rows::StoredAlerts;
 
-/// Bounds what is remembered of one source: the newest.
+/// Recordings kept of a source, the newest. Bounds memory.
 const MAX_SPANS: usize = 1_000;
 
-/// See the module.
+/// The recordings of all sources.
 pub(super) struct Recordings {
-    /// By rule: how long.
+    /// By rule: duration of a recording.
     lengths: Vec<(Box<str>, Duration)>,
-    /// By id of the source, of whatever kind: from when to when, on the axis of the rules.
+    /// By id of the source, of any kind: start and end on the axis of the rules.
     spans: HashMap<Box<str>, Vec<(Wall, Wall)>>,
-    /// The last alert that was looked at.
+    /// The last alert taken into account.
     through: Option<u64>,
 }
 
@@ -31,8 +31,8 @@ impl Recordings {
         Self { lengths, spans: HashMap::new(), through: None }
     }
 
-    /// Looks at the alerts that came since the last walk; before the first, at those whose
-    /// recording may reach beyond `after`.
+    /// Takes in the alerts since the last walk; before the first walk, the alerts whose recordings
+    /// may reach beyond `after`.
     pub(super) fn begin(
         &mut self,
         database: &Database,
@@ -65,7 +65,7 @@ impl Recordings {
         Ok(())
     }
 
-    /// Whether a reading of that time is recorded.
+    /// Returns true if a reading of this time is recorded.
     pub(super) fn cover(&self, source: SourceId, event: Wall, sources: &Sources) -> bool {
         if self.spans.is_empty() {
             return false;
