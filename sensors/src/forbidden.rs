@@ -33,8 +33,32 @@ impl Forbidden {
     }
 }
 
-/// Returns `text` in lower case, without the separators between words and digits.
+/// Returns `text` in one case, without the separators between words and digits. Upper case first
+/// makes one letter of those with several small forms: `ß` and `SS`, `ς` and `σ`.
 fn plain(text: &str) -> String {
     let separates = |c: &char| c.is_whitespace() || "-_.()/".contains(*c);
-    text.chars().filter(|c| !separates(c)).flat_map(char::to_lowercase).collect()
+    let letters = text.chars().filter(|c| !separates(c));
+    letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_is_ignored_also_for_letters_with_several_small_or_large_forms() {
+        for (listed, text) in [
+            ("Anna Smith", "aNNA_sMITH-7"),
+            ("Jörg Groß", "JÖRG GROSS"),
+            ("JÖRG GROSS", "Jörg Groß"),
+            ("Νίκος", "ΝΊΚΟΣ"),
+            ("Işık", "IŞIK"),
+        ] {
+            let mut forbidden = Forbidden::default();
+            assert!(forbidden.add(listed));
+
+            assert!(forbidden.is_in(text), "`{text}` is not found by `{listed}`");
+            assert!(!forbidden.is_in("belt 7"));
+        }
+    }
 }
