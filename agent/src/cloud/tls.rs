@@ -39,19 +39,23 @@ pub(crate) struct Clients {
 /// Reads certificate, key and roots.
 ///
 /// # Errors
-/// When a file cannot be read or used; most errors name the file.
+/// When a file cannot be read or used; the error names the file.
 pub(crate) fn clients(identity: &Identity) -> anyhow::Result<Clients> {
     let provider = Arc::new(ring::default_provider());
     let chain = certificates(&identity.certificate)?;
     let unreadable = || format!("cannot read the key `{}`", identity.private_key.display());
     let key = regular::read(&identity.private_key, MAX_PEM_BYTES).with_context(unreadable)?;
     let key = PrivateKeyDer::from_pem_slice(&key).with_context(unreadable)?;
+    let mismatch = || {
+        let (certificate, key) = (identity.certificate.display(), identity.private_key.display());
+        format!("the certificate `{certificate}` and the key `{key}` do not belong together")
+    };
     let plain = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .context("cannot set up TLS")?
         .with_root_certificates(roots(identity.roots.as_deref())?)
         .with_client_auth_cert(chain, key)
-        .context("certificate and key do not belong together")?;
+        .with_context(mismatch)?;
     let mut mqtt_alpn = plain.clone();
     mqtt_alpn.alpn_protocols = vec![ALPN_MQTT.to_vec()];
     Ok(Clients { mqtt_alpn: Arc::new(mqtt_alpn), plain: Arc::new(plain) })
