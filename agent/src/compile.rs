@@ -11,7 +11,6 @@ use pulsegate_core::cloud::topic::{self, Open, Template};
 use pulsegate_core::record::lane::Lane;
 use pulsegate_core::rules::{Action, RuleSpec};
 use pulsegate_core::visits::{First, Report, VisitSpec};
-use pulsegate_sensors::line;
 
 use crate::config::{self, Config, PublishConfig};
 use crate::store::{Filters, Formats, LaneFormat, VisitFormat};
@@ -151,23 +150,6 @@ pub(crate) fn variability(config: &Config) -> HashSet<Box<str>> {
     let monitors = config.sensors.heart_rates.iter().filter(|m| m.variability).map(|m| &m.id);
     let simulated = config.sensors.simulated.iter().filter(|s| s.variability).map(|s| &s.id);
     monitors.chain(simulated).map(|id| id.as_str().into()).collect()
-}
-
-/// A level as drivers take it.
-pub(crate) fn level(level: config::Level) -> line::Level {
-    match level {
-        config::Level::Low => line::Level::Low,
-        config::Level::High => line::Level::High,
-    }
-}
-
-/// A backend as drivers take it.
-pub(crate) fn backend(backend: config::Backend) -> line::Backend {
-    match backend {
-        config::Backend::Auto => line::Backend::Auto,
-        config::Backend::RaspberryPi => line::Backend::RaspberryPi,
-        config::Backend::CharacterDevice => line::Backend::CharacterDevice,
-    }
 }
 
 /// Where the thing says whether it is online.

@@ -16,7 +16,6 @@ mod placeholder;
 mod places;
 mod privacy;
 mod sections;
-mod sensors;
 mod structure;
 mod tables;
 #[cfg(test)]

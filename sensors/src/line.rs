@@ -9,6 +9,9 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::LineState;
 
 #[cfg(feature = "drivers")]
@@ -72,7 +75,8 @@ impl Role {
 }
 
 /// The electrical level of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Near 0 V.
     Low,
@@ -81,7 +85,8 @@ pub enum Level {
 }
 
 /// The resistor that holds a line when nothing drives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Bias {
     /// Left as firmware or device tree set it.
     AsIs,
@@ -94,12 +99,14 @@ pub enum Bias {
 }
 
 /// The interface to the hardware.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Backend {
-    /// rpi-pal on a Raspberry Pi, else the character device. The character device always serves a
-    /// line that names a chip, or whose bias is [`Bias::AsIs`], which rpi-pal cannot do.
+    /// The registers on a Raspberry Pi, else the character device. The character device always
+    /// serves a line that names a chip, or whose bias is `as-is`, which the registers cannot do.
+    #[default]
     Auto,
-    /// rpi-pal; levels and bias through the registers, edges through the kernel.
+    /// The registers of a Raspberry Pi, by rpi-pal, for levels and bias; edges come from the kernel.
     RaspberryPi,
     /// The GPIO character device, version 2 of its interface: Linux 5.10 or later.
     CharacterDevice,

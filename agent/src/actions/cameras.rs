@@ -147,8 +147,11 @@ impl CameraHandle {
 fn build_plan(config: &Config) -> Arc<Plan> {
     let camera = |camera: &config::Camera| CameraPlan {
         id: camera.id.as_str().into(),
-        recipe: Recipe { command: camera.command.clone(), deadline: camera.deadline },
-        rest: camera.rest,
+        recipe: Recipe {
+            command: camera.capture.command.clone(),
+            deadline: camera.capture.deadline,
+        },
+        rest: camera.capture.rest,
     };
     Arc::new(Plan {
         folder: config.state_dir.join(FOLDER),

@@ -13,7 +13,7 @@ mod visits;
 use std::sync::Arc;
 
 use super::findings::Findings;
-use super::model::{Config, Publish};
+use super::model::{Config, Publish, Sensors};
 use super::sections::split_endpoint;
 use super::tables::Tables;
 use known::Known;
@@ -27,16 +27,27 @@ pub(super) fn build(mut tables: Tables, findings: &mut Findings) -> Config {
     if let Some(port) = port {
         tables.link.ports = vec![port];
     }
-    let sensors = sensors::build(&tables, findings);
+    sensors::check(&tables, findings);
     let visits = visits::build(&tables, &known, findings);
     let outputs = outputs::build(&tables, findings);
     let night = outputs::night(tables.night.as_ref(), &known, findings);
+    sensors::complete(&mut tables);
     let link = (tables.link.limits, tables.link.window);
     let publish = publish::build(tables.publish, &tables.thing, link, &known, findings);
     rules::recordings(&tables.rule, is_filtered(&publish), findings);
     Config {
         link: tables.link,
-        sensors,
+        sensors: Sensors {
+            bluetooth: tables.bluetooth,
+            gpio: tables.gpio,
+            heart_rates: tables.heart_rate,
+            lids: tables.lid,
+            triggers: tables.trigger,
+            numbers: tables.number,
+            inboxes: tables.inbox,
+            simulated: tables.simulated,
+            cameras: tables.camera,
+        },
         outputs,
         night,
         pictures: tables.pictures,

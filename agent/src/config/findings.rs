@@ -207,6 +207,11 @@ impl Findings {
         }
     }
 
+    /// Returns where the value at `path` stands.
+    pub(super) fn span_of(&self, path: String) -> Span {
+        self.places.find(&Place::Value(path))
+    }
+
     /// Adds each finding, unless what it is about was reported before.
     pub(super) fn push_all(&mut self, findings: impl IntoIterator<Item = Finding>) {
         findings.into_iter().for_each(|finding| self.push(finding));

@@ -16,11 +16,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use super::outputs::{Hours, Light, Night, Only, Output, Wiring};
 pub(crate) use super::sections::{
-    Backlog, Buffer, Clock, Identity, Limits, Link, Log, Pictures, Port, Status, Trust,
-};
-pub(crate) use super::sensors::{
-    Backend, Bias, Bluetooth, Camera, Gpio, HeartRate, Inbox, Level, Lid, Monitor, Number, Sensors,
-    Simulated, SimulatedFaults, SimulatedKind, Step, Trigger, TriggerKind,
+    Backlog, Bluetooth, Buffer, Camera, Clock, Gpio, HeartRate, Identity, Inbox, Lid, Limits, Link,
+    Log, Number, Pictures, Port, Simulated, SimulatedKind, Status, Trigger, Trust,
 };
 
 /// Everything that one configuration file says.
@@ -58,6 +55,29 @@ pub(crate) struct Config {
     pub buffer: Buffer,
     /// How much is logged.
     pub log: Log,
+}
+
+/// Every source, and what reaches it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Sensors {
+    /// How Bluetooth is used.
+    pub bluetooth: Bluetooth,
+    /// How lines are read.
+    pub gpio: Gpio,
+    /// Heart-rate monitors.
+    pub heart_rates: Vec<HeartRate>,
+    /// Lid switches.
+    pub lids: Vec<Lid>,
+    /// Movement sensors and buttons.
+    pub triggers: Vec<Trigger>,
+    /// Numbers in files.
+    pub numbers: Vec<Number>,
+    /// Sockets for other programs' readings.
+    pub inboxes: Vec<Inbox>,
+    /// Sources that are made up.
+    pub simulated: Vec<Simulated>,
+    /// Cameras.
+    pub cameras: Vec<Camera>,
 }
 
 /// What counts as a visit to one source.

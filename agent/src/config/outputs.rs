@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::sensors::Level;
+use pulsegate_sensors::line::Level;
 
 /// Something that rules and visits switch.
 #[derive(Debug, Clone, PartialEq, Eq)]

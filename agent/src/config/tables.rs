@@ -7,7 +7,6 @@
 mod outputs;
 mod publish;
 mod rules;
-mod sensors;
 mod visits;
 
 use std::path::PathBuf;
@@ -18,14 +17,13 @@ use serde::{Deserialize, Serialize};
 pub(super) use outputs::{NightTable, OutputTable};
 pub(super) use publish::{BatchTable, PublishTable, PublishTables, Scalar, TestTable};
 pub(super) use rules::{MemberTable, RuleTable, WindowTable};
-pub(super) use sensors::{
-    BluetoothTable, CameraTable, GpioTable, HeartRateTable, InboxTable, LidTable, NumberTable,
-    SimulatedTable, TriggerTable,
-};
 pub(super) use visits::{ReportTable, SourceVisitTable, VisitTable};
 
 use super::place::At;
-use super::sections::{Buffer, Clock, Identity, Link, Log, Pictures, Status};
+use super::sections::{
+    Bluetooth, Buffer, Camera, Clock, Gpio, HeartRate, Identity, Inbox, Lid, Link, Log, Number,
+    Pictures, Simulated, Status, Trigger,
+};
 use super::units::Period;
 
 /// Configuration of pulsegate, an edge gateway agent.
@@ -54,31 +52,31 @@ pub(super) struct Tables {
     pub(super) status: Status,
     /// How Bluetooth is used.
     #[serde(default)]
-    pub(super) bluetooth: BluetoothTable,
+    pub(super) bluetooth: Bluetooth,
     /// How lines are read.
     #[serde(default)]
-    pub(super) gpio: GpioTable,
+    pub(super) gpio: Gpio,
     /// Heart-rate monitors.
     #[serde(default)]
-    pub(super) heart_rate: Vec<At<HeartRateTable>>,
+    pub(super) heart_rate: Vec<HeartRate>,
     /// Lid switches.
     #[serde(default)]
-    pub(super) lid: Vec<LidTable>,
+    pub(super) lid: Vec<Lid>,
     /// Movement sensors and buttons.
     #[serde(default)]
-    pub(super) trigger: Vec<TriggerTable>,
+    pub(super) trigger: Vec<Trigger>,
     /// Numbers in files: 1-wire, hwmon, IIO.
     #[serde(default)]
-    pub(super) number: Vec<NumberTable>,
+    pub(super) number: Vec<Number>,
     /// Sockets for readings from other programs.
     #[serde(default)]
-    pub(super) inbox: Vec<InboxTable>,
+    pub(super) inbox: Vec<Inbox>,
     /// Sources that are made up, to try things out.
     #[serde(default)]
-    pub(super) simulated: Vec<SimulatedTable>,
+    pub(super) simulated: Vec<Simulated>,
     /// Cameras.
     #[serde(default)]
-    pub(super) camera: Vec<At<CameraTable>>,
+    pub(super) camera: Vec<Camera>,
     /// The pictures of all cameras.
     #[serde(default)]
     pub(super) pictures: Pictures,

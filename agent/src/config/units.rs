@@ -163,6 +163,11 @@ impl JsonSchema for Size {
     }
 }
 
+/// A duration, for `#[serde(default)]`.
+pub(super) fn millis<const MILLIS: u64>() -> Duration {
+    Duration::from_millis(MILLIS)
+}
+
 /// Reads and writes a [`Duration`], or an optional one, as a [`Period`]: for `#[serde(with)]`.
 pub(super) mod duration {
     use super::{Deserialize, Deserializer, Duration, Period, Serialize, Serializer};

@@ -9,16 +9,14 @@ use std::time::Duration;
 
 use pulsegate_core::cloud::backoff::{Backoff, Failure};
 use pulsegate_sensors::heart_rate::bluez::{self, MonitorState};
-use pulsegate_sensors::heart_rate::{Address, Identity};
 use pulsegate_sensors::inbox::{self, Admission, Chunk, Owners};
-use pulsegate_sensors::line::{self, Line, LineCounters, Role};
+use pulsegate_sensors::line::{self, Bias, Level, Line, LineCounters, Role};
 use pulsegate_sensors::number::{self, Buses, Clocks, NumberState};
 use pulsegate_sensors::simulated::{self, Recording};
 use pulsegate_sensors::{NoReading, Observation, Outlet, Source, SourceId, Sources};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use crate::compile;
 use crate::config::{self, Config, SimulatedKind};
 use crate::context::Tasks;
 use crate::platform::aside::Aside;
@@ -152,13 +150,15 @@ impl Drivers {
                 (Some(Gauge::Monitors(watched)), tasks.spawn(task))
             }
             Spec::Lid(gpio, lid) => {
-                let role = Role::Lid { closed: compile::level(lid.closed) };
-                let (line, id) = (wire(&gpio, lid.pin, lid.debounce, role, lid.bias), lid.id);
+                let (role, bias) = (Role::Lid { closed: lid.closed }, lid.bias);
+                let bias = bias.unwrap_or(away_from(lid.closed));
+                let (line, id) = (wire(&gpio, lid.pin, lid.debounce, role, bias), lid.id);
                 watch_line(line, &gpio, &id, "lid", outlets, tasks)
             }
             Spec::Trigger(gpio, trigger) => {
-                let role = Role::Trigger { active: compile::level(trigger.active) };
-                let line = wire(&gpio, trigger.pin, trigger.debounce, role, trigger.bias);
+                let role = Role::Trigger { active: trigger.active };
+                let bias = trigger.bias.unwrap_or(away_from(trigger.active));
+                let line = wire(&gpio, trigger.pin, trigger.debounce, role, bias);
                 watch_line(line, &gpio, &trigger.id, trigger.kind.as_str(), outlets, tasks)
             }
             Spec::Number(number) => {
@@ -256,10 +256,7 @@ async fn bluetooth(
 ) -> anyhow::Result<()> {
     let mut watched = Vec::new();
     for monitor in monitors {
-        let identity = match monitor.monitor {
-            config::Monitor::Address(bytes) => Identity::Address(Address::new(bytes)),
-            config::Monitor::Name(name) => Identity::named(&name),
-        };
+        let identity = monitor.identity().expect("a checked configuration");
         if let Some(outlet) = outlets.outlet(&monitor.id, "heart_rate") {
             watched.push(bluez::Monitor { identity, outlet });
         }
@@ -284,14 +281,16 @@ async fn bluetooth(
     }
 }
 
-fn wire(gpio: &config::Gpio, pin: u16, debounce: Duration, role: Role, bias: config::Bias) -> Line {
+/// Returns the resistor for a switch that connects its line to `level` when it closes.
+fn away_from(level: Level) -> Bias {
+    match level {
+        Level::Low => Bias::PullUp,
+        Level::High => Bias::PullDown,
+    }
+}
+
+fn wire(gpio: &config::Gpio, pin: u16, debounce: Duration, role: Role, bias: Bias) -> Line {
     let chip = gpio.chip.as_ref().map(|chip| chip.to_string_lossy().into_owned());
-    let bias = match bias {
-        config::Bias::AsIs => line::Bias::AsIs,
-        config::Bias::PullUp => line::Bias::PullUp,
-        config::Bias::PullDown => line::Bias::PullDown,
-        config::Bias::Off => line::Bias::Off,
-    };
     Line { pin: u32::from(pin), chip, debounce, role, bias }
 }
 
@@ -303,7 +302,7 @@ fn watch_line(
     outlets: Outlets,
     tasks: &mut Tasks,
 ) -> (Option<Gauge>, AbortHandle) {
-    let backend = compile::backend(gpio.backend);
+    let backend = gpio.backend;
     let (counters, watched) = watch::channel(LineCounters::default());
     let (id, kind) = (Arc::<str>::from(id), kind.to_owned());
     let gauge = Gauge::Line(Arc::clone(&id), watched);
@@ -384,7 +383,7 @@ async fn simulate(simulated: config::Simulated, outlets: Outlets) -> anyhow::Res
     let Some(outlet) = outlets.outlet(&simulated.id, simulated.kind.as_str()) else {
         return pending().await;
     };
-    let (mean, spread) = (simulated.mean, simulated.spread);
+    let (mean, spread) = (simulated.first_mean(), simulated.spread);
     let kind = match (&simulated.replay, simulated.kind) {
         (Some(path), _) => match read_recording(path).await {
             Ok(recording) => simulated::SimulatedKind::Replay(Arc::new(recording)),
@@ -413,7 +412,7 @@ async fn simulate(simulated: config::Simulated, outlets: Outlets) -> anyhow::Res
                 .faults
                 .silences
                 .iter()
-                .map(|(at, lasts)| *at..*at + *lasts)
+                .map(|silence| silence.at..silence.at + silence.lasts)
                 .collect(),
             bounces: simulated.faults.bounces,
         },

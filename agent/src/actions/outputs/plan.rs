@@ -48,8 +48,8 @@ fn wiring(gpio: &config::Gpio, wiring: &config::Wiring) -> Wiring {
         config::Wiring::Lines { pins, active } => Wiring::Lines {
             pins: pins.iter().copied().map(u32::from).collect(),
             chip: gpio.chip.as_ref().map(|chip| chip.to_string_lossy().into_owned()),
-            active: compile::level(*active),
-            backend: compile::backend(gpio.backend),
+            active: *active,
+            backend: gpio.backend,
         },
     }
 }

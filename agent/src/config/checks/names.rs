@@ -7,6 +7,7 @@ use pulsegate_sensors::{is_kind, is_source_name};
 
 use crate::config::findings::{Finding, Findings, Span};
 use crate::config::place::At;
+use crate::config::places::Place;
 use crate::config::tables::Tables;
 
 /// AWS IoT: `CreateThing`, `thingName`; a client id has the same bound.
@@ -17,8 +18,14 @@ const RESERVED_KINDS: [&str; 4] = ["heart_rate", "lid", "movement", "button"];
 pub(super) fn check(tables: &Tables, findings: &mut Findings) {
     thing(&tables.thing, findings);
     ids(tables, findings);
-    for number in &tables.number {
-        kind(&number.kind, findings);
+    for (index, number) in tables.number.iter().enumerate() {
+        let place = format!("number[{index}].kind");
+        if !is_kind(&number.kind) {
+            findings.push(wrong_kind(&number.kind, place));
+        } else if RESERVED_KINDS.contains(&number.kind.as_str()) {
+            let message = format!("`{}` is the kind of another table's readings", number.kind);
+            findings.push(Finding::fault(place, message));
+        }
     }
 }
 
@@ -31,36 +38,50 @@ fn thing(name: &str, findings: &mut Findings) {
 }
 
 fn ids(tables: &Tables, findings: &mut Findings) {
-    let mut ids: Vec<&At<String>> = Vec::new();
-    ids.extend(tables.heart_rate.iter().map(|table| &table.id));
-    ids.extend(tables.lid.iter().map(|table| &table.id));
-    ids.extend(tables.trigger.iter().map(|table| &table.id));
-    ids.extend(tables.number.iter().map(|table| &table.id));
-    ids.extend(tables.simulated.iter().map(|table| &table.id));
+    let mut ids: Vec<(&str, Span)> = Vec::new();
+    add_ids(&mut ids, "heart_rate", tables.heart_rate.iter().map(|table| &table.id), findings);
+    add_ids(&mut ids, "lid", tables.lid.iter().map(|table| &table.id), findings);
+    add_ids(&mut ids, "trigger", tables.trigger.iter().map(|table| &table.id), findings);
+    add_ids(&mut ids, "number", tables.number.iter().map(|table| &table.id), findings);
+    add_ids(&mut ids, "simulated", tables.simulated.iter().map(|table| &table.id), findings);
     let sensors = ids.clone();
-    ids.extend(tables.camera.iter().map(|table| &table.id));
-    ids.extend(tables.output.iter().map(|table| &table.id));
-    for id in tables.inbox.iter().flat_map(|table| &table.sources).flatten() {
-        match sensors.iter().find(|sensor| sensor.as_str() == id.as_str()) {
-            Some(sensor) => findings.push(of_sensor(id, sensor)),
-            None => ids.push(id),
+    add_ids(&mut ids, "camera", tables.camera.iter().map(|table| &table.id), findings);
+    ids.extend(tables.output.iter().map(|table| (table.id.as_str(), table.id.span())));
+    for (inbox, table) in tables.inbox.iter().enumerate() {
+        for (index, id) in table.sources.iter().flatten().enumerate() {
+            let span = findings.span_of(format!("inbox[{inbox}].sources[{index}]"));
+            match sensors.iter().find(|(sensor, _)| sensor == id) {
+                Some((_, sensor)) => findings.push(of_sensor(id, span, sensor.clone())),
+                None => ids.push((id, span)),
+            }
         }
     }
-    for id in &ids {
+    for (id, span) in &ids {
         if !is_source_name(id) {
-            let fault = Finding::fault(id.span(), format!("`{}` cannot be an id", ***id));
+            let fault = Finding::fault(span.clone(), format!("`{id}` cannot be an id"));
             findings.push(fault.label("1 to 64 of `A-Z a-z 0-9 . _ : -`"));
         }
     }
-    unique(ids.into_iter(), "id", findings);
+    report_repeated(ids.into_iter(), "id", findings);
+}
+
+/// Adds the ids of all tables `[[name]]`, with their places.
+fn add_ids<'a>(
+    ids: &mut Vec<(&'a str, Span)>,
+    name: &str,
+    given: impl Iterator<Item = &'a String>,
+    findings: &Findings,
+) {
+    let place = |index: usize| findings.span_of(format!("{name}[{index}].id"));
+    ids.extend(given.enumerate().map(|(index, id)| (id.as_str(), place(index))));
 }
 
 /// The fault of an inbox that lists a sensor of this device among its sources: the agent would refuse each
 /// of the lines.
-fn of_sensor(id: &At<String>, sensor: &At<String>) -> Finding {
-    let message = format!("an inbox cannot speak for `{}`, which is a sensor of this device", **id);
-    let fault = Finding::fault(id.span(), message).label("give the program an id of its own");
-    fault.also(sensor.span(), "the sensor")
+fn of_sensor(id: &str, place: Span, sensor: Span) -> Finding {
+    let message = format!("an inbox cannot speak for `{id}`, which is a sensor of this device");
+    let fault = Finding::fault(place, message).label("give the program an id of its own");
+    fault.also(sensor, "the sensor")
 }
 
 /// Reports each name that stands in the file twice.
@@ -69,7 +90,15 @@ pub(super) fn unique<'a>(
     what: &str,
     findings: &mut Findings,
 ) {
-    for (name, first) in repeated(names.map(|name| (name.as_str(), name.span()))) {
+    report_repeated(names.map(|name| (name.as_str(), name.span())), what, findings);
+}
+
+fn report_repeated<'a>(
+    names: impl Iterator<Item = (&'a str, Span)>,
+    what: &str,
+    findings: &mut Findings,
+) {
+    for (name, first) in repeated(names) {
         let fault = Finding::fault(name.1, format!("{what} `{}` is given twice", name.0));
         findings.push(fault.also(first, "first here"));
     }
@@ -91,16 +120,11 @@ pub(super) fn repeated<K: Copy + Eq + Hash>(
         .collect()
 }
 
-fn kind(kind: &At<String>, findings: &mut Findings) {
-    if !is_kind(kind) {
-        findings.push(malformed_kind(kind));
-    } else if RESERVED_KINDS.contains(&kind.as_str()) {
-        let message = format!("`{}` is the kind of another table's readings", **kind);
-        findings.push(Finding::fault(kind.span(), message));
-    }
+pub(super) fn malformed_kind(kind: &At<String>) -> Finding {
+    wrong_kind(kind, kind.span())
 }
 
-pub(super) fn malformed_kind(kind: &At<String>) -> Finding {
-    Finding::fault(kind.span(), format!("`{}` cannot be a kind of reading", **kind))
+fn wrong_kind(kind: &str, place: impl Into<Place>) -> Finding {
+    Finding::fault(place, format!("`{kind}` cannot be a kind of reading"))
         .label("a lower-case letter, then up to 63 of `a-z 0-9 _`")
 }

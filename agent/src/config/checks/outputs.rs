@@ -1,10 +1,12 @@
 //! Outputs: that each is connected to one thing, and that night can be told from day.
 
+use pulsegate_sensors::line::Level;
+
 use super::known::Known;
 use super::rules::unknown_source;
 use super::visits::zone;
 use crate::config::findings::{Finding, Findings};
-use crate::config::model::{Hours, Level, Light, Night, Output, Wiring};
+use crate::config::model::{Hours, Light, Night, Output, Wiring};
 use crate::config::place::At;
 use crate::config::tables::{NightTable, OutputTable, Tables};
 

@@ -18,19 +18,29 @@ const MAX_TEXT_BYTES: usize = 1_024;
 const OPENING: &str = "open";
 
 pub(super) fn build(tables: &Tables, known: &Known, findings: &mut Findings) -> Vec<VisitConfig> {
-    for table in &tables.simulated {
+    for (index, table) in tables.simulated.iter().enumerate() {
         if table.visit.is_some() && table.kind != SimulatedKind::Lid {
-            let message = format!("source `{}` is no lid: it has no openings", *table.id);
-            findings.push(Finding::fault(table.id.span(), message));
+            let message = format!("source `{}` is no lid: it has no openings", table.id);
+            findings.push(Finding::fault(format!("simulated[{index}].id"), message));
         }
     }
-    let lids = tables.lid.iter().map(|table| (&table.id, &table.visit));
-    let triggers = tables.trigger.iter().map(|table| (&table.id, &table.visit));
-    let simulated = tables.simulated.iter().map(|table| (&table.id, &table.visit));
-    let own = lids.chain(triggers).chain(simulated);
-    let mut visits: Vec<(VisitConfig, Span)> = own
-        .filter_map(|(id, visit)| Some((line(id, visit.as_ref()?, known, findings), id.span())))
-        .collect();
+    let lids = tables.lid.iter().map(|table| (&table.id, &table.visit)).enumerate();
+    let triggers = tables.trigger.iter().map(|table| (&table.id, &table.visit)).enumerate();
+    let simulated = tables.simulated.iter().map(|table| (&table.id, &table.visit)).enumerate();
+    let own = [
+        ("lid", lids.collect::<Vec<_>>()),
+        ("trigger", triggers.collect()),
+        ("simulated", simulated.collect()),
+    ];
+    let mut visits: Vec<(VisitConfig, Span)> = Vec::new();
+    for (name, tables) in own {
+        for (index, (id, visit)) in tables {
+            if let Some(visit) = visit {
+                let span = findings.span_of(format!("{name}[{index}].id"));
+                visits.push((line(id, visit, known, findings), span));
+            }
+        }
+    }
     for table in &tables.visit {
         visits.push((other(table, known, findings), table.source.span()));
     }
@@ -46,12 +56,7 @@ pub(super) fn build(tables: &Tables, known: &Known, findings: &mut Findings) -> 
     visits.into_iter().map(|(visit, _)| visit).collect()
 }
 
-fn line(
-    id: &At<String>,
-    table: &VisitTable,
-    known: &Known,
-    findings: &mut Findings,
-) -> VisitConfig {
+fn line(id: &str, table: &VisitTable, known: &Known, findings: &mut Findings) -> VisitConfig {
     VisitConfig {
         source: id.to_string(),
         opening: usual_opening(id, known).to_owned(),

@@ -7,7 +7,7 @@ use crate::config::place::At;
 use crate::config::units::Period;
 
 /// When openings are one visit, and what a visit takes.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct VisitTable {
     /// A visit ends when there was no opening for that long.
@@ -66,7 +66,7 @@ pub(in crate::config) struct SourceVisitTable {
 }
 
 /// A text that tells a visit.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct ReportTable {
     /// The text, with `{units}`, `{unit}`, `{minutes}`, `{seconds}`, `{openings}`, `{source}`,

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use pulsegate_core::rules::{Action, Drive};
 use pulsegate_core::visits::{Moment, VisitAction};
+use pulsegate_sensors::line::Level;
 
 use super::{expect_fault, fix_of, with};
-use crate::config::{Hours, Level, Light, Night, Only, Wiring};
+use crate::config::{Hours, Light, Night, Only, Wiring};
 
 const SOURCES: &str = r#"
 lid = [{ id = "feeder", pin = 1 }]

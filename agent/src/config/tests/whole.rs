@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pulsegate_core::rules::Action;
+use pulsegate_sensors::heart_rate::{Address, Identity};
 use serde_json::Value;
 
 use super::{FULL, path, with};
@@ -22,14 +23,12 @@ fn the_full_example_passes() {
     assert_eq!(ports[0], Port { number: 8883, alpn: false });
     assert_eq!(ports[1], Port { number: 443, alpn: true });
     assert_eq!(
-        config.sensors.heart_rates[0].monitor,
-        Monitor::Address([0xA0, 0x9E, 0x1A, 1, 2, 3])
+        config.sensors.heart_rates[0].identity(),
+        Some(Identity::Address(Address::new([0xA0, 0x9E, 0x1A, 1, 2, 3])))
     );
     assert_eq!(config.sensors.numbers[0].kind, "temperature");
-    assert_eq!(
-        config.sensors.simulated[0].steps[1],
-        Step { at: Duration::from_secs(20), mean: 70.0 }
-    );
+    let step = config.sensors.simulated[0].steps[1];
+    assert_eq!((step.at, step.mean), (Duration::from_secs(20), 70.0));
     assert_eq!(config.rules[1].then, [Action::Alert]);
     assert_eq!(config.publish.readings.topic, "pulsegate/{thing}/{kind}/{source}");
     assert_eq!(config.buffer.max_bytes, 500_000_000);
