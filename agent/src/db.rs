@@ -28,7 +28,7 @@ pub(crate) use disk::{DiskFault, Room, mebibytes};
 pub(crate) use error::{Error, Result};
 pub(crate) use overflow::InMemory;
 pub(crate) use owner::{ThingChange, kept_aside, settle};
-pub(crate) use reader::{AlertFound, Named, Reader, ReadingFound, VisitFound};
+pub(crate) use reader::{AlertFound, Choice, Named, Reader, ReadingFound, VisitFound};
 pub(crate) use salvage::SalvageProgress;
 
 /// The database, in the state directory.

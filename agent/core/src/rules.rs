@@ -40,6 +40,7 @@ use std::time::Duration;
 use pulsegate_sensors::{Source, SourceId, Sources};
 
 use crate::record::reading::{Reading, Value};
+use crate::time::timeline::{Epoch, Timeline};
 use crate::time::{Mono, Wall};
 
 use agenda::Agenda;
@@ -79,6 +80,15 @@ pub struct Input<'a> {
     /// The time of the reading itself, or else the arrival plus an offset fixed for this kernel
     /// start, so a clock step does not move the event time.
     pub event: Wall,
+}
+
+impl<'a> Input<'a> {
+    /// Creates the input of a reading that arrived in the kernel start `epoch`.
+    #[must_use]
+    pub fn new(reading: &'a Reading, timeline: &Timeline, epoch: Epoch) -> Self {
+        let event = reading.event_time(timeline, epoch);
+        Self { reading, boot: KernelBoot(epoch.0), event }
+    }
 }
 
 /// The direction of a transition.

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::arguments::Config;
 use super::{fail, peek, print};
 use crate::db::VisitFound;
-use crate::db::{AlertFound, FILE, Reader, ReadingFound};
+use crate::db::{AlertFound, Choice, FILE, Reader, ReadingFound};
 
 /// The arguments of the lists.
 #[derive(Debug, Args)]
@@ -32,10 +32,16 @@ pub(crate) struct Listing {
     json: bool,
 }
 
+impl Listing {
+    fn wanted(&self) -> Choice<'_> {
+        Choice::Last(self.source.as_deref(), self.last)
+    }
+}
+
 /// Lists readings.
 pub(crate) fn readings(listing: &Listing) -> ExitCode {
     list(listing, |reader| {
-        let found = reader.readings(listing.source.as_deref(), listing.last)?;
+        let found = reader.readings(listing.wanted())?;
         Ok(found.iter().map(|(id, found)| reading_line(*id, found, listing.json)).collect())
     })
 }
@@ -43,7 +49,7 @@ pub(crate) fn readings(listing: &Listing) -> ExitCode {
 /// Lists alerts.
 pub(crate) fn alerts(listing: &Listing) -> ExitCode {
     list(listing, |reader| {
-        let found = reader.alerts(listing.source.as_deref(), listing.last)?;
+        let found = reader.alerts(listing.wanted())?;
         Ok(found.iter().map(|(id, found)| alert_line(*id, found, listing.json)).collect())
     })
 }
@@ -51,7 +57,7 @@ pub(crate) fn alerts(listing: &Listing) -> ExitCode {
 /// Lists visits.
 pub(crate) fn visits(listing: &Listing) -> ExitCode {
     list(listing, |reader| {
-        let found = reader.visits(listing.source.as_deref(), listing.last)?;
+        let found = reader.visits(listing.wanted())?;
         Ok(found.iter().map(|(id, visit)| visit_line(*id, visit, listing.json)).collect())
     })
 }

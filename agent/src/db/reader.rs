@@ -19,7 +19,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::cursor::{LAST_PLACE, Record, Select};
 use super::load::{self, BootRow};
-use super::rows::{StoredAlert, StoredAlerts, StoredEvent, StoredEvents, StoredReadings};
+use super::rows::{StoredAlert, StoredAlerts, StoredEvents, StoredReadings};
 use super::schema;
 
 /// A connection that cannot write.
@@ -27,6 +27,24 @@ pub(crate) struct Reader {
     pub(crate) connection: Connection,
     pub(crate) boots: Vec<BootRow>,
     pub(crate) timeline: Timeline,
+}
+
+/// The records that are wanted of a lane.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Choice<'a> {
+    /// The last ones, of the named source or of all, and how many at most.
+    Last(Option<&'a str>, u32),
+    /// The first ones behind a place, and how many at most.
+    Behind(Seq, u32),
+}
+
+impl Choice<'_> {
+    fn is_of(&self, source: &str) -> bool {
+        match self {
+            Self::Last(Some(wanted), _) => *wanted == source,
+            Self::Last(None, _) | Self::Behind(..) => true,
+        }
+    }
 }
 
 /// Some records, the oldest first, each with its name.
@@ -88,142 +106,66 @@ impl Reader {
         })
     }
 
-    /// The last `limit` readings, of one source if it is named.
-    pub(crate) fn readings(
-        &self,
-        source: Option<&str>,
-        limit: u32,
-    ) -> rusqlite::Result<Named<ReadingFound>> {
-        let mut found = self.readings_of(self.backward()?, source, limit)?;
-        found.reverse();
-        Ok(found)
-    }
-
-    /// The first `limit` readings behind the place `after`.
-    pub(crate) fn readings_behind(
-        &self,
-        after: Seq,
-        limit: u32,
-    ) -> rusqlite::Result<Named<ReadingFound>> {
-        self.readings_of(self.behind(after)?, None, limit)
-    }
-
-    fn readings_of(
-        &self,
-        select: Select<'_, StoredReadings>,
-        of: Option<&str>,
-        limit: u32,
-    ) -> rusqlite::Result<Named<ReadingFound>> {
+    /// Returns readings of known sources.
+    pub(crate) fn readings(&self, wanted: Choice<'_>) -> rusqlite::Result<Named<ReadingFound>> {
         let mut names = SourceNames::new(&self.connection);
-        self.found(select, limit, |seq, reading: &mut Reading| {
+        self.found::<StoredReadings, _>(wanted, |seq, reading| {
             let Some(source) = names.find(reading.source)? else { return Ok(None) };
-            if of.is_some_and(|of| *source.name != *of) {
+            if !wanted.is_of(&source.name) {
                 return Ok(None);
             }
-            let (time, trust) = match reading.time {
-                Some(own) => (own, Trust::Trusted),
-                None => self.timeline.wall(self.boot_of(seq).epoch, reading.mono),
-            };
+            let (time, trust) = reading.wall_time(&self.timeline, self.boot_of(seq).epoch);
             let (source, reading) = (Arc::clone(source), reading.clone());
             Ok(Some(ReadingFound { source, reading, time, trust }))
         })
     }
 
-    /// The last `limit` alerts, of one source if it is named.
-    pub(crate) fn alerts(
-        &self,
-        source: Option<&str>,
-        limit: u32,
-    ) -> rusqlite::Result<Named<AlertFound>> {
-        let mut found = self.alerts_of(self.backward()?, source, limit)?;
-        found.reverse();
-        Ok(found)
-    }
-
-    /// The first `limit` alerts behind the place `after`.
-    pub(crate) fn alerts_behind(
-        &self,
-        after: Seq,
-        limit: u32,
-    ) -> rusqlite::Result<Named<AlertFound>> {
-        self.alerts_of(self.behind(after)?, None, limit)
-    }
-
-    fn alerts_of(
-        &self,
-        select: Select<'_, StoredAlerts>,
-        of: Option<&str>,
-        limit: u32,
-    ) -> rusqlite::Result<Named<AlertFound>> {
+    /// Returns alerts.
+    pub(crate) fn alerts(&self, wanted: Choice<'_>) -> rusqlite::Result<Named<AlertFound>> {
         let mut names = SourceNames::new(&self.connection);
-        self.found(select, limit, |_, alert: StoredAlert<'_>| {
-            let source = names.find(alert.source)?;
-            if of.is_some_and(|of| source.is_none_or(|source| *source.name != *of)) {
+        self.found::<StoredAlerts, _>(wanted, |_, alert| {
+            let source = names.find(alert.source)?.map(|source| &*source.name);
+            if !wanted.is_of(source.unwrap_or_default()) {
                 return Ok(None);
             }
             let epoch = alert.epoch;
-            let found = AlertFound::new(alert, source.map(|source| &*source.name));
-            Ok(Some(found.corrected(&self.timeline, epoch)))
+            Ok(Some(AlertFound::new(alert, source).corrected(&self.timeline, epoch)))
         })
     }
 
-    /// The last `limit` visits, to one source if it is named.
-    pub(crate) fn visits(
-        &self,
-        source: Option<&str>,
-        limit: u32,
-    ) -> rusqlite::Result<Named<VisitFound>> {
-        let mut found = self.visits_of(self.backward()?, source, limit)?;
-        found.reverse();
-        Ok(found)
-    }
-
-    /// The first `limit` visits behind the place `after`.
-    pub(crate) fn visits_behind(
-        &self,
-        after: Seq,
-        limit: u32,
-    ) -> rusqlite::Result<Named<VisitFound>> {
-        self.visits_of(self.behind(after)?, None, limit)
-    }
-
-    fn visits_of(
-        &self,
-        select: Select<'_, StoredEvents>,
-        of: Option<&str>,
-        limit: u32,
-    ) -> rusqlite::Result<Named<VisitFound>> {
-        self.found(select, limit, |_, event: StoredEvent<'_>| {
-            let Some(visit) = event.visit() else { return Ok(None) };
-            if of.is_some_and(|of| visit.source != of) {
-                return Ok(None);
-            }
-            let (told, _) = self.timeline.wall(event.epoch, event.mono);
-            Ok(Some(VisitFound { told: Some(told), ..VisitFound::correct(visit, &self.timeline) }))
+    /// Returns visits.
+    pub(crate) fn visits(&self, wanted: Choice<'_>) -> rusqlite::Result<Named<VisitFound>> {
+        self.found::<StoredEvents, _>(wanted, |_, event| {
+            let visit = event.visit().filter(|visit| wanted.is_of(&visit.source));
+            Ok(visit.map(|visit| {
+                let (told, _) = self.timeline.wall(event.epoch, event.mono);
+                VisitFound { told: Some(told), ..VisitFound::correct(visit, &self.timeline) }
+            }))
         })
     }
 
-    fn backward<R: Record>(&self) -> rusqlite::Result<Select<'_, R>> {
-        Select::backward(&self.connection, 0, LAST_PLACE)
-    }
-
-    fn behind<R: Record>(&self, after: Seq) -> rusqlite::Result<Select<'_, R>> {
-        Select::from(&self.connection, after.0.saturating_add(1))
-    }
-
-    /// Reads records until `limit` of them are found.
+    /// Reads records until as many are found as are wanted.
     fn found<R: Record, T>(
         &self,
-        mut select: Select<'_, R>,
-        limit: u32,
+        wanted: Choice<'_>,
         mut find: impl FnMut(u64, R::Lent<'_>) -> rusqlite::Result<Option<T>>,
     ) -> rusqlite::Result<Named<T>> {
+        let connection = &self.connection;
+        let (mut select, limit) = match wanted {
+            Choice::Last(_, limit) => (Select::<R>::backward(connection, 0, LAST_PLACE)?, limit),
+            Choice::Behind(after, limit) => {
+                (Select::from(connection, after.0.saturating_add(1))?, limit)
+            }
+        };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let (mut cursor, mut found) = (select.open()?, Vec::new());
         while found.len() < limit {
             let Some((seq, record)) = cursor.read_next()? else { break };
             let id = RecordId { boot: self.boot_of(seq).boot, seq: Seq(seq) };
             found.extend(find(seq, record)?.map(|record| (id, record)));
+        }
+        if matches!(wanted, Choice::Last(..)) {
+            found.reverse();
         }
         Ok(found)
     }

@@ -52,8 +52,7 @@ impl Reader {
                 replay.begin(boot, begun, self.timeline.reference(at.epoch, begun));
                 life = Some(now);
             }
-            let event = reading.time.unwrap_or(self.timeline.reference(at.epoch, reading.mono));
-            replay.take(&Input { reading, boot, event });
+            replay.take(&Input::new(reading, &self.timeline, at.epoch));
             if replay.readings.is_multiple_of(TOLD_EVERY) {
                 told(seq - first, last - first + 1);
             }

@@ -11,7 +11,6 @@ use pulsegate_core::cloud::record_text::RecordStamp;
 use pulsegate_core::record::id::RecordId;
 use pulsegate_core::record::reading::{Reading, Seq, Value};
 use pulsegate_core::time::Wall;
-use pulsegate_core::time::timeline::{Epoch, Trust};
 use pulsegate_sensors::{Source, SourceId, Sources};
 
 use crate::db;
@@ -172,30 +171,17 @@ impl Sieve {
         let mut select = Select::<StoredReadings>::between(&database.connection, first, after.0)?;
         let mut cursor = select.open()?;
         while let Some((seq, reading)) = cursor.read_next()? {
-            let event = event(database, database.boot_of(seq).epoch, reading);
-            let mut stamp = stamp(database, Seq(seq), reading);
-            self.passes(event, reading, &mut stamp);
+            let at = database.boot_of(seq);
+            let event = reading.event_time(&database.timeline, at.epoch);
+            let (time, trust) = reading.wall_time(&database.timeline, at.epoch);
+            let id = RecordId { boot: at.boot, seq: Seq(seq) };
+            self.passes(event, reading, &mut RecordStamp { id, time, trust });
         }
         self.slots.iter_mut().flatten().for_each(|slot| slot.filter.forget_last());
         // None of these walks can be in vain any more.
         self.walk += 1;
         Ok(())
     }
-}
-
-/// Returns the time of a reading on the axis of the rules: its own, if it brought one.
-pub(super) fn event(database: &Database, epoch: Epoch, reading: &Reading) -> Wall {
-    reading.time.unwrap_or_else(|| database.timeline.reference(epoch, reading.mono))
-}
-
-/// Returns the id and the time of the reading at the place `seq`.
-pub(super) fn stamp(database: &Database, seq: Seq, reading: &Reading) -> RecordStamp {
-    let at = database.boot_of(seq.0);
-    let (time, trust) = match reading.time {
-        Some(given) => (given, Trust::Trusted),
-        None => database.timeline.wall(at.epoch, reading.mono),
-    };
-    RecordStamp { id: RecordId { boot: at.boot, seq }, time, trust }
 }
 
 /// A monitor without skin contact, or without a rate to tell, says nothing of a heart.

@@ -143,11 +143,9 @@ impl Fold {
         if self.idle {
             return;
         }
-        let boot = KernelBoot(database.epoch.0);
         for reading in readings {
-            let event =
-                reading.time.unwrap_or(database.timeline.reference(database.epoch, reading.mono));
-            self.take(&Input { reading, boot, event }, sources, alerts);
+            let input = Input::new(reading, &database.timeline, database.epoch);
+            self.take(&input, sources, alerts);
         }
     }
 
@@ -320,10 +318,9 @@ fn rebuild(
     let mut select = Select::<StoredReadings>::from(connection, from)?;
     let mut cursor = select.open()?;
     while let Some((seq, reading)) = cursor.read_next()? {
-        let epoch = database.boot_of(seq).epoch;
-        let event = reading.time.unwrap_or(database.timeline.reference(epoch, reading.mono));
         note_own_time(own_time, reading);
-        rebuild.fold(&Input { reading, boot: KernelBoot(epoch.0), event }, sources);
+        let epoch = database.boot_of(seq).epoch;
+        rebuild.fold(&Input::new(reading, &database.timeline, epoch), sources);
     }
     Ok(rebuild.done())
 }
@@ -374,8 +371,7 @@ fn first_within(database: &Database, rebuild: &Rebuild) -> db::Result<u64> {
     let mut cursor = select.open()?;
     let (mut first, mut newest) = (LAST_PLACE, None);
     while let Some((seq, reading)) = cursor.read_next()? {
-        let reference = || database.timeline.reference(database.boot_of(seq).epoch, reading.mono);
-        let event = reading.time.unwrap_or_else(reference);
+        let event = reading.event_time(&database.timeline, database.boot_of(seq).epoch);
         let newest = *newest.get_or_insert(event);
         if event + rebuild.horizon() < newest {
             break;

@@ -7,17 +7,18 @@ use std::time::Duration;
 use pulsegate_core::cloud::batch::{Gatherer, Offer, Sheaf};
 use pulsegate_core::cloud::delivery::{Part, Wanted};
 use pulsegate_core::cloud::record_text::{
-    ClockText, Framing, ObjectText, ReadingFormat, ReadingLayout,
+    ClockText, Framing, ObjectText, ReadingFormat, ReadingLayout, RecordStamp,
 };
 use pulsegate_core::cloud::topic::Template;
 use pulsegate_core::record::event::VisitMembers;
+use pulsegate_core::record::id::RecordId;
 use pulsegate_core::record::lane::Lane;
 use pulsegate_core::record::reading::{Seq, Value};
 use pulsegate_core::time::Mono;
 use pulsegate_core::time::timeline::{Epoch, Trust};
 use pulsegate_sensors::{Source, SourceId, Sources};
 
-use super::filters::{Filters, Sieve, event, stamp};
+use super::filters::{Filters, Sieve};
 use super::visits::{VisitFormat, write_visit};
 use crate::db::cursor::Select;
 use crate::db::database::Database;
@@ -200,14 +201,7 @@ impl Encoder {
                 return self.take_topic(database, wanted, (topic, *anew, *through), walk);
             }
         };
-        let full = match lane {
-            Lane::Readings => {
-                self.sieve.begin(database, after)?;
-                self.readings(database, after, &mut walk)?
-            }
-            Lane::Alerts => self.alerts(database, after, &mut walk)?,
-            Lane::Events => self.events(database, after, &mut walk)?,
-        };
+        let full = self.walk_lane(database, lane, after, &mut walk)?;
         let Some(oldest) = walk.oldest else { return Ok(Taken::Nothing) };
         let due = match oldest {
             (epoch, mono) if epoch == database.epoch => {
@@ -249,14 +243,7 @@ impl Encoder {
         }
         walk.part = Whole::Only(Arc::clone(topic), through.0);
         walk.looked = after.0;
-        let full = match lane {
-            Lane::Readings => {
-                self.sieve.begin(database, after)?;
-                self.readings(database, after, &mut walk)?
-            }
-            Lane::Alerts => self.alerts(database, after, &mut walk)?,
-            Lane::Events => self.events(database, after, &mut walk)?,
-        };
+        let full = self.walk_lane(database, lane, after, &mut walk)?;
         let looked_to = match full {
             // What lies behind the last place of this database is in memory.
             Offer::Taken => through.0.min(database.lanes[lane.index()].last),
@@ -276,13 +263,30 @@ impl Encoder {
         })
     }
 
+    fn walk_lane(
+        &mut self,
+        database: &Database,
+        lane: Lane,
+        after: Seq,
+        walk: &mut Walk,
+    ) -> db::Result<Offer> {
+        match lane {
+            Lane::Readings => self.readings(database, after, walk),
+            Lane::Alerts => self.alerts(database, after, walk),
+            Lane::Events => self.events(database, after, walk),
+        }
+    }
+
     fn readings(&mut self, database: &Database, after: Seq, walk: &mut Walk) -> db::Result<Offer> {
+        self.sieve.begin(database, after)?;
         let mut select = Select::<StoredReadings>::behind(&database.connection, after.0)?;
         let mut cursor = select.open()?;
         while let Some((seq, reading)) = cursor.read_next()? {
             let at = database.boot_of(seq);
             let source = reading.source;
-            let mut stamp = stamp(database, Seq(seq), reading);
+            let (time, trust) = reading.wall_time(&database.timeline, at.epoch);
+            let id = RecordId { boot: at.boot, seq: Seq(seq) };
+            let mut stamp = RecordStamp { id, time, trust };
             walk.oldest.get_or_insert((at.epoch, reading.mono));
             if !matches!(walk.part, Whole::Lane) {
                 let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
@@ -292,7 +296,7 @@ impl Encoder {
                     Admission::Ends(offer) => return Ok(offer),
                 }
             }
-            let event = event(database, at.epoch, reading);
+            let event = reading.event_time(&database.timeline, at.epoch);
             if !self.sieve.passes(event, reading, &mut stamp) {
                 let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
                 walk.gatherer.filter(Seq(seq), &layout.topic);

@@ -70,11 +70,9 @@ impl VisitFold {
         if self.visits.is_idle() {
             return;
         }
-        let boot = KernelBoot(database.epoch.0);
         for reading in readings {
-            let event =
-                reading.time.unwrap_or(database.timeline.reference(database.epoch, reading.mono));
-            self.take(&Input { reading, boot, event }, sources, events);
+            let input = Input::new(reading, &database.timeline, database.epoch);
+            self.take(&input, sources, events);
         }
     }
 
@@ -217,9 +215,7 @@ fn rebuild(visits: &mut Visits, database: &Database, sources: &Sources) -> db::R
         let mut cursor = select.open()?;
         while let Some((_, reading)) = cursor.read_next()? {
             if gaps.contains_key(&reading.source.0) {
-                let reference = database.timeline.reference(epoch, reading.mono);
-                let event = reading.time.unwrap_or(reference);
-                let input = Input { reading, boot: KernelBoot(epoch.0), event };
+                let input = Input::new(reading, &database.timeline, epoch);
                 visits.fold(&input, sources, &mut Vec::new());
             }
         }

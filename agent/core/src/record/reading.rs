@@ -3,6 +3,7 @@
 use pulsegate_sensors::{Contact, Measurement, SourceId};
 
 pub use crate::record::id::Boot;
+use crate::time::timeline::{Epoch, Timeline, Trust};
 use crate::time::{Mono, Wall};
 
 /// The place of a record in this store. Each record, of any lane, has the next higher place.
@@ -68,6 +69,23 @@ impl Reading {
             }
         };
         Self { source, mono, time: None, value, detail }
+    }
+
+    /// Returns the time on the axis of the rules: the time given with the reading, or else the arrival in the
+    /// kernel start `epoch` plus an offset fixed for that start.
+    #[must_use]
+    pub fn event_time(&self, timeline: &Timeline, epoch: Epoch) -> Wall {
+        self.time.unwrap_or_else(|| timeline.reference(epoch, self.mono))
+    }
+
+    /// Returns the wall time as far as known by now, of a reading that arrived in the kernel start `epoch`, and the
+    /// trust in that time.
+    #[must_use]
+    pub fn wall_time(&self, timeline: &Timeline, epoch: Epoch) -> (Wall, Trust) {
+        match self.time {
+            Some(own) => (own, Trust::Trusted),
+            None => timeline.wall(epoch, self.mono),
+        }
     }
 
     /// Returns `true` if a rule may use the value: a monitor without skin contact does not measure

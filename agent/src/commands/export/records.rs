@@ -16,7 +16,7 @@ use serde_json::json;
 use super::What;
 use super::csv::Column;
 use crate::commands::listing::{alert_record, named, visit_record};
-use crate::db::{Named, Reader, ReadingFound};
+use crate::db::{Choice, Named, Reader, ReadingFound};
 use crate::store::Formats;
 
 /// Records of a page. Bounds memory; a page takes little more time than its records.
@@ -95,21 +95,21 @@ impl<'a> Records<'a> {
     pub(super) fn page(&mut self, after: Seq) -> anyhow::Result<Option<Seq>> {
         Ok(match self.what {
             What::Readings => {
-                let found = self.reader.readings_behind(after, PAGE)?;
+                let found = self.reader.readings(Choice::Behind(after, PAGE))?;
                 self.take(found, |records, id, found| {
                     let json = records.reading(id, &found);
                     Written { time: found.time, source: found.source.name.to_string(), json }
                 })
             }
             What::Alerts => {
-                let found = self.reader.alerts_behind(after, PAGE)?;
+                let found = self.reader.alerts(Choice::Behind(after, PAGE))?;
                 self.take(found, |_, id, found| {
                     let json = named(id, alert_record(&found));
                     Written { time: found.time, source: found.source, json }
                 })
             }
             What::Visits => {
-                let found = self.reader.visits_behind(after, PAGE)?;
+                let found = self.reader.visits(Choice::Behind(after, PAGE))?;
                 self.take(found, |records, id, found| {
                     let mut record = visit_record(&found);
                     record["event"] = json!("visit");

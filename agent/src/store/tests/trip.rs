@@ -5,7 +5,7 @@ use pulsegate_sensors::Contact;
 use serde_json::json;
 
 use super::*;
-use crate::db::schema;
+use crate::db::{Choice, schema};
 use crate::replay::Plan;
 
 #[tokio::test]
@@ -151,11 +151,11 @@ fn a_store_that_no_newer_agent_has_opened_can_be_looked_at() {
 
         let mut reader = Reader::open(&device.path()).unwrap();
 
-        let (id, alert) = reader.alerts(None, 10).unwrap().remove(0);
+        let (id, alert) = reader.alerts(Choice::Last(None, 10)).unwrap().remove(0);
         assert_eq!((id.to_string(), alert.raised, alert.score), ("4-2".into(), true, None));
-        assert_eq!(reader.alerts_behind(Seq(0), 10).unwrap().len(), 1);
-        assert_eq!(reader.readings(None, 10).unwrap().len(), 1);
-        assert_eq!(reader.visits(None, 10).unwrap(), []);
+        assert_eq!(reader.alerts(Choice::Behind(Seq(0), 10)).unwrap().len(), 1);
+        assert_eq!(reader.readings(Choice::Last(None, 10)).unwrap().len(), 1);
+        assert_eq!(reader.visits(Choice::Last(None, 10)).unwrap(), []);
         assert_eq!(reader.accounts().unwrap()[0].recorded, 1);
         let replayed =
             reader.replay(Plan { rules: &[], visits: &[], charted: None }, |_, _| {}).unwrap();
@@ -183,7 +183,7 @@ async fn records_keep_the_suffix_of_their_start_for_ever_also_through_a_salvage(
     assert_eq!(&*receipt.start, Boot::new(1, 7).as_str(), "inbox clients are told the same");
     assert_eq!(ids(&second.take_all(Lane::Readings, 0).await), expected);
     second.stop().await;
-    let listed = Reader::open(&device.path()).unwrap().readings(None, 10).unwrap();
+    let listed = Reader::open(&device.path()).unwrap().readings(Choice::Last(None, 10)).unwrap();
     assert_eq!(listed.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>(), expected);
     let root: u64 = rusqlite::Connection::open(device.path())
         .unwrap()
