@@ -219,14 +219,14 @@ impl<'c> SourceNames<'c> {
 
 impl AlertFound {
     /// Makes one of a stored alert, whose times are not corrected yet. A source without a name is told by its number.
-    pub(crate) fn new(stored: StoredAlert<'_>, source: Option<&str>) -> Self {
+    pub(crate) fn new(stored: StoredAlert, source: Option<&str>) -> Self {
         Self {
-            rule: stored.rule.to_owned(),
+            window: stored.window(),
+            rule: stored.rule.into(),
             source: source.map_or_else(|| stored.source.0.to_string(), str::to_owned),
             raised: stored.raised,
-            severity: stored.severity.to_owned(),
+            severity: stored.severity.into(),
             score: stored.score,
-            window: stored.window(),
             time: stored.time,
             trust: Trust::Trusted,
             value: stored.value,

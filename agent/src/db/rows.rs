@@ -57,11 +57,11 @@ fn new_detail() -> Box<HeartDetail> {
 
 /// An alert of the store; its times lie on the axis on which they were decided.
 #[derive(Debug)]
-pub(crate) struct StoredAlert<'a> {
-    pub(crate) rule: &'a str,
+pub(crate) struct StoredAlert {
+    pub(crate) rule: Box<str>,
     pub(crate) source: SourceId,
     pub(crate) raised: bool,
-    pub(crate) severity: &'a str,
+    pub(crate) severity: Box<str>,
     pub(crate) value: Value,
     pub(crate) window_start: Option<Wall>,
     pub(crate) window_end: Option<Wall>,
@@ -74,15 +74,15 @@ pub(crate) struct StoredAlert<'a> {
     pub(crate) arrival: Option<Mono>,
 }
 
-impl<'a> StoredAlert<'a> {
-    fn read(row: &'a Row<'_>) -> rusqlite::Result<Self> {
+impl StoredAlert {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let time_at = |column| bounds::read_optional_time(row, column);
         let is_dated = row.get_ref(11)? != ValueRef::Null;
         Ok(Self {
-            rule: bounds::read_name(row, 1)?,
+            rule: bounds::read_name(row, 1)?.into(),
             source: bounds::read_source(row, 2)?,
             raised: row.get(3)?,
-            severity: bounds::read_name(row, 4)?,
+            severity: bounds::read_name(row, 4)?.into(),
             value: read_value(row, 5)?,
             window_start: time_at(6)?.map(Wall),
             window_end: time_at(7)?.map(Wall),
@@ -109,9 +109,9 @@ impl Record for StoredAlerts {
         "SELECT alerts.seq, rule, source, raised, severity, value, window_start_ms, window_end_ms,
          time_ms, epoch, score, mono_ms
          FROM alerts LEFT JOIN scores USING (seq) LEFT JOIN alert_arrivals USING (seq)";
-    type Lent<'a> = StoredAlert<'a>;
+    type Lent<'a> = StoredAlert;
 
-    fn read_row<'a>(&'a mut self, row: &'a Row<'_>) -> rusqlite::Result<StoredAlert<'a>> {
+    fn read_row(&mut self, row: &Row<'_>) -> rusqlite::Result<StoredAlert> {
         StoredAlert::read(row)
     }
 }
@@ -126,9 +126,9 @@ impl Record for StandingAlerts {
         "SELECT standing.seq, rule, source, raised, severity, value, NULL, window_end_ms, time_ms,
          NULL, NULL, mono_ms
          FROM standing LEFT JOIN alert_arrivals USING (seq)";
-    type Lent<'a> = StoredAlert<'a>;
+    type Lent<'a> = StoredAlert;
 
-    fn read_row<'a>(&'a mut self, row: &'a Row<'_>) -> rusqlite::Result<StoredAlert<'a>> {
+    fn read_row(&mut self, row: &Row<'_>) -> rusqlite::Result<StoredAlert> {
         StoredAlert::read(row)
     }
 }

@@ -104,8 +104,8 @@ impl Reader {
         let mut select = Select::<StoredAlerts>::from(&self.connection, first)?;
         let mut cursor = select.open()?;
         while let Some((_, alert)) = cursor.read_next()? {
-            let told = silences.key_time(alert.rule, alert.time.0);
-            let key = Key::Alert(alert.rule.into(), alert.source.0, alert.raised, told);
+            let told = silences.key_time(&alert.rule, alert.time.0);
+            let key = Key::Alert(alert.rule.clone(), alert.source.0, alert.raised, told);
             let (epoch, source) = (alert.epoch, names.find(alert.source)?);
             let found = AlertFound::new(alert, source.map(|source| &*source.name));
             stored.push(Raw { key, what: RawDecided::Alert(found, epoch), certain: true });

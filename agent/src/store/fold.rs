@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pulsegate_core::act::standing::Alerts;
 use pulsegate_core::record::event::Event;
-use pulsegate_core::record::reading::{Reading, Value};
+use pulsegate_core::record::reading::Reading;
 use pulsegate_core::rules::{
     Action, AlertState, Arrival, Asked, Counts, Flap, Input, InvalidRule, KernelBoot, PastAlert,
     Rebuild, Report, RuleSpec, Rules, Severity, Transition, runnable,
@@ -108,7 +108,7 @@ impl Fold {
         let before = first.saturating_sub(1);
         let past = read_alerts(Select::<StoredAlerts>::between(&reader.connection, 0, before)?)?;
         let boot_of = |seq| KernelBoot(reader.boot_of(seq).epoch.0);
-        let past = past.iter().map(|alert| alert.as_past(boot_of));
+        let past = past.iter().map(|alert| as_past(alert, boot_of));
         Ok(Self::over(Rules::rebuild(specs.to_vec(), past, sources)?.done()))
     }
 
@@ -302,17 +302,17 @@ fn rebuild(
     let (connection, sources) = (&database.connection, database.sources());
     let standing = read_alerts(Select::<StandingAlerts>::from(connection, 0)?)?;
     let time = database.timeline.reference(database.epoch, now);
-    alerts.extend(orphans(specs, &standing, sources).map(|alert| alert.cleared(time)));
+    alerts.extend(orphans(specs, &standing, sources).map(|alert| clear_alert(alert, time)));
     if specs.is_empty() {
         return Ok(Rules::new(Vec::new())?);
     }
     let recent = Select::<StoredAlerts>::backward(connection, 0, LAST_PLACE)?;
     let mut past = read_alerts(recent.at_most(RECENT_ALERTS))?;
     past.reverse();
-    past.retain(|alert| !standing.contains(alert));
+    past.retain(|(seq, _)| standing.iter().all(|(standing, _)| standing != seq));
     past.extend(standing);
     let boot_of = |seq| KernelBoot(database.boot_of(seq).epoch.0);
-    let past = past.iter().map(|alert| alert.as_past(boot_of));
+    let past = past.iter().map(|alert| as_past(alert, boot_of));
     let mut rebuild = Rules::rebuild(specs.to_vec(), past, sources)?;
     let from = first_within(database, &rebuild)?;
     let mut select = Select::<StoredReadings>::from(connection, from)?;
@@ -328,38 +328,34 @@ fn rebuild(
 /// The alerts that are raised and that no rule watches any more.
 fn orphans<'a>(
     specs: &'a [RuleSpec],
-    standing: &'a [StandingAlert],
+    standing: &'a [(u64, StoredAlert)],
     sources: &'a Sources,
-) -> impl Iterator<Item = &'a StandingAlert> {
-    let is_last = |at: usize, alert: &StandingAlert| {
+) -> impl Iterator<Item = &'a StoredAlert> {
+    let is_last = |at: usize, alert: &StoredAlert| {
         let later = &standing[at + 1..];
-        !later.iter().any(|other| other.rule == alert.rule && other.source == alert.source)
+        !later.iter().any(|(_, other)| other.rule == alert.rule && other.source == alert.source)
     };
-    let is_watched = |alert: &StandingAlert| {
-        let source = sources.get(SourceId(alert.source));
+    let is_watched = |alert: &StoredAlert| {
+        let source = sources.get(alert.source);
         specs.iter().any(|spec| {
             *spec.name == *alert.rule
                 && spec.then.contains(&Action::Alert)
                 && source.as_deref().is_some_and(|source| spec.concerns(source))
         })
     };
-    let raised = move |(at, alert): &(usize, &StandingAlert)| alert.raised && is_last(*at, alert);
-    standing
-        .iter()
-        .enumerate()
-        .filter(raised)
-        .map(|(_, alert)| alert)
-        .filter(move |alert| !is_watched(alert))
+    let standing = standing.iter().map(|(_, alert)| alert).enumerate();
+    let raised = standing.filter(move |(at, alert)| alert.raised && is_last(*at, alert));
+    raised.map(|(_, alert)| alert).filter(move |alert| !is_watched(alert))
 }
 
 /// Reads all alerts that are selected.
-fn read_alerts<R>(mut select: Select<'_, R>) -> db::Result<Vec<StandingAlert>>
+fn read_alerts<R>(mut select: Select<'_, R>) -> db::Result<Vec<(u64, StoredAlert)>>
 where
-    R: for<'a> Record<Lent<'a> = StoredAlert<'a>> + 'static,
+    R: for<'a> Record<Lent<'a> = StoredAlert> + 'static,
 {
     let (mut cursor, mut alerts) = (select.open()?, Vec::new());
-    while let Some((seq, stored)) = cursor.read_next()? {
-        alerts.push(StandingAlert::of(seq, stored));
+    while let Some(alert) = cursor.read_next()? {
+        alerts.push(alert);
     }
     Ok(alerts)
 }
@@ -381,58 +377,31 @@ fn first_within(database: &Database, rebuild: &Rebuild) -> db::Result<u64> {
     Ok(first)
 }
 
-/// The last alert raised, or cleared, by a rule for a source.
-#[derive(PartialEq)]
-struct StandingAlert {
-    rule: Box<str>,
-    source: u32,
-    raised: bool,
-    time: Wall,
-    window_end: Option<Wall>,
-    severity: Severity,
-    value: Value,
-    seq: u64,
-    /// When it arrived, if its readings bring their own time, in the run of the kernel of its place.
-    arrival: Option<Mono>,
+fn as_past(
+    (seq, alert): &(u64, StoredAlert),
+    boot_of: impl Fn(u64) -> KernelBoot,
+) -> PastAlert<'_> {
+    PastAlert {
+        rule: &alert.rule,
+        source: alert.source,
+        state: if alert.raised { AlertState::Raised } else { AlertState::Cleared },
+        time: alert.time,
+        arrival: alert.arrival.map(|mono| Arrival { boot: boot_of(*seq), mono }),
+        window_end: alert.window_end,
+    }
 }
 
-impl StandingAlert {
-    fn of(seq: u64, stored: StoredAlert<'_>) -> Self {
-        Self {
-            rule: stored.rule.into(),
-            source: stored.source.0,
-            raised: stored.raised,
-            time: stored.time,
-            window_end: stored.window_end,
-            severity: severity(stored.severity),
-            value: stored.value,
-            seq,
-            arrival: stored.arrival,
-        }
-    }
-
-    fn as_past(&self, boot_of: impl Fn(u64) -> KernelBoot) -> PastAlert<'_> {
-        PastAlert {
-            rule: &self.rule,
-            source: SourceId(self.source),
-            state: if self.raised { AlertState::Raised } else { AlertState::Cleared },
-            time: self.time,
-            arrival: self.arrival.map(|mono| Arrival { boot: boot_of(self.seq), mono }),
-            window_end: self.window_end,
-        }
-    }
-
-    fn cleared(&self, time: Wall) -> AlertRow {
-        AlertRow {
-            rule: self.rule.clone(),
-            source: self.source,
-            raised: false,
-            severity: severity_word(self.severity),
-            value: self.value.clone(),
-            score: None,
-            window: None,
-            time,
-            derived: true,
-        }
+/// Returns the alert that clears `alert` at `time`.
+fn clear_alert(alert: &StoredAlert, time: Wall) -> AlertRow {
+    AlertRow {
+        rule: alert.rule.clone(),
+        source: alert.source.0,
+        raised: false,
+        severity: severity_word(severity(&alert.severity)),
+        value: alert.value.clone(),
+        score: None,
+        window: None,
+        time,
+        derived: true,
     }
 }

@@ -343,10 +343,10 @@ impl Encoder {
             let clock = &mut self.clock;
             let offer = walk.gatherer.offer(Seq(seq), &topic, format.framing, |out| {
                 let mut object = ObjectText::begin(at.boot, Seq(seq), out);
-                object.text("rule", alert.rule);
+                object.text("rule", &alert.rule);
                 object.text("source", name);
                 object.text("state", if alert.raised { "raised" } else { "cleared" });
-                object.text("severity", alert.severity);
+                object.text("severity", &alert.severity);
                 match &alert.value {
                     Value::Number(value) => object.number("value", *value),
                     Value::State(value) => object.text("value", value),

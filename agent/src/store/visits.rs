@@ -44,13 +44,12 @@ pub(crate) struct VisitFold {
 impl VisitFold {
     /// The visits as they stood after the last stored reading.
     pub(crate) fn rebuild(formats: &[VisitFormat], database: &Database, sources: &Sources) -> Self {
-        let new = || Visits::new(formats.iter().map(|format| format.spec.clone()).collect());
-        let mut visits = new();
-        if let Err(error) = rebuild(&mut visits, database, sources) {
+        let mut fold = Self::new(formats);
+        if let Err(error) = rebuild(&mut fold.visits, database, sources) {
             tracing::warn!(%error, "visits begin without their history");
-            visits = new();
+            return Self::new(formats);
         }
-        Self { visits, formats: formats.to_vec(), happenings: Vec::new() }
+        fold
     }
 
     /// Visits without any history.
