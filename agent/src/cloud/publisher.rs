@@ -24,9 +24,6 @@ use crate::platform::clock;
 use crate::platform::pulse::{AT_REST, Pulse};
 use crate::store::{Progress, Stopped, Store, Taken};
 
-/// Longest time that a message may stay unacknowledged on a living connection: a broker silent for
-/// so long never answers, and the connection is given up.
-const ACK_DEADLINE: Duration = Duration::from_secs(30);
 /// Time limit for a stop to deliver the remaining records. The sum with each
 /// [`crate::context::QUIESCE`] and the goodbye stays below TimeoutStopSec of the unit.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -164,7 +161,7 @@ impl Settings {
                 Limits { records: link.records_per_second, ..Limits::default() }
             }
         };
-        let ack_deadline = ACK_DEADLINE.min(link.keep_alive);
+        let ack_deadline = link.ack_timeout.min(link.keep_alive);
         Self { window: usize::from(link.window), limits, ack_deadline }
     }
 }

@@ -4,10 +4,12 @@ use pulsegate_core::cloud::batch::{Batch, Sheaf};
 
 use super::*;
 use crate::cloud::mqtt::Outage;
+use crate::config::Link;
 
 /// A publisher on connection 1, of which one message was acknowledged `ago`.
 fn round_with_answer(ago: Duration) -> (Round, Session, Mono) {
-    let settings = Settings { window: 4, limits: Limits::default(), ack_deadline: ACK_DEADLINE };
+    let settings =
+        Settings { window: 4, limits: Limits::default(), ..Settings::new(&Link::default()) };
     let mut round = Round::new(settings, [Seq(0); 3]);
     let session = Session::unused(1);
     round.session = Some(session.clone());
@@ -86,4 +88,17 @@ fn a_link_that_is_stopped_leaves_its_answers_standing() {
     round.link_changed(&mut seen);
 
     assert!(round.delivery.has_unmarked() && round.session.is_none());
+}
+
+#[test]
+fn a_message_may_stay_unacknowledged_for_the_shorter_of_timeout_and_keep_alive() {
+    let deadline = |ack_timeout, keep_alive| {
+        let (ack_timeout, keep_alive) =
+            (Duration::from_secs(ack_timeout), Duration::from_secs(keep_alive));
+        let link = Link { ack_timeout, keep_alive, ..Link::default() };
+        Settings::new(&link).ack_deadline.as_secs()
+    };
+
+    assert_eq!(deadline(45, 60), 45);
+    assert_eq!(deadline(45, 30), 30);
 }

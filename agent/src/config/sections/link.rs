@@ -34,10 +34,15 @@ pub(crate) struct Link {
     /// Ports at which TLS offers `x-amzn-mqtt-ca`.
     pub alpn_ports: Vec<u16>,
     /// MQTT keep-alive; 30s to 1200s at AWS. A publish that is not acknowledged for so long, or for
-    /// 30s, ends the connection.
+    /// `ack_timeout`, ends the connection.
     #[serde(with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["5s", "12h"]))]
     pub keep_alive: Duration,
+    /// Longest time that a publish may stay unacknowledged on a living connection; a slow mobile
+    /// network needs more, and a longer `keep_alive`.
+    #[serde(with = "duration")]
+    #[schemars(with = "Period", extend("x-range" = ["5s", "10m"]))]
+    pub ack_timeout: Duration,
     /// Unacknowledged messages at any time; a crash sends at most these twice. AWS takes 100.
     #[schemars(range(min = 1, max = 10_000))]
     pub window: u16,
@@ -69,6 +74,7 @@ impl Default for Link {
             ports: vec![443, 8883],
             alpn_ports: vec![443],
             keep_alive: Duration::from_secs(30),
+            ack_timeout: Duration::from_secs(30),
             window: 16,
             messages_per_second: 50,
             bytes_per_second: 384 << 10,
