@@ -101,7 +101,8 @@ impl<'a> Keys<'a> {
             (_, true) => (each, ("[", ".*]")),
             (false, false) => (about, ("[", "]")),
         };
-        let table = self.named(holder).filter(|name| name.ends_with("Table"));
+        let has_keys = |name: &&str| self.schema["$defs"][*name]["properties"].is_object();
+        let table = self.named(holder).filter(has_keys);
         (table, brackets)
     }
 
