@@ -1,5 +1,5 @@
-//! Looking at the store from outside: the commands `readings`, `alerts` and `visits`, beside a running agent
-//! or without one.
+//! Reading the store from outside: for the commands `readings`, `alerts` and `visits`, beside a
+//! running agent or without an agent.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,19 +22,19 @@ use super::load::{self, BootRow};
 use super::rows::{StoredAlert, StoredAlerts, StoredEvents, StoredReadings};
 use super::schema;
 
-/// A connection that cannot write.
+/// A read-only connection.
 pub(crate) struct Reader {
     pub(crate) connection: Connection,
     pub(crate) boots: Vec<BootRow>,
     pub(crate) timeline: Timeline,
 }
 
-/// The records that are wanted of a lane.
+/// The wanted records of a lane.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Choice<'a> {
-    /// The last ones, of the named source or of all, and how many at most.
+    /// The last records, of the named source or of all, and their number at most.
     Last(Option<&'a str>, u32),
-    /// The first ones behind a place, and how many at most.
+    /// The first records behind a place, and their number at most.
     Behind(Seq, u32),
 }
 
@@ -47,10 +47,10 @@ impl Choice<'_> {
     }
 }
 
-/// Some records, the oldest first, each with its name.
+/// Records with their ids, the oldest first.
 pub(crate) type Named<T> = Vec<(RecordId, T)>;
 
-/// A reading that was found.
+/// A reading found in the store.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ReadingFound {
     pub(crate) source: Arc<Source>,
@@ -59,7 +59,7 @@ pub(crate) struct ReadingFound {
     pub(crate) trust: Trust,
 }
 
-/// An alert that was found.
+/// An alert found in the store.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct AlertFound {
     pub(crate) rule: String,
@@ -67,7 +67,7 @@ pub(crate) struct AlertFound {
     pub(crate) raised: bool,
     pub(crate) severity: String,
     pub(crate) value: Value,
-    /// How unlike those before it is, if its rule asked that.
+    /// The anomaly score; `None` unless the rule computes a score.
     pub(crate) score: Option<f64>,
     pub(crate) window: Option<(Wall, Wall)>,
     pub(crate) time: Wall,
@@ -78,19 +78,19 @@ impl Reader {
     /// Opens the store at `path`.
     ///
     /// # Errors
-    /// When there is none, or it cannot be read.
+    /// When the store is missing or cannot be read.
     pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
         let connection = schema::open_reader(path)?;
         let (boots, timeline) = (load::read_boots(&connection)?, load::read_timeline(&connection)?);
         Ok(Self { connection, boots, timeline })
     }
 
-    /// The accounts of the lanes.
+    /// Counts the accounts of the lanes.
     pub(crate) fn accounts(&mut self) -> rusqlite::Result<[Account; 3]> {
         load::accounts(&mut self.connection)
     }
 
-    /// The place of the last record.
+    /// Returns the place of the last record.
     pub(crate) fn last(&self) -> rusqlite::Result<Seq> {
         let last = "SELECT max(seq) FROM (SELECT max(seq) AS seq FROM readings UNION ALL
             SELECT max(seq) FROM alerts UNION ALL SELECT max(seq) FROM events)";
@@ -98,7 +98,7 @@ impl Reader {
             .query_row(last, [], |row| Ok(Seq(row.get::<_, Option<u64>>(0)?.unwrap_or(0))))
     }
 
-    /// The places of the first and the last reading.
+    /// Returns the places of the first and the last reading.
     pub(crate) fn reading_span(&self) -> rusqlite::Result<Option<(u64, u64)>> {
         let select = "SELECT min(seq), max(seq) FROM readings";
         self.connection.query_row(select, [], |row| {
@@ -144,7 +144,7 @@ impl Reader {
         })
     }
 
-    /// Reads records until as many are found as are wanted.
+    /// Reads records until the wanted number is found.
     fn found<R: Record, T>(
         &self,
         wanted: Choice<'_>,
@@ -175,11 +175,12 @@ impl Reader {
     }
 }
 
-/// Looks through the whole database at `path`, and asks every `steps` steps of SQLite whether to break it off.
-/// Returns a description of the first fault.
+/// Searches the whole database at `path` for damage. Every `steps` steps of SQLite, asks whether to
+/// stop. Returns a description of the first fault.
 ///
 /// # Errors
-/// When the database cannot be read, or the look was broken off: see [`is_interrupted`](super::error::is_interrupted).
+/// When the database cannot be read, or the search was stopped: see
+/// [`is_interrupted`](super::error::is_interrupted).
 pub(crate) fn find_damage(
     path: &Path,
     steps: i32,
@@ -191,7 +192,7 @@ pub(crate) fn find_damage(
     Ok((told != "ok").then_some(told))
 }
 
-/// The stored sources, each read when it is first met.
+/// The stored sources, each read on first use.
 pub(crate) struct SourceNames<'c> {
     connection: &'c Connection,
     known: HashMap<SourceId, Option<Arc<Source>>>,
@@ -202,7 +203,7 @@ impl<'c> SourceNames<'c> {
         Self { connection, known: HashMap::new() }
     }
 
-    /// Finds the source with this number; none if the table lost it.
+    /// Returns the source with this number; `None` if its row is lost.
     pub(crate) fn find(&mut self, id: SourceId) -> rusqlite::Result<Option<&Arc<Source>>> {
         let known = match self.known.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
@@ -218,7 +219,8 @@ impl<'c> SourceNames<'c> {
 }
 
 impl AlertFound {
-    /// Makes one of a stored alert, whose times are not corrected yet. A source without a name is told by its number.
+    /// Makes a found alert of a stored one, with times still to be corrected. A source without a
+    /// name is given by number.
     pub(crate) fn new(stored: StoredAlert, source: Option<&str>) -> Self {
         Self {
             window: stored.window(),
@@ -233,7 +235,7 @@ impl AlertFound {
         }
     }
 
-    /// Turns its times, which lie on the axis of a kernel boot, into what they were.
+    /// Corrects the times, given on the reference axis of a kernel run.
     pub(crate) fn corrected(mut self, timeline: &Timeline, epoch: Option<Epoch>) -> Self {
         let Some(epoch) = epoch else { return self };
         let correct = |time| timeline.corrected(epoch, time);
@@ -243,7 +245,7 @@ impl AlertFound {
     }
 }
 
-/// A stored visit with its times as they are known by now.
+/// A stored visit with corrected times.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct VisitFound {
     pub(crate) id: Box<str>,
@@ -253,13 +255,13 @@ pub(crate) struct VisitFound {
     pub(crate) openings: u32,
     pub(crate) units: f64,
     pub(crate) unit: Option<String>,
-    /// When it was told, if it was.
+    /// Time of the event; `None` in a replay.
     pub(crate) told: Option<Wall>,
     pub(crate) trust: Trust,
 }
 
 impl VisitFound {
-    /// Corrects the times of a stored visit.
+    /// Makes a visit of a stored one, with corrected times.
     pub(crate) fn correct(stored: VisitMembers, timeline: &Timeline) -> Self {
         let correct = |time: i64| match stored.epoch {
             Some(epoch) => timeline.corrected(Epoch(epoch), Wall(time)),
@@ -280,7 +282,7 @@ impl VisitFound {
         }
     }
 
-    /// The facts that a report names.
+    /// Returns the facts for a report.
     pub(crate) fn facts(&self) -> Facts<'_> {
         Facts {
             source: &self.source,
@@ -292,7 +294,7 @@ impl VisitFound {
         }
     }
 
-    /// From the first opening to the last.
+    /// Returns the seconds from the first opening to the last.
     pub(crate) fn seconds(&self) -> f64 {
         self.facts().seconds()
     }

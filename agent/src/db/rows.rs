@@ -1,4 +1,4 @@
-//! The records that a cursor reads: their columns as values of core.
+//! The records read by a cursor: their columns as values of core.
 
 use pulsegate_core::record::event::{VISIT, VisitMembers};
 use pulsegate_core::record::reading::{HeartDetail, Reading, Value};
@@ -11,7 +11,7 @@ use rusqlite::types::ValueRef;
 use super::cursor::Record;
 use super::{bounds, detail};
 
-/// Readings. The next one uses the memory of the one before, so that a walk need not allocate for each.
+/// Readings. Each reuses the memory of the reading before, to save an allocation for each row.
 pub(crate) struct StoredReadings {
     reading: Reading,
     /// The memory of a detail, while the reading has none.
@@ -29,7 +29,7 @@ impl Record for StoredReadings {
     const TABLE: &'static str = "readings";
     const SELECT: &'static str =
         "SELECT seq, source, mono_ms, value, time_ms, detail FROM readings";
-    /// The borrower may change it.
+    /// The borrower may change the reading.
     type Lent<'a> = &'a mut Reading;
 
     fn read_row<'a>(&'a mut self, row: &'a Row<'_>) -> rusqlite::Result<&'a mut Reading> {
@@ -55,7 +55,7 @@ fn new_detail() -> Box<HeartDetail> {
     Box::new(HeartDetail { contact: Contact::Unsupported, energy_kj: None, rr: Vec::new() })
 }
 
-/// An alert of the store; its times lie on the axis on which they were decided.
+/// An alert of the store, with times on the axis of its decision.
 #[derive(Debug)]
 pub(crate) struct StoredAlert {
     pub(crate) rule: Box<str>,
@@ -66,11 +66,11 @@ pub(crate) struct StoredAlert {
     pub(crate) window_start: Option<Wall>,
     pub(crate) window_end: Option<Wall>,
     pub(crate) time: Wall,
-    /// The run of the kernel whose axis the times lie on; none where another program gave them.
+    /// The run of the kernel of the times' axis; `None` for times given by another program.
     pub(crate) epoch: Option<Epoch>,
-    /// How unlike those before it the reading is, if the rule asks that.
+    /// The anomaly score; `None` unless the rule computes a score.
     pub(crate) score: Option<f64>,
-    /// When it arrived, if its readings bring their own time, in the run of the kernel of its place.
+    /// Arrival in the run of the kernel of its place; only if its readings carry their own time.
     pub(crate) arrival: Option<Mono>,
 }
 
@@ -93,7 +93,7 @@ impl StoredAlert {
         })
     }
 
-    /// The window that was decided about, if it was one.
+    /// Returns the window of the decision; `None` for a rule without windows.
     pub(crate) fn window(&self) -> Option<(Wall, Wall)> {
         self.window_start.zip(self.window_end)
     }
@@ -116,7 +116,7 @@ impl Record for StoredAlerts {
     }
 }
 
-/// The last alert raised, and the last one cleared, of each rule and source.
+/// The last alert raised, and the last alert cleared, of each rule and source.
 #[derive(Default)]
 pub(crate) struct StandingAlerts;
 
@@ -144,7 +144,7 @@ pub(crate) struct StoredEvent<'a> {
 }
 
 impl StoredEvent<'_> {
-    /// Returns the visit that it tells, if it tells one that ended.
+    /// Returns the visit of the event; `None` unless the event is about an ended visit.
     pub(crate) fn visit(&self) -> Option<VisitMembers> {
         (self.event == VISIT).then(|| VisitMembers::read(VISIT, self.members))?
     }
@@ -172,7 +172,7 @@ impl Record for StoredEvents {
 /// Reads the value of a reading or an alert.
 ///
 /// # Errors
-/// A number that is not finite, or a state that is too long.
+/// When a number is not finite, or a state is too long.
 pub(crate) fn read_value(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
     let mut value = Value::Number(0.0);
     read_value_into(row, column, &mut value)?;

@@ -1,7 +1,7 @@
-//! A replay over what is stored, beside what was told.
+//! A replay over the stored readings, compared with the stored alerts and visits.
 //!
-//! The agent is started and stopped as it was, as far as its records tell: readings say when it
-//! ran, and so do alerts and events. One snapshot is read, beside a running agent.
+//! The starts and stops of the agent are repeated as far as known: readings, alerts and events show
+//! that the agent ran. All is read from a snapshot, beside a running agent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use crate::store::fold::Fold;
 use crate::store::visits::key_of;
 
 impl Reader {
-    /// Runs rules and visits over all stored readings. `told` hears now and then how many of how
-    /// many places are behind.
+    /// Runs rules and visits over all stored readings. `told` receives the progress: places done,
+    /// and all places.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -66,8 +66,8 @@ impl Reader {
         Ok(replay.compared(stored, &self.timeline))
     }
 
-    /// By start of the agent, the first and the last moment at which it is known to have run: all
-    /// but readings tell.
+    /// Returns by start of the agent the first and the last moment in which the agent is known to
+    /// have run, from alerts and events alone.
     fn lives(&self) -> db::Result<HashMap<u64, (Mono, Mono)>> {
         let mut lives: HashMap<u64, (Mono, Mono)> = HashMap::new();
         let mut note = |seq, mono: Mono| {
@@ -97,7 +97,7 @@ impl Reader {
         self.boot_of(seq).first_seq
     }
 
-    /// The alerts and visits from the place `first` on.
+    /// Returns the alerts and visits from the place `first` on.
     fn stored(&self, first: u64, silences: &Silences) -> db::Result<Vec<Raw>> {
         let mut stored = Vec::new();
         let mut names = SourceNames::new(&self.connection);
@@ -122,7 +122,7 @@ impl Reader {
 }
 
 impl Replay {
-    /// Lets time pass to where a start of the agent is known to have come.
+    /// Passes time to the last known moment of a start of the agent.
     fn pass_to(&mut self, lives: &HashMap<u64, (Mono, Mono)>, life: u64) {
         if let Some((_, end)) = lives.get(&life) {
             self.pass(*end, true);

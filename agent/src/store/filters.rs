@@ -1,5 +1,5 @@
-//! The filters at work: on a walk through the readings of the store, which may turn out to be in
-//! vain and is then walked again.
+//! The filters during a walk through the stored readings. A walk may be abandoned, and is then
+//! repeated with the filters in their state before.
 
 mod recordings;
 
@@ -19,17 +19,17 @@ use crate::db::database::Database;
 use crate::db::rows::StoredReadings;
 use recordings::Recordings;
 
-/// Bounds what a start reads back of the periods that are not over (P9).
+/// Rows read at a start to restore periods still under way (P9).
 const LOOKBACK_ROWS: u32 = 50_000;
 
-/// What is held back.
+/// The readings held back from publishing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Filters {
     /// By kind of reading.
     pub(crate) kinds: Vec<(Box<str>, FilterSpec)>,
-    /// Of the other kinds.
+    /// For all other kinds.
     pub(crate) readings: FilterSpec,
-    /// By rule: for how long from an alert on nothing is held back of its source.
+    /// By rule: time after an alert for which all readings of its source pass.
     pub(crate) recordings: Vec<(Box<str>, Duration)>,
 }
 
@@ -44,22 +44,22 @@ impl Filters {
     }
 }
 
-/// See the module.
+/// The filters of all sources, and their states.
 pub(super) struct Sieve {
     filters: Filters,
     recordings: Recordings,
     sources: Arc<Sources>,
-    /// Whether everything passes.
+    /// True if all readings pass.
     is_open: bool,
     is_primed: bool,
-    /// By number of the source; as long as the sources seen so far.
+    /// By number of the source; as long as the number of sources seen.
     slots: Vec<Option<Slot>>,
     walk: u64,
 }
 
 struct Slot {
     filter: Filter,
-    /// How it was when the walk began, and before the last reading.
+    /// State at the start of the walk, and before the last reading.
     at_start: Filter,
     before: Filter,
     walk: u64,
@@ -73,8 +73,8 @@ impl Sieve {
         Self { filters, recordings, sources, is_open, is_primed, slots: Vec::new(), walk: 0 }
     }
 
-    /// Begins a walk behind `after`. Before the first, the readings before it are looked at: they
-    /// began the periods that are not over.
+    /// Begins a walk behind `after`. Before the first walk, reads back the readings of periods
+    /// still under way.
     pub(super) fn begin(&mut self, database: &Database, after: Seq) -> db::Result<()> {
         self.walk += 1;
         if !self.is_open {
@@ -87,8 +87,8 @@ impl Sieve {
         Ok(())
     }
 
-    /// Whether a reading passes; it may pass as a mean, in its place. `event` is its time on the axis of the
-    /// rules.
+    /// Returns true if a reading passes. With averaging, a passing reading is replaced by the mean.
+    /// `event` is the reading's time on the axis of the rules.
     pub(super) fn passes(
         &mut self,
         event: Wall,
@@ -122,8 +122,7 @@ impl Sieve {
         }
     }
 
-    /// The readings of these sources are walked through again from an earlier place: their filters
-    /// begin anew.
+    /// Resets the filters of these sources, whose readings are read again from an earlier place.
     pub(super) fn begin_anew(&mut self, sources: &[u32]) {
         for source in sources {
             let id = SourceId(*source);
@@ -134,14 +133,14 @@ impl Sieve {
         }
     }
 
-    /// The last reading that passed found no room: the next walk begins with it.
+    /// Undoes the last reading, which found no room: the next walk begins with the same reading.
     pub(super) fn take_back(&mut self, source: SourceId) {
         if let Some(Some(slot)) = self.slots.get_mut(source.0 as usize) {
             slot.filter = slot.before.clone();
         }
     }
 
-    /// The whole walk was in vain.
+    /// Undoes the whole walk.
     pub(super) fn abandon(&mut self) {
         for slot in self.slots.iter_mut().flatten().filter(|slot| slot.walk == self.walk) {
             slot.filter = slot.at_start.clone();
@@ -184,13 +183,13 @@ impl Sieve {
     }
 }
 
-/// A monitor without skin contact, or without a rate to tell, says nothing of a heart.
+/// Returns false for a monitor without skin contact or rate, whose value says nothing of a heart.
 fn is_plausible(reading: &Reading, source: &Source) -> bool {
     let none = &*source.kind == "heart_rate" && reading.value == Value::Number(0.0);
     reading.is_plausible() && !none
 }
 
-/// The first of the readings up to `after` that lie within `period` of the last of them.
+/// Returns the first reading that lies within `period` before the last reading up to `after`.
 fn begin_of(database: &Database, after: Seq, period: Duration) -> db::Result<Option<u64>> {
     let mut select = Select::<StoredReadings>::backward(&database.connection, 0, after.0)?
         .at_most(LOOKBACK_ROWS);

@@ -1,4 +1,4 @@
-//! The rules, folded as readings arrive, and folded again over the last readings at start.
+//! The rules: folded over readings as they arrive, and over the last stored readings at a start.
 
 use std::collections::BTreeMap;
 
@@ -17,42 +17,42 @@ use crate::db::database::{AlertRow, Database, EventRow};
 use crate::db::rows::{StandingAlerts, StoredAlert, StoredAlerts, StoredReadings};
 use crate::db::{self, Reader};
 
-/// Bounds what a start reads back, whatever the windows ask for (P9).
+/// Rows read back at a start, whatever the windows need (P9).
 const REBUILD_ROWS: u32 = 200_000;
 
-/// The alerts that are read back at a start, to know what flaps: bounds what a start costs.
+/// Alerts read back at a start, to find flapping rules.
 const RECENT_ALERTS: u32 = 2_000;
 
-/// A rule that changes too often for a source to tell each time.
+/// A rule with changes too frequent to report for a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Flapping {
     pub(crate) rule: Box<str>,
     pub(crate) source: Box<str>,
-    /// Alerts that were held back since it began.
+    /// Alerts held back since the rule began to flap.
     pub(crate) held: u64,
 }
 
-/// See the module.
+/// The rules with the state of their alerts.
 pub(crate) struct Fold {
     rules: Rules,
     transitions: Vec<Transition>,
     alerts: Alerts,
-    /// Whether `alerts` changed since they were last looked at.
+    /// True if `alerts` changed since the last [`Fold::take_moved`].
     moved: bool,
-    /// By number of the source: whether its readings bring their own time.
+    /// By number of the source: true if its readings carry their own time.
     own_time: Vec<bool>,
     idle: bool,
-    /// The rules that cannot run.
+    /// The rules switched off.
     off: Vec<InvalidRule>,
-    /// Alerts held back of what flaps, by rule and source.
+    /// Alerts held back by flapping rules, by rule and source.
     flapping: BTreeMap<(Box<str>, SourceId), u64>,
-    /// What began or ceased to flap and is not told yet.
+    /// Rules that began or ceased to flap, still to be reported.
     flaps: Vec<Flap>,
 }
 
 impl Fold {
-    /// The rules as they stood after the last stored reading. Alerts that are still raised, and
-    /// that no rule can clear any more, are cleared in `alerts`. A rule that cannot run is left out.
+    /// Restores the rules to their state after the last stored reading. A raised alert that no rule
+    /// can clear any more is cleared in `alerts`. Invalid rules are left out.
     pub(crate) fn rebuild(
         specs: &[RuleSpec],
         database: &Database,
@@ -73,7 +73,7 @@ impl Fold {
         Self { own_time, idle: specs.is_empty(), off, ..Self::over(rules) }
     }
 
-    /// Says of each rule that cannot run why, and what to do.
+    /// Returns a sentence for each rule switched off: the reason and the cure.
     pub(crate) fn say_off(&self) -> Vec<String> {
         let say = |off: &InvalidRule| {
             format!("{off}: this rule is off, the others run; correct it, and let the agent reload")
@@ -81,24 +81,24 @@ impl Fold {
         self.off.iter().map(say).collect()
     }
 
-    /// Goes on after another fold, whose alerts were `before`.
+    /// Continues after another fold, whose alerts were `before`.
     pub(crate) fn resume(&mut self, before: Alerts) {
         self.alerts = before;
         self.alerts.resume(self.rules.raised());
         self.moved = true;
     }
 
-    /// The alerts of its rules so far.
+    /// Returns the present alerts.
     pub(crate) fn alerts(&self) -> &Alerts {
         &self.alerts
     }
 
-    /// The alerts of its rules, if they changed since this was asked last.
+    /// Returns the present alerts if they changed since the last call.
     pub(crate) fn take_moved(&mut self) -> Option<&Alerts> {
         std::mem::take(&mut self.moved).then_some(&self.alerts)
     }
 
-    /// The rules as they stood after the alerts before the place `first`, and nothing else.
+    /// Restores the rules from the alerts before the place `first`, without any reading.
     pub(crate) fn after(
         specs: &[RuleSpec],
         reader: &Reader,
@@ -112,7 +112,7 @@ impl Fold {
         Ok(Self::over(Rules::rebuild(specs.to_vec(), past, sources)?.done()))
     }
 
-    /// Rules without any history.
+    /// Begins rules without history.
     pub(crate) fn over(rules: Rules) -> Self {
         Self {
             rules,
@@ -127,12 +127,12 @@ impl Fold {
         }
     }
 
-    /// The agent starts at `now`, which is `event` on the axis of the rules.
+    /// Begins a start of the agent at `now`, which is `event` on the axis of the rules.
     pub(crate) fn begin(&mut self, boot: KernelBoot, now: Mono, event: Wall, sources: &Sources) {
         self.rules.begin(boot, now, event, sources);
     }
 
-    /// Folds readings in; what they decide is added to `alerts`.
+    /// Folds readings in, and adds the decisions to `alerts`.
     pub(crate) fn readings(
         &mut self,
         readings: &[Reading],
@@ -149,7 +149,7 @@ impl Fold {
         }
     }
 
-    /// Folds one reading in.
+    /// Folds a reading in.
     pub(crate) fn take(
         &mut self,
         input: &Input<'_>,
@@ -161,29 +161,29 @@ impl Fold {
         self.hand_over(alerts);
     }
 
-    /// Lets time pass.
+    /// Passes time without a reading.
     pub(crate) fn tick(&mut self, boot: KernelBoot, now: Mono, alerts: &mut Vec<AlertRow>) {
         self.rules.tick(boot, now, &mut self.transitions);
         self.hand_over(alerts);
     }
 
-    /// When [`Fold::tick`] is next of use.
+    /// Returns the next time at which [`Fold::tick`] can decide something.
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
         self.rules.next_deadline()
     }
 
-    /// For how long a reading can still decide something.
+    /// Returns the longest time after a reading in which the reading can still decide something.
     pub(crate) fn horizon(&self) -> std::time::Duration {
         self.rules.horizon()
     }
 
-    /// From now on keeps what the rule of this name is asked about.
+    /// Keeps the evaluations of the rule of this name from now on.
     pub(crate) fn trace(&mut self, rule: &str) {
         self.rules.trace(rule);
     }
 
-    /// What the traced rule was asked about since the last time, and whether the source brings its
-    /// own time.
+    /// Returns the evaluations of the traced rule since the last call, and whether the source's
+    /// readings carry their own time.
     pub(crate) fn asked(&mut self) -> impl Iterator<Item = (Asked, bool)> {
         let own_time = &self.own_time;
         let is_dated = |source: SourceId| own_time.get(source.0 as usize).copied();
@@ -193,7 +193,7 @@ impl Fold {
         })
     }
 
-    /// What flaps: rule, source, and how many of its alerts were held back.
+    /// Returns the flapping rules: rule, source, and number of alerts held back.
     pub(crate) fn flapping(&self, sources: &Sources) -> Vec<Flapping> {
         let flapping = |((rule, source), held): (&(Box<str>, SourceId), &u64)| Flapping {
             rule: rule.clone(),
@@ -203,12 +203,12 @@ impl Fold {
         self.flapping.iter().map(flapping).collect()
     }
 
-    /// What the rules did not use or not say.
+    /// Returns the counts of readings not used and of alerts held back.
     pub(crate) fn counts(&self) -> Counts {
         self.rules.counts()
     }
 
-    /// Adds an event for each rule and source that began or ceased to flap.
+    /// Adds an event for each rule and source beginning or ceasing to flap.
     pub(crate) fn tell_flaps(&mut self, now: Mono, sources: &Sources, events: &mut Vec<EventRow>) {
         events.extend(self.flaps.drain(..).map(|flap| {
             let rule = flap.rule.name.to_string();
@@ -270,7 +270,7 @@ fn name(sources: &Sources, source: SourceId) -> Box<str> {
     sources.get(source).map(|source| source.name.clone()).unwrap_or_default()
 }
 
-/// The word for a severity in records.
+/// Returns the word for a severity in records.
 fn severity_word(severity: Severity) -> &'static str {
     match severity {
         Severity::Info => "info",
@@ -325,7 +325,7 @@ fn rebuild(
     Ok(rebuild.done())
 }
 
-/// The alerts that are raised and that no rule watches any more.
+/// Returns the raised alerts without a rule that watches them.
 fn orphans<'a>(
     specs: &'a [RuleSpec],
     standing: &'a [(u64, StoredAlert)],
@@ -348,7 +348,7 @@ fn orphans<'a>(
     raised.map(|(_, alert)| alert).filter(move |alert| !is_watched(alert))
 }
 
-/// Reads all alerts that are selected.
+/// Reads all selected alerts.
 fn read_alerts<R>(mut select: Select<'_, R>) -> db::Result<Vec<(u64, StoredAlert)>>
 where
     R: for<'a> Record<Lent<'a> = StoredAlert> + 'static,
@@ -360,7 +360,7 @@ where
     Ok(alerts)
 }
 
-/// The first of the last readings that lie within the horizon of the rules.
+/// Returns the place of the first reading within the horizon of the rules.
 fn first_within(database: &Database, rebuild: &Rebuild) -> db::Result<u64> {
     let mut select = Select::<StoredReadings>::backward(&database.connection, 0, LAST_PLACE)?
         .at_most(REBUILD_ROWS);

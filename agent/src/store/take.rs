@@ -1,4 +1,4 @@
-//! Reading a lane back as messages: rows become the bytes of a batch without a stop in between.
+//! Reading a lane back as messages: rows are written straight into the bytes of a batch.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -26,76 +26,77 @@ use crate::db::rows::{StoredAlerts, StoredEvents, StoredReadings};
 use crate::db::withheld::{EVENTS, Withheld};
 use crate::db::{self, load};
 
-/// How many configurations ago a message may have been made that is still on its way: while the link is down
-/// the window keeps what it holds.
+/// Earlier configurations of which a message may still be on its way: the window keeps its messages
+/// while the link is down.
 const MAX_BEFORE: usize = 16;
-/// Bounds how long a walk through records that are all held back keeps the writer from commits.
+/// Records that a walk may pass over at once. Bounds the time for which a walk through filtered
+/// records keeps the writer from commits.
 const MAX_PASSED_OVER: u64 = 10_000;
 
-/// How everything is published; changes with the configuration.
+/// The formats of published records, set by the configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Formats {
     /// Readings by kind, and the rest.
     pub(crate) kinds: Vec<(Box<str>, ReadingFormat)>,
     pub(crate) readings: ReadingFormat,
-    /// What of them is held back.
+    /// The readings held back.
     pub(crate) filters: Filters,
-    /// By id of the source: its unit, and whether intervals between beats are wanted.
+    /// By id of the source: the unit; in `rr`, the sources published with intervals between beats.
     pub(crate) units: Vec<(Box<str>, Box<str>)>,
     pub(crate) rr: Vec<Box<str>>,
-    /// What counts as a visit, and how it is told.
+    /// The definitions and texts of visits.
     pub(crate) visits: Vec<VisitFormat>,
-    /// The source that tells night from day.
+    /// The source for night and day.
     pub(crate) light: Option<Box<str>>,
     /// By lane: the topic (not of readings), framing, size and patience.
     pub(crate) lanes: [LaneFormat; 3],
 }
 
-/// How the messages of one lane are cut.
+/// The size and timing of the messages of a lane.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LaneFormat {
     pub(crate) topic: Template,
     pub(crate) framing: Framing,
     /// Fixed members at the end of each record; not of readings.
     pub(crate) add: Box<str>,
-    /// Payload and topic of a message together.
+    /// Bytes of payload and topic together.
     pub(crate) limit_bytes: usize,
-    /// How long a record may wait for a message to fill.
+    /// Time that a record may wait for a message to fill.
     pub(crate) delay: Duration,
 }
 
-/// What a walk through a lane found.
+/// The outcome of a walk through a lane.
 #[derive(Debug)]
 pub(crate) enum Taken {
-    /// A sheaf to publish.
+    /// Batches to publish.
     Sheaf(Sheaf),
-    /// A sheaf of a withheld topic, and the sources of its records.
+    /// Batches of a withheld topic, and the sources of their records.
     OfTopic(Sheaf, Vec<u32>),
-    /// Some records, which may wait for company.
+    /// A message that is not full and may wait.
     Later {
-        /// Until then.
+        /// Time at which the message goes anyway.
         due: Mono,
-        /// Or until the lane reaches about this place, which fills a message.
+        /// Place at which the message will be about full.
         full_at: Seq,
     },
-    /// Nothing.
+    /// No record.
     Nothing,
 }
 
-/// Puts rows into records; remembers the layout of each source.
+/// Turns rows into records, and remembers the layout of each source.
 pub(super) struct Encoder {
     formats: Arc<Formats>,
     sources: Arc<Sources>,
     layouts: Vec<Option<ReadingLayout>>,
     sieve: Sieve,
     clock: ClockText,
-    /// By withheld topic: the last place that was looked at for it.
+    /// By withheld topic: the last place looked at.
     looked_to: BTreeMap<(Lane, Arc<str>), u64>,
-    /// Sources that were met in the last walk though their topic is withheld, and what lies before
+    /// Sources of a withheld topic met for the first time in the last walk, and the place before
     /// their first record.
     met: Vec<(u32, u64)>,
-    /// How everything was published before, the newest last: a message may still be on its way to a topic
-    /// of then.
+    /// Formats of earlier configurations, the newest last: a message on its way may have an earlier
+    /// topic.
     before: VecDeque<Arc<Formats>>,
 }
 
@@ -114,7 +115,7 @@ impl Encoder {
         }
     }
 
-    /// Goes on under other formats.
+    /// Continues with other formats.
     pub(super) fn follow(&mut self, formats: Arc<Formats>) {
         let mut before = std::mem::take(&mut self.before);
         before.retain(|one| **one != *self.formats);
@@ -126,13 +127,13 @@ impl Encoder {
         self.before = before;
     }
 
-    /// Begins a pass: its walks go back to places before those that the filters saw.
+    /// Begins a pass, whose walks begin before places already seen by the filters.
     pub(super) fn begin_pass(&mut self) {
         self.sieve = Sieve::new(self.formats.filters.clone(), Arc::clone(&self.sources));
     }
 
-    /// The numbers of the sources whose records go to `topic`, or went to it before the
-    /// configuration changed.
+    /// Returns the numbers of the sources whose records go to `topic`, or went there under an
+    /// earlier configuration.
     pub(super) fn sources_of(&self, withheld: &Withheld, lane: Lane, topic: &str) -> Vec<u32> {
         if lane == Lane::Events {
             return vec![EVENTS];
@@ -148,13 +149,13 @@ impl Encoder {
         numbers.map(|(number, _)| number).chain(lost).collect()
     }
 
-    /// Whether records that went to `topic` go elsewhere since the configuration changed.
+    /// Returns true if records for `topic` go to another topic since a change of the configuration.
     pub(super) fn is_renamed(&self, withheld: &Withheld, lane: Lane, topic: &str) -> bool {
         let sources = self.sources_of(withheld, lane, topic);
         sources.into_iter().any(|source| *self.topic(lane, source) != *topic)
     }
 
-    /// The topics of the sources that are withheld.
+    /// Returns the topics of the withheld sources.
     pub(super) fn withheld_topics(&self, withheld: &Withheld) -> Vec<(Lane, Arc<str>)> {
         let topics = withheld.rows().map(|(lane, source, _)| (lane, self.topic(lane, source)));
         topics.collect::<BTreeSet<_>>().into_iter().collect()
@@ -166,13 +167,13 @@ impl Encoder {
         self.formats.topic(lane, &found)
     }
 
-    /// The sources that the last walk met though their topic is withheld: see [`Encoder::met`].
+    /// Returns the sources newly met in the last walk, see [`Encoder::met`].
     pub(super) fn take_met(&mut self) -> Vec<(u32, u64)> {
         std::mem::take(&mut self.met)
     }
 
-    /// Walks through what is wanted. A message that is not full goes only if its oldest record has
-    /// waited long enough by `now`; one of a withheld topic waits for nothing.
+    /// Walks through the wanted records. A partly filled message goes only if its oldest record has
+    /// waited long enough by `now`; a message of a withheld topic never waits.
     pub(super) fn take(
         &mut self,
         database: &Database,
@@ -409,10 +410,10 @@ impl Encoder {
 
 struct Walk {
     gatherer: Gatherer,
-    /// When the first record of the walk was recorded.
+    /// Run of the kernel and time of the first record of the walk.
     oldest: Option<(Epoch, Mono)>,
     part: Whole,
-    /// The last place that needs no second look.
+    /// The last place that need not be looked at again.
     looked: u64,
     /// Records of other topics.
     skipped: u64,
@@ -420,17 +421,17 @@ struct Walk {
     met: Vec<(u32, u64)>,
 }
 
-/// The part of a lane that a walk takes.
+/// The part of a lane taken by a walk.
 enum Whole {
-    /// Everything.
+    /// All records.
     Lane,
-    /// Everything but these topics.
+    /// All records except those of these topics.
     Without(Arc<BTreeSet<Arc<str>>>),
-    /// This topic, up to this place.
+    /// Records of this topic, up to this place.
     Only(Arc<str>, u64),
 }
 
-/// A record on a walk.
+/// The decision about a record of a walk.
 enum Admission {
     Taken,
     PassedOver,
@@ -480,7 +481,7 @@ impl Walk {
     }
 }
 
-/// The layout of a source. One that the table lost is published all the same, under its number.
+/// Returns the layout of a source. A source missing in the table is published under its number.
 fn layout<'a>(
     layouts: &'a mut Vec<Option<ReadingLayout>>,
     formats: &Formats,

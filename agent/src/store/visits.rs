@@ -1,6 +1,6 @@
-//! Visits, folded as readings arrive and folded again over the last readings at start; and how
-//! they are kept: as events whose times are still those of the axis on which they were decided, so
-//! that they are told with the right times once these are known (P8).
+//! Visits: folded over readings as they arrive, and over the last stored readings at a start.
+//! Visits are stored as events with times on the axis of their decision, so they are published with
+//! the right times once these are known (P8).
 
 use std::collections::HashMap;
 
@@ -19,22 +19,22 @@ use crate::db::database::{Database, EventRow};
 use crate::db::reader::VisitFound;
 use crate::db::rows::{StoredEvents, StoredReadings};
 
-/// Bounds what a start reads back of each of the last two kernel starts (P9).
+/// Rows read back at a start, from each of the last two runs of the kernel (P9).
 const LOOKBACK_ROWS: u32 = 50_000;
-/// What may have been on its way into the store when the agent ended.
+/// Time for which readings may have been on their way into the store when the agent ended.
 const SLACK: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// What is decided about one source, and how it is told.
+/// The definition of visits of a source, and their text.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct VisitFormat {
     pub(crate) spec: VisitSpec,
-    /// What is taken.
+    /// Name of the unit.
     pub(crate) unit: Option<Box<str>>,
-    /// The text that tells a visit, and the time zone of its times.
+    /// The text about a visit, and the time zone of its times.
     pub(crate) report: Option<(Report, jiff::tz::TimeZone)>,
 }
 
-/// See the module.
+/// The visits under way, and their formats.
 pub(crate) struct VisitFold {
     visits: Visits,
     formats: Vec<VisitFormat>,
@@ -42,7 +42,7 @@ pub(crate) struct VisitFold {
 }
 
 impl VisitFold {
-    /// The visits as they stood after the last stored reading.
+    /// Restores the visits to their state after the last stored reading.
     pub(crate) fn rebuild(formats: &[VisitFormat], database: &Database, sources: &Sources) -> Self {
         let mut fold = Self::new(formats);
         if let Err(error) = rebuild(&mut fold.visits, database, sources) {
@@ -52,13 +52,13 @@ impl VisitFold {
         fold
     }
 
-    /// Visits without any history.
+    /// Begins without history.
     pub(crate) fn new(formats: &[VisitFormat]) -> Self {
         let visits = Visits::new(formats.iter().map(|format| format.spec.clone()).collect());
         Self { visits, formats: formats.to_vec(), happenings: Vec::new() }
     }
 
-    /// Folds readings in; what they decide is added to `events`.
+    /// Folds readings in, and adds the decisions to `events`.
     pub(crate) fn readings(
         &mut self,
         readings: &[Reading],
@@ -75,7 +75,7 @@ impl VisitFold {
         }
     }
 
-    /// Folds one reading in.
+    /// Folds a reading in.
     pub(crate) fn take(
         &mut self,
         input: &Input<'_>,
@@ -86,7 +86,7 @@ impl VisitFold {
         self.hand_over(input.reading.mono, sources, events);
     }
 
-    /// Lets time pass.
+    /// Passes time without a reading.
     pub(crate) fn tick(
         &mut self,
         boot: KernelBoot,
@@ -98,12 +98,12 @@ impl VisitFold {
         self.hand_over(now, sources, events);
     }
 
-    /// When [`VisitFold::tick`] is next of use.
+    /// Returns the next time at which [`VisitFold::tick`] can decide something.
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
         self.visits.next_deadline()
     }
 
-    /// The visits that are under way.
+    /// Returns the visits under way.
     pub(crate) fn under_way(&self) -> impl Iterator<Item = Visit> {
         self.visits.under_way()
     }
@@ -127,7 +127,8 @@ impl VisitFold {
     }
 }
 
-/// Source, kernel start, first and last opening, and how many.
+/// The identity of a visit: source, run of the kernel, first and last opening, and number of
+/// openings.
 pub(crate) type VisitKey = (String, Option<u32>, i64, i64, u32);
 
 /// Returns the members of the event of a visit.
@@ -151,13 +152,13 @@ fn members(
     }
 }
 
-/// Returns what makes a stored visit the same visit when it is decided again.
+/// Returns the identity of a stored visit, equal to the identity when decided again.
 pub(crate) fn key_of(visit: &VisitMembers) -> VisitKey {
     (visit.source.clone(), visit.epoch, visit.start_ms, visit.end_ms, visit.openings)
 }
 
-/// Writes the members of the record of a stored visit, with corrected times. Returns whether these can be
-/// believed.
+/// Writes the members of the record of a stored visit, with corrected times. Returns the trust in
+/// these times.
 pub(crate) fn write_visit(
     stored: VisitMembers,
     timeline: &Timeline,
@@ -190,7 +191,7 @@ pub(crate) fn write_visit(
 }
 
 impl VisitFound {
-    /// In the operator's words, if there are any.
+    /// Returns the visit in the operator's words, if configured.
     pub(crate) fn text(&self, formats: &[VisitFormat]) -> Option<String> {
         let format = formats.iter().find(|format| *format.spec.source == *self.source);
         let (report, zone) = format?.report.as_ref()?;
@@ -227,7 +228,8 @@ fn rebuild(visits: &mut Visits, database: &Database, sources: &Sources) -> db::R
     Ok(())
 }
 
-/// The last two kernel starts with the first and last place of their records, the older first.
+/// Returns the last two runs of the kernel, the older first, with the first and last place of their
+/// records.
 fn last_epochs(database: &Database) -> Vec<(Epoch, u64, u64)> {
     let mut epochs: Vec<(Epoch, u64, u64)> = Vec::new();
     let mut last = LAST_PLACE;
@@ -244,8 +246,8 @@ fn last_epochs(database: &Database) -> Vec<(Epoch, u64, u64)> {
     epochs
 }
 
-/// Where to begin to fold between the places `first` and `last`: where every source had been quiet
-/// for longer than its gap, with its state before that.
+/// Finds the place between `first` and `last` from which to fold: before it, every source was quiet
+/// for longer than its gap. Includes the state of each source before.
 fn tail(
     database: &Database,
     gaps: &HashMap<u32, std::time::Duration>,
@@ -280,7 +282,7 @@ fn tail(
     Ok(begin)
 }
 
-/// What was told of each source from the place `from` on.
+/// Returns the last reported visit of each source from the place `from` on.
 fn told(database: &Database, from: u64) -> db::Result<HashMap<String, Told>> {
     let mut select = Select::<StoredEvents>::from(&database.connection, from)?;
     let mut cursor = select.open()?;
