@@ -45,6 +45,11 @@ impl Context {
     }
 }
 
+/// Waits until the agent stops, or has dropped its end of the channel.
+pub(crate) async fn wait_for_stop(closing: &mut watch::Receiver<bool>) {
+    drop(closing.wait_for(|closing| *closing).await);
+}
+
 /// Replaces the value of a channel, and wakes the receivers only if the value changed.
 pub(crate) fn send_if_changed<T: PartialEq>(channel: &watch::Sender<T>, value: T) {
     channel.send_if_modified(|current| {

@@ -4,7 +4,6 @@
 pub(crate) mod aside;
 pub(crate) mod boot;
 pub(crate) mod clock;
-pub(crate) mod closing;
 pub(crate) mod durable;
 pub(crate) mod pulse;
 pub(crate) mod regular;

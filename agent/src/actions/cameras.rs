@@ -26,10 +26,9 @@ use tokio::task::JoinSet;
 
 use crate::compile;
 use crate::config::{self, Config};
-use crate::context::{Context, send_if_changed};
+use crate::context::{Context, send_if_changed, wait_for_stop};
 use crate::db::EventRow;
 use crate::platform::clock;
-use crate::platform::closing::told;
 use crate::store::{Stopped, Store};
 use album::Album;
 use folder::Picture;
@@ -192,7 +191,7 @@ impl CameraTask {
                 Ok(()) = plans.changed() => {
                     self.follow(Arc::clone(&plans.borrow_and_update()));
                 }
-                () = told(&mut closing) => return Ok(()),
+                () = wait_for_stop(&mut closing) => return Ok(()),
             }
         }
     }

@@ -22,10 +22,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::context::{Context, QUIESCE, send_if_changed};
+use crate::context::{Context, QUIESCE, send_if_changed, wait_for_stop};
 use crate::db::EventRow;
 use crate::platform::clock;
-use crate::platform::closing::told;
 use crate::store::Store;
 use hand::Hand;
 use plan::{Plan, build_plan};
@@ -161,7 +160,7 @@ async fn run(mut task: OutputTask) -> anyhow::Result<()> {
                 (decisions, driven) = begin(&plan, driven).await;
             }
             Ok(()) = task.clock_set.changed() => {}
-            () = told(&mut task.closing) => {
+            () = wait_for_stop(&mut task.closing) => {
                 join_all(driven.into_iter().map(|output| output.hand.let_go())).await;
                 return Ok(());
             }

@@ -57,15 +57,7 @@ pub(super) async fn open(
     let (answer, mut opened) = oneshot::channel();
     let (config, lock) = (config.clone(), Arc::clone(lock));
     let open = move || {
-        let sources = Arc::new(Sources::default());
-        let store = open_store(&config, &lock, &sources, &pulse, salvaging);
-        let opened = store.map(|(store, thread, troubles)| Opened {
-            store,
-            thread,
-            sources,
-            pulse,
-            troubles,
-        });
+        let opened = open_store(&config, &lock, pulse, salvaging);
         // The thread drops its handle before the answer, so that the last handle, which releases the
         // lock, is that of the agent itself.
         drop(lock);
@@ -106,10 +98,9 @@ fn say_progress(salvaging: Option<SalvageProgress>) -> String {
 fn open_store(
     config: &Config,
     lock: &StateLock,
-    sources: &Arc<Sources>,
-    pulse: &Pulse,
+    pulse: Pulse,
     salvaging: watch::Sender<Option<SalvageProgress>>,
-) -> anyhow::Result<(Store, std::thread::JoinHandle<()>, Vec<String>)> {
+) -> anyhow::Result<Opened> {
     let usual = config.state_dir.join(db::FILE);
     let backlog = config.buffer.backlog_of_another_thing;
     let settled = db::settle(&usual, &config.thing, backlog);
@@ -156,7 +147,8 @@ fn open_store(
         salvage_patience: SALVAGE_PATIENCE,
         clock: clock::mono,
     };
-    let (store, thread) = Store::open(options, sources)?;
+    let sources = Arc::new(Sources::default());
+    let (store, thread) = Store::open(options, &sources)?;
     tracing::info!(thing = config.thing, start = boot.as_str(), host = config.host, "started");
-    Ok((store, thread, troubles))
+    Ok(Opened { store, thread, sources, pulse, troubles })
 }

@@ -21,29 +21,24 @@ pub(super) async fn read(reader: Aside, path: PathBuf) -> Loaded {
 
 /// Applies a configuration that was read again, if it has no fault.
 pub(super) async fn follow(loaded: Loaded, parts: &mut Parts) {
-    let stays = ": the old one stays in force";
-    let mut config = match loaded {
-        Ok(Ok((config, _warnings))) => config,
+    let (trouble, cure) = match loaded {
+        Ok(Ok((config, _warnings))) => return apply_config(config, parts).await,
         Ok(Err(faults)) => {
-            tracing::error!(
-                faults = faults.report().faults(),
-                "the new configuration is not used: {faults}"
-            );
-            let trouble = match faults.report().faults() {
-                1 => "the configuration was changed and has a fault".to_owned(),
-                count => format!("the configuration was changed and has {count} faults"),
-            } + stays
-                + " (see `pulsegate check`)";
-            parts.troubles.of_reload([trouble]);
-            return;
+            let count = faults.report().faults();
+            tracing::error!(faults = count, "the new configuration is not used: {faults}");
+            let faults = if count == 1 { "a fault".to_owned() } else { format!("{count} faults") };
+            let trouble = format!("the configuration was changed and has {faults}");
+            (trouble, " (see `pulsegate check`)")
         }
         Err(not_done) => {
             tracing::error!(%not_done, "the new configuration cannot be read");
-            let trouble = format!("the configuration could not be read again ({not_done}){stays}");
-            parts.troubles.of_reload([trouble]);
-            return;
+            (format!("the configuration could not be read again ({not_done})"), "")
         }
     };
+    parts.troubles.of_reload([format!("{trouble}: the old one stays in force{cure}")]);
+}
+
+async fn apply_config(mut config: Config, parts: &mut Parts) {
     let changes = Changes::between(&parts.config, &mut config);
     let needs_restart = &changes.needs_restart;
     let troubles = needs_restart.iter().map(|key| format!("`{key}` changes only with a restart"));
@@ -105,4 +100,54 @@ fn keep_old<T: PartialEq + Clone>(key: &'static str, old: &T, new: &mut T) -> Op
     let is_changed = new != old;
     new.clone_from(old);
     is_changed.then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+        thing = "pi-1"
+        endpoint = "abc-ats.iot.eu-west-1.amazonaws.com"
+        identity = { certificate = "c.pem", private_key = "k.pem" }
+        state_dir = "/state"
+        status = { socket = "/run/status" }
+        clock = { trust = "auto" }
+        log = { level = "info" }
+        link = { window = 20 }
+        buffer = { ttl = "1d" }
+        [[simulated]]
+        id = "7"
+        kind = "heart_rate"
+    "#;
+
+    fn parse(text: &str) -> Config {
+        Config::from_str_at(text, "pulsegate.toml".as_ref()).expect("a configuration").0
+    }
+
+    #[test]
+    fn a_changed_key_is_followed_by_its_part_or_kept_until_a_restart() {
+        let old = parse(CONFIG);
+        for (from, to, needs_restart, parts) in [
+            ("pi-1", "pi-2", Some("thing"), [false, false]),
+            ("/state", "/other", Some("state_dir"), [false, false]),
+            ("/run/status", "/run/other", Some("status"), [false, false]),
+            ("auto", "system", Some("clock"), [false, false]),
+            ("info", "warn", Some("log"), [false, false]),
+            ("heart_rate", "number", None, [true, false]),
+            ("abc-ats", "abd-ats", None, [false, true]),
+            ("k.pem", "other.pem", None, [false, true]),
+            ("window = 20", "window = 30", None, [false, true]),
+            ("1d", "2d", None, [false, false]),
+        ] {
+            let mut new = parse(&CONFIG.replace(from, to));
+            assert_ne!(new, old, "{from}");
+
+            let changes = Changes::between(&old, &mut new);
+
+            let (kept, none) = (Vec::from_iter(needs_restart), needs_restart.is_none());
+            assert_eq!((changes.needs_restart, new != old), (kept, none), "{from}");
+            assert_eq!([changes.sources, changes.link], parts, "{from}");
+        }
+    }
 }

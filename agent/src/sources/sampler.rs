@@ -16,9 +16,9 @@ use pulsegate_sensors::inbox::{Chunk, EntryValue};
 use pulsegate_sensors::{NoReading, Observation, SourceId, Sources};
 use tokio::sync::{mpsc, watch};
 
+use crate::context::wait_for_stop;
 use crate::db::EventRow;
 use crate::platform::clock;
-use crate::platform::closing::told;
 use crate::platform::pulse::{AT_REST, Pulse};
 use crate::store::{Stopped, Store};
 use variability::Variability;
@@ -79,7 +79,7 @@ pub(crate) async fn run(
                 Some(chunk) => store.append(stamped(chunk.entries), Some(chunk.answer)).await?,
                 None => inboxes = false,
             },
-            () = told(&mut intake.closing), if !closing => {
+            () = wait_for_stop(&mut intake.closing), if !closing => {
                 closing = true;
                 intake.observations.close();
                 intake.chunks.close();
