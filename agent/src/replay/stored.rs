@@ -30,7 +30,8 @@ impl Reader {
         plan: Plan<'_>,
         mut told: impl FnMut(u64, u64),
     ) -> anyhow::Result<Replayed> {
-        // One snapshot, so that what a running agent adds meanwhile is on neither side.
+        // In a snapshot, since records added meanwhile by a running agent would be on one side
+        // only.
         let _snapshot = self.connection.unchecked_transaction()?;
         let Some((first, last)) = self.reading_span()? else { return Ok(Replayed::default()) };
         let sources = Arc::new(Sources::default());
@@ -84,7 +85,7 @@ impl Reader {
         while let Some((seq, alert)) = cursor.read_next()? {
             let Some(epoch) = alert.epoch else { continue };
             let begun = self.timeline.reference(epoch, Mono(0));
-            // A window of the kernel start before may end before this one began.
+            // A window of an earlier run of the kernel may end before this run began.
             if let Ok(mono) = u64::try_from(alert.time.0.saturating_sub(begun.0)) {
                 let late = if alert.window_end.is_some() { LATENESS } else { Duration::ZERO };
                 note(seq, Mono(mono) + late);

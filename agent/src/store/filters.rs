@@ -177,7 +177,7 @@ impl Sieve {
             self.passes(event, reading, &mut RecordStamp { id, time, trust });
         }
         self.slots.iter_mut().flatten().for_each(|slot| slot.filter.forget_last());
-        // None of these walks can be in vain any more.
+        // None of these walks can be undone any more.
         self.walk += 1;
         Ok(())
     }

@@ -142,7 +142,7 @@ impl Encoder {
         let sources = self.sources.since(0);
         let goes = |source: &Source| formats().any(|one| *one.topic(lane, source) == *topic);
         let numbers = (0..).zip(&sources).filter(|(_, source)| goes(source));
-        // Those that the table lost are known by their number only.
+        // Sources missing in the table are known by number only.
         let is_lost = |number: &u32| self.sources.get(SourceId(*number)).is_none();
         let lost = withheld.sources(lane).filter(is_lost);
         let lost = lost.filter(|number| goes(&lost_source(*number)));
@@ -206,7 +206,7 @@ impl Encoder {
         let Some(oldest) = walk.oldest else { return Ok(Taken::Nothing) };
         let due = match oldest {
             (epoch, mono) if epoch == database.epoch => {
-                // A time that is still to come holds nothing up.
+                // A time in the future delays nothing.
                 let delay = self.formats.lanes[lane.index()].delay;
                 (mono + delay).min(now + delay)
             }
@@ -246,14 +246,15 @@ impl Encoder {
         walk.looked = after.0;
         let full = self.walk_lane(database, lane, after, &mut walk)?;
         let looked_to = match full {
-            // What lies behind the last place of this database is in memory.
+            // Records behind the last place of this database are in memory.
             Offer::Taken => through.0.min(database.lanes[lane.index()].last),
             Offer::Full => walk.looked,
         };
         self.looked_to.insert(key, looked_to.max(after.0));
         Ok(match (walk.gatherer.finish(), full) {
             (Some(sheaf), _) => Taken::OfTopic(sheaf, sources),
-            // It cannot rejoin a lane that was not taken to where it is settled: a start begins earlier.
+            // A topic cannot rejoin before its lane was taken up to the settled place: a restart
+            // would begin earlier.
             (None, Offer::Taken)
                 if database.withheld.last_after(lane, &sources) > Some(through.0) =>
             {
