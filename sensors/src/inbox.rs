@@ -41,6 +41,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::forbidden::Forbidden;
 use crate::{SourceId, Sources};
 use client::Inbox;
+pub use desk::MAX_AHEAD_MS;
 use desk::{Desk, Register};
 use fault::Fault;
 pub use memory::Memory;

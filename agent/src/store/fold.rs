@@ -1,6 +1,7 @@
 //! The rules: folded over readings as they arrive, and over the last stored readings at a start.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use pulsegate_core::act::standing::Alerts;
 use pulsegate_core::record::event::Event;
@@ -10,6 +11,7 @@ use pulsegate_core::rules::{
     Rebuild, Report, RuleSpec, Rules, Severity, Transition, runnable,
 };
 use pulsegate_core::time::{Mono, Wall};
+use pulsegate_sensors::inbox::MAX_AHEAD_MS;
 use pulsegate_sensors::{SourceId, Sources};
 
 use crate::db::cursor::{LAST_PLACE, Record, Select};
@@ -360,16 +362,18 @@ where
     Ok(alerts)
 }
 
-/// Returns the place of the first reading within the horizon of the rules.
+/// Returns the place of the first reading that arrived within the horizon of the rules before the newest. Arrivals
+/// count, because a time that another program gives says nothing about the readings of other sources.
 fn first_within(database: &Database, rebuild: &Rebuild) -> db::Result<u64> {
     let mut select = Select::<StoredReadings>::backward(&database.connection, 0, LAST_PLACE)?
         .at_most(REBUILD_ROWS);
     let mut cursor = select.open()?;
+    let horizon = rebuild.horizon() + Duration::from_millis(MAX_AHEAD_MS.unsigned_abs());
     let (mut first, mut newest) = (LAST_PLACE, None);
     while let Some((seq, reading)) = cursor.read_next()? {
-        let event = reading.event_time(&database.timeline, database.boot_of(seq).epoch);
-        let newest = *newest.get_or_insert(event);
-        if event + rebuild.horizon() < newest {
+        let arrival = database.timeline.reference(database.boot_of(seq).epoch, reading.mono);
+        let newest = *newest.get_or_insert(arrival);
+        if arrival + horizon < newest {
             break;
         }
         first = seq;

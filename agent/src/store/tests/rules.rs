@@ -279,3 +279,24 @@ async fn a_program_whose_own_times_lie_far_apart_gets_no_more_alerts_by_a_restar
         agent.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_reading_with_an_old_time_of_its_own_does_not_shorten_what_the_rules_remember_at_a_start()
+{
+    let mut device = Device { clock: || Mono(3_512_000), ..Device::new() };
+    device.rules = vec![RuleSpec { hold_for: Duration::from_secs(30), ..above(200.0) }];
+    let agent = device.start();
+    let (belt, air) = (agent.source("7", "heart_rate"), agent.source("air", "number"));
+    let old = Reading { time: Some(Wall(NOON)), ..number(air, Mono(3_505_000), 21.5) };
+    let high = |millis| number(belt, Mono(millis), 250.0);
+    agent.offer(vec![high(3_500_000), old, high(3_510_000)]).await.unwrap();
+    assert_eq!(agent.take_all(Lane::Alerts, 0).await.len(), 0);
+    agent.stop().await;
+    device.clock = || Mono(3_536_000);
+
+    let agent = device.start();
+
+    agent.offer(vec![high(3_535_000)]).await.unwrap();
+    assert_eq!(states(&agent.take_all(Lane::Alerts, 0).await), ["raised"]);
+    agent.stop().await;
+}
