@@ -31,7 +31,8 @@ pub(crate) struct SourcesHandle {
     variability: watch::Sender<HashSet<Box<str>>>,
 }
 
-/// Starts the sampler, the drivers, and the watch of their inboxes.
+/// Starts the sampler and the watch of the inboxes. The drivers start with the first
+/// [`SourcesHandle::follow`].
 pub(crate) fn start(context: &mut Context, config: &Config) -> SourcesHandle {
     let (pulse, store) = context.watch_part("sensors");
     let (observations, observations_taken) = mpsc::channel(OBSERVATIONS);
@@ -47,7 +48,7 @@ pub(crate) fn start(context: &mut Context, config: &Config) -> SourcesHandle {
     };
     context.tasks.spawn(sampler::run(intake, store, Arc::clone(&context.sources), states));
     let clock_set = context.clock_set.clone();
-    let mut drivers = Drivers::new(Outlets {
+    let drivers = Drivers::new(Outlets {
         observations,
         chunks,
         sources: Arc::clone(&context.sources),
@@ -55,7 +56,6 @@ pub(crate) fn start(context: &mut Context, config: &Config) -> SourcesHandle {
         clock: inbox::Clock::new(move || (*clock_set.borrow()).then(|| clock::wall().0)),
         faults: watch::Sender::default(),
     });
-    drivers.follow(config, &mut context.tasks);
     let overview = drivers.overview.subscribe();
     context.tasks.spawn(inbox_watch::run(overview.clone(), context.store.clone()));
     SourcesHandle { state, overview, drivers, variability }

@@ -47,7 +47,7 @@ impl Parts {
         let mut context = Context { tasks, store, sources, clock_set, closing, watchdog };
         let troubles = Troubles::new(troubles);
 
-        let sources = sources::start(&mut context, &config);
+        let mut sources = sources::start(&mut context, &config);
         let outputs = outputs::start(&mut context, &config);
         let cameras = cameras::start(&mut context, &config);
         let link = link::start(&mut context, &config);
@@ -63,6 +63,8 @@ impl Parts {
             troubles: troubles.all.subscribe(),
         };
         status::start(&mut context, &config, states);
+        // The drivers start last: a client answered by an inbox finds the status socket open.
+        sources.follow(&mut context, &config);
         Self { config, context, troubles, store_thread, sources, outputs, cameras, link, publisher }
     }
 
