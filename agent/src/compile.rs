@@ -10,10 +10,10 @@ use pulsegate_core::cloud::record_text::{Field, Framing, ReadingFormat};
 use pulsegate_core::cloud::topic::{self, Open, Template};
 use pulsegate_core::record::lane::Lane;
 use pulsegate_core::rules::{Action, RuleSpec};
-use pulsegate_core::visits::{First, Report, VisitSpec};
+use pulsegate_core::visits::VisitSpec;
 
 use crate::config::{self, Config, PublishConfig};
-use crate::store::{Filters, Formats, LaneFormat, VisitFormat};
+use crate::store::{Filters, Formats, LaneFormat};
 
 /// How everything is published.
 pub(crate) fn formats(config: &Config) -> Arc<Formats> {
@@ -48,7 +48,7 @@ pub(crate) fn formats(config: &Config) -> Arc<Formats> {
         },
         units,
         rr,
-        visits: config.visits.iter().map(visit).collect(),
+        visits: config.visits.clone(),
         light: light(config),
         lanes,
     })
@@ -64,28 +64,7 @@ fn recording(rule: &RuleSpec) -> Option<(Box<str>, Duration)> {
 
 /// What counts as a visit, as the decisions take it.
 pub(crate) fn visits(config: &Config) -> Vec<VisitSpec> {
-    config.visits.iter().map(|one| visit(one).spec).collect()
-}
-
-fn visit(visit: &config::VisitConfig) -> VisitFormat {
-    let report = |report: &config::ReportConfig| {
-        let text = Report::parse(&report.text).expect("a checked configuration");
-        // The check warned of a system that knows no time zones.
-        (text, jiff::tz::TimeZone::get(&report.zone).unwrap_or(jiff::tz::TimeZone::UTC))
-    };
-    VisitFormat {
-        spec: VisitSpec {
-            source: visit.source.as_str().into(),
-            opening: visit.opening.as_str().into(),
-            first: if visit.is_line { First::Level } else { First::Change },
-            gap: visit.gap,
-            units_per_opening: visit.units_per_opening,
-            live: visit.live,
-            then: visit.then.clone(),
-        },
-        unit: visit.unit.as_deref().map(Into::into),
-        report: visit.report.as_ref().map(report),
-    }
+    config.visits.iter().map(|visit| visit.spec.clone()).collect()
 }
 
 fn reading_format(config: &Config, format: &PublishConfig) -> ReadingFormat {

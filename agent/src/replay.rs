@@ -16,6 +16,7 @@ use pulsegate_core::record::event::{Event, VisitMembers};
 use pulsegate_core::rules::{Condition, Input, KernelBoot, LATENESS, RuleSpec, Rules};
 use pulsegate_core::time::timeline::{Epoch, Timeline, Trust};
 use pulsegate_core::time::{Mono, Wall};
+use pulsegate_core::visits::VisitFormat;
 use pulsegate_sensors::{SourceId, Sources};
 
 pub(crate) use curve::Curve;
@@ -25,7 +26,7 @@ use crate::db::VisitFound;
 use crate::db::database::{AlertRow, EventRow};
 use crate::db::reader::AlertFound;
 use crate::store::fold::Fold;
-use crate::store::visits::{VisitFold, VisitFormat, VisitKey, key_of};
+use crate::store::visits::{VisitFold, VisitKey, key_of};
 
 /// Readings between two reports of the progress.
 const TOLD_EVERY: u64 = 4_096;

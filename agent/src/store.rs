@@ -51,7 +51,6 @@ pub(crate) use check::Checked;
 pub(crate) use filters::Filters;
 pub(crate) use fold::Flapping;
 pub(crate) use take::{Formats, LaneFormat, Taken};
-pub(crate) use visits::VisitFormat;
 
 /// Requests in the queue to the writer, each with up to 64 KiB of readings. Bounds the memory of a
 /// burst before back-pressure.

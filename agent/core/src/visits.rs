@@ -18,6 +18,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use pulsegate_sensors::{Source, SourceId, Sources};
 
 use crate::rules::{Drive, Input, KernelBoot, LATENESS};
@@ -46,6 +47,17 @@ pub struct VisitSpec {
     pub live: bool,
     /// The actions of a visit.
     pub then: Vec<VisitAction>,
+}
+
+/// The specification of visits to one source, and the way records state these visits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VisitFormat {
+    /// The specification of the visits.
+    pub spec: VisitSpec,
+    /// The unit of what is taken.
+    pub unit: Option<Box<str>>,
+    /// The text that reports a visit, and the time zone of its times.
+    pub report: Option<(Report, TimeZone)>,
 }
 
 /// A moment of a visit.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pulsegate_core::cloud::filter::FilterSpec;
 use pulsegate_core::rules::RuleSpec;
-use pulsegate_core::visits::VisitAction;
+use pulsegate_core::visits::VisitFormat;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,7 @@ pub(crate) struct Config {
     /// The pictures of all cameras.
     pub pictures: Pictures,
     /// Which sources have visits.
-    pub visits: Vec<VisitConfig>,
+    pub visits: Vec<VisitFormat>,
     /// The rules, in the order of the file.
     pub rules: Arc<Vec<RuleSpec>>,
     /// Topics, fields and batches.
@@ -78,38 +78,6 @@ pub(crate) struct Sensors {
     pub simulated: Vec<Simulated>,
     /// Cameras.
     pub cameras: Vec<Camera>,
-}
-
-/// What counts as a visit to one source.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct VisitConfig {
-    /// Its id.
-    pub source: String,
-    /// The state that is an opening.
-    pub opening: String,
-    /// Whether it is a line, whose first state is a level and no change.
-    pub is_line: bool,
-    /// A visit ends when there was no opening for that long.
-    pub gap: Duration,
-    /// Units that an opening takes on average.
-    pub units_per_opening: f64,
-    /// What is taken.
-    pub unit: Option<String>,
-    /// Whether the beginning and the end are events as well.
-    pub live: bool,
-    /// What else a visit does.
-    pub then: Vec<VisitAction>,
-    /// The text that tells a visit.
-    pub report: Option<ReportConfig>,
-}
-
-/// The text that tells a visit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ReportConfig {
-    /// A template without faults.
-    pub text: String,
-    /// The name of a time zone that the system knows.
-    pub zone: String,
 }
 
 /// Topics, fields and batches.

@@ -16,10 +16,11 @@ use pulsegate_core::record::lane::Lane;
 use pulsegate_core::record::reading::{Seq, Value};
 use pulsegate_core::time::Mono;
 use pulsegate_core::time::timeline::{Epoch, Trust};
+use pulsegate_core::visits::VisitFormat;
 use pulsegate_sensors::{Source, SourceId, Sources};
 
 use super::filters::{Filters, Sieve};
-use super::visits::{VisitFormat, write_visit};
+use super::visits::write_visit;
 use crate::db::cursor::Select;
 use crate::db::database::Database;
 use crate::db::rows::{StoredAlerts, StoredEvents, StoredReadings};

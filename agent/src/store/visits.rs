@@ -10,7 +10,7 @@ use pulsegate_core::record::reading::{Reading, Value};
 use pulsegate_core::rules::{Input, KernelBoot};
 use pulsegate_core::time::timeline::{Epoch, Timeline, Trust};
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::visits::{Happening, Report, Told, Visit, VisitSpec, Visits};
+use pulsegate_core::visits::{Happening, Told, Visit, VisitFormat, Visits};
 use pulsegate_sensors::{SourceId, Sources};
 
 use crate::db;
@@ -23,16 +23,6 @@ use crate::db::rows::{StoredEvents, StoredReadings};
 const LOOKBACK_ROWS: u32 = 50_000;
 /// Time for which readings may have been on their way into the store when the agent ended.
 const SLACK: std::time::Duration = std::time::Duration::from_secs(60);
-
-/// The definition of visits of a source, and their text.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct VisitFormat {
-    pub(crate) spec: VisitSpec,
-    /// Name of the unit.
-    pub(crate) unit: Option<Box<str>>,
-    /// The text about a visit, and the time zone of its times.
-    pub(crate) report: Option<(Report, jiff::tz::TimeZone)>,
-}
 
 /// The visits under way, and their formats.
 pub(crate) struct VisitFold {

@@ -1,13 +1,13 @@
 //! Visits: that their source can be opened, and that their report can be told.
 
 use jiff::tz::{self, TimeZone};
-use pulsegate_core::visits::{Report, ReportFault};
+use pulsegate_core::visits::{First, Report, ReportFault, VisitFormat, VisitSpec};
 
 use super::known::Known;
 use super::names::repeated;
 use super::rules::{self, unknown_source};
 use crate::config::findings::{Finding, Findings, Span};
-use crate::config::model::{ReportConfig, SimulatedKind, VisitConfig};
+use crate::config::model::SimulatedKind;
 use crate::config::nearest::suggest;
 use crate::config::place::At;
 use crate::config::tables::{ReportTable, SourceVisitTable, Tables, VisitTable};
@@ -17,7 +17,7 @@ const MAX_TEXT_BYTES: usize = 1_024;
 /// What an opening is called unless something else is said or known.
 const OPENING: &str = "open";
 
-pub(super) fn build(tables: &Tables, known: &Known, findings: &mut Findings) -> Vec<VisitConfig> {
+pub(super) fn build(tables: &Tables, known: &Known, findings: &mut Findings) -> Vec<VisitFormat> {
     for (index, table) in tables.simulated.iter().enumerate() {
         if table.visit.is_some() && table.kind != SimulatedKind::Lid {
             let message = format!("source `{}` is no lid: it has no openings", table.id);
@@ -32,7 +32,7 @@ pub(super) fn build(tables: &Tables, known: &Known, findings: &mut Findings) -> 
         ("trigger", triggers.collect()),
         ("simulated", simulated.collect()),
     ];
-    let mut visits: Vec<(VisitConfig, Span)> = Vec::new();
+    let mut visits: Vec<(VisitFormat, Span)> = Vec::new();
     for (name, tables) in own {
         for (index, (id, visit)) in tables {
             if let Some(visit) = visit {
@@ -44,7 +44,7 @@ pub(super) fn build(tables: &Tables, known: &Known, findings: &mut Findings) -> 
     for table in &tables.visit {
         visits.push((other(table, known, findings), table.source.span()));
     }
-    let named = visits.iter().map(|(visit, span)| (visit.source.as_str(), span.clone()));
+    let named = visits.iter().map(|(visit, span)| (&*visit.spec.source, span.clone()));
     for ((source, span), first) in repeated(named) {
         // Two tables of one id were reported as such.
         if !tables.visit.iter().any(|table| table.source.span() == span) {
@@ -56,21 +56,23 @@ pub(super) fn build(tables: &Tables, known: &Known, findings: &mut Findings) -> 
     visits.into_iter().map(|(visit, _)| visit).collect()
 }
 
-fn line(id: &str, table: &VisitTable, known: &Known, findings: &mut Findings) -> VisitConfig {
-    VisitConfig {
-        source: id.to_string(),
-        opening: usual_opening(id, known).to_owned(),
-        is_line: true,
-        gap: table.gap.0,
-        units_per_opening: table.units_per_opening,
-        unit: table.unit.clone(),
-        live: table.live,
-        then: rules::of_visits(&table.then, known, findings),
-        report: table.report.as_ref().map(|table| report(table, findings)),
+fn line(id: &str, table: &VisitTable, known: &Known, findings: &mut Findings) -> VisitFormat {
+    VisitFormat {
+        spec: VisitSpec {
+            source: id.into(),
+            opening: usual_opening(id, known).into(),
+            first: First::Level,
+            gap: table.gap.0,
+            units_per_opening: table.units_per_opening,
+            live: table.live,
+            then: rules::of_visits(&table.then, known, findings),
+        },
+        unit: table.unit.as_deref().map(Into::into),
+        report: table.report.as_ref().and_then(|table| report(table, findings)),
     }
 }
 
-fn other(table: &At<SourceVisitTable>, known: &Known, findings: &mut Findings) -> VisitConfig {
+fn other(table: &At<SourceVisitTable>, known: &Known, findings: &mut Findings) -> VisitFormat {
     let source = known.source(&table.source);
     if source.is_none() && !known.is_open() {
         findings.push(unknown_source(&table.source, known));
@@ -87,16 +89,18 @@ fn other(table: &At<SourceVisitTable>, known: &Known, findings: &mut Findings) -
         }
     }
     let opening = table.is.as_ref().map_or(usual_opening(&table.source, known), |is| is.as_str());
-    VisitConfig {
-        source: table.source.to_string(),
-        opening: opening.to_owned(),
-        is_line: readings.is_some(),
-        gap: table.gap.0,
-        units_per_opening: table.units_per_opening,
-        unit: table.unit.clone(),
-        live: table.live,
-        then: rules::of_visits(&table.then, known, findings),
-        report: table.report.as_ref().map(|table| report(table, findings)),
+    VisitFormat {
+        spec: VisitSpec {
+            source: table.source.as_str().into(),
+            opening: opening.into(),
+            first: if readings.is_some() { First::Level } else { First::Change },
+            gap: table.gap.0,
+            units_per_opening: table.units_per_opening,
+            live: table.live,
+            then: rules::of_visits(&table.then, known, findings),
+        },
+        unit: table.unit.as_deref().map(Into::into),
+        report: table.report.as_ref().and_then(|table| report(table, findings)),
     }
 }
 
@@ -105,15 +109,16 @@ fn usual_opening(id: &str, known: &Known) -> &'static str {
     readings.and_then(|readings| readings.states.first()).copied().unwrap_or(OPENING)
 }
 
-fn report(table: &ReportTable, findings: &mut Findings) -> ReportConfig {
+fn report(table: &ReportTable, findings: &mut Findings) -> Option<(Report, TimeZone)> {
     let text = &table.text;
     if text.len() > MAX_TEXT_BYTES || text.contains(char::is_control) {
         let fault = Finding::fault(text.span(), "this cannot be the text of a report");
         findings.push(fault.label(format!("at most {MAX_TEXT_BYTES} bytes on one line")));
     }
-    if let Err(fault) = Report::parse(text) {
+    let report = Report::parse(text);
+    if let Err(fault) = &report {
         let finding = Finding::fault(text.span(), fault.to_string());
-        findings.push(match &fault {
+        findings.push(match fault {
             ReportFault::Unknown(word) => {
                 suggest(finding, word, &Report::placeholders(), "placeholders")
             }
@@ -121,22 +126,24 @@ fn report(table: &ReportTable, findings: &mut Findings) -> ReportConfig {
             ReportFault::Unbalanced => finding.label("a report has no braces of its own"),
         });
     }
-    zone(&table.zone, findings);
-    ReportConfig { text: text.to_string(), zone: table.zone.to_string() }
+    let zone = zone(&table.zone, findings);
+    Some((report.ok()?, zone))
 }
 
-/// A system without a time zone database is no fault of the file: times are then told in UTC.
-pub(super) fn zone(name: &At<String>, findings: &mut Findings) {
-    if TimeZone::get(name).is_ok() {
-        return;
+/// Returns a time zone by name. A system without a time zone database is no fault of the file: times
+/// are then in UTC.
+pub(super) fn zone(name: &At<String>, findings: &mut Findings) -> TimeZone {
+    if let Ok(zone) = TimeZone::get(name) {
+        return zone;
     }
     let available: Vec<String> = tz::db().available().map(|zone| zone.to_string()).collect();
     if available.is_empty() {
         let warning = Finding::warning(name.span(), "this system knows no time zones");
         findings.push(warning.label("times are told in UTC: install `tzdata`"));
-        return;
+        return TimeZone::UTC;
     }
     let names: Vec<&str> = available.iter().map(String::as_str).collect();
     let fault = Finding::fault(name.span(), format!("unknown time zone `{}`", **name));
     findings.push(suggest(fault, name, &names, "time zones"));
+    TimeZone::UTC
 }

@@ -69,7 +69,7 @@ fn a_visit_switches_outputs_and_takes_pictures_at_its_moments() {
         capture(Moment::Opening),
         capture(Moment::End),
     ];
-    assert_eq!(config.visits[0].then, actions);
+    assert_eq!(config.visits[0].spec.then, actions);
 }
 
 #[test]

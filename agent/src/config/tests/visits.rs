@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pulsegate_core::visits::First;
+
 use super::{expect_fault, fix_of, with};
 
 fn lid(visit: &str) -> String {
@@ -22,11 +24,12 @@ fn a_lid_a_trigger_and_another_programs_source_can_have_visits() {
     ));
 
     assert_eq!(warnings, []);
-    let [lid, trigger, other] = &config.visits[..] else { panic!("{:?}", config.visits) };
-    assert_eq!((&*lid.source, &*lid.opening, lid.is_line), ("a", "open", true));
+    let specs: Vec<_> = config.visits.iter().map(|visit| &visit.spec).collect();
+    let [lid, trigger, other] = &specs[..] else { panic!("{specs:?}") };
+    assert_eq!((&*lid.source, &*lid.opening, lid.first), ("a", "open", First::Level));
     assert_eq!(lid.gap, Duration::from_secs(90));
-    assert_eq!((&*trigger.opening, trigger.is_line, trigger.live), ("active", true, true));
-    assert_eq!((&*other.opening, other.is_line), ("open", false));
+    assert_eq!((&*trigger.opening, trigger.first, trigger.live), ("active", First::Level, true));
+    assert_eq!((&*other.opening, other.first), ("open", First::Change));
 }
 
 #[test]

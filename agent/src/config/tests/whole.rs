@@ -33,7 +33,7 @@ fn the_full_example_passes() {
     assert_eq!(config.publish.readings.topic, "pulsegate/{thing}/{kind}/{source}");
     assert_eq!(config.buffer.max_bytes, 500_000_000);
     assert_eq!(config.visits.len(), 4);
-    assert_eq!(config.visits[1].opening, "active");
+    assert_eq!(&*config.visits[1].spec.opening, "active");
     assert_eq!(warnings.len(), 2, "uploads, every: {warnings:?}");
 }
 

@@ -2,7 +2,7 @@
 
 use pulsegate_core::record::reading::HeartDetail;
 use pulsegate_core::time::timeline::Trust;
-use pulsegate_core::visits::{First, Report, VisitSpec};
+use pulsegate_core::visits::{First, Report, VisitFormat, VisitSpec};
 use pulsegate_sensors::Contact;
 
 use super::*;
