@@ -5,7 +5,6 @@ mod agent;
 mod cli;
 mod cloud;
 mod commands;
-mod compile;
 mod config;
 mod context;
 mod db;

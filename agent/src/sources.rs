@@ -11,7 +11,6 @@ use pulsegate_sensors::inbox;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::compile;
 use crate::config::Config;
 use crate::context::{Context, QUIESCE, Tasks, send_if_changed};
 use crate::platform::clock;
@@ -37,7 +36,7 @@ pub(crate) fn start(context: &mut Context, config: &Config) -> SourcesHandle {
     let (pulse, store) = context.watch_part("sensors");
     let (observations, observations_taken) = mpsc::channel(OBSERVATIONS);
     let (chunks, chunks_taken) = mpsc::channel(CHUNKS);
-    let (variability, derived) = watch::channel(compile::variability(config));
+    let (variability, derived) = watch::channel(config.variability());
     let (states, state) = watch::channel(SourceStates::default());
     let intake = Intake {
         observations: observations_taken,
@@ -64,7 +63,7 @@ pub(crate) fn start(context: &mut Context, config: &Config) -> SourcesHandle {
 impl SourcesHandle {
     /// Applies a new configuration; drivers whose configuration is the same keep running.
     pub(crate) fn follow(&mut self, context: &mut Context, config: &Config) {
-        send_if_changed(&self.variability, compile::variability(config));
+        send_if_changed(&self.variability, config.variability());
         self.drivers.follow(config, &mut context.tasks);
     }
 

@@ -13,6 +13,7 @@
 mod check;
 mod filters;
 pub(crate) mod fold;
+mod formats;
 mod standing;
 pub(crate) mod take;
 pub(crate) mod visits;
@@ -48,9 +49,9 @@ use crate::db::{
 use crate::platform::aside::Aside;
 use crate::platform::pulse::Pulse;
 pub(crate) use check::Checked;
-pub(crate) use filters::Filters;
 pub(crate) use fold::Flapping;
-pub(crate) use take::{Formats, LaneFormat, Taken};
+pub(crate) use formats::Formats;
+pub(crate) use take::Taken;
 
 /// Requests in the queue to the writer, each with up to 64 KiB of readings. Bounds the memory of a
 /// burst before back-pressure.

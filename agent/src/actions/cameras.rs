@@ -24,7 +24,6 @@ use pulsegate_sensors::Sources;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::compile;
 use crate::config::{self, Config};
 use crate::context::{Context, send_if_changed, wait_for_stop};
 use crate::db::EventRow;
@@ -157,7 +156,7 @@ fn build_plan(config: &Config) -> Arc<Plan> {
         cameras: config.sensors.cameras.iter().map(camera).collect(),
         max_bytes: config.pictures.max_bytes,
         rules: Arc::clone(&config.rules),
-        visits: compile::visits(config),
+        visits: config.visit_specs(),
     })
 }
 

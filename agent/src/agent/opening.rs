@@ -12,13 +12,12 @@ use tokio::sync::{oneshot, watch};
 
 use super::{LOOK_EVERY, Signals};
 use crate::agent::state_dir;
-use crate::compile;
 use crate::config::Config;
 use crate::db::{self, Identity, SalvageProgress};
 use crate::platform::pulse::{Pulse, Watchdog};
 use crate::platform::state_lock::StateLock;
 use crate::platform::{boot, clock, systemd};
-use crate::store::{self, Store};
+use crate::store::{self, Formats, Store};
 
 /// Extension of systemd's start timeout after each sign of progress: many times [`LOOK_EVERY`].
 const GRANTED: Duration = Duration::from_secs(120);
@@ -141,7 +140,7 @@ fn open_store(
         thing_change,
         backlog,
         rules: Arc::clone(&config.rules),
-        formats: compile::formats(config),
+        formats: Formats::new(config),
         pulse: pulse.clone(),
         salvaging,
         salvage_patience: SALVAGE_PATIENCE,

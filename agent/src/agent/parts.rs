@@ -13,14 +13,13 @@ use crate::actions::cameras::{self, CameraHandle};
 use crate::actions::outputs::{self, OutputHandle};
 use crate::cloud::link::{self, LinkHandle};
 use crate::cloud::publisher::{self, PublisherHandle};
-use crate::compile;
 use crate::config::Config;
 use crate::context::{Context, QUIESCE};
 use crate::platform::clock;
 use crate::platform::pulse::Watchdog;
 use crate::sources::{self, SourcesHandle};
 use crate::status::{self, PartStates};
-use crate::store::Stopped;
+use crate::store::{Formats, Stopped};
 
 /// Running parts of the agent.
 pub(super) struct Parts {
@@ -75,7 +74,7 @@ impl Parts {
         self.publisher.follow(config);
         self.outputs.follow(config);
         self.cameras.follow(config);
-        let (rules, formats) = (Arc::clone(&config.rules), compile::formats(config));
+        let (rules, formats) = (Arc::clone(&config.rules), Formats::new(config));
         if self.context.store.configure(config.buffer, rules, formats).await.is_err() {
             return;
         }

@@ -7,7 +7,6 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::cloud::mqtt::{self, Dialer, LinkOptions, LinkState, Outage, Wish};
-use crate::compile;
 use crate::config::Config;
 use crate::context::{Context, QUIESCE};
 use crate::platform::clock;
@@ -75,7 +74,7 @@ impl LinkHandle {
             thing: config.thing.clone(),
             host: config.host.clone(),
             link: config.link.clone(),
-            status_topic: compile::status_topic(config),
+            status_topic: config.status_topic(),
             identity: config.identity.clone(),
             connections: Arc::clone(&self.connections),
             dialer: self.dialer.clone(),

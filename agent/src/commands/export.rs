@@ -21,9 +21,9 @@ use pulsegate_core::time::Wall;
 
 use super::arguments::{Config, Span};
 use super::{fail, peek, progress};
-use crate::compile;
 use crate::db::{FILE, Reader};
 use crate::platform::terminal::shown;
+use crate::store::Formats;
 use records::{Records, Written};
 
 /// The arguments of `export`.
@@ -83,7 +83,7 @@ fn write(export: &Export, config: &crate::config::Config) -> anyhow::Result<()> 
     let path = config.state_dir.join(FILE);
     let context = || format!("cannot read the store `{}`", path.display());
     let reader = Reader::open(&path).with_context(context)?;
-    let formats = compile::formats(config);
+    let formats = Formats::new(config);
     let shows = export.output.is_some() || !stdout().is_terminal();
     let bar = if shows { progress(reader.last()?.0) } else { ProgressBar::hidden() };
     let mut out: Box<dyn Write> = match &export.output {

@@ -18,10 +18,11 @@ use serde_json::json;
 use super::arguments::{Config, Span};
 use super::listing::{alert_record, alert_text, visit_record, visit_text};
 use super::{BAD_CONFIGURATION, complain, fail, progress, written};
+use crate::config;
 use crate::db::{AlertFound, FILE, Reader};
 use crate::platform::terminal::shown;
 use crate::replay::{Change, Curve, Decided, Outcome, Plan, Replayed};
-use crate::{compile, config};
+use crate::store::Formats;
 use chart::{Chart, Paper};
 
 /// Columns of a chart at most: a wider chart cannot be read.
@@ -63,7 +64,7 @@ pub(crate) fn run(replay: &Replay) -> ExitCode {
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
-    let (rules, formats) = (&config.rules, compile::formats(&config));
+    let (rules, formats) = (&config.rules, Formats::new(&config));
     let charted = match replay.chart.as_deref().map(|name| named(name, rules)).transpose() {
         Ok(charted) => charted,
         Err(error) => return fail(&error),

@@ -3,16 +3,16 @@
 //! Whatever is here is valid: names are well-formed and known, ranges hold, templates fit their
 //! limits. All of it compares, so that a reload can see which sections changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pulsegate_core::cloud::filter::FilterSpec;
+use pulsegate_core::cloud::record_text::ReadingFormat;
+use pulsegate_core::cloud::topic::{self, Open, Template};
 use pulsegate_core::rules::RuleSpec;
-use pulsegate_core::visits::VisitFormat;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use pulsegate_core::visits::{VisitFormat, VisitSpec};
 
 pub(crate) use super::outputs::{Hours, Light, Night, Only, Output, Wiring};
 pub(crate) use super::sections::{
@@ -57,6 +57,27 @@ pub(crate) struct Config {
     pub log: Log,
 }
 
+impl Config {
+    /// Returns the monitors whose variability is derived.
+    pub(crate) fn variability(&self) -> HashSet<Box<str>> {
+        let monitors = self.sensors.heart_rates.iter().filter(|m| m.variability).map(|m| &m.id);
+        let simulated = self.sensors.simulated.iter().filter(|s| s.variability).map(|s| &s.id);
+        monitors.chain(simulated).map(|id| id.as_str().into()).collect()
+    }
+
+    /// Returns the specifications of all visits.
+    pub(crate) fn visit_specs(&self) -> Vec<VisitSpec> {
+        self.visits.iter().map(|visit| visit.spec.clone()).collect()
+    }
+
+    /// Returns the topic on which the thing reports if it is online.
+    pub(crate) fn status_topic(&self) -> String {
+        let open = Open { source: false, kind: false };
+        let topic = Template::parse(topic::STATUS, &self.thing, open);
+        topic.expect("a template of this program").render("", "")
+    }
+}
+
 /// Every source, and what reaches it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sensors {
@@ -86,7 +107,7 @@ pub(crate) struct Publish {
     /// Readings of kinds that have no section of their own.
     pub readings: PublishConfig,
     /// Readings by kind.
-    pub kinds: BTreeMap<String, PublishConfig>,
+    pub kinds: BTreeMap<Box<str>, PublishConfig>,
     /// Alerts raised and cleared.
     pub alerts: PublishConfig,
     /// Visits, gaps, state of the agent.
@@ -96,84 +117,12 @@ pub(crate) struct Publish {
 /// How one sort of record is published.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PublishConfig {
-    /// A template with `{thing}`, `{source}` and `{kind}`; fits the limits for each known source.
-    pub topic: String,
-    /// The keys of a record, in order; the standard record if absent. Always absent for alerts and events.
-    pub fields: Option<Vec<FieldConfig>>,
-    /// How the records of a batch are put together.
-    pub format: Format,
-    /// When a batch is full.
-    pub batch: Batch,
-    /// Fixed members of every record: JSON without braces.
-    pub add: String,
+    /// Topic, fields, framing and fixed members; alerts and events have no fields.
+    pub format: ReadingFormat,
+    /// The payload bytes of a batch.
+    pub limit_bytes: usize,
+    /// How long the first record of a batch may wait for others.
+    pub delay: Duration,
     /// What is held back; nothing of alerts and events.
     pub filter: FilterSpec,
-}
-
-/// One key of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FieldConfig {
-    /// The JSON key.
-    pub key: String,
-    /// What stands there.
-    pub field: Field,
-}
-
-/// What a record can tell of a reading.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Field {
-    /// The record id, such as `12k3f9x2ab-345`, unique for this thing for ever: the cloud removes
-    /// duplicates by it.
-    Seq,
-    /// The id of the source.
-    Source,
-    /// The kind of the reading.
-    Kind,
-    /// RFC 3339 in UTC, with milliseconds.
-    Time,
-    /// Milliseconds since 1970.
-    TimeMs,
-    /// Seconds since 1970.
-    TimeS,
-    /// The number or the state.
-    Value,
-    /// The number, of a heart rate.
-    Bpm,
-    /// The state, of a line or of another program.
-    State,
-    /// The unit of the source, if it has one.
-    Unit,
-    /// Whether the monitor feels skin.
-    Contact,
-    /// Kilojoule since the last reset.
-    EnergyKj,
-    /// RR intervals in milliseconds, as one string.
-    RrMs,
-    /// `unset`, only while the time is not trusted.
-    Clock,
-}
-
-/// How the records of a batch are put together.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Format {
-    /// One JSON array.
-    #[default]
-    Array,
-    /// One object a line.
-    Lines,
-}
-
-/// When a batch is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Batch {
-    /// Payload bytes that it may have.
-    pub bytes: u64,
-    /// How long its first record may wait for others.
-    pub delay: Duration,
 }

@@ -22,11 +22,6 @@ impl<T> At<T> {
     pub(super) fn span(&self) -> Span {
         self.start..self.end
     }
-
-    /// Only the value.
-    pub(super) fn into_inner(self) -> T {
-        self.value
-    }
 }
 
 /// A default, which stands nowhere.

@@ -2,24 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use pulsegate_core::cloud::batch::{Gatherer, Offer, Sheaf};
 use pulsegate_core::cloud::delivery::{Part, Wanted};
-use pulsegate_core::cloud::record_text::{
-    ClockText, Framing, ObjectText, ReadingFormat, ReadingLayout, RecordStamp,
-};
-use pulsegate_core::cloud::topic::Template;
+use pulsegate_core::cloud::record_text::{ClockText, ObjectText, ReadingLayout, RecordStamp};
 use pulsegate_core::record::event::VisitMembers;
 use pulsegate_core::record::id::RecordId;
 use pulsegate_core::record::lane::Lane;
 use pulsegate_core::record::reading::{Seq, Value};
 use pulsegate_core::time::Mono;
 use pulsegate_core::time::timeline::{Epoch, Trust};
-use pulsegate_core::visits::VisitFormat;
 use pulsegate_sensors::{Source, SourceId, Sources};
 
-use super::filters::{Filters, Sieve};
+use super::filters::Sieve;
+use super::formats::Formats;
 use super::visits::write_visit;
 use crate::db::cursor::Select;
 use crate::db::database::Database;
@@ -33,38 +29,6 @@ const MAX_BEFORE: usize = 16;
 /// Records that a walk may pass over at once. Bounds the time for which a walk through filtered
 /// records keeps the writer from commits.
 const MAX_PASSED_OVER: u64 = 10_000;
-
-/// The formats of published records, set by the configuration.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Formats {
-    /// Readings by kind, and the rest.
-    pub(crate) kinds: Vec<(Box<str>, ReadingFormat)>,
-    pub(crate) readings: ReadingFormat,
-    /// The readings held back.
-    pub(crate) filters: Filters,
-    /// By id of the source: the unit; in `rr`, the sources published with intervals between beats.
-    pub(crate) units: Vec<(Box<str>, Box<str>)>,
-    pub(crate) rr: Vec<Box<str>>,
-    /// The definitions and texts of visits.
-    pub(crate) visits: Vec<VisitFormat>,
-    /// The source for night and day.
-    pub(crate) light: Option<Box<str>>,
-    /// By lane: the topic (not of readings), framing, size and patience.
-    pub(crate) lanes: [LaneFormat; 3],
-}
-
-/// The size and timing of the messages of a lane.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct LaneFormat {
-    pub(crate) topic: Template,
-    pub(crate) framing: Framing,
-    /// Fixed members at the end of each record; not of readings.
-    pub(crate) add: Box<str>,
-    /// Bytes of payload and topic together.
-    pub(crate) limit_bytes: usize,
-    /// Time that a record may wait for a message to fill.
-    pub(crate) delay: Duration,
-}
 
 /// The outcome of a walk through a lane.
 #[derive(Debug)]

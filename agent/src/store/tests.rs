@@ -43,6 +43,8 @@ use pulsegate_sensors::{Source, SourceId, Sources};
 use serde_json::Value as Json;
 use tokio::sync::oneshot;
 
+use super::filters::Filters;
+use super::formats::LaneFormat;
 use super::*;
 use crate::db::FILE;
 use crate::platform::{boot, clock};

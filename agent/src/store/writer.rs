@@ -28,8 +28,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::check::{Check, Checked};
 use super::fold::Fold;
+use super::formats::Formats;
 use super::standing::Teller;
-use super::take::{Encoder, Formats};
+use super::take::Encoder;
 use super::visits::VisitFold;
 use super::{Options, Progress, QUEUE, Request, Store};
 use crate::config::Backlog;

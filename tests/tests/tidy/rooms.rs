@@ -6,9 +6,9 @@ use super::{Source, assert_none, production, sources};
 const CORE: [&str; 7] = ["act", "visits", "rules", "derive", "cloud", "record", "time"];
 
 /// The rooms of the agent, from the top down; `main.rs` is above them.
-const AGENT: [&str; 14] = [
-    "cli", "commands", "agent", "status", "sources", "actions", "cloud", "context", "compile",
-    "replay", "store", "db", "config", "platform",
+const AGENT: [&str; 13] = [
+    "cli", "commands", "agent", "status", "sources", "actions", "cloud", "context", "replay",
+    "store", "db", "config", "platform",
 ];
 
 /// A room, a room above it that it imports nevertheless, and the reason.

@@ -8,6 +8,8 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use pulsegate_sensors::{Contact, Source};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::cloud::topic::Template;
 use crate::record::id::RecordId;
@@ -16,16 +18,19 @@ use crate::time::Wall;
 use crate::time::timeline::Trust;
 
 /// The framing of the records of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Framing {
     /// A JSON array, for AWS IoT rules with batch mode.
+    #[default]
     Array,
     /// One object per line.
     Lines,
 }
 
 /// The content of a field in the record of a reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Field {
     /// The record id, `<start>-<seq>`: unique for ever, together with the name of the thing.
     Seq,
@@ -41,6 +46,10 @@ pub enum Field {
     TimeS,
     /// The number or the state.
     Value,
+    /// The number, of a heart rate.
+    Bpm,
+    /// The state, of a line or of another program.
+    State,
     /// The configured unit of the source.
     Unit,
     /// Skin contact, `detected` or `lost`, if the monitor reports contact.
@@ -49,6 +58,8 @@ pub enum Field {
     EnergyKj,
     /// The beat-to-beat intervals in milliseconds, in one string to keep the record flat.
     RrMs,
+    /// `unset`, only while the time is not trusted.
+    Clock,
 }
 
 impl Field {
@@ -219,7 +230,9 @@ impl LayoutText {
                     self.constant(key, unit);
                 }
             }
-            Field::Value => self.value(key, key),
+            Field::Value | Field::Bpm | Field::State => self.value(key, key),
+            // Written anyway while the time is not trusted, whatever the fields are.
+            Field::Clock => {}
             Field::Contact => self.optional(key, Piece::Contact),
             Field::EnergyKj => self.optional(key, Piece::EnergyKj),
             Field::RrMs => self.optional(key, Piece::RrMs),

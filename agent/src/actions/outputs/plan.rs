@@ -8,7 +8,6 @@ use pulsegate_core::rules::RuleSpec;
 use pulsegate_core::visits::VisitSpec;
 use pulsegate_sensors::output::Wiring;
 
-use crate::compile;
 use crate::config::{self, Config};
 
 /// Configured outputs, with the rules and visits that control them.
@@ -38,7 +37,7 @@ pub(super) fn build_plan(config: &Config) -> Arc<Plan> {
         outputs: config.outputs.iter().map(output).collect(),
         night: config.night.as_ref().map(night),
         rules: Arc::clone(&config.rules),
-        visits: compile::visits(config),
+        visits: config.visit_specs(),
     })
 }
 

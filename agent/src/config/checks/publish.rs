@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pulsegate_core::cloud::filter::FilterSpec;
+use pulsegate_core::cloud::record_text::{Field, Framing, ReadingFormat};
 use pulsegate_core::cloud::topic::{self, Open, Template};
 use pulsegate_core::record::event::EVENT_KEYS;
 
@@ -16,7 +17,7 @@ use pulsegate_sensors::{MAX_NAME_BYTES, is_kind};
 use super::known::Known;
 use super::names;
 use crate::config::findings::{Finding, Findings};
-use crate::config::model::{Batch, Field, FieldConfig, Format, Limits, Publish, PublishConfig};
+use crate::config::model::{Limits, Publish, PublishConfig};
 use crate::config::nearest::suggest;
 use crate::config::place::At;
 use crate::config::sections::beyond_aws;
@@ -33,6 +34,8 @@ const BATCH_BYTES: u64 = 4 * BILLED_BYTES;
 const READINGS_DELAY: Duration = Duration::from_secs(5);
 /// Bounds what a key adds to each record.
 const MAX_KEY_BYTES: usize = 64;
+/// A template of readings may name both.
+const OPEN: Open = Open { source: true, kind: true };
 /// As long as another program's id or kind may be.
 const FOREIGN: [u8; MAX_NAME_BYTES] = [b'x'; MAX_NAME_BYTES];
 
@@ -84,16 +87,16 @@ pub(super) fn build(
     let mut section = Section { thing, limits, known, findings };
 
     let any = section.longest(None);
-    let readings = section.build(readings, &any, &usual(topic::READINGS, READINGS_DELAY));
+    let readings = section.build(readings, &any, &usual(topic::READINGS, thing, READINGS_DELAY));
     let kinds = tables.into_iter().map(|(kind, table)| {
         section.kind(&kind);
         let longest = section.longest(Some(&kind));
         let config = section.build(table, &longest, &readings);
-        (kind.into_inner(), config)
+        (kind.as_str().into(), config)
     });
-    let kinds: BTreeMap<String, PublishConfig> = kinds.collect();
-    let alerts_usual = usual(topic::ALERTS, Duration::ZERO);
-    let events_usual = usual(topic::EVENTS, Duration::ZERO);
+    let kinds: BTreeMap<Box<str>, PublishConfig> = kinds.collect();
+    let alerts_usual = usual(topic::ALERTS, thing, Duration::ZERO);
+    let events_usual = usual(topic::EVENTS, thing, Duration::ZERO);
     let (source, _) = &any;
     Publish {
         readings,
@@ -103,13 +106,12 @@ pub(super) fn build(
     }
 }
 
-fn usual(topic: &str, delay: Duration) -> PublishConfig {
+fn usual(topic: &str, thing: &str, delay: Duration) -> PublishConfig {
+    let topic = Template::parse(topic, thing, OPEN).expect("a template of this program");
     PublishConfig {
-        topic: topic.to_owned(),
-        fields: None,
-        format: Format::Array,
-        batch: Batch { bytes: BATCH_BYTES, delay },
-        add: String::new(),
+        format: ReadingFormat { topic, fields: None, framing: Framing::Array, add: "".into() },
+        limit_bytes: usize::try_from(BATCH_BYTES).unwrap_or(usize::MAX),
+        delay,
         filter: FilterSpec::default(),
     }
 }
@@ -167,21 +169,16 @@ impl Section<'_> {
     ) -> PublishConfig {
         let longest = Longest { source: Some(source), kind: Some(kind) };
         let fields = table.fields.as_ref().map(|fields| self.fields(fields));
-        let fields = fields.or_else(|| usual.fields.clone());
+        let fields = fields.or_else(|| usual.format.fields.clone());
         let taken = |key: &str| match &fields {
-            Some(fields) => key == "clock" || fields.iter().any(|field| field.key == key),
+            Some(fields) => key == "clock" || fields.iter().any(|(own, _)| **own == *key),
             None => READING_KEYS.contains(&key),
         };
         let add = table.add.as_ref().map(|add| additions::build(add, taken, self.findings));
         let filter = filters::build(&table, kind, usual, self.known, self.findings);
-        PublishConfig {
-            topic: self.topic(table.topic, &longest).unwrap_or_else(|| usual.topic.clone()),
-            fields,
-            format: table.format.unwrap_or(usual.format),
-            batch: self.batch(&table.batch, usual.batch),
-            add: add.unwrap_or_else(|| usual.add.clone()),
-            filter,
-        }
+        let add = add.unwrap_or_else(|| usual.format.add.clone());
+        let own = PublishConfig { filter, ..usual.clone() };
+        self.section(table, &longest, fields, add, own)
     }
 
     fn without_fields(
@@ -199,17 +196,35 @@ impl Section<'_> {
         let taken = |key: &str| keys.contains(&key);
         let add = table.add.as_ref().map(|add| additions::build(add, taken, self.findings));
         let longest = Longest { source, kind: None };
+        self.section(table, &longest, None, add.unwrap_or_default(), usual.clone())
+    }
+
+    /// Completes a section; what the table leaves out is as in `usual`.
+    fn section(
+        &mut self,
+        table: PublishTable,
+        longest: &Longest<'_>,
+        fields: Option<Vec<(Box<str>, Field)>>,
+        add: Box<str>,
+        usual: PublishConfig,
+    ) -> PublishConfig {
+        self.check_batch(&table.batch);
+        let bytes = table.batch.bytes.map(|bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX));
+        let format = ReadingFormat {
+            topic: self.topic(table.topic, longest).unwrap_or(usual.format.topic),
+            fields,
+            framing: table.format.unwrap_or(usual.format.framing),
+            add,
+        };
         PublishConfig {
-            topic: self.topic(table.topic, &longest).unwrap_or_else(|| usual.topic.clone()),
-            fields: None,
-            format: table.format.unwrap_or(usual.format),
-            batch: self.batch(&table.batch, usual.batch),
-            add: add.unwrap_or_default(),
-            filter: FilterSpec::default(),
+            format,
+            limit_bytes: bytes.unwrap_or(usual.limit_bytes),
+            delay: table.batch.delay.map_or(usual.delay, |delay| delay.0),
+            filter: usual.filter,
         }
     }
 
-    fn topic(&mut self, topic: Option<At<String>>, longest: &Longest<'_>) -> Option<String> {
+    fn topic(&mut self, topic: Option<At<String>>, longest: &Longest<'_>) -> Option<Template> {
         let topic = topic?;
         let open = Open { source: longest.source.is_some(), kind: longest.kind.is_some() };
         let limits = match self.limits {
@@ -224,10 +239,10 @@ impl Section<'_> {
             let fix = fault.fix();
             self.findings.push(Finding::fault(topic.span(), fault.to_string()).label(fix));
         }
-        Some(topic.into_inner())
+        Template::parse(&topic, self.thing, OPEN).ok()
     }
 
-    fn fields(&mut self, fields: &At<BTreeMap<At<String>, At<Field>>>) -> Vec<FieldConfig> {
+    fn fields(&mut self, fields: &At<BTreeMap<At<String>, At<Field>>>) -> Vec<(Box<str>, Field)> {
         if fields.is_empty() {
             self.findings.push(Finding::fault(fields.span(), "a record needs at least one field"));
         } else if !fields.values().any(|field| **field == Field::Seq) {
@@ -236,13 +251,10 @@ impl Section<'_> {
             self.findings.push(warning.help("add a key for it, such as `seq = \"seq\"`"));
         }
         fields.keys().for_each(|name| key(name, self.findings));
-        fields
-            .iter()
-            .map(|(key, field)| FieldConfig { key: key.to_string(), field: **field })
-            .collect()
+        fields.iter().map(|(key, field)| (key.as_str().into(), **field)).collect()
     }
 
-    fn batch(&mut self, table: &BatchTable, usual: Batch) -> Batch {
+    fn check_batch(&mut self, table: &BatchTable) {
         if let (Limits::Aws, Some(bytes)) = (self.limits, &table.bytes) {
             if !bytes.0.is_multiple_of(BILLED_BYTES) {
                 let message = format!("`bytes` must be a multiple of 5KiB, not {}", **bytes);
@@ -252,10 +264,6 @@ impl Section<'_> {
                 let wanted = format!("at most {MAX_AWS_BATCH}");
                 self.findings.push(beyond_aws(bytes.span(), **bytes, "bytes", &wanted));
             }
-        }
-        Batch {
-            bytes: table.bytes.as_ref().map_or(usual.bytes, |bytes| bytes.0),
-            delay: table.delay.map_or(usual.delay, |delay| delay.0),
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use pulsegate_core::cloud::record_text::{Field, Framing};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use crate::config::model::{Field, Format};
 use crate::config::place::At;
 use crate::config::units::{Period, Size};
 
@@ -32,7 +32,7 @@ pub(in crate::config) struct PublishTable {
     /// The keys of a record, each with what stands there; the standard record if absent.
     pub(in crate::config) fields: Option<At<BTreeMap<At<String>, At<Field>>>>,
     /// How the records of a batch are put together.
-    pub(in crate::config) format: Option<Format>,
+    pub(in crate::config) format: Option<Framing>,
     /// When a batch is full.
     pub(in crate::config) batch: BatchTable,
     /// Fixed keys of every record, such as `{ site = "garden" }`.

@@ -392,7 +392,10 @@ fn the_prefix_of_basic_ingest_is_not_counted() {
 
     let (config, _) = with(&format!("publish.readings.topic = \"{topic}\""));
 
-    assert_eq!(config.publish.readings.topic, topic);
+    assert_eq!(
+        config.publish.readings.format.topic.render("", ""),
+        topic.replace("{thing}", "pi-1")
+    );
 }
 
 #[test]
@@ -449,8 +452,8 @@ fn a_record_without_its_sequence_is_a_warning() {
     let (config, warnings) = with("publish.readings.fields = { rate = \"bpm\", id = \"source\" }");
 
     assert_eq!(warnings[0].message, "without `seq` the cloud cannot remove duplicates");
-    let fields = config.publish.readings.fields.unwrap();
-    let keys: Vec<&str> = fields.iter().map(|field| field.key.as_str()).collect();
+    let fields = config.publish.readings.format.fields.unwrap();
+    let keys: Vec<&str> = fields.iter().map(|(key, _)| &**key).collect();
     assert_eq!(keys, ["rate", "id"], "in the order of the file");
 }
 

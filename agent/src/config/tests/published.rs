@@ -26,13 +26,13 @@ fn fixed_fields_are_strings_and_numbers_of_every_record() {
 
     assert_eq!(warnings, []);
     let publish = &config.publish;
-    let mut members: Vec<&str> = publish.readings.add.split(',').collect();
+    let mut members: Vec<&str> = publish.readings.format.add.split(',').collect();
     members.sort_unstable();
     assert_eq!(members, ["\"floor\":3", "\"height\":1.5", "\"site\":\"a \\\"b\\\"\""]);
-    assert_eq!(publish.kinds["lid"].add, "\"site\":\"c\"");
-    assert_eq!(publish.kinds["temperature"].add, publish.readings.add);
-    assert_eq!(publish.events.add, "\"firmware\":\"1.2\"");
-    assert_eq!(publish.alerts.add, "");
+    assert_eq!(&*publish.kinds["lid"].format.add, "\"site\":\"c\"");
+    assert_eq!(publish.kinds["temperature"].format.add, publish.readings.format.add);
+    assert_eq!(&*publish.events.format.add, "\"firmware\":\"1.2\"");
+    assert_eq!(&*publish.alerts.format.add, "");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pulsegate_core::cloud::record_text::Framing;
 use pulsegate_core::rules::Action;
 use pulsegate_sensors::heart_rate::{Address, Identity};
 use serde_json::Value;
@@ -30,7 +31,7 @@ fn the_full_example_passes() {
     let step = config.sensors.simulated[0].steps[1];
     assert_eq!((step.at, step.mean), (Duration::from_secs(20), 70.0));
     assert_eq!(config.rules[1].then, [Action::Alert]);
-    assert_eq!(config.publish.readings.topic, "pulsegate/{thing}/{kind}/{source}");
+    assert_eq!(config.publish.readings.format.topic.render("s", "k"), "pulsegate/pi-nestbox-3/k/s");
     assert_eq!(config.buffer.max_bytes, 500_000_000);
     assert_eq!(config.visits.len(), 4);
     assert_eq!(&*config.visits[1].spec.opening, "active");
@@ -78,10 +79,10 @@ fn the_least_file_has_every_default() {
     assert_eq!(config.state_dir, PathBuf::from("/var/lib/pulsegate"));
     assert_eq!(config.buffer.commit_interval, Duration::from_secs(1));
     assert_eq!(config.buffer.history, Duration::from_secs(7 * 86_400));
-    assert_eq!(config.publish.readings.topic, "pulsegate/{thing}/readings");
-    let batch = Batch { bytes: 20 << 10, delay: Duration::from_secs(5) };
-    assert_eq!(config.publish.readings.batch, batch);
-    assert_eq!(config.publish.alerts.batch.delay, Duration::ZERO);
+    assert_eq!(config.publish.readings.format.topic.render("s", "k"), "pulsegate/pi-1/readings");
+    let readings = &config.publish.readings;
+    assert_eq!((readings.limit_bytes, readings.delay), (20 << 10, Duration::from_secs(5)));
+    assert_eq!(config.publish.alerts.delay, Duration::ZERO);
     assert_eq!(warnings, []);
 }
 
@@ -93,8 +94,8 @@ fn what_a_kind_leaves_out_is_as_for_all_readings() {
     );
 
     let lid = &config.publish.kinds["lid"];
-    assert_eq!(lid.format, Format::Lines);
-    assert_eq!(lid.batch, Batch { bytes: 5 << 10, delay: Duration::from_secs(1) });
+    assert_eq!(lid.format.framing, Framing::Lines);
+    assert_eq!((lid.limit_bytes, lid.delay), (5 << 10, Duration::from_secs(1)));
 }
 
 #[test]

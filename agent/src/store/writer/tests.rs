@@ -10,7 +10,9 @@ use pulsegate_core::record::reading::{Boot, Value};
 use pulsegate_sensors::Source;
 use rusqlite::Connection;
 
-use super::super::{Filters, LaneFormat, Pass, Taken};
+use super::super::filters::Filters;
+use super::super::formats::LaneFormat;
+use super::super::{Pass, Taken};
 use super::*;
 use crate::config::Buffer;
 use crate::db::Reader;

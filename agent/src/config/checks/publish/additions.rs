@@ -38,7 +38,7 @@ pub(super) fn build(
     add: &At<BTreeMap<At<String>, At<Scalar>>>,
     is_taken: impl Fn(&str) -> bool,
     findings: &mut Findings,
-) -> String {
+) -> Box<str> {
     let mut members = Vec::new();
     for (key, value) in add.iter() {
         super::key(key, findings);
@@ -68,7 +68,7 @@ pub(super) fn build(
         let fault = Finding::fault(add.span(), "this is too much for every record");
         findings.push(fault.label(format!("at most {MAX_BYTES} bytes")));
     }
-    members
+    members.into()
 }
 
 /// Whether it is a phone number or a mail address.
