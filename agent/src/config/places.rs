@@ -1,4 +1,4 @@
-//! The place of each value and key in the file, by path.
+//! The place of each value in the file, by path.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,6 @@ pub(super) enum Place {
     Bytes(Span),
     /// The value at this path.
     Value(String),
-    /// The key at this path.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the names of fields and kinds"))]
-    Key(String),
 }
 
 impl From<Span> for Place {
@@ -44,7 +41,7 @@ pub(super) struct Places(Node);
 impl Places {
     /// Notes the places of `file`.
     pub(super) fn of(file: &Spanned<DeTable<'_>>) -> Self {
-        Self(Node { value: NOWHERE, key: NOWHERE, inner: Inner::of_table(file.get_ref()) })
+        Self(Node { value: NOWHERE, inner: Inner::of_table(file.get_ref()) })
     }
 
     /// Returns the bytes of `place`. The place of a value that is not in the file, such as a default,
@@ -52,11 +49,7 @@ impl Places {
     pub(super) fn find(&self, place: &Place) -> Span {
         match place {
             Place::Bytes(span) => span.clone(),
-            Place::Value(path) => self.0.find(path).0.value.clone(),
-            Place::Key(path) => match self.0.find(path) {
-                (node, true) => node.key.clone(),
-                (holder, false) => holder.value.clone(),
-            },
+            Place::Value(path) => self.0.find(path).value.clone(),
         }
     }
 }
@@ -64,7 +57,6 @@ impl Places {
 #[derive(Debug)]
 struct Node {
     value: Span,
-    key: Span,
     inner: Inner,
 }
 
@@ -77,31 +69,29 @@ enum Inner {
 
 impl Default for Node {
     fn default() -> Self {
-        Self { value: NOWHERE, key: NOWHERE, inner: Inner::Scalar }
+        Self { value: NOWHERE, inner: Inner::Scalar }
     }
 }
 
 impl Node {
-    fn of(value: &Spanned<DeValue<'_>>, key: Span) -> Self {
+    fn of(value: &Spanned<DeValue<'_>>) -> Self {
         let inner = match value.get_ref() {
             DeValue::Table(table) => Inner::of_table(table),
-            DeValue::Array(elements) => {
-                Inner::Array(elements.iter().map(|element| Self::of(element, NOWHERE)).collect())
-            }
+            DeValue::Array(elements) => Inner::Array(elements.iter().map(Self::of).collect()),
             DeValue::String(_)
             | DeValue::Integer(_)
             | DeValue::Float(_)
             | DeValue::Boolean(_)
             | DeValue::Datetime(_) => Inner::Scalar,
         };
-        Self { value: value.span(), key, inner }
+        Self { value: value.span(), inner }
     }
 
-    /// Returns the node at `path`, or the innermost one on the way to it and false.
-    fn find(&self, path: &str) -> (&Self, bool) {
+    /// Returns the node at `path`, or the innermost one on the way.
+    fn find(&self, path: &str) -> &Self {
         let path = path.trim_start_matches(['.', '[']);
         if path.is_empty() {
-            return (self, true);
+            return self;
         }
         let (step, rest) = path.split_at(path.find(['.', '[', ']']).unwrap_or(path.len()));
         let next = match &self.inner {
@@ -109,7 +99,7 @@ impl Node {
             Inner::Array(nodes) => step.parse().ok().and_then(|index: usize| nodes.get(index)),
             Inner::Scalar => None,
         };
-        next.map_or((self, false), |node| node.find(rest.trim_start_matches(']')))
+        next.map_or(self, |node| node.find(rest.trim_start_matches(']')))
     }
 }
 
@@ -117,9 +107,7 @@ impl Inner {
     fn of_table(table: &DeTable<'_>) -> Self {
         let nodes = table.iter();
         Self::Table(
-            nodes
-                .map(|(key, value)| (key.get_ref().to_string(), Node::of(value, key.span())))
-                .collect(),
+            nodes.map(|(key, value)| (key.get_ref().to_string(), Node::of(value))).collect(),
         )
     }
 }
@@ -136,16 +124,15 @@ mod tests {
     }
 
     #[test]
-    fn a_path_leads_to_a_value_and_to_its_key() {
+    fn a_path_leads_to_a_value() {
         assert_eq!(shown("a"), "1");
         assert_eq!(shown("rule[1].clear.below"), "20");
-        assert_eq!(shown(Place::Key("rule[1].clear.below".to_owned())), "below");
     }
 
     #[test]
     fn what_is_not_in_the_file_has_the_place_of_what_would_hold_it() {
         assert_eq!(shown("rule[1].clear.above"), "{ below = 20, \"x.y\" = 3 }");
-        assert_eq!(shown(Place::Key("rule[1].for".to_owned())), "[[rule]]");
+        assert_eq!(shown("rule[1].for"), "[[rule]]");
         assert_eq!(shown("rule[1].clear.x.y"), "{ below = 20, \"x.y\" = 3 }");
         assert_eq!(shown("b"), "nowhere");
     }
