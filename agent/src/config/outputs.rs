@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
+use pulsegate_core::act::output::{NightSpec, Only};
 use pulsegate_sensors::line::Level;
 
 /// Something that rules and visits switch.
@@ -49,45 +47,11 @@ impl Wiring {
     }
 }
 
-/// When an output may be on.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Only {
-    /// By night.
-    Night,
-    /// By day.
-    Day,
-}
-
 /// How night is told from day: by the light while that is known, else by the clock.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Night {
-    /// By the numbers of a source.
-    pub light: Option<Light>,
-    /// By the time of day.
-    pub hours: Option<Hours>,
-}
-
-/// Night by the numbers of a source.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Light {
-    /// The source.
-    pub source: String,
-    /// It becomes night strictly below.
-    pub below: f64,
-    /// It becomes day from here on.
-    pub above: f64,
-}
-
-/// Night by the time of day, in minutes since midnight.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hours {
-    /// The first minute of the night.
-    pub from: u16,
-    /// The first of the day.
-    pub to: u16,
-    /// A time zone that the system knows.
-    pub zone: String,
+    /// The source of the light.
+    pub source: Option<Box<str>>,
+    /// The thresholds of the light, and the time of day.
+    pub spec: NightSpec,
 }

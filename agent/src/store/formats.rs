@@ -61,7 +61,6 @@ impl Formats {
         };
         let monitors = config.sensors.heart_rates.iter().filter(|m| m.rr).map(|m| &m.id);
         let simulated = config.sensors.simulated.iter().filter(|s| s.rr).map(|s| &s.id);
-        let light = config.night.as_ref().and_then(|night| night.light.as_ref());
         Arc::new(Self {
             kinds: kinds.clone().map(|(kind, own)| (kind.clone(), own.format.clone())).collect(),
             readings: publish.readings.format.clone(),
@@ -73,7 +72,7 @@ impl Formats {
             units: config.sensors.numbers.iter().filter_map(unit).collect(),
             rr: monitors.chain(simulated).map(|id| id.as_str().into()).collect(),
             visits: config.visits.clone(),
-            light: light.map(|light| light.source.as_str().into()),
+            light: config.night.as_ref().and_then(|night| night.source.clone()),
             lanes,
         })
     }

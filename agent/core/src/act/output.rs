@@ -9,6 +9,9 @@ mod night;
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::act::standing::{Cause, Standing, Turn};
 use crate::rules::{Action, Drive, RuleSpec};
 use crate::time::{Mono, Wall};
@@ -32,7 +35,8 @@ pub struct OutputSpec {
 }
 
 /// The part of the day in which an output may be on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Only {
     /// By night.
     Night,

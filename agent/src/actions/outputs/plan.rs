@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
-use pulsegate_core::act::output::{Hours, Light, NightSpec, Only, OutputSpec};
+use pulsegate_core::act::output::{NightSpec, OutputSpec};
 use pulsegate_core::rules::RuleSpec;
 use pulsegate_core::visits::VisitSpec;
 use pulsegate_sensors::output::Wiring;
@@ -25,17 +24,14 @@ pub(super) fn build_plan(config: &Config) -> Arc<Plan> {
         let spec = OutputSpec {
             id: output.id.as_str().into(),
             most: output.wiring.most(),
-            only: output.only.map(|only| match only {
-                config::Only::Night => Only::Night,
-                config::Only::Day => Only::Day,
-            }),
+            only: output.only,
             pulse: output.pulse,
         };
         (spec, wiring(&config.sensors.gpio, &output.wiring))
     };
     Arc::new(Plan {
         outputs: config.outputs.iter().map(output).collect(),
-        night: config.night.as_ref().map(night),
+        night: config.night.as_ref().map(|night| night.spec.clone()),
         rules: Arc::clone(&config.rules),
         visits: config.visit_specs(),
     })
@@ -51,14 +47,4 @@ fn wiring(gpio: &config::Gpio, wiring: &config::Wiring) -> Wiring {
             backend: gpio.backend,
         },
     }
-}
-
-fn night(night: &config::Night) -> NightSpec {
-    let hours = night.hours.as_ref().map(|hours| {
-        // The check warned of a system that knows no time zones.
-        let zone = TimeZone::get(&hours.zone).unwrap_or(TimeZone::UTC);
-        Hours { from: hours.from, to: hours.to, zone }
-    });
-    let light = night.light.as_ref().map(|light| Light { below: light.below, above: light.above });
-    NightSpec { light, hours }
 }

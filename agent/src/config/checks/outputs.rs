@@ -1,12 +1,14 @@
 //! Outputs: that each is connected to one thing, and that night can be told from day.
 
+use jiff::tz::TimeZone;
+use pulsegate_core::act::output::{Hours, Light, NightSpec};
 use pulsegate_sensors::line::Level;
 
 use super::known::Known;
 use super::rules::unknown_source;
 use super::visits::zone;
 use crate::config::findings::{Finding, Findings};
-use crate::config::model::{Hours, Light, Night, Output, Wiring};
+use crate::config::model::{Night, Output, Wiring};
 use crate::config::place::At;
 use crate::config::tables::{NightTable, OutputTable, Tables};
 
@@ -91,10 +93,10 @@ pub(super) fn night(
             findings.push(Finding::fault(span, format!("this says nothing without `{whole}`")));
         }
     }
-    Some(Night {
-        light: table.source.as_ref().and_then(|source| light(table, source, known, findings)),
-        hours: table.from.as_ref().and_then(|from| hours(table, from, findings)),
-    })
+    let light = table.source.as_ref().and_then(|source| light(table, source, known, findings));
+    let hours = table.from.as_ref().and_then(|from| hours(table, from, findings));
+    let source = table.source.as_ref().map(|source| source.as_str().into());
+    Some(Night { source, spec: NightSpec { light, hours } })
 }
 
 fn light(
@@ -124,7 +126,7 @@ fn light(
         findings.push(fault.also(below.span(), "`above` is at least this"));
     }
     let above = table.above.as_deref().copied().unwrap_or(**below);
-    Some(Light { source: source.to_string(), below: **below, above })
+    Some(Light { below: **below, above })
 }
 
 fn hours(table: &At<NightTable>, from: &At<String>, findings: &mut Findings) -> Option<Hours> {
@@ -132,15 +134,12 @@ fn hours(table: &At<NightTable>, from: &At<String>, findings: &mut Findings) -> 
         findings.push(Finding::fault(from.span(), "`to` is missing: when does the night end?"));
         return None;
     };
-    if let Some(name) = &table.zone {
-        zone(name, findings);
-    }
+    let zone = table.zone.as_ref().map_or(TimeZone::UTC, |name| zone(name, findings));
     let (first, end) = (minute(from, findings)?, minute(to, findings)?);
     if first == end {
         let fault = Finding::fault(to.span(), "this night has no length");
         findings.push(fault.also(from.span(), "it begins then"));
     }
-    let zone = table.zone.as_ref().map_or("UTC", |zone| zone.as_str()).to_owned();
     Some(Hours { from: first, to: end, zone })
 }
 

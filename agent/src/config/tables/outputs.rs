@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use pulsegate_core::act::output::Only;
 use pulsegate_sensors::line::Level;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::ms;
-use crate::config::model::Only;
 use crate::config::place::At;
 use crate::config::units::Period;
 

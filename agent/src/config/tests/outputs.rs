@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use pulsegate_core::act::output::{Hours, Light, NightSpec, Only};
 use pulsegate_core::rules::{Action, Drive};
 use pulsegate_core::visits::{Moment, VisitAction};
 use pulsegate_sensors::line::Level;
 
 use super::{expect_fault, fix_of, with};
-use crate::config::{Hours, Light, Night, Only, Wiring};
+use crate::config::{Night, Wiring};
 
 const SOURCES: &str = r#"
 lid = [{ id = "feeder", pin = 1 }]
@@ -151,12 +152,22 @@ fn night_is_told_by_a_source_or_by_the_clock() {
     let only = |lines: &str| output(&format!("pin = 2\nonly = \"day\"\n[night]\n{lines}"));
 
     let (config, _) = with(&only("source = \"light\"\nbelow = 10"));
-    let light = Light { source: "light".to_owned(), below: 10.0, above: 10.0 };
-    assert_eq!(config.night, Some(Night { light: Some(light), hours: None }));
+    let light = Light { below: 10.0, above: 10.0 };
+    assert_eq!(
+        config.night,
+        Some(Night {
+            source: Some("light".into()),
+            spec: NightSpec { light: Some(light), hours: None }
+        })
+    );
     assert_eq!(config.outputs[3].only, Some(Only::Day));
     let (config, _) = with(&only("from = \"21:00\"\nto = \"06:30\"\nzone = \"Europe/Berlin\""));
-    let hours = Hours { from: 1260, to: 390, zone: "Europe/Berlin".to_owned() };
-    assert_eq!(config.night, Some(Night { light: None, hours: Some(hours) }));
+    let hours =
+        Hours { from: 1260, to: 390, zone: jiff::tz::TimeZone::get("Europe/Berlin").unwrap() };
+    assert_eq!(
+        config.night,
+        Some(Night { source: None, spec: NightSpec { light: None, hours: Some(hours) } })
+    );
 }
 
 #[test]
