@@ -1,7 +1,7 @@
-//! The tables. Forward-only: a migration adds, so that the version before can still read.
+//! The tables. Migrations only add, so the version before can still read.
 //!
-//! A reading is as small as it can be, since every byte of it is written twice to a card that
-//! wears out: no text, no wall time of ours, no delivery state, no index but its place.
+//! A reading is as small as possible, because every byte is written twice to a card that wears out:
+//! no text, no wall time of ours, no delivery state, and no index but its place.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,11 +15,11 @@ use super::disk::Room;
 use crate::platform::durable;
 use crate::platform::pulse::Pulse;
 
-/// A page is the least that a commit writes; small pages wear the card less (BENCHMARKS.md).
+/// Bytes of a page, the least written by a commit. Small pages wear the card less (BENCHMARKS.md).
 const PAGE_BYTES: u32 = 1024;
-/// Pages in the write-ahead log before it is moved into the database, where the partition is not asked.
+/// Pages in the write-ahead log before moving them into the database, if the partition is unknown.
 const CHECKPOINT_PAGES: u64 = 4096;
-/// Bounds the log that is left behind by one long transaction, where the partition is not asked.
+/// Bounds the log left behind by a long transaction, if the partition is unknown.
 const JOURNAL_LIMIT_BYTES: u64 = 8 << 20;
 /// Bounds SQLite's own memory, in KiB.
 const CACHE_KIB: i32 = 512;
@@ -27,7 +27,7 @@ const CACHE_KIB: i32 = 512;
 /// Raspberry Pi, and too many to cost a commit anything.
 const BEAT_STEPS: i32 = 10_000;
 
-/// What each schema version adds to the one before; `user_version` counts them.
+/// The tables added by each version of the schema. `user_version` counts the versions.
 pub(crate) const MIGRATIONS: &[&str] = &["
 CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE kernel_boots(
@@ -125,8 +125,7 @@ CREATE TABLE withheld(
 ) STRICT, WITHOUT ROWID;
 "];
 
-/// What is looked at from outside and was not there from the first version on: since which, and the
-/// table.
+/// Tables read from outside and added after the first version: the version, and the table.
 const LATER: &[(usize, &str)] = &[
     (3, "scores(seq INTEGER PRIMARY KEY, score REAL NOT NULL)"),
     (4, "alert_arrivals(seq INTEGER PRIMARY KEY, mono_ms INTEGER NOT NULL)"),
@@ -134,7 +133,7 @@ const LATER: &[(usize, &str)] = &[
     (7, "withheld(lane INTEGER NOT NULL, source INTEGER NOT NULL, after INTEGER NOT NULL)"),
 ];
 
-/// Opens the database for the one writer, and brings it up to date. Its long statements beat `pulse`.
+/// Opens the database for the only writer, and migrates the tables. Long statements beat `pulse`.
 pub(crate) fn open_writer(path: &Path, pulse: &Pulse) -> rusqlite::Result<Connection> {
     // SQLite would make it for everybody to read, and gives its log the permissions of the database.
     // Why a file cannot be made, SQLite says as well.
@@ -159,8 +158,8 @@ pub(crate) fn open_writer(path: &Path, pulse: &Pulse) -> rusqlite::Result<Connec
     Ok(connection)
 }
 
-/// Has the statements of a connection beat `pulse` while they get on: a statement that takes long is no hang, one
-/// that waits for the card is.
+/// Makes the statements of a connection beat `pulse` while they progress. A long statement is no
+/// hang, but a statement waiting for the card is.
 pub(crate) fn beat_in_statements(
     connection: &mut Connection,
     pulse: &Pulse,
@@ -173,18 +172,20 @@ pub(crate) fn beat_in_statements(
     connection.progress_handler(BEAT_STEPS, Some(beat))
 }
 
-/// Held while a database is opened to look at it, and while another takes its place: neither takes long.
+/// Held while a reader opens a database, and while another database takes its place. Both are
+/// short.
 static IN_PLACE: Mutex<()> = Mutex::new(());
 
-/// Keeps the files of the database from being replaced, or opened, until the guard is dropped. Whoever opened
-/// the old database and then the index of the new one's log would, on closing it, take from the writer the
-/// locks that it has on that index, since these belong to the process; the next to open it would begin it anew.
+/// Keeps the files of the database from being replaced or opened until the guard is dropped.
+/// Otherwise a reader could open the old database together with the log index of the new one. On
+/// closing, the reader would release the writer's locks on the index, because the locks belong to
+/// the process; the next connection would then begin the index anew.
 pub(crate) fn keep_in_place() -> MutexGuard<'static, ()> {
     IN_PLACE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens the database to look at it, beside a running agent or without one. What an older agent did
-/// not keep yet is found empty.
+/// Opens the database for reading, beside a running agent or without an agent. Tables missing in an
+/// older version are empty.
 pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let in_place = keep_in_place();
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
@@ -200,8 +201,8 @@ pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Lets SQLite trust a file less: a schema that somebody else wrote runs no function with side
-/// effects, and no statement can write to the schema itself.
+/// Makes SQLite distrust the file: a foreign schema runs no function with side effects, and no
+/// statement can write to the schema.
 fn harden(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
@@ -209,12 +210,12 @@ fn harden(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// How many of [`MIGRATIONS`] it has seen.
+/// Returns the number of [`MIGRATIONS`] in the database.
 fn version(connection: &Connection) -> rusqlite::Result<usize> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// Brings the tables up to this version.
+/// Brings the tables up to the latest version.
 pub(crate) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     for (number, migration) in MIGRATIONS.iter().enumerate().skip(version(connection)?) {
         let batch =
