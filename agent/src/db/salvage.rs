@@ -22,6 +22,8 @@ use super::{disk, schema};
 use crate::platform::pulse::Pulse;
 use crate::platform::{clock, durable};
 
+/// The suffix of SQLite's rollback journal, which exists until a new file is switched to a write-ahead log.
+const JOURNAL: &str = "-journal";
 /// File name of the new database while it is written, and once complete.
 const WRITING: &str = "salvage";
 const COMPLETE: &str = "new";
@@ -211,8 +213,10 @@ fn is_missing_table(error: &rusqlite::Error) -> bool {
 /// then.
 fn unfinished(path: &Path) -> anyhow::Result<Option<(PathBuf, Extent)>> {
     let writing = durable::beside(path, WRITING);
+    // A file with a rollback journal was cut off before its first commit, and no reader can open such a file.
+    let is_begun = writing.exists() && !with(&writing, JOURNAL).exists();
     let load = || Reached::load(&schema::open_reader(&writing)?);
-    let reached = match writing.exists().then(load).transpose() {
+    let reached = match is_begun.then(load).transpose() {
         Ok(reached) => reached.flatten(),
         Err(error) if is_damage(&error) => None,
         Err(error) => {
@@ -240,7 +244,7 @@ fn forget_unfinished(path: &Path) -> anyhow::Result<()> {
     let writing = durable::beside(path, WRITING);
     // The file first: a file left without its log would look like a salvage to continue.
     let remove = |suffix| durable::remove(&with(&writing, suffix));
-    ["", "-wal", "-shm"]
+    ["", JOURNAL, "-wal", "-shm"]
         .into_iter()
         .try_for_each(remove)
         .with_context(|| format!("cannot remove `{}`, which is not complete", writing.display()))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 
 use super::damage::{PAGE, ROWS_A_PAGE, device_with_history, leaves, overwrite, survives};
 use super::*;
@@ -37,6 +38,38 @@ async fn a_power_cut_in_the_middle_of_a_salvage_leaves_the_old_store_or_the_new_
     assert_eq!(agent.store.progress().borrow().set_aside, None);
     agent.assert_balanced().await;
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_power_cut_while_the_file_of_a_salvage_was_made_leaves_no_journal_behind() {
+    let (device, before) = device_with_history().await;
+    let writing = crate::platform::durable::beside(&device.path(), "salvage");
+    let journal = device.folder.path().join("pulsegate.db.salvage-journal");
+    leave_hot_journal(&writing);
+    assert!(journal.exists());
+
+    survives(&device, &before, "with a journal of the new file").await;
+
+    assert!(!writing.exists() && !journal.exists());
+}
+
+/// Leaves a database at `path` in the middle of a transaction: with a journal that a reader cannot roll back.
+fn leave_hot_journal(path: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other");
+    let connection = rusqlite::Connection::open(&other).unwrap();
+    let fill = "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) \
+        SELECT randomblob(1000) FROM n;";
+    let begin =
+        format!("CREATE TABLE t(x); {fill} PRAGMA cache_size = 10; BEGIN; DELETE FROM t; {fill}");
+    connection.execute_batch(&begin).unwrap();
+    let journal = |path: &Path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push("-journal");
+        PathBuf::from(name)
+    };
+    std::fs::copy(&other, path).unwrap();
+    std::fs::copy(journal(&other), journal(path)).unwrap();
 }
 
 #[tokio::test]
