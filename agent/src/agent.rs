@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
-use crate::platform::aside::Aside;
+use crate::platform::aside::BlockingWorker;
 use crate::platform::clock;
 use crate::platform::state_lock::StateLock;
 use crate::platform::systemd;
@@ -32,30 +32,30 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Runs the agent until a signal stops it.
 ///
 /// # Errors
-/// Returns [`crate::platform::state_lock::Busy`] if another agent works on the state directory, or
+/// Returns [`crate::platform::state_lock::StateDirBusy`] if another agent works on the state directory, or
 /// the error of a part that could not start or ended unasked.
 pub(crate) async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
     // The lock comes first: before the start is counted and before anything is opened, salvaged or
     // bound.
-    let lock = Arc::new(StateLock::take(&config.state_dir)?);
+    let lock = Arc::new(StateLock::lock_directory(&config.state_dir)?);
     let mut signals = Signals::listen()?;
     let Some(opened) = opening::open(&config, &lock, &mut signals).await? else {
-        systemd::stopping();
+        systemd::notify_stopping();
         return Ok(());
     };
     let mut parts = Parts::start(config, opened);
-    systemd::ready(&parts.config.thing);
+    systemd::notify_ready(&parts.config.thing);
     let ended = supervise(&path, &mut parts, &mut signals).await;
-    systemd::stopping();
+    systemd::notify_stopping();
     parts.stop().await;
     drop(lock);
     ended
 }
 
 async fn supervise(path: &Path, parts: &mut Parts, signals: &mut Signals) -> anyhow::Result<()> {
-    let within = systemd::watchdog().map_or(LOOK_EVERY, |watchdog| watchdog / 3);
+    let within = systemd::watchdog_interval().map_or(LOOK_EVERY, |watchdog| watchdog / 3);
     let mut look = tokio::time::interval(LOOK_EVERY.min(within));
-    let reader = Aside::new("configuration");
+    let reader = BlockingWorker::new("configuration");
     let mut reading: Option<BoxFuture<'_, Loaded>> = None;
     loop {
         tokio::select! {
@@ -65,14 +65,14 @@ async fn supervise(path: &Path, parts: &mut Parts, signals: &mut Signals) -> any
                     return Ok(());
                 }
                 AgentRequest::Reload => {
-                    systemd::reloading();
+                    systemd::notify_reloading();
                     reading = Some(Box::pin(reload::read(reader.clone(), path.to_owned())));
                 }
             },
             loaded = finished(&mut reading) => {
                 reading = None;
                 reload::follow(loaded, parts).await;
-                systemd::ready(&parts.config.thing);
+                systemd::notify_ready(&parts.config.thing);
             }
             Some(ended) = parts.context.tasks.join_next() => match ended {
                 Ok(Ok(())) => anyhow::bail!("a part of the agent ended unasked"),
@@ -83,7 +83,7 @@ async fn supervise(path: &Path, parts: &mut Parts, signals: &mut Signals) -> any
             },
             _ = look.tick() => {
                 if parts.context.watchdog.all_alive(clock::mono()) {
-                    systemd::alive();
+                    systemd::feed_watchdog();
                 }
             }
         }

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::arguments::Config;
+use crate::commands::arguments::ConfigArgument;
 #[cfg(feature = "demo")]
 use crate::commands::demo::Demo;
-use crate::commands::{self, export::Export, listing::Listing, replay::Replay};
+use crate::commands::{self, export::Export, listing::Listing, replay::ReplayArguments};
 
 /// The exit status for wrong arguments, as of most programs.
 const MISUSED: u8 = 2;
@@ -30,16 +30,16 @@ enum Command {
     ///
     /// Exit status: 0 after SIGTERM or SIGINT; 78 for an invalid configuration; 75 if another agent uses the same
     /// state directory; 1 for any other failure.
-    Run(Config),
+    Run(ConfigArgument),
     /// Show the real agent on this machine, with simulated sensors and a broker with mutual TLS
     #[cfg(feature = "demo")]
     Demo(Demo),
     /// Print every fault of a configuration, with line, caret and the nearest valid name
-    Check(Report),
+    Check(ReportArguments),
     /// Print the JSON Schema of the configuration
     Schema,
     /// Print the state of the running agent, its faults first
-    Status(Report),
+    Status(ReportArguments),
     /// Print the last readings in the store
     Readings(Listing),
     /// Print the last alerts in the store
@@ -47,7 +47,7 @@ enum Command {
     /// Print the last visits in the store
     Visits(Listing),
     /// Print the alerts and visits of rules over the stored history, or over lines of another program
-    Replay(Replay),
+    Replay(ReplayArguments),
     /// Write all readings, alerts or visits in the store, for other programs
     Export(Export),
     /// Print the version
@@ -55,9 +55,9 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Report {
+struct ReportArguments {
     #[command(flatten)]
-    config: Config,
+    config: ConfigArgument,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -69,7 +69,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(cli) => cli,
         // An argument may be the crafted name of a file; the error repeats it.
         Err(error) if error.use_stderr() => {
-            commands::complain(error.render().to_string().trim_end());
+            commands::print_error(error.render().to_string().trim_end());
             return ExitCode::from(MISUSED);
         }
         Err(help) => help.exit(),
@@ -81,11 +81,11 @@ pub(crate) fn run() -> ExitCode {
         Command::Check(report) => commands::check::run(&report.config.config, report.json),
         Command::Schema => commands::schema::run(),
         Command::Status(report) => commands::status::run(&report.config.config, report.json),
-        Command::Readings(listing) => commands::listing::readings(&listing),
-        Command::Alerts(listing) => commands::listing::alerts(&listing),
-        Command::Visits(listing) => commands::listing::visits(&listing),
+        Command::Readings(listing) => commands::listing::list_readings(&listing),
+        Command::Alerts(listing) => commands::listing::list_alerts(&listing),
+        Command::Visits(listing) => commands::listing::list_visits(&listing),
         Command::Replay(replay) => commands::replay::run(&replay),
         Command::Export(export) => commands::export::run(&export),
-        Command::Version => commands::version(),
+        Command::Version => commands::print_version(),
     }
 }

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::{self, Config};
-use crate::platform::terminal::{shown, shown_in_colour};
+use crate::platform::terminal::{escape_keeping_colour, escape_text};
 
 /// `EX_CONFIG` of `sysexits.h`: systemd does not start the service again.
 pub(crate) const BAD_CONFIGURATION: u8 = 78;
@@ -26,53 +26,53 @@ pub(crate) const BAD_CONFIGURATION: u8 = 78;
 pub(crate) const STATE_IN_USE: u8 = 75;
 
 /// Prints the version.
-pub(crate) fn version() -> ExitCode {
-    print(concat!("pulsegate ", env!("CARGO_PKG_VERSION")))
+pub(crate) fn print_version() -> ExitCode {
+    print_text(concat!("pulsegate ", env!("CARGO_PKG_VERSION")))
 }
 
 /// Reads the thing and the state directory from the configuration, or prints the faults.
-fn peek(path: &Path) -> Result<Config, ExitCode> {
+fn peek_config(path: &Path) -> Result<Config, ExitCode> {
     config::peek(path).map_err(|faults| {
-        complain(&faults.to_string());
+        print_error(&faults.to_string());
         ExitCode::from(BAD_CONFIGURATION)
     })
 }
 
 /// Prints `text`.
-fn print(text: &str) -> ExitCode {
-    written(writeln!(stdout(), "{}", shown(text)))
+fn print_text(text: &str) -> ExitCode {
+    exit_after_write(writeln!(stdout(), "{}", escape_text(text)))
 }
 
 /// Prints `text`, and keeps its colours.
 fn print_in_colour(text: &str) -> ExitCode {
-    written(writeln!(stdout(), "{}", shown_in_colour(text)))
+    exit_after_write(writeln!(stdout(), "{}", escape_keeping_colour(text)))
 }
 
 /// Turns the outcome of writing to standard output into an exit status. A reader who closes the
 /// pipe early makes the command fail without a message.
-fn written(outcome: io::Result<()>) -> ExitCode {
+fn exit_after_write(outcome: io::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        Err(error) => fail(&anyhow::Error::new(error).context("cannot write it")),
+        Err(error) => exit_with_error(&anyhow::Error::new(error).context("cannot write it")),
     }
 }
 
 /// Returns a progress bar for `length` steps. Shown on a terminal only.
-fn progress(length: u64) -> ProgressBar {
+fn progress_bar(length: u64) -> ProgressBar {
     let style = "{elapsed_precise} {wide_bar} {percent} %";
     let style = ProgressStyle::with_template(style).expect("a template that indicatif knows");
     ProgressBar::new(length).with_style(style)
 }
 
 /// Prints `text` to standard error.
-pub(crate) fn complain(text: &str) {
+pub(crate) fn print_error(text: &str) {
     // There is no other place to say that this one is gone.
-    drop(writeln!(stderr(), "{}", shown(text)));
+    drop(writeln!(stderr(), "{}", escape_text(text)));
 }
 
 /// Prints an error to standard error, and returns the exit status of a failure.
-fn fail(error: &anyhow::Error) -> ExitCode {
-    complain(&format!("pulsegate: {error:#}"));
+fn exit_with_error(error: &anyhow::Error) -> ExitCode {
+    print_error(&format!("pulsegate: {error:#}"));
     ExitCode::FAILURE
 }

@@ -99,7 +99,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
 /// The JSON Schema of a configuration.
 #[must_use]
 pub(crate) fn schema() -> Schema {
-    tables::schema()
+    tables::build_schema()
 }
 
 #[cfg(test)]
@@ -163,7 +163,7 @@ fn parse(path: &Path, text: String, named: Named) -> Outcome {
             tables.identity.find_key(credentials);
             findings.push_all(tables.identity.check_files(credentials));
         }
-        checks::build(tables, &mut findings)
+        checks::build_config(tables, &mut findings)
     });
     Outcome { config, report: Report::new(path, text, findings) }
 }
@@ -184,7 +184,7 @@ fn mended(mut file: Spanned<DeTable<'_>>, findings: &mut Findings) -> Option<Tab
     if !privacy::is_kept(file.get_ref(), findings) {
         return None;
     }
-    structure::mend(&mut file, &tables::schema(), findings);
+    structure::mend(&mut file, &tables::build_schema(), findings);
     findings.places = Places::of(&file);
     Tables::deserialize(toml::Deserializer::from(file))
         .inspect_err(|error| findings.report(not_read(error)))

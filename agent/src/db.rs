@@ -23,12 +23,12 @@ pub(crate) mod untold;
 pub(crate) mod withheld;
 pub(crate) mod write;
 
-pub(crate) use database::{EventRow, Identity, Reached};
-pub(crate) use disk::{DiskFault, Room, mebibytes};
+pub(crate) use database::{EventRow, Reached, WriterIdentity};
+pub(crate) use disk::{DiskFault, Room, format_mebibytes};
 pub(crate) use error::{Error, Result};
 pub(crate) use overflow::InMemory;
-pub(crate) use owner::{ThingChange, kept_aside, settle};
-pub(crate) use reader::{AlertFound, Choice, Named, Reader, ReadingFound, VisitFound};
+pub(crate) use owner::{ThingChange, choose_store, kept_aside};
+pub(crate) use reader::{AlertFound, Choice, NamedRecords, Reader, ReadingFound, VisitFound};
 pub(crate) use salvage::SalvageProgress;
 
 /// The database, in the state directory.

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulsegate_core::record::event::{Event, VisitMembers};
-use pulsegate_core::rules::{Condition, Input, KernelBoot, LATENESS, RuleSpec, Rules};
-use pulsegate_core::time::timeline::{Epoch, Timeline, Trust};
+use pulsegate_core::rules::{Condition, KernelBoot, LATENESS, RuleSpec, Rules, TimedReading};
+use pulsegate_core::time::timeline::{ClockTrust, Epoch, Timeline};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_core::visits::VisitFormat;
 use pulsegate_sensors::{SourceId, Sources};
@@ -40,7 +40,7 @@ pub(crate) enum Decided {
 
 /// The difference between the replay and the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum OutcomeChange {
     /// Decided in the replay, and missing in the store.
     Added,
     /// Found in the store, and not decided in the replay.
@@ -51,14 +51,14 @@ pub(crate) enum Change {
 
 /// An alert or visit with its difference.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Outcome {
-    pub(crate) change: Change,
+pub(crate) struct ReplayOutcome {
+    pub(crate) change: OutcomeChange,
     pub(crate) decided: Decided,
 }
 
 /// The rules and visits to run, and the rule to chart.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan<'a> {
+pub(crate) struct ReplayPlan<'a> {
     pub(crate) rules: &'a [RuleSpec],
     pub(crate) visits: &'a [VisitFormat],
     pub(crate) charted: Option<&'a RuleSpec>,
@@ -70,7 +70,7 @@ pub(crate) struct Replayed {
     /// Number of folded readings.
     pub(crate) readings: u64,
     /// In the order of their times.
-    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) outcomes: Vec<ReplayOutcome>,
     /// The values given to the charted rule, by source.
     pub(crate) curves: Vec<Curve>,
 }
@@ -99,7 +99,7 @@ struct Silences(Vec<(Box<str>, Duration)>);
 
 /// A decision of the replay or of the store, with its times on the axis of the rules.
 struct Raw {
-    key: Key,
+    key: DecisionKey,
     what: RawDecided,
     /// True if the agent is known to have run at the time of the decision.
     certain: bool,
@@ -112,26 +112,26 @@ enum RawDecided {
 
 /// Two decisions with equal keys are the same.
 #[derive(Debug, PartialEq, Eq, Hash)]
-enum Key {
+enum DecisionKey {
     /// Rule, source, raised, and time; no time for a rule about silence.
     Alert(Box<str>, u32, bool, Option<i64>),
     Visit(VisitKey),
 }
 
 impl Replay {
-    /// Begins a replay whose readings are given to [`Replay::take`].
+    /// Begins a replay whose readings are given to [`Replay::fold_reading`].
     ///
     /// # Errors
     /// When a rule is invalid, which a checked configuration rules out.
-    pub(crate) fn new(plan: Plan<'_>, sources: Arc<Sources>) -> anyhow::Result<Self> {
-        let fold = Fold::over(Rules::new(plan.rules.to_vec())?);
-        Ok(Self::over(fold, plan, sources))
+    pub(crate) fn new(plan: ReplayPlan<'_>, sources: Arc<Sources>) -> anyhow::Result<Self> {
+        let fold = Fold::with_rules(Rules::new(plan.rules.to_vec())?);
+        Ok(Self::with_fold(fold, plan, sources))
     }
 
-    fn over(mut fold: Fold, plan: Plan<'_>, sources: Arc<Sources>) -> Self {
-        let Plan { rules, visits, charted } = plan;
+    fn with_fold(mut fold: Fold, plan: ReplayPlan<'_>, sources: Arc<Sources>) -> Self {
+        let ReplayPlan { rules, visits, charted } = plan;
         if let Some(rule) = charted {
-            fold.trace(&rule.name);
+            fold.trace_rule(&rule.name);
         }
         let silent = |rule: &RuleSpec| match rule.condition {
             Condition::Silent { after, .. } => Some((rule.name.clone(), after)),
@@ -141,7 +141,7 @@ impl Replay {
             | Condition::Any { .. } => None,
         };
         let gap = visits.iter().map(|format| format.spec.gap).max().unwrap_or_default();
-        let patience = fold.horizon().max(gap + LATENESS) + LATENESS;
+        let patience = fold.decision_horizon().max(gap + LATENESS) + LATENESS;
         Self {
             fold,
             visits: VisitFold::new(visits),
@@ -153,22 +153,22 @@ impl Replay {
             readings: 0,
             last: (KernelBoot::default(), Mono(0)),
             patience,
-            curves: Curves::of(charted),
+            curves: Curves::for_rule(charted),
         }
     }
 
     /// Begins a start of the agent at `now`.
-    pub(crate) fn begin(&mut self, boot: KernelBoot, now: Mono, event: Wall) {
-        self.fold.begin(boot, now, event, &self.sources);
+    pub(crate) fn begin_agent_start(&mut self, boot: KernelBoot, now: Mono, event: Wall) {
+        self.fold.begin_agent_start(boot, now, event, &self.sources);
     }
 
     /// Folds another reading in.
-    pub(crate) fn take(&mut self, input: &Input<'_>) {
-        self.fold.take(input, &self.sources, &mut self.alerts);
-        self.visits.take(input, &self.sources, &mut self.events);
+    pub(crate) fn fold_reading(&mut self, input: &TimedReading<'_>) {
+        self.fold.fold_into_alerts(input, &self.sources, &mut self.alerts);
+        self.visits.fold_into_events(input, &self.sources, &mut self.events);
         self.readings += 1;
         self.last = (input.boot, input.reading.mono.max(self.now_in(input.boot)));
-        self.keep(true);
+        self.keep_decided(true);
     }
 
     fn now_in(&self, boot: KernelBoot) -> Mono {
@@ -176,35 +176,35 @@ impl Replay {
     }
 
     /// Passes time without a reading. `certain`: the agent is known to have run until `now`.
-    fn pass(&mut self, now: Mono, certain: bool) {
+    fn pass_time(&mut self, now: Mono, certain: bool) {
         let (boot, last) = self.last;
         if now <= last {
             return;
         }
-        self.fold.tick(boot, now, &mut self.alerts);
-        self.visits.tick(boot, now, &self.sources, &mut self.events);
+        self.fold.tick_rules(boot, now, &mut self.alerts);
+        self.visits.tick_visits(boot, now, &self.sources, &mut self.events);
         self.last = (boot, now);
-        self.keep(certain);
+        self.keep_decided(certain);
     }
 
     /// Ends a replay without a comparison. Windows and visits begun by the last readings end, but
     /// the end of the input raises no alert about silence.
-    pub(crate) fn finish(mut self) -> Replayed {
-        self.pass(self.last.1 + self.patience, false);
+    pub(crate) fn finish_replay(mut self) -> Replayed {
+        self.pass_time(self.last.1 + self.patience, false);
         for raw in &mut self.outcomes {
-            raw.certain |= self.silences.length(&raw.key).is_none();
+            raw.certain |= self.silences.silence_length(&raw.key).is_none();
         }
-        self.compared(Vec::new(), &Timeline::default())
+        self.compare_with_stored(Vec::new(), &Timeline::default())
     }
 
-    fn keep(&mut self, certain: bool) {
+    fn keep_decided(&mut self, certain: bool) {
         let epoch = Epoch(self.last.0.0);
-        for (asked, is_dated) in self.fold.asked() {
-            self.curves.add(&asked, (!is_dated).then_some(epoch));
+        for (asked, is_dated) in self.fold.take_evaluations() {
+            self.curves.add_evaluation(&asked, (!is_dated).then_some(epoch));
         }
         for row in self.alerts.drain(..) {
             let time = self.silences.key_time(&row.rule, row.time.0);
-            let key = Key::Alert(row.rule.clone(), row.source, row.raised, time);
+            let key = DecisionKey::Alert(row.rule.clone(), row.source, row.raised, time);
             let source = self.sources.get(SourceId(row.source));
             let found = AlertFound {
                 rule: row.rule.into(),
@@ -215,53 +215,54 @@ impl Replay {
                 score: row.score,
                 window: row.window,
                 time: row.time,
-                trust: Trust::Trusted,
+                trust: ClockTrust::Trusted,
             };
             let what = RawDecided::Alert(found, row.derived.then_some(epoch));
             self.outcomes.push(Raw { key, what, certain });
         }
         for row in self.events.drain(..) {
             let Event::Visit(visit) = row.event else { continue };
-            let (key, what) = (Key::Visit(key_of(&visit)), RawDecided::Visit(visit));
+            let (key, what) = (DecisionKey::Visit(key_of(&visit)), RawDecided::Visit(visit));
             self.outcomes.push(Raw { key, what, certain });
         }
     }
 
     /// Compares the decisions of the replay with the `stored` decisions.
-    fn compared(self, stored: Vec<Raw>, timeline: &Timeline) -> Replayed {
-        let mut by_key: HashMap<Key, VecDeque<RawDecided>> = HashMap::new();
+    fn compare_with_stored(self, stored: Vec<Raw>, timeline: &Timeline) -> Replayed {
+        let mut by_key: HashMap<DecisionKey, VecDeque<RawDecided>> = HashMap::new();
         for raw in stored {
             by_key.entry(raw.key).or_default().push_back(raw.what);
         }
         let mut outcomes = Vec::new();
         for raw in self.outcomes {
             let found = by_key.get_mut(&raw.key);
-            let was = match (found, self.silences.length(&raw.key)) {
+            let was = match (found, self.silences.silence_length(&raw.key)) {
                 (Some(found), Some(length)) => raw.what.take_near(found, length),
                 (Some(found), None) => found.pop_front(),
                 (None, _) => None,
             };
             let change = match (was, raw.certain) {
-                (Some(_), _) => Change::Same,
-                (None, true) => Change::Added,
+                (Some(_), _) => OutcomeChange::Same,
+                (None, true) => OutcomeChange::Added,
                 (None, false) => continue,
             };
-            outcomes.push(Outcome { change, decided: raw.what.found(timeline) });
+            outcomes.push(ReplayOutcome { change, decided: raw.what.into_decided(timeline) });
         }
         let removed = by_key.into_values().flatten();
-        outcomes.extend(
-            removed.map(|what| Outcome { change: Change::Removed, decided: what.found(timeline) }),
-        );
-        outcomes.sort_by_key(|outcome| outcome.decided.time());
-        let curves = self.curves.told(&self.sources, timeline);
+        outcomes.extend(removed.map(|what| ReplayOutcome {
+            change: OutcomeChange::Removed,
+            decided: what.into_decided(timeline),
+        }));
+        outcomes.sort_by_key(|outcome| outcome.decided.occurred_at());
+        let curves = self.curves.into_curves(&self.sources, timeline);
         Replayed { readings: self.readings, outcomes, curves }
     }
 }
 
 impl Silences {
     /// Returns the duration of the silence if `key` is of a rule about silence.
-    fn length(&self, key: &Key) -> Option<Duration> {
-        let Key::Alert(rule, ..) = key else { return None };
+    fn silence_length(&self, key: &DecisionKey) -> Option<Duration> {
+        let DecisionKey::Alert(rule, ..) = key else { return None };
         self.0.iter().find(|(silent, _)| silent == rule).map(|(_, length)| *length)
     }
 
@@ -274,31 +275,32 @@ impl Silences {
 impl RawDecided {
     /// Removes and returns the nearest decision no farther away than `length`.
     fn take_near(&self, stored: &mut VecDeque<Self>, length: Duration) -> Option<Self> {
-        let apart =
-            |other: &Self| self.time().since(other.time()).max(other.time().since(self.time()));
+        let apart = |other: &Self| {
+            self.axis_time().since(other.axis_time()).max(other.axis_time().since(self.axis_time()))
+        };
         let (at, near) = stored.iter().map(apart).enumerate().min_by_key(|(_, apart)| *apart)?;
         (near <= length).then(|| stored.remove(at))?
     }
 
     /// Returns the time on the axis of the rules.
-    fn time(&self) -> Wall {
+    fn axis_time(&self) -> Wall {
         match self {
             Self::Alert(found, _) => found.time,
             Self::Visit(visit) => Wall(visit.end_ms),
         }
     }
 
-    fn found(self, timeline: &Timeline) -> Decided {
+    fn into_decided(self, timeline: &Timeline) -> Decided {
         match self {
-            Self::Alert(found, epoch) => Decided::Alert(found.corrected(timeline, epoch)),
-            Self::Visit(stored) => Decided::Visit(VisitFound::correct(stored, timeline)),
+            Self::Alert(found, epoch) => Decided::Alert(found.correct_times(timeline, epoch)),
+            Self::Visit(stored) => Decided::Visit(VisitFound::from_stored(stored, timeline)),
         }
     }
 }
 
 impl Decided {
     /// Returns the name of the source.
-    pub(crate) fn source(&self) -> &str {
+    pub(crate) fn source_name(&self) -> &str {
         match self {
             Self::Alert(alert) => &alert.source,
             Self::Visit(visit) => &visit.source,
@@ -306,7 +308,7 @@ impl Decided {
     }
 
     /// Returns the time of the alert, or of the last opening of the visit.
-    pub(crate) fn time(&self) -> Wall {
+    pub(crate) fn occurred_at(&self) -> Wall {
         match self {
             Self::Alert(alert) => alert.time,
             Self::Visit(visit) => visit.end,

@@ -52,7 +52,7 @@ pub(crate) fn start(context: &mut Context, config: &Config) -> SourcesHandle {
         chunks,
         sources: Arc::clone(&context.sources),
         memory: Arc::default(),
-        clock: inbox::Clock::new(move || (*clock_set.borrow()).then(|| clock::wall().0)),
+        clock: inbox::WallClock::new(move || (*clock_set.borrow()).then(|| clock::wall().0)),
         faults: watch::Sender::default(),
     });
     let overview = drivers.overview.subscribe();
@@ -64,7 +64,7 @@ impl SourcesHandle {
     /// Applies a new configuration; drivers whose configuration is the same keep running.
     pub(crate) fn follow(&mut self, context: &mut Context, config: &Config) {
         send_if_changed(&self.variability, config.variability());
-        self.drivers.follow(config, &mut context.tasks);
+        self.drivers.apply_config(config, &mut context.tasks);
     }
 
     /// Waits at most [`QUIESCE`] until the sampler has taken in everything that was measured before
@@ -83,6 +83,6 @@ impl SourcesHandle {
         if timeout(QUIESCE, answered).await.is_err() {
             tracing::warn!("the inboxes did not end in time");
         }
-        self.drivers.stop();
+        self.drivers.stop_all();
     }
 }

@@ -8,9 +8,9 @@ mod tests;
 
 use std::path::PathBuf;
 
-use pulsegate_core::cloud::delivery::Refused;
+use pulsegate_core::cloud::delivery::RefusedTopic;
 use pulsegate_core::time::Mono;
-use pulsegate_sensors::places::{Place, Places};
+use pulsegate_sensors::places::{ConnectionPlace, Places};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -64,13 +64,13 @@ pub(crate) struct PartStates {
     pub(crate) link: watch::Receiver<LinkState>,
     pub(crate) publisher: watch::Receiver<PublisherState>,
     /// The refused topics.
-    pub(crate) refused: watch::Receiver<Vec<Refused>>,
+    pub(crate) refused: watch::Receiver<Vec<RefusedTopic>>,
     /// Faults that belong to no single part.
     pub(crate) troubles: watch::Receiver<Vec<String>>,
 }
 
 /// Starts the status socket.
-pub(crate) fn start(context: &mut Context, config: &Config, parts: PartStates) {
+pub(crate) fn start_status(context: &mut Context, config: &Config, parts: PartStates) {
     let observed = Observed {
         thing: config.thing.clone(),
         started: clock::mono(),
@@ -79,14 +79,14 @@ pub(crate) fn start(context: &mut Context, config: &Config, parts: PartStates) {
         clock_set: context.clock_set.clone(),
         parts,
     };
-    context.tasks.spawn(serve(config.status.socket.clone(), observed));
+    context.tasks.spawn(serve_status(config.status.socket.clone(), observed));
 }
 
 /// Answers clients until the agent stops. If the socket cannot be made, tries again every
 /// [`RETRY`]; the agent goes on (P7).
-async fn serve(path: PathBuf, observed: Observed) -> anyhow::Result<()> {
+async fn serve_status(path: PathBuf, observed: Observed) -> anyhow::Result<()> {
     let listener = loop {
-        match pulsegate_sensors::inbox::bind(&path) {
+        match pulsegate_sensors::inbox::bind_socket(&path) {
             Ok(listener) => break listener,
             Err(error) => {
                 tracing::error!(path = %path.display(), %error, "nobody can ask for the status");
@@ -95,14 +95,14 @@ async fn serve(path: PathBuf, observed: Observed) -> anyhow::Result<()> {
         }
     };
     let places = Places::new(MAX_ASKERS, MAX_ASKERS_OF_A_USER);
-    let socket = places.socket();
+    let socket = places.register_socket();
     let mut askers = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => match places.admit(socket, &stream) {
+                Ok((stream, _)) => match places.admit_connection(socket, &stream) {
                     Some(place) => {
-                        askers.spawn(timeout(PATIENCE, tell_in(place, stream, observed.clone())));
+                        askers.spawn(timeout(PATIENCE, send_unless_displaced(place, stream, observed.clone())));
                     }
                     None => turn_away(&stream),
                 },
@@ -124,15 +124,15 @@ fn turn_away(stream: &UnixStream) {
 }
 
 /// Answers a client, unless another user needs the place first.
-async fn tell_in(place: Place, stream: UnixStream, observed: Observed) {
+async fn send_unless_displaced(place: ConnectionPlace, stream: UnixStream, observed: Observed) {
     tokio::select! {
-        () = place.lost() => tracing::debug!("whoever asked for the status made room"),
-        () = tell(stream, observed) => {}
+        () = place.wait_until_lost() => tracing::debug!("whoever asked for the status made room"),
+        () = send_status(stream, observed) => {}
     }
 }
 
-async fn tell(mut stream: UnixStream, observed: Observed) {
-    let status = answer::compose(&observed, clock::mono()).await;
+async fn send_status(mut stream: UnixStream, observed: Observed) {
+    let status = answer::compose_status(&observed, clock::mono()).await;
     let answer = match status.to_json() {
         Ok(answer) => answer,
         Err(error) => return tracing::error!(%error, "cannot write the status as JSON"),

@@ -29,29 +29,29 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pulsegate_core::act::standing::Standing;
 #[cfg(test)]
-use pulsegate_core::cloud::delivery::Part;
-use pulsegate_core::cloud::delivery::{Mark, TopicMark, Wanted};
-use pulsegate_core::record::lane::{Account, Lane};
+use pulsegate_core::cloud::delivery::LanePart;
+use pulsegate_core::cloud::delivery::{Mark, TakeRequest, TopicMark};
+use pulsegate_core::record::lane::{Lane, RecordAccount};
 use pulsegate_core::record::reading::{Boot, Reading, Seq};
-use pulsegate_core::rules::{Counts, RuleSpec};
-use pulsegate_core::time::timeline::Trust;
+use pulsegate_core::rules::{RuleCounts, RuleSpec};
+use pulsegate_core::time::timeline::ClockTrust;
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::Sources;
-use pulsegate_sensors::inbox::{Receipt, Refused};
+use pulsegate_sensors::inbox::{ChunkRefused, Receipt};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Backlog, Buffer};
 use crate::db::database::Database;
 use crate::db::{
-    DiskFault, EventRow, Identity, InMemory, Reached, Reader, Room, SalvageProgress, ThingChange,
-    error,
+    DiskFault, EventRow, InMemory, Reached, Reader, Room, SalvageProgress, ThingChange,
+    WriterIdentity, error,
 };
-use crate::platform::aside::Aside;
+use crate::platform::aside::BlockingWorker;
 use crate::platform::pulse::Pulse;
 pub(crate) use check::Checked;
 pub(crate) use fold::Flapping;
 pub(crate) use formats::Formats;
-pub(crate) use take::Taken;
+pub(crate) use take::TakeOutcome;
 
 /// Requests in the queue to the writer, each with up to 64 KiB of readings. Bounds the memory of a
 /// burst before back-pressure.
@@ -59,9 +59,9 @@ const QUEUE: usize = 4;
 
 /// The settings of the store.
 #[derive(Debug, Clone)]
-pub(crate) struct Options {
+pub(crate) struct StoreOptions {
     pub(crate) path: PathBuf,
-    pub(crate) identity: Identity,
+    pub(crate) identity: WriterIdentity,
     pub(crate) keep: Buffer,
     /// Set if the store was another thing's until now.
     pub(crate) thing_change: Option<ThingChange>,
@@ -116,7 +116,7 @@ pub(crate) struct Progress {
     /// File name of the damaged database set aside in favour of this store.
     pub(crate) set_aside: Option<String>,
     /// Counts of readings not used by the rules and of alerts held back.
-    pub(crate) rules: Counts,
+    pub(crate) rules: RuleCounts,
     /// Rules with changes too frequent for an alert each.
     pub(crate) flapping: Vec<Flapping>,
     /// Number of invalid rows left in the damaged database.
@@ -136,13 +136,13 @@ pub(crate) struct Progress {
 
 /// A request to the writer.
 enum Request {
-    Append(Vec<Reading>, Option<oneshot::Sender<Result<Receipt, Refused>>>),
+    Append(Vec<Reading>, Option<oneshot::Sender<Result<Receipt, ChunkRefused>>>),
     Event(EventRow),
-    Clock(Mono, Wall, Trust),
+    Clock(Mono, Wall, ClockTrust),
     Take {
-        wanted: Wanted,
+        wanted: TakeRequest,
         hurry: bool,
-        answer: oneshot::Sender<Taken>,
+        answer: oneshot::Sender<TakeOutcome>,
     },
     Mark {
         marks: Vec<Mark>,
@@ -191,7 +191,7 @@ pub(crate) struct Store {
     /// The last trusted time known from earlier starts.
     pub(crate) last_trusted: Option<Wall>,
     path: PathBuf,
-    counting: Aside,
+    counting: BlockingWorker,
     /// The pulse of the part with this handle: it beats while the part waits for the writer.
     waiting: Pulse,
 }
@@ -202,8 +202,8 @@ pub(crate) struct Store {
 pub(crate) struct Stopped;
 
 /// Returns the last start and place of the store at `path`; `None` if the store cannot be read.
-pub(crate) fn reached(path: &std::path::Path) -> Option<Reached> {
-    Database::reached(path).ok().flatten()
+pub(crate) fn store_reached(path: &std::path::Path) -> Option<Reached> {
+    Database::read_reached(path).ok().flatten()
 }
 
 impl Store {
@@ -212,15 +212,15 @@ impl Store {
     ///
     /// # Errors
     /// Only when neither a file nor memory can hold a database.
-    pub(crate) fn open(
-        options: Options,
+    pub(crate) fn open_on_thread(
+        options: StoreOptions,
         sources: &Arc<Sources>,
     ) -> anyhow::Result<(Self, std::thread::JoinHandle<()>)> {
-        writer::start(options, sources)
+        writer::start_writer(options, sources)
     }
 
     /// Returns the state directory.
-    pub(crate) fn folder(&self) -> &std::path::Path {
+    pub(crate) fn state_folder(&self) -> &std::path::Path {
         self.path.parent().unwrap_or(&self.path)
     }
 
@@ -231,22 +231,27 @@ impl Store {
     }
 
     /// Appends readings. `answer` receives their places after the commit, or the refusal.
-    pub(crate) async fn append(
+    pub(crate) async fn append_readings(
         &self,
         readings: Vec<Reading>,
-        answer: Option<oneshot::Sender<Result<Receipt, Refused>>>,
+        answer: Option<oneshot::Sender<Result<Receipt, ChunkRefused>>>,
     ) -> Result<(), Stopped> {
-        self.send(Request::Append(readings, answer)).await
+        self.send_request(Request::Append(readings, answer)).await
     }
 
     /// Appends an event.
-    pub(crate) async fn event(&self, event: EventRow) -> Result<(), Stopped> {
-        self.send(Request::Event(event)).await
+    pub(crate) async fn append_event(&self, event: EventRow) -> Result<(), Stopped> {
+        self.send_request(Request::Event(event)).await
     }
 
     /// Reports the clocks: monotonic and wall time, and the trust in the wall time.
-    pub(crate) async fn clock(&self, mono: Mono, wall: Wall, trust: Trust) -> Result<(), Stopped> {
-        self.send(Request::Clock(mono, wall, trust)).await
+    pub(crate) async fn observe_clock(
+        &self,
+        mono: Mono,
+        wall: Wall,
+        trust: ClockTrust,
+    ) -> Result<(), Stopped> {
+        self.send_request(Request::Clock(mono, wall, trust)).await
     }
 
     /// Takes records behind `after` in a lane.
@@ -257,17 +262,21 @@ impl Store {
         after: Seq,
         room: usize,
         hurry: bool,
-    ) -> Result<Taken, Stopped> {
-        let part = Part::Lane { after, withheld: Arc::default() };
+    ) -> Result<TakeOutcome, Stopped> {
+        let part = LanePart::Lane { after, withheld: Arc::default() };
         let (records, bytes) = (usize::MAX, usize::MAX);
-        self.take_wanted(Wanted { lane, part, room, records, bytes }, hurry).await
+        self.take_wanted(TakeRequest { lane, part, room, records, bytes }, hurry).await
     }
 
     /// Takes a batch of the wanted records. With `hurry`, a batch that could wait for more records
     /// is taken too.
-    pub(crate) async fn take_wanted(&self, wanted: Wanted, hurry: bool) -> Result<Taken, Stopped> {
+    pub(crate) async fn take_wanted(
+        &self,
+        wanted: TakeRequest,
+        hurry: bool,
+    ) -> Result<TakeOutcome, Stopped> {
         let (answer, taken) = oneshot::channel();
-        self.send(Request::Take { wanted, hurry, answer }).await?;
+        self.send_request(Request::Take { wanted, hurry, answer }).await?;
         self.waiting.beat_during(taken).await.map_err(|_| Stopped)
     }
 
@@ -293,7 +302,7 @@ impl Store {
         pass: u64,
     ) -> Result<oneshot::Receiver<()>, Stopped> {
         let (answer, durable) = oneshot::channel();
-        self.send(Request::Mark { marks, topics, urgent, pass, answer }).await?;
+        self.send_request(Request::Mark { marks, topics, urgent, pass, answer }).await?;
         Ok(durable)
     }
 
@@ -301,14 +310,14 @@ impl Store {
     /// follow. `told` is the [`Progress::withheld_told`] at which the topics were named. If the
     /// configuration has renamed some of them since, the progress shows the new names when this
     /// function returns. Topics of an earlier `pass` are ignored.
-    pub(crate) async fn withhold(
+    pub(crate) async fn withhold_topics(
         &self,
         topics: Vec<TopicMark>,
         told: u64,
         pass: u64,
     ) -> Result<(), Stopped> {
         let (answer, noted) = oneshot::channel();
-        self.send(Request::Withhold { topics, told, pass, answer }).await?;
+        self.send_request(Request::Withhold { topics, told, pass, answer }).await?;
         self.waiting.beat_during(noted).await.map_err(|_| Stopped)
     }
 
@@ -318,19 +327,21 @@ impl Store {
     ///
     /// # Errors
     /// When the count fails or takes longer than [`COUNTING`].
-    pub(crate) async fn accounts(&self) -> anyhow::Result<[Account; 3]> {
+    pub(crate) async fn count_accounts(&self) -> anyhow::Result<[RecordAccount; 3]> {
         let before = self.progress.borrow().clone();
         let (in_memory, path) = (before.in_memory.clone(), self.path.clone());
         let count = move || match in_memory {
-            None => Reader::open(&path)?.accounts(),
-            Some(in_memory) => in_memory.accounts(&path),
+            None => Reader::open_readonly(&path)?.read_accounts(),
+            Some(in_memory) => in_memory.complete_accounts(&path),
         };
         let accounts = self.counting.run(COUNTING, count).await;
         let accounts = accounts.context("the records could not be counted")?;
         let is_damage = match &accounts {
             // The counts of memory were taken before the file was counted, so a difference is no
             // damage.
-            Ok(accounts) => before.in_memory.is_none() && !accounts.iter().all(Account::balances),
+            Ok(accounts) => {
+                before.in_memory.is_none() && !accounts.iter().all(RecordAccount::is_balanced)
+            }
             Err(error) => error::is_damage(error),
         };
         if is_damage {
@@ -343,43 +354,43 @@ impl Store {
     }
 
     /// Applies another configuration.
-    pub(crate) async fn configure(
+    pub(crate) async fn apply_configuration(
         &self,
         keep: Buffer,
         rules: Arc<Vec<RuleSpec>>,
         formats: Arc<Formats>,
     ) -> Result<(), Stopped> {
-        self.send(Request::Configure { keep, rules, formats }).await
+        self.send_request(Request::Configure { keep, rules, formats }).await
     }
 
     /// Requests a commit without waiting.
-    pub(crate) async fn hurry(&self) -> Result<(), Stopped> {
-        self.send(Request::Hurry).await
+    pub(crate) async fn request_commit(&self) -> Result<(), Stopped> {
+        self.send_request(Request::Hurry).await
     }
 
     /// Commits now. Returns when all is durable, or in memory while the disk refuses writes.
-    pub(crate) async fn flush(&self) -> Result<(), Stopped> {
+    pub(crate) async fn commit_now(&self) -> Result<(), Stopped> {
         let (answer, done) = oneshot::channel();
-        self.send(Request::Flush(answer)).await?;
+        self.send_request(Request::Flush(answer)).await?;
         done.await.map_err(|_| Stopped)
     }
 
     /// Watches the state of the writer.
-    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+    pub(crate) fn watch_progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
     }
 
     /// Returns the progress of a salvage while a damaged store is carried over.
-    pub(crate) fn salvaging(&self) -> Option<SalvageProgress> {
+    pub(crate) fn salvage_progress(&self) -> Option<SalvageProgress> {
         *self.salvaging.borrow()
     }
 
     /// Watches the standing state: alerts raised, visits under way, and brightness.
-    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+    pub(crate) fn watch_standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
     }
 
-    async fn send(&self, request: Request) -> Result<(), Stopped> {
+    async fn send_request(&self, request: Request) -> Result<(), Stopped> {
         self.waiting.beat_during(self.requests.send(request)).await.map_err(|_| Stopped)
     }
 }
@@ -391,7 +402,7 @@ impl Store {
     pub(crate) fn standing_still(
         mut progress: Progress,
         salvaging: Option<SalvageProgress>,
-        accounts: Option<[Account; 3]>,
+        accounts: Option<[RecordAccount; 3]>,
     ) -> Self {
         let in_memory =
             |accounts| InMemory { accounts, readings: 0, in_file: None, withheld: Vec::new() };
@@ -405,7 +416,7 @@ impl Store {
             boot: Boot::without_suffix(12),
             last_trusted: None,
             path: "/nonexistent/pulsegate.db".into(),
-            counting: Aside::new("counting"),
+            counting: BlockingWorker::new("counting"),
             waiting: Pulse::default(),
         }
     }

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use pulsegate_sensors::forbidden::Forbidden;
-use pulsegate_sensors::inbox::{self, Admission, Chunk, Clock, Receipt, Service};
+use pulsegate_sensors::inbox::{self, Chunk, Receipt, Service, SourceAdmission, WallClock};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 
@@ -33,7 +33,7 @@ fn measure(clients: u32, sources: u32) -> io::Result<()> {
     let each = LINES / clients;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (cpu, wall, chunks) = runtime.block_on(async {
-        let listener = inbox::bind(&path)?;
+        let listener = inbox::bind_socket(&path)?;
         let writers: Vec<_> = (0..clients)
             .map(|client| {
                 let (path, text) = (path.clone(), lines(client, sources, each));
@@ -42,16 +42,16 @@ fn measure(clients: u32, sources: u32) -> io::Result<()> {
             .collect();
         let (sender, receiver) = mpsc::channel(64);
         let service = Service {
-            admission: Admission::Any,
+            admission: SourceAdmission::Any,
             forbidden: Forbidden::default(),
             sources: Arc::default(),
             chunks: sender,
             counters: Arc::default(),
             memory: Arc::default(),
             owners: watch::channel(Arc::default()).1,
-            clock: Clock::new(|| Some(i64::MAX)),
+            clock: WallClock::new(|| Some(i64::MAX)),
         };
-        let serve = inbox::serve(listener, service);
+        let serve = inbox::serve_clients(listener, service);
         let (cpu, wall) = (now(ClockId::ThreadCPUTime), now(ClockId::Monotonic));
         let (chunks, ()) = tokio::join!(store(receiver, each * clients), serve);
         let spent = (now(ClockId::ThreadCPUTime) - cpu, now(ClockId::Monotonic) - wall);

@@ -13,8 +13,8 @@ pub struct Forbidden(Vec<String>);
 
 impl Forbidden {
     /// Adds `text`. Returns `false` if `text` without separators is shorter than [`MIN_CHARS`].
-    pub fn add(&mut self, text: &str) -> bool {
-        let plain = plain(text);
+    pub fn add_text(&mut self, text: &str) -> bool {
+        let plain = normalise_text(text);
         let is_long = plain.chars().count() >= MIN_CHARS;
         if is_long {
             self.0.push(plain);
@@ -28,14 +28,14 @@ impl Forbidden {
         if self.0.is_empty() {
             return false;
         }
-        let plain = plain(text);
+        let plain = normalise_text(text);
         self.0.iter().any(|forbidden| plain.contains(forbidden))
     }
 }
 
 /// Returns `text` in one case, without the separators between words and digits. Upper case first
 /// makes one letter of those with several small forms: `ß` and `SS`, `ς` and `σ`.
-fn plain(text: &str) -> String {
+fn normalise_text(text: &str) -> String {
     let separates = |c: &char| c.is_whitespace() || "-_.()/".contains(*c);
     let letters = text.chars().filter(|c| !separates(c));
     letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
@@ -55,7 +55,7 @@ mod tests {
             ("Işık", "IŞIK"),
         ] {
             let mut forbidden = Forbidden::default();
-            assert!(forbidden.add(listed));
+            assert!(forbidden.add_text(listed));
 
             assert!(forbidden.is_in(text), "`{text}` is not found by `{listed}`");
             assert!(!forbidden.is_in("belt 7"));

@@ -16,7 +16,7 @@ const LONGEST_NAP_MS: i64 = 30_000;
 
 /// The caller's next action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum GridAction {
     /// A point was reached: its wall time in milliseconds since the epoch.
     Due(i64),
     /// Wait for the duration on the monotonic clock, then ask again.
@@ -39,7 +39,7 @@ impl Grid {
     }
 
     /// Returns the next action at the wall time `now_ms`, in milliseconds since the epoch.
-    pub fn ask(&mut self, now_ms: i64) -> Turn {
+    pub fn next_action(&mut self, now_ms: i64) -> GridAction {
         let next_ms = match self.next_ms {
             Some(next_ms) if self.is_near(next_ms, now_ms) => next_ms,
             Some(_) | None => self.first_from(now_ms),
@@ -47,10 +47,10 @@ impl Grid {
         if now_ms < next_ms {
             self.next_ms = Some(next_ms);
             let wait_ms = next_ms.saturating_sub(now_ms).min(LONGEST_NAP_MS);
-            return Turn::Wait(Duration::from_millis(wait_ms.unsigned_abs()));
+            return GridAction::Wait(Duration::from_millis(wait_ms.unsigned_abs()));
         }
         self.next_ms = Some(self.first_from(now_ms.saturating_add(1)));
-        Turn::Due(next_ms)
+        GridAction::Due(next_ms)
     }
 
     /// Returns `true` if `next_ms` is still the next point: after a step back by up to a period, so
@@ -85,12 +85,14 @@ mod tests {
         let mut now_ms = from_ms;
         let mut points = Vec::new();
         while now_ms < from_ms + for_ms {
-            match grid.ask(now_ms) {
-                Turn::Due(point_ms) => {
+            match grid.next_action(now_ms) {
+                GridAction::Due(point_ms) => {
                     points.push(point_ms);
                     now_ms += work_ms;
                 }
-                Turn::Wait(wait) => now_ms += i64::try_from(wait.as_millis()).unwrap() + late_ms,
+                GridAction::Wait(wait) => {
+                    now_ms += i64::try_from(wait.as_millis()).unwrap() + late_ms
+                }
             }
         }
         points
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_start_exactly_on_a_point_takes_it() {
-        assert_eq!(Grid::new(Duration::from_secs(3600)).ask(TEN), Turn::Due(TEN));
+        assert_eq!(Grid::new(Duration::from_secs(3600)).next_action(TEN), GridAction::Due(TEN));
     }
 
     #[test]
@@ -127,48 +129,48 @@ mod tests {
     #[test]
     fn a_wake_that_comes_early_waits_for_the_rest() {
         let mut grid = Grid::new(Duration::from_secs(10));
-        grid.ask(TEN + 1);
+        grid.next_action(TEN + 1);
 
-        assert_eq!(grid.ask(TEN + 9_998), Turn::Wait(Duration::from_millis(2)));
-        assert_eq!(grid.ask(TEN + 10_000), Turn::Due(TEN + 10_000));
+        assert_eq!(grid.next_action(TEN + 9_998), GridAction::Wait(Duration::from_millis(2)));
+        assert_eq!(grid.next_action(TEN + 10_000), GridAction::Due(TEN + 10_000));
     }
 
     #[test]
     fn a_small_step_back_takes_no_point_twice() {
         let mut grid = Grid::new(Duration::from_secs(10));
-        assert_eq!(grid.ask(TEN), Turn::Due(TEN));
+        assert_eq!(grid.next_action(TEN), GridAction::Due(TEN));
 
-        assert_eq!(grid.ask(TEN - 5), Turn::Wait(Duration::from_millis(10_005)));
-        assert_eq!(grid.ask(TEN - 9_000), Turn::Wait(Duration::from_millis(19_000)));
-        assert_eq!(grid.ask(TEN + 10_000), Turn::Due(TEN + 10_000));
+        assert_eq!(grid.next_action(TEN - 5), GridAction::Wait(Duration::from_millis(10_005)));
+        assert_eq!(grid.next_action(TEN - 9_000), GridAction::Wait(Duration::from_millis(19_000)));
+        assert_eq!(grid.next_action(TEN + 10_000), GridAction::Due(TEN + 10_000));
     }
 
     #[test]
     fn a_step_back_by_more_than_a_period_does_not_silence_it() {
         let mut grid = Grid::new(Duration::from_secs(10));
-        assert_eq!(grid.ask(TEN), Turn::Due(TEN));
+        assert_eq!(grid.next_action(TEN), GridAction::Due(TEN));
 
         let day_before = TEN - 24 * HOUR_MS + 1_000;
-        assert_eq!(grid.ask(day_before), Turn::Wait(Duration::from_secs(9)));
-        assert_eq!(grid.ask(day_before + 9_000), Turn::Due(day_before + 9_000));
+        assert_eq!(grid.next_action(day_before), GridAction::Wait(Duration::from_secs(9)));
+        assert_eq!(grid.next_action(day_before + 9_000), GridAction::Due(day_before + 9_000));
     }
 
     #[test]
     fn a_small_step_forward_skips_no_point() {
         let mut grid = Grid::new(Duration::from_secs(10));
-        assert_eq!(grid.ask(TEN + 1_000), Turn::Wait(Duration::from_secs(9)));
+        assert_eq!(grid.next_action(TEN + 1_000), GridAction::Wait(Duration::from_secs(9)));
 
-        assert_eq!(grid.ask(TEN + 13_000), Turn::Due(TEN + 10_000));
-        assert_eq!(grid.ask(TEN + 13_001), Turn::Wait(Duration::from_millis(6_999)));
+        assert_eq!(grid.next_action(TEN + 13_000), GridAction::Due(TEN + 10_000));
+        assert_eq!(grid.next_action(TEN + 13_001), GridAction::Wait(Duration::from_millis(6_999)));
     }
 
     #[test]
     fn learning_the_time_moves_to_the_new_grid_without_a_burst() {
         let mut grid = Grid::new(Duration::from_secs(3600));
-        assert_eq!(grid.ask(17_000), Turn::Wait(Duration::from_secs(30)));
+        assert_eq!(grid.next_action(17_000), GridAction::Wait(Duration::from_secs(30)));
 
-        assert_eq!(grid.ask(TEN + 10_000), Turn::Wait(Duration::from_secs(30)));
-        assert_eq!(grid.ask(TEN + HOUR_MS), Turn::Due(TEN + HOUR_MS));
+        assert_eq!(grid.next_action(TEN + 10_000), GridAction::Wait(Duration::from_secs(30)));
+        assert_eq!(grid.next_action(TEN + HOUR_MS), GridAction::Due(TEN + HOUR_MS));
     }
 
     #[test]
@@ -176,8 +178,8 @@ mod tests {
         for period in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
             for now_ms in [i64::MIN, -1, 0, 1, i64::MAX - 1] {
                 let mut grid = Grid::new(period);
-                let first = grid.ask(now_ms);
-                assert!(matches!(first, Turn::Wait(_)) || grid.ask(now_ms) != first);
+                let first = grid.next_action(now_ms);
+                assert!(matches!(first, GridAction::Wait(_)) || grid.next_action(now_ms) != first);
             }
         }
     }

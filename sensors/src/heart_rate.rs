@@ -10,4 +10,4 @@ mod identity;
 pub mod ladder;
 pub mod packet;
 
-pub use identity::{Address, Identity, Name, NotAnAddress, without_addresses};
+pub use identity::{Address, MonitorIdentity, Name, NotAnAddress, without_addresses};

@@ -12,10 +12,10 @@
 
 mod answer;
 mod client;
-mod desk;
 mod fault;
 mod json;
 mod line;
+mod line_reader;
 mod memory;
 mod rights;
 mod scan;
@@ -40,11 +40,11 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::forbidden::Forbidden;
 use crate::{SourceId, Sources};
-use client::Inbox;
-pub use desk::MAX_AHEAD_MS;
-use desk::{Desk, Register};
-use fault::Fault;
-pub use memory::Memory;
+use client::SharedInbox;
+use fault::LineFault;
+pub use line_reader::MAX_AHEAD_MS;
+use line_reader::{EntryParser, LineReader};
+pub use memory::ClientMemory;
 pub use rights::Owners;
 use rights::Rights;
 
@@ -94,7 +94,7 @@ pub struct Chunk {
     /// The readings.
     pub entries: Vec<Entry>,
     /// The sender of the answer. If dropped, the client is closed without an answer.
-    pub answer: oneshot::Sender<Result<Receipt, Refused>>,
+    pub answer: oneshot::Sender<Result<Receipt, ChunkRefused>>,
 }
 
 /// The record ids of a stored chunk: `first_seq`, `first_seq + 1`, and so on.
@@ -112,19 +112,19 @@ pub struct Receipt {
 /// The reason a chunk was not stored, sent as the error of each of its lines.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Refused(pub String);
+pub struct ChunkRefused(pub String);
 
 /// The sources that an inbox accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admission {
+pub enum SourceAdmission {
     /// All sources.
     Any,
     /// The sources with these ids.
     Only(HashSet<Box<str>>),
 }
 
-impl Admission {
-    fn admits(&self, source: &str) -> bool {
+impl SourceAdmission {
+    fn allows_source(&self, source: &str) -> bool {
         match self {
             Self::Any => true,
             Self::Only(sources) => sources.contains(source),
@@ -134,25 +134,25 @@ impl Admission {
 
 /// Parses lines like the inbox, from any input.
 #[derive(Debug)]
-pub struct Lines(Register);
+pub struct Lines(EntryParser);
 
 impl Lines {
     /// Accepts any source; each source gets a number of `sources`.
     #[must_use]
     pub fn new(sources: Arc<Sources>) -> Self {
-        Self(Register::new(Admission::Any, Forbidden::default(), sources))
+        Self(EntryParser::new(SourceAdmission::Any, Forbidden::default(), sources))
     }
 
     /// Parses a line; returns `None` for an empty line.
     ///
     /// # Errors
     /// The fault of the line, in the words of the inbox.
-    pub fn read(&mut self, line: &[u8]) -> Option<Result<Entry, Refused>> {
-        let refused = |fault: Fault| match fault.field_name() {
-            Some(field) => Refused(format!("`{field}`: {}", fault.code)),
-            None => Refused(fault.code.to_string()),
+    pub fn parse_line(&mut self, line: &[u8]) -> Option<Result<Entry, ChunkRefused>> {
+        let refused = |fault: LineFault| match fault.field_name() {
+            Some(field) => ChunkRefused(format!("`{field}`: {}", fault.code)),
+            None => ChunkRefused(fault.code.to_string()),
         };
-        self.0.entry(line).map(|entry| entry.map_err(refused))
+        self.0.parse_entry(line).map(|entry| entry.map_err(refused))
     }
 }
 
@@ -186,7 +186,7 @@ pub struct Counters {
 /// # Errors
 /// `AddrInUse` if another process listens on the path, `AlreadyExists` if the path is not a socket,
 /// or the error of the file system. Panics outside a tokio runtime.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
+pub fn bind_socket(path: &Path) -> io::Result<UnixListener> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => remove_stale(path)?,
         Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "not a socket")),
@@ -205,7 +205,7 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 /// `AddrInUse` if another process listens on the path, `AlreadyExists` if the path is not a socket,
 /// or the error of the file system. Panics outside a tokio runtime.
 pub fn bind_inbox(path: &Path) -> io::Result<UnixListener> {
-    let listener = bind(path)?;
+    let listener = bind_socket(path)?;
     let groups = fs::read_to_string("/etc/group").unwrap_or_default();
     let Some(group) = group_id(&groups, GROUP) else {
         tracing::debug!(group = GROUP, "no such group: the inbox is for the agent's own");
@@ -238,7 +238,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Service {
     /// The sources that the inbox accepts.
-    pub admission: Admission,
+    pub admission: SourceAdmission,
     /// A line that contains one of these texts is refused.
     pub forbidden: Forbidden,
     /// The table of sources, which numbers new sources.
@@ -248,47 +248,47 @@ pub struct Service {
     /// The counters of the inbox.
     pub counters: Arc<Counters>,
     /// The memory limit shared by the clients of all inboxes.
-    pub memory: Arc<Memory>,
+    pub memory: Arc<ClientMemory>,
     /// The owners of the sources; may change while the inbox is served.
     pub owners: watch::Receiver<Arc<Owners>>,
     /// The clock used to refuse times in the future.
-    pub clock: Clock,
+    pub clock: WallClock,
 }
 
 /// A function that returns the wall time.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Option<i64> + Send + Sync>);
+pub struct WallClock(Arc<dyn Fn() -> Option<i64> + Send + Sync>);
 
-impl Clock {
+impl WallClock {
     /// Wraps a function that returns the milliseconds since 1970, or `None` while the clock is not
     /// trusted. Without a trusted clock, any time is accepted.
     pub fn new(now: impl Fn() -> Option<i64> + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    fn milliseconds(&self) -> Option<i64> {
+    fn now_ms(&self) -> Option<i64> {
         (self.0)()
     }
 }
 
-impl fmt::Debug for Clock {
+impl fmt::Debug for WallClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Clock").field(&self.milliseconds()).finish()
+        f.debug_tuple("Clock").field(&self.now_ms()).finish()
     }
 }
 
 /// Serves clients until the receiver of `chunks` is closed. Answers that are ready by then are
 /// still sent.
-pub async fn serve(listener: UnixListener, service: Service) {
+pub async fn serve_clients(listener: UnixListener, service: Service) {
     let Service { admission, forbidden, sources, chunks, counters, memory, owners, clock } =
         service;
     let rights = Rights::new(owners, Arc::clone(&counters));
-    let register = Register::new(admission, forbidden, sources).guarded(rights, clock);
-    let desk = Mutex::new(Desk::new(register));
+    let register = EntryParser::new(admission, forbidden, sources).with_rights(rights, clock);
+    let desk = Mutex::new(LineReader::new(register));
     let answers = Mutex::default();
     let places = Arc::clone(&memory.places);
-    let socket = places.socket();
-    let inbox = Arc::new(Inbox { desk, answers, chunks: chunks.clone(), counters, memory });
+    let socket = places.register_socket();
+    let inbox = Arc::new(SharedInbox { desk, answers, chunks: chunks.clone(), counters, memory });
     let mut clients = JoinSet::new();
     let mut is_deaf = false;
     let closed = chunks.closed();
@@ -297,13 +297,13 @@ pub async fn serve(listener: UnixListener, service: Service) {
         tokio::select! {
             biased;
             () = &mut closed => break,
-            Some(ended) = clients.join_next(), if !clients.is_empty() => propagate(ended),
+            Some(ended) = clients.join_next(), if !clients.is_empty() => propagate_panic(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     is_deaf = false;
-                    match places.admit(socket, &stream) {
+                    match places.admit_connection(socket, &stream) {
                         Some(place) => {
-                            clients.spawn(client::serve(stream, place, Arc::clone(&inbox)));
+                            clients.spawn(client::serve_client(stream, place, Arc::clone(&inbox)));
                         }
                         None => turn_away(&stream, &inbox.counters),
                     }
@@ -320,7 +320,7 @@ pub async fn serve(listener: UnixListener, service: Service) {
     drop(listener);
     let goodbye = async {
         while let Some(ended) = clients.join_next().await {
-            propagate(ended)
+            propagate_panic(ended)
         }
     };
     if tokio::time::timeout(CLOSING_TIME, goodbye).await.is_err() {
@@ -332,7 +332,7 @@ pub async fn serve(listener: UnixListener, service: Service) {
 }
 
 /// Continues a panic of a client's task, since a panic means a bug.
-fn propagate(ended: Result<(), JoinError>) {
+fn propagate_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && let Ok(panic) = error.try_into_panic()
     {

@@ -28,7 +28,7 @@ mod watch;
 
 pub use state::LineCounters;
 #[cfg(feature = "drivers")]
-pub use watch::{LineWatch, spawn};
+pub use watch::{LineWatch, spawn_line};
 
 /// A configured line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub enum Role {
 impl Role {
     /// Returns the state that `level` stands for.
     #[must_use]
-    pub fn state(self, level: Level) -> LineState {
+    pub fn state_for(self, level: Level) -> LineState {
         match self {
             Self::Lid { closed } if level == closed => LineState::Closed,
             Self::Lid { .. } => LineState::Open,

@@ -12,7 +12,7 @@
 
 mod bus;
 mod place;
-mod roster;
+mod read_schedule;
 
 use std::io;
 use std::mem::{Discriminant, discriminant};
@@ -23,8 +23,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::{Measurement, NoReading, Outlet};
+use bus::{BusRegistration, CompletedRead, HungRead};
 pub use bus::{Buses, Clocks, MAX_BUSES};
-use bus::{Hung, Seat, Taken};
 pub use place::{bus_of, is_one_wire};
 
 /// The duration of a 1-wire thermometer's conversion at its finest resolution: DS18B20, table 2.
@@ -68,23 +68,23 @@ pub struct NumberState {
 }
 
 /// Reads `number` on its grid until the outlet closes, and keeps `states` current.
-pub async fn watch(
+pub async fn watch_file(
     number: NumberFile,
     outlet: Outlet,
     buses: Buses,
     states: watch::Sender<NumberState>,
 ) {
-    let mut watch = Watch { number, outlet, states, told: None };
-    let mut seat: Option<Seat> = None;
+    let mut watch = NumberWatch { number, outlet, states, told: None };
+    let mut seat: Option<BusRegistration> = None;
     let mut may_have_moved = true;
     while !watch.outlet.is_closed() {
         if std::mem::take(&mut may_have_moved) {
             let bus = buses.bus_of(&watch.number.path);
             if seat.as_ref().is_none_or(|seat| seat.bus() != bus) {
                 drop(seat.take());
-                match buses.take_seat(&bus, &watch.number) {
+                match buses.register_file(&bus, &watch.number) {
                     Ok(taken) => seat = Some(taken),
-                    Err(reason) => watch.lost(reason).await,
+                    Err(reason) => watch.report_missing(reason).await,
                 }
             }
         }
@@ -94,8 +94,8 @@ pub async fn watch(
             continue;
         };
         match timeout(LOOK_EVERY, seat.next()).await {
-            Ok(Some(taken)) => watch.take(taken).await,
-            Ok(None) | Err(_) => watch.look(seat.hung()).await,
+            Ok(Some(taken)) => watch.handle_read(taken).await,
+            Ok(None) | Err(_) => watch.check_hung(seat.hung_read()).await,
         }
         // A device may be plugged in again on another bus.
         may_have_moved = watch.told.is_some();
@@ -103,7 +103,7 @@ pub async fn watch(
 }
 
 /// A number file with the last reported reason.
-struct Watch {
+struct NumberWatch {
     number: NumberFile,
     outlet: Outlet,
     states: watch::Sender<NumberState>,
@@ -111,55 +111,55 @@ struct Watch {
     told: Option<Discriminant<NoReading>>,
 }
 
-impl Watch {
-    async fn take(&mut self, taken: Taken) {
+impl NumberWatch {
+    async fn handle_read(&mut self, taken: CompletedRead) {
         self.states.send_modify(|state| {
             state.reads += 1;
             state.missed += taken.missed;
             (state.took, state.hung) = (taken.took, None);
         });
-        let text = taken.content.map_err(|error| self.number.failed(&error));
-        match text.and_then(|text| self.number.value(&text)) {
+        let text = taken.content.map_err(|error| self.number.explain_failure(&error));
+        match text.and_then(|text| self.number.parse_value(&text)) {
             Ok(value) => {
                 self.told = None;
-                self.outlet.measured_at(taken.at, Measurement::Number(value)).await;
+                self.outlet.send_measurement_at(taken.at, Measurement::Number(value)).await;
             }
-            Err(reason) => self.lost(reason).await,
+            Err(reason) => self.report_missing(reason).await,
         }
     }
 
     /// Reports a hung read.
-    async fn look(&mut self, hung: Option<Hung>) {
+    async fn check_hung(&mut self, hung: Option<HungRead>) {
         let lasts = hung.map(|hung| hung.lasts);
         self.states.send_if_modified(|state| std::mem::replace(&mut state.hung, lasts) != lasts);
         if let Some(hung) = hung {
-            self.lost(hung.into()).await;
+            self.report_missing(hung.into()).await;
         }
     }
 
     /// Reports the reason for a missing reading: once for each kind of reason.
-    async fn lost(&mut self, reason: NoReading) {
+    async fn report_missing(&mut self, reason: NoReading) {
         let kind = discriminant(&reason);
         if self.told != Some(kind) {
             self.told = Some(kind);
-            self.outlet.nothing(reason).await;
+            self.outlet.send_no_reading(reason).await;
         }
     }
 }
 
-impl From<Hung> for NoReading {
-    fn from(hung: Hung) -> Self {
+impl From<HungRead> for NoReading {
+    fn from(hung: HungRead) -> Self {
         Self::Hung { seconds: hung.lasts.as_secs(), is_another: hung.is_another }
     }
 }
 
 /// Returns the time after which a read counts as hung.
-fn patience(every: Duration) -> Duration {
+fn hung_after(every: Duration) -> Duration {
     every.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE)
 }
 
 impl NumberFile {
-    fn value(&self, text: &[u8]) -> Result<f64, NoReading> {
+    fn parse_value(&self, text: &[u8]) -> Result<f64, NoReading> {
         if text.len() > MAX_FILE_BYTES {
             return Err(NoReading::Garbage(format!("more than {MAX_FILE_BYTES} bytes")));
         }
@@ -168,7 +168,7 @@ impl NumberFile {
             return Err(NoReading::Garbage("an empty file".to_owned()));
         };
         word.parse()
-            .map(|raw| scaled(raw, self.scale) + self.offset)
+            .map(|raw| scale_raw(raw, self.scale) + self.offset)
             .ok()
             .filter(|value: &f64| value.is_finite())
             .ok_or_else(|| {
@@ -177,7 +177,7 @@ impl NumberFile {
             })
     }
 
-    fn failed(&self, error: &io::Error) -> NoReading {
+    fn explain_failure(&self, error: &io::Error) -> NoReading {
         let path = self.path.display();
         if error.kind() == io::ErrorKind::NotFound {
             return NoReading::Absent(format!("`{path}`"));
@@ -188,7 +188,7 @@ impl NumberFile {
 
 /// Returns `raw * scale`. If the inverse of `scale` is a whole number, divides by the inverse: no
 /// binary fraction is exactly 0.001, but 21562 / 1000 is 21.562 and not 21.562000000000001.
-fn scaled(raw: f64, scale: f64) -> f64 {
+fn scale_raw(raw: f64, scale: f64) -> f64 {
     let inverse = scale.recip().round();
     if inverse.recip() == scale { raw / inverse } else { raw * scale }
 }

@@ -41,20 +41,20 @@ impl Outlet {
 
     /// Sends a measurement, stamped on arrival; waits while the sampler is busy. Returns `false` if
     /// the agent stopped listening: the driver should end.
-    pub async fn measured(&self, measurement: Measurement) -> bool {
-        self.send(None, Ok(measurement)).await
+    pub async fn send_measurement(&self, measurement: Measurement) -> bool {
+        self.send_outcome(None, Ok(measurement)).await
     }
 
     /// Sends a measurement with its time on `CLOCK_MONOTONIC`; waits while the sampler is busy.
     /// Returns `false` if the agent stopped listening.
-    pub async fn measured_at(&self, captured: Duration, measurement: Measurement) -> bool {
-        self.send(Some(captured), Ok(measurement)).await
+    pub async fn send_measurement_at(&self, captured: Duration, measurement: Measurement) -> bool {
+        self.send_outcome(Some(captured), Ok(measurement)).await
     }
 
     /// Sends the reason for the absence of a measurement; waits while the sampler is busy. Returns
     /// `false` if the agent stopped listening.
-    pub async fn nothing(&self, reason: NoReading) -> bool {
-        self.send(None, Err(reason)).await
+    pub async fn send_no_reading(&self, reason: NoReading) -> bool {
+        self.send_outcome(None, Err(reason)).await
     }
 
     /// Sends an outcome from a driver's own thread, with the kernel's time of the event on
@@ -75,7 +75,7 @@ impl Outlet {
         self.observations.is_closed()
     }
 
-    async fn send(
+    async fn send_outcome(
         &self,
         captured: Option<Duration>,
         outcome: Result<Measurement, NoReading>,

@@ -44,20 +44,20 @@ pub enum Wiring {
 
 /// An output; see the module.
 #[derive(Debug)]
-pub struct Output {
+pub struct OutputDriver {
     wiring: Wiring,
-    port: Option<Port>,
+    port: Option<OutputPort>,
 }
 
 #[derive(Debug)]
-enum Port {
+enum OutputPort {
     Pi(Vec<OutputPin>, Level),
     /// The request, with the pins in the order of their bits.
     Chip(gpiocdev::Request, Vec<u32>),
     File(PathBuf),
 }
 
-impl Output {
+impl OutputDriver {
     /// Makes an output that is not opened yet.
     #[must_use]
     pub fn new(wiring: Wiring) -> Self {
@@ -68,12 +68,12 @@ impl Output {
     ///
     /// # Errors
     /// The reason the output could not be opened or set. The output is closed after an error.
-    pub fn set(&mut self, value: u32) -> Result<(), NoReading> {
+    pub fn set_value(&mut self, value: u32) -> Result<(), NoReading> {
         let port = match &mut self.port {
             Some(port) => port,
-            none => none.insert(open(&self.wiring)?),
+            none => none.insert(open_port(&self.wiring)?),
         };
-        let set = port.set(value);
+        let set = port.set_value(value);
         if set.is_err() {
             self.port = None;
         }
@@ -81,21 +81,21 @@ impl Output {
     }
 }
 
-impl Drop for Output {
+impl Drop for OutputDriver {
     fn drop(&mut self) {
         if let Some(port) = &mut self.port
-            && let Err(reason) = port.set(0)
+            && let Err(reason) = port.set_value(0)
         {
             tracing::warn!(%reason, "an output could not be switched off");
         }
     }
 }
 
-impl Port {
-    fn set(&mut self, value: u32) -> Result<(), NoReading> {
+impl OutputPort {
+    fn set_value(&mut self, value: u32) -> Result<(), NoReading> {
         match self {
             Self::Pi(pins, active) => {
-                let bits = bits(value, pins.len());
+                let bits = line_states(value, pins.len());
                 for (pin, on) in pins.iter_mut().zip(bits) {
                     pin.write(if on == (*active == Level::High) {
                         rppal::gpio::Level::High
@@ -107,19 +107,19 @@ impl Port {
             }
             Self::Chip(request, pins) => {
                 let mut values = Values::default();
-                for (pin, on) in pins.iter().zip(bits(value, pins.len())) {
+                for (pin, on) in pins.iter().zip(line_states(value, pins.len())) {
                     values.set(*pin, if on { Value::Active } else { Value::Inactive });
                 }
                 let set = request.set_values(&values);
-                set.map_err(|error| character_device::failed("setting the lines", &error))
+                set.map_err(|error| character_device::explain_failure("setting the lines", &error))
             }
-            Self::File(path) => write(path, value).map_err(|error| file_failed(path, &error)),
+            Self::File(path) => write_value(path, value).map_err(|error| file_failed(path, &error)),
         }
     }
 }
 
 /// Returns the state of each line for `value`; a single line is on for any value but 0.
-fn bits(value: u32, lines: usize) -> Vec<bool> {
+fn line_states(value: u32, lines: usize) -> Vec<bool> {
     if lines == 1 {
         return vec![value > 0];
     }
@@ -134,7 +134,7 @@ fn bits(value: u32, lines: usize) -> Vec<bool> {
     bits
 }
 
-fn open(wiring: &Wiring) -> Result<Port, NoReading> {
+fn open_port(wiring: &Wiring) -> Result<OutputPort, NoReading> {
     let mut port = match wiring {
         Wiring::Lines { pins, chip, active, backend } => {
             let chip = chip.as_deref();
@@ -146,18 +146,18 @@ fn open(wiring: &Wiring) -> Result<Port, NoReading> {
                 Backend::Auto => open_chip(pins, chip, *active),
             }?
         }
-        Wiring::File(path) => Port::File(path.clone()),
+        Wiring::File(path) => OutputPort::File(path.clone()),
     };
-    port.set(0)?;
+    port.set_value(0)?;
     Ok(port)
 }
 
-fn open_pi(pins: &[u32], active: Level) -> Result<Port, NoReading> {
-    let gpio = Gpio::new().map_err(raspberry_pi::reason)?;
+fn open_pi(pins: &[u32], active: Level) -> Result<OutputPort, NoReading> {
+    let gpio = Gpio::new().map_err(raspberry_pi::explain_failure)?;
     let open = |pin: &u32| {
         let number = u8::try_from(*pin)
             .map_err(|_| NoReading::Absent(format!("pin {pin} of a Raspberry Pi")))?;
-        let pin = gpio.get(number).map_err(raspberry_pi::reason)?;
+        let pin = gpio.get(number).map_err(raspberry_pi::explain_failure)?;
         let mut pin = match active {
             Level::High => pin.into_output_low(),
             Level::Low => pin.into_output_high(),
@@ -166,10 +166,10 @@ fn open_pi(pins: &[u32], active: Level) -> Result<Port, NoReading> {
         pin.set_reset_on_drop(false);
         Ok(pin)
     };
-    Ok(Port::Pi(pins.iter().map(open).collect::<Result<_, NoReading>>()?, active))
+    Ok(OutputPort::Pi(pins.iter().map(open).collect::<Result<_, NoReading>>()?, active))
 }
 
-fn open_chip(pins: &[u32], chip: Option<&str>, active: Level) -> Result<Port, NoReading> {
+fn open_chip(pins: &[u32], chip: Option<&str>, active: Level) -> Result<OutputPort, NoReading> {
     let chip = character_device::find_chip(chip)?;
     let name = chip.name();
     for pin in pins {
@@ -182,13 +182,13 @@ fn open_chip(pins: &[u32], chip: Option<&str>, active: Level) -> Result<Port, No
         Level::Low => builder.as_active_low(),
     };
     let request = builder.as_output(Value::Inactive).request();
-    let request = request.map_err(|error| character_device::failed(&name, &error))?;
-    Ok(Port::Chip(request, pins.to_vec()))
+    let request = request.map_err(|error| character_device::explain_failure(&name, &error))?;
+    Ok(OutputPort::Chip(request, pins.to_vec()))
 }
 
 /// Writes in place, since the kernel's files cannot be replaced; the content need not be durable. A
 /// pipe without a reader is an error rather than a wait.
-fn write(path: &Path, value: u32) -> io::Result<()> {
+fn write_value(path: &Path, value: u32) -> io::Result<()> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).custom_flags(flags);
@@ -208,15 +208,18 @@ fn file_failed(path: &Path, error: &io::Error) -> NoReading {
 mod tests {
     use super::*;
 
-    fn lines(pins: &[u32], chip: Option<&str>, backend: Backend) -> Output {
+    fn lines(pins: &[u32], chip: Option<&str>, backend: Backend) -> OutputDriver {
         let chip = chip.map(str::to_owned);
-        Output::new(Wiring::Lines { pins: pins.to_vec(), chip, active: Level::High, backend })
+        OutputDriver::new(Wiring::Lines { pins: pins.to_vec(), chip, active: Level::High, backend })
     }
 
     #[test]
     fn a_digit_is_four_lines_with_the_lowest_bit_first() {
         let word = |value, lines| {
-            bits(value, lines).iter().map(|bit| if *bit { '1' } else { '0' }).collect::<String>()
+            line_states(value, lines)
+                .iter()
+                .map(|bit| if *bit { '1' } else { '0' })
+                .collect::<String>()
         };
 
         assert_eq!(word(9, 4), "1001");
@@ -232,8 +235,8 @@ mod tests {
         let path = folder.path().join("lamp");
         let read = || std::fs::read_to_string(&path).unwrap();
 
-        let mut output = Output::new(Wiring::File(path.clone()));
-        output.set(9).unwrap();
+        let mut output = OutputDriver::new(Wiring::File(path.clone()));
+        output.set_value(9).unwrap();
         assert_eq!(read(), "9\n");
         drop(output);
         assert_eq!(read(), "0\n");
@@ -246,7 +249,7 @@ mod tests {
         let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
         assert!(made.success());
 
-        let reason = Output::new(Wiring::File(path)).set(1).unwrap_err();
+        let reason = OutputDriver::new(Wiring::File(path)).set_value(1).unwrap_err();
 
         assert!(matches!(reason, NoReading::Failed(_)), "{reason:?}");
     }
@@ -255,25 +258,25 @@ mod tests {
     fn one_that_failed_says_why_and_is_opened_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("not-yet/lamp");
-        let mut output = Output::new(Wiring::File(path.clone()));
+        let mut output = OutputDriver::new(Wiring::File(path.clone()));
 
-        let reason = output.set(1).unwrap_err();
+        let reason = output.set_value(1).unwrap_err();
         std::fs::create_dir(folder.path().join("not-yet")).unwrap();
 
         assert!(matches!(reason, NoReading::Absent(_)), "{reason:?}");
-        output.set(1).unwrap();
+        output.set_value(1).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n");
     }
 
     #[test]
     fn a_chip_that_is_not_there_is_absent_and_named() {
         for backend in [Backend::Auto, Backend::CharacterDevice] {
-            let reason = lines(&[17], Some("/dev/no-such-chip"), backend).set(1).unwrap_err();
+            let reason = lines(&[17], Some("/dev/no-such-chip"), backend).set_value(1).unwrap_err();
 
             let NoReading::Absent(what) = reason else { panic!("{reason:?}") };
             assert!(what.contains("/dev/no-such-chip"), "{what}");
         }
-        let reason = lines(&[4_000], None, Backend::RaspberryPi).set(1).unwrap_err();
+        let reason = lines(&[4_000], None, Backend::RaspberryPi).set_value(1).unwrap_err();
         assert!(matches!(reason, NoReading::Absent(_)), "{reason:?}");
     }
 }

@@ -22,12 +22,12 @@ const IDLE_AFTER: Duration = Duration::from_secs(1);
 pub struct Places {
     all: usize,
     a_user: usize,
-    table: Mutex<Table>,
+    table: Mutex<PlaceTable>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
-    rows: HashMap<u64, Row>,
+struct PlaceTable {
+    rows: HashMap<u64, PlaceRow>,
     next: u64,
     sockets: u64,
 }
@@ -40,7 +40,7 @@ type Holder = (Socket, Option<u32>);
 pub struct Socket(u64);
 
 #[derive(Debug)]
-struct Row {
+struct PlaceRow {
     holder: Holder,
     /// The time of the last line or answer.
     since: Instant,
@@ -62,7 +62,7 @@ enum Use {
     Busy,
 }
 
-impl Row {
+impl PlaceRow {
     fn of_use(&self) -> (Use, Instant) {
         match self.begun {
             _ if self.is_busy => (Use::Busy, self.since),
@@ -81,27 +81,27 @@ impl Row {
     }
 }
 
-impl Table {
-    fn count(&self, holder: Holder) -> usize {
+impl PlaceTable {
+    fn count_places(&self, holder: Holder) -> usize {
         self.rows.values().filter(|row| row.holder == holder).count()
     }
 
     /// Returns the connection of `holder` to close first.
-    fn least_used(&self, holder: Holder, is_free: impl Fn(&Row) -> bool) -> Option<u64> {
+    fn least_used(&self, holder: Holder, is_free: impl Fn(&PlaceRow) -> bool) -> Option<u64> {
         let rows = self.rows.iter().filter(|(_, row)| row.holder == holder && is_free(row));
         rows.min_by_key(|(_, row)| row.of_use()).map(|(id, _)| *id)
     }
 
-    fn end(&mut self, id: u64) {
+    fn close_connection(&mut self, id: u64) {
         if let Some(row) = self.rows.remove(&id) {
             row.end.notify_one();
         }
     }
 
     /// Returns the user with the most places, and the number of these places.
-    fn largest(&self) -> Option<(Holder, usize)> {
+    fn largest_holder(&self) -> Option<(Holder, usize)> {
         let holders = self.rows.values().map(|row| row.holder);
-        holders.map(|holder| (holder, self.count(holder))).max_by_key(|(_, count)| *count)
+        holders.map(|holder| (holder, self.count_places(holder))).max_by_key(|(_, count)| *count)
     }
 }
 
@@ -113,8 +113,8 @@ impl Places {
     }
 
     /// Registers another socket whose connections share the places.
-    pub fn socket(&self) -> Socket {
-        let mut table = self.lock();
+    pub fn register_socket(&self) -> Socket {
+        let mut table = self.lock_table();
         table.sockets += 1;
         Socket(table.sockets)
     }
@@ -122,31 +122,35 @@ impl Places {
     /// Gives a place to the user at the other end of `stream`, which was accepted at `socket`.
     /// Returns `None` if no place is free and no connection can be closed.
     #[must_use]
-    pub fn admit(self: &Arc<Self>, socket: Socket, stream: &UnixStream) -> Option<Place> {
+    pub fn admit_connection(
+        self: &Arc<Self>,
+        socket: Socket,
+        stream: &UnixStream,
+    ) -> Option<ConnectionPlace> {
         let user = stream.peer_cred().ok().map(|peer| peer.uid());
         self.admit_holder((socket, user), Instant::now())
     }
 
-    fn admit_holder(self: &Arc<Self>, holder: Holder, now: Instant) -> Option<Place> {
-        let mut table = self.lock();
-        let own = table.count(holder);
-        let is_idle = |row: &Row| row.is_idle(now);
+    fn admit_holder(self: &Arc<Self>, holder: Holder, now: Instant) -> Option<ConnectionPlace> {
+        let mut table = self.lock_table();
+        let own = table.count_places(holder);
+        let is_idle = |row: &PlaceRow| row.is_idle(now);
         if own >= self.a_user {
             let id = table.least_used(holder, is_idle)?;
-            table.end(id);
+            table.close_connection(id);
         } else if table.rows.len() >= self.all {
-            let (largest, count) = table.largest()?;
+            let (largest, count) = table.largest_holder()?;
             // A user with fewer places on that socket is served, however busy the other user is.
-            let any = |_: &Row| count > own + 1;
+            let any = |_: &PlaceRow| count > own + 1;
             let id = table
                 .least_used(largest, is_idle)
                 .or_else(|| table.least_used(largest, any))
                 .or_else(|| table.least_used(holder, is_idle))?;
-            table.end(id);
+            table.close_connection(id);
         }
         let (id, end) = (table.next, Arc::<Notify>::default());
         table.next += 1;
-        let row = Row {
+        let row = PlaceRow {
             holder,
             since: now,
             begun: None,
@@ -155,33 +159,33 @@ impl Places {
             end: Arc::clone(&end),
         };
         table.rows.insert(id, row);
-        Some(Place { places: Arc::clone(self), id, end })
+        Some(ConnectionPlace { places: Arc::clone(self), id, end })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock_table(&self) -> MutexGuard<'_, PlaceTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A place, until it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionPlace {
     places: Arc<Places>,
     id: u64,
     end: Arc<Notify>,
 }
 
-impl Place {
+impl ConnectionPlace {
     /// Waits until the place is given to another connection.
-    pub async fn lost(&self) {
+    pub async fn wait_until_lost(&self) {
         self.end.notified().await;
     }
 
     /// Records the arrival of lines or of the beginning of a line. Returns the time at which the
     /// unfinished line began.
-    pub fn heard(&self, has_line: bool, has_begun: bool) -> Option<Instant> {
+    pub fn record_lines(&self, has_line: bool, has_begun: bool) -> Option<Instant> {
         let now = Instant::now();
-        let mut table = self.places.lock();
+        let mut table = self.places.lock_table();
         let row = table.rows.get_mut(&self.id)?;
         row.has_spoken |= has_line;
         row.is_busy |= has_line;
@@ -191,17 +195,17 @@ impl Place {
     }
 
     /// Records that all lines are answered.
-    pub fn answered(&self) {
-        if let Some(row) = self.places.lock().rows.get_mut(&self.id) {
+    pub fn record_answered(&self) {
+        if let Some(row) = self.places.lock_table().rows.get_mut(&self.id) {
             row.is_busy = false;
             row.since = Instant::now();
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
-        self.places.lock().rows.remove(&self.id);
+        self.places.lock_table().rows.remove(&self.id);
     }
 }
 
@@ -212,13 +216,17 @@ mod tests {
     const SOON: Duration = Duration::from_millis(1);
 
     impl Places {
-        fn admit_user(self: &Arc<Self>, user: Option<u32>, now: Instant) -> Option<Place> {
+        fn admit_user(
+            self: &Arc<Self>,
+            user: Option<u32>,
+            now: Instant,
+        ) -> Option<ConnectionPlace> {
             self.admit_holder((Socket(0), user), now)
         }
     }
 
-    fn is_lost(place: &Place) -> bool {
-        !place.places.lock().rows.contains_key(&place.id)
+    fn is_lost(place: &ConnectionPlace) -> bool {
+        !place.places.lock_table().rows.contains_key(&place.id)
     }
 
     fn run(test: impl FnOnce()) {
@@ -263,10 +271,10 @@ mod tests {
             let (places, now) = (Places::new(3, 3), Instant::now());
             let [busy, polite, half] =
                 std::array::from_fn(|_| places.admit_user(Some(1), now).expect("a place"));
-            assert_eq!(busy.heard(true, true), Some(now));
-            assert_eq!(polite.heard(true, false), None);
-            polite.answered();
-            assert_eq!(half.heard(false, true), Some(now));
+            assert_eq!(busy.record_lines(true, true), Some(now));
+            assert_eq!(polite.record_lines(true, false), None);
+            polite.record_answered();
+            assert_eq!(half.record_lines(false, true), Some(now));
             let later = now + 2 * IDLE_AFTER;
 
             let first = places.admit_user(Some(2), later).expect("room was made");
@@ -286,7 +294,7 @@ mod tests {
             let busy: Vec<_> =
                 (0..2).map(|_| places.admit_user(Some(1), now).expect("a place")).collect();
             for place in &busy {
-                place.heard(true, false);
+                place.record_lines(true, false);
             }
 
             let other = places.admit_user(Some(2), now).expect("a share");

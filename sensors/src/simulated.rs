@@ -89,14 +89,14 @@ pub struct Faults {
 }
 
 /// Sends the measurements of the sensor, each step at its time, until the receiver is gone.
-pub async fn watch(simulated: Simulated, outlet: Outlet) {
+pub async fn run_simulation(simulated: Simulated, outlet: Outlet) {
     let start = Instant::now();
     let is_paced = simulated.pace().is_some();
     for step in 0.. {
         if is_paced {
-            time::sleep_until(start + simulated.offset(step)).await;
+            time::sleep_until(start + simulated.step_offset(step)).await;
         }
-        let outcomes = simulated.step(step);
+        let outcomes = simulated.simulate_step(step);
         if outcomes.is_empty() {
             // Without a pace and silent: the loop would otherwise keep the thread.
             tokio::task::yield_now().await;
@@ -106,8 +106,8 @@ pub async fn watch(simulated: Simulated, outlet: Outlet) {
                 time::sleep(BOUNCE).await;
             }
             let heard = match outcome {
-                Ok(measurement) => outlet.measured(measurement).await,
-                Err(reason) => outlet.nothing(reason).await,
+                Ok(measurement) => outlet.send_measurement(measurement).await,
+                Err(reason) => outlet.send_no_reading(reason).await,
             };
             if !heard {
                 return;
@@ -120,24 +120,24 @@ impl Simulated {
     /// Returns the offset of a step from the start. Without a pace, steps count as one second
     /// apart.
     #[must_use]
-    pub fn offset(&self, step: u64) -> Duration {
+    pub fn step_offset(&self, step: u64) -> Duration {
         let period = self.pace().unwrap_or(NOMINAL_PERIOD);
         match &self.kind {
             // A lid is closed at 0, then opens and closes again in each period.
             SimulatedKind::Line { open } => {
-                let end = times(period, step.div_ceil(2));
+                let end = multiply_duration(period, step.div_ceil(2));
                 if step % 2 == 1 { end.saturating_sub(*open.min(&period)) } else { end }
             }
             SimulatedKind::HeartRate { .. }
             | SimulatedKind::Number { .. }
-            | SimulatedKind::Replay(_) => times(period, step),
+            | SimulatedKind::Replay(_) => multiply_duration(period, step),
         }
     }
 
     /// Returns the sensor's output at a step: usually one measurement; nothing during a silence,
     /// apart from one [`NoReading::Silent`] at its beginning; several edges if a contact bounces.
     #[must_use]
-    pub fn step(&self, step: u64) -> Vec<Result<Measurement, NoReading>> {
+    pub fn simulate_step(&self, step: u64) -> Vec<Result<Measurement, NoReading>> {
         if self.is_silent(step) {
             let begins = step == 0 || !self.is_silent(step - 1);
             let seconds = self.pace().unwrap_or(NOMINAL_PERIOD).as_secs().max(1);
@@ -147,16 +147,16 @@ impl Simulated {
         let mut rng = Rng::with_seed(self.seed ^ step.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         match &self.kind {
             SimulatedKind::HeartRate { mean_bpm, spread, rr } => {
-                let bpm = self.mean(*mean_bpm, step) + spread * noise(&mut rng);
-                vec![self.packet(self.heart_rate(bpm, *rr, step), &mut rng)]
+                let bpm = self.mean_at(*mean_bpm, step) + spread * random_noise(&mut rng);
+                vec![self.send_through_packet(self.heart_rate(bpm, *rr, step), &mut rng)]
             }
             SimulatedKind::Replay(recording) => {
-                vec![self.packet(recording.packet(step), &mut rng)]
+                vec![self.send_through_packet(recording.packet_at(step), &mut rng)]
             }
             SimulatedKind::Number { mean, spread } => {
-                vec![self.number(self.mean(*mean, step), *spread, &mut rng)]
+                vec![self.measure_number(self.mean_at(*mean, step), *spread, &mut rng)]
             }
-            SimulatedKind::Line { .. } => self.edges(step, &mut rng),
+            SimulatedKind::Line { .. } => self.move_lid(step, &mut rng),
         }
     }
 
@@ -165,12 +165,12 @@ impl Simulated {
     }
 
     fn is_silent(&self, step: u64) -> bool {
-        let at = self.offset(step);
+        let at = self.step_offset(step);
         self.faults.silences.iter().any(|silence| silence.contains(&at))
     }
 
-    fn mean(&self, first: f64, step: u64) -> f64 {
-        let at = self.offset(step);
+    fn mean_at(&self, first: f64, step: u64) -> f64 {
+        let at = self.step_offset(step);
         self.steps
             .iter()
             .take_while(|(from, _)| *from <= at)
@@ -181,19 +181,23 @@ impl Simulated {
     /// Returns a heart rate with as many RR intervals as beats end before the next step, at an even
     /// rate.
     fn heart_rate(&self, bpm: f64, with_rr: bool, step: u64) -> HeartRate {
-        let bpm = whole(bpm.clamp(BPM.0, BPM.1));
-        let beats_by = |step| self.offset(step).as_millis() * u128::from(bpm) / 60_000;
+        let bpm = round_to_u16(bpm.clamp(BPM.0, BPM.1));
+        let beats_by = |step| self.step_offset(step).as_millis() * u128::from(bpm) / 60_000;
         let beats = match with_rr {
             true => beats_by(step.saturating_add(1)).saturating_sub(beats_by(step)),
             false => 0,
         };
-        let interval = whole(61_440.0 / f64::from(bpm));
+        let interval = round_to_u16(61_440.0 / f64::from(bpm));
         let rr = vec![interval; usize::try_from(beats).map_or(MAX_RR, |beats| beats.min(MAX_RR))];
         HeartRate { bpm, contact: Contact::Detected, energy_kj: None, rr }
     }
 
     /// Passes a measurement through the bytes of a packet, with the configured faults.
-    fn packet(&self, mut heart: HeartRate, rng: &mut Rng) -> Result<Measurement, NoReading> {
+    fn send_through_packet(
+        &self,
+        mut heart: HeartRate,
+        rng: &mut Rng,
+    ) -> Result<Measurement, NoReading> {
         if rng.f64() < self.faults.contact_lost {
             heart.contact = Contact::Lost;
             heart.rr.clear();
@@ -201,18 +205,23 @@ impl Simulated {
         if rng.f64() < self.faults.spikes {
             heart.bpm = if rng.bool() { 0 } else { 300 };
         }
-        let mut bytes = packet::encode(&heart);
+        let mut bytes = packet::encode_measurement(&heart);
         if rng.f64() < self.faults.garbage {
             bytes.truncate(rng.usize(..2));
         }
-        match packet::decode(&bytes) {
+        match packet::decode_measurement(&bytes) {
             Ok(decoded) => Ok(Measurement::HeartRate(decoded.heart_rate)),
             Err(malformed) => Err(NoReading::Garbage(malformed.to_string())),
         }
     }
 
-    fn number(&self, mean: f64, spread: f64, rng: &mut Rng) -> Result<Measurement, NoReading> {
-        let value = mean + spread * noise(rng);
+    fn measure_number(
+        &self,
+        mean: f64,
+        spread: f64,
+        rng: &mut Rng,
+    ) -> Result<Measurement, NoReading> {
+        let value = mean + spread * random_noise(rng);
         if rng.f64() < self.faults.garbage {
             return Err(NoReading::Garbage("`nan`".to_owned()));
         }
@@ -221,7 +230,7 @@ impl Simulated {
     }
 
     /// Returns the edges of a lid's move, including the bounces of its contact.
-    fn edges(&self, step: u64, rng: &mut Rng) -> Vec<Result<Measurement, NoReading>> {
+    fn move_lid(&self, step: u64, rng: &mut Rng) -> Vec<Result<Measurement, NoReading>> {
         let (from, to) = if step % 2 == 1 {
             (LineState::Closed, LineState::Open)
         } else {
@@ -234,11 +243,11 @@ impl Simulated {
 }
 
 /// Returns a random number between -1 and 1, most often near 0.
-fn noise(rng: &mut Rng) -> f64 {
+fn random_noise(rng: &mut Rng) -> f64 {
     (rng.f64() + rng.f64() + rng.f64()) / 1.5 - 1.0
 }
 
-fn times(period: Duration, count: u64) -> Duration {
+fn multiply_duration(period: Duration, count: u64) -> Duration {
     let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
     Duration::from_nanos(nanos.saturating_mul(count))
 }
@@ -248,6 +257,6 @@ fn times(period: Duration, count: u64) -> Duration {
     clippy::cast_sign_loss,
     reason = "`as` saturates, and rounds nothing after `round`"
 )]
-fn whole(number: f64) -> u16 {
+fn round_to_u16(number: f64) -> u16 {
     number.round() as u16
 }

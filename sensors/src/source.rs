@@ -85,11 +85,11 @@ pub fn is_kind(kind: &str) -> bool {
 /// Every source so far, shared between the drivers and the store.
 #[derive(Debug, Default)]
 pub struct Sources {
-    table: RwLock<Table>,
+    table: RwLock<SourceTable>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct SourceTable {
     by_id: Vec<Arc<Source>>,
     by_source: HashMap<Arc<Source>, SourceId>,
 }
@@ -99,7 +99,7 @@ impl Sources {
     ///
     /// # Errors
     /// [`TooManySources`] if a new source would exceed [`MAX_SOURCES`].
-    pub fn intern(&self, source: Source) -> Result<SourceId, TooManySources> {
+    pub fn intern_source(&self, source: Source) -> Result<SourceId, TooManySources> {
         self.intern_if(source, MAX_SOURCES, |_| true)
     }
 
@@ -115,7 +115,7 @@ impl Sources {
         from: usize,
         may_add: impl FnOnce(&[Arc<Source>]) -> bool,
     ) -> Result<SourceId, TooManySources> {
-        if let Some(id) = self.find(&source) {
+        if let Some(id) = self.find_id(&source) {
             return Ok(id);
         }
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +135,7 @@ impl Sources {
 
     /// Returns the number of `source`; `None` if the source is not in the table.
     #[must_use]
-    pub fn find(&self, source: &Source) -> Option<SourceId> {
+    pub fn find_id(&self, source: &Source) -> Option<SourceId> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).by_source.get(source).copied()
     }
 
@@ -148,7 +148,7 @@ impl Sources {
 
     /// Returns the sources from number `from` on, in order.
     #[must_use]
-    pub fn since(&self, from: usize) -> Vec<Arc<Source>> {
+    pub fn list_since(&self, from: usize) -> Vec<Arc<Source>> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         table.by_id.get(from..).unwrap_or_default().to_vec()
     }

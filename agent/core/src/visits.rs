@@ -21,11 +21,11 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use pulsegate_sensors::{Source, SourceId, Sources};
 
-use crate::rules::{Drive, Input, KernelBoot, LATENESS};
+use crate::rules::{Drive, KernelBoot, LATENESS, TimedReading};
 use crate::time::{Mono, Wall};
-use watch::Watch;
+use watch::VisitWatch;
 
-pub use report::{Facts, Report, ReportFault};
+pub use report::{Facts, ReportFault, ReportTemplate};
 
 /// The longest time from an edge in the kernel to the fold.
 pub const SETTLING: Duration = Duration::from_millis(250);
@@ -57,7 +57,7 @@ pub struct VisitFormat {
     /// The unit of what is taken.
     pub unit: Option<Box<str>>,
     /// The text that reports a visit, and the time zone of its times.
-    pub report: Option<(Report, TimeZone)>,
+    pub report: Option<(ReportTemplate, TimeZone)>,
 }
 
 /// A moment of a visit.
@@ -134,7 +134,7 @@ impl Visit {
 
 /// The beginning or the end of a visit.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Happening {
+pub enum VisitEvent {
     /// A visit began, with one opening so far; reported only if [`VisitSpec::live`] is set.
     Began(Visit),
     /// A visit ended.
@@ -144,7 +144,7 @@ pub enum Happening {
 /// The stored reports of a source: the last visit reported as begun, and the last reported as
 /// ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Told {
+pub struct ReportedVisits {
     /// The start of the last visit reported as begun.
     pub began: Option<Wall>,
     /// The start of the last visit reported as ended.
@@ -155,7 +155,7 @@ pub struct Told {
 #[derive(Debug, Clone)]
 pub struct Visits {
     specs: Vec<Arc<VisitSpec>>,
-    watches: Vec<Watch>,
+    watches: Vec<VisitWatch>,
     /// The index of the watch of each source seen so far, by source number.
     by_source: Vec<Option<usize>>,
     boot: KernelBoot,
@@ -183,76 +183,81 @@ impl Visits {
 
     /// Returns the gap of the source, if the source has visits.
     #[must_use]
-    pub fn gap(&self, source: &Source) -> Option<Duration> {
+    pub fn gap_of(&self, source: &Source) -> Option<Duration> {
         self.specs.iter().find(|spec| spec.source == source.name).map(|spec| spec.gap)
     }
 
     /// Takes one more reading, in the order of the store, and appends beginnings and ends to `out`.
     /// Looks up only sources not seen before in `sources`.
-    pub fn fold(&mut self, input: &Input<'_>, sources: &Sources, out: &mut Vec<Happening>) {
-        self.tick(input.boot, input.reading.mono, out);
-        let Some(watch) = self.resolve(input.reading.source, sources) else { return };
-        self.watches[watch].take(input, out);
-        self.schedule();
+    pub fn fold_reading(
+        &mut self,
+        input: &TimedReading<'_>,
+        sources: &Sources,
+        out: &mut Vec<VisitEvent>,
+    ) {
+        self.advance_time(input.boot, input.reading.mono, out);
+        let Some(watch) = self.resolve_watch(input.reading.source, sources) else { return };
+        self.watches[watch].apply_reading(input, out);
+        self.update_due();
     }
 
     /// Advances time to `now`, and appends ends to `out`. `now` must not be later than the arrival
     /// of any reading still to be folded.
-    pub fn tick(&mut self, boot: KernelBoot, now: Mono, out: &mut Vec<Happening>) {
+    pub fn advance_time(&mut self, boot: KernelBoot, now: Mono, out: &mut Vec<VisitEvent>) {
         if boot != self.boot {
             self.boot = boot;
-            self.schedule();
+            self.update_due();
         }
         if self.due.is_none_or(|due| due > now) {
             return;
         }
         for watch in &mut self.watches {
-            watch.pass(boot, now, out);
+            watch.advance_to(boot, now, out);
         }
-        self.schedule();
+        self.update_due();
     }
 
-    /// Returns the next useful time for [`Visits::tick`], in the monotonic time of the latest
+    /// Returns the next useful time for [`Visits::advance_time`], in the monotonic time of the latest
     /// kernel start.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Mono> {
+    pub fn next_due(&self) -> Option<Mono> {
         self.due
     }
 
     /// Returns the visits under way.
     pub fn under_way(&self) -> impl Iterator<Item = Visit> {
-        self.watches.iter().filter_map(Watch::under_way)
+        self.watches.iter().filter_map(VisitWatch::under_way)
     }
 
     /// Ends a rebuild, after the last stored readings have been folded and the resulting reports
     /// dropped. `told` returns the stored reports of a source; the visits in these reports are not
     /// reported again.
-    pub fn resume(&mut self, told: impl Fn(SourceId) -> Told) {
+    pub fn finish_rebuild(&mut self, told: impl Fn(SourceId) -> ReportedVisits) {
         for watch in &mut self.watches {
-            watch.resume(told(watch.source()));
+            watch.restore_reports(told(watch.source()));
         }
-        self.schedule();
+        self.update_due();
     }
 
-    fn schedule(&mut self) {
-        self.due = self.watches.iter().filter_map(|watch| watch.deadline(self.boot)).min();
+    fn update_due(&mut self) {
+        self.due = self.watches.iter().filter_map(|watch| watch.earliest_deadline(self.boot)).min();
     }
 
-    fn resolve(&mut self, id: SourceId, sources: &Sources) -> Option<usize> {
+    fn resolve_watch(&mut self, id: SourceId, sources: &Sources) -> Option<usize> {
         let index = usize::try_from(id.0).ok()?;
         if index >= self.by_source.len() {
-            for source in sources.since(self.by_source.len()) {
-                let watch = self.watch(&source);
+            for source in sources.list_since(self.by_source.len()) {
+                let watch = self.add_watch(&source);
                 self.by_source.push(watch);
             }
         }
         *self.by_source.get(index)?
     }
 
-    fn watch(&mut self, source: &Source) -> Option<usize> {
+    fn add_watch(&mut self, source: &Source) -> Option<usize> {
         let spec = self.specs.iter().find(|spec| spec.source == source.name)?;
         let id = SourceId(u32::try_from(self.by_source.len()).ok()?);
-        self.watches.push(Watch::new(Arc::clone(spec), id));
+        self.watches.push(VisitWatch::new(Arc::clone(spec), id));
         Some(self.watches.len() - 1)
     }
 }

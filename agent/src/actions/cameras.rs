@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_core::act::capture::{Camera, Quota};
-use pulsegate_core::act::standing::{Standing, Turn};
+use pulsegate_core::act::capture::{CameraControl, Quota};
+use pulsegate_core::act::standing::{ActionTrigger, Standing};
 use pulsegate_core::record::event::{Event, PictureMembers, PictureReason};
 use pulsegate_core::rules::RuleSpec;
 use pulsegate_core::time::Mono;
@@ -29,7 +29,7 @@ use crate::context::{Context, send_if_changed, wait_for_stop};
 use crate::db::EventRow;
 use crate::platform::clock;
 use crate::store::{Stopped, Store};
-use album::Album;
+use album::PictureStore;
 use folder::Picture;
 use shot::Recipe;
 
@@ -38,7 +38,7 @@ const FOLDER: &str = "pictures";
 
 /// Configured cameras, with the rules and visits that trigger them.
 #[derive(Debug, Clone, PartialEq, Default)]
-struct Plan {
+struct PicturePlan {
     folder: PathBuf,
     cameras: Vec<CameraPlan>,
     /// Limit of all pictures together, in bytes.
@@ -80,12 +80,12 @@ pub(crate) struct CameraStates {
 /// Handle of the cameras.
 pub(crate) struct CameraHandle {
     pub(crate) state: watch::Receiver<CameraStates>,
-    plans: watch::Sender<Arc<Plan>>,
+    plans: watch::Sender<Arc<PicturePlan>>,
 }
 
 /// Camera with its recipe and state.
-struct Manned {
-    camera: Camera,
+struct ManagedCamera {
+    camera: CameraControl,
     recipe: Recipe,
     state: CameraState,
 }
@@ -95,7 +95,7 @@ struct Shot {
     camera: Box<str>,
     /// Monotonic time at the start of the attempt.
     at: Mono,
-    why: Turn,
+    why: ActionTrigger,
     /// Picture and number of older pictures deleted for it, or the reason for the failure.
     outcome: Result<(Picture, usize), String>,
 }
@@ -105,9 +105,9 @@ struct CameraTask {
     store: Store,
     sources: Arc<Sources>,
     states: watch::Sender<CameraStates>,
-    plan: Arc<Plan>,
-    manned: Vec<Manned>,
-    album: Option<Album>,
+    plan: Arc<PicturePlan>,
+    manned: Vec<ManagedCamera>,
+    album: Option<PictureStore>,
     /// Running attempts; `None` is the result of opening the folder.
     shots: JoinSet<Option<Shot>>,
     /// Number of pictures begun since the agent started.
@@ -142,7 +142,7 @@ impl CameraHandle {
 }
 
 /// Builds the plan that `config` asks for.
-fn build_plan(config: &Config) -> Arc<Plan> {
+fn build_plan(config: &Config) -> Arc<PicturePlan> {
     let camera = |camera: &config::Camera| CameraPlan {
         id: camera.id.as_str().into(),
         recipe: Recipe {
@@ -151,7 +151,7 @@ fn build_plan(config: &Config) -> Arc<Plan> {
         },
         rest: camera.capture.rest,
     };
-    Arc::new(Plan {
+    Arc::new(PicturePlan {
         folder: config.state_dir.join(FOLDER),
         cameras: config.sensors.cameras.iter().map(camera).collect(),
         max_bytes: config.pictures.max_bytes,
@@ -167,10 +167,10 @@ impl CameraTask {
     /// Returns an error if the store is gone.
     async fn run(
         mut self,
-        mut plans: watch::Receiver<Arc<Plan>>,
+        mut plans: watch::Receiver<Arc<PicturePlan>>,
         mut closing: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
-        let mut standing = self.store.standing();
+        let mut standing = self.store.watch_standing();
         let mut seen = Standing::default();
         self.follow(Arc::clone(&plans.borrow_and_update()));
         loop {
@@ -179,7 +179,7 @@ impl CameraTask {
                 changed = standing.changed() => {
                     changed?;
                     let stands = standing.borrow_and_update().clone();
-                    self.begin(stands.since(&seen));
+                    self.begin(stands.triggers_since(&seen));
                     seen = stands;
                 }
                 Some(shot) = self.shots.join_next() => match shot {
@@ -195,23 +195,23 @@ impl CameraTask {
         }
     }
 
-    fn follow(&mut self, plan: Arc<Plan>) {
+    fn follow(&mut self, plan: Arc<PicturePlan>) {
         let mut before = std::mem::take(&mut self.manned);
         for wanted in &plan.cameras {
-            let camera = Camera::new(&wanted.id, wanted.rest, &plan.rules, &plan.visits);
+            let camera = CameraControl::new(&wanted.id, wanted.rest, &plan.rules, &plan.visits);
             let old = before.iter().position(|old| old.state.id == wanted.id);
             let (camera, state) = match old.map(|old| before.swap_remove(old)) {
-                Some(old) => (camera.after(&old.camera), old.state),
+                Some(old) => (camera.with_state_of(&old.camera), old.state),
                 None => (camera, CameraState::new(&wanted.id)),
             };
-            self.manned.push(Manned { camera, recipe: wanted.recipe.clone(), state });
+            self.manned.push(ManagedCamera { camera, recipe: wanted.recipe.clone(), state });
         }
         self.plan = plan;
         if self.album.is_none() && !self.manned.is_empty() {
-            let album = Album::new(&self.plan.folder);
+            let album = PictureStore::new(&self.plan.folder);
             self.album = Some(album.clone());
             self.shots.spawn(async move {
-                if let Err(reason) = album.work(|_| Ok(())).await {
+                if let Err(reason) = album.run_with_folder(|_| Ok(())).await {
                     tracing::error!(reason, "pictures cannot be kept");
                 }
                 None
@@ -219,12 +219,12 @@ impl CameraTask {
         }
     }
 
-    fn begin(&mut self, turns: Vec<Turn>) {
+    fn begin(&mut self, turns: Vec<ActionTrigger>) {
         let now = clock::mono();
         for turn in turns {
             for at in 0..self.manned.len() {
                 let one = &mut self.manned[at];
-                if one.camera.handle_turn(&turn, now) {
+                if one.camera.handle_trigger(&turn, now) {
                     let (camera, recipe) = (one.state.id.clone(), one.recipe.clone());
                     self.shoot(camera, recipe, turn.clone(), now);
                 }
@@ -234,7 +234,7 @@ impl CameraTask {
         }
     }
 
-    fn shoot(&mut self, camera: Box<str>, recipe: Recipe, why: Turn, at: Mono) {
+    fn shoot(&mut self, camera: Box<str>, recipe: Recipe, why: ActionTrigger, at: Mono) {
         let quota = self.quota();
         self.begun += 1;
         // The key sorts by age and stays unique even if the clock steps or the state directory is
@@ -244,7 +244,7 @@ impl CameraTask {
         let key = format!("{counter:08}{suffix}-{:06}-{camera}.jpg", self.begun);
         let Some(album) = self.album.clone() else { return };
         self.shots.spawn(async move {
-            let outcome = shot::take(recipe, album, key, quota).await;
+            let outcome = shot::take_picture(recipe, album, key, quota).await;
             Some(Shot { camera, at, why, outcome })
         });
     }
@@ -275,7 +275,7 @@ impl CameraTask {
                 Event::PictureFailed { camera, failures, reason }
             }
         };
-        self.store.event(EventRow { event, mono: shot.at }).await
+        self.store.append_event(EventRow { event, mono: shot.at }).await
     }
 
     fn quota(&self) -> Quota {
@@ -283,7 +283,7 @@ impl CameraTask {
     }
 
     fn show(&self) {
-        let (kept, bytes) = self.album.as_ref().map(Album::holds).unwrap_or_default();
+        let (kept, bytes) = self.album.as_ref().map(PictureStore::kept_totals).unwrap_or_default();
         let cameras = self.manned.iter().map(|one| one.state.clone()).collect();
         let (max_bytes, evicted) = (self.plan.max_bytes, self.evicted);
         send_if_changed(&self.states, CameraStates { cameras, kept, bytes, max_bytes, evicted });
@@ -300,22 +300,22 @@ impl CameraState {
 fn picture_members(
     camera: String,
     picture: Picture,
-    turn: &Turn,
+    turn: &ActionTrigger,
     sources: &Sources,
 ) -> PictureMembers {
     let Picture { key, bytes, sha256 } = picture;
     let reason = match turn {
-        Turn::Raised { .. } => PictureReason::Alert,
-        Turn::Visit { moment: Moment::Begin, .. } => PictureReason::Begin,
-        Turn::Visit { moment: Moment::Opening, .. } => PictureReason::Opening,
-        Turn::Visit { moment: Moment::End, .. } => PictureReason::End,
+        ActionTrigger::Raised { .. } => PictureReason::Alert,
+        ActionTrigger::Visit { moment: Moment::Begin, .. } => PictureReason::Begin,
+        ActionTrigger::Visit { moment: Moment::Opening, .. } => PictureReason::Opening,
+        ActionTrigger::Visit { moment: Moment::End, .. } => PictureReason::End,
     };
     let (rule, source, visit) = match turn {
-        Turn::Raised { rule, source } => {
+        ActionTrigger::Raised { rule, source } => {
             let source = sources.get(*source).map(|source| source.name.to_string());
             (Some(rule.to_string()), source, None)
         }
-        Turn::Visit { source, visit, .. } => {
+        ActionTrigger::Visit { source, visit, .. } => {
             (None, Some(source.to_string()), Some(visit.to_string()))
         }
     };

@@ -5,8 +5,8 @@
 //! that cannot be set is reported once, as an event and as degraded, and retried until it works
 //! (P7).
 
-mod hand;
 mod plan;
+mod setter;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +26,8 @@ use crate::context::{Context, QUIESCE, send_if_changed, wait_for_stop};
 use crate::db::EventRow;
 use crate::platform::clock;
 use crate::store::Store;
-use hand::Hand;
 use plan::{Plan, build_plan};
+use setter::OutputSetter;
 
 /// Interval between retries of a failed output.
 const RETRY: Duration = Duration::from_secs(10);
@@ -71,10 +71,10 @@ struct OutputTask {
 }
 
 /// Output with its wiring.
-struct Driven {
+struct WiredOutput {
     state: OutputState,
     wiring: Wiring,
-    hand: Hand,
+    setter: OutputSetter,
     /// `true` while a value is being set.
     is_moving: bool,
     retry_at: Option<Mono>,
@@ -82,9 +82,9 @@ struct Driven {
 }
 
 /// Result of setting an output.
-struct Move {
+struct SetResult {
     /// Identity of the output: after a reload, its id may belong to another output.
-    hand: Hand,
+    setter: OutputSetter,
     value: u32,
     outcome: Result<(), NoReading>,
 }
@@ -123,45 +123,45 @@ impl OutputHandle {
 /// # Errors
 /// Returns an error if the store is gone.
 async fn run(mut task: OutputTask) -> anyhow::Result<()> {
-    let mut standing = task.store.standing();
+    let mut standing = task.store.watch_standing();
     let mut seen = Standing::default();
     let mut moves = JoinSet::new();
     let plan = Arc::clone(&task.plans.borrow_and_update());
-    let (mut decisions, mut driven) = begin(&plan, Vec::new()).await;
+    let (mut decisions, mut driven) = build_outputs(&plan, Vec::new()).await;
     loop {
         let now = clock::mono();
         let stands = standing.borrow_and_update().clone();
-        for turn in stands.since(&seen) {
-            decisions.handle_turn(&turn, now);
+        for turn in stands.triggers_since(&seen) {
+            decisions.handle_trigger(&turn, now);
         }
         seen = stands;
         let wall = task.clock_set.borrow_and_update().then(clock::wall);
-        let levels = decisions.levels(&seen, now, wall);
+        let levels = decisions.compute_levels(&seen, now, wall);
         for (output, value) in driven.iter_mut().zip(&levels.values) {
-            output.set(*value, now, &mut moves);
+            output.start_setting(*value, now, &mut moves);
         }
-        show(&task.states, &driven, decisions.is_night());
+        publish_states(&task.states, &driven, decisions.is_night());
         let retries = driven.iter().filter_map(|output| output.retry_at);
         let due = levels.due.into_iter().chain(retries).min().unwrap_or(now + LOOK_EVERY);
         tokio::select! {
             changed = standing.changed() => changed?,
             Some(done) = moves.join_next() => {
-                let done: Move = done?;
+                let done: SetResult = done?;
                 let mut outputs = driven.iter_mut();
                 let event = outputs
-                    .find(|output| output.hand == done.hand)
-                    .and_then(|output| output.moved(&done, clock::mono()));
+                    .find(|output| output.setter == done.setter)
+                    .and_then(|output| output.finish_setting(&done, clock::mono()));
                 if let Some(event) = event {
-                    task.store.event(event).await?;
+                    task.store.append_event(event).await?;
                 }
             }
             Ok(()) = task.plans.changed() => {
                 let plan = Arc::clone(&task.plans.borrow_and_update());
-                (decisions, driven) = begin(&plan, driven).await;
+                (decisions, driven) = build_outputs(&plan, driven).await;
             }
             Ok(()) = task.clock_set.changed() => {}
             () = wait_for_stop(&mut task.closing) => {
-                join_all(driven.into_iter().map(|output| output.hand.let_go())).await;
+                join_all(driven.into_iter().map(|output| output.setter.switch_off())).await;
                 return Ok(());
             }
             () = tokio::time::sleep(due.since(clock::mono())) => {}
@@ -171,53 +171,57 @@ async fn run(mut task: OutputTask) -> anyhow::Result<()> {
 
 /// Builds the decisions and the outputs of `plan`. Outputs with unchanged wiring stay open; the
 /// others are switched off before any output is opened.
-async fn begin(plan: &Plan, before: Vec<Driven>) -> (Outputs, Vec<Driven>) {
+async fn build_outputs(plan: &Plan, before: Vec<WiredOutput>) -> (Outputs, Vec<WiredOutput>) {
     let specs = plan.outputs.iter().map(|(spec, _)| spec.clone()).collect();
     let decisions = Outputs::new(specs, &plan.rules, &plan.visits, plan.night.clone());
-    let same = |spec: &OutputSpec, wiring: &Wiring, other: &Driven| {
+    let same = |spec: &OutputSpec, wiring: &Wiring, other: &WiredOutput| {
         other.state.id == spec.id && other.wiring == *wiring
     };
     let (mut before, gone): (Vec<_>, Vec<_>) = before
         .into_iter()
         .partition(|other| plan.outputs.iter().any(|(spec, wiring)| same(spec, wiring, other)));
-    join_all(gone.into_iter().map(|output| output.hand.let_go())).await;
+    join_all(gone.into_iter().map(|output| output.setter.switch_off())).await;
     let driven = plan.outputs.iter().map(|(spec, wiring)| {
         match before.iter().position(|other| same(spec, wiring, other)) {
             Some(at) => before.swap_remove(at),
-            None => Driven::new(spec.id.clone(), wiring.clone()),
+            None => WiredOutput::new(spec.id.clone(), wiring.clone()),
         }
     });
     (decisions, driven.collect())
 }
 
-fn show(states: &watch::Sender<OutputStates>, driven: &[Driven], is_night: Option<bool>) {
+fn publish_states(
+    states: &watch::Sender<OutputStates>,
+    driven: &[WiredOutput],
+    is_night: Option<bool>,
+) {
     let outputs = driven.iter().map(|output| output.state.clone()).collect();
     send_if_changed(states, OutputStates { outputs, is_night });
 }
 
-impl Driven {
+impl WiredOutput {
     fn new(id: Box<str>, wiring: Wiring) -> Self {
-        let hand = Hand::new(&id, wiring.clone());
+        let setter = OutputSetter::new(&id, wiring.clone());
         let state = OutputState { id, value: None, switched: 0, failure: None };
-        Self { state, wiring, hand, is_moving: false, retry_at: None, lost_since: None }
+        Self { state, wiring, setter, is_moving: false, retry_at: None, lost_since: None }
     }
 
     /// Starts setting `value` unless the output already has that value.
-    fn set(&mut self, value: u32, now: Mono, moves: &mut JoinSet<Move>) {
+    fn start_setting(&mut self, value: u32, now: Mono, moves: &mut JoinSet<SetResult>) {
         let rests = self.retry_at.is_some_and(|retry| now < retry);
         if self.is_moving || rests || self.state.value == Some(value) {
             return;
         }
         self.is_moving = true;
-        let hand = self.hand.clone();
+        let setter = self.setter.clone();
         moves.spawn(async move {
-            let outcome = hand.set(value).await;
-            Move { hand, value, outcome }
+            let outcome = setter.set_value(value).await;
+            SetResult { setter, value, outcome }
         });
     }
 
     /// Records the result of setting the output. Returns the event to append, if any.
-    fn moved(&mut self, done: &Move, now: Mono) -> Option<EventRow> {
+    fn finish_setting(&mut self, done: &SetResult, now: Mono) -> Option<EventRow> {
         self.is_moving = false;
         match &done.outcome {
             Ok(()) => {
@@ -228,12 +232,12 @@ impl Driven {
             }
             Err(reason) => {
                 (self.state.value, self.retry_at) = (None, Some(now + RETRY));
-                self.lost(now, reason)
+                self.record_loss(now, reason)
             }
         }
     }
 
-    fn lost(&mut self, now: Mono, reason: &NoReading) -> Option<EventRow> {
+    fn record_loss(&mut self, now: Mono, reason: &NoReading) -> Option<EventRow> {
         self.state.failure = Some(reason.to_string());
         if self.lost_since.is_some() {
             return None;

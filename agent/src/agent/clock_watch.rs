@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulsegate_core::time::timeline::Trust;
+use pulsegate_core::time::timeline::ClockTrust;
 use tokio::sync::watch;
 
 use crate::config::Trust as Policy;
@@ -28,13 +28,13 @@ async fn run(policy: Policy, store: Store, is_set: watch::Sender<bool>) -> anyho
     loop {
         tokio::select! {
             _ = interval.tick() => {}
-            () = witnesses.answered() => {}
+            () = witnesses.wait_for_answer() => {}
         }
-        let trust = witnesses.trust();
-        let was_set = is_set.send_replace(trust == Trust::Trusted);
-        if trust == Trust::Trusted && !was_set {
+        let trust = witnesses.assess_trust();
+        let was_set = is_set.send_replace(trust == ClockTrust::Trusted);
+        if trust == ClockTrust::Trusted && !was_set {
             tracing::info!("the clock is set");
         }
-        store.clock(clock::mono(), clock::wall(), trust).await?;
+        store.observe_clock(clock::mono(), clock::wall(), trust).await?;
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use super::{LOOK_EVERY, Signals};
 use crate::agent::state_dir;
 use crate::config::Config;
-use crate::db::{self, Identity, SalvageProgress};
+use crate::db::{self, SalvageProgress, WriterIdentity};
 use crate::platform::pulse::{Pulse, Watchdog};
 use crate::platform::state_lock::StateLock;
 use crate::platform::{boot, clock, systemd};
@@ -76,7 +76,7 @@ pub(super) async fn open(
             }
             _ = look.tick() => {
                 if watchdog.all_alive(clock::mono()) {
-                    systemd::starting(&say_progress(*progress.borrow()), GRANTED);
+                    systemd::notify_starting(&say_progress(*progress.borrow()), GRANTED);
                 }
             }
         }
@@ -87,7 +87,7 @@ pub(super) async fn open(
 fn say_progress(salvaging: Option<SalvageProgress>) -> String {
     match salvaging {
         Some(progress) => {
-            format!("carries a damaged store over to a new one: {} %", progress.percent())
+            format!("carries a damaged store over to a new one: {} %", progress.done_percent())
         }
         None => "opens the store".to_owned(),
     }
@@ -102,15 +102,15 @@ fn open_store(
 ) -> anyhow::Result<Opened> {
     let usual = config.state_dir.join(db::FILE);
     let backlog = config.buffer.backlog_of_another_thing;
-    let settled = db::settle(&usual, &config.thing, backlog);
+    let settled = db::choose_store(&usual, &config.thing, backlog);
     let (path, thing_change) = (settled.path, settled.change);
-    let reached = store::reached(&path);
+    let reached = store::store_reached(&path);
     // An event reports a lost store; its replacement must not be taken for an older copy of it.
     if settled.is_another || reached.is_none() {
         state_dir::forget_witness(&config.state_dir);
     }
     let mut troubles = state_dir::examine(&config.state_dir, reached);
-    let (boot, counted) = boot::count(&config.state_dir, reached.map(|reached| reached.boot));
+    let (boot, counted) = boot::count_start(&config.state_dir, reached.map(|reached| reached.boot));
     // Without a folder there is no store yet; a later retry finds it.
     let trouble = counted.err().map(|error| format!("{error:#}"));
     if let Some(trouble) = &trouble {
@@ -127,13 +127,13 @@ fn open_store(
         tracing::warn!(%error, "the next start cannot tell if the store went back in time");
     }
     let mono = i64::try_from(clock::mono().0).unwrap_or(i64::MAX);
-    let identity = Identity {
+    let identity = WriterIdentity {
         boot,
         thing: config.thing.as_str().into(),
         kernel_boot_id: clock::kernel_boot_id(),
         reference_ms: clock::wall().0.saturating_sub(mono),
     };
-    let options = store::Options {
+    let options = store::StoreOptions {
         path,
         identity,
         keep: config.buffer,
@@ -147,7 +147,7 @@ fn open_store(
         clock: clock::mono,
     };
     let sources = Arc::new(Sources::default());
-    let (store, thread) = Store::open(options, &sources)?;
+    let (store, thread) = Store::open_on_thread(options, &sources)?;
     tracing::info!(thing = config.thing, start = boot.as_str(), host = config.host, "started");
     Ok(Opened { store, thread, sources, pulse, troubles })
 }

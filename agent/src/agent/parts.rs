@@ -49,8 +49,8 @@ impl Parts {
         let mut sources = sources::start(&mut context, &config);
         let outputs = outputs::start(&mut context, &config);
         let cameras = cameras::start(&mut context, &config);
-        let link = link::start(&mut context, &config);
-        let publisher = publisher::start(&mut context, &config, &link);
+        let link = link::start_link(&mut context, &config);
+        let publisher = publisher::start_publisher(&mut context, &config, &link);
         let states = PartStates {
             sources: sources.state.clone(),
             drivers: sources.overview.clone(),
@@ -61,7 +61,7 @@ impl Parts {
             refused: publisher.refused.clone(),
             troubles: troubles.all.subscribe(),
         };
-        status::start(&mut context, &config, states);
+        status::start_status(&mut context, &config, states);
         // The drivers start last: a client answered by an inbox finds the status socket open.
         sources.follow(&mut context, &config);
         Self { config, context, troubles, store_thread, sources, outputs, cameras, link, publisher }
@@ -71,18 +71,18 @@ impl Parts {
     pub(super) async fn follow(&mut self, config: Config, changes: &Changes) {
         self.config = config;
         let config = &self.config;
-        self.publisher.follow(config);
+        self.publisher.apply_settings(config);
         self.outputs.follow(config);
         self.cameras.follow(config);
         let (rules, formats) = (Arc::clone(&config.rules), Formats::new(config));
-        if self.context.store.configure(config.buffer, rules, formats).await.is_err() {
+        if self.context.store.apply_configuration(config.buffer, rules, formats).await.is_err() {
             return;
         }
         if changes.sources {
             self.sources.follow(&mut self.context, config);
         }
         if changes.link {
-            self.link.follow(&mut self.context, config).await;
+            self.link.restart_link(&mut self.context, config).await;
         }
     }
 
@@ -97,8 +97,8 @@ impl Parts {
         // The inboxes end after this commit, which answers every accepted line.
         self.sources.stop_drivers(&mut self.context.tasks).await;
         // The publisher drains after the last record is committed, and before the link ends.
-        self.publisher.stop(self.link.is_up()).await;
-        self.link.stop().await;
+        self.publisher.stop_publisher(self.link.is_up()).await;
+        self.link.stop_link().await;
         // The acknowledgements of the drain moved watermarks, which are not durable yet.
         self.flush_store().await;
         // The thread of the store ends after every task has dropped its end of the store's channel.
@@ -112,7 +112,7 @@ impl Parts {
     /// Flushes the store within [`QUIESCE`]. A disk that refuses writes is not waited for; the
     /// store tries once more at the end.
     async fn flush_store(&self) {
-        match tokio::time::timeout(QUIESCE, self.context.store.flush()).await {
+        match tokio::time::timeout(QUIESCE, self.context.store.commit_now()).await {
             Ok(Ok(())) => {}
             Ok(Err(Stopped)) => tracing::error!("the store ended before the last commit"),
             Err(_) => tracing::error!("the last readings could not be committed in time"),

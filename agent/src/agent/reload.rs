@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::parts::Parts;
 use crate::config::{self, Config, Faults, Warning};
-use crate::platform::aside::{Aside, NotDone};
+use crate::platform::aside::{BlockingWorker, NotDone};
 
 /// Time limit for reading a configuration and the files that it names.
 const READING: Duration = Duration::from_secs(30);
@@ -15,7 +15,7 @@ const READING: Duration = Duration::from_secs(30);
 pub(super) type Loaded = Result<Result<(Config, Vec<Warning>), Faults>, NotDone>;
 
 /// Reads the configuration again, on the thread of `reader`.
-pub(super) async fn read(reader: Aside, path: PathBuf) -> Loaded {
+pub(super) async fn read(reader: BlockingWorker, path: PathBuf) -> Loaded {
     reader.run(READING, move || config::load(&path)).await
 }
 

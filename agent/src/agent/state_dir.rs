@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use crate::db::Reached;
-use crate::db::{self, Room, mebibytes};
+use crate::db::{self, Room, format_mebibytes};
 use crate::platform::{boot, durable};
 use crate::store;
 
@@ -43,7 +43,7 @@ pub(crate) fn examine(state_dir: &Path, reached: Option<Reached>) -> Vec<String>
         ));
     }
     let Some(now) = reached else { return found };
-    match boot::counted(state_dir) {
+    match boot::read_count(state_dir) {
         Some(counted) if counted < now.boot => found.push(format!(
             "`{shown}` went back in time: its file `boot` counts {counted} starts, the store knows of \
              {}; record ids stay unique, nothing need be done",
@@ -66,7 +66,7 @@ pub(crate) fn examine(state_dir: &Path, reached: Option<Reached>) -> Vec<String>
 
 /// Examines `state_dir` and its store, limited to `max_bytes`, without changing either.
 pub(crate) fn look_at(state_dir: &Path, max_bytes: u64) -> Vec<String> {
-    let mut found = examine(state_dir, store::reached(&state_dir.join(db::FILE)));
+    let mut found = examine(state_dir, store::store_reached(&state_dir.join(db::FILE)));
     found.extend(examine_room(state_dir, max_bytes));
     found
 }
@@ -79,10 +79,10 @@ pub(crate) fn examine_room(state_dir: &Path, max_bytes: u64) -> Option<String> {
         format!(
             "`buffer.max_bytes` is {}, and this machine's partition of `{}` gives records {} at most, of its {}: \
              what is oldest is given up there; lower `max_bytes`, or put `state_dir` on a larger partition",
-            mebibytes(max_bytes),
+            format_mebibytes(max_bytes),
             state_dir.display(),
-            mebibytes(room.cap_bytes),
-            mebibytes(room.partition_bytes)
+            format_mebibytes(room.cap_bytes),
+            format_mebibytes(room.partition_bytes)
         )
     })
 }
@@ -93,12 +93,12 @@ pub(crate) fn examine_room(state_dir: &Path, max_bytes: u64) -> Option<String> {
 /// Returns the error of the file system.
 pub(crate) fn bear_witness(state_dir: &Path, reached: Reached) -> std::io::Result<()> {
     let content = format!("{} {}", reached.boot, reached.seq);
-    durable::replace(&state_dir.join(WITNESS), content.as_bytes())
+    durable::replace_file(&state_dir.join(WITNESS), content.as_bytes())
 }
 
 /// Removes the saved progress of an earlier store after its replacement.
 pub(crate) fn forget_witness(state_dir: &Path) {
-    if let Err(error) = durable::remove(&state_dir.join(WITNESS)) {
+    if let Err(error) = durable::remove_file(&state_dir.join(WITNESS)) {
         tracing::warn!(%error, "the store that has its place now may seem to have gone back in time");
     }
 }
@@ -127,7 +127,7 @@ mod tests {
     /// What is said of a state directory that an agent counted `starts` starts in.
     fn said(starts: u32, witness: Option<Reached>, now: Option<Reached>) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
-        (0..starts).for_each(|_| boot::count(folder.path(), None).1.unwrap());
+        (0..starts).for_each(|_| boot::count_start(folder.path(), None).1.unwrap());
         witness.into_iter().for_each(|reached| bear_witness(folder.path(), reached).unwrap());
         let mut said = examine(folder.path(), now);
         said.retain(|sentence| sentence.contains("went back in time"));

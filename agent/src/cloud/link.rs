@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::cloud::mqtt::{self, Dialer, LinkOptions, LinkState, Outage, Wish};
+use crate::cloud::mqtt::{self, Dialer, LinkOptions, LinkRequest, LinkState, Outage};
 use crate::config::Config;
 use crate::context::{Context, QUIESCE};
 use crate::platform::clock;
@@ -15,7 +15,7 @@ use crate::platform::clock;
 pub(crate) struct LinkHandle {
     pub(crate) state: watch::Receiver<LinkState>,
     pub(crate) reports: ConnectionReports,
-    running: Option<(watch::Sender<Wish>, AbortHandle)>,
+    running: Option<(watch::Sender<LinkRequest>, AbortHandle)>,
     states: watch::Sender<LinkState>,
     /// Number of connections since the start, of all links together.
     connections: Arc<AtomicU64>,
@@ -32,8 +32,9 @@ pub(crate) struct ConnectionReports {
 }
 
 /// Starts the link.
-pub(crate) fn start(context: &mut Context, config: &Config) -> LinkHandle {
-    let (states, state) = watch::channel(LinkState::Down(Outage::unknown(clock::mono())));
+pub(crate) fn start_link(context: &mut Context, config: &Config) -> LinkHandle {
+    let (states, state) =
+        watch::channel(LinkState::Down(Outage::before_first_attempt(clock::mono())));
     let mut handle = LinkHandle {
         state,
         reports: ConnectionReports::default(),
@@ -48,8 +49,8 @@ pub(crate) fn start(context: &mut Context, config: &Config) -> LinkHandle {
 
 impl LinkHandle {
     /// Ends the link, and starts another one with the options of `config`.
-    pub(crate) async fn follow(&mut self, context: &mut Context, config: &Config) {
-        self.stop().await;
+    pub(crate) async fn restart_link(&mut self, context: &mut Context, config: &Config) {
+        self.stop_link().await;
         self.start_task(context, config);
     }
 
@@ -60,13 +61,13 @@ impl LinkHandle {
 
     /// Disconnects from the broker, so the last will is not published, and ends the link. Waits at
     /// most [`QUIESCE`].
-    pub(crate) async fn stop(&mut self) {
+    pub(crate) async fn stop_link(&mut self) {
         if let Some((wish, task)) = self.running.take() {
-            wish.send_replace(Wish::Leave);
+            wish.send_replace(LinkRequest::Leave);
             tokio::time::timeout(QUIESCE, wish.closed()).await.ok();
             task.abort();
         }
-        self.states.send_replace(LinkState::Down(Outage::unknown(clock::mono())));
+        self.states.send_replace(LinkState::Down(Outage::before_first_attempt(clock::mono())));
     }
 
     fn start_task(&mut self, context: &mut Context, config: &Config) {
@@ -79,7 +80,7 @@ impl LinkHandle {
             connections: Arc::clone(&self.connections),
             dialer: self.dialer.clone(),
         };
-        let (wish, wishes) = watch::channel(Wish::Stay);
+        let (wish, wishes) = watch::channel(LinkRequest::Stay);
         let clock_set = context.clock_set.clone();
         let is_clock_set = move || *clock_set.borrow();
         let states = self.states.clone();

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use pulsegate_core::cloud::backoff::Backoff;
 use pulsegate_core::cloud::batch::MAX_MESSAGE_BYTES;
-use pulsegate_core::cloud::delivery::{ANSWER_STANDS, Death, Doubt, SUSPECT_WITHIN};
+use pulsegate_core::cloud::delivery::{ANSWER_STANDS, Doubt, LinkEnd, SUSPECT_WITHIN};
 use pulsegate_core::time::Mono;
 use rumqttc::mqttbytes::v4::{LastWill, Packet};
 use rumqttc::{
@@ -109,7 +109,7 @@ pub(crate) struct RefusedStatus {
 
 impl Outage {
     /// Returns the outage before the first attempt.
-    pub(crate) fn unknown(now: Mono) -> Self {
+    pub(crate) fn before_first_attempt(now: Mono) -> Self {
         Self { reason: None, since: now, attempts: 0, retry_at: None, refused_status: None }
     }
 }
@@ -117,7 +117,7 @@ impl Outage {
 /// The end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct End {
-    pub(crate) death: Death,
+    pub(crate) death: LinkEnd,
     pub(crate) at: Mono,
 }
 
@@ -138,45 +138,46 @@ pub(crate) struct Session {
 
 /// The link cannot take a message just now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Busy;
+pub(crate) struct LinkBusy;
 
 impl Session {
     /// Returns the end of the connection; `None` while the connection lives, and after an orderly
     /// disconnect.
-    pub(crate) fn end(&self) -> Option<End> {
+    pub(crate) fn connection_end(&self) -> Option<End> {
         self.end.get().copied()
     }
 
     /// Hands a message to the link. The future resolves to true when the broker acknowledged the
     /// message, and to false when the connection ended first.
-    pub(crate) fn publish(
+    pub(crate) fn publish_message(
         &self,
         topic: &str,
         payload: Bytes,
-    ) -> Result<impl Future<Output = bool> + use<>, Busy> {
+    ) -> Result<impl Future<Output = bool> + use<>, LinkBusy> {
         let options = PublishOptions::new(QoS::AtLeastOnce);
-        let notice = self.client.try_publish_tracked(topic, payload, options).map_err(|_| Busy)?;
+        let notice =
+            self.client.try_publish_tracked(topic, payload, options).map_err(|_| LinkBusy)?;
         Ok(async move { notice.wait_completion_async().await.is_ok() })
     }
 }
 
 /// The wish of the agent for the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum LinkRequest {
     /// Keep a connection.
     Stay,
     /// Say goodbye and end.
     Leave,
 }
 
-/// Keeps a connection to the broker until [`Wish::Leave`] arrives.
+/// Keeps a connection to the broker until [`LinkRequest::Leave`] arrives.
 ///
 /// # Errors
 /// When no port of the broker is configured.
 pub(crate) async fn run(
     options: LinkOptions,
     states: watch::Sender<LinkState>,
-    mut wishes: watch::Receiver<Wish>,
+    mut wishes: watch::Receiver<LinkRequest>,
     mut doubts: watch::Receiver<u64>,
     trials: watch::Receiver<u64>,
     is_clock_set: impl Fn() -> bool,
@@ -187,23 +188,24 @@ pub(crate) async fn run(
     let mut complaint = None;
     let mut ports = options.link.list_ports().cycle();
     let mut port = ports.next().context("no port of the broker is configured")?;
-    while *wishes.borrow() == Wish::Stay {
+    while *wishes.borrow() == LinkRequest::Stay {
         let number = options.connections.fetch_add(1, Ordering::Relaxed) + 1;
         attempts += 1;
         let refused = refused_status(&options, &doubt);
         let mut attempt = Attempt::new(port, number, refused);
         let ended = match options.dialer.read_identity(&options.identity).await {
             Ok(tls) => {
-                connection(&options, &tls, &mut attempt, &states, &mut wishes, &mut doubts).await
+                run_connection(&options, &tls, &mut attempt, &states, &mut wishes, &mut doubts)
+                    .await
             }
-            Err(error) => Ended { cause: Cause::NoIdentity(error), up_since: None },
+            Err(error) => EndedConnection { cause: EndCause::NoIdentity(error), up_since: None },
         };
         let now = clock::mono();
         let reason = match ended.cause {
-            Cause::Asked => break,
-            Cause::Doubted => Reason::network("the broker acknowledges nothing"),
-            Cause::NoIdentity(error) => Reason::refused(format!("{error:#}")),
-            Cause::Failed(error) => reason::of(&error, is_clock_set()),
+            EndCause::Asked => break,
+            EndCause::Doubted => Reason::from_network("the broker acknowledges nothing"),
+            EndCause::NoIdentity(error) => Reason::from_refusal(format!("{error:#}")),
+            EndCause::Failed(error) => reason::explain_connection_error(&error, is_clock_set()),
         };
         attempt.end.get_or_init(|| End { death: reason.death, at: now });
         let killed = judge_greeting(&options, &mut doubt, attempt.greeting, reason.death, now);
@@ -211,20 +213,18 @@ pub(crate) async fn run(
         let wait = match ended.up_since {
             Some(since) => {
                 attempts = 0;
-                let was_trial = reason.death == Death::ByPeer && *trials.borrow() == number;
-                if killed || was_trial {
-                    backoff.after_trial(random)
+                if killed || (reason.death == LinkEnd::ByPeer && *trials.borrow() == number) {
+                    backoff.wait_after_trial(random)
                 } else {
-                    backoff.lost(now.since(since), random)
+                    backoff.wait_after_loss(now.since(since), random)
                 }
             }
             None => {
                 port = ports.next().unwrap_or(port);
-                backoff.failed(reason.failure, random)
+                backoff.wait_after_failure(reason.failure, random)
             }
         };
-        let is_news = ended.up_since.is_some() || complaint.as_ref() != Some(&reason.text);
-        if is_news {
+        if ended.up_since.is_some() || complaint.as_ref() != Some(&reason.text) {
             tracing::warn!(reason = reason.text, wait_s = wait.as_secs_f32(), "no link");
             complaint = Some(reason.text.clone());
         }
@@ -238,7 +238,7 @@ pub(crate) async fn run(
         states.send_replace(LinkState::Down(outage));
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            _ = wishes.wait_for(|wish| *wish == Wish::Leave) => {}
+            _ = wishes.wait_for(|wish| *wish == LinkRequest::Leave) => {}
         }
     }
     Ok(())
@@ -250,16 +250,16 @@ fn judge_greeting(
     options: &LinkOptions,
     doubt: &mut Doubt,
     greeting: Greeting,
-    death: Death,
+    death: LinkEnd,
     now: Mono,
 ) -> bool {
     let was_refused = doubt.is_refused();
-    let finding = greeting.finding(death, now);
-    let killed = finding == Finding::Against;
+    let finding = greeting.judge_death(death, now);
+    let killed = finding == GreetingVerdict::Against;
     match finding {
-        Finding::Against => doubt.add(now),
-        Finding::Nothing => {}
-        Finding::For => *doubt = Doubt::default(),
+        GreetingVerdict::Against => doubt.add_failure(now),
+        GreetingVerdict::Nothing => {}
+        GreetingVerdict::For => *doubt = Doubt::default(),
     }
     if doubt.is_refused() && !was_refused {
         let topic = options.status_topic.as_str();
@@ -271,7 +271,7 @@ fn judge_greeting(
 /// Returns the status topic while the broker refuses messages on it.
 fn refused_status(options: &LinkOptions, doubt: &Doubt) -> Option<RefusedStatus> {
     let topic = options.status_topic.as_str().into();
-    let (since, next_trial) = (doubt.since(), doubt.next_trial());
+    let (since, next_trial) = (doubt.failing_since(), doubt.next_trial());
     doubt.is_refused().then_some(RefusedStatus { topic, since, next_trial })
 }
 
@@ -294,8 +294,8 @@ impl Attempt {
     }
 }
 
-struct Ended {
-    cause: Cause,
+struct EndedConnection {
+    cause: EndCause,
     up_since: Option<Mono>,
 }
 
@@ -312,7 +312,7 @@ enum Greeting {
 
 /// Evidence about the status topic from the end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Finding {
+enum GreetingVerdict {
     Against,
     Nothing,
     For,
@@ -321,106 +321,110 @@ enum Finding {
 impl Greeting {
     /// Judges the status topic by the rules of [`pulsegate_core::cloud::delivery`] for other
     /// topics.
-    fn finding(self, death: Death, now: Mono) -> Finding {
+    fn judge_death(self, death: LinkEnd, now: Mono) -> GreetingVerdict {
         match (self, death) {
-            (Self::Unanswered(sent), Death::ByPeer) if now.since(sent) <= SUSPECT_WITHIN => {
-                Finding::Against
+            (Self::Unanswered(sent), LinkEnd::ByPeer) if now.since(sent) <= SUSPECT_WITHIN => {
+                GreetingVerdict::Against
             }
-            (Self::None | Self::Unanswered(_), _) => Finding::Nothing,
-            (Self::Answered(at), Death::ByPeer) if now.since(at) < ANSWER_STANDS => {
-                Finding::Against
+            (Self::None | Self::Unanswered(_), _) => GreetingVerdict::Nothing,
+            (Self::Answered(at), LinkEnd::ByPeer) if now.since(at) < ANSWER_STANDS => {
+                GreetingVerdict::Against
             }
-            (Self::Answered(_), _) => Finding::For,
+            (Self::Answered(_), _) => GreetingVerdict::For,
         }
     }
 }
 
-enum Cause {
+enum EndCause {
     Asked,
     Doubted,
     NoIdentity(anyhow::Error),
     Failed(rumqttc::ConnectionError),
 }
 
-async fn connection(
+async fn run_connection(
     options: &LinkOptions,
     tls: &Clients,
     attempt: &mut Attempt,
     states: &watch::Sender<LinkState>,
-    wishes: &mut watch::Receiver<Wish>,
+    wishes: &mut watch::Receiver<LinkRequest>,
     doubts: &mut watch::Receiver<u64>,
-) -> Ended {
+) -> EndedConnection {
     let (port, number) = (attempt.port, attempt.number);
     let (client, mut events) = build_client(options, tls, port);
-    let mut greeted: Option<Answer> = None;
-    let (mut up_since, mut is_leaving) = (None, false);
+    let (mut greeted, mut up_since, mut is_leaving) = (None::<Acknowledgement>, None, false);
     let cause = loop {
         let event = tokio::select! {
             event = events.poll() => event,
-            answered = answer(&mut greeted) => {
+            answered = await_answer(&mut greeted) => {
                 greeted = None;
                 if answered {
                     attempt.greeting = Greeting::Answered(clock::mono());
                 }
-                announce(states, &client, attempt, up_since);
+                announce_session(states, &client, attempt, up_since);
                 continue;
             }
-            () = overdue(attempt) => {
-                announce(states, &client, attempt, up_since);
+            () = await_answer_timeout(attempt) => {
+                announce_session(states, &client, attempt, up_since);
                 continue;
             }
-            () = stands(attempt), if attempt.refused.is_some() => {
+            () = await_trusted_answer(attempt), if attempt.refused.is_some() => {
                 attempt.refused = None;
-                announce(states, &client, attempt, up_since);
+                announce_session(states, &client, attempt, up_since);
                 continue;
             }
-            () = trial(attempt), if up_since.is_some() && greeted.is_none() => {
-                greeted = greet(&client, options, attempt);
+            () = await_greeting_trial(attempt), if up_since.is_some() && greeted.is_none() => {
+                greeted = send_greeting(&client, options, attempt);
                 continue;
             }
-            _ = wishes.wait_for(|wish| *wish == Wish::Leave), if !is_leaving => {
+            _ = wishes.wait_for(|wish| *wish == LinkRequest::Leave), if !is_leaving => {
                 if up_since.is_none() {
-                    break Cause::Asked;
+                    break EndCause::Asked;
                 }
                 is_leaving = true;
-                if attempt.refused.is_none() {
-                    drop(say(&client, options, Presence::Offline));
-                }
-                // A full queue is emptied before the disconnect anyway.
-                drop(client.try_disconnect_with_timeout(GOODBYE));
+                leave_broker(&client, options, attempt);
                 continue;
             }
-            Ok(_) = doubts.wait_for(|doubted| *doubted == number) => break Cause::Doubted,
+            Ok(_) = doubts.wait_for(|doubted| *doubted == number) => break EndCause::Doubted,
         };
         match event {
             Ok(Event::Incoming(Packet::ConnAck(ack))) if ack.code == ConnectReturnCode::Success => {
                 up_since = Some(clock::mono());
                 tracing::info!(host = options.host, port = port.number, "the link is up");
                 if attempt.refused.is_none() {
-                    greeted = greet(&client, options, attempt);
+                    greeted = send_greeting(&client, options, attempt);
                 }
                 if greeted.is_none() {
-                    announce(states, &client, attempt, up_since);
+                    announce_session(states, &client, attempt, up_since);
                 }
             }
             Ok(_) => {}
             Err(error) if is_leaving => {
                 tracing::debug!(%error, "said goodbye");
-                break Cause::Asked;
+                break EndCause::Asked;
             }
-            Err(error) => break Cause::Failed(error),
+            Err(error) => break EndCause::Failed(error),
         }
     };
     // An answer may have been read together with the end of the connection.
     if greeted.as_mut().and_then(|greeted| greeted.now_or_never()) == Some(true) {
         attempt.greeting = Greeting::Answered(clock::mono());
     }
-    Ended { cause, up_since }
+    EndedConnection { cause, up_since }
+}
+
+/// Publishes that the thing is offline, unless the broker refuses the status topic, and asks for a disconnect.
+fn leave_broker(client: &AsyncClient, options: &LinkOptions, attempt: &Attempt) {
+    if attempt.refused.is_none() {
+        drop(send_presence(client, options, Presence::Offline));
+    }
+    // A full queue is emptied before the disconnect anyway.
+    drop(client.try_disconnect_with_timeout(GOODBYE));
 }
 
 /// Completes when other messages no longer wait for an answer to the greeting. The answer may come
 /// later.
-async fn overdue(attempt: &Attempt) {
+async fn await_answer_timeout(attempt: &Attempt) {
     match attempt.greeting {
         Greeting::Unanswered(sent) if !attempt.is_announced => {
             tokio::time::sleep((sent + GREETING).since(clock::mono())).await;
@@ -432,7 +436,7 @@ async fn overdue(attempt: &Attempt) {
 }
 
 /// Completes when an answer to the greeting has stood long enough to be believed.
-async fn stands(attempt: &Attempt) {
+async fn await_trusted_answer(attempt: &Attempt) {
     match attempt.greeting {
         Greeting::Answered(at) => {
             tokio::time::sleep((at + ANSWER_STANDS).since(clock::mono())).await;
@@ -442,7 +446,7 @@ async fn stands(attempt: &Attempt) {
 }
 
 /// Completes when a refused greeting is due again.
-async fn trial(attempt: &Attempt) {
+async fn await_greeting_trial(attempt: &Attempt) {
     match (&attempt.refused, attempt.greeting) {
         (Some(refused), Greeting::None) => {
             tokio::time::sleep(refused.next_trial.since(clock::mono())).await;
@@ -452,13 +456,17 @@ async fn trial(attempt: &Attempt) {
 }
 
 /// Publishes the message online.
-fn greet(client: &AsyncClient, options: &LinkOptions, attempt: &mut Attempt) -> Option<Answer> {
-    let answer = say(client, options, Presence::Online)?;
+fn send_greeting(
+    client: &AsyncClient,
+    options: &LinkOptions,
+    attempt: &mut Attempt,
+) -> Option<Acknowledgement> {
+    let answer = send_presence(client, options, Presence::Online)?;
     attempt.greeting = Greeting::Unanswered(clock::mono());
     Some(answer)
 }
 
-fn announce(
+fn announce_session(
     states: &watch::Sender<LinkState>,
     client: &AsyncClient,
     attempt: &mut Attempt,
@@ -479,9 +487,9 @@ fn announce(
 
 /// Resolves to true when the broker acknowledged the message, to false when the connection ended
 /// first.
-type Answer = Pin<Box<dyn Future<Output = bool> + Send>>;
+type Acknowledgement = Pin<Box<dyn Future<Output = bool> + Send>>;
 
-async fn answer(answer: &mut Option<Answer>) -> bool {
+async fn await_answer(answer: &mut Option<Acknowledgement>) -> bool {
     match answer {
         Some(answer) => answer.await,
         None => std::future::pending().await,
@@ -490,7 +498,11 @@ async fn answer(answer: &mut Option<Answer>) -> bool {
 
 /// Publishes a retained presence message on the status topic. The message is not a stored record:
 /// the last will takes its place when the thing cannot send.
-fn say(client: &AsyncClient, options: &LinkOptions, presence: Presence) -> Option<Answer> {
+fn send_presence(
+    client: &AsyncClient,
+    options: &LinkOptions,
+    presence: Presence,
+) -> Option<Acknowledgement> {
     let payload = presence.to_payload();
     let how = PublishOptions::new(QoS::AtLeastOnce).retain(true);
     match client.try_publish_tracked(options.status_topic.as_str(), payload, how) {
@@ -504,14 +516,15 @@ fn say(client: &AsyncClient, options: &LinkOptions, presence: Presence) -> Optio
 
 /// Returns the number of messages in the queue to the client: the publish window and the status
 /// messages.
-fn capacity(options: &LinkOptions) -> usize {
+fn queue_capacity(options: &LinkOptions) -> usize {
     usize::from(options.link.window) + 2
 }
 
 /// Builds a client of the MQTT library. The connection is made when the events are polled.
 fn build_client(options: &LinkOptions, tls: &Clients, port: Port) -> (AsyncClient, EventLoop) {
-    let (client, mut events) =
-        AsyncClient::builder(mqtt_options(options, tls, port)).capacity(capacity(options)).build();
+    let (client, mut events) = AsyncClient::builder(mqtt_options(options, tls, port))
+        .capacity(queue_capacity(options))
+        .build();
     let mut network = rumqttc::NetworkOptions::new();
     network.set_connection_timeout(options.link.connect_timeout.as_secs().max(1));
     network.set_tcp_nodelay(true);
@@ -536,7 +549,7 @@ fn mqtt_options(options: &LinkOptions, tls: &Clients, port: Port) -> MqttOptions
     let payload = Presence::Lost.to_payload();
     let will = LastWill::new(options.status_topic.clone(), payload, QoS::AtLeastOnce, true);
     mqtt.set_last_will(will);
-    options.dialer.serve(&mut mqtt, options.link.connect_timeout / 2);
+    options.dialer.install_connector(&mut mqtt, options.link.connect_timeout / 2);
     mqtt
 }
 
@@ -550,7 +563,7 @@ impl Session {
         Self { client, number, port: 8883, since, refused_status: None, end }
     }
 
-    pub(crate) fn ended(self, death: Death, at: Mono) -> Self {
+    pub(crate) fn ended(self, death: LinkEnd, at: Mono) -> Self {
         self.end.set(End { death, at }).expect("it ends once");
         self
     }
@@ -563,20 +576,20 @@ mod tests {
     #[test]
     fn only_a_hang_up_soon_after_the_greeting_or_its_answer_speaks_against_the_status_topic() {
         let at = |seconds: u64| Mono(seconds * 1_000);
-        let (by_peer, otherwise) = (Death::ByPeer, Death::Otherwise);
+        let (by_peer, otherwise) = (LinkEnd::ByPeer, LinkEnd::Otherwise);
         // The greeting, the end of the connection and its time in seconds.
         let rows = [
-            (Greeting::None, by_peer, 1, Finding::Nothing),
-            (Greeting::Unanswered(at(1)), by_peer, 2, Finding::Against),
-            (Greeting::Unanswered(at(1)), by_peer, 11, Finding::Against),
-            (Greeting::Unanswered(at(1)), by_peer, 12, Finding::Nothing),
-            (Greeting::Unanswered(at(1)), otherwise, 2, Finding::Nothing),
-            (Greeting::Answered(at(1)), by_peer, 1, Finding::Against),
-            (Greeting::Answered(at(1)), otherwise, 1, Finding::For),
-            (Greeting::Answered(at(1)), by_peer, 7_200, Finding::For),
+            (Greeting::None, by_peer, 1, GreetingVerdict::Nothing),
+            (Greeting::Unanswered(at(1)), by_peer, 2, GreetingVerdict::Against),
+            (Greeting::Unanswered(at(1)), by_peer, 11, GreetingVerdict::Against),
+            (Greeting::Unanswered(at(1)), by_peer, 12, GreetingVerdict::Nothing),
+            (Greeting::Unanswered(at(1)), otherwise, 2, GreetingVerdict::Nothing),
+            (Greeting::Answered(at(1)), by_peer, 1, GreetingVerdict::Against),
+            (Greeting::Answered(at(1)), otherwise, 1, GreetingVerdict::For),
+            (Greeting::Answered(at(1)), by_peer, 7_200, GreetingVerdict::For),
         ];
         for (greeting, death, ended, finding) in rows {
-            let found = greeting.finding(death, at(ended));
+            let found = greeting.judge_death(death, at(ended));
             assert_eq!(found, finding, "{greeting:?}, {death:?} after {ended} s");
         }
     }

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use pulsegate_core::cloud::delivery::{Death, Delivery, MessageId, Part, Refused, Wanted};
-use pulsegate_core::cloud::pace::{Cost, Limits, Pace};
+use pulsegate_core::cloud::delivery::{
+    Delivery, LanePart, LinkEnd, MessageId, RefusedTopic, TakeRequest,
+};
+use pulsegate_core::cloud::pace::{Cost, Pace, PaceLimits};
 use pulsegate_core::record::lane::{Gap, Lane};
 use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::Mono;
@@ -22,7 +24,7 @@ use crate::config::{self, Config};
 use crate::context::{Context, send_if_changed};
 use crate::platform::clock;
 use crate::platform::pulse::{AT_REST, Pulse};
-use crate::store::{Progress, Stopped, Store, Taken};
+use crate::store::{Progress, Stopped, Store, TakeOutcome};
 
 /// Time limit for a stop to deliver the remaining records. The sum with each
 /// [`crate::context::QUIESCE`] and the goodbye stays below TimeoutStopSec of the unit.
@@ -37,7 +39,7 @@ const IDLE: Duration = AT_REST;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Settings {
     window: usize,
-    limits: Limits,
+    limits: PaceLimits,
     /// Time that a message may stay unacknowledged before the connection is given up.
     ack_deadline: Duration,
 }
@@ -61,7 +63,7 @@ pub(crate) struct PublisherState {
 pub(crate) struct PublisherHandle {
     pub(crate) state: watch::Receiver<PublisherState>,
     /// The refused topics.
-    pub(crate) refused: watch::Receiver<Vec<Refused>>,
+    pub(crate) refused: watch::Receiver<Vec<RefusedTopic>>,
     settings: watch::Sender<Settings>,
     draining: watch::Sender<bool>,
 }
@@ -77,14 +79,14 @@ struct Publisher {
     draining: watch::Receiver<bool>,
     states: watch::Sender<PublisherState>,
     /// The refused topics.
-    refused: watch::Sender<Vec<Refused>>,
+    refused: watch::Sender<Vec<RefusedTopic>>,
     reports: ConnectionReports,
     pulse: Pulse,
 }
 
 /// A message in hand, and the time until the pace or the link has room for the message.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct HeldMessage {
     lane: Lane,
     delay: Duration,
 }
@@ -110,7 +112,11 @@ struct Round {
 }
 
 /// Starts the publisher, which sends over `link`.
-pub(crate) fn start(context: &mut Context, config: &Config, link: &LinkHandle) -> PublisherHandle {
+pub(crate) fn start_publisher(
+    context: &mut Context,
+    config: &Config,
+    link: &LinkHandle,
+) -> PublisherHandle {
     let (pulse, store) = context.watch_part("publisher");
     let (settings, settings_seen) = watch::channel(Settings::new(&config.link));
     let (draining, draining_seen) = watch::channel(false);
@@ -132,12 +138,12 @@ pub(crate) fn start(context: &mut Context, config: &Config, link: &LinkHandle) -
 
 impl PublisherHandle {
     /// Applies a new configuration.
-    pub(crate) fn follow(&self, config: &Config) {
+    pub(crate) fn apply_settings(&self, config: &Config) {
         self.settings.send_replace(Settings::new(&config.link));
     }
 
     /// Lets the publisher send what is left; if the link is up, waits for that at most [`DRAIN`].
-    pub(crate) async fn stop(&mut self, link_is_up: bool) {
+    pub(crate) async fn stop_publisher(&mut self, link_is_up: bool) {
         self.draining.send_replace(true);
         if !link_is_up {
             return;
@@ -152,13 +158,13 @@ impl PublisherHandle {
 impl Settings {
     fn new(link: &config::Link) -> Self {
         let limits = match link.limits {
-            config::Limits::Aws => Limits {
+            config::Limits::Aws => PaceLimits {
                 messages: Some(link.messages_per_second),
                 bytes: Some(u32::try_from(link.bytes_per_second).unwrap_or(u32::MAX)),
                 records: link.records_per_second,
             },
             config::Limits::None => {
-                Limits { records: link.records_per_second, ..Limits::default() }
+                PaceLimits { records: link.records_per_second, ..PaceLimits::default() }
             }
         };
         let ack_deadline = link.ack_timeout.min(link.keep_alive);
@@ -173,23 +179,23 @@ impl Settings {
 async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
     let settings = *publisher.settings.borrow_and_update();
     let mut round = Round::new(settings, publisher.store.watermarks);
-    let mut progress = publisher.store.progress();
+    let mut progress = publisher.store.watch_progress();
     loop {
         // Read before the progress, which is complete when the drain begins.
         let draining = *publisher.draining.borrow();
-        round.follow(&progress.borrow_and_update());
-        let wait = round.work(&publisher).await?;
-        round.report(&publisher);
+        round.apply_progress(&progress.borrow_and_update());
+        let wait = round.publish_available(&publisher).await?;
+        round.report_state(&publisher);
         if draining && round.is_done() {
             return Ok(());
         }
         tokio::select! {
             Some((id, acknowledged)) = round.acks.next() => {
-                round.acknowledged(id, acknowledged);
+                round.record_acknowledgement(id, acknowledged);
             }
-            () = marked(&mut round.marking) => {
+            () = await_marks(&mut round.marking) => {
                 round.marking = None;
-                round.delivery.marked();
+                round.delivery.note_marks_durable();
             }
             changed = progress.changed() => changed.map_err(|_| Stopped)?,
             Ok(()) = publisher.links.changed() => round.link_changed(&mut publisher.links),
@@ -206,7 +212,7 @@ async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
     }
 }
 
-async fn marked(marking: &mut Option<oneshot::Receiver<()>>) {
+async fn await_marks(marking: &mut Option<oneshot::Receiver<()>>) {
     match marking {
         // A dropped answer comes from a stopping store, whose progress ends as well.
         Some(durable) => drop(durable.await),
@@ -233,9 +239,9 @@ impl Round {
 
     /// Publishes all that the link, the pace and the window allow now. Returns the time until the
     /// next round if no event comes first.
-    async fn work(&mut self, publisher: &Publisher) -> Result<Duration, Stopped> {
+    async fn publish_available(&mut self, publisher: &Publisher) -> Result<Duration, Stopped> {
         self.judge_answers();
-        self.mark(publisher).await?;
+        self.mark_settled(publisher).await?;
         let mut wait = IDLE;
         let Some(session) = self.session.clone() else { return Ok(wait) };
         if let Some(sent) = self.delivery.oldest_sent() {
@@ -247,9 +253,9 @@ impl Round {
             wait = wait.min(deadline.saturating_sub(waited).max(Duration::from_secs(1)));
         }
         for _ in 0..MAX_TAKES {
-            let held = self.send(publisher, &session);
+            let held = self.send_in_hand(publisher, &session);
             wait = wait.min(held.map_or(IDLE, |held| held.delay));
-            if !self.take(publisher, held, &mut wait).await? {
+            if !self.take_batches(publisher, held, &mut wait).await? {
                 return Ok(self.until_due(wait));
             }
         }
@@ -265,13 +271,13 @@ impl Round {
 
     /// Applies the progress of the store: a new pass, the last committed places, and the withheld
     /// topics.
-    fn follow(&mut self, progress: &Progress) {
+    fn apply_progress(&mut self, progress: &Progress) {
         if progress.pass.number != self.pass {
             self.pass = progress.pass.number;
             self.delivery.begin_pass(progress.pass.watermarks);
             self.not_before = [(Mono(0), Seq(0)); 3];
         }
-        self.delivery.committed(progress.last);
+        self.delivery.note_committed(progress.last);
         if progress.withheld_told != self.withheld_told {
             self.withheld_told = progress.withheld_told;
             self.delivery.withheld_in_store(&progress.withheld, clock::mono());
@@ -279,25 +285,25 @@ impl Round {
     }
 
     /// Sends the messages in hand, until the pace or the link holds a message up.
-    fn send(&mut self, publisher: &Publisher, session: &Session) -> Option<Held> {
+    fn send_in_hand(&mut self, publisher: &Publisher, session: &Session) -> Option<HeldMessage> {
         loop {
             let now = clock::mono();
             let (id, batch) = self.delivery.next(now)?;
             let lane = batch.lane;
             let bytes = (batch.payload.len() + batch.topic.len()) as u64;
             let cost = Cost { bytes, records: batch.count };
-            let delay = self.pace.delay(now, lane, cost);
+            let delay = self.pace.required_delay(now, lane, cost);
             if !delay.is_zero() {
-                return Some(Held { lane, delay });
+                return Some(HeldMessage { lane, delay });
             }
             let payload = Bytes::from_owner(Arc::clone(&batch.payload));
-            let Ok(ack) = session.publish(&batch.topic, payload) else {
+            let Ok(ack) = session.publish_message(&batch.topic, payload) else {
                 // An acknowledgement makes room, and wakes the loop.
-                return Some(Held { lane, delay: IDLE });
+                return Some(HeldMessage { lane, delay: IDLE });
             };
             self.acks.push(Box::pin(async move { (id, ack.await) }));
-            self.pace.spend(now, cost);
-            if self.delivery.sent(id, now) {
+            self.pace.spend_cost(now, cost);
+            if self.delivery.mark_sent(id, now) {
                 publisher.reports.trials.send_replace(session.number);
             }
         }
@@ -306,20 +312,20 @@ impl Round {
     /// Takes one more batch group from the store. Returns true if there was any. While a message is
     /// held up, only more urgent lanes are asked: an alert never waits behind the pace of readings
     /// (P6).
-    async fn take(
+    async fn take_batches(
         &mut self,
         publisher: &Publisher,
-        held: Option<Held>,
+        held: Option<HeldMessage>,
         wait: &mut Duration,
     ) -> Result<bool, Stopped> {
         let now = clock::mono();
         let draining = *publisher.draining.borrow();
         let holds_until = self.holds_until(publisher, now).filter(|_| !draining);
         // An alert may have been committed since the last take.
-        let committed = publisher.store.progress().borrow().last;
-        self.delivery.committed(committed);
-        let is_urgent = |wanted: &Wanted| held.is_none_or(|held| wanted.lane < held.lane);
-        let wanted = self.delivery.wanted(now).into_iter().filter(is_urgent);
+        let committed = publisher.store.watch_progress().borrow().last;
+        self.delivery.note_committed(committed);
+        let is_urgent = |wanted: &TakeRequest| held.is_none_or(|held| wanted.lane < held.lane);
+        let wanted = self.delivery.list_requests(now).into_iter().filter(is_urgent);
         for wanted in wanted {
             let lane = wanted.lane;
             if let Some(holds_until) = holds_until.filter(|_| lane != Lane::Alerts) {
@@ -327,30 +333,30 @@ impl Round {
                 continue;
             }
             let (not_before, full_at) = self.not_before[lane.index()];
-            let is_lane = matches!(wanted.part, Part::Lane { .. });
+            let is_lane = matches!(wanted.part, LanePart::Lane { .. });
             if is_lane && not_before > now && committed[lane.index()] < full_at && !draining {
                 *wait = (*wait).min(not_before.since(now));
                 continue;
             }
             match publisher.store.take_wanted(wanted.clone(), draining).await? {
-                Taken::Sheaf(sheaf) => {
-                    self.delivery.add(lane, sheaf);
+                TakeOutcome::Group(group) => {
+                    self.delivery.add_group(lane, group);
                     return Ok(true);
                 }
-                Taken::OfTopic(sheaf, sources) => {
-                    if let Part::Topic { topic, .. } = &wanted.part {
-                        self.delivery.add_of_topic(lane, topic, sheaf, sources);
+                TakeOutcome::OfTopic(group, sources) => {
+                    if let LanePart::Topic { topic, .. } = &wanted.part {
+                        self.delivery.add_topic_group(lane, topic, group, sources);
                     }
                     return Ok(true);
                 }
-                Taken::Later { due, .. } if !is_lane => {
+                TakeOutcome::Later { due, .. } if !is_lane => {
                     *wait = (*wait).min(due.since(now).max(Duration::from_millis(1)));
                 }
-                Taken::Later { due, full_at } => {
+                TakeOutcome::Later { due, full_at } => {
                     self.not_before[lane.index()] = (due, full_at);
                     *wait = (*wait).min(due.since(now).max(Duration::from_millis(1)));
                 }
-                Taken::Nothing => self.delivery.exhausted(&wanted),
+                TakeOutcome::Nothing => self.delivery.mark_exhausted(&wanted),
             }
         }
         Ok(false)
@@ -358,21 +364,21 @@ impl Round {
 
     /// Reports withheld topics to the store at once, because the next take relies on them. Then
     /// moves the watermarks, unless an earlier request is not durable yet.
-    async fn mark(&mut self, publisher: &Publisher) -> Result<(), Stopped> {
+    async fn mark_settled(&mut self, publisher: &Publisher) -> Result<(), Stopped> {
         loop {
             let withheld = self.delivery.take_withheld();
             if withheld.is_empty() {
                 break;
             }
-            publisher.store.withhold(withheld, self.withheld_told, self.pass).await?;
+            publisher.store.withhold_topics(withheld, self.withheld_told, self.pass).await?;
             // Before marks are taken: a renamed topic is withheld under its new name as well.
-            let progress = publisher.store.progress();
-            self.follow(&progress.borrow());
+            let progress = publisher.store.watch_progress();
+            self.apply_progress(&progress.borrow());
         }
         let urgent = self.delivery.marks_are_urgent() || *publisher.draining.borrow();
         if self.marking.is_some() {
             if urgent && !self.marking_is_urgent {
-                publisher.store.hurry().await?;
+                publisher.store.request_commit().await?;
                 self.marking_is_urgent = true;
             }
             return Ok(());
@@ -392,14 +398,14 @@ impl Round {
         while let Some(Some((id, acknowledged))) =
             tokio::task::unconstrained(self.acks.next()).now_or_never()
         {
-            self.acknowledged(id, acknowledged);
+            self.record_acknowledgement(id, acknowledged);
         }
     }
 
     /// Counts an acknowledged message. The connection does not matter: the broker has the message.
-    fn acknowledged(&mut self, id: MessageId, acknowledged: bool) {
+    fn record_acknowledgement(&mut self, id: MessageId, acknowledged: bool) {
         if acknowledged {
-            self.delivery.acknowledged(id, clock::mono());
+            self.delivery.acknowledge_message(id, clock::mono());
             self.state.acknowledged += 1;
         }
     }
@@ -407,7 +413,9 @@ impl Round {
     fn link_changed(&mut self, links: &mut watch::Receiver<LinkState>) {
         let link = links.borrow_and_update().clone();
         let session = match link {
-            LinkState::Up(session) => Some(session).filter(|session| session.end().is_none()),
+            LinkState::Up(session) => {
+                Some(session).filter(|session| session.connection_end().is_none())
+            }
             LinkState::Down(_) => None,
         };
         self.judge_end();
@@ -416,10 +424,10 @@ impl Round {
             return;
         }
         if self.session.is_some() {
-            self.lose_link(End { death: Death::Otherwise, at: clock::mono() });
+            self.lose_link(End { death: LinkEnd::Otherwise, at: clock::mono() });
         }
         if let Some(session) = &session {
-            self.grace.connected(session.since);
+            self.grace.begin_grace(session.since);
             self.delivery.link_up(clock::mono());
         }
         self.session = session;
@@ -433,13 +441,13 @@ impl Round {
         // its end is recorded.
         let now = clock::mono();
         self.judge_end();
-        self.delivery.tick(now);
+        self.delivery.handle_timeout(now);
     }
 
     /// Judges the connection if it ended, by the end recorded in its session: the state of the link
     /// may belong to a later attempt.
     fn judge_end(&mut self) {
-        if let Some(end) = self.session.as_ref().and_then(Session::end) {
+        if let Some(end) = self.session.as_ref().and_then(Session::connection_end) {
             self.lose_link(end);
         }
     }
@@ -448,11 +456,11 @@ impl Round {
         // Acknowledgements that were read before the connection ended still count.
         self.drain_acks();
         let gaps = self.delivery.link_lost(end.death, end.at);
-        self.quarantined(&gaps);
+        self.count_quarantined(&gaps);
         self.session = None;
     }
 
-    fn quarantined(&mut self, gaps: &[Gap]) {
+    fn count_quarantined(&mut self, gaps: &[Gap]) {
         self.state.quarantined += gaps.len() as u64;
         for gap in gaps {
             let (count, lane) = (gap.count, gap.lane.as_str());
@@ -468,26 +476,31 @@ impl Round {
         let is_rejoining = Lane::ALL.into_iter().any(|lane| self.delivery.is_rejoining(lane));
         self.delivery.in_hand() == 0
             && !is_rejoining
-            && self.delivery.wanted(clock::mono()).is_empty()
+            && self.delivery.list_requests(clock::mono()).is_empty()
     }
 
-    fn report(&mut self, publisher: &Publisher) {
+    fn report_state(&mut self, publisher: &Publisher) {
         publisher.pulse.beat();
         self.state.in_flight = self.delivery.in_flight();
         self.state.in_hand = self.delivery.in_hand();
         self.state.clock_holds_until = self.holds_until(publisher, clock::mono());
         self.state.max_message_bytes = self.delivery.max_message_bytes();
-        let refused = self.delivery.refused();
+        let refused = self.delivery.list_refused();
         let is_taken = |topic: &str| self.delivery.is_taken(topic);
-        publisher.refused.send_if_modified(|seen| tell(seen, refused, is_taken));
+        publisher.refused.send_if_modified(|seen| update_refused(seen, refused, is_taken));
         let state = self.state;
         send_if_changed(&publisher.states, state);
     }
 }
 
 /// Replaces the list of refused topics, and logs the differences. Returns true if the list changed.
-fn tell(seen: &mut Vec<Refused>, refused: Vec<Refused>, is_taken: impl Fn(&str) -> bool) -> bool {
-    let has = |all: &[Refused], one: &Refused| all.iter().any(|other| other.topic == one.topic);
+fn update_refused(
+    seen: &mut Vec<RefusedTopic>,
+    refused: Vec<RefusedTopic>,
+    is_taken: impl Fn(&str) -> bool,
+) -> bool {
+    let has =
+        |all: &[RefusedTopic], one: &RefusedTopic| all.iter().any(|other| other.topic == one.topic);
     for one in refused.iter().filter(|one| !has(seen, one)) {
         tracing::warn!(topic = &*one.topic, "the broker hangs up on a topic: its records wait");
     }

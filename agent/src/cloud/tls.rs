@@ -40,11 +40,11 @@ pub(crate) struct Clients {
 ///
 /// # Errors
 /// When a file cannot be read or used; the error names the file.
-pub(crate) fn clients(identity: &Identity) -> anyhow::Result<Clients> {
+pub(crate) fn load_clients(identity: &Identity) -> anyhow::Result<Clients> {
     let provider = Arc::new(ring::default_provider());
-    let chain = certificates(&identity.certificate)?;
+    let chain = read_certificates(&identity.certificate)?;
     let unreadable = || format!("cannot read the key `{}`", identity.private_key.display());
-    let key = regular::read(&identity.private_key, MAX_PEM_BYTES).with_context(unreadable)?;
+    let key = regular::read_file(&identity.private_key, MAX_PEM_BYTES).with_context(unreadable)?;
     let key = PrivateKeyDer::from_pem_slice(&key).with_context(unreadable)?;
     let mismatch = || {
         let (certificate, key) = (identity.certificate.display(), identity.private_key.display());
@@ -53,7 +53,7 @@ pub(crate) fn clients(identity: &Identity) -> anyhow::Result<Clients> {
     let plain = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .context("cannot set up TLS")?
-        .with_root_certificates(roots(identity.roots.as_deref())?)
+        .with_root_certificates(load_roots(identity.roots.as_deref())?)
         .with_client_auth_cert(chain, key)
         .with_context(mismatch)?;
     let mut mqtt_alpn = plain.clone();
@@ -61,11 +61,11 @@ pub(crate) fn clients(identity: &Identity) -> anyhow::Result<Clients> {
     Ok(Clients { mqtt_alpn: Arc::new(mqtt_alpn), plain: Arc::new(plain) })
 }
 
-fn roots(instead: Option<&Path>) -> anyhow::Result<RootCertStore> {
+fn load_roots(instead: Option<&Path>) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     match instead {
         Some(path) => {
-            for certificate in certificates(path)? {
+            for certificate in read_certificates(path)? {
                 roots
                     .add(certificate)
                     .with_context(|| format!("`{}` holds no authority", path.display()))?;
@@ -81,9 +81,9 @@ fn roots(instead: Option<&Path>) -> anyhow::Result<RootCertStore> {
     Ok(roots)
 }
 
-fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+fn read_certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let unreadable = || format!("cannot read the certificate `{}`", path.display());
-    let pem = regular::read(path, MAX_PEM_BYTES).with_context(unreadable)?;
+    let pem = regular::read_file(path, MAX_PEM_BYTES).with_context(unreadable)?;
     let chain = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()
         .with_context(unreadable)?;
@@ -94,7 +94,7 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 }
 
 /// Returns an explanation of a failed handshake, and whether an early retry could help.
-pub(crate) fn explain(error: &rustls::Error, clock_is_set: bool) -> (String, Retry) {
+pub(crate) fn explain_handshake(error: &rustls::Error, clock_is_set: bool) -> (String, Retry) {
     let clock = if clock_is_set { "" } else { "; the clock is not set yet" };
     #[expect(clippy::wildcard_enum_match_arm, reason = "TLS has some hundred ways to fail")]
     let text = match error {

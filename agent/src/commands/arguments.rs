@@ -11,7 +11,7 @@ use crate::platform::clock;
 
 /// The configuration file of a command.
 #[derive(Debug, Args)]
-pub(crate) struct Config {
+pub(crate) struct ConfigArgument {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
     pub(crate) config: PathBuf,
@@ -19,35 +19,35 @@ pub(crate) struct Config {
 
 /// The span of time of a command.
 #[derive(Debug, Args)]
-pub(crate) struct Span {
+pub(crate) struct TimeRange {
     /// The earliest time: a duration back from now, such as `7d`, or a time such as `2026-11-20T10:00:00Z`
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_moment)]
     since: Option<Wall>,
     /// The end of the span, exclusive, in the same format
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_moment)]
     until: Option<Wall>,
 }
 
-impl Span {
+impl TimeRange {
     /// Returns true if `time` lies in the span.
-    pub(crate) fn holds(&self, time: Wall) -> bool {
+    pub(crate) fn contains_time(&self, time: Wall) -> bool {
         self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
     }
 }
 
 /// Parses a duration in the form of the configuration: `60s`, `5m`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration_argument(text: &str) -> Result<Duration, String> {
     crate::config::parse_duration(text).map_err(str::to_owned)
 }
 
 /// Parses a time: an age, counted back from now, or a date with time and zone.
-fn moment(text: &str) -> Result<Wall, String> {
+fn parse_moment(text: &str) -> Result<Wall, String> {
     match text.parse::<jiff::Timestamp>() {
         Ok(time) => Ok(Wall(time.as_millisecond())),
         Err(_) if text.contains(['-', ':', 'T', 'Z']) => {
             Err("a time has its date, its seconds and its zone, such as 2026-11-20T10:00:00Z"
                 .into())
         }
-        Err(_) => Ok(clock::wall() - duration(text)?),
+        Err(_) => Ok(clock::wall() - parse_duration_argument(text)?),
     }
 }

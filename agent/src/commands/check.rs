@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{BAD_CONFIGURATION, print, print_in_colour};
+use super::{BAD_CONFIGURATION, print_in_colour, print_text};
 use crate::agent::state_dir;
 use crate::config;
 
@@ -16,11 +16,11 @@ pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
     });
     let colour = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let printed = if json {
-        print(&format!("{:#}", report.to_json()))
+        print_text(&format!("{:#}", report.to_json()))
     } else if colour {
         print_in_colour(&report.render(true))
     } else {
-        print(&report.render(false))
+        print_text(&report.render(false))
     };
     match report.faults() {
         0 => printed,

@@ -15,8 +15,8 @@ use serde::Serialize;
 
 use self::cloud::Cloud;
 use self::stage::Stage;
-use super::arguments::duration;
-use super::{fail, print};
+use super::arguments::parse_duration_argument;
+use super::{exit_with_error, print_text};
 
 /// Time from the start until the link is cut.
 const CUT: Duration = Duration::from_secs(15);
@@ -31,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// The duration
-    #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = parse_duration_argument)]
     duration: Duration,
     /// Print only one JSON object, at the end
     #[arg(long)]
@@ -50,13 +50,13 @@ struct Count {
 
 /// Runs the demo; succeeds only if nothing was lost.
 pub(crate) fn run(demo: &Demo) -> ExitCode {
-    match play(demo) {
+    match play_demo(demo) {
         Ok(count) => {
             let text = if demo.json { count.to_json() } else { count.to_text() };
-            let printed = print(&text);
+            let printed = print_text(&text);
             if count.lost == 0 && count.recorded > 0 { printed } else { ExitCode::FAILURE }
         }
-        Err(error) => fail(&error),
+        Err(error) => exit_with_error(&error),
     }
 }
 
@@ -73,57 +73,57 @@ impl Count {
     }
 }
 
-fn play(demo: &Demo) -> anyhow::Result<Count> {
+fn play_demo(demo: &Demo) -> anyhow::Result<Count> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
-        let cloud = Cloud::start().await?;
-        let mut stage = Stage::set(&cloud, demo.json)?;
-        let shown = show(demo.duration, &cloud, &mut stage).await;
-        let ended = stage.end().await;
+        let cloud = Cloud::start_broker().await?;
+        let mut stage = Stage::set_up_stage(&cloud, demo.json)?;
+        let shown = show_scenario(demo.duration, &cloud, &mut stage).await;
+        let ended = stage.stop_agent().await;
         shown?;
         ended?;
-        count(&cloud, &stage)
+        count_outcome(&cloud, &stage)
     })
 }
 
-async fn show(duration: Duration, cloud: &Cloud, stage: &mut Stage) -> anyhow::Result<()> {
-    stage.say("a broker with mutual TLS, three belts, a lid and a thermometer");
+async fn show_scenario(duration: Duration, cloud: &Cloud, stage: &mut Stage) -> anyhow::Result<()> {
+    stage.print_line("a broker with mutual TLS, three belts, a lid and a thermometer");
     let mut look = tokio::time::interval(LOOK_EVERY);
     let (mut is_cut, mut was_cut, mut told_up, mut queue) = (false, false, false, 0);
     while stage.elapsed() < duration {
         look.tick().await;
         if let Some(exit) = stage.agent_ended()? {
-            bail!("the agent ended: {exit}\n{}", stage.log());
+            bail!("the agent ended: {exit}\n{}", stage.read_log());
         }
-        for line in cloud.news() {
-            stage.say(&line);
+        for line in cloud.take_news() {
+            stage.print_line(&line);
         }
         let at = stage.elapsed();
         if !was_cut && at >= CUT && duration >= MENDED + RECOVERY {
-            stage.say("the link is cut; readings queue on disk");
-            cloud.cut();
+            stage.print_line("the link is cut; readings queue on disk");
+            cloud.cut_link();
             (is_cut, was_cut) = (true, true);
         }
-        let pending = stage.look(cloud.records());
+        let pending = stage.show_progress(cloud.count_arrived());
         queue = queue.max(if is_cut { pending.unwrap_or(0) } else { 0 });
         if is_cut && at >= MENDED {
-            stage.say(&format!("the link is mended; {queue} records have queued"));
-            cloud.mend();
+            stage.print_line(&format!("the link is mended; {queue} records have queued"));
+            cloud.restore_link();
             is_cut = false;
         }
-        if !told_up && cloud.records() > 0 {
-            stage.say("the first records are acknowledged");
+        if !told_up && cloud.count_arrived() > 0 {
+            stage.print_line("the first records are acknowledged");
             told_up = true;
         }
     }
     Ok(())
 }
 
-fn count(cloud: &Cloud, stage: &Stage) -> anyhow::Result<Count> {
-    let (recorded, alerts) = stage.recorded()?;
-    let (delivered, duplicates) = cloud.count();
+fn count_outcome(cloud: &Cloud, stage: &Stage) -> anyhow::Result<Count> {
+    let (recorded, alerts) = stage.count_recorded()?;
+    let (delivered, duplicates) = cloud.count_deliveries();
     Ok(Count { recorded, delivered, duplicates, lost: recorded.saturating_sub(delivered), alerts })
 }

@@ -19,12 +19,12 @@ use indicatif::ProgressBar;
 use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::Wall;
 
-use super::arguments::{Config, Span};
-use super::{fail, peek, progress};
+use super::arguments::{ConfigArgument, TimeRange};
+use super::{exit_with_error, peek_config, progress_bar};
 use crate::db::{FILE, Reader};
-use crate::platform::terminal::shown;
+use crate::platform::terminal::escape_text;
 use crate::store::Formats;
-use records::{Records, Written};
+use records::{ExportedRecord, Records};
 
 /// The arguments of `export`.
 #[derive(Debug, Args)]
@@ -32,15 +32,15 @@ pub(crate) struct Export {
     /// The records to write
     what: What,
     #[command(flatten)]
-    config: Config,
+    config: ConfigArgument,
     #[command(flatten)]
-    span: Span,
+    span: TimeRange,
     /// Write only records of this source
     #[arg(long, value_name = "ID")]
     source: Option<String>,
     /// The format
     #[arg(long, value_name = "FORMAT", default_value = "csv")]
-    format: Format,
+    format: ExportFormat,
     /// Write to this file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -54,7 +54,7 @@ enum What {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum ExportFormat {
     Csv,
     Jsonl,
 }
@@ -62,15 +62,15 @@ enum Format {
 /// Writes the records of the store.
 #[must_use]
 pub(crate) fn run(export: &Export) -> ExitCode {
-    let config = match peek(&export.config.config) {
+    let config = match peek_config(&export.config.config) {
         Ok(config) => config,
         Err(code) => return code,
     };
-    match write(export, &config) {
+    match write_export(export, &config) {
         Ok(()) => ExitCode::SUCCESS,
         // A reader who closes the pipe early makes the command fail without a message.
         Err(error) if is_unread(&error) => ExitCode::FAILURE,
-        Err(error) => fail(&error),
+        Err(error) => exit_with_error(&error),
     }
 }
 
@@ -79,13 +79,14 @@ fn is_unread(error: &anyhow::Error) -> bool {
     error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn write(export: &Export, config: &crate::config::Config) -> anyhow::Result<()> {
+fn write_export(export: &Export, config: &crate::config::Config) -> anyhow::Result<()> {
     let path = config.state_dir.join(FILE);
     let context = || format!("cannot read the store `{}`", path.display());
-    let reader = Reader::open(&path).with_context(context)?;
+    let reader = Reader::open_readonly(&path).with_context(context)?;
     let formats = Formats::new(config);
     let shows = export.output.is_some() || !stdout().is_terminal();
-    let bar = if shows { progress(reader.last()?.0) } else { ProgressBar::hidden() };
+    let bar =
+        if shows { progress_bar(reader.last_record_place()?.0) } else { ProgressBar::hidden() };
     let mut out: Box<dyn Write> = match &export.output {
         Some(file) => {
             let made = File::create(file);
@@ -97,24 +98,25 @@ fn write(export: &Export, config: &crate::config::Config) -> anyhow::Result<()> 
     // Data are written unchanged, except to a terminal.
     let is_shown = export.output.is_none() && stdout().is_terminal();
     let mut records = Records::new(&reader, export.what, &formats);
-    let columns = records::columns(export.what);
-    if export.format == Format::Csv {
-        csv::header(columns, &mut out)?;
+    let columns = records::record_columns(export.what);
+    if export.format == ExportFormat::Csv {
+        csv::write_header(columns, &mut out)?;
     }
     let asked = |time: Wall, source: &str| {
-        export.span.holds(time) && export.source.as_deref().is_none_or(|asked| asked == source)
+        export.span.contains_time(time)
+            && export.source.as_deref().is_none_or(|asked| asked == source)
     };
     let (mut after, mut line) = (Seq(0), Vec::new());
-    while let Some(last) = records.page(after).with_context(context)? {
+    while let Some(last) = records.read_page(after).with_context(context)? {
         for written in records.drain().filter(|written| asked(written.time, &written.source)) {
-            let Written { json, .. } = written;
+            let ExportedRecord { json, .. } = written;
             line.clear();
             match export.format {
-                Format::Jsonl => writeln!(line, "{json}")?,
-                Format::Csv => csv::row(columns, &json, &mut line)?,
+                ExportFormat::Jsonl => writeln!(line, "{json}")?,
+                ExportFormat::Csv => csv::write_row(columns, &json, &mut line)?,
             }
             if is_shown {
-                out.write_all(shown(&String::from_utf8_lossy(&line)).as_bytes())?;
+                out.write_all(escape_text(&String::from_utf8_lossy(&line)).as_bytes())?;
             } else {
                 out.write_all(&line)?;
             }

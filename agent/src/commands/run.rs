@@ -11,10 +11,10 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::{BAD_CONFIGURATION, STATE_IN_USE, complain, fail};
+use super::{BAD_CONFIGURATION, STATE_IN_USE, exit_with_error, print_error};
 use crate::agent;
 use crate::config::{self, Config};
-use crate::platform::state_lock::Busy;
+use crate::platform::state_lock::StateDirBusy;
 use crate::platform::terminal::LogWriter;
 
 /// Threads of the runtime's pool, which is not used: work that may hang has its own threads, see
@@ -29,7 +29,7 @@ pub(crate) fn run(path: &Path) -> ExitCode {
     let (config, warnings) = match config::load(path) {
         Ok(loaded) => loaded,
         Err(faults) => {
-            complain(&faults.to_string());
+            print_error(&faults.to_string());
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
@@ -37,17 +37,17 @@ pub(crate) fn run(path: &Path) -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    match start(path, config) {
+    match run_to_end(path, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            let failed = fail(&error);
-            if error.is::<Busy>() { ExitCode::from(STATE_IN_USE) } else { failed }
+            let failed = exit_with_error(&error);
+            if error.is::<StateDirBusy>() { ExitCode::from(STATE_IN_USE) } else { failed }
         }
     }
 }
 
-fn start(path: &Path, config: Config) -> anyhow::Result<()> {
+fn run_to_end(path: &Path, config: Config) -> anyhow::Result<()> {
     // Code that asks rustls for the default provider instead of ours needs one.
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::print;
+use super::print_text;
 use crate::config;
 
 /// Prints the schema.
 #[must_use]
 pub(crate) fn run() -> ExitCode {
-    print(&format!("{:#}", config::schema().as_value()))
+    print_text(&format!("{:#}", config::schema().as_value()))
 }

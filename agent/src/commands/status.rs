@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::{fail, peek, print};
+use super::{exit_with_error, peek_config, print_text};
 use crate::status::{
     CameraStatus, DiskStatus, LinkStatus, OutputStatus, PicturesStatus, Refusal, SourceStatus,
     Status,
@@ -24,7 +24,7 @@ const SENSELESS: &str = "the agent's answer makes no sense";
 
 /// Prints the status. Fails when no agent answers.
 pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
-    let config = match peek(path) {
+    let config = match peek_config(path) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -32,13 +32,13 @@ pub(crate) fn run(path: &Path, json: bool) -> ExitCode {
     let text = match json {
         // The answer is passed on as it is, with keys unknown to this version.
         true => ask_for_json(socket).map(|answer| format!("{answer:#}")),
-        false => ask(socket).map(|status| render(&status).trim_end().to_owned()),
+        false => ask_status(socket).map(|status| render_status(&status).trim_end().to_owned()),
     };
-    text.map_or_else(|error| fail(&error), |text| print(&text))
+    text.map_or_else(|error| exit_with_error(&error), |text| print_text(&text))
 }
 
 /// Asks the agent behind `socket` for its status.
-pub(crate) fn ask(socket: &Path) -> anyhow::Result<Status> {
+pub(crate) fn ask_status(socket: &Path) -> anyhow::Result<Status> {
     Status::deserialize(ask_for_json(socket)?).context(SENSELESS)
 }
 
@@ -57,25 +57,25 @@ fn ask_for_json(socket: &Path) -> anyhow::Result<Value> {
 }
 
 /// Returns the status as text for people: the troubles first, then the numbers.
-fn render(status: &Status) -> String {
+fn render_status(status: &Status) -> String {
     let start = match status.start.as_str() {
         "" => status.boot.to_string(),
         start => start.to_owned(),
     };
-    let (thing, version) = (word(&status.thing), word(&status.version));
+    let (thing, version) = (word_or_dash(&status.thing), word_or_dash(&status.version));
     let mut text =
         format!("{thing} · pulsegate {version} · start {start} · up {} s\n", status.uptime_s);
     for trouble in &status.degraded {
-        line(&mut text, &format!("  ! {trouble}"));
+        push_line(&mut text, &format!("  ! {trouble}"));
     }
-    line(&mut text, &format!("\nlink   {}", link(&status.link)));
+    push_line(&mut text, &format!("\nlink   {}", link_text(&status.link)));
     let clock = if status.clock.set { "set" } else { "not set" };
-    line(&mut text, &format!("clock  {clock}, {}", word(&status.clock.time)));
-    line(&mut text, &format!("disk   {}", disk(&status.disk)));
-    line(&mut text, "\nlane        recorded   delivered     pending     dropped    filtered");
-    for (lane, account) in status.lanes.accounts() {
+    push_line(&mut text, &format!("clock  {clock}, {}", word_or_dash(&status.clock.time)));
+    push_line(&mut text, &format!("disk   {}", disk_text(&status.disk)));
+    push_line(&mut text, "\nlane        recorded   delivered     pending     dropped    filtered");
+    for (lane, account) in status.lanes.lane_accounts() {
         let number = |count: Option<u64>| count.map_or("-".into(), |count| count.to_string());
-        line(
+        push_line(
             &mut text,
             &format!(
                 "{:<9}{:>11} {:>11} {:>11} {:>11} {:>11}",
@@ -88,30 +88,30 @@ fn render(status: &Status) -> String {
             ),
         );
     }
-    line(&mut text, "\nsource           kind          readings  last");
+    push_line(&mut text, "\nsource           kind          readings  last");
     for source in &status.sources {
-        line(&mut text, &source_line(source));
+        push_line(&mut text, &source_line(source));
     }
     if !status.outputs.is_empty() {
-        line(&mut text, "\noutput           switched  value");
-        status.outputs.iter().for_each(|output| line(&mut text, &output_line(output)));
+        push_line(&mut text, "\noutput           switched  value");
+        status.outputs.iter().for_each(|output| push_line(&mut text, &output_line(output)));
     }
     if !status.cameras.is_empty() {
-        line(&mut text, "\ncamera           taken  failed  skipped");
-        status.cameras.iter().for_each(|camera| line(&mut text, &camera_line(camera)));
-        line(&mut text, &format!("pictures         {}", pictures(&status.pictures)));
+        push_line(&mut text, "\ncamera           taken  failed  skipped");
+        status.cameras.iter().for_each(|camera| push_line(&mut text, &camera_line(camera)));
+        push_line(&mut text, &format!("pictures         {}", pictures_text(&status.pictures)));
     }
     text
 }
 
 fn camera_line(camera: &CameraStatus) -> String {
     let CameraStatus { camera: name, taken, failed, skipped, .. } = camera;
-    format!("{:<17}{taken:<7}{failed:<8}{skipped}", word(name))
+    format!("{:<17}{taken:<7}{failed:<8}{skipped}", word_or_dash(name))
 }
 
-fn pictures(pictures: &PicturesStatus) -> String {
+fn pictures_text(pictures: &PicturesStatus) -> String {
     let PicturesStatus { kept, evicted, bytes, max_bytes } = pictures;
-    let (used, most) = (mebibytes(*bytes), mebibytes(*max_bytes));
+    let (used, most) = (to_mebibytes(*bytes), to_mebibytes(*max_bytes));
     format!("{kept} kept, {used:.1} of {most:.0} MiB, {evicted} given up")
 }
 
@@ -123,7 +123,7 @@ fn source_line(source: &SourceStatus) -> String {
             format!("{} ({age:.1} s ago)", source.value.as_deref().unwrap_or("-"))
         }
     };
-    let (name, kind) = (word(&source.source), word(&source.kind));
+    let (name, kind) = (word_or_dash(&source.source), word_or_dash(&source.kind));
     format!("{name:<17}{kind:<12}{:>10}  {last}", source.readings)
 }
 
@@ -134,10 +134,10 @@ fn output_line(output: &OutputStatus) -> String {
         (Some(0), None) => "off".to_owned(),
         (Some(value), None) => value.to_string(),
     };
-    format!("{:<17}{:<10}{value}", word(&output.output), output.switched)
+    format!("{:<17}{:<10}{value}", word_or_dash(&output.output), output.switched)
 }
 
-fn link(link: &LinkStatus) -> String {
+fn link_text(link: &LinkStatus) -> String {
     match link {
         LinkStatus::Up(up) => format!("up for {} s on port {}", up.for_s, up.port),
         LinkStatus::Down(down) => {
@@ -151,26 +151,26 @@ fn link(link: &LinkStatus) -> String {
     }
 }
 
-fn disk(disk: &DiskStatus) -> String {
-    let (used, most) = (mebibytes(disk.used_bytes), mebibytes(disk.max_bytes));
+fn disk_text(disk: &DiskStatus) -> String {
+    let (used, most) = (to_mebibytes(disk.used_bytes), to_mebibytes(disk.max_bytes));
     let mut text = format!("{used:.1} of {most:.0} MiB used");
     if let Some(a_day) = disk.written_bytes_a_day {
-        text.push_str(&format!(", {:.0} MiB written a day", mebibytes(a_day)));
+        text.push_str(&format!(", {:.0} MiB written a day", to_mebibytes(a_day)));
     }
     text
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one decimal at most")]
-fn mebibytes(bytes: u64) -> f64 {
+fn to_mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
 /// Returns `word`, or a dash if the key is missing in the answer.
-fn word(word: &str) -> &str {
+fn word_or_dash(word: &str) -> &str {
     if word.is_empty() { "-" } else { word }
 }
 
-fn line(text: &mut String, line: &str) {
+fn push_line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
 }

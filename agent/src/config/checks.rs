@@ -19,21 +19,21 @@ use super::tables::Tables;
 use known::Known;
 
 /// Checks everything but the files that are named, and makes the configuration.
-pub(super) fn build(mut tables: Tables, findings: &mut Findings) -> Config {
+pub(super) fn build_config(mut tables: Tables, findings: &mut Findings) -> Config {
     let known = Known::of(&tables);
-    names::check(&tables, findings);
+    names::check_names(&tables, findings);
     let (host, port) = split_endpoint(&tables.endpoint, findings);
     findings.push_all(tables.link.check());
     if let Some(port) = port {
         tables.link.ports = vec![port];
     }
-    sensors::check(&tables, findings);
-    let visits = visits::build(&tables, &known, findings);
-    let outputs = outputs::build(&tables, findings);
+    sensors::check_sensors(&tables, findings);
+    let visits = visits::build_visits(&tables, &known, findings);
+    let outputs = outputs::build_outputs(&tables, findings);
     let night = outputs::night(tables.night.as_ref(), &known, findings);
     sensors::complete(&mut tables);
     let link = (tables.link.limits, tables.link.window);
-    let publish = publish::build(tables.publish, &tables.thing, link, &known, findings);
+    let publish = publish::build_publish(tables.publish, &tables.thing, link, &known, findings);
     rules::recordings(&tables.rule, is_filtered(&publish), findings);
     Config {
         link: tables.link,
@@ -52,7 +52,7 @@ pub(super) fn build(mut tables: Tables, findings: &mut Findings) -> Config {
         night,
         pictures: tables.pictures,
         visits,
-        rules: Arc::new(rules::build(&tables.rule, &known, findings)),
+        rules: Arc::new(rules::build_rules(&tables.rule, &known, findings)),
         thing: tables.thing,
         host,
         state_dir: tables.state_dir,

@@ -55,12 +55,12 @@ fn exchanged(path: &Path, base: String, rules: &Path, other: String) -> Result<C
     };
     let mut faults = Findings::default();
     let tables = bare(&mut faults).and_then(|file| mended(file, &mut faults));
-    let config = tables.map(|tables| checks::build(tables, &mut faults));
+    let config = tables.map(|tables| checks::build_config(tables, &mut faults));
     usable(Outcome { config, report: Report::new(path, base.clone(), faults) })?;
     let config = bare(&mut Findings::default())
         .map(|file| joined(file, &brought, &mut findings))
         .and_then(|file| mended(file, &mut findings))
-        .map(|tables| checks::build(tables, &mut findings));
+        .map(|tables| checks::build_config(tables, &mut findings));
     usable(Outcome { config, report: report(findings) }).map(|(config, _)| config)
 }
 

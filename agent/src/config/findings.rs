@@ -3,7 +3,7 @@
 //! One mistake gives one fault. What was reported once mutes whatever later checks find at the same
 //! place, so a check may go on with a stand-in for a broken value.
 
-use crate::platform::terminal::{blanked, shown};
+use crate::platform::terminal::{blank_controls, escape_text};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -111,7 +111,7 @@ impl Finding<Span> {
 
     /// The same with texts that a terminal does not obey.
     fn shown(&self) -> Self {
-        let plain = |text: &String| shown(text).into_owned();
+        let plain = |text: &String| escape_text(text).into_owned();
         Self {
             message: plain(&self.message),
             label: self.label.as_ref().map(plain),
@@ -306,7 +306,7 @@ impl Report {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let path = self.path.to_string_lossy();
         // Only the renderer colours: what the file has of that is shown as text.
-        let (path, text) = (shown(&path), blanked(&self.text));
+        let (path, text) = (escape_text(&path), blank_controls(&self.text));
         let mut drawn = String::new();
         for finding in &self.findings {
             let finding = finding.shown();

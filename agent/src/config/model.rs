@@ -73,8 +73,8 @@ impl Config {
     /// Returns the topic on which the thing reports if it is online.
     pub(crate) fn status_topic(&self) -> String {
         let open = Open { source: false, kind: false };
-        let topic = Template::parse(topic::STATUS, &self.thing, open);
-        topic.expect("a template of this program").render("", "")
+        let topic = Template::for_thing(topic::STATUS, &self.thing, open);
+        topic.expect("a template of this program").fill_in("", "")
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn is_kept(file: &DeTable<'_>, findings: &mut Findings) -> bool {
     let mut forbidden = Forbidden::default();
     for text in listed.iter() {
         let DeValue::String(words) = text.get_ref() else { continue };
-        if !forbidden.add(words) {
+        if !forbidden.add_text(words) {
             let message = format!("a forbidden text has at least {MIN_CHARS} letters or digits");
             findings.push(Finding::fault(text.span(), message).veiled());
         }

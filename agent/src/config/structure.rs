@@ -161,7 +161,7 @@ impl<'a> Walk<'a> {
                 }
             }
             (_, found) => {
-                if let Some(finding) = value::check(place, schema, found, name) {
+                if let Some(finding) = value::check_value(place, schema, found, name) {
                     self.findings.record(finding.at(span.clone()));
                     *value = match text_of(found) {
                         Some(text) if is_text(schema) => Spanned::new(span, DeValue::String(text)),

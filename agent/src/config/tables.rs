@@ -93,7 +93,7 @@ pub(super) struct Tables {
     pub(super) rule: Vec<At<RuleTable>>,
     /// Topics, fields and batches: `readings` (of any kind), a kind of readings, `alerts`, `events`.
     #[serde(default)]
-    #[schemars(schema_with = "publish::schema")]
+    #[schemars(schema_with = "publish::publish_schema")]
     pub(super) publish: PublishTables,
     /// What the store keeps, and for how long.
     #[serde(default)]
@@ -126,7 +126,7 @@ pub(super) struct PrivacyTable {
 }
 
 /// The JSON Schema of the file.
-pub(super) fn schema() -> Schema {
+pub(super) fn build_schema() -> Schema {
     let settings = schemars::generate::SchemaSettings::draft2020_12();
     let without_null = schemars::transform::RecursiveTransform(remove_null);
     settings.with_transform(without_null).into_generator().into_root_schema_for::<Tables>()

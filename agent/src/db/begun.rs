@@ -10,21 +10,21 @@ const MARK: &str = "begun";
 
 /// Returns true if a store at `path` was ever written to.
 pub(crate) fn is_marked(path: &Path) -> bool {
-    durable::beside(path, MARK).exists()
+    durable::append_extension(path, MARK).exists()
 }
 
 /// Removes the mark of the store at `path`, when the store moves to another place.
-pub(crate) fn unmark(path: &Path) -> std::io::Result<()> {
-    durable::remove(&durable::beside(path, MARK))
+pub(crate) fn remove_mark(path: &Path) -> std::io::Result<()> {
+    durable::remove_file(&durable::append_extension(path, MARK))
 }
 
 /// Marks the store at `path`, whose first commit is durable. If the mark cannot be written, a later
 /// start writes the mark.
-pub(crate) fn mark(path: &Path) {
+pub(crate) fn write_mark(path: &Path) {
     if is_marked(path) {
         return;
     }
-    if let Err(error) = durable::replace(&durable::beside(path, MARK), b"") {
+    if let Err(error) = durable::replace_file(&durable::append_extension(path, MARK), b"") {
         tracing::debug!(%error, "the loss of the store would not be noticed");
     }
 }

@@ -38,14 +38,14 @@ const MAX_LEFT_OUT: u64 = 64;
 /// Checks that places rise during a walk. On a damaged page places may fall: the walk would repeat
 /// rows or never end.
 #[derive(Debug, Default)]
-pub(crate) struct Rising(Option<u64>);
+pub(crate) struct RisingPlaces(Option<u64>);
 
-impl Rising {
+impl RisingPlaces {
     /// Reads the place in `column`.
     ///
     /// # Errors
     /// When the place is out of bounds, or not above the place before.
-    pub(crate) fn read(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    pub(crate) fn read_rising(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
         let place = read_place(row, column)?;
         if self.0.is_some_and(|before| place <= before) {
             return Err(out_of_bounds(column));
@@ -238,7 +238,7 @@ fn read_text<'a>(row: &'a Row<'_>, column: usize, most: usize) -> rusqlite::Resu
 
 /// The content of a column.
 #[derive(Debug, Clone, Copy)]
-enum Column {
+enum ColumnKind {
     /// A place or a count.
     Place,
     Start,
@@ -259,8 +259,8 @@ enum Column {
 }
 
 /// Returns the checked columns of a table.
-fn columns(table: &str) -> &'static [Column] {
-    use Column::{
+fn table_columns(table: &str) -> &'static [ColumnKind] {
+    use ColumnKind::{
         Detail, Flag, Lane, Members, Mono, Name, OptionalStart, OptionalTime, Place, Score, Source,
         SourceName, Start, Time, Value,
     };
@@ -306,7 +306,7 @@ pub(crate) enum Closeness {
 }
 
 impl Closeness {
-    fn share(self) -> u64 {
+    fn bound_share(self) -> u64 {
         match self {
             Self::Below => 1,
             Self::FarBelow => 2 * OPENED_SHARE,
@@ -315,11 +315,11 @@ impl Closeness {
 
     /// Returns true if a place or a count is carried over.
     pub(crate) fn holds_place(self, place: u64) -> bool {
-        place < MAX_PLACE / self.share()
+        place < MAX_PLACE / self.bound_share()
     }
 
     fn holds_start(self, start: u32) -> bool {
-        u64::from(start) < u64::from(MAX_START) / self.share()
+        u64::from(start) < u64::from(MAX_START) / self.bound_share()
     }
 }
 
@@ -328,7 +328,7 @@ impl Closeness {
 /// # Errors
 /// When the row would be damage in the other store, or would bring its numbers near their bounds.
 pub(crate) fn check_row(table: &str, row: &Row<'_>, close: Closeness) -> rusqlite::Result<()> {
-    for (at, column) in columns(table).iter().enumerate() {
+    for (at, column) in table_columns(table).iter().enumerate() {
         check_column(row, at, *column, close)?;
     }
     if table == "gaps" {
@@ -343,27 +343,29 @@ pub(crate) fn check_row(table: &str, row: &Row<'_>, close: Closeness) -> rusqlit
 fn check_column(
     row: &Row<'_>,
     at: usize,
-    column: Column,
+    column: ColumnKind,
     close: Closeness,
 ) -> rusqlite::Result<()> {
     let is_sane = match column {
-        Column::Place => close.holds_place(read_place(row, at)?),
-        Column::Start => close.holds_start(read_start(row, at)?),
-        Column::OptionalStart => {
+        ColumnKind::Place => close.holds_place(read_place(row, at)?),
+        ColumnKind::Start => close.holds_start(read_start(row, at)?),
+        ColumnKind::OptionalStart => {
             read_optional_epoch(row, at)?.is_none_or(|epoch| close.holds_start(epoch.0))
         }
-        Column::Lane => row.get::<_, usize>(at)? < pulsegate_core::record::lane::Lane::ALL.len(),
-        Column::Source => read_source(row, at).map(|_| true)?,
-        Column::SourceName => read_source_names(row, at).map(|_| true)?,
-        Column::Mono => close.holds_place(read_mono(row, at)?.0),
-        Column::Time => read_time(row, at).map(|_| true)?,
-        Column::OptionalTime => read_optional_time(row, at).map(|_| true)?,
-        Column::Flag => row.get::<_, bool>(at).map(|_| true)?,
-        Column::Name => read_name(row, at).map(|_| true)?,
-        Column::Members => read_members(row, at).map(|_| true)?,
-        Column::Value => super::rows::read_value(row, at).map(|_| true)?,
-        Column::Detail => read_detail_bytes(row, at).map(|_| true)?,
-        Column::Score => row.get::<_, f64>(at)?.is_finite(),
+        ColumnKind::Lane => {
+            row.get::<_, usize>(at)? < pulsegate_core::record::lane::Lane::ALL.len()
+        }
+        ColumnKind::Source => read_source(row, at).map(|_| true)?,
+        ColumnKind::SourceName => read_source_names(row, at).map(|_| true)?,
+        ColumnKind::Mono => close.holds_place(read_mono(row, at)?.0),
+        ColumnKind::Time => read_time(row, at).map(|_| true)?,
+        ColumnKind::OptionalTime => read_optional_time(row, at).map(|_| true)?,
+        ColumnKind::Flag => row.get::<_, bool>(at).map(|_| true)?,
+        ColumnKind::Name => read_name(row, at).map(|_| true)?,
+        ColumnKind::Members => read_members(row, at).map(|_| true)?,
+        ColumnKind::Value => super::rows::read_value(row, at).map(|_| true)?,
+        ColumnKind::Detail => read_detail_bytes(row, at).map(|_| true)?,
+        ColumnKind::Score => row.get::<_, f64>(at)?.is_finite(),
     };
     if is_sane { Ok(()) } else { Err(out_of_bounds(at)) }
 }

@@ -17,8 +17,8 @@ use super::load::{self, BASE_SEQ, END_SEQ, FILTERED, LaneRow, UNTOLD_GAP};
 use super::salvage::TellProgress;
 use super::{schema, withheld};
 use crate::platform::pulse::Pulse;
-pub(crate) use steps::{Reached, forget};
-use steps::{STEP_ROWS, Steps, Walk};
+use steps::{DamageWalk, STEP_ROWS, Steps};
+pub(crate) use steps::{SalvageState, forget_steps};
 
 /// The frame: tables needed to interpret the records, carried over before the records.
 const FRAME: [&str; 13] = [
@@ -56,7 +56,7 @@ pub(crate) enum Extent {
 struct Holes(Vec<(u64, u64)>);
 
 impl Holes {
-    fn add(&mut self, first: u64, last: u64) {
+    fn add_hole(&mut self, first: u64, last: u64) {
         if first > last {
             return;
         }
@@ -76,7 +76,7 @@ impl Holes {
         for (first, last) in self.0 {
             match holes.0.last_mut() {
                 Some(hole) if first <= hole.1 + 1 => hole.1 = hole.1.max(last.min(end)),
-                _ => holes.add(first, last.min(end)),
+                _ => holes.add_hole(first, last.min(end)),
             }
         }
         holes
@@ -89,7 +89,7 @@ impl Holes {
 ///
 /// # Errors
 /// When the new database cannot be written, or the state of the earlier salvage cannot be read.
-pub(crate) fn over(
+pub(crate) fn carry_database(
     from: &Path,
     into: &Connection,
     known: Option<&Database>,
@@ -98,14 +98,14 @@ pub(crate) fn over(
     (pulse, tell): (&Pulse, TellProgress<'_>),
 ) -> rusqlite::Result<u64> {
     let close = if known.is_some() { Closeness::Below } else { Closeness::FarBelow };
-    let begun = Reached::load(into)?;
-    if let Some(Reached { is_closed: true, left_rows, .. }) = begun {
+    let begun = SalvageState::load_reached(into)?;
+    if let Some(SalvageState { is_closed: true, left_rows, .. }) = begun {
         return Ok(left_rows);
     }
     let is_begun = begun.is_some();
     let set_aside = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let reached = begun.unwrap_or_else(|| Reached::begin(set_aside, extent));
-    let mut steps = Steps::begin(into, reached, tell)?;
+    let reached = begun.unwrap_or_else(|| SalvageState::begin_salvage(set_aside, extent));
+    let mut steps = Steps::begin_steps(into, reached, tell)?;
     if !is_begun {
         steps::make_tables(into)?;
     }
@@ -119,15 +119,16 @@ pub(crate) fn over(
             let end = known_end.max(end_told(&damaged, into, close)?);
             write_meta(into, END_SEQ, end)?;
             steps.most_rows = count_at_most(from, &damaged, end, close);
-            steps.end()?;
+            steps.end_step()?;
             while let Some(lane) = Lane::ALL.get(steps.reached.lane) {
                 if *lane != Lane::Readings || extent == Extent::Everything {
-                    walk(&damaged, into, *lane, close, &mut steps)?;
+                    copy_lane(&damaged, into, *lane, close, &mut steps)?;
                 }
                 let holes = &mut steps.reached.holes[lane.index()];
                 *holes = std::mem::take(holes).in_order(end);
-                (steps.reached.lane, steps.reached.walk) = (steps.reached.lane + 1, Walk::begin(0));
-                steps.end()?;
+                (steps.reached.lane, steps.reached.walk) =
+                    (steps.reached.lane + 1, DamageWalk::begin_at(0));
+                steps.end_step()?;
             }
         }
         Err(error) => tracing::error!(%error, "nothing can be carried over"),
@@ -138,7 +139,7 @@ pub(crate) fn over(
     name_sources(into, sources)?;
     let is_account_told = steps.reached.is_account_told || known.is_some();
     close_accounts(into, is_account_told, &steps.reached.holes)?;
-    steps.close()
+    steps.close_salvage()
 }
 
 /// Copies the tables of the frame.
@@ -146,10 +147,10 @@ fn copy_frame(
     damaged: &Connection,
     into: &Connection,
     close: Closeness,
-    reached: &mut Reached,
+    reached: &mut SalvageState,
 ) -> rusqlite::Result<()> {
     for table in FRAME {
-        let copied = copy(damaged, into, table, Part::Whole, close)?;
+        let copied = copy_rows(damaged, into, table, CopyPart::Whole, close)?;
         reached.left_rows += copied.left_rows;
         reached.is_account_told |= table == "lanes" && copied.rows - copied.left_rows == 3;
         if let Some(error) = copied.damage {
@@ -162,7 +163,8 @@ fn copy_frame(
 /// Returns an upper bound of the records in the damaged database `from`: the number of places
 /// between the first record and `end`, and the number of records with room on its pages.
 fn count_at_most(from: &Path, damaged: &Connection, end: u64, close: Closeness) -> u64 {
-    let firsts = Lane::ALL.into_iter().filter_map(|lane| bound(damaged, lane, "ASC", close));
+    let firsts =
+        Lane::ALL.into_iter().filter_map(|lane| outermost_place(damaged, lane, "ASC", close));
     let places = firsts.min().map_or(0, |first| (end + 1).saturating_sub(first));
     let bytes = std::fs::metadata(from).map_or(0, |file| file.len());
     places.min((bytes / PAGE_BYTES).saturating_mul(MAX_PAGE_ROWS))
@@ -171,17 +173,18 @@ fn count_at_most(from: &Path, damaged: &Connection, end: u64, close: Closeness) 
 /// Returns the last assigned place, as far as the damaged database tells.
 fn end_told(damaged: &Connection, into: &Connection, close: Closeness) -> rusqlite::Result<u64> {
     let frame = load::last_seq(into, &load::read_lanes(into)?)?;
-    let rows = Lane::ALL.into_iter().filter_map(|lane| bound(damaged, lane, "DESC", close));
+    let rows =
+        Lane::ALL.into_iter().filter_map(|lane| outermost_place(damaged, lane, "DESC", close));
     Ok(rows.chain([frame]).max().unwrap_or(0))
 }
 
-fn bound(damaged: &Connection, lane: Lane, order: &str, close: Closeness) -> Option<u64> {
+fn outermost_place(damaged: &Connection, lane: Lane, order: &str, close: Closeness) -> Option<u64> {
     let select = format!("SELECT seq FROM {} ORDER BY seq {order} LIMIT 1", lane.as_str());
     damaged.query_row(&select, [], |row| row.get(0)).ok().filter(|seq| close.holds_place(*seq))
 }
 
 /// Copies the records of a lane, leaps over damage, and notes the places without a copied record.
-fn walk(
+fn copy_lane(
     damaged: &Connection,
     into: &Connection,
     lane: Lane,
@@ -189,38 +192,40 @@ fn walk(
     steps: &mut Steps<'_>,
 ) -> rusqlite::Result<()> {
     if steps.reached.walk.at == 0 {
-        steps.reached.walk = Walk::begin(bound(damaged, lane, "ASC", close).unwrap_or(1));
+        steps.reached.walk =
+            DamageWalk::begin_at(outermost_place(damaged, lane, "ASC", close).unwrap_or(1));
     }
     // If the last record cannot be read, the walk leaps on up to the bound.
-    let last = bound(damaged, lane, "DESC", close).unwrap_or(MAX_PLACE);
+    let last = outermost_place(damaged, lane, "DESC", close).unwrap_or(MAX_PLACE);
     loop {
-        let Walk { at, leap, back } = steps.reached.walk;
+        let DamageWalk { at, leap, back } = steps.reached.walk;
         let part = match back {
-            Some((_, back_at)) => Part::Falling(at, back_at),
+            Some((_, back_at)) => CopyPart::Falling(at, back_at),
             None if at > last => return Ok(()),
-            None => Part::Rising(at, last),
+            None => CopyPart::Rising(at, last),
         };
-        let copied = copy(damaged, into, lane.as_str(), part, close)?;
-        steps.took(copied.rows, copied.left_rows);
+        let copied = copy_rows(damaged, into, lane.as_str(), part, close)?;
+        steps.note_rows(copied.rows, copied.left_rows);
         let is_over = copied.damage.is_some() || copied.rows < STEP_ROWS;
         let holes = &mut steps.reached.holes[lane.index()];
-        copied.left.0.iter().for_each(|(first, last)| holes.add(*first, *last));
+        copied.left.0.iter().for_each(|(first, last)| holes.add_hole(*first, *last));
         steps.reached.walk = match (back, copied.reached) {
             (None, reached) => {
-                let next = reached.map_or(steps.reached.walk, |reached| Walk::begin(reached + 1));
+                let next =
+                    reached.map_or(steps.reached.walk, |reached| DamageWalk::begin_at(reached + 1));
                 if is_over && copied.damage.is_none() {
                     return Ok(());
                 }
                 let to = next.at.saturating_add(next.leap - 1).min(last);
-                Walk { back: copied.damage.map(|_| (to, to)), ..next }
+                DamageWalk { back: copied.damage.map(|_| (to, to)), ..next }
             }
             (Some((to, back_at)), reached) => {
                 let back_at = reached.map_or(back_at, |reached| reached.saturating_sub(1));
                 if is_over || back_at < at {
-                    holes.add(at, back_at);
-                    Walk { at: to + 1, leap: leap.saturating_mul(2), back: None }
+                    holes.add_hole(at, back_at);
+                    DamageWalk { at: to + 1, leap: leap.saturating_mul(2), back: None }
                 } else {
-                    Walk { at, leap, back: Some((to, back_at)) }
+                    DamageWalk { at, leap, back: Some((to, back_at)) }
                 }
             }
         };
@@ -230,7 +235,7 @@ fn walk(
 
 /// The rows read by a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum CopyPart {
     /// All of a table of the frame.
     Whole,
     /// The places between the two, both included, from the first on: at most [`STEP_ROWS`] rows.
@@ -239,8 +244,8 @@ enum Part {
     Falling(u64, u64),
 }
 
-impl Part {
-    fn condition(self) -> String {
+impl CopyPart {
+    fn sql_condition(self) -> String {
         match self {
             Self::Whole => format!("LIMIT {MAX_FRAME_ROWS}"),
             Self::Rising(from, to) => {
@@ -257,7 +262,7 @@ impl Part {
     /// # Errors
     /// When the row cannot be at this position. On a damaged page, rows of another page may appear:
     /// by following such a row the walk would leap over intact rows, or never end.
-    fn behind(
+    fn rest_behind(
         self,
         damaged: &Connection,
         table: &str,
@@ -294,15 +299,16 @@ struct Copied {
 ///
 /// # Errors
 /// When the new database cannot be written.
-fn copy(
+fn copy_rows(
     from: &Connection,
     into: &Connection,
     table: &str,
-    mut part: Part,
+    mut part: CopyPart,
     close: Closeness,
 ) -> rusqlite::Result<Copied> {
     let mut copied = Copied::default();
-    let mut select = match from.prepare(&format!("SELECT * FROM {table} {}", part.condition())) {
+    let mut select = match from.prepare(&format!("SELECT * FROM {table} {}", part.sql_condition()))
+    {
         Ok(select) => select,
         Err(damage) => return Ok(Copied { damage: Some(damage), ..copied }),
     };
@@ -323,8 +329,8 @@ fn copy(
                 break;
             }
         };
-        let place = bounds::read_place(row, 0).ok().filter(|_| part != Part::Whole);
-        match part.behind(from, table, place) {
+        let place = bounds::read_place(row, 0).ok().filter(|_| part != CopyPart::Whole);
+        match part.rest_behind(from, table, place) {
             Ok(rest) => part = rest,
             Err(damage) => {
                 copied.damage = Some(damage);
@@ -332,7 +338,7 @@ fn copy(
             }
         }
         (copied.rows, copied.reached) = (copied.rows + 1, place);
-        let is_carried = match sound(table, row, columns, close) {
+        let is_carried = match read_sound_row(table, row, columns, close) {
             Ok(values) => match insert.execute(params_from_iter(values)) {
                 Ok(_) => true,
                 // The agent never wrote a row refused by its own table.
@@ -343,7 +349,7 @@ fn copy(
         };
         if !is_carried {
             copied.left_rows += 1;
-            place.into_iter().for_each(|place| copied.left.add(place, place));
+            place.into_iter().for_each(|place| copied.left.add_hole(place, place));
         }
     }
     Ok(copied)
@@ -355,7 +361,7 @@ fn is_refused(error: &rusqlite::Error) -> bool {
 }
 
 /// Returns the values of a row whose values are all within their bounds.
-fn sound(
+fn read_sound_row(
     table: &str,
     row: &Row<'_>,
     columns: usize,
@@ -381,7 +387,7 @@ fn write_known(into: &Connection, known: &Database) -> rusqlite::Result<()> {
             params![epoch.0, boot_id, reference_ms],
         )?;
         for segment in known.timeline.segments(epoch) {
-            let trusted = segment.trust == pulsegate_core::time::timeline::Trust::Trusted;
+            let trusted = segment.trust == pulsegate_core::time::timeline::ClockTrust::Trusted;
             into.execute(
                 "INSERT OR REPLACE INTO clock VALUES (?1, ?2, ?3, ?4)",
                 params![epoch.0, segment.since.0, segment.offset_ms, trusted],
@@ -402,10 +408,10 @@ fn write_known(into: &Connection, known: &Database) -> rusqlite::Result<()> {
         write_lane(into, lane, &known.lanes[lane.index()])?;
     }
     // In the committed form: the accounts know nothing of later marks.
-    known.stored_withheld.write(into)?;
+    known.stored_withheld.write_withheld(into)?;
     write_meta(into, FILTERED, known.lanes[Lane::Readings.index()].filtered)?;
     into.execute("DELETE FROM sources", [])?;
-    for (id, source) in known.sources().since(0).iter().enumerate() {
+    for (id, source) in known.known_sources().list_since(0).iter().enumerate() {
         into.execute(
             "INSERT OR REPLACE INTO sources VALUES (?1, ?2, ?3)",
             params![id, source.name, source.kind],
@@ -456,7 +462,7 @@ fn close_accounts(into: &Connection, is_told: bool, walked: &[Holes; 3]) -> rusq
     for lane in Lane::ALL {
         let row = &mut lanes[lane.index()];
         let pending = withheld::count_pending(into, lane, row.watermark)?;
-        let holes = holes(into, lane, row.watermark, walked)?;
+        let holes = find_holes(into, lane, row.watermark, walked)?;
         let in_holes = holes.iter().map(|gap| gap.count).sum();
         let accounted = row.delivered + row.dropped + row.filtered + pending;
         let lost = match (is_told, lane) {
@@ -490,7 +496,7 @@ fn close_accounts(into: &Connection, is_told: bool, walked: &[Holes; 3]) -> rusq
 
 /// Returns the pending records of a lane that could not be carried over: places unused by all
 /// lanes.
-fn holes(
+fn find_holes(
     into: &Connection,
     lane: Lane,
     watermark: u64,

@@ -64,7 +64,7 @@ pub(crate) struct Cursor<'s, R> {
 
 impl<'c, R: Record> Select<'c, R> {
     /// Selects the records behind the place `after`, and checks that the walk leaves none out.
-    pub(crate) fn behind(connection: &'c Connection, after: u64) -> rusqlite::Result<Self> {
+    pub(crate) fn select_behind(connection: &'c Connection, after: u64) -> rusqlite::Result<Self> {
         let mut select = Self::from(connection, after.saturating_add(1))?;
         (select.span.previous, select.span.is_gapless) = (Some(after), true);
         Ok(select)
@@ -72,28 +72,28 @@ impl<'c, R: Record> Select<'c, R> {
 
     /// Selects the records from the place `first` on.
     pub(crate) fn from(connection: &'c Connection, first: u64) -> rusqlite::Result<Self> {
-        Self::between(connection, first, LAST_PLACE)
+        Self::select_between(connection, first, LAST_PLACE)
     }
 
     /// Selects the records from the place `first` to the place `last`.
-    pub(crate) fn between(
+    pub(crate) fn select_between(
         connection: &'c Connection,
         first: u64,
         last: u64,
     ) -> rusqlite::Result<Self> {
-        Self::prepare(connection, (first, last), false)
+        Self::prepare_select(connection, (first, last), false)
     }
 
     /// Selects the records from the place `last` back to the place `first`.
-    pub(crate) fn backward(
+    pub(crate) fn select_backward(
         connection: &'c Connection,
         first: u64,
         last: u64,
     ) -> rusqlite::Result<Self> {
-        Self::prepare(connection, (first, last), true)
+        Self::prepare_select(connection, (first, last), true)
     }
 
-    fn prepare(
+    fn prepare_select(
         connection: &'c Connection,
         (first, last): (u64, u64),
         is_backward: bool,
@@ -115,7 +115,7 @@ impl<'c, R: Record> Select<'c, R> {
     }
 
     /// Begins to read.
-    pub(crate) fn open(&mut self) -> rusqlite::Result<Cursor<'_, R>> {
+    pub(crate) fn open_cursor(&mut self) -> rusqlite::Result<Cursor<'_, R>> {
         let span = self.span;
         let begin = if span.is_backward { span.last } else { span.first };
         let rows = self.statement.query([begin.min(LAST_PLACE)])?;
@@ -174,9 +174,9 @@ mod tests {
 
     fn store(readings: &[(u64, Reading)]) -> Connection {
         let connection = Connection::open_in_memory().unwrap();
-        schema::migrate(&connection).unwrap();
+        schema::migrate_tables(&connection).unwrap();
         for (seq, reading) in readings {
-            let detail = reading.detail.as_deref().map(detail::encode);
+            let detail = reading.detail.as_deref().map(detail::encode_detail);
             let time = reading.time.map(|time| time.0);
             let value: &dyn rusqlite::ToSql = match &reading.value {
                 Value::Number(number) => number,
@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn read_all(mut select: Select<'_, StoredReadings>) -> Vec<(u64, Reading)> {
-        let (mut cursor, mut found) = (select.open().unwrap(), Vec::new());
+        let (mut cursor, mut found) = (select.open_cursor().unwrap(), Vec::new());
         while let Some((seq, reading)) = cursor.read_next().unwrap() {
             found.push((seq, reading.clone()));
             // As a filter does that puts a mean in the place of a reading.
@@ -236,11 +236,11 @@ mod tests {
             read_all(select.unwrap()).into_iter().map(|(seq, _)| seq).collect()
         };
 
-        assert_eq!(places(Select::behind(&store, 7)), [8, 9]);
+        assert_eq!(places(Select::select_behind(&store, 7)), [8, 9]);
         assert_eq!(places(Select::from(&store, 7)), [7, 8, 9]);
-        assert_eq!(places(Select::between(&store, 4, 6)), [4, 5, 6]);
-        assert_eq!(places(Select::backward(&store, 4, 6)), [6, 5, 4]);
-        let last = Select::backward(&store, 0, LAST_PLACE).map(|select| select.at_most(2));
+        assert_eq!(places(Select::select_between(&store, 4, 6)), [4, 5, 6]);
+        assert_eq!(places(Select::select_backward(&store, 4, 6)), [6, 5, 4]);
+        let last = Select::select_backward(&store, 0, LAST_PLACE).map(|select| select.at_most(2));
         assert_eq!(places(last), [9, 8]);
         assert_eq!(places(Select::from(&store, u64::MAX)), [0; 0]);
     }
@@ -250,7 +250,7 @@ mod tests {
         let store = store(&[(1, number(1.0)), (2, number(2.0))]);
         store.execute("UPDATE readings SET source = 4000000000 WHERE seq = 2", []).unwrap();
         let mut select = Select::<StoredReadings>::from(&store, 0).unwrap();
-        let mut cursor = select.open().unwrap();
+        let mut cursor = select.open_cursor().unwrap();
 
         assert!(matches!(cursor.read_next(), Ok(Some((1, _)))));
         assert!(cursor.read_next().is_err());

@@ -1,7 +1,7 @@
 //! The database for its only writer: the connection, and the facts about its content needed to
 //! append without reading.
 //!
-//! Every change is a [`Work`] in a transaction. The facts in memory change only after the commit,
+//! Every change is a [`CommitWork`] in a transaction. The facts in memory change only after the commit,
 //! so a refused commit can be tried again.
 
 use std::path::Path;
@@ -19,7 +19,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::bounds::{self, MAX_PLACE};
 use super::load::{self, BootRow, LaneRow};
-use super::untold::{Telling, Untold};
+use super::untold::{GapReports, UnreportedGaps};
 use super::withheld::{self, SourceMark, Withheld};
 use super::write::{self, LaneWriter};
 use super::{carry, ledger, schema};
@@ -27,7 +27,7 @@ use crate::platform::pulse::Pulse;
 
 /// The writer: this start of the agent, on this run of the kernel.
 #[derive(Debug, Clone)]
-pub(crate) struct Identity {
+pub(crate) struct WriterIdentity {
     /// The start.
     pub(crate) boot: Boot,
     /// The thing of this start's records.
@@ -73,7 +73,7 @@ const COMMIT_BYTES: u64 = 32 << 10;
 
 /// The changes of a transaction.
 #[derive(Debug, Default)]
-pub(crate) struct Work {
+pub(crate) struct CommitWork {
     pub(crate) readings: Vec<Reading>,
     pub(crate) alerts: Vec<AlertRow>,
     pub(crate) events: Vec<EventRow>,
@@ -99,16 +99,16 @@ pub(crate) struct Unwritten {
     pub(crate) until: Mono,
 }
 
-impl Work {
+impl CommitWork {
     /// Returns the number of alerts and events.
-    pub(crate) fn decided(&self) -> usize {
+    pub(crate) fn count_decided(&self) -> usize {
         self.alerts.len() + self.events.len()
     }
 
     /// Returns an upper bound of the bytes in the database.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub(crate) fn estimate_bytes(&self) -> u64 {
         let readings = self.readings.len() as u64 * READING_BYTES;
-        readings + self.decided() as u64 * DECIDED_BYTES + COMMIT_BYTES
+        readings + self.count_decided() as u64 * DECIDED_BYTES + COMMIT_BYTES
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -124,7 +124,7 @@ impl Work {
 
 /// The place of the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum StoreLocation {
     /// In the file.
     File,
     /// In memory, while the file is missing or takes no writes.
@@ -145,12 +145,12 @@ pub(crate) struct Reached {
 /// The connection, and the facts about its content.
 pub(crate) struct Database {
     pub(crate) connection: Connection,
-    pub(crate) place: Place,
+    pub(crate) place: StoreLocation,
     pub(crate) lanes: [LaneRow; 3],
     pub(crate) boots: Vec<BootRow>,
     pub(crate) timeline: Timeline,
     pub(crate) epoch: Epoch,
-    pub(crate) identity: Identity,
+    pub(crate) identity: WriterIdentity,
     pub(crate) last_seq: u64,
     /// True if no start of the agent ever wrote to the file.
     is_new: bool,
@@ -166,7 +166,7 @@ pub(crate) struct Database {
     /// True if the ledger has rows without an event.
     pub(crate) has_untold: bool,
     /// Gaps whose event was given up.
-    pub(crate) untold: Untold,
+    pub(crate) untold: UnreportedGaps,
     /// The withheld sources after the next commit.
     pub(crate) withheld: Withheld,
     /// The withheld sources after the last commit.
@@ -180,29 +180,30 @@ pub(crate) struct Database {
 impl Database {
     /// Opens the store, migrates the tables, and begins a start of the agent. The cost does not
     /// depend on the number of records (P9).
-    pub(crate) fn open(
+    pub(crate) fn open_database(
         path: &Path,
-        identity: &Identity,
+        identity: &WriterIdentity,
         sources: Arc<Sources>,
         pulse: &Pulse,
     ) -> rusqlite::Result<Self> {
         let connection = schema::open_writer(path, pulse)?;
-        let mut database = Self::load(connection, identity, sources, pulse)?;
+        let mut database = Self::load_database(connection, identity, sources, pulse)?;
         let last_boot = database.boots.iter().map(|row| row.boot.counter()).max();
         bounds::check_headroom(database.last_seq, last_boot.unwrap_or(0))?;
         database.begin_boot()?;
         database.number_sources()?;
-        carry::forget(&database.connection);
+        carry::forget_steps(&database.connection);
         Ok(database)
     }
 
     /// Opens the store again within a start of the agent that began on an earlier connection.
-    pub(crate) fn reopen(path: &Path, before: &Self) -> rusqlite::Result<Self> {
+    pub(crate) fn reopen_database(path: &Path, before: &Self) -> rusqlite::Result<Self> {
         let sources = Arc::clone(&before.sources);
         let connection = schema::open_writer(path, &before.pulse)?;
-        let mut database = Self::load(connection, &before.identity, sources, &before.pulse)?;
+        let mut database =
+            Self::load_database(connection, &before.identity, sources, &before.pulse)?;
         database.number_sources()?;
-        carry::forget(&database.connection);
+        carry::forget_steps(&database.connection);
         // The sources in memory include the marks waiting for the next commit, and the records in
         // hand.
         database.withheld = before.withheld.clone();
@@ -212,27 +213,27 @@ impl Database {
     }
 
     /// Returns an empty database in memory, in place of a file that cannot be opened.
-    pub(crate) fn nowhere(
-        identity: &Identity,
+    pub(crate) fn open_placeholder(
+        identity: &WriterIdentity,
         sources: Arc<Sources>,
         pulse: &Pulse,
     ) -> rusqlite::Result<Self> {
         let connection = Connection::open_in_memory()?;
-        schema::migrate(&connection)?;
-        let mut database = Self::load(connection, identity, sources, pulse)?;
+        schema::migrate_tables(&connection)?;
+        let mut database = Self::load_database(connection, identity, sources, pulse)?;
         database.begin_boot()?;
-        database.place = Place::Memory;
+        database.place = StoreLocation::Memory;
         Ok(database)
     }
 
     /// Returns an empty database in memory that continues with the next places and the same facts.
     pub(crate) fn go_on_in_memory(&self) -> rusqlite::Result<Self> {
         let connection = Connection::open_in_memory()?;
-        schema::migrate(&connection)?;
-        self.stored_withheld.write(&connection)?;
+        schema::migrate_tables(&connection)?;
+        self.stored_withheld.write_withheld(&connection)?;
         Ok(Self {
             connection,
-            place: Place::Memory,
+            place: StoreLocation::Memory,
             lanes: self.lanes,
             boots: self.boots.clone(),
             timeline: self.timeline.clone(),
@@ -269,13 +270,13 @@ impl Database {
 
     /// Returns the bytes of free pages inside the database.
     pub(crate) fn free_bytes(&self) -> rusqlite::Result<u64> {
-        let (used, all) = self.size()?;
+        let (used, all) = self.measure_size()?;
         Ok(all - used)
     }
 
-    fn load(
+    fn load_database(
         connection: Connection,
-        identity: &Identity,
+        identity: &WriterIdentity,
         sources: Arc<Sources>,
         pulse: &Pulse,
     ) -> rusqlite::Result<Self> {
@@ -283,9 +284,9 @@ impl Database {
         load::check_accounts(&lanes)?;
         let boots = load::read_boots(&connection)?;
         let last_seq = load::last_seq(&connection, &lanes)?;
-        let stored_withheld = Withheld::load(&connection)?;
+        let stored_withheld = Withheld::load_withheld(&connection)?;
         Ok(Self {
-            place: Place::File,
+            place: StoreLocation::File,
             pulse: pulse.clone(),
             is_new: boots.is_empty(),
             last_seq,
@@ -304,7 +305,7 @@ impl Database {
             sources,
             is_boot_written: false,
             has_untold: load::read_meta(&connection, load::UNTOLD_GAP)?.is_some(),
-            untold: Untold::load(&connection)?,
+            untold: UnreportedGaps::load_untold(&connection)?,
             connection,
         })
     }
@@ -318,7 +319,7 @@ impl Database {
 
     /// Returns the progress of the store at `path`; `None` if no start of the agent wrote to the
     /// store.
-    pub(crate) fn reached(path: &Path) -> rusqlite::Result<Option<Reached>> {
+    pub(crate) fn read_reached(path: &Path) -> rusqlite::Result<Option<Reached>> {
         let connection = schema::open_reader(path)?;
         let last = "SELECT boot FROM boots ORDER BY boot DESC LIMIT 1";
         let last = connection.query_row(last, [], |row| bounds::read_start(row, 0)).optional()?;
@@ -349,7 +350,7 @@ impl Database {
             let floor = load::newest_reference(&self.connection, &self.boots, &self.timeline)?;
             let reference_ms = &mut self.identity.reference_ms;
             *reference_ms = floor.map_or(*reference_ms, |floor| floor.0.max(*reference_ms));
-            self.timeline.begin(self.epoch, *reference_ms);
+            self.timeline.add_boot(self.epoch, *reference_ms);
         }
         // If the counter was lost, the starts found in a damaged store set it right.
         let last = self.boots.iter().map(|row| row.boot.counter()).max();
@@ -363,26 +364,26 @@ impl Database {
     }
 
     /// Writes everything or nothing. Returns the place of the first reading.
-    pub(crate) fn commit(&mut self, work: &Work) -> rusqlite::Result<Seq> {
+    pub(crate) fn commit_work(&mut self, work: &CommitWork) -> rusqlite::Result<Seq> {
         let first = Seq(self.last_seq + 1);
         let clock = work.clock.then(|| self.timeline.segments(self.epoch).to_vec());
         let (boot, has_untold) = (self.identity.boot, self.has_untold);
-        let untold = if has_untold { ledger::untold(self)? } else { Vec::new() };
-        let telling = self.telling(work)?;
-        self.write(|writer| {
-            writer.readings(&work.readings)?;
-            ledger::tell(writer, &untold, work.now)?;
-            work.alerts.iter().try_for_each(|alert| writer.alert(alert))?;
-            work.events.iter().try_for_each(|event| writer.event(event))?;
+        let untold = if has_untold { ledger::read_untold(self)? } else { Vec::new() };
+        let telling = self.gather_gap_reports(work)?;
+        self.run_transaction(|writer| {
+            writer.write_readings(&work.readings)?;
+            ledger::write_untold_events(writer, &untold, work.now)?;
+            work.alerts.iter().try_for_each(|alert| writer.write_alert(alert))?;
+            work.events.iter().try_for_each(|event| writer.write_event(event))?;
             for lane in Lane::ALL {
-                ledger::unwritten(writer, boot, lane, &work.unwritten[lane.index()])?;
+                ledger::write_unwritten(writer, boot, lane, &work.unwritten[lane.index()])?;
             }
-            work.marks.iter().try_for_each(|mark| writer.mark(mark, work.now))?;
+            work.marks.iter().try_for_each(|mark| writer.write_watermark(mark, work.now))?;
             for mark in &work.source_marks {
-                withheld::write(writer, mark, work.now)?;
+                withheld::write_source_mark(writer, mark, work.now)?;
             }
-            telling.write(writer)?;
-            clock.iter().try_for_each(|clock| write::clock(writer.tx, writer.epoch, clock))
+            telling.write_reports(writer)?;
+            clock.iter().try_for_each(|clock| write::write_clock(writer.tx, writer.epoch, clock))
         })?;
         self.has_untold = false;
         self.untold = telling.into_untold();
@@ -392,41 +393,41 @@ impl Database {
                 let forgotten = &mut self.forgotten[lane.index()];
                 *forgotten = first.min(*forgotten);
             }
-            self.stored_withheld.apply(mark);
+            self.stored_withheld.apply_mark(mark);
         }
         Ok(first)
     }
 
     /// Gathers the events about given-up messages, and about gaps not reported yet.
-    fn telling(&self, work: &Work) -> rusqlite::Result<Telling> {
-        let mut telling = Telling::begin(self);
-        let withheld = work.source_marks.iter().flat_map(SourceMark::gaps);
+    fn gather_gap_reports(&self, work: &CommitWork) -> rusqlite::Result<GapReports> {
+        let mut telling = GapReports::from_untold(self);
+        let withheld = work.source_marks.iter().flat_map(SourceMark::quarantine_gaps);
         for gap in work.marks.iter().flat_map(|mark| &mark.gaps).chain(withheld) {
-            telling.give_up(self, gap, work.now)?;
+            telling.report_quarantined(self, gap, work.now)?;
         }
         let of_events = |mark: &Mark| mark.lane == Lane::Events && mark.delivered > 0;
         let get_through = work.marks.iter().any(of_events)
             || work.source_marks.iter().any(SourceMark::delivers_events);
-        telling.tell(get_through, work.now);
+        telling.report_if_due(get_through, work.now);
         Ok(telling)
     }
 
     /// Runs a transaction. Also writes this start of the agent and new sources, if they are not
     /// stored yet.
-    pub(crate) fn write<T>(
+    pub(crate) fn run_transaction<T>(
         &mut self,
         write: impl FnOnce(&mut LaneWriter<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        if self.place == Place::Lost {
+        if self.place == StoreLocation::Lost {
             return Err(rusqlite::Error::InvalidPath("there is no store".into()));
         }
         let mut lanes = self.lanes;
         let tx = self.connection.transaction()?;
         if !self.is_boot_written {
-            write::boot(&tx, &self.identity, self.epoch, Seq(self.last_seq + 1))?;
+            write::write_boot(&tx, &self.identity, self.epoch, Seq(self.last_seq + 1))?;
         }
-        let new_sources = self.sources.since(self.sources_stored);
-        write::sources(&tx, self.sources_stored, &new_sources)?;
+        let new_sources = self.sources.list_since(self.sources_stored);
+        write::write_sources(&tx, self.sources_stored, &new_sources)?;
         let (last_seq, epoch) = (self.last_seq, self.epoch);
         let doubtful = self.doubtful;
         let mut writer = LaneWriter { tx: &tx, lanes: &mut lanes, last_seq, epoch, doubtful };
@@ -436,7 +437,7 @@ impl Database {
             // No store gets there by counting.
             return Err(bounds::out_of_bounds(0));
         }
-        write::lanes(&tx, &self.lanes, &lanes)?;
+        write::write_lanes(&tx, &self.lanes, &lanes)?;
         tx.commit()?;
         self.lanes = lanes;
         self.last_seq = last_seq;
@@ -446,17 +447,17 @@ impl Database {
     }
 
     /// Closes a damaged file without a checkpoint: its log is needed for the salvage.
-    pub(crate) fn leave(&mut self) -> rusqlite::Result<()> {
+    pub(crate) fn abandon_file(&mut self) -> rusqlite::Result<()> {
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         self.connection = Connection::open_in_memory()?;
-        self.place = Place::Lost;
+        self.place = StoreLocation::Lost;
         self.growing = None;
         Ok(())
     }
 
     /// Returns true if no start of the agent ever wrote to the file.
     pub(crate) fn is_new(&self) -> bool {
-        self.place == Place::File && self.is_new
+        self.place == StoreLocation::File && self.is_new
     }
 
     /// Returns the start of the agent that wrote the record `seq`.
@@ -474,7 +475,7 @@ impl Database {
     }
 
     /// The sources, by number.
-    pub(crate) fn sources(&self) -> &Sources {
+    pub(crate) fn known_sources(&self) -> &Sources {
         &self.sources
     }
 
@@ -486,7 +487,7 @@ impl Database {
             return Ok(());
         }
         let (boot, epoch) = (self.boots[kept].boot, self.boots[kept].epoch);
-        self.write(|writer| {
+        self.run_transaction(|writer| {
             writer.tx.execute("DELETE FROM boots WHERE boot < ?1", [boot.counter()])?;
             writer.tx.execute("DELETE FROM kernel_boots WHERE epoch < ?1", [epoch.0])?;
             writer.tx.execute("DELETE FROM clock WHERE epoch < ?1", [epoch.0])
@@ -497,8 +498,8 @@ impl Database {
     }
 
     /// Changes the withheld sources in memory. The next commit writes the change.
-    pub(crate) fn apply(&mut self, mark: &SourceMark) {
-        self.withheld.apply(mark);
+    pub(crate) fn apply_source_mark(&mut self, mark: &SourceMark) {
+        self.withheld.apply_mark(mark);
         // Retention has not looked behind a new watermark yet.
         if let SourceMark::Withhold { lane, after, .. } = mark {
             let given_up = &mut self.given_up[lane.index()];
@@ -508,13 +509,13 @@ impl Database {
 
     /// Notes that no record of these withheld sources is in hand any more, so all may be given up
     /// again.
-    pub(crate) fn dropped(&mut self, lane: Lane, sources: &[u32]) {
-        self.withheld.dropped(lane, sources);
+    pub(crate) fn forget_in_hand(&mut self, lane: Lane, sources: &[u32]) {
+        self.withheld.forget_in_hand(lane, sources);
         self.given_up[lane.index()] = 0;
     }
 
     /// Returns the bytes in use, and the bytes of the file.
-    pub(crate) fn size(&self) -> rusqlite::Result<(u64, u64)> {
+    pub(crate) fn measure_size(&self) -> rusqlite::Result<(u64, u64)> {
         let pragma =
             |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
         let (pages, free, page) =

@@ -8,7 +8,7 @@ const DETECTED: u8 = 2;
 const ENERGY: u8 = 4;
 
 /// Packs a detail: a flag byte, the energy if known, then the intervals, all little-endian.
-pub(crate) fn encode(detail: &HeartDetail) -> Vec<u8> {
+pub(crate) fn encode_detail(detail: &HeartDetail) -> Vec<u8> {
     let contact = match detail.contact {
         Contact::Unsupported => 0,
         Contact::Lost => LOST,
@@ -20,7 +20,7 @@ pub(crate) fn encode(detail: &HeartDetail) -> Vec<u8> {
     bytes
 }
 
-/// Unpacks bytes into `detail`. Bytes not made by [`encode`] are read as far as possible.
+/// Unpacks bytes into `detail`. Bytes not made by [`encode_detail`] are read as far as possible.
 pub(crate) fn decode_into(bytes: &[u8], detail: &mut HeartDetail) {
     let (flags, words) = bytes.split_first().map_or((0, &[][..]), |(flags, rest)| (*flags, rest));
     let mut words = words.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn every_detail_of_the_corpus_is_written_as_it_was() {
         for bytes in kept() {
-            assert_eq!(encode(&decode(&bytes)), bytes, "{bytes:02x?}");
+            assert_eq!(encode_detail(&decode(&bytes)), bytes, "{bytes:02x?}");
         }
     }
 
@@ -77,7 +77,7 @@ mod tests {
             let detail = decode(bytes);
 
             prop_assert!(2 * detail.rr.len() <= bytes.len());
-            prop_assert_eq!(decode(&encode(&detail)), detail);
+            prop_assert_eq!(decode(&encode_detail(&detail)), detail);
         }
     }
 
@@ -86,7 +86,7 @@ mod tests {
         for contact in [Contact::Unsupported, Contact::Lost, Contact::Detected] {
             for energy_kj in [None, Some(0), Some(65_535)] {
                 let detail = HeartDetail { contact, energy_kj, rr: vec![1, 1107, 65_535] };
-                assert_eq!(decode(&encode(&detail)), detail);
+                assert_eq!(decode(&encode_detail(&detail)), detail);
             }
         }
     }

@@ -58,13 +58,13 @@ pub(crate) struct Room {
 
 impl Room {
     /// Measures the partition of the store at `path`; `None` if the file system does not answer.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn measure_at(path: &Path) -> Option<Self> {
         let partition = statvfs(path.parent()?).ok()?;
         let [database, log, ballast] = ["", "-wal", ballast::SUFFIX].map(|suffix| {
             std::fs::metadata(with_suffix(path, suffix)).map_or(0, |file| file.len())
         });
         let own_bytes = database + log + ballast;
-        let room = Self::shared(own_bytes + free_bytes(&partition), log);
+        let room = Self::share_bytes(own_bytes + free_bytes(&partition), log);
         let (free_bytes, partition_bytes) = (free_bytes(&partition), partition_bytes(&partition));
         Some(Self { free_bytes, own_bytes, partition_bytes, ..room })
     }
@@ -75,12 +75,12 @@ impl Room {
     pub(crate) fn at_most(folder: &Path) -> Option<Self> {
         let partition = folder.ancestors().find_map(|folder| statvfs(folder).ok())?;
         let partition_bytes = partition_bytes(&partition);
-        let room = Self::shared(partition_bytes, 0);
+        let room = Self::share_bytes(partition_bytes, 0);
         Some(Self { free_bytes: partition_bytes, partition_bytes, ..room })
     }
 
     /// Shares `given` bytes between records, log and ballast, where the log takes `log` bytes already.
-    fn shared(given: u64, log: u64) -> Self {
+    fn share_bytes(given: u64, log: u64) -> Self {
         let log_bytes = (given / LOG_SHARE).clamp(MIN_LOG_BYTES, LOG_BYTES);
         let ballast_bytes = 2 * log_bytes + INDEX_BYTES;
         let usual_log = usual_log_bytes(log_bytes);
@@ -101,7 +101,7 @@ impl Room {
     pub(crate) fn cap_beside(&self, others_before: Option<u64>) -> u64 {
         let Some(before) = others_before else { return u64::MAX };
         let others = before.min(self.others_bytes());
-        Self::shared(self.partition_bytes.saturating_sub(others), self.log).cap_bytes
+        Self::share_bytes(self.partition_bytes.saturating_sub(others), self.log).cap_bytes
     }
 
     /// Returns true if a store with `used_bytes` has room to spare: [`MARGIN_BYTES`] below its cap,
@@ -178,38 +178,47 @@ pub(crate) enum DiskFault {
 
 impl DiskFault {
     /// Finds the reason for which the store at `path` could not be opened or written.
-    pub(crate) fn find(path: &Path, error: &anyhow::Error) -> Self {
+    pub(crate) fn find_fault(path: &Path, error: &anyhow::Error) -> Self {
         let sqlite = error.chain().find_map(|cause| cause.downcast_ref::<rusqlite::Error>());
         let code = sqlite.and_then(rusqlite::Error::sqlite_error_code);
         let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
         let errno = io.and_then(Errno::from_io_error);
-        Self::judge(path, code, errno, format!("{error:#}"))
+        Self::judge_error(path, code, errno, format!("{error:#}"))
     }
 
-    /// As [`DiskFault::find`], of an error of SQLite.
+    /// As [`DiskFault::find_fault`], of an error of SQLite.
     pub(crate) fn find_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
-        Self::judge(path, error.sqlite_error_code(), None, error.to_string())
+        Self::judge_error(path, error.sqlite_error_code(), None, error.to_string())
     }
 
     /// Looks for a fault of the disk when the store at `path` seems damaged: SQLite also reports an
     /// unreadable page as damage. A missing file is no fault of the disk.
-    pub(crate) fn probe(path: &Path) -> Option<Self> {
+    pub(crate) fn probe_disk(path: &Path) -> Option<Self> {
         let folder = path.parent().unwrap_or(Path::new("/"));
         match statvfs(folder) {
             Ok(room) if !room.f_flag.contains(StatVfsMountFlags::RDONLY) => {}
             Ok(_) => return Some(Self::ReadOnly { folder: folder.to_owned() }),
-            Err(error) => return Some(Self::judge(path, None, Some(error), error.to_string())),
+            Err(error) => {
+                return Some(Self::judge_error(path, None, Some(error), error.to_string()));
+            }
         }
         let error = check_readable(path).err()?;
-        Some(Self::judge(path, None, Errno::from_io_error(&error), error.to_string()))
+        Some(Self::judge_error(path, None, Errno::from_io_error(&error), error.to_string()))
     }
 
-    fn judge(path: &Path, code: Option<ErrorCode>, errno: Option<Errno>, error: String) -> Self {
+    fn judge_error(
+        path: &Path,
+        code: Option<ErrorCode>,
+        errno: Option<Errno>,
+        error: String,
+    ) -> Self {
         let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
         let room = match statvfs(&folder) {
             Ok(room) => room,
             Err(Errno::NOENT | Errno::NOTDIR) => return Self::Missing { folder },
-            Err(_) => return Self::denied(path, &folder).unwrap_or(Self::Io { folder, error }),
+            Err(_) => {
+                return Self::find_denied(path, &folder).unwrap_or(Self::Io { folder, error });
+            }
         };
         if room.f_flag.contains(StatVfsMountFlags::RDONLY) || errno == Some(Errno::ROFS) {
             return Self::ReadOnly { folder };
@@ -223,7 +232,7 @@ impl DiskFault {
         if full {
             return Self::Full { folder, free_bytes };
         }
-        if let Some(denied) = Self::denied(path, &folder) {
+        if let Some(denied) = Self::find_denied(path, &folder) {
             return denied;
         }
         if free_bytes < LITTLE_BYTES {
@@ -238,7 +247,7 @@ impl DiskFault {
     }
 
     /// Finds the first path without write permission among the directory and the store's files.
-    fn denied(path: &Path, folder: &Path) -> Option<Self> {
+    fn find_denied(path: &Path, folder: &Path) -> Option<Self> {
         let files = ["", "-wal", "-shm"].map(|suffix| with_suffix(path, suffix));
         let wanted =
             std::iter::once((folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK));
@@ -431,7 +440,7 @@ fn partition_bytes(room: &StatVfs) -> u64 {
 }
 
 /// Formats `bytes` for people, such as `9.2 MiB`.
-pub(crate) fn mebibytes(bytes: u64) -> String {
+pub(crate) fn format_mebibytes(bytes: u64) -> String {
     let tenths = bytes.saturating_mul(10) >> 20;
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }

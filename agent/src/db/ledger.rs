@@ -11,10 +11,10 @@ use pulsegate_core::record::reading::{Boot, Seq};
 use pulsegate_core::time::{Mono, Wall};
 use rusqlite::{OptionalExtension as _, Row, params};
 
-use super::bounds::{self, Rising};
+use super::bounds::{self, RisingPlaces};
 use super::database::{Database, EventRow, Unwritten};
 use super::load::UNTOLD_GAP;
-use super::untold::Telling;
+use super::untold::GapReports;
 use super::withheld::Claim;
 use super::write::LaneWriter;
 
@@ -33,7 +33,7 @@ const MAX_BETWEEN: u64 = 10_000;
 /// Gives up the records of `gap` at `places`: deletes and counts them, and reports them in an
 /// event. Records of other sources may lie between the places, and stay. Events up to `in_hand` may
 /// be on their way and are not changed.
-pub(crate) fn give_up(
+pub(crate) fn give_up_records(
     database: &mut Database,
     gap: &Gap,
     places: &[u64],
@@ -41,8 +41,8 @@ pub(crate) fn give_up(
     now: Mono,
 ) -> rusqlite::Result<()> {
     let given_up = gap;
-    let grown = grown(database, gap, in_hand)?;
-    let mut span = span(database, gap)?;
+    let grown = find_growing(database, gap, in_hand)?;
+    let mut span = gap_span(database, gap)?;
     let gap = match &grown {
         Some(grown) => {
             let start = grown.start.or(span.map(|(start, _)| start));
@@ -53,24 +53,24 @@ pub(crate) fn give_up(
         None => gap,
     };
     let start = span.map(|(start, _)| start);
-    let id = |seq: Seq| id(database.boot_of(seq.0).boot, seq);
-    let members = members(gap, &id(gap.first), &id(gap.last), span);
-    let mut telling = Telling::begin(database);
+    let id = |seq: Seq| record_id(database.boot_of(seq.0).boot, seq);
+    let members = build_gap_members(gap, &id(gap.first), &id(gap.last), span);
+    let mut telling = GapReports::from_untold(database);
     telling.fold_events_of(database, given_up, now)?;
     let delete = format!("DELETE FROM {} WHERE seq = ?1", gap.lane.as_str());
-    let (row, event) = database.write(|writer| {
+    let (row, event) = database.run_transaction(|writer| {
         let mut delete = writer.tx.prepare_cached(&delete)?;
         places.iter().try_for_each(|place| delete.execute([place]).map(drop))?;
         drop(delete);
-        telling.write(writer)?;
+        telling.write_reports(writer)?;
         match &grown {
             Some(grown) => {
-                grow(writer, grown, gap, &members)?;
+                grow_gap(writer, grown, gap, &members)?;
                 Ok((grown.row, grown.event))
             }
             None => {
-                let row = writer.gap(gap, now)?;
-                writer.event(&EventRow { event: Event::Gap(members), mono: now })?;
+                let row = writer.write_gap_row(gap, now)?;
+                writer.write_event(&EventRow { event: Event::Gap(members), mono: now })?;
                 Ok((row, Seq(writer.last_seq)))
             }
         }
@@ -81,7 +81,7 @@ pub(crate) fn give_up(
 }
 
 /// Returns the newest row if `gap` can extend the row.
-fn grown(database: &Database, gap: &Gap, in_hand: Seq) -> rusqlite::Result<Option<Growing>> {
+fn find_growing(database: &Database, gap: &Gap, in_hand: Seq) -> rusqlite::Result<Option<Growing>> {
     let Some(growing) = &database.growing else { return Ok(None) };
     let alike = growing.gap.lane == gap.lane && growing.gap.reason == gap.reason;
     if !alike || growing.event <= in_hand || growing.gap.last >= gap.first {
@@ -113,7 +113,7 @@ fn has_pending(
     let mut looked = 0;
     while let Some(row) = rows.next()? {
         let seq: u64 = row.get(0)?;
-        let is_pending = match withheld.claim(lane, row.get(1)?, seq) {
+        let is_pending = match withheld.find_claim(lane, row.get(1)?, seq) {
             Some(claim) => claim != Claim::Settled,
             None => seq > watermark,
         };
@@ -125,7 +125,7 @@ fn has_pending(
     Ok(looked == MAX_BETWEEN)
 }
 
-fn grow(
+fn grow_gap(
     writer: &mut LaneWriter<'_>,
     grown: &Growing,
     gap: &Gap,
@@ -144,7 +144,7 @@ fn grow(
 }
 
 /// Assigns places to records given up before they could be written, and reports the gap.
-pub(crate) fn unwritten(
+pub(crate) fn write_unwritten(
     writer: &mut LaneWriter<'_>,
     boot: Boot,
     lane: Lane,
@@ -154,24 +154,25 @@ pub(crate) fn unwritten(
         return Ok(());
     }
     let first = Seq(writer.last_seq + 1);
-    writer.count(lane, lost.count);
+    writer.count_records(lane, lost.count);
     let (last, count) = (Seq(writer.last_seq), lost.count);
     let gap = Gap { lane, first, last, count, reason: DropReason::DiskFull };
-    writer.gap(&gap, lost.until)?;
-    let members = members(&gap, &id(boot, first), &id(boot, last), lost.span);
-    writer.event(&EventRow { event: Event::Gap(members), mono: lost.until })
+    writer.write_gap_row(&gap, lost.until)?;
+    let members =
+        build_gap_members(&gap, &record_id(boot, first), &record_id(boot, last), lost.span);
+    writer.write_event(&EventRow { event: Event::Gap(members), mono: lost.until })
 }
 
 /// Returns the gaps without an event: losses found in the replacement of a damaged database.
-pub(crate) fn untold(database: &Database) -> rusqlite::Result<Vec<GapMembers>> {
+pub(crate) fn read_untold(database: &Database) -> rusqlite::Result<Vec<GapMembers>> {
     let select = "SELECT lane, first, last, count, id FROM gaps
                   WHERE id >= (SELECT value FROM meta WHERE key = ?1) ORDER BY id";
     let mut select = database.connection.prepare(select)?;
     let mut rows = select.query([UNTOLD_GAP])?;
     let mut told = Vec::new();
-    let mut rows_rise = Rising::default();
+    let mut rows_rise = RisingPlaces::default();
     while let Some(row) = rows.next()? {
-        rows_rise.read(row, 4)?;
+        rows_rise.read_rising(row, 4)?;
         let index: usize = row.get(0)?;
         let lane = Lane::ALL.get(index).copied().unwrap_or(Lane::Readings);
         let (first, last) = (Seq(bounds::read_place(row, 1)?), Seq(bounds::read_place(row, 2)?));
@@ -183,13 +184,13 @@ pub(crate) fn untold(database: &Database) -> rusqlite::Result<Vec<GapMembers>> {
 }
 
 /// Writes an event for each of these gaps.
-pub(crate) fn tell(
+pub(crate) fn write_untold_events(
     writer: &mut LaneWriter<'_>,
     untold: &[GapMembers],
     now: Mono,
 ) -> rusqlite::Result<()> {
     for members in untold {
-        writer.event(&EventRow { event: Event::Gap(members.clone()), mono: now })?;
+        writer.write_event(&EventRow { event: Event::Gap(members.clone()), mono: now })?;
     }
     if !untold.is_empty() {
         writer.tx.execute("DELETE FROM meta WHERE key = ?1", [UNTOLD_GAP])?;
@@ -199,16 +200,16 @@ pub(crate) fn tell(
 
 /// Returns the members of the event of a gap.
 pub(crate) fn gap_members(database: &Database, gap: &Gap) -> rusqlite::Result<GapMembers> {
-    let id = |seq: Seq| id(database.boot_of(seq.0).boot, seq);
-    Ok(members(gap, &id(gap.first), &id(gap.last), span(database, gap)?))
+    let id = |seq: Seq| record_id(database.boot_of(seq.0).boot, seq);
+    Ok(build_gap_members(gap, &id(gap.first), &id(gap.last), gap_span(database, gap)?))
 }
 
-fn id(boot: Boot, seq: Seq) -> String {
+fn record_id(boot: Boot, seq: Seq) -> String {
     RecordId { boot, seq }.to_string()
 }
 
 /// Builds the members: lane, first and last record, count, reason, and span of time.
-fn members(gap: &Gap, first: &str, last: &str, span: Option<(Wall, Wall)>) -> GapMembers {
+fn build_gap_members(gap: &Gap, first: &str, last: &str, span: Option<(Wall, Wall)>) -> GapMembers {
     let topic = match &gap.reason {
         DropReason::Quarantine { topic } => Some(String::from(&**topic)),
         DropReason::Cap
@@ -224,13 +225,13 @@ fn members(gap: &Gap, first: &str, last: &str, span: Option<(Wall, Wall)>) -> Ga
         count: gap.count,
         reason: gap.reason.as_str().to_owned(),
         topic,
-        start: span.map(|(start, _)| ClockText::format(start)),
-        end: span.map(|(_, end)| ClockText::format(end)),
+        start: span.map(|(start, _)| ClockText::format_time(start)),
+        end: span.map(|(_, end)| ClockText::format_time(end)),
     }
 }
 
 /// Returns the span of time of a gap: the times of its records, or of records beside the gap.
-fn span(database: &Database, gap: &Gap) -> rusqlite::Result<Option<(Wall, Wall)>> {
+fn gap_span(database: &Database, gap: &Gap) -> rusqlite::Result<Option<(Wall, Wall)>> {
     let start = time_of(database, gap.lane, "<= ?1 ORDER BY seq DESC", gap.first)?;
     let end = time_of(database, gap.lane, ">= ?1 ORDER BY seq", gap.last)?;
     Ok(start.or(end).zip(end.or(start)))
@@ -253,11 +254,11 @@ fn time_of(
         let epoch = bounds::read_optional_epoch(row, 3)?;
         let timeline = &database.timeline;
         Ok(match (time, epoch) {
-            (Some(time), Some(epoch)) => timeline.corrected(epoch, Wall(time)).0,
+            (Some(time), Some(epoch)) => timeline.correct_reference(epoch, Wall(time)).0,
             (Some(time), None) => Wall(time),
             (None, _) => {
                 let epoch = database.boot_of(bounds::read_place(row, 0)?).epoch;
-                timeline.wall(epoch, bounds::read_mono(row, 1)?).0
+                timeline.wall_time(epoch, bounds::read_mono(row, 1)?).0
             }
         })
     };

@@ -2,16 +2,16 @@
 
 use std::collections::HashSet;
 
-use pulsegate_core::record::lane::{Account, Lane};
+use pulsegate_core::record::lane::{Lane, RecordAccount};
 use pulsegate_core::record::reading::Boot;
-use pulsegate_core::time::timeline::{Epoch, Segment, Timeline, Trust};
+use pulsegate_core::time::timeline::{ClockTrust, Epoch, Segment, Timeline};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{Source, SourceId, Sources};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::withheld;
 
-use super::bounds::{self, MAX_FRAME_ROWS, Rising};
+use super::bounds::{self, MAX_FRAME_ROWS, RisingPlaces};
 
 /// The place before the first record, in a database begun after the loss of another database.
 pub(crate) const BASE_SEQ: &str = "base_seq";
@@ -53,13 +53,13 @@ pub(crate) fn boot_of(boots: &[BootRow], seq: u64) -> BootRow {
 /// Counts the accounts of the lanes in a snapshot. Pending records are counted rather than derived,
 /// so the account can reveal an error. The cost grows with the backlog, and is paid only when
 /// requested.
-pub(crate) fn accounts(connection: &mut Connection) -> rusqlite::Result<[Account; 3]> {
+pub(crate) fn load_accounts(connection: &mut Connection) -> rusqlite::Result<[RecordAccount; 3]> {
     let snapshot = connection.transaction()?;
     let lanes = read_lanes(&snapshot)?;
-    let mut accounts = [Account::default(); 3];
+    let mut accounts = [RecordAccount::default(); 3];
     for lane in Lane::ALL {
         let row = lanes[lane.index()];
-        accounts[lane.index()] = Account {
+        accounts[lane.index()] = RecordAccount {
             recorded: row.recorded,
             delivered: row.delivered,
             pending: withheld::count_pending(&snapshot, lane, row.watermark)?,
@@ -113,7 +113,7 @@ pub(crate) fn newest_reference(
     let begun = timeline.newest_reference();
     let at = |(seq, mono): (u64, i64)| {
         let mono = Mono(u64::try_from(mono).unwrap_or(0));
-        timeline.reference(boot_of(boots, seq).epoch, mono)
+        timeline.reference_time(boot_of(boots, seq).epoch, mono)
     };
     let told = [reading.map(at), event.map(at), alert.map(|(_, time)| Wall(time)), begun];
     Ok(told.into_iter().flatten().max())
@@ -131,8 +131,9 @@ pub(crate) fn last_trusted(
         let newest = format!("SELECT seq, mono_ms FROM {table} ORDER BY seq DESC LIMIT 1");
         let at = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u64>(0)?, Mono(row.get(1)?)));
         let newest = connection.query_row(&newest, [], at).optional()?;
-        let time = newest.map(|(seq, mono)| timeline.wall(boot_of(boots, seq).epoch, mono));
-        told = told.max(time.filter(|(_, trust)| *trust == Trust::Trusted).map(|(time, _)| time));
+        let time = newest.map(|(seq, mono)| timeline.wall_time(boot_of(boots, seq).epoch, mono));
+        told =
+            told.max(time.filter(|(_, trust)| *trust == ClockTrust::Trusted).map(|(time, _)| time));
     }
     Ok(told)
 }
@@ -191,7 +192,7 @@ pub(crate) fn read_boots(connection: &Connection) -> rusqlite::Result<Vec<BootRo
         .query_map([MAX_FRAME_ROWS], |row| {
             Ok(BootRow {
                 first_seq: bounds::read_place(row, 0)?,
-                boot: Boot::restored(bounds::read_start(row, 1)?, bounds::read_name(row, 3)?),
+                boot: Boot::from_stored(bounds::read_start(row, 1)?, bounds::read_name(row, 3)?),
                 epoch: bounds::read_epoch(row, 2)?,
             })
         })?
@@ -204,16 +205,16 @@ pub(crate) fn read_timeline(connection: &Connection) -> rusqlite::Result<Timelin
         connection.prepare("SELECT epoch, reference_ms FROM kernel_boots ORDER BY 1 LIMIT ?1")?;
     let mut rows = boots.query([MAX_FRAME_ROWS])?;
     while let Some(row) = rows.next()? {
-        timeline.begin(bounds::read_epoch(row, 0)?, bounds::read_time(row, 1)?);
+        timeline.add_boot(bounds::read_epoch(row, 0)?, bounds::read_time(row, 1)?);
     }
     let mut clock = connection.prepare(
         "SELECT epoch, since_ms, offset_ms, trusted FROM clock ORDER BY epoch, since_ms LIMIT ?1",
     )?;
     let mut rows = clock.query([MAX_FRAME_ROWS])?;
     while let Some(row) = rows.next()? {
-        let trust = if row.get(3)? { Trust::Trusted } else { Trust::Unset };
+        let trust = if row.get(3)? { ClockTrust::Trusted } else { ClockTrust::Unset };
         let (since, offset_ms) = (bounds::read_mono(row, 1)?, bounds::read_time(row, 2)?);
-        timeline.restore(bounds::read_epoch(row, 0)?, Segment { since, offset_ms, trust });
+        timeline.restore_segment(bounds::read_epoch(row, 0)?, Segment { since, offset_ms, trust });
     }
     Ok(timeline)
 }
@@ -231,10 +232,10 @@ pub(crate) fn lost_source(id: usize) -> Source {
 pub(crate) fn load_sources(connection: &Connection, sources: &Sources) -> rusqlite::Result<usize> {
     let mut select = connection.prepare("SELECT id, name, kind FROM sources ORDER BY id")?;
     let mut rows = select.query([])?;
-    let mut numbers = Rising::default();
+    let mut numbers = RisingPlaces::default();
     let (mut stored, mut known) = (Vec::new(), HashSet::new());
     while let Some(row) = rows.next()? {
-        numbers.read(row, 0)?;
+        numbers.read_rising(row, 0)?;
         let SourceId(id) = bounds::read_source(row, 0)?;
         // A missing number stays missing, because its readings belong to no other source.
         stored.extend((stored.len()..id as usize).map(lost_source));
@@ -245,7 +246,7 @@ pub(crate) fn load_sources(connection: &Connection, sources: &Sources) -> rusqli
     }
     let count = stored.len();
     for (id, source) in (0..).zip(stored) {
-        if sources.intern(source) != Ok(SourceId(id)) {
+        if sources.intern_source(source) != Ok(SourceId(id)) {
             return Err(bounds::out_of_bounds(0));
         }
     }

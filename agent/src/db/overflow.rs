@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use pulsegate_core::record::lane::{Account, Lane};
+use pulsegate_core::record::lane::{Lane, RecordAccount};
 use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::{SourceId, Sources};
@@ -23,7 +23,7 @@ const GAP: &str = "lane, first, last, count, reason, epoch, mono_ms";
 
 /// The state of the file while its records cannot be read.
 #[derive(Debug, Clone)]
-pub(crate) struct Apart {
+pub(crate) struct DetachedFile {
     /// By lane: the watermark in the file.
     pub(crate) watermarks: [u64; 3],
     /// By lane: number of pending records in the file.
@@ -37,7 +37,7 @@ pub(crate) struct Apart {
     pub(crate) is_carried_over: bool,
 }
 
-impl Apart {
+impl DetachedFile {
     /// Adapts the watermarks to a new file with the lanes `now`, in place of a file with the lanes
     /// `was`.
     pub(crate) fn carry_over(&mut self, now: &[LaneRow; 3], was: &[LaneRow; 3]) {
@@ -51,7 +51,7 @@ impl Apart {
     }
 
     /// Returns the lanes with pending records in a file with these `lanes`, and their watermarks.
-    pub(crate) fn behind(&self, lanes: &[LaneRow; 3]) -> Vec<(Lane, u64)> {
+    pub(crate) fn pending_lanes(&self, lanes: &[LaneRow; 3]) -> Vec<(Lane, u64)> {
         let watermarks = Lane::ALL.into_iter().zip(self.watermarks);
         watermarks.filter(|(lane, watermark)| *watermark < lanes[lane.index()].last).collect()
     }
@@ -61,7 +61,7 @@ impl Apart {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InMemory {
     /// The accounts without records pending in the file.
-    pub(crate) accounts: [Account; 3],
+    pub(crate) accounts: [RecordAccount; 3],
     /// Readings in memory only and not delivered.
     pub(crate) readings: u64,
     /// By lane: the watermark, which the file may not know yet, and the last place of the file when
@@ -75,7 +75,7 @@ pub(crate) struct InMemory {
 impl InMemory {
     /// Adds the records pending in the file at `path`. Also correct if the records in memory were
     /// moved into the file meanwhile.
-    pub(crate) fn accounts(&self, path: &Path) -> rusqlite::Result<[Account; 3]> {
+    pub(crate) fn complete_accounts(&self, path: &Path) -> rusqlite::Result<[RecordAccount; 3]> {
         let mut accounts = self.accounts;
         let Some(in_file) = self.in_file else { return Ok(accounts) };
         let file = schema::open_reader(path)?;
@@ -110,16 +110,16 @@ impl InMemory {
 
 /// Counts the records in `memory`, which continues `file`. Records of an unreadable file are in
 /// `apart`.
-pub(crate) fn look(
+pub(crate) fn count_in_memory(
     memory: &Database,
     file: Option<&Database>,
-    apart: Option<&Apart>,
+    apart: Option<&DetachedFile>,
 ) -> rusqlite::Result<InMemory> {
     let waiting = apart.map_or([0; 3], |apart| apart.pending);
     let pending = count_pending(memory)?;
     let accounts = Lane::ALL.map(|lane| {
         let row = memory.lanes[lane.index()];
-        Account {
+        RecordAccount {
             recorded: row.recorded,
             delivered: row.delivered,
             pending: pending[lane.index()] + waiting[lane.index()],
@@ -134,7 +134,7 @@ pub(crate) fn look(
         })
     });
     let readings = pending[Lane::Readings.index()];
-    let withheld = memory.stored_withheld.rows().collect();
+    let withheld = memory.stored_withheld.iter_rows().collect();
     Ok(InMemory { accounts, readings, in_file, withheld })
 }
 
@@ -149,7 +149,7 @@ pub(crate) fn count_pending(memory: &Database) -> rusqlite::Result<[u64; 3]> {
 }
 
 /// Counts the records of a lane behind the place `after`.
-pub(crate) fn count(database: &Database, lane: Lane, after: u64) -> rusqlite::Result<u64> {
+pub(crate) fn count_behind(database: &Database, lane: Lane, after: u64) -> rusqlite::Result<u64> {
     let count = format!("SELECT count(*) FROM {} WHERE seq > ?1", lane.as_str());
     database.connection.prepare_cached(&count)?.query_row([after], |row| row.get(0))
 }
@@ -178,7 +178,7 @@ pub(crate) fn make_room(file: &mut Database, bytes: u64, now: Mono) -> rusqlite:
 pub(crate) fn move_into(
     file: &mut Database,
     memory: &Database,
-    apart: Option<&Apart>,
+    apart: Option<&DetachedFile>,
 ) -> rusqlite::Result<()> {
     let clock = memory.timeline.segments(file.epoch).to_vec();
     let (mut lanes, mut withheld) = (memory.lanes, memory.withheld.clone());
@@ -187,33 +187,33 @@ pub(crate) fn move_into(
     let is_carried_over = apart.is_some_and(|apart| apart.is_carried_over);
     let mut conditions = [const { String::new() }; 3];
     if let Some(apart) = apart {
-        for (lane, watermark) in apart.behind(&before) {
-            conditions[lane.index()] = format!("WHERE {}", waits(memory, lane));
+        for (lane, watermark) in apart.pending_lanes(&before) {
+            conditions[lane.index()] = format!("WHERE {}", waiting_condition(memory, lane));
             lanes[lane.index()].watermark = watermark;
             withheld.go_back(lane, watermark, &apart.withheld);
         }
     }
-    file.write(|writer| {
+    file.run_transaction(|writer| {
         for lane in [Lane::Readings, Lane::Alerts, Lane::Events] {
             // A commit whose fsync failed may turn up in the file after all.
             let table = lane.as_str();
             writer.tx.execute(&format!("DELETE FROM {table} WHERE seq > ?1"), [last_seq])?;
-            copy(&memory.connection, writer.tx, table, &conditions[lane.index()])?;
+            copy_table(&memory.connection, writer.tx, table, &conditions[lane.index()])?;
         }
         let of_alerts = match &*conditions[Lane::Alerts.index()] {
             "" => String::new(),
             condition => format!("WHERE seq IN (SELECT seq FROM alerts {condition})"),
         };
-        copy(&memory.connection, writer.tx, "scores", &of_alerts)?;
-        copy(&memory.connection, writer.tx, "alert_arrivals", &of_alerts)?;
-        copy(&memory.connection, writer.tx, "standing", "")?;
+        copy_table(&memory.connection, writer.tx, "scores", &of_alerts)?;
+        copy_table(&memory.connection, writer.tx, "alert_arrivals", &of_alerts)?;
+        copy_table(&memory.connection, writer.tx, "standing", "")?;
         move_gaps(&memory.connection, writer.tx, None)?;
-        memory.untold.write(writer.tx)?;
-        withheld.write(writer.tx)?;
-        write::clock(writer.tx, writer.epoch, &clock)?;
+        memory.untold.write_untold(writer.tx)?;
+        withheld.write_withheld(writer.tx)?;
+        write::write_clock(writer.tx, writer.epoch, &clock)?;
         if apart.is_some() {
             // The last place may belong to a record that is not moved.
-            write::meta(writer.tx, END_SEQ, memory.last_seq)?;
+            write::write_meta_value(writer.tx, END_SEQ, memory.last_seq)?;
         }
         for lane in Lane::ALL {
             let (row, was) = (&mut lanes[lane.index()], before[lane.index()]);
@@ -240,8 +240,8 @@ pub(crate) fn move_watermarks(file: &mut Database, memory: &Database) -> rusqlit
     let mut moved = Vec::new();
     let withheld = memory.stored_withheld.up_to(file.lanes.map(|row| row.last));
     let before = file.stored_withheld.clone();
-    file.write(|writer| {
-        withheld.write(writer.tx)?;
+    file.run_transaction(|writer| {
+        withheld.write_withheld(writer.tx)?;
         for lane in Lane::ALL {
             let (row, now) = (&mut writer.lanes[lane.index()], memory.lanes[lane.index()]);
             let through = now.watermark.min(row.last).max(row.watermark);
@@ -278,7 +278,7 @@ pub(crate) fn move_watermarks(file: &mut Database, memory: &Database) -> rusqlit
 
 /// Copies the rows of a table for which a condition holds. Replaces the rows already written by the
 /// triggers of an alert.
-fn copy(
+fn copy_table(
     from: &Connection,
     into: &Connection,
     table: &str,
@@ -290,7 +290,7 @@ fn copy(
     let mut insert = into.prepare(&format!("INSERT OR REPLACE INTO {table} VALUES ({places})"))?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        insert.execute(params_from_iter(values(row, columns)?))?;
+        insert.execute(params_from_iter(row_values(row, columns)?))?;
     }
     Ok(())
 }
@@ -311,36 +311,36 @@ fn move_gaps(
         let (lane, last): (usize, u64) = (row.get(0)?, row.get(2)?);
         if only.is_none_or(|(only, through)| lane == only.index() && last <= through) {
             counted += row.get::<_, u64>(3)?;
-            insert.execute(params_from_iter(values(row, 7)?))?;
+            insert.execute(params_from_iter(row_values(row, 7)?))?;
         }
     }
     Ok(counted)
 }
 
-fn values(row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Value>> {
+fn row_values(row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Value>> {
     (0..columns).map(|column| row.get(column)).collect()
 }
 
 /// Writes the pending records of memory, and the accounts of delivered records, into a file not
 /// continued by memory. The records get new places, and the numbers of the file's sources.
-pub(crate) fn adopt(
+pub(crate) fn adopt_memory(
     file: &mut Database,
     memory: &Database,
     ours: &Sources,
     theirs: &Sources,
 ) -> anyhow::Result<()> {
     let mut numbers = Vec::new();
-    for source in ours.since(0) {
-        numbers.push(theirs.intern((*source).clone())?.0);
+    for source in ours.list_since(0) {
+        numbers.push(theirs.intern_source((*source).clone())?.0);
     }
     for segment in memory.timeline.segments(memory.epoch) {
-        file.timeline.restore(file.epoch, *segment);
+        file.timeline.restore_segment(file.epoch, *segment);
     }
     let clock = file.timeline.segments(file.epoch).to_vec();
-    file.write(|writer| {
+    file.run_transaction(|writer| {
         for lane in Lane::ALL {
             let settled = memory.lanes[lane.index()];
-            writer.count(lane, settled.delivered + settled.filtered);
+            writer.count_records(lane, settled.delivered + settled.filtered);
             writer.lanes[lane.index()].delivered += settled.delivered;
             writer.lanes[lane.index()].filtered += settled.filtered;
         }
@@ -348,7 +348,7 @@ pub(crate) fn adopt(
         adopt_readings(writer, memory, &numbers)?;
         adopt_alerts(writer, memory, &numbers)?;
         adopt_events(writer, memory)?;
-        write::clock(writer.tx, writer.epoch, &clock)
+        write::write_clock(writer.tx, writer.epoch, &clock)
     })?;
     Ok(())
 }
@@ -360,7 +360,7 @@ fn adopt_gaps(writer: &mut LaneWriter<'_>, memory: &Connection) -> rusqlite::Res
         let (index, count): (usize, u64) = (row.get(0)?, row.get(1)?);
         let lane = Lane::ALL.get(index).copied().unwrap_or(Lane::Readings);
         let first = writer.last_seq + 1;
-        writer.count(lane, count);
+        writer.count_records(lane, count);
         writer.lanes[lane.index()].dropped += count;
         let insert = format!("INSERT INTO gaps({GAP}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
         let (reason, mono): (String, u64) = (row.get(2)?, row.get(3)?);
@@ -377,22 +377,22 @@ fn adopt_readings(
     memory: &Database,
     numbers: &[u32],
 ) -> rusqlite::Result<()> {
-    let mut readings = readings(memory, &waits(memory, Lane::Readings))?;
+    let mut readings = select_readings(memory, &waiting_condition(memory, Lane::Readings))?;
     for reading in &mut readings {
-        reading.source = SourceId(renumbered(numbers, reading.source.0));
+        reading.source = SourceId(renumber_source(numbers, reading.source.0));
     }
-    writer.readings(&readings)
+    writer.write_readings(&readings)
 }
 
 /// Returns the SQL condition for a record still to be delivered.
-fn waits(memory: &Database, lane: Lane) -> String {
+fn waiting_condition(memory: &Database, lane: Lane) -> String {
     let (table, watermark) = (lane.as_str(), memory.lanes[lane.index()].watermark);
     let (is_pending, is_settled) = (is_pending_sql(lane, table), is_settled_sql(lane, table));
     format!("(({table}.seq > {watermark} AND NOT {is_settled}) OR {is_pending})")
 }
 
 /// Returns the readings in memory for which a condition holds.
-pub(crate) fn readings(
+pub(crate) fn select_readings(
     memory: &Database,
     condition: &str,
 ) -> rusqlite::Result<Vec<pulsegate_core::record::reading::Reading>> {
@@ -409,17 +409,17 @@ fn adopt_alerts(
     memory: &Database,
     numbers: &[u32],
 ) -> rusqlite::Result<()> {
-    let waits = waits(memory, Lane::Alerts);
+    let waits = waiting_condition(memory, Lane::Alerts);
     let mut select = memory.connection.prepare(&format!(
         "SELECT alerts.*, score FROM alerts LEFT JOIN scores USING (seq)
          WHERE {waits} ORDER BY alerts.seq"
     ))?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        writer.count(Lane::Alerts, 1);
-        let mut alert = values(row, 10)?;
-        alert[0] = place(writer.last_seq);
-        alert[2] = Value::Integer(i64::from(renumbered(numbers, row.get(2)?)));
+        writer.count_records(Lane::Alerts, 1);
+        let mut alert = row_values(row, 10)?;
+        alert[0] = place_value(writer.last_seq);
+        alert[2] = Value::Integer(i64::from(renumber_source(numbers, row.get(2)?)));
         if alert[9] != Value::Null {
             alert[9] = Value::Integer(i64::from(writer.epoch.0));
         }
@@ -434,24 +434,25 @@ fn adopt_alerts(
 }
 
 fn adopt_events(writer: &mut LaneWriter<'_>, memory: &Database) -> rusqlite::Result<()> {
-    let waits = waits(memory, Lane::Events);
+    let waits = waiting_condition(memory, Lane::Events);
     let select = format!("SELECT * FROM events WHERE {waits} ORDER BY seq");
     let mut select = memory.connection.prepare(&select)?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        writer.count(Lane::Events, 1);
-        let mut event = values(row, 5)?;
-        (event[0], event[2]) = (place(writer.last_seq), Value::Integer(i64::from(writer.epoch.0)));
+        writer.count_records(Lane::Events, 1);
+        let mut event = row_values(row, 5)?;
+        (event[0], event[2]) =
+            (place_value(writer.last_seq), Value::Integer(i64::from(writer.epoch.0)));
         let insert = "INSERT INTO events VALUES (?, ?, ?, ?, ?)";
         writer.tx.prepare_cached(insert)?.execute(params_from_iter(event))?;
     }
     Ok(())
 }
 
-fn place(seq: u64) -> Value {
+fn place_value(seq: u64) -> Value {
     Value::Integer(i64::try_from(seq).unwrap_or(i64::MAX))
 }
 
-fn renumbered(numbers: &[u32], id: u32) -> u32 {
+fn renumber_source(numbers: &[u32], id: u32) -> u32 {
     usize::try_from(id).ok().and_then(|id| numbers.get(id)).copied().unwrap_or(id)
 }

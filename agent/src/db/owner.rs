@@ -15,8 +15,8 @@ use pulsegate_core::record::reading::Seq;
 use pulsegate_core::time::Mono;
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::database::{Database, Work};
-use super::withheld::{self, Settled, SourceMark};
+use super::database::{CommitWork, Database};
+use super::withheld::{self, SettledSources, SourceMark};
 use super::{begun, load, schema};
 use crate::config::Backlog;
 use crate::platform::durable;
@@ -37,7 +37,7 @@ pub(crate) struct ThingChange {
 
 /// The store for this start of the agent.
 #[derive(Debug)]
-pub(crate) struct Taking {
+pub(crate) struct StoreChoice {
     pub(crate) path: PathBuf,
     /// Set if the store was another thing's until now, with pending records.
     pub(crate) change: Option<ThingChange>,
@@ -46,11 +46,11 @@ pub(crate) struct Taking {
 }
 
 /// Decides on the store of the agent for `thing`. `path` is the usual place of a store.
-pub(crate) fn settle(path: &Path, thing: &str, backlog: Backlog) -> Taking {
-    let ours = aside(path, thing);
+pub(crate) fn choose_store(path: &Path, thing: &str, backlog: Backlog) -> StoreChoice {
+    let ours = aside_path(path, thing);
     let change = match belongs_to(path) {
         Some((from, pending)) if from != thing => Some(ThingChange { from, pending, backlog }),
-        Some(_) => return Taking { path: path.to_owned(), change: None, is_another: false },
+        Some(_) => return StoreChoice { path: path.to_owned(), change: None, is_another: false },
         None => None,
     };
     let keeps = |change: &ThingChange| backlog == Backlog::Keep && change.is_pending();
@@ -60,11 +60,11 @@ pub(crate) fn settle(path: &Path, thing: &str, backlog: Backlog) -> Taking {
     let is_another = leaves.is_some() || taken_up.as_ref().is_ok_and(|taken_up| *taken_up);
     let change = change.filter(ThingChange::is_pending);
     match taken_up {
-        Ok(_) => Taking { path: path.to_owned(), change, is_another },
+        Ok(_) => StoreChoice { path: path.to_owned(), change, is_another },
         Err(error) => {
             // The other thing's store stays where it is, and is tried again at the next start.
             tracing::error!(%error, "the store of another thing cannot be set aside");
-            Taking { path: ours, change, is_another: true }
+            StoreChoice { path: ours, change, is_another: true }
         }
     }
 }
@@ -72,7 +72,7 @@ pub(crate) fn settle(path: &Path, thing: &str, backlog: Backlog) -> Taking {
 /// Returns the stores set aside beside `path` with pending records: their files, things, and
 /// pending records by lane.
 pub(crate) fn kept_aside(path: &Path) -> Vec<(PathBuf, String, [u64; 3])> {
-    let prefix = name_of(&aside(path, ""));
+    let prefix = name_of(&aside_path(path, ""));
     let entries = path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
     let files = entries.into_iter().flatten().flatten().map(|entry| entry.path());
     let stores = files.filter(|file| {
@@ -89,13 +89,13 @@ pub(crate) fn kept_aside(path: &Path) -> Vec<(PathBuf, String, [u64; 3])> {
 
 /// The records given up by the first commit of a start.
 #[derive(Debug, Default)]
-pub(crate) struct Dropped {
+pub(crate) struct DroppedBacklog {
     pub(crate) marks: Vec<Mark>,
     /// The same marks for withheld sources, whose records are given up with their lane.
     pub(crate) source_marks: Vec<SourceMark>,
 }
 
-impl Dropped {
+impl DroppedBacklog {
     /// Gives up all pending records from before this start.
     pub(crate) fn backlog_of(database: &Database) -> rusqlite::Result<Self> {
         let mut dropped = Self::default();
@@ -105,7 +105,8 @@ impl Dropped {
             if count == 0 {
                 continue;
             }
-            let (table, sources) = (lane.as_str(), Vec::from_iter(database.withheld.sources(lane)));
+            let (table, sources) =
+                (lane.as_str(), Vec::from_iter(database.withheld.withheld_sources(lane)));
             let select = format!(
                 "SELECT min(seq) FROM {table} WHERE seq > ?1 OR {}",
                 withheld::is_pending_sql(lane, table)
@@ -116,7 +117,7 @@ impl Dropped {
             let gaps = vec![Gap { lane, first, last, count, reason }];
             dropped.marks.push(Mark { lane, through: last, delivered: 0, filtered: 0, gaps });
             let (delivered, filtered, gaps) = (0, 0, Vec::new());
-            let settled = Settled { lane, sources, through, delivered, filtered, gaps };
+            let settled = SettledSources { lane, sources, through, delivered, filtered, gaps };
             dropped.source_marks.push(SourceMark::Settle(settled));
         }
         Ok(dropped)
@@ -126,13 +127,14 @@ impl Dropped {
     pub(crate) fn drop_backlog_of(file: &mut Database, now: Mono) -> rusqlite::Result<()> {
         let Self { marks, source_marks } = Self::backlog_of(file)?;
         for mark in &source_marks {
-            file.apply(mark);
+            file.apply_source_mark(mark);
         }
-        file.commit(&Work { marks, source_marks, now, ..Work::default() }).map(|_| ())
+        file.commit_work(&CommitWork { marks, source_marks, now, ..CommitWork::default() })
+            .map(|_| ())
     }
 
     /// Returns the watermarks from which publishing begins, behind the records given up.
-    pub(crate) fn watermarks(&self, database: &Database) -> [Seq; 3] {
+    pub(crate) fn first_watermarks(&self, database: &Database) -> [Seq; 3] {
         let mut watermarks = database.lanes.map(|lane| Seq(lane.watermark));
         for mark in &self.marks {
             watermarks[mark.lane.index()] = mark.through;
@@ -147,7 +149,7 @@ impl ThingChange {
     }
 
     /// Returns the event about the change.
-    pub(crate) fn event(&self) -> Event {
+    pub(crate) fn to_event(&self) -> Event {
         let [alerts, events, readings] = self.pending;
         Event::ThingChanged(ThingChangedMembers {
             from: self.from.to_string(),
@@ -180,11 +182,11 @@ fn belongs_to(path: &Path) -> Option<(String, [u64; 3])> {
 
 /// Keeps the store at `path` aside for `thing`.
 fn set_aside(path: &Path, thing: &str) -> anyhow::Result<()> {
-    let aside = aside(path, thing);
+    let aside = aside_path(path, thing);
     anyhow::ensure!(!aside.exists(), "`{}` is in the way", aside.display());
     fold_log(path)?;
-    begun::unmark(path)?;
-    durable::rename(path, &aside)?;
+    begun::remove_mark(path)?;
+    durable::rename_file(path, &aside)?;
     tracing::warn!(thing, file = %aside.display(), "the store of another thing is kept aside");
     Ok(())
 }
@@ -194,7 +196,7 @@ fn take_up(aside: &Path, path: &Path) -> anyhow::Result<bool> {
     let is_there = aside.exists() && !path.exists();
     if is_there {
         fold_log(aside)?;
-        durable::rename(aside, path)?;
+        durable::rename_file(aside, path)?;
         tracing::info!("the store that was kept aside for this thing is taken up again");
     }
     Ok(is_there)
@@ -208,13 +210,13 @@ fn fold_log(path: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(!busy, "`{}` is in use", path.display());
     connection.close().map_err(|(_, error)| error)?;
     for suffix in ["-wal", "-shm"] {
-        durable::remove(&path.with_file_name(name_of(path) + suffix))?;
+        durable::remove_file(&path.with_file_name(name_of(path) + suffix))?;
     }
     Ok(())
 }
 
 /// Returns the path for a store of `thing` while another thing's store has the usual place.
-fn aside(path: &Path, thing: &str) -> PathBuf {
+fn aside_path(path: &Path, thing: &str) -> PathBuf {
     let thing = thing.replace(['/', '\0'], "_");
     path.with_file_name(format!("{}.{ASIDE}{thing}", name_of(path)))
 }

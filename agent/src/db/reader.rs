@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use pulsegate_core::record::event::VisitMembers;
 use pulsegate_core::record::id::RecordId;
-use pulsegate_core::record::lane::Account;
+use pulsegate_core::record::lane::RecordAccount;
 use pulsegate_core::record::reading::{Reading, Seq, Value};
 use pulsegate_core::rules::KernelBoot;
 use pulsegate_core::time::Wall;
-use pulsegate_core::time::timeline::{Epoch, Timeline, Trust};
+use pulsegate_core::time::timeline::{ClockTrust, Epoch, Timeline};
 use pulsegate_core::visits::{self, Facts};
 use pulsegate_sensors::{Source, SourceId};
 use rusqlite::{Connection, OptionalExtension as _, Row};
@@ -48,7 +48,7 @@ impl Choice<'_> {
 }
 
 /// Records with their ids, the oldest first.
-pub(crate) type Named<T> = Vec<(RecordId, T)>;
+pub(crate) type NamedRecords<T> = Vec<(RecordId, T)>;
 
 /// A reading found in the store.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +56,7 @@ pub(crate) struct ReadingFound {
     pub(crate) source: Arc<Source>,
     pub(crate) reading: Reading,
     pub(crate) time: Wall,
-    pub(crate) trust: Trust,
+    pub(crate) trust: ClockTrust,
 }
 
 /// An alert found in the store.
@@ -71,7 +71,7 @@ pub(crate) struct AlertFound {
     pub(crate) score: Option<f64>,
     pub(crate) window: Option<(Wall, Wall)>,
     pub(crate) time: Wall,
-    pub(crate) trust: Trust,
+    pub(crate) trust: ClockTrust,
 }
 
 impl Reader {
@@ -79,19 +79,19 @@ impl Reader {
     ///
     /// # Errors
     /// When the store is missing or cannot be read.
-    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
+    pub(crate) fn open_readonly(path: &Path) -> rusqlite::Result<Self> {
         let connection = schema::open_reader(path)?;
         let (boots, timeline) = (load::read_boots(&connection)?, load::read_timeline(&connection)?);
         Ok(Self { connection, boots, timeline })
     }
 
     /// Counts the accounts of the lanes.
-    pub(crate) fn accounts(&mut self) -> rusqlite::Result<[Account; 3]> {
-        load::accounts(&mut self.connection)
+    pub(crate) fn read_accounts(&mut self) -> rusqlite::Result<[RecordAccount; 3]> {
+        load::load_accounts(&mut self.connection)
     }
 
     /// Returns the place of the last record.
-    pub(crate) fn last(&self) -> rusqlite::Result<Seq> {
+    pub(crate) fn last_record_place(&self) -> rusqlite::Result<Seq> {
         let last = "SELECT max(seq) FROM (SELECT max(seq) AS seq FROM readings UNION ALL
             SELECT max(seq) FROM alerts UNION ALL SELECT max(seq) FROM events)";
         self.connection
@@ -107,10 +107,13 @@ impl Reader {
     }
 
     /// Returns readings of known sources.
-    pub(crate) fn readings(&self, wanted: Choice<'_>) -> rusqlite::Result<Named<ReadingFound>> {
+    pub(crate) fn last_readings(
+        &self,
+        wanted: Choice<'_>,
+    ) -> rusqlite::Result<NamedRecords<ReadingFound>> {
         let mut names = SourceNames::new(&self.connection);
-        self.found::<StoredReadings, _>(wanted, |seq, reading| {
-            let Some(source) = names.find(reading.source)? else { return Ok(None) };
+        self.find_records::<StoredReadings, _>(wanted, |seq, reading| {
+            let Some(source) = names.find_source(reading.source)? else { return Ok(None) };
             if !wanted.is_of(&source.name) {
                 return Ok(None);
             }
@@ -121,44 +124,52 @@ impl Reader {
     }
 
     /// Returns alerts.
-    pub(crate) fn alerts(&self, wanted: Choice<'_>) -> rusqlite::Result<Named<AlertFound>> {
+    pub(crate) fn last_alerts(
+        &self,
+        wanted: Choice<'_>,
+    ) -> rusqlite::Result<NamedRecords<AlertFound>> {
         let mut names = SourceNames::new(&self.connection);
-        self.found::<StoredAlerts, _>(wanted, |_, alert| {
-            let source = names.find(alert.source)?.map(|source| &*source.name);
+        self.find_records::<StoredAlerts, _>(wanted, |_, alert| {
+            let source = names.find_source(alert.source)?.map(|source| &*source.name);
             if !wanted.is_of(source.unwrap_or_default()) {
                 return Ok(None);
             }
             let epoch = alert.epoch;
-            Ok(Some(AlertFound::new(alert, source).corrected(&self.timeline, epoch)))
+            Ok(Some(AlertFound::new(alert, source).correct_times(&self.timeline, epoch)))
         })
     }
 
     /// Returns visits.
-    pub(crate) fn visits(&self, wanted: Choice<'_>) -> rusqlite::Result<Named<VisitFound>> {
-        self.found::<StoredEvents, _>(wanted, |_, event| {
-            let visit = event.visit().filter(|visit| wanted.is_of(&visit.source));
+    pub(crate) fn last_visits(
+        &self,
+        wanted: Choice<'_>,
+    ) -> rusqlite::Result<NamedRecords<VisitFound>> {
+        self.find_records::<StoredEvents, _>(wanted, |_, event| {
+            let visit = event.ended_visit().filter(|visit| wanted.is_of(&visit.source));
             Ok(visit.map(|visit| {
-                let (told, _) = self.timeline.wall(event.epoch, event.mono);
-                VisitFound { told: Some(told), ..VisitFound::correct(visit, &self.timeline) }
+                let (told, _) = self.timeline.wall_time(event.epoch, event.mono);
+                VisitFound { told: Some(told), ..VisitFound::from_stored(visit, &self.timeline) }
             }))
         })
     }
 
     /// Reads records until the wanted number is found.
-    fn found<R: Record, T>(
+    fn find_records<R: Record, T>(
         &self,
         wanted: Choice<'_>,
         mut find: impl FnMut(u64, R::Lent<'_>) -> rusqlite::Result<Option<T>>,
-    ) -> rusqlite::Result<Named<T>> {
+    ) -> rusqlite::Result<NamedRecords<T>> {
         let connection = &self.connection;
         let (mut select, limit) = match wanted {
-            Choice::Last(_, limit) => (Select::<R>::backward(connection, 0, LAST_PLACE)?, limit),
+            Choice::Last(_, limit) => {
+                (Select::<R>::select_backward(connection, 0, LAST_PLACE)?, limit)
+            }
             Choice::Behind(after, limit) => {
                 (Select::from(connection, after.0.saturating_add(1))?, limit)
             }
         };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let (mut cursor, mut found) = (select.open()?, Vec::new());
+        let (mut cursor, mut found) = (select.open_cursor()?, Vec::new());
         while found.len() < limit {
             let Some((seq, record)) = cursor.read_next()? else { break };
             let id = RecordId { boot: self.boot_of(seq).boot, seq: Seq(seq) };
@@ -204,7 +215,7 @@ impl<'c> SourceNames<'c> {
     }
 
     /// Returns the source with this number; `None` if its row is lost.
-    pub(crate) fn find(&mut self, id: SourceId) -> rusqlite::Result<Option<&Arc<Source>>> {
+    pub(crate) fn find_source(&mut self, id: SourceId) -> rusqlite::Result<Option<&Arc<Source>>> {
         let known = match self.known.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
@@ -223,22 +234,22 @@ impl AlertFound {
     /// name is given by number.
     pub(crate) fn new(stored: StoredAlert, source: Option<&str>) -> Self {
         Self {
-            window: stored.window(),
+            window: stored.decided_window(),
             rule: stored.rule.into(),
             source: source.map_or_else(|| stored.source.0.to_string(), str::to_owned),
             raised: stored.raised,
             severity: stored.severity.into(),
             score: stored.score,
             time: stored.time,
-            trust: Trust::Trusted,
+            trust: ClockTrust::Trusted,
             value: stored.value,
         }
     }
 
     /// Corrects the times, given on the reference axis of a kernel run.
-    pub(crate) fn corrected(mut self, timeline: &Timeline, epoch: Option<Epoch>) -> Self {
+    pub(crate) fn correct_times(mut self, timeline: &Timeline, epoch: Option<Epoch>) -> Self {
         let Some(epoch) = epoch else { return self };
-        let correct = |time| timeline.corrected(epoch, time);
+        let correct = |time| timeline.correct_reference(epoch, time);
         self.window = self.window.map(|(start, end)| (correct(start).0, correct(end).0));
         (self.time, self.trust) = correct(self.time);
         self
@@ -257,15 +268,15 @@ pub(crate) struct VisitFound {
     pub(crate) unit: Option<String>,
     /// Time of the event; `None` in a replay.
     pub(crate) told: Option<Wall>,
-    pub(crate) trust: Trust,
+    pub(crate) trust: ClockTrust,
 }
 
 impl VisitFound {
     /// Makes a visit of a stored one, with corrected times.
-    pub(crate) fn correct(stored: VisitMembers, timeline: &Timeline) -> Self {
+    pub(crate) fn from_stored(stored: VisitMembers, timeline: &Timeline) -> Self {
         let correct = |time: i64| match stored.epoch {
-            Some(epoch) => timeline.corrected(Epoch(epoch), Wall(time)),
-            None => (Wall(time), Trust::Trusted),
+            Some(epoch) => timeline.correct_reference(Epoch(epoch), Wall(time)),
+            None => (Wall(time), ClockTrust::Trusted),
         };
         let ((start, trust), (end, _)) = (correct(stored.start_ms), correct(stored.end_ms));
         let id = visits::id(&stored.source, stored.epoch.map(KernelBoot), Wall(stored.start_ms));
@@ -283,7 +294,7 @@ impl VisitFound {
     }
 
     /// Returns the facts for a report.
-    pub(crate) fn facts(&self) -> Facts<'_> {
+    pub(crate) fn report_facts(&self) -> Facts<'_> {
         Facts {
             source: &self.source,
             openings: self.openings,
@@ -295,7 +306,7 @@ impl VisitFound {
     }
 
     /// Returns the seconds from the first opening to the last.
-    pub(crate) fn seconds(&self) -> f64 {
-        self.facts().seconds()
+    pub(crate) fn duration_seconds(&self) -> f64 {
+        self.report_facts().duration_seconds()
     }
 }

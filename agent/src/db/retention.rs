@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use pulsegate_core::record::lane::{DropReason, Gap, Lane};
 use pulsegate_core::record::reading::Seq;
-use pulsegate_core::time::timeline::{Epoch, Trust};
+use pulsegate_core::time::timeline::{ClockTrust, Epoch};
 use pulsegate_core::time::{Mono, Wall};
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::database::Database;
 use super::ledger;
-use super::withheld::{self, Claim, Settled, SourceMark, Withheld, is_pending_sql};
+use super::withheld::{self, Claim, SettledSources, SourceMark, Withheld, is_pending_sql};
 use crate::config::Buffer;
 
 /// Records given up or forgotten in a step: some milliseconds on a slow card.
@@ -25,7 +25,7 @@ const LEDGER_ROWS: u64 = 10_000;
 const FORGOTTEN_FIRST: [Lane; 3] = [Lane::Readings, Lane::Events, Lane::Alerts];
 
 /// The situation for a step.
-pub(crate) struct Look<'a> {
+pub(crate) struct RetentionView<'a> {
     pub(crate) keep: &'a Buffer,
     /// Bytes allowed for records: the cap of the configuration, or less on a small partition.
     pub(crate) cap_bytes: u64,
@@ -35,15 +35,19 @@ pub(crate) struct Look<'a> {
 }
 
 /// Takes a step. Returns true if there may be more to do.
-pub(crate) fn step(database: &mut Database, look: &Look<'_>) -> rusqlite::Result<bool> {
-    let (used, _) = database.size()?;
+pub(crate) fn run_step(
+    database: &mut Database,
+    look: &RetentionView<'_>,
+) -> rusqlite::Result<bool> {
+    let (used, _) = database.measure_size()?;
     let over = used > look.cap_bytes;
     if over {
         if forget_delivered(database, look.now)? {
             return Ok(true);
         }
         for lane in FORGOTTEN_FIRST {
-            if give_up_withheld(database, lane, look, None)? || give_up(database, lane, look, None)?
+            if give_up_withheld(database, lane, look, None)?
+                || give_up_oldest(database, lane, look, None)?
             {
                 return Ok(true);
             }
@@ -51,12 +55,12 @@ pub(crate) fn step(database: &mut Database, look: &Look<'_>) -> rusqlite::Result
     }
     if let Some(ttl) = look.keep.ttl
         && (give_up_withheld(database, Lane::Readings, look, Some(ttl))?
-            || give_up(database, Lane::Readings, look, Some(ttl))?)
+            || give_up_oldest(database, Lane::Readings, look, Some(ttl))?)
     {
         return Ok(true);
     }
     for lane in FORGOTTEN_FIRST {
-        if forget(database, lane, Some(look.keep.history), look.now)? {
+        if forget_lane(database, lane, Some(look.keep.history), look.now)? {
             return Ok(true);
         }
     }
@@ -67,7 +71,7 @@ pub(crate) fn step(database: &mut Database, look: &Look<'_>) -> rusqlite::Result
 /// Forgets some delivered records, whatever their age. Returns true if there were any.
 pub(crate) fn forget_delivered(database: &mut Database, now: Mono) -> rusqlite::Result<bool> {
     for lane in FORGOTTEN_FIRST {
-        if forget(database, lane, None, now)? {
+        if forget_lane(database, lane, None, now)? {
             return Ok(true);
         }
     }
@@ -75,7 +79,7 @@ pub(crate) fn forget_delivered(database: &mut Database, now: Mono) -> rusqlite::
 }
 
 /// Forgets the oldest delivered records of a lane: those above `age`, or whatever their age.
-fn forget(
+fn forget_lane(
     database: &mut Database,
     lane: Lane,
     age: Option<Duration>,
@@ -85,7 +89,7 @@ fn forget(
     // Marks waiting for a commit do not count yet: a power cut would undo them.
     let is_whole = database.stored_withheld.is_empty(lane);
     let from = if is_whole { 0 } else { database.forgotten[lane.index()] };
-    let found = oldest(database, lane, (from, watermark), (age, now), |_, _| Claim::Free)?;
+    let found = find_oldest(database, lane, (from, watermark), (age, now), |_, _| Claim::Free)?;
     let Some(last) = found.places.last().copied() else { return Ok(false) };
     let table = lane.as_str();
     let mut delete = format!("DELETE FROM {table} WHERE seq <= ?1");
@@ -105,15 +109,15 @@ fn forget(
 fn give_up_withheld(
     database: &mut Database,
     lane: Lane,
-    look: &Look<'_>,
+    look: &RetentionView<'_>,
     older_than: Option<Duration>,
 ) -> rusqlite::Result<bool> {
-    let sources: Vec<u32> = database.withheld.sources(lane).collect();
+    let sources: Vec<u32> = database.withheld.withheld_sources(lane).collect();
     let Some(after) = database.withheld.first_after(lane, &sources) else { return Ok(false) };
     let span = (after.max(database.given_up[lane.index()]), database.lanes[lane.index()].watermark);
     let withheld = &database.withheld;
-    let claim = |source, seq| withheld.claim(lane, source, seq).unwrap_or(Claim::Settled);
-    let found = oldest(database, lane, span, (older_than, look.now), claim)?;
+    let claim = |source, seq| withheld.find_claim(lane, source, seq).unwrap_or(Claim::Settled);
+    let found = find_oldest(database, lane, span, (older_than, look.now), claim)?;
     database.given_up[lane.index()] = found.looked_to;
     let Some(last) = found.places.last().copied() else { return Ok(found.is_cut_short) };
     give_up_places(database, lane, look, (older_than, &found.places))?;
@@ -124,21 +128,21 @@ fn give_up_withheld(
         database.withheld.is_idle(lane, *source)
             && of(&database.withheld) == of(&database.stored_withheld)
     };
-    let sources: Vec<u32> = database.withheld.sources(lane).filter(idle).collect();
+    let sources: Vec<u32> = database.withheld.withheld_sources(lane).filter(idle).collect();
     let (delivered, filtered, gaps) = (0, 0, Vec::new());
-    let settled = Settled { lane, sources, through: last, delivered, filtered, gaps };
+    let settled = SettledSources { lane, sources, through: last, delivered, filtered, gaps };
     let mark = SourceMark::Settle(settled);
-    database.write(|writer| withheld::write(writer, &mark, look.now))?;
-    database.withheld.apply(&mark);
-    database.stored_withheld.apply(&mark);
+    database.run_transaction(|writer| withheld::write_source_mark(writer, &mark, look.now))?;
+    database.withheld.apply_mark(&mark);
+    database.stored_withheld.apply_mark(&mark);
     Ok(true)
 }
 
 /// Gives up the oldest pending records of a lane outside the publisher's hands.
-fn give_up(
+fn give_up_oldest(
     database: &mut Database,
     lane: Lane,
-    look: &Look<'_>,
+    look: &RetentionView<'_>,
     older_than: Option<Duration>,
 ) -> rusqlite::Result<bool> {
     let watermark = database.lanes[lane.index()].watermark;
@@ -147,12 +151,12 @@ fn give_up(
     let growing = database.growing.as_ref().filter(|_| lane == Lane::Events);
     let through = growing.map_or(database.last_seq, |growing| growing.event.0 - 1);
     let withheld = &database.withheld;
-    let claim = |source, seq| withheld.claim(lane, source, seq).unwrap_or(Claim::Free);
-    let mut found = oldest(database, lane, (from, through), (older_than, look.now), claim)?;
+    let claim = |source, seq| withheld.find_claim(lane, source, seq).unwrap_or(Claim::Free);
+    let mut found = find_oldest(database, lane, (from, through), (older_than, look.now), claim)?;
     // Skips records settled by a withheld source beyond the watermark.
     while found.places.is_empty() && found.is_cut_short {
         let span = (found.looked_to, through);
-        found = oldest(database, lane, span, (older_than, look.now), claim)?;
+        found = find_oldest(database, lane, span, (older_than, look.now), claim)?;
     }
     if found.places.is_empty() {
         return Ok(false);
@@ -165,7 +169,7 @@ fn give_up(
 fn give_up_places(
     database: &mut Database,
     lane: Lane,
-    look: &Look<'_>,
+    look: &RetentionView<'_>,
     (older_than, places): (Option<Duration>, &[u64]),
 ) -> rusqlite::Result<()> {
     let reason = if older_than.is_some() { DropReason::Ttl } else { DropReason::Cap };
@@ -173,7 +177,7 @@ fn give_up_places(
     let (first, last) = (Seq(first.unwrap_or(0)), Seq(last.unwrap_or(0)));
     let count = places.len() as u64;
     let gap = Gap { lane, first, last, count, reason };
-    ledger::give_up(database, &gap, places, look.in_hand[Lane::Events.index()], look.now)?;
+    ledger::give_up_records(database, &gap, places, look.in_hand[Lane::Events.index()], look.now)?;
     tracing::warn!(count, lane = lane.as_str(), reason = gap.reason.as_str(), "given up");
     Ok(())
 }
@@ -190,7 +194,7 @@ struct Oldest {
 /// Looks at the oldest records in `(after, through]`, [`STEP_ROWS`] at most; with an age, only at
 /// older records. `claim` returns the claim on the record of a source and place. Ends before a
 /// record in hand, unless nothing was found before.
-fn oldest(
+fn find_oldest(
     database: &Database,
     lane: Lane,
     (after, through): (u64, u64),
@@ -212,7 +216,7 @@ fn oldest(
     let mut looked = 0;
     while let Some(row) = rows.next()? {
         if let Some(age) = age
-            && !is_older(database, &Arrival::read(row)?, age, now)
+            && !is_older(database, &RecordArrival::read_arrival(row)?, age, now)
         {
             return Ok(oldest);
         }
@@ -229,7 +233,7 @@ fn oldest(
 }
 
 /// The arrival of a record in the store, which differs from a time given by another program.
-enum Arrival {
+enum RecordArrival {
     /// A place and a monotonic time in the run of the kernel of the place.
     Mono(u64, Mono),
     /// On the axis of the rules in this run of the kernel: a rule decides when readings arrive.
@@ -239,8 +243,8 @@ enum Arrival {
     Wall(Wall),
 }
 
-impl Arrival {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+impl RecordArrival {
+    fn read_arrival(row: &Row<'_>) -> rusqlite::Result<Self> {
         let epoch: Option<u32> = row.get(3)?;
         Ok(match (row.get::<_, Option<u64>>(1)?, row.get::<_, Option<i64>>(2)?, epoch) {
             (_, Some(time), Some(epoch)) => Self::Reference(Epoch(epoch), Wall(time)),
@@ -252,21 +256,21 @@ impl Arrival {
 
 /// Returns true if a record arrived longer than `age` ago. Across runs of the kernel only trusted
 /// clocks can tell; without them, no record counts as old.
-fn is_older(database: &Database, arrival: &Arrival, age: Duration, now: Mono) -> bool {
+fn is_older(database: &Database, arrival: &RecordArrival, age: Duration, now: Mono) -> bool {
     let timeline = &database.timeline;
-    let (today, trust_today) = timeline.wall(database.epoch, now);
+    let (today, trust_today) = timeline.wall_time(database.epoch, now);
     let (then, trust) = match arrival {
-        Arrival::Mono(seq, mono) => match database.boot_of(*seq).epoch {
+        RecordArrival::Mono(seq, mono) => match database.boot_of(*seq).epoch {
             epoch if epoch == database.epoch => return now.since(*mono) > age,
-            epoch => timeline.wall(epoch, *mono),
+            epoch => timeline.wall_time(epoch, *mono),
         },
-        Arrival::Reference(epoch, time) if *epoch == database.epoch => {
-            return *time + age < timeline.reference(*epoch, now);
+        RecordArrival::Reference(epoch, time) if *epoch == database.epoch => {
+            return *time + age < timeline.reference_time(*epoch, now);
         }
-        Arrival::Reference(epoch, time) => timeline.corrected(*epoch, *time),
-        Arrival::Wall(time) => (*time, Trust::Trusted),
+        RecordArrival::Reference(epoch, time) => timeline.correct_reference(*epoch, *time),
+        RecordArrival::Wall(time) => (*time, ClockTrust::Trusted),
     };
-    trust == Trust::Trusted && trust_today == Trust::Trusted && then + age < today
+    trust == ClockTrust::Trusted && trust_today == ClockTrust::Trusted && then + age < today
 }
 
 /// Deletes rows of the frame needed only by forgotten records.

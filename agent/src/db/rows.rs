@@ -75,7 +75,7 @@ pub(crate) struct StoredAlert {
 }
 
 impl StoredAlert {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn read_alert_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let time_at = |column| bounds::read_optional_time(row, column);
         let is_dated = row.get_ref(11)? != ValueRef::Null;
         Ok(Self {
@@ -94,7 +94,7 @@ impl StoredAlert {
     }
 
     /// Returns the window of the decision; `None` for a rule without windows.
-    pub(crate) fn window(&self) -> Option<(Wall, Wall)> {
+    pub(crate) fn decided_window(&self) -> Option<(Wall, Wall)> {
         self.window_start.zip(self.window_end)
     }
 }
@@ -112,7 +112,7 @@ impl Record for StoredAlerts {
     type Lent<'a> = StoredAlert;
 
     fn read_row(&mut self, row: &Row<'_>) -> rusqlite::Result<StoredAlert> {
-        StoredAlert::read(row)
+        StoredAlert::read_alert_row(row)
     }
 }
 
@@ -129,7 +129,7 @@ impl Record for StandingAlerts {
     type Lent<'a> = StoredAlert;
 
     fn read_row(&mut self, row: &Row<'_>) -> rusqlite::Result<StoredAlert> {
-        StoredAlert::read(row)
+        StoredAlert::read_alert_row(row)
     }
 }
 
@@ -145,8 +145,8 @@ pub(crate) struct StoredEvent<'a> {
 
 impl StoredEvent<'_> {
     /// Returns the visit of the event; `None` unless the event is about an ended visit.
-    pub(crate) fn visit(&self) -> Option<VisitMembers> {
-        (self.event == VISIT).then(|| VisitMembers::read(VISIT, self.members))?
+    pub(crate) fn ended_visit(&self) -> Option<VisitMembers> {
+        (self.event == VISIT).then(|| VisitMembers::from_text(VISIT, self.members))?
     }
 }
 

@@ -15,8 +15,8 @@ use anyhow::Context as _;
 use pulsegate_sensors::Sources;
 use rusqlite::ErrorCode;
 
-use super::carry::{self, Extent, Reached};
-use super::database::{Database, Identity};
+use super::carry::{self, Extent, SalvageState};
+use super::database::{Database, WriterIdentity};
 use super::error::is_damage;
 use super::{disk, schema};
 use crate::platform::pulse::Pulse;
@@ -51,7 +51,7 @@ pub(crate) struct SalvageProgress {
 
 impl SalvageProgress {
     /// Returns the completed part in percent.
-    pub(crate) fn percent(self) -> u64 {
+    pub(crate) fn done_percent(self) -> u64 {
         self.done.min(self.of).saturating_mul(100).checked_div(self.of).unwrap_or(100)
     }
 }
@@ -78,20 +78,21 @@ pub(crate) struct Replaced {
 pub(crate) fn open_whole(
     path: &Path,
     is_expected: bool,
-    identity: &Identity,
+    identity: &WriterIdentity,
     sources: &Arc<Sources>,
     pulse: &Pulse,
 ) -> anyhow::Result<Result<Database, String>> {
-    finish(path).with_context(|| format!("cannot finish the new store `{}`", path.display()))?;
-    let unfinished = unfinished(path)?;
-    let fault = match whole(path) {
+    finish_replacement(path)
+        .with_context(|| format!("cannot finish the new store `{}`", path.display()))?;
+    let unfinished = find_unfinished(path)?;
+    let fault = match check_whole(path) {
         _ if unfinished.is_some() => "its salvage was cut off, and goes on".to_owned(),
         Ok(()) => {
             if !is_expected {
                 durable::create_new(path)
                     .with_context(|| format!("cannot make the store `{}`", path.display()))?;
             }
-            match Database::open(path, identity, Arc::clone(sources), pulse) {
+            match Database::open_database(path, identity, Arc::clone(sources), pulse) {
                 Ok(database) => return Ok(Ok(database)),
                 Err(error) if is_damage(&error) || is_missing_table(&error) => error.to_string(),
                 Err(error) => {
@@ -114,7 +115,7 @@ pub(crate) fn open_whole(
 #[cfg(test)]
 pub(crate) fn open(
     path: &Path,
-    identity: &Identity,
+    identity: &WriterIdentity,
     sources: &Arc<Sources>,
     pulse: &Pulse,
     tell: TellProgress<'_>,
@@ -122,8 +123,8 @@ pub(crate) fn open(
     if let Ok(database) = open_whole(path, true, identity, sources, pulse)? {
         return Ok((database, None));
     }
-    let replaced = replace(path, None, sources, pulse, tell)?;
-    let database = Database::open(path, identity, Arc::clone(sources), pulse)
+    let replaced = replace_database(path, None, sources, pulse, tell)?;
+    let database = Database::open_database(path, identity, Arc::clone(sources), pulse)
         .with_context(|| format!("cannot open the new store `{}`", path.display()))?;
     Ok((database, Some(replaced)))
 }
@@ -134,18 +135,18 @@ pub(crate) fn open(
 ///
 /// # Errors
 /// When no database can be written here. The damaged database then keeps its place.
-pub(crate) fn replace(
+pub(crate) fn replace_database(
     path: &Path,
     known: Option<&Database>,
     sources: &Sources,
     pulse: &Pulse,
     tell: TellProgress<'_>,
 ) -> anyhow::Result<Replaced> {
-    let unfinished = unfinished(path)?;
+    let unfinished = find_unfinished(path)?;
     let begun = unfinished.as_ref().map(|(_, extent)| *extent);
     let aside = unfinished.map_or_else(|| set_aside(path), |(aside, _)| Ok(aside))?;
     let name = name_of(&aside).to_string_lossy().into_owned();
-    let writing = durable::beside(path, WRITING);
+    let writing = durable::append_extension(path, WRITING);
     let mut write = |extent| write_new(&aside, &writing, known, sources, extent, (pulse, tell));
     let mut written = write(begun.unwrap_or(Extent::Everything));
     if let Err(error) = &written
@@ -167,9 +168,9 @@ pub(crate) fn replace(
     }
     let left_rows =
         written.with_context(|| format!("cannot write a new store beside `{}`", path.display()))?;
-    durable::sync(&writing)?;
-    durable::rename(&writing, &durable::beside(path, COMPLETE))?;
-    finish(path)?;
+    durable::sync_file(&writing)?;
+    durable::rename_file(&writing, &durable::append_extension(path, COMPLETE))?;
+    finish_replacement(path)?;
     forget_older(path);
     tracing::warn!(set_aside = name, left_rows, "what could be read was carried over");
     Ok(Replaced { set_aside: name, left_rows })
@@ -177,12 +178,12 @@ pub(crate) fn replace(
 
 /// Finds faults not reported by SQLite: an empty file with records in its log would count as a new
 /// database, and a file of a future version as read-only.
-fn whole(path: &Path) -> Result<(), &'static str> {
+fn check_whole(path: &Path) -> Result<(), &'static str> {
     let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
     if metadata.is_dir() {
         return Err("it is a folder");
     }
-    let has_log = std::fs::metadata(with(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    let has_log = std::fs::metadata(suffixed_path(path, "-wal")).is_ok_and(|log| log.len() > 0);
     match metadata.len() {
         0 if has_log => Err("its file is empty"),
         1..MIN_BYTES => Err("its file is cut off"),
@@ -211,11 +212,11 @@ fn is_missing_table(error: &rusqlite::Error) -> bool {
 /// not checked as a whole, because the check would take longer the further the salvage is. Damage
 /// in the new database is found once it is in its place, and the database set aside is kept until
 /// then.
-fn unfinished(path: &Path) -> anyhow::Result<Option<(PathBuf, Extent)>> {
-    let writing = durable::beside(path, WRITING);
+fn find_unfinished(path: &Path) -> anyhow::Result<Option<(PathBuf, Extent)>> {
+    let writing = durable::append_extension(path, WRITING);
     // A file with a rollback journal was cut off before its first commit, and no reader can open such a file.
-    let is_begun = writing.exists() && !with(&writing, JOURNAL).exists();
-    let load = || Reached::load(&schema::open_reader(&writing)?);
+    let is_begun = writing.exists() && !suffixed_path(&writing, JOURNAL).exists();
+    let load = || SalvageState::load_reached(&schema::open_reader(&writing)?);
     let reached = match is_begun.then(load).transpose() {
         Ok(reached) => reached.flatten(),
         Err(error) if is_damage(&error) => None,
@@ -223,8 +224,8 @@ fn unfinished(path: &Path) -> anyhow::Result<Option<(PathBuf, Extent)>> {
             return Err(error).with_context(|| format!("cannot read `{}`", writing.display()));
         }
     };
-    let found = reached.and_then(|Reached { set_aside, extent, .. }| {
-        let aside = older(path).into_iter().find(|aside| *name_of(aside) == *set_aside)?;
+    let found = reached.and_then(|SalvageState { set_aside, extent, .. }| {
+        let aside = list_set_aside(path).into_iter().find(|aside| *name_of(aside) == *set_aside)?;
         let damaged = std::fs::metadata(&aside).ok()?;
         let is_its = match std::fs::metadata(path) {
             Ok(file) => (file.dev(), file.ino()) == (damaged.dev(), damaged.ino()),
@@ -241,9 +242,9 @@ fn unfinished(path: &Path) -> anyhow::Result<Option<(PathBuf, Extent)>> {
 
 /// Removes an incomplete new database.
 fn forget_unfinished(path: &Path) -> anyhow::Result<()> {
-    let writing = durable::beside(path, WRITING);
+    let writing = durable::append_extension(path, WRITING);
     // The file first: a file left without its log would look like a salvage to continue.
-    let remove = |suffix| durable::remove(&with(&writing, suffix));
+    let remove = |suffix| durable::remove_file(&suffixed_path(&writing, suffix));
     ["", JOURNAL, "-wal", "-shm"]
         .into_iter()
         .try_for_each(remove)
@@ -251,19 +252,19 @@ fn forget_unfinished(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Moves a complete new database to its place.
-fn finish(path: &Path) -> std::io::Result<()> {
-    let complete = durable::beside(path, COMPLETE);
+fn finish_replacement(path: &Path) -> std::io::Result<()> {
+    let complete = durable::append_extension(path, COMPLETE);
     if !complete.exists() {
         return Ok(());
     }
     let _in_place = schema::keep_in_place();
     // The log of the old database must not be applied to the new one.
-    durable::remove(&with(path, "-wal"))?;
-    durable::remove(&with(path, "-shm"))?;
+    durable::remove_file(&suffixed_path(path, "-wal"))?;
+    durable::remove_file(&suffixed_path(path, "-shm"))?;
     if path.is_dir() {
-        durable::rename(path, &unused_name(path))?;
+        durable::rename_file(path, &unused_name(path))?;
     }
-    durable::rename(&complete, path)
+    durable::rename_file(&complete, path)
 }
 
 fn write_new(
@@ -275,7 +276,7 @@ fn write_new(
     (pulse, tell): (&Pulse, TellProgress<'_>),
 ) -> rusqlite::Result<u64> {
     let fresh = schema::open_writer(into, pulse)?;
-    let left_rows = carry::over(from, &fresh, known, sources, extent, (pulse, tell))?;
+    let left_rows = carry::carry_database(from, &fresh, known, sources, extent, (pulse, tell))?;
     fresh.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     fresh.close().map_err(|(_, error)| error)?;
     Ok(left_rows)
@@ -285,13 +286,13 @@ fn write_new(
 /// links the file is moved.
 fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
     let inode = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
-    let aside = older(path).into_iter().find(|aside| inode(aside) == inode(path));
+    let aside = list_set_aside(path).into_iter().find(|aside| inode(aside) == inode(path));
     let aside = aside.unwrap_or_else(|| unused_name(path));
     for suffix in ["-wal", ""] {
-        let (from, to) = (with(path, suffix), with(&aside, suffix));
+        let (from, to) = (suffixed_path(path, suffix), suffixed_path(&aside, suffix));
         if from.exists() && inode(&from) != inode(&to) {
-            durable::link(&from, &to)
-                .or_else(|_| durable::rename(&from, &to))
+            durable::link_file(&from, &to)
+                .or_else(|_| durable::rename_file(&from, &to))
                 .with_context(|| format!("cannot set `{}` aside", from.display()))?;
         }
     }
@@ -301,16 +302,19 @@ fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
 /// Returns an unused dated name. A clock that is not set can show the same time twice.
 fn unused_name(path: &Path) -> PathBuf {
     let date =
-        pulsegate_core::cloud::record_text::ClockText::format(clock::wall()).replace(':', "");
+        pulsegate_core::cloud::record_text::ClockText::format_time(clock::wall()).replace(':', "");
     let names = (1_u32..).map(|n| match n {
-        1 => durable::beside(path, &format!("{ASIDE}{date}")),
-        n => durable::beside(path, &format!("{ASIDE}{date}-{n}")),
+        1 => durable::append_extension(path, &format!("{ASIDE}{date}")),
+        n => durable::append_extension(path, &format!("{ASIDE}{date}-{n}")),
     });
-    names.into_iter().find(|name| !name.exists()).unwrap_or_else(|| durable::beside(path, ASIDE))
+    names
+        .into_iter()
+        .find(|name| !name.exists())
+        .unwrap_or_else(|| durable::append_extension(path, ASIDE))
 }
 
 /// Returns the databases set aside, the latest last.
-fn older(path: &Path) -> Vec<PathBuf> {
+fn list_set_aside(path: &Path) -> Vec<PathBuf> {
     let Some(folder) = path.parent() else { return Vec::new() };
     let mut begin = name_of(path).to_owned();
     begin.push(format!(".{ASIDE}"));
@@ -328,10 +332,10 @@ fn older(path: &Path) -> Vec<PathBuf> {
 }
 
 fn forget_older(path: &Path) {
-    let aside = older(path);
+    let aside = list_set_aside(path);
     for aside in aside.iter().rev().skip(KEPT_ASIDE) {
         for suffix in SUFFIXES {
-            durable::remove(&with(aside, suffix)).ok();
+            durable::remove_file(&suffixed_path(aside, suffix)).ok();
         }
     }
 }
@@ -340,7 +344,7 @@ fn name_of(path: &Path) -> &std::ffi::OsStr {
     path.file_name().unwrap_or_default()
 }
 
-fn with(path: &Path, suffix: &str) -> PathBuf {
+fn suffixed_path(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)

@@ -139,13 +139,13 @@ pub(crate) fn open_writer(path: &Path, pulse: &Pulse) -> rusqlite::Result<Connec
     // Why a file cannot be made, SQLite says as well.
     durable::create_private(path).ok();
     let mut connection = Connection::open(path)?;
-    harden(&connection)?;
+    harden_connection(&connection)?;
     beat_in_statements(&mut connection, pulse)?;
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // In WAL mode NORMAL may lose the last commits in a power cut; FULL fsyncs each (P1).
     connection.pragma_update(None, "synchronous", "FULL")?;
-    let room = Room::of(path);
+    let room = Room::measure_at(path);
     let log = room.map(|room| room.log_bytes / u64::from(PAGE_BYTES));
     connection.pragma_update(None, "wal_autocheckpoint", log.unwrap_or(CHECKPOINT_PAGES))?;
     let limit = room.map_or(JOURNAL_LIMIT_BYTES, |room| room.log_limit_bytes());
@@ -154,7 +154,7 @@ pub(crate) fn open_writer(path: &Path, pulse: &Pulse) -> rusqlite::Result<Connec
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     // Finds a damaged page when it is read, not when something of it makes no sense.
     connection.pragma_update(None, "cell_size_check", "ON")?;
-    migrate(&connection)?;
+    migrate_tables(&connection)?;
     Ok(connection)
 }
 
@@ -189,11 +189,11 @@ pub(crate) fn keep_in_place() -> MutexGuard<'static, ()> {
 pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let in_place = keep_in_place();
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    harden(&connection)?;
+    harden_connection(&connection)?;
     connection.pragma_update(None, "cell_size_check", "ON")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // The first that is read: it opens the log and its index.
-    let version = version(&connection)?;
+    let version = read_version(&connection)?;
     drop(in_place);
     for (_, table) in LATER.iter().filter(|(since, _)| version < *since) {
         connection.execute_batch(&format!("CREATE TEMP TABLE {table}"))?;
@@ -203,7 +203,7 @@ pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Makes SQLite distrust the file: a foreign schema runs no function with side effects, and no
 /// statement can write to the schema.
-fn harden(connection: &Connection) -> rusqlite::Result<()> {
+fn harden_connection(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
@@ -211,13 +211,13 @@ fn harden(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Returns the number of [`MIGRATIONS`] in the database.
-fn version(connection: &Connection) -> rusqlite::Result<usize> {
+fn read_version(connection: &Connection) -> rusqlite::Result<usize> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 /// Brings the tables up to the latest version.
-pub(crate) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
-    for (number, migration) in MIGRATIONS.iter().enumerate().skip(version(connection)?) {
+pub(crate) fn migrate_tables(connection: &Connection) -> rusqlite::Result<()> {
+    for (number, migration) in MIGRATIONS.iter().enumerate().skip(read_version(connection)?) {
         let batch =
             format!("BEGIN IMMEDIATE; {migration} PRAGMA user_version = {}; COMMIT;", number + 1);
         connection.execute_batch(&batch)?;

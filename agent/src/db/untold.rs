@@ -24,28 +24,28 @@ const TELL_ANYWAY: Duration = Duration::from_secs(600);
 
 /// The rows, and the time of the last report.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Untold {
+pub(crate) struct UnreportedGaps {
     rows: Vec<GapMembers>,
     told_at: Option<Mono>,
 }
 
 /// The changes of the rows in a transaction, and the events to write.
 #[derive(Debug, Default)]
-pub(crate) struct Telling {
-    next: Untold,
+pub(crate) struct GapReports {
+    next: UnreportedGaps,
     is_changed: bool,
     events: Vec<EventRow>,
 }
 
-impl Untold {
+impl UnreportedGaps {
     /// Reads the rows of a store.
-    pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+    pub(crate) fn load_untold(connection: &Connection) -> rusqlite::Result<Self> {
         let select = "SELECT members FROM untold_gaps ORDER BY lane, reason";
         let mut select = connection.prepare(select)?;
         let rows = select.query_map([], |row| row.get::<_, String>(0))?;
         let rows: rusqlite::Result<Vec<String>> = rows.collect();
         Ok(Self {
-            rows: rows?.iter().filter_map(|row| GapMembers::read(row)).collect(),
+            rows: rows?.iter().filter_map(|row| GapMembers::from_members(row)).collect(),
             told_at: None,
         })
     }
@@ -60,7 +60,7 @@ impl Untold {
     }
 
     /// Replaces the stored rows.
-    pub(crate) fn write(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    pub(crate) fn write_untold(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
         tx.execute("DELETE FROM untold_gaps", [])?;
         for row in &self.rows {
             tx.execute(
@@ -71,20 +71,20 @@ impl Untold {
         Ok(())
     }
 
-    fn fold(&mut self, gap: GapMembers, now: Mono) {
+    fn fold_gap(&mut self, gap: GapMembers, now: Mono) {
         // The given-up event was the last try.
         self.told_at.get_or_insert(now);
         let alike = |row: &&mut GapMembers| row.lane == gap.lane && row.reason == gap.reason;
         match self.rows.iter_mut().find(alike) {
-            Some(row) => row.widen(&gap),
+            Some(row) => row.widen_over(&gap),
             None => self.rows.push(gap),
         }
     }
 }
 
-impl Telling {
+impl GapReports {
     /// Begins with the rows of the database.
-    pub(crate) fn begin(database: &Database) -> Self {
+    pub(crate) fn from_untold(database: &Database) -> Self {
         Self { next: database.untold.clone(), is_changed: false, events: Vec::new() }
     }
 
@@ -106,8 +106,8 @@ impl Telling {
         while let Some(row) = rows.next()? {
             found = true;
             self.is_changed = true;
-            if let Some(told) = GapMembers::read(row.get_ref(0)?.as_str()?) {
-                self.next.fold(told, now);
+            if let Some(told) = GapMembers::from_members(row.get_ref(0)?.as_str()?) {
+                self.next.fold_gap(told, now);
             }
         }
         Ok(found)
@@ -115,7 +115,7 @@ impl Telling {
 
     /// Reports a message given up because of the broker. A message with events about gaps is merged
     /// into the rows with them, because the broker hung up on such an event.
-    pub(crate) fn give_up(
+    pub(crate) fn report_quarantined(
         &mut self,
         database: &Database,
         gap: &Gap,
@@ -124,7 +124,7 @@ impl Telling {
         let held_gaps = self.fold_events_of(database, gap, now)?;
         let members = ledger::gap_members(database, gap)?;
         if held_gaps {
-            self.next.fold(members, now);
+            self.next.fold_gap(members, now);
         } else {
             self.events.push(EventRow { event: Event::Gap(members), mono: now });
         }
@@ -133,7 +133,7 @@ impl Telling {
 
     /// Turns the rows into events if a report is due. `delivered`: an event was delivered since the
     /// last commit.
-    pub(crate) fn tell(&mut self, delivered: bool, now: Mono) {
+    pub(crate) fn report_if_due(&mut self, delivered: bool, now: Mono) {
         let pause = if delivered { TELL_AFTER_DELIVERY } else { TELL_ANYWAY };
         if !self.next.is_due_after(pause, now) {
             return;
@@ -145,13 +145,13 @@ impl Telling {
     }
 
     /// Writes the events and the remaining rows.
-    pub(crate) fn write(&self, writer: &mut LaneWriter<'_>) -> rusqlite::Result<()> {
-        self.events.iter().try_for_each(|event| writer.event(event))?;
-        if self.is_changed { self.next.write(writer.tx) } else { Ok(()) }
+    pub(crate) fn write_reports(&self, writer: &mut LaneWriter<'_>) -> rusqlite::Result<()> {
+        self.events.iter().try_for_each(|event| writer.write_event(event))?;
+        if self.is_changed { self.next.write_untold(writer.tx) } else { Ok(()) }
     }
 
     /// Returns the rows after the transaction.
-    pub(crate) fn into_untold(self) -> Untold {
+    pub(crate) fn into_untold(self) -> UnreportedGaps {
         self.next
     }
 }

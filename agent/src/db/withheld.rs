@@ -21,10 +21,10 @@ pub(crate) const EVENTS: u32 = 0;
 
 /// The withheld sources by lane and number.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Withheld([BTreeMap<u32, Source>; 3]);
+pub(crate) struct Withheld([BTreeMap<u32, WithheldSource>; 3]);
 
 #[derive(Debug, Clone, Copy)]
-struct Source {
+struct WithheldSource {
     /// The watermark of the source.
     after: u64,
     /// The last place in the publisher's hands.
@@ -46,12 +46,12 @@ pub(crate) enum Claim {
 #[derive(Debug, Clone)]
 pub(crate) enum SourceMark {
     Withhold { lane: Lane, sources: Vec<u32>, after: u64 },
-    Settle(Settled),
+    Settle(SettledSources),
     Release { lane: Lane, sources: Vec<u32> },
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Settled {
+pub(crate) struct SettledSources {
     pub(crate) lane: Lane,
     pub(crate) sources: Vec<u32>,
     pub(crate) through: u64,
@@ -62,7 +62,7 @@ pub(crate) struct Settled {
 
 impl SourceMark {
     /// Returns the gaps of quarantined messages.
-    pub(crate) fn gaps(&self) -> &[Gap] {
+    pub(crate) fn quarantine_gaps(&self) -> &[Gap] {
         match self {
             Self::Settle(settled) => &settled.gaps,
             Self::Withhold { .. } | Self::Release { .. } => &[],
@@ -74,14 +74,14 @@ impl SourceMark {
         matches!(self, Self::Settle(one) if one.lane == Lane::Events && one.delivered > 0)
     }
 
-    fn lane(&self) -> Lane {
+    fn mark_lane(&self) -> Lane {
         match self {
             Self::Withhold { lane, .. } | Self::Release { lane, .. } => *lane,
             Self::Settle(settled) => settled.lane,
         }
     }
 
-    fn sources(&self) -> &[u32] {
+    fn mark_sources(&self) -> &[u32] {
         match self {
             Self::Withhold { sources, .. } | Self::Release { sources, .. } => sources,
             Self::Settle(settled) => &settled.sources,
@@ -90,12 +90,12 @@ impl SourceMark {
 
     /// Returns the least watermark of the sources of the mark.
     pub(crate) fn first_after(&self, withheld: &Withheld) -> Option<(Lane, u64)> {
-        let lane = self.lane();
-        withheld.first_after(lane, self.sources()).map(|first| (lane, first))
+        let lane = self.mark_lane();
+        withheld.first_after(lane, self.mark_sources()).map(|first| (lane, first))
     }
 
     /// Replaces the topic of a mark by its sources, found with `sources_of`.
-    pub(crate) fn of(
+    pub(crate) fn from_topic_mark(
         mark: TopicMark,
         sources_of: impl FnOnce(Lane, &Arc<str>) -> Vec<u32>,
     ) -> Self {
@@ -105,7 +105,7 @@ impl SourceMark {
             }
             TopicMark::Settle { lane, sources, through, delivered, filtered, gaps } => {
                 let through = through.0;
-                Self::Settle(Settled { lane, sources, through, delivered, filtered, gaps })
+                Self::Settle(SettledSources { lane, sources, through, delivered, filtered, gaps })
             }
             TopicMark::Release { lane, topic } => {
                 Self::Release { lane, sources: sources_of(lane, &topic) }
@@ -115,7 +115,7 @@ impl SourceMark {
 }
 
 impl Withheld {
-    pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+    pub(crate) fn load_withheld(connection: &Connection) -> rusqlite::Result<Self> {
         let mut withheld = Self::default();
         let mut select = connection.prepare("SELECT lane, source, after FROM withheld")?;
         let mut rows = select.query([])?;
@@ -123,24 +123,24 @@ impl Withheld {
             let lane = row.get::<_, usize>(0)?;
             let (source, after) = (bounds::read_source(row, 1)?.0, bounds::read_place(row, 2)?);
             if let Some(sources) = withheld.0.get_mut(lane) {
-                sources.insert(source, Source { after, taken: after });
+                sources.insert(source, WithheldSource { after, taken: after });
             }
         }
         Ok(withheld)
     }
 
     /// Replaces the stored rows.
-    pub(crate) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn write_withheld(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.execute("DELETE FROM withheld", [])?;
         let mut insert = connection.prepare("INSERT INTO withheld VALUES (?1, ?2, ?3)")?;
-        for (lane, source, after) in self.rows() {
+        for (lane, source, after) in self.iter_rows() {
             insert.execute(params![lane.index(), source, after])?;
         }
         Ok(())
     }
 
     /// Returns lane, source and watermark of each row.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (Lane, u32, u64)> {
+    pub(crate) fn iter_rows(&self) -> impl Iterator<Item = (Lane, u32, u64)> {
         Lane::ALL.into_iter().zip(&self.0).flat_map(|(lane, sources)| {
             sources.iter().map(move |(source, marks)| (lane, *source, marks.after))
         })
@@ -172,7 +172,7 @@ impl Withheld {
         self.0[lane.index()].is_empty()
     }
 
-    pub(crate) fn sources(&self, lane: Lane) -> impl Iterator<Item = u32> {
+    pub(crate) fn withheld_sources(&self, lane: Lane) -> impl Iterator<Item = u32> {
         self.0[lane.index()].keys().copied()
     }
 
@@ -186,7 +186,7 @@ impl Withheld {
     }
 
     /// Returns the claim on a record; `None` if the source is not withheld.
-    pub(crate) fn claim(&self, lane: Lane, source: u32, seq: u64) -> Option<Claim> {
+    pub(crate) fn find_claim(&self, lane: Lane, source: u32, seq: u64) -> Option<Claim> {
         self.0[lane.index()].get(&source).map(|source| match seq {
             settled if settled <= source.after => Claim::Settled,
             taken if taken <= source.taken => Claim::InHand,
@@ -212,7 +212,7 @@ impl Withheld {
     }
 
     /// Notes the records of these sources up to `through` as in hand.
-    pub(crate) fn took(&mut self, lane: Lane, sources: &[u32], through: u64) {
+    pub(crate) fn note_in_hand(&mut self, lane: Lane, sources: &[u32], through: u64) {
         for source in sources {
             if let Some(source) = self.0[lane.index()].get_mut(source) {
                 source.taken = through.max(source.taken);
@@ -221,7 +221,7 @@ impl Withheld {
     }
 
     /// Notes that no record of these sources is in hand any more.
-    pub(crate) fn dropped(&mut self, lane: Lane, sources: &[u32]) {
+    pub(crate) fn forget_in_hand(&mut self, lane: Lane, sources: &[u32]) {
         for source in sources {
             if let Some(source) = self.0[lane.index()].get_mut(source) {
                 source.taken = source.after;
@@ -239,15 +239,15 @@ impl Withheld {
         }
     }
 
-    pub(crate) fn apply(&mut self, mark: &SourceMark) {
+    pub(crate) fn apply_mark(&mut self, mark: &SourceMark) {
         match mark {
             SourceMark::Withhold { lane, sources, after } => {
                 for source in sources {
-                    let new = Source { after: *after, taken: *after };
+                    let new = WithheldSource { after: *after, taken: *after };
                     self.0[lane.index()].entry(*source).or_insert(new);
                 }
             }
-            SourceMark::Settle(Settled { lane, sources, through, .. }) => {
+            SourceMark::Settle(SettledSources { lane, sources, through, .. }) => {
                 for source in sources {
                     if let Some(source) = self.0[lane.index()].get_mut(source) {
                         source.after = source.after.max(*through);
@@ -263,8 +263,8 @@ impl Withheld {
     }
 }
 
-/// Writes the change made by [`Withheld::apply`], and counts delivered records.
-pub(crate) fn write(
+/// Writes the change made by [`Withheld::apply_mark`], and counts delivered records.
+pub(crate) fn write_source_mark(
     writer: &mut LaneWriter<'_>,
     mark: &SourceMark,
     now: Mono,
@@ -288,7 +288,7 @@ pub(crate) fn write(
             let row = &mut writer.lanes[settled.lane.index()];
             row.delivered += settled.delivered;
             row.filtered += settled.filtered;
-            settled.gaps.iter().try_for_each(|gap| writer.gap(gap, now).map(drop))?;
+            settled.gaps.iter().try_for_each(|gap| writer.write_gap_row(gap, now).map(drop))?;
         }
         SourceMark::Release { lane, sources } => {
             let delete = "DELETE FROM withheld WHERE lane = ?1 AND source = ?2";

@@ -7,12 +7,12 @@ use pulsegate_core::cloud::delivery::Mark;
 use pulsegate_core::record::lane::{Gap, Lane};
 use pulsegate_core::record::reading::{Reading, Seq, Value};
 use pulsegate_core::time::Mono;
-use pulsegate_core::time::timeline::{Epoch, Segment, Trust};
+use pulsegate_core::time::timeline::{ClockTrust, Epoch, Segment};
 use pulsegate_sensors::Source;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{ToSql, Transaction, params};
 
-use super::database::{AlertRow, EventRow, Identity};
+use super::database::{AlertRow, EventRow, WriterIdentity};
 use super::detail;
 use super::load::{FILTERED, LaneRow};
 use super::withheld;
@@ -29,7 +29,7 @@ pub(crate) struct LaneWriter<'a> {
 }
 
 impl LaneWriter<'_> {
-    pub(crate) fn readings(&mut self, readings: &[Reading]) -> rusqlite::Result<()> {
+    pub(crate) fn write_readings(&mut self, readings: &[Reading]) -> rusqlite::Result<()> {
         let insert = "INSERT INTO readings VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let mut insert = self.tx.prepare_cached(insert)?;
         // Only the first names its place: SQLite assigns the next places without searching.
@@ -41,7 +41,7 @@ impl LaneWriter<'_> {
                 reading.mono.0,
                 SqlValue(&reading.value),
                 reading.time.map(|time| time.0),
-                reading.detail.as_deref().map(detail::encode),
+                reading.detail.as_deref().map(detail::encode_detail),
             ])?;
         }
         let end = self.last_seq + readings.len() as u64;
@@ -49,13 +49,13 @@ impl LaneWriter<'_> {
             // A row exists above the last place: the answers to the inbox would name other records.
             return Err(rusqlite::Error::StatementChangedRows(readings.len()));
         }
-        self.count(Lane::Readings, readings.len() as u64);
+        self.count_records(Lane::Readings, readings.len() as u64);
         Ok(())
     }
 
     /// Assigns places to `count` records of a lane, whether or not their rows are written, and
     /// counts the records as recorded.
-    pub(crate) fn count(&mut self, lane: Lane, count: u64) {
+    pub(crate) fn count_records(&mut self, lane: Lane, count: u64) {
         if count > 0 {
             self.last_seq += count;
             let row = &mut self.lanes[lane.index()];
@@ -64,8 +64,8 @@ impl LaneWriter<'_> {
         }
     }
 
-    pub(crate) fn alert(&mut self, alert: &AlertRow) -> rusqlite::Result<()> {
-        self.count(Lane::Alerts, 1);
+    pub(crate) fn write_alert(&mut self, alert: &AlertRow) -> rusqlite::Result<()> {
+        self.count_records(Lane::Alerts, 1);
         let insert = "INSERT INTO alerts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         self.tx.prepare_cached(insert)?.execute(params![
             self.last_seq,
@@ -86,8 +86,8 @@ impl LaneWriter<'_> {
         Ok(())
     }
 
-    pub(crate) fn event(&mut self, event: &EventRow) -> rusqlite::Result<()> {
-        self.count(Lane::Events, 1);
+    pub(crate) fn write_event(&mut self, event: &EventRow) -> rusqlite::Result<()> {
+        self.count_records(Lane::Events, 1);
         let text = event.event.to_text();
         let insert = "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5)";
         self.tx.prepare_cached(insert)?.execute(params![
@@ -100,13 +100,13 @@ impl LaneWriter<'_> {
         Ok(())
     }
 
-    pub(crate) fn mark(&mut self, mark: &Mark, now: Mono) -> rusqlite::Result<()> {
+    pub(crate) fn write_watermark(&mut self, mark: &Mark, now: Mono) -> rusqlite::Result<()> {
         let row = &mut self.lanes[mark.lane.index()];
         let is_doubtful = row.watermark < self.doubtful[mark.lane.index()].0;
         row.watermark = row.watermark.max(mark.through.0);
         row.delivered += mark.delivered;
         row.filtered += mark.filtered;
-        mark.gaps.iter().try_for_each(|gap| self.gap(gap, now).map(drop))?;
+        mark.gaps.iter().try_for_each(|gap| self.write_gap_row(gap, now).map(drop))?;
         if is_doubtful {
             let row = &mut self.lanes[mark.lane.index()];
             let pending = withheld::count_pending(self.tx, mark.lane, row.watermark)?;
@@ -116,7 +116,7 @@ impl LaneWriter<'_> {
     }
 
     /// Adds a row to the ledger. Returns its id.
-    pub(crate) fn gap(&mut self, gap: &Gap, now: Mono) -> rusqlite::Result<i64> {
+    pub(crate) fn write_gap_row(&mut self, gap: &Gap, now: Mono) -> rusqlite::Result<i64> {
         self.lanes[gap.lane.index()].dropped += gap.count;
         let insert = "INSERT INTO gaps(lane, first, last, count, reason, epoch, mono_ms)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -154,9 +154,9 @@ impl ToSql for SqlValue<'_> {
 }
 
 /// Writes this start of the agent from the place `first` on. A start without records is deleted.
-pub(crate) fn boot(
+pub(crate) fn write_boot(
     tx: &Transaction<'_>,
-    identity: &Identity,
+    identity: &WriterIdentity,
     epoch: Epoch,
     first: Seq,
 ) -> rusqlite::Result<()> {
@@ -176,7 +176,7 @@ pub(crate) fn boot(
     Ok(())
 }
 
-pub(crate) fn sources(
+pub(crate) fn write_sources(
     tx: &Transaction<'_>,
     from: usize,
     sources: &[Arc<Source>],
@@ -192,7 +192,7 @@ pub(crate) fn sources(
 }
 
 /// Writes all segments of the clock in a run of the kernel: they are few, and seldom change.
-pub(crate) fn clock(
+pub(crate) fn write_clock(
     tx: &Transaction<'_>,
     epoch: Epoch,
     segments: &[Segment],
@@ -204,14 +204,18 @@ pub(crate) fn clock(
             epoch.0,
             segment.since.0,
             segment.offset_ms,
-            segment.trust == Trust::Trusted
+            segment.trust == ClockTrust::Trusted
         ])?;
     }
     Ok(())
 }
 
 /// Writes a number of the whole store.
-pub(crate) fn meta(tx: &Transaction<'_>, key: &str, value: u64) -> rusqlite::Result<()> {
+pub(crate) fn write_meta_value(
+    tx: &Transaction<'_>,
+    key: &str,
+    value: u64,
+) -> rusqlite::Result<()> {
     tx.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
         .execute(params![key, value])?;
     Ok(())
@@ -219,7 +223,7 @@ pub(crate) fn meta(tx: &Transaction<'_>, key: &str, value: u64) -> rusqlite::Res
 
 /// Writes the changed rows. A count of recorded readings is no change: the count follows from the
 /// places, and writing it would cost a page in every commit.
-pub(crate) fn lanes(
+pub(crate) fn write_lanes(
     tx: &Transaction<'_>,
     before: &[LaneRow; 3],
     after: &[LaneRow; 3],
@@ -231,7 +235,7 @@ pub(crate) fn lanes(
             || old.delivered != new.delivered
             || old.dropped != new.dropped;
         if old.filtered != new.filtered {
-            meta(tx, FILTERED, new.filtered)?;
+            write_meta_value(tx, FILTERED, new.filtered)?;
         }
         if recorded || moved {
             tx.prepare_cached("INSERT OR REPLACE INTO lanes VALUES (?1, ?2, ?3, ?4, ?5)")?

@@ -23,7 +23,7 @@ static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// Kind of work with at most one thread; see the module. Clones share this limit.
 #[derive(Debug, Clone)]
-pub(crate) struct Aside {
+pub(crate) struct BlockingWorker {
     name: Arc<str>,
     free: Arc<Semaphore>,
 }
@@ -42,7 +42,7 @@ pub(crate) enum NotDone {
     Panicked,
 }
 
-impl Aside {
+impl BlockingWorker {
     /// Creates a kind of work. The kernel shows the first fifteen bytes of `name` as the thread's
     /// name.
     pub(crate) fn new(name: &str) -> Self {
@@ -60,7 +60,7 @@ impl Aside {
     ) -> Result<T, NotDone> {
         let done = async {
             let free = Arc::clone(&self.free).acquire_owned().await;
-            let turn = (free.expect("it is never closed"), Counted::begin()?);
+            let turn = (free.expect("it is never closed"), Counted::try_new()?);
             let (answer, answered) = oneshot::channel();
             let thread = thread::Builder::new().name(self.name.to_string()).spawn(move || {
                 // The caller is gone after the limit; the result is dropped then.
@@ -78,7 +78,7 @@ impl Aside {
 struct Counted;
 
 impl Counted {
-    fn begin() -> Result<Self, NotDone> {
+    fn try_new() -> Result<Self, NotDone> {
         let more = |count| (count < MAX_THREADS).then_some(count + 1);
         match THREADS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
             Ok(_) => Ok(Self),
@@ -109,7 +109,7 @@ mod tests {
     async fn work_is_done_away_from_the_runtime_and_answered() {
         let name = || thread::current().name().map(str::to_owned);
 
-        let answer = Aside::new("resolver").run(DEADLINE, name).await;
+        let answer = BlockingWorker::new("resolver").run(DEADLINE, name).await;
 
         assert_eq!(answer.unwrap().as_deref(), Some("resolver"));
     }
@@ -118,7 +118,7 @@ mod tests {
     async fn work_that_hangs_is_not_begun_twice_and_holds_up_no_other_kind() {
         let (begun, beginnings) = mpsc::channel();
         let (release, released) = mpsc::channel::<()>();
-        let dead = Aside::new("dead");
+        let dead = BlockingWorker::new("dead");
         let hang = move || {
             begun.send(()).unwrap();
             released.recv().ok()
@@ -126,7 +126,7 @@ mod tests {
 
         let first = dead.run(SOON, hang).await;
         let second = dead.run(SOON, || unreachable!("the first has not returned")).await;
-        let other = Aside::new("other").run(DEADLINE, || 7).await;
+        let other = BlockingWorker::new("other").run(DEADLINE, || 7).await;
 
         assert!(matches!(first, Err(NotDone::Hangs(_))), "{first:?}");
         assert!(matches!(second, Err(NotDone::Hangs(_))));
@@ -138,7 +138,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error_and_does_not_end_the_kind() {
-        let aside = Aside::new("panics");
+        let aside = BlockingWorker::new("panics");
 
         let panicked = aside.run(DEADLINE, || panic!("a test of panics")).await;
 

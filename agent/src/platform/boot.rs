@@ -30,23 +30,23 @@ const RANDOM_SOURCE: &str = "/dev/urandom";
 /// # Errors
 /// Returns an error beside the [`Boot`] if the counter file cannot be written. The number may still
 /// be used: the store makes the number durable.
-pub(crate) fn count(state_dir: &Path, stored: Option<u32>) -> (Boot, anyhow::Result<()>) {
+pub(crate) fn count_start(state_dir: &Path, stored: Option<u32>) -> (Boot, anyhow::Result<()>) {
     let path = state_dir.join(FILE);
-    let known = counted(state_dir).into_iter().chain(stored).filter(|count| *count < MAX_COUNT);
+    let known = read_count(state_dir).into_iter().chain(stored).filter(|count| *count < MAX_COUNT);
     let counter = known.max().unwrap_or(0) + 1;
-    let written = durable::replace(&path, counter.to_string().as_bytes())
+    let written = durable::replace_file(&path, counter.to_string().as_bytes())
         .with_context(|| format!("cannot write `{}`", path.display()));
-    (Boot::new(counter, random()), written)
+    (Boot::new(counter, draw_random()), written)
 }
 
 /// Returns the number of starts in the counter file, if the file holds a number.
-pub(crate) fn counted(state_dir: &Path) -> Option<u32> {
+pub(crate) fn read_count(state_dir: &Path) -> Option<u32> {
     std::fs::read_to_string(state_dir.join(FILE)).ok()?.trim().parse().ok()
 }
 
 /// Returns random bits from the kernel, mixed with values that differ between starts and devices,
 /// so the suffix differs even if the random source is missing or has no entropy.
-fn random() -> u64 {
+fn draw_random() -> u64 {
     let mut hasher = DefaultHasher::new();
     let mut bytes = [0; 16];
     match File::open(RANDOM_SOURCE).and_then(|mut source| source.read_exact(&mut bytes)) {
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn counter(state_dir: &Path, stored: Option<u32>) -> u32 {
-        count(state_dir, stored).0.counter()
+        count_start(state_dir, stored).0.counter()
     }
 
     #[test]
@@ -84,9 +84,9 @@ mod tests {
     fn garbage_in_the_file_is_no_reason_not_to_start() {
         let folder = tempfile::tempdir().unwrap();
         for garbage in [&b"\xff\xfe garbage"[..], b"4294967295", b"-1", b""] {
-            durable::replace(&folder.path().join(FILE), garbage).unwrap();
+            durable::replace_file(&folder.path().join(FILE), garbage).unwrap();
 
-            let (boot, written) = count(folder.path(), Some(7));
+            let (boot, written) = count_start(folder.path(), Some(7));
 
             assert_eq!(boot.counter(), 8);
             written.unwrap();
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn starts_with_the_same_counter_differ_in_their_suffix() {
         let starts: std::collections::HashSet<_> = (0..1_000)
-            .map(|_| count(tempfile::tempdir().unwrap().path(), None).0.to_string())
+            .map(|_| count_start(tempfile::tempdir().unwrap().path(), None).0.to_string())
             .collect();
 
         assert_eq!(starts.len(), 1_000);

@@ -16,16 +16,16 @@ use rustix::io::Errno;
 ///
 /// # Errors
 /// Returns the error of the file system; the old content is kept.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    put(path, |file| file.write_all(content))
+pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    fill_and_rename(path, |file| file.write_all(content))
 }
 
 /// Creates a file with `bytes` bytes of allocated space, accessible by the agent's user only.
 ///
 /// # Errors
 /// Returns the error of the file system; the old content is kept.
-pub(crate) fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
-    put(path, |file| match fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
+pub(crate) fn allocate_file(path: &Path, bytes: u64) -> io::Result<()> {
+    fill_and_rename(path, |file| match fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
         // The file system has no fallocate(2): writing zeros is the only way to allocate space.
         Err(Errno::OPNOTSUPP) => io::copy(&mut io::repeat(0).take(bytes), file).map(drop),
         allocated => allocated.map_err(io::Error::from),
@@ -34,11 +34,12 @@ pub(crate) fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
 
 /// Fills a new file with `fill` and renames it to `path`. If that fails, the new file is removed,
 /// since it would use space on a full disk.
-fn put(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let beside = beside(path, "new");
+fn fill_and_rename(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let beside = append_extension(path, "new");
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    let put = fill(&mut file).and_then(|()| file.sync_all()).and_then(|()| rename(&beside, path));
+    let put =
+        fill(&mut file).and_then(|()| file.sync_all()).and_then(|()| rename_file(&beside, path));
     if put.is_err() {
         std::fs::remove_file(&beside).ok();
     }
@@ -49,7 +50,7 @@ fn put(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Resul
 ///
 /// # Errors
 /// Returns the error of the file system.
-pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename_file(from: &Path, to: &Path) -> io::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "this is the place that may")]
     std::fs::rename(from, to)?;
     sync_folder(to)
@@ -59,7 +60,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Returns the error of the file system; some file systems have no hard links.
-pub(crate) fn link(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn link_file(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::hard_link(from, to)?;
     sync_folder(to)
 }
@@ -68,7 +69,7 @@ pub(crate) fn link(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Returns the error of the file system.
-pub(crate) fn sync(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_file(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn sync(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Returns the error of the file system.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.and_then(|()| sync_folder(path)),
@@ -114,7 +115,7 @@ pub(crate) fn make_private(path: &Path) {
 }
 
 /// Returns `path` with `extension` appended after its own extension.
-pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
+pub(crate) fn append_extension(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     name.push(extension);
@@ -137,8 +138,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("boot");
 
-        replace(&path, b"1234567890").unwrap();
-        replace(&path, b"2").unwrap();
+        replace_file(&path, b"1234567890").unwrap();
+        replace_file(&path, b"2").unwrap();
 
         assert_eq!(std::fs::read(&path).unwrap(), b"2");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -149,7 +150,7 @@ mod tests {
         let path = folder.path().join("boot");
         std::fs::create_dir(&path).unwrap();
 
-        replace(&path, b"2").unwrap_err();
+        replace_file(&path, b"2").unwrap_err();
 
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }

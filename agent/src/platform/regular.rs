@@ -19,7 +19,7 @@ pub(crate) const MAX_PEM_BYTES: u64 = 1 << 20;
 /// # Errors
 /// Returns the error of the file system, `InvalidInput` for anything but a regular file, or
 /// `FileTooLarge`.
-pub(crate) fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_file(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(not_regular());
     }
@@ -54,8 +54,8 @@ mod tests {
         let path = folder.path().join("key.pem");
         fs::write(&path, "12345").unwrap();
 
-        assert_eq!(read(&path, 5).unwrap(), b"12345");
-        assert_eq!(read(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read_file(&path, 5).unwrap(), b"12345");
+        assert_eq!(read_file(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[test]
@@ -66,10 +66,10 @@ mod tests {
         assert!(made.success());
 
         for path in [pipe.as_path(), Path::new("/dev/zero"), folder.path()] {
-            let error = read(path, 5).unwrap_err();
+            let error = read_file(path, 5).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{}", path.display());
         }
         let absent = folder.path().join("absent");
-        assert_eq!(read(&absent, 5).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(read_file(&absent, 5).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

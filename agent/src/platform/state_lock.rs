@@ -18,7 +18,7 @@ const LOCKS: &str = "/proc/locks";
 /// Error for a state directory that another agent has locked.
 #[derive(Debug, thiserror::Error)]
 #[error("another agent{} works on {}; stop it first: systemctl stop pulsegate", of_pid(*pid), .state_dir.display())]
-pub(crate) struct Busy {
+pub(crate) struct StateDirBusy {
     pid: Option<u32>,
     state_dir: PathBuf,
 }
@@ -36,7 +36,7 @@ impl StateLock {
     ///
     /// # Errors
     /// Returns an error if another process holds the lock; nothing has been changed then.
-    pub(crate) fn take(state_dir: &Path) -> Result<Self, Busy> {
+    pub(crate) fn lock_directory(state_dir: &Path) -> Result<Self, StateDirBusy> {
         // The directory holds personal measurements: only the agent's user may enter.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
         let locked = made
@@ -51,8 +51,8 @@ impl StateLock {
         match locked {
             Ok(Some(folder)) => Ok(Self { _held: Some(folder), trouble: None }),
             Ok(None) => {
-                let pid = holder(state_dir, "FLOCK");
-                Err(Busy { pid, state_dir: state_dir.to_owned() })
+                let pid = find_holder(state_dir, "FLOCK");
+                Err(StateDirBusy { pid, state_dir: state_dir.to_owned() })
             }
             Err(error) => {
                 let trouble = format!(
@@ -69,18 +69,18 @@ impl StateLock {
 /// Returns the pid of another process that has the SQLite database at `path` open. An SQLite
 /// connection holds a POSIX lock on its file.
 pub(crate) fn other_user(path: &Path) -> Option<u32> {
-    holder(path, "POSIX")
+    find_holder(path, "POSIX")
 }
 
 /// Returns the pid of a process other than this one that holds a lock of `kind` on `path`.
-fn holder(path: &Path, kind: &str) -> Option<u32> {
+fn find_holder(path: &Path, kind: &str) -> Option<u32> {
     let file = std::fs::metadata(path).ok()?;
     let device = format!("{:02x}:{:02x}", major(file.dev()), minor(file.dev()));
     let locks = std::fs::read_to_string(LOCKS).ok()?;
     let held = |exact: bool| {
         locks
             .lines()
-            .filter_map(|line| Held::parse(line, kind))
+            .filter_map(|line| HeldLock::parse_lock(line, kind))
             .find(|held| {
                 let is_there = held.inode == file.ino() && (!exact || held.device == device);
                 is_there && held.pid != std::process::id()
@@ -93,17 +93,17 @@ fn holder(path: &Path, kind: &str) -> Option<u32> {
 }
 
 /// Line of [`LOCKS`].
-struct Held<'a> {
+struct HeldLock<'a> {
     pid: u32,
     device: &'a str,
     inode: u64,
 }
 
-impl<'a> Held<'a> {
+impl<'a> HeldLock<'a> {
     /// Parses a line such as `1: FLOCK  ADVISORY  WRITE 369 b3:02:1234 0 EOF`. Returns `None` for a
     /// waiting process, marked by an arrow in place of the kind, and for a process of another PID
     /// namespace, shown with pid 0.
-    fn parse(line: &'a str, kind: &str) -> Option<Self> {
+    fn parse_lock(line: &'a str, kind: &str) -> Option<Self> {
         let mut words = line.split_whitespace().skip(1);
         if words.next()? != kind {
             return None;
@@ -126,23 +126,23 @@ mod tests {
     fn a_second_lock_is_refused_until_the_first_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let state_dir = folder.path().join("state");
-        let first = StateLock::take(&state_dir).unwrap();
+        let first = StateLock::lock_directory(&state_dir).unwrap();
         assert_eq!(first.trouble, None);
 
-        let busy = StateLock::take(&state_dir).unwrap_err();
+        let busy = StateLock::lock_directory(&state_dir).unwrap_err();
         assert!(busy.to_string().starts_with("another agent"), "{busy}");
 
         drop(first);
-        assert_eq!(StateLock::take(&state_dir).unwrap().trouble, None);
+        assert_eq!(StateLock::lock_directory(&state_dir).unwrap().trouble, None);
     }
 
     #[test]
     fn a_directory_that_cannot_be_made_is_told_and_no_reason_not_to_start() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
-        crate::platform::durable::replace(&file, b"in the way").unwrap();
+        crate::platform::durable::replace_file(&file, b"in the way").unwrap();
 
-        let lock = StateLock::take(&file.join("state")).unwrap();
+        let lock = StateLock::lock_directory(&file.join("state")).unwrap();
 
         assert!(lock.trouble.unwrap().contains("cannot be locked"));
     }
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn the_holder_is_read_from_the_kernels_list() {
         let line = "12: FLOCK  ADVISORY  WRITE 369 b3:02:1234 0 EOF";
-        let held = Held::parse(line, "FLOCK").unwrap();
+        let held = HeldLock::parse_lock(line, "FLOCK").unwrap();
         assert_eq!((held.pid, held.device, held.inode), (369, "b3:02", 1234));
         for other in [
             "12: -> FLOCK  ADVISORY  WRITE 369 b3:02:1234 0 EOF",
@@ -159,7 +159,7 @@ mod tests {
             "12: FLOCK",
             "",
         ] {
-            assert!(Held::parse(other, "FLOCK").is_none(), "{other}");
+            assert!(HeldLock::parse_lock(other, "FLOCK").is_none(), "{other}");
         }
     }
 }

@@ -8,39 +8,39 @@ use sd_notify::NotifyState;
 use crate::platform::clock;
 
 /// Reports that the agent is ready, with `status` as its status line.
-pub(crate) fn ready(status: &str) {
-    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+pub(crate) fn notify_ready(status: &str) {
+    send_notification(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
 /// Reports that the start makes progress, and extends the start timeout by `granted`.
-pub(crate) fn starting(status: &str, granted: Duration) {
+pub(crate) fn notify_starting(status: &str, granted: Duration) {
     let granted = u32::try_from(granted.as_micros()).unwrap_or(u32::MAX);
-    notify(&[NotifyState::Status(status), NotifyState::ExtendTimeoutUsec(granted)]);
+    send_notification(&[NotifyState::Status(status), NotifyState::ExtendTimeoutUsec(granted)]);
 }
 
 /// Reports that a new configuration is being read.
-pub(crate) fn reloading() {
+pub(crate) fn notify_reloading() {
     let now = i128::try_from(clock::since_boot().as_micros()).unwrap_or(i128::MAX);
-    notify(&[NotifyState::Reloading, NotifyState::MonotonicUsec(now)]);
+    send_notification(&[NotifyState::Reloading, NotifyState::MonotonicUsec(now)]);
 }
 
 /// Reports that the agent is stopping.
-pub(crate) fn stopping() {
-    notify(&[NotifyState::Stopping]);
+pub(crate) fn notify_stopping() {
+    send_notification(&[NotifyState::Stopping]);
 }
 
 /// Feeds the watchdog of systemd.
-pub(crate) fn alive() {
-    notify(&[NotifyState::Watchdog]);
+pub(crate) fn feed_watchdog() {
+    send_notification(&[NotifyState::Watchdog]);
 }
 
 /// Returns the watchdog interval of the unit, within which the watchdog must be fed; `None` without
 /// a watchdog.
-pub(crate) fn watchdog() -> Option<Duration> {
+pub(crate) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
-fn notify(state: &[NotifyState<'_>]) {
+fn send_notification(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd does not listen");
     }

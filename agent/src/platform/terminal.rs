@@ -9,19 +9,19 @@ use std::io::{self, Write};
 /// `\u001b`, which JSON reads as the same character. Line feeds, tabs and the line ends of CSV are
 /// kept.
 #[must_use]
-pub(crate) fn shown(text: &str) -> Cow<'_, str> {
-    escaped(text, false)
+pub(crate) fn escape_text(text: &str) -> Cow<'_, str> {
+    escape_controls(text, false)
 }
 
 /// Returns `text` with control characters escaped, except for colours (SGR sequences).
 #[must_use]
-pub(crate) fn shown_in_colour(text: &str) -> Cow<'_, str> {
-    escaped(text, true)
+pub(crate) fn escape_keeping_colour(text: &str) -> Cow<'_, str> {
+    escape_controls(text, true)
 }
 
 /// Returns `text` with a `?` for each byte of a control character, so byte positions stay valid.
 #[must_use]
-pub(crate) fn blanked(text: &str) -> String {
+pub(crate) fn blank_controls(text: &str) -> String {
     let mut blanked = String::with_capacity(text.len());
     for character in text.chars() {
         match is_control(character) && !matches!(character, '\r') {
@@ -32,7 +32,7 @@ pub(crate) fn blanked(text: &str) -> String {
     blanked
 }
 
-fn escaped(text: &str, keeps_colour: bool) -> Cow<'_, str> {
+fn escape_controls(text: &str, keeps_colour: bool) -> Cow<'_, str> {
     if !text.chars().any(is_control) {
         return Cow::Borrowed(text);
     }
@@ -85,7 +85,7 @@ pub(crate) struct LogWriter {
 impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        io::stderr().write_all(escaped(&text, self.keeps_colour).as_bytes())?;
+        io::stderr().write_all(escape_controls(&text, self.keeps_colour).as_bytes())?;
         Ok(line.len())
     }
 
@@ -100,12 +100,12 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_obey_is_shown_as_text() {
-        assert_eq!(shown("7  heart_rate  72\n\tend"), "7  heart_rate  72\n\tend");
-        assert_eq!(shown("a\u{1b}[2Jb"), "a\\u001b[2Jb");
-        assert_eq!(shown("a\u{9b}2J\u{7f}\u{0}\rb"), "a\\u009b2J\\u007f\\u0000\\u000db");
-        assert_eq!(shown("\u{202e}abc\u{2066}"), "\\u202eabc\\u2066");
-        assert_eq!(shown("\u{200e}a\u{200f}b\u{61c}"), "\\u200ea\\u200fb\\u061c");
-        assert_eq!(shown("a,b\r\n"), "a,b\r\n");
+        assert_eq!(escape_text("7  heart_rate  72\n\tend"), "7  heart_rate  72\n\tend");
+        assert_eq!(escape_text("a\u{1b}[2Jb"), "a\\u001b[2Jb");
+        assert_eq!(escape_text("a\u{9b}2J\u{7f}\u{0}\rb"), "a\\u009b2J\\u007f\\u0000\\u000db");
+        assert_eq!(escape_text("\u{202e}abc\u{2066}"), "\\u202eabc\\u2066");
+        assert_eq!(escape_text("\u{200e}a\u{200f}b\u{61c}"), "\\u200ea\\u200fb\\u061c");
+        assert_eq!(escape_text("a,b\r\n"), "a,b\r\n");
     }
 
     #[test]
@@ -113,7 +113,7 @@ mod tests {
         let text = "\u{1b}]0;x\u{7}\u{9b}\u{202e}é";
         let json = serde_json::to_string(text).unwrap();
 
-        let shown = shown(&json);
+        let shown = escape_text(&json);
 
         assert!(!shown.chars().any(is_control));
         assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
@@ -121,12 +121,12 @@ mod tests {
 
     #[test]
     fn colours_stay_where_they_are_ours_and_nothing_else_does() {
-        assert_eq!(shown_in_colour("\u{1b}[1;31mred\u{1b}[0m"), "\u{1b}[1;31mred\u{1b}[0m");
-        assert_eq!(shown_in_colour("\u{1b}[2J\u{1b}"), "\\u001b[2J\\u001b");
+        assert_eq!(escape_keeping_colour("\u{1b}[1;31mred\u{1b}[0m"), "\u{1b}[1;31mred\u{1b}[0m");
+        assert_eq!(escape_keeping_colour("\u{1b}[2J\u{1b}"), "\\u001b[2J\\u001b");
     }
 
     #[test]
     fn places_stay_in_what_is_blanked() {
-        assert_eq!(blanked("a\u{1b}b\u{9b}c\r\n"), "a?b??c\r\n");
+        assert_eq!(blank_controls("a\u{1b}b\u{9b}c\r\n"), "a?b??c\r\n");
     }
 }

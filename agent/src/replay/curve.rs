@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use pulsegate_core::record::reading::Value;
-use pulsegate_core::rules::{Asked, Condition, RuleSpec};
+use pulsegate_core::rules::{Condition, Evaluation, RuleSpec};
 use pulsegate_core::time::Wall;
 use pulsegate_core::time::timeline::{Epoch, Timeline};
 use pulsegate_sensors::{SourceId, Sources};
@@ -48,7 +48,7 @@ struct Bits {
 }
 
 impl Curves {
-    pub(super) fn of(rule: Option<&RuleSpec>) -> Self {
+    pub(super) fn for_rule(rule: Option<&RuleSpec>) -> Self {
         let shown = match rule.map(|rule| &rule.condition) {
             Some(Condition::All { .. } | Condition::Any { .. }) => Shown::Holds,
             Some(Condition::Anomaly { .. }) => Shown::Score,
@@ -57,7 +57,7 @@ impl Curves {
         Self { shown, bits: BTreeMap::new() }
     }
 
-    pub(super) fn add(&mut self, asked: &Asked, epoch: Option<Epoch>) {
+    pub(super) fn add_evaluation(&mut self, asked: &Evaluation, epoch: Option<Epoch>) {
         let holds = f64::from(u8::from(asked.holds));
         let (source, value) = match (self.shown, &asked.value) {
             (Shown::Holds, _) => (None, Some(holds)),
@@ -68,14 +68,14 @@ impl Curves {
         let Some(value) = value else { return };
         let new = || Bits { length_ms: 1, values: BTreeMap::new() };
         let bits = self.bits.entry((source, epoch.map(|epoch| epoch.0))).or_insert_with(new);
-        bits.add(asked.time, (value, value));
+        bits.add_value(asked.time, (value, value));
     }
 
-    pub(super) fn told(self, sources: &Sources, timeline: &Timeline) -> Vec<Curve> {
+    pub(super) fn into_curves(self, sources: &Sources, timeline: &Timeline) -> Vec<Curve> {
         let mut curves: BTreeMap<Option<SourceId>, Vec<(Wall, f64, f64)>> = BTreeMap::new();
         for ((source, epoch), bits) in self.bits {
             let correct = |time| match epoch {
-                Some(epoch) => timeline.corrected(Epoch(epoch), time).0,
+                Some(epoch) => timeline.correct_reference(Epoch(epoch), time).0,
                 None => time,
             };
             let values = bits.values.into_iter().map(|(number, (least, greatest))| {
@@ -93,7 +93,7 @@ impl Curves {
 }
 
 impl Bits {
-    fn add(&mut self, time: Wall, value: (f64, f64)) {
+    fn add_value(&mut self, time: Wall, value: (f64, f64)) {
         let bit = self.values.entry(time.0.div_euclid(self.length_ms)).or_insert(value);
         *bit = (bit.0.min(value.0), bit.1.max(value.1));
         while self.values.len() > MAX_BITS {
@@ -101,7 +101,7 @@ impl Bits {
             let length_ms = self.length_ms;
             self.length_ms = length_ms.saturating_mul(2);
             for (number, value) in fine {
-                self.add(Wall(number.saturating_mul(length_ms)), value);
+                self.add_value(Wall(number.saturating_mul(length_ms)), value);
             }
         }
     }
@@ -113,20 +113,20 @@ mod tests {
 
     #[test]
     fn a_year_keeps_its_extremes_in_bounded_memory() {
-        let mut curves = Curves::of(None);
+        let mut curves = Curves::for_rule(None);
         for second in 0..100_000_i64 {
             let value = if second == 77_777 { 1e6 } else { 1.0 };
-            let asked = Asked {
+            let asked = Evaluation {
                 source: SourceId(0),
                 value: Value::Number(value),
                 score: None,
                 time: Wall(second * 300_000),
                 holds: false,
             };
-            curves.add(&asked, None);
+            curves.add_evaluation(&asked, None);
         }
 
-        let curves = curves.told(&Sources::default(), &Timeline::default());
+        let curves = curves.into_curves(&Sources::default(), &Timeline::default());
 
         let values = &curves[0].values;
         assert!((MAX_BITS / 2..=MAX_BITS).contains(&values.len()), "{}", values.len());

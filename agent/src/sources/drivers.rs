@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_core::cloud::backoff::{Backoff, Failure};
+use pulsegate_core::cloud::backoff::{Backoff, ConnectFailure};
 use pulsegate_sensors::heart_rate::bluez::{self, MonitorState};
-use pulsegate_sensors::inbox::{self, Admission, Chunk, Owners};
+use pulsegate_sensors::inbox::{self, Chunk, Owners, SourceAdmission};
 use pulsegate_sensors::line::{self, Bias, Level, Line, LineCounters, Role};
 use pulsegate_sensors::number::{self, Buses, Clocks, NumberState};
 use pulsegate_sensors::simulated::{self, Recording};
@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 
 use crate::config::{self, Config, SimulatedKind};
 use crate::context::Tasks;
-use crate::platform::aside::Aside;
+use crate::platform::aside::BlockingWorker;
 use crate::platform::{clock, regular};
 
 /// Time for which a simulated lid stays open.
@@ -34,7 +34,7 @@ const READING_A_RECORDING: Duration = Duration::from_secs(30);
 
 /// Configuration of one driver.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Spec {
+pub(crate) enum DriverSpec {
     Bluetooth(config::Bluetooth, Vec<config::HeartRate>),
     Lid(config::Gpio, config::Lid),
     Trigger(config::Gpio, config::Trigger),
@@ -69,9 +69,9 @@ pub(crate) struct Outlets {
     pub(crate) chunks: mpsc::Sender<Chunk>,
     pub(crate) sources: Arc<Sources>,
     /// Memory limit shared by the clients of all inboxes.
-    pub(crate) memory: Arc<inbox::Memory>,
+    pub(crate) memory: Arc<inbox::ClientMemory>,
     /// Clock by which inboxes refuse times in the future.
-    pub(crate) clock: inbox::Clock,
+    pub(crate) clock: inbox::WallClock,
     /// Reason each disabled source is off, by id.
     pub(crate) faults: watch::Sender<BTreeMap<String, String>>,
 }
@@ -82,14 +82,14 @@ pub(crate) struct Drivers {
     /// Threads that read number files. Threads outlive a reload: a hanging thread is reused, not
     /// duplicated.
     buses: Buses,
-    running: Vec<Running>,
+    running: Vec<RunningDriver>,
     /// Owner of each source, for the inboxes.
     owners: watch::Sender<Arc<Owners>>,
     pub(crate) overview: watch::Sender<Overview>,
 }
 
-struct Running {
-    spec: Spec,
+struct RunningDriver {
+    spec: DriverSpec,
     task: AbortHandle,
     gauge: Option<Gauge>,
 }
@@ -102,11 +102,11 @@ impl Drivers {
     }
 
     /// Starts and stops drivers to match `config`.
-    pub(crate) fn follow(&mut self, config: &Config, tasks: &mut Tasks) {
-        let wanted = specs(config);
+    pub(crate) fn apply_config(&mut self, config: &Config, tasks: &mut Tasks) {
+        let wanted = list_specs(config);
         // Owners change before any driver starts: an inbox must not take a line for a newly
         // configured sensor.
-        self.owners.send_replace(Arc::new(owners(&wanted)));
+        self.owners.send_replace(Arc::new(source_owners(&wanted)));
         self.running.retain(|running| {
             let stays = wanted.contains(&running.spec);
             if !stays {
@@ -116,71 +116,73 @@ impl Drivers {
         });
         for spec in wanted {
             if self.running.iter().all(|running| running.spec != spec) {
-                let running = self.start(spec, tasks);
+                let running = self.start_driver(spec, tasks);
                 self.running.push(running);
             }
         }
         let specs = self.running.iter().map(|running| &running.spec);
         self.overview.send_replace(Overview {
             gauges: self.running.iter().filter_map(|running| running.gauge.clone()).collect(),
-            sources: specs.flat_map(Spec::sources).map(str::to_owned).collect(),
+            sources: specs.flat_map(DriverSpec::source_ids).map(str::to_owned).collect(),
             faults: Some(self.outlets.faults.subscribe()),
         });
     }
 
     /// Stops all drivers.
-    pub(crate) fn stop(&mut self) {
+    pub(crate) fn stop_all(&mut self) {
         self.running.drain(..).for_each(|running| running.task.abort());
     }
 
     /// Returns whether an inbox still has clients to answer after the intake has closed.
     pub(crate) fn are_answering(&self) -> bool {
-        let answering = |running: &Running| {
-            matches!(running.spec, Spec::Inbox(_)) && !running.task.is_finished()
+        let answering = |running: &RunningDriver| {
+            matches!(running.spec, DriverSpec::Inbox(_)) && !running.task.is_finished()
         };
         self.running.iter().any(answering)
     }
 
-    fn start(&self, spec: Spec, tasks: &mut Tasks) -> Running {
+    fn start_driver(&self, spec: DriverSpec, tasks: &mut Tasks) -> RunningDriver {
         let outlets = self.outlets.clone();
         let (gauge, task) = match spec.clone() {
-            Spec::Bluetooth(options, monitors) => {
+            DriverSpec::Bluetooth(options, monitors) => {
                 let (states, watched) = watch::channel(Vec::new());
-                let task = bluetooth(options, monitors, outlets, states);
+                let task = watch_bluetooth(options, monitors, outlets, states);
                 (Some(Gauge::Monitors(watched)), tasks.spawn(task))
             }
-            Spec::Lid(gpio, lid) => {
+            DriverSpec::Lid(gpio, lid) => {
                 let (role, bias) = (Role::Lid { closed: lid.closed }, lid.bias);
                 let bias = bias.unwrap_or(away_from(lid.closed));
-                let (line, id) = (wire(&gpio, lid.pin, lid.debounce, role, bias), lid.id);
+                let (line, id) = (wire_line(&gpio, lid.pin, lid.debounce, role, bias), lid.id);
                 watch_line(line, &gpio, &id, "lid", outlets, tasks)
             }
-            Spec::Trigger(gpio, trigger) => {
+            DriverSpec::Trigger(gpio, trigger) => {
                 let role = Role::Trigger { active: trigger.active };
                 let bias = trigger.bias.unwrap_or(away_from(trigger.active));
-                let line = wire(&gpio, trigger.pin, trigger.debounce, role, bias);
+                let line = wire_line(&gpio, trigger.pin, trigger.debounce, role, bias);
                 watch_line(line, &gpio, &trigger.id, trigger.kind.as_str(), outlets, tasks)
             }
-            Spec::Number(number) => {
+            DriverSpec::Number(number) => {
                 let (states, watched) = watch::channel(NumberState::default());
                 let gauge = Gauge::Number(number.id.as_str().into(), watched);
                 let task = watch_number(number, outlets, self.buses.clone(), states);
                 (Some(gauge), tasks.spawn(task))
             }
-            Spec::Inbox(inbox) => {
+            DriverSpec::Inbox(inbox) => {
                 let counters = Arc::new(inbox::Counters::default());
                 let gauge = Gauge::Inbox(inbox.path.clone(), Arc::clone(&counters));
                 let owners = self.owners.subscribe();
                 (Some(gauge), tasks.spawn(serve_inbox(inbox, outlets, counters, owners)))
             }
-            Spec::Simulated(simulated) => (None, tasks.spawn(simulate(simulated, outlets))),
+            DriverSpec::Simulated(simulated) => {
+                (None, tasks.spawn(run_simulated(simulated, outlets)))
+            }
         };
-        Running { spec, task, gauge }
+        RunningDriver { spec, task, gauge }
     }
 }
 
-impl Spec {
-    fn sources(&self) -> Vec<&str> {
+impl DriverSpec {
+    fn source_ids(&self) -> Vec<&str> {
         match self {
             Self::Bluetooth(_, monitors) => monitors.iter().map(|one| one.id.as_str()).collect(),
             Self::Lid(_, lid) => vec![&lid.id],
@@ -194,29 +196,29 @@ impl Spec {
 
 /// Returns the drivers configured in `config`. All heart-rate monitors have one driver, since they
 /// share adapters.
-fn specs(config: &Config) -> Vec<Spec> {
+fn list_specs(config: &Config) -> Vec<DriverSpec> {
     let sensors = &config.sensors;
     let gpio = || sensors.gpio.clone();
     let bluetooth = (!sensors.heart_rates.is_empty())
-        .then(|| Spec::Bluetooth(sensors.bluetooth.clone(), sensors.heart_rates.clone()));
+        .then(|| DriverSpec::Bluetooth(sensors.bluetooth.clone(), sensors.heart_rates.clone()));
     bluetooth
         .into_iter()
-        .chain(sensors.lids.iter().map(|lid| Spec::Lid(gpio(), lid.clone())))
-        .chain(sensors.triggers.iter().map(|trigger| Spec::Trigger(gpio(), trigger.clone())))
-        .chain(sensors.numbers.iter().cloned().map(Spec::Number))
-        .chain(sensors.inboxes.iter().cloned().map(Spec::Inbox))
-        .chain(sensors.simulated.iter().cloned().map(Spec::Simulated))
+        .chain(sensors.lids.iter().map(|lid| DriverSpec::Lid(gpio(), lid.clone())))
+        .chain(sensors.triggers.iter().map(|trigger| DriverSpec::Trigger(gpio(), trigger.clone())))
+        .chain(sensors.numbers.iter().cloned().map(DriverSpec::Number))
+        .chain(sensors.inboxes.iter().cloned().map(DriverSpec::Inbox))
+        .chain(sensors.simulated.iter().cloned().map(DriverSpec::Simulated))
         .collect()
 }
 
 /// Returns the configured owner of each source.
-fn owners(specs: &[Spec]) -> Owners {
+fn source_owners(specs: &[DriverSpec]) -> Owners {
     let inboxes = specs.iter().filter_map(|spec| {
-        let Spec::Inbox(inbox) = spec else { return None };
+        let DriverSpec::Inbox(inbox) = spec else { return None };
         Some(limited_to(inbox))
     });
     Owners {
-        sensors: specs.iter().flat_map(Spec::sources).map(Box::from).collect(),
+        sensors: specs.iter().flat_map(DriverSpec::source_ids).map(Box::from).collect(),
         inboxes: inboxes.collect(),
     }
 }
@@ -230,10 +232,10 @@ fn limited_to(inbox: &config::Inbox) -> Option<HashSet<Box<str>>> {
 impl Outlets {
     /// Returns the outlet for the readings of a source. If the source gets no number, returns
     /// `None`: only this source is off, and `status` gives the reason.
-    fn outlet(&self, name: &str, kind: &str) -> Option<Outlet> {
+    fn open_outlet(&self, name: &str, kind: &str) -> Option<Outlet> {
         let source = Source::new(name, kind).map_err(anyhow::Error::from);
         let id: anyhow::Result<SourceId> =
-            source.and_then(|source| Ok(self.sources.intern(source)?));
+            source.and_then(|source| Ok(self.sources.intern_source(source)?));
         match id {
             Ok(id) => Some(Outlet::new(id, self.observations.clone())),
             Err(error) => {
@@ -248,7 +250,7 @@ impl Outlets {
     }
 }
 
-async fn bluetooth(
+async fn watch_bluetooth(
     options: config::Bluetooth,
     monitors: Vec<config::HeartRate>,
     outlets: Outlets,
@@ -257,27 +259,28 @@ async fn bluetooth(
     let mut watched = Vec::new();
     for monitor in monitors {
         let identity = monitor.identity().expect("a checked configuration");
-        if let Some(outlet) = outlets.outlet(&monitor.id, "heart_rate") {
-            watched.push(bluez::Monitor { identity, outlet });
+        if let Some(outlet) = outlets.open_outlet(&monitor.id, "heart_rate") {
+            watched.push(bluez::WatchedMonitor { identity, outlet });
         }
     }
-    let options = bluez::Options {
+    let options = bluez::BluezOptions {
         adapter: options.adapter,
         silence: options.silence,
-        ..bluez::Options::default()
+        ..bluez::BluezOptions::default()
     };
     let mut backoff = Backoff::new(Duration::from_secs(1), RETRY_MAX);
     let mut told = String::new();
     loop {
         let began = clock::mono();
-        let watch = bluez::watch(watched.clone(), options.clone(), states.clone());
+        let watch = bluez::watch_monitors(watched.clone(), options.clone(), states.clone());
         let Err(fault) = watch.await else { return Ok(()) };
         let text = fault.to_string();
         if text != told {
             tracing::warn!(fault = text, "Bluetooth is begun anew, as often as it takes");
             told = text;
         }
-        tokio::time::sleep(backoff.lost(clock::mono().since(began), fastrand::f64())).await;
+        tokio::time::sleep(backoff.wait_after_loss(clock::mono().since(began), fastrand::f64()))
+            .await;
     }
 }
 
@@ -289,7 +292,7 @@ fn away_from(level: Level) -> Bias {
     }
 }
 
-fn wire(gpio: &config::Gpio, pin: u16, debounce: Duration, role: Role, bias: Bias) -> Line {
+fn wire_line(gpio: &config::Gpio, pin: u16, debounce: Duration, role: Role, bias: Bias) -> Line {
     let chip = gpio.chip.as_ref().map(|chip| chip.to_string_lossy().into_owned());
     Line { pin: u32::from(pin), chip, debounce, role, bias }
 }
@@ -307,11 +310,11 @@ fn watch_line(
     let (id, kind) = (Arc::<str>::from(id), kind.to_owned());
     let gauge = Gauge::Line(Arc::clone(&id), watched);
     let task = tasks.spawn(async move {
-        let Some(outlet) = outlets.outlet(&id, &kind) else { return pending().await };
-        let mut watch = line::spawn(line, backend, outlet, clock::since_boot)?;
+        let Some(outlet) = outlets.open_outlet(&id, &kind) else { return pending().await };
+        let mut watch = line::spawn_line(line, backend, outlet, clock::since_boot)?;
         loop {
             tokio::select! {
-                () = watch.ended() => anyhow::bail!("the thread of line `{id}` ended"),
+                () = watch.wait_until_ended() => anyhow::bail!("the thread of line `{id}` ended"),
                 () = tokio::time::sleep(Duration::from_secs(1)) => {
                     counters.send_replace(watch.counters());
                 }
@@ -327,14 +330,16 @@ async fn watch_number(
     buses: Buses,
     states: watch::Sender<NumberState>,
 ) -> anyhow::Result<()> {
-    let Some(outlet) = outlets.outlet(&number.id, &number.kind) else { return pending().await };
+    let Some(outlet) = outlets.open_outlet(&number.id, &number.kind) else {
+        return pending().await;
+    };
     let file = number::NumberFile {
         path: number.file,
         scale: number.scale,
         offset: number.offset,
         every: number.every,
     };
-    number::watch(file, outlet, buses, states).await;
+    number::watch_file(file, outlet, buses, states).await;
     Ok(())
 }
 
@@ -344,14 +349,17 @@ async fn serve_inbox(
     counters: Arc<inbox::Counters>,
     owners: watch::Receiver<Arc<Owners>>,
 ) -> anyhow::Result<()> {
-    let admission = limited_to(&inbox).map_or(Admission::Any, Admission::Only);
+    let admission = limited_to(&inbox).map_or(SourceAdmission::Any, SourceAdmission::Only);
     let mut backoff = Backoff::new(Duration::from_secs(1), RETRY_MAX);
     let listener = loop {
         match inbox::bind_inbox(&inbox.path) {
             Ok(listener) => break listener,
             Err(error) => {
                 tracing::error!(path = %inbox.path.display(), %error, "no inbox");
-                tokio::time::sleep(backoff.failed(Failure::Network, fastrand::f64())).await;
+                tokio::time::sleep(
+                    backoff.wait_after_failure(ConnectFailure::Network, fastrand::f64()),
+                )
+                .await;
             }
         }
     };
@@ -365,7 +373,7 @@ async fn serve_inbox(
         owners,
         clock: outlets.clock,
     };
-    inbox::serve(listener, service).await;
+    inbox::serve_clients(listener, service).await;
     Ok(())
 }
 
@@ -373,14 +381,14 @@ async fn serve_inbox(
 async fn read_recording(path: &Path) -> anyhow::Result<Recording> {
     let path = path.to_owned();
     let read = move || {
-        let text = String::from_utf8(regular::read(&path, MAX_RECORDING_BYTES)?)?;
-        anyhow::Ok(Recording::parse(&text)?)
+        let text = String::from_utf8(regular::read_file(&path, MAX_RECORDING_BYTES)?)?;
+        anyhow::Ok(Recording::parse_csv(&text)?)
     };
-    Aside::new("recording").run(READING_A_RECORDING, read).await?
+    BlockingWorker::new("recording").run(READING_A_RECORDING, read).await?
 }
 
-async fn simulate(simulated: config::Simulated, outlets: Outlets) -> anyhow::Result<()> {
-    let Some(outlet) = outlets.outlet(&simulated.id, simulated.kind.as_str()) else {
+async fn run_simulated(simulated: config::Simulated, outlets: Outlets) -> anyhow::Result<()> {
+    let Some(outlet) = outlets.open_outlet(&simulated.id, simulated.kind.as_str()) else {
         return pending().await;
     };
     let (mean, spread) = (simulated.first_mean(), simulated.spread);
@@ -389,7 +397,7 @@ async fn simulate(simulated: config::Simulated, outlets: Outlets) -> anyhow::Res
             Ok(recording) => simulated::SimulatedKind::Replay(Arc::new(recording)),
             Err(error) => {
                 let reason = format!("`{}`: {error:#}", path.display());
-                outlet.nothing(NoReading::Absent(reason)).await;
+                outlet.send_no_reading(NoReading::Absent(reason)).await;
                 return pending().await;
             }
         },
@@ -417,6 +425,6 @@ async fn simulate(simulated: config::Simulated, outlets: Outlets) -> anyhow::Res
             bounces: simulated.faults.bounces,
         },
     };
-    simulated::watch(driver, outlet).await;
+    simulated::run_simulation(driver, outlet).await;
     Ok(())
 }

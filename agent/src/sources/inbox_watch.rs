@@ -49,11 +49,11 @@ pub(crate) async fn run(drivers: watch::Receiver<Overview>, store: Store) -> any
         });
         for (number, (path, counters)) in (1..).zip(inboxes) {
             let reported = reported.entry(path.clone()).or_default();
-            for event in reported.look(number, counters, clock::mono()) {
+            for event in reported.check_counters(number, counters, clock::mono()) {
                 let text = event.event.to_text();
                 tracing::warn!(inbox = %path.display(), event = text.word, members = text.members,
                     "clients of an inbox take more than is theirs");
-                store.event(event).await?;
+                store.append_event(event).await?;
             }
         }
     }
@@ -61,16 +61,16 @@ pub(crate) async fn run(drivers: watch::Receiver<Overview>, store: Store) -> any
 
 /// Returns whether an inbox has nearly filled its share of the source table.
 pub(crate) fn is_filling(counters: &Counters) -> bool {
-    let (used, share) = (read(&counters.sources), read(&counters.max_sources));
+    let (used, share) = (load_counter(&counters.sources), load_counter(&counters.max_sources));
     share > 0 && used * 100 >= share * FILLING_PERCENT
 }
 
 impl Reported {
-    fn look(&mut self, number: u32, counters: &Counters, now: Mono) -> Vec<EventRow> {
+    fn check_counters(&mut self, number: u32, counters: &Counters, now: Mono) -> Vec<EventRow> {
         let mut events = Vec::new();
         let troubles =
             [&counters.turned_away, &counters.displaced, &counters.unfinished, &counters.cut]
-                .map(read);
+                .map(load_counter);
         let is_worse = troubles.iter().zip(self.troubles).any(|(now, before)| *now > before);
         let is_damped = self.at.is_some_and(|at| now.since(at) < TELL_EVERY);
         if is_worse && !is_damped {
@@ -85,7 +85,8 @@ impl Reported {
         }
         let was_filling = std::mem::replace(&mut self.is_filling, is_filling(counters));
         if self.is_filling && !was_filling {
-            let (sources, max_sources) = (read(&counters.sources), read(&counters.max_sources));
+            let (sources, max_sources) =
+                (load_counter(&counters.sources), load_counter(&counters.max_sources));
             let event = Event::InboxSourcesFilling { inbox: number, sources, max_sources };
             events.push(EventRow { event, mono: now });
         }
@@ -93,7 +94,7 @@ impl Reported {
     }
 }
 
-fn read(counter: &AtomicU64) -> u64 {
+fn load_counter(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     fn told(reported: &mut Reported, counters: &Counters, at_s: u64) -> Vec<Event> {
-        let events = reported.look(1, counters, Mono(at_s * 1000));
+        let events = reported.check_counters(1, counters, Mono(at_s * 1000));
         events.into_iter().map(|event| event.event).collect()
     }
 

@@ -73,10 +73,10 @@ pub(crate) async fn run(
         tokio::select! {
             count = intake.observations.recv_many(&mut observed, GATHER), if drivers => {
                 drivers = count > 0;
-                take_in(&mut observed, &store, &sources, &states, &mut variability).await?;
+                store_observations(&mut observed, &store, &sources, &states, &mut variability).await?;
             }
             chunk = intake.chunks.recv(), if inboxes => match chunk {
-                Some(chunk) => store.append(stamped(chunk.entries), Some(chunk.answer)).await?,
+                Some(chunk) => store.append_readings(stamp_entries(chunk.entries), Some(chunk.answer)).await?,
                 None => inboxes = false,
             },
             () = wait_for_stop(&mut intake.closing), if !closing => {
@@ -90,7 +90,7 @@ pub(crate) async fn run(
     Ok(())
 }
 
-async fn take_in(
+async fn store_observations(
     observed: &mut Vec<Observation>,
     store: &Store,
     sources: &Sources,
@@ -102,32 +102,32 @@ async fn take_in(
     states.send_modify(|states| {
         for observation in observed.drain(..) {
             let mono = observation.captured.map_or_else(clock::mono, clock::mono_from);
-            let state = state(states, observation.source, sources);
+            let state = source_state(states, observation.source, sources);
             match observation.outcome {
                 Ok(measurement) => {
-                    events.extend(state.returned(mono));
+                    events.extend(state.record_return(mono));
                     let reading = Reading::new(observation.source, mono, measurement);
-                    state.measured(&reading);
-                    let derived = variability.derive(&reading);
+                    state.record_reading(&reading);
+                    let derived = variability.derive_readings(&reading);
                     readings.push(reading);
                     readings.extend(derived);
                 }
-                Err(reason) => events.extend(state.lost(mono, &reason)),
+                Err(reason) => events.extend(state.record_loss(mono, &reason)),
             }
         }
     });
     if !readings.is_empty() {
-        store.append(readings, None).await?;
+        store.append_readings(readings, None).await?;
     }
     for event in events {
-        store.event(event).await?;
+        store.append_event(event).await?;
     }
     Ok(())
 }
 
 /// Stamps the readings of other programs with the time of arrival, in addition to any time in the
 /// line.
-fn stamped(entries: Vec<pulsegate_sensors::inbox::Entry>) -> Vec<Reading> {
+fn stamp_entries(entries: Vec<pulsegate_sensors::inbox::Entry>) -> Vec<Reading> {
     let mono = clock::mono();
     let stamp = |entry: pulsegate_sensors::inbox::Entry| Reading {
         source: entry.source,
@@ -142,7 +142,11 @@ fn stamped(entries: Vec<pulsegate_sensors::inbox::Entry>) -> Vec<Reading> {
     entries.into_iter().map(stamp).collect()
 }
 
-fn state<'a>(states: &'a mut SourceStates, id: SourceId, sources: &Sources) -> &'a mut SourceState {
+fn source_state<'a>(
+    states: &'a mut SourceStates,
+    id: SourceId,
+    sources: &Sources,
+) -> &'a mut SourceState {
     states.entry(id.0).or_insert_with(|| {
         let source = sources.get(id);
         let source = source.as_deref();
@@ -167,7 +171,7 @@ impl SourceState {
         }
     }
 
-    fn measured(&mut self, reading: &Reading) {
+    fn record_reading(&mut self, reading: &Reading) {
         self.readings += 1;
         self.at = Some(reading.mono);
         self.value = Some(match &reading.value {
@@ -176,7 +180,7 @@ impl SourceState {
         });
     }
 
-    fn lost(&mut self, mono: Mono, reason: &NoReading) -> Option<EventRow> {
+    fn record_loss(&mut self, mono: Mono, reason: &NoReading) -> Option<EventRow> {
         self.no_reading = Some(reason.to_string());
         if self.lost_since.is_some() {
             return None;
@@ -187,7 +191,7 @@ impl SourceState {
         Some(EventRow { event: Event::SourceLost { source, reason }, mono })
     }
 
-    fn returned(&mut self, mono: Mono) -> Option<EventRow> {
+    fn record_return(&mut self, mono: Mono) -> Option<EventRow> {
         self.no_reading = None;
         let seconds = mono.since(self.lost_since.take()?).as_secs_f64();
         tracing::info!(source = &*self.source, away_s = seconds, "readings again");

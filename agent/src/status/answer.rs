@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pulsegate_core::cloud::record_text::ClockText;
-use pulsegate_core::record::lane::{Account, Lane};
+use pulsegate_core::record::lane::{Lane, RecordAccount};
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::heart_rate::bluez::MonitorState;
 use pulsegate_sensors::inbox;
@@ -22,7 +22,7 @@ use super::model::{
 use crate::actions::cameras::{CameraState, CameraStates};
 use crate::actions::outputs::{OutputState, OutputStates};
 use crate::cloud::mqtt::LinkState;
-use crate::db::{DiskFault, Room, mebibytes};
+use crate::db::{DiskFault, Room, format_mebibytes};
 use crate::platform::clock;
 use crate::sources::drivers::{Gauge, Overview};
 use crate::sources::inbox_watch;
@@ -30,12 +30,12 @@ use crate::sources::sampler::{SourceState, SourceStates};
 use crate::store::{Flapping, Progress};
 
 /// Asks every part, and counts the records.
-pub(super) async fn compose(observed: &Observed, now: Mono) -> Status {
-    let progress = observed.store.progress().borrow().clone();
-    let accounts = observed.store.accounts().await;
+pub(super) async fn compose_status(observed: &Observed, now: Mono) -> Status {
+    let progress = observed.store.watch_progress().borrow().clone();
+    let accounts = observed.store.count_accounts().await;
     let uncounted = accounts.as_ref().err().map(|error| format!("{error:#}"));
-    let states = present(observed);
-    let mut degraded = degraded(observed, &progress, &states);
+    let states = select_present(observed);
+    let mut degraded = list_troubles(observed, &progress, &states);
     degraded.extend(uncounted.clone());
     let publisher = *observed.parts.publisher.borrow();
     Status {
@@ -45,8 +45,8 @@ pub(super) async fn compose(observed: &Observed, now: Mono) -> Status {
         start: observed.store.boot.as_str().to_owned(),
         uptime_s: now.since(observed.started).as_secs(),
         degraded,
-        lanes: lanes(accounts.as_ref().ok(), uncounted),
-        link: link(&observed.parts.link.borrow(), now),
+        lanes: describe_lanes(accounts.as_ref().ok(), uncounted),
+        link: describe_link(&observed.parts.link.borrow(), now),
         publisher: PublisherStatus {
             in_flight: publisher.in_flight,
             in_hand: publisher.in_hand,
@@ -54,27 +54,27 @@ pub(super) async fn compose(observed: &Observed, now: Mono) -> Status {
             quarantined: publisher.quarantined,
             max_message_bytes: publisher.max_message_bytes,
         },
-        withheld: withheld(observed, now),
+        withheld: list_withheld(observed, now),
         clock: ClockStatus {
             set: *observed.clock_set.borrow(),
-            time: ClockText::format(clock::wall()),
+            time: ClockText::format_time(clock::wall()),
             holds_back_for_s: holds_back(publisher.clock_holds_until, now)
                 .map(|for_s| for_s.as_secs()),
         },
-        disk: disk(observed, &progress, now),
-        rules: rules(&progress),
+        disk: describe_disk(observed, &progress, now),
+        rules: describe_rules(&progress),
         memory_bytes: memory_bytes(),
-        sources: sources(&states, now),
-        drivers: drivers(&observed.parts.drivers.borrow().gauges, &states),
-        outputs: outputs(&observed.parts.outputs.borrow()),
+        sources: list_sources(&states, now),
+        drivers: list_drivers(&observed.parts.drivers.borrow().gauges, &states),
+        outputs: list_outputs(&observed.parts.outputs.borrow()),
         night: observed.parts.outputs.borrow().is_night,
-        cameras: cameras(&observed.parts.cameras.borrow()),
-        pictures: pictures(&observed.parts.cameras.borrow()),
+        cameras: list_cameras(&observed.parts.cameras.borrow()),
+        pictures: describe_pictures(&observed.parts.cameras.borrow()),
     }
 }
 
 /// Returns the accounts of the lanes; without numbers, and with an error, if the count failed.
-fn lanes(accounts: Option<&[Account; 3]>, error: Option<String>) -> LanesStatus {
+fn describe_lanes(accounts: Option<&[RecordAccount; 3]>, error: Option<String>) -> LanesStatus {
     let account = |lane: Lane| {
         accounts.map_or_else(LaneAccount::default, |accounts| (&accounts[lane.index()]).into())
     };
@@ -86,7 +86,7 @@ fn lanes(accounts: Option<&[Account; 3]>, error: Option<String>) -> LanesStatus 
     }
 }
 
-fn link(link: &LinkState, now: Mono) -> LinkStatus {
+fn describe_link(link: &LinkState, now: Mono) -> LinkStatus {
     match link {
         LinkState::Up(session) => LinkStatus::Up(LinkUp {
             port: session.port,
@@ -103,11 +103,11 @@ fn link(link: &LinkState, now: Mono) -> LinkStatus {
 }
 
 /// Returns all troubles, each as a sentence.
-fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> Vec<String> {
+fn list_troubles(observed: &Observed, progress: &Progress, states: &SourceStates) -> Vec<String> {
     let mut troubles = observed.parts.troubles.borrow().clone();
-    troubles.extend(disk_trouble(progress, observed.store.folder()));
-    troubles.extend(observed.store.salvaging().map(|progress| {
-        format!("store: damaged; carried over to a new one: {} %", progress.percent())
+    troubles.extend(disk_trouble(progress, observed.store.state_folder()));
+    troubles.extend(observed.store.salvage_progress().map(|progress| {
+        format!("store: damaged; carried over to a new one: {} %", progress.done_percent())
     }));
     if let Some(aside) = &progress.set_aside {
         troubles.push(format!("the store was damaged; it was set aside as `{aside}`"));
@@ -126,7 +126,7 @@ fn degraded(observed: &Observed, progress: &Progress, states: &SourceStates) -> 
             }
         });
     }
-    troubles.extend(refusals(observed));
+    troubles.extend(list_refusals(observed));
     if let LinkState::Down(outage) = &*observed.parts.link.borrow() {
         troubles.extend(outage.reason.as_ref().map(|reason| format!("link: {reason}")));
     }
@@ -152,9 +152,9 @@ fn disk_trouble(progress: &Progress, folder: &Path) -> Option<String> {
     let usage = |room: &Room| {
         format!(
             "of the {} of the partition the store uses {}, other files use {}",
-            mebibytes(room.partition_bytes),
-            mebibytes(room.own_bytes),
-            mebibytes(room.others_bytes())
+            format_mebibytes(room.partition_bytes),
+            format_mebibytes(room.own_bytes),
+            format_mebibytes(room.others_bytes())
         )
     };
     let room = progress.room.as_ref();
@@ -215,7 +215,7 @@ fn flapping_trouble(flapping: &Flapping) -> String {
 }
 
 /// Returns the topics and message sizes refused by the broker, each as a sentence.
-fn refusals(observed: &Observed) -> Vec<String> {
+fn list_refusals(observed: &Observed) -> Vec<String> {
     let mut troubles = Vec::new();
     for refused in observed.parts.refused.borrow().iter() {
         let topic = &refused.topic;
@@ -241,7 +241,7 @@ fn refusals(observed: &Observed) -> Vec<String> {
 }
 
 /// Returns the refused topics, the status topic first.
-fn withheld(observed: &Observed, now: Mono) -> Vec<WithheldTopic> {
+fn list_withheld(observed: &Observed, now: Mono) -> Vec<WithheldTopic> {
     let one = |topic: &str, since: Mono, next: Mono, records: Option<u64>| WithheldTopic {
         topic: topic.to_owned(),
         reason: "the broker hangs up on it".to_owned(),
@@ -259,7 +259,7 @@ fn withheld(observed: &Observed, now: Mono) -> Vec<WithheldTopic> {
     status.into_iter().chain(topics).collect()
 }
 
-fn rules(progress: &Progress) -> RulesStatus {
+fn describe_rules(progress: &Progress) -> RulesStatus {
     let flapping = |flapping: &Flapping| FlappingRule {
         rule: flapping.rule.to_string(),
         source: flapping.source.to_string(),
@@ -273,7 +273,7 @@ fn rules(progress: &Progress) -> RulesStatus {
     }
 }
 
-fn cameras(states: &CameraStates) -> Vec<CameraStatus> {
+fn list_cameras(states: &CameraStates) -> Vec<CameraStatus> {
     let camera = |camera: &CameraState| CameraStatus {
         camera: camera.id.to_string(),
         taken: camera.taken,
@@ -284,7 +284,7 @@ fn cameras(states: &CameraStates) -> Vec<CameraStatus> {
     states.cameras.iter().map(camera).collect()
 }
 
-fn pictures(states: &CameraStates) -> PicturesStatus {
+fn describe_pictures(states: &CameraStates) -> PicturesStatus {
     PicturesStatus {
         kept: states.kept,
         bytes: states.bytes,
@@ -293,7 +293,7 @@ fn pictures(states: &CameraStates) -> PicturesStatus {
     }
 }
 
-fn outputs(states: &OutputStates) -> Vec<OutputStatus> {
+fn list_outputs(states: &OutputStates) -> Vec<OutputStatus> {
     let output = |output: &OutputState| OutputStatus {
         output: output.id.to_string(),
         value: output.value,
@@ -314,7 +314,7 @@ fn holds_back(until: Option<Mono>, now: Mono) -> Option<Duration> {
 const PACE_AFTER_S: u64 = 300;
 
 /// Bytes on disk, and bytes written a day at the pace since the start (P10).
-fn disk(observed: &Observed, progress: &Progress, now: Mono) -> DiskStatus {
+fn describe_disk(observed: &Observed, progress: &Progress, now: Mono) -> DiskStatus {
     let written = written_bytes();
     let uptime = now.since(observed.started).as_secs();
     let a_day = written.filter(|_| uptime >= PACE_AFTER_S);
@@ -336,7 +336,7 @@ fn disk(observed: &Observed, progress: &Progress, now: Mono) -> DiskStatus {
         left_rows: progress.left_rows,
         salvage: observed
             .store
-            .salvaging()
+            .salvage_progress()
             .map(|progress| SalvageStatus { done: progress.done, of: progress.of }),
         fault: progress.fault.as_ref().map(|fault| fault.as_str().to_owned()),
         last_error: progress.fault.as_ref().map(ToString::to_string),
@@ -344,14 +344,14 @@ fn disk(observed: &Observed, progress: &Progress, now: Mono) -> DiskStatus {
 }
 
 /// Returns the states of the sources, without lost sources outside of the configuration.
-fn present(observed: &Observed) -> SourceStates {
+fn select_present(observed: &Observed) -> SourceStates {
     let wanted = &observed.parts.drivers.borrow().sources;
     let mut states = observed.parts.sources.borrow().clone();
     states.retain(|_, state| state.no_reading.is_none() || wanted.contains(&*state.source));
     states
 }
 
-fn sources(states: &SourceStates, now: Mono) -> Vec<SourceStatus> {
+fn list_sources(states: &SourceStates, now: Mono) -> Vec<SourceStatus> {
     let source = |state: &SourceState| SourceStatus {
         source: state.source.to_string(),
         kind: state.kind.to_string(),
@@ -363,24 +363,28 @@ fn sources(states: &SourceStates, now: Mono) -> Vec<SourceStatus> {
     states.values().map(source).collect()
 }
 
-fn drivers(gauges: &[Gauge], states: &SourceStates) -> Vec<DriverStatus> {
+fn list_drivers(gauges: &[Gauge], states: &SourceStates) -> Vec<DriverStatus> {
     let one = |gauge: &Gauge| match gauge {
         Gauge::Monitors(monitors) => monitors
             .borrow()
             .iter()
             .map(|monitor| {
                 let name = states.get(&monitor.source.0).map(|state| state.source.to_string());
-                DriverStatus::HeartRate(self::monitor(monitor, name))
+                DriverStatus::HeartRate(self::describe_monitor(monitor, name))
             })
             .collect::<Vec<_>>(),
-        Gauge::Line(source, counters) => vec![DriverStatus::Line(line(source, *counters.borrow()))],
-        Gauge::Number(source, state) => vec![DriverStatus::Number(number(source, *state.borrow()))],
-        Gauge::Inbox(path, counters) => vec![DriverStatus::Inbox(inbox(path, counters))],
+        Gauge::Line(source, counters) => {
+            vec![DriverStatus::Line(describe_line(source, *counters.borrow()))]
+        }
+        Gauge::Number(source, state) => {
+            vec![DriverStatus::Number(describe_number(source, *state.borrow()))]
+        }
+        Gauge::Inbox(path, counters) => vec![DriverStatus::Inbox(describe_inbox(path, counters))],
     };
     gauges.iter().flat_map(one).collect()
 }
 
-fn monitor(monitor: &MonitorState, source: Option<String>) -> MonitorDriver {
+fn describe_monitor(monitor: &MonitorState, source: Option<String>) -> MonitorDriver {
     MonitorDriver {
         source,
         connected: monitor.connected,
@@ -395,7 +399,7 @@ fn monitor(monitor: &MonitorState, source: Option<String>) -> MonitorDriver {
     }
 }
 
-fn line(source: &str, counters: LineCounters) -> LineDriver {
+fn describe_line(source: &str, counters: LineCounters) -> LineDriver {
     LineDriver {
         source: source.to_owned(),
         state: counters.state.map(|state| state.as_str().to_owned()),
@@ -406,7 +410,7 @@ fn line(source: &str, counters: LineCounters) -> LineDriver {
     }
 }
 
-fn number(source: &str, state: NumberState) -> NumberDriver {
+fn describe_number(source: &str, state: NumberState) -> NumberDriver {
     NumberDriver {
         source: source.to_owned(),
         reads: state.reads,
@@ -416,7 +420,7 @@ fn number(source: &str, state: NumberState) -> NumberDriver {
     }
 }
 
-fn inbox(path: &Path, counters: &inbox::Counters) -> InboxDriver {
+fn describe_inbox(path: &Path, counters: &inbox::Counters) -> InboxDriver {
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     InboxDriver {
         path: path.display().to_string(),
@@ -435,14 +439,14 @@ fn inbox(path: &Path, counters: &inbox::Counters) -> InboxDriver {
 
 /// Returns the bytes written to disks by this process; `None` where the kernel does not count.
 fn written_bytes() -> Option<u64> {
-    numbered("/proc/self/io", "write_bytes:")
+    read_kernel_number("/proc/self/io", "write_bytes:")
 }
 
 fn memory_bytes() -> Option<u64> {
-    Some(numbered("/proc/self/status", "VmRSS:")? * 1024)
+    Some(read_kernel_number("/proc/self/status", "VmRSS:")? * 1024)
 }
 
-fn numbered(path: &str, key: &str) -> Option<u64> {
+fn read_kernel_number(path: &str, key: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse().ok()

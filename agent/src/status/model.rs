@@ -6,7 +6,7 @@
 
 mod drivers;
 
-use pulsegate_core::record::lane::{Account, Lane};
+use pulsegate_core::record::lane::{Lane, RecordAccount};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use drivers::{DriverStatus, InboxDriver, LineDriver, MonitorDriver, NumberDriver};
@@ -91,7 +91,7 @@ pub(crate) struct LanesStatus {
 
 impl LanesStatus {
     /// Returns all lanes with their accounts, the most urgent first.
-    pub(crate) fn accounts(&self) -> [(Lane, &LaneAccount); 3] {
+    pub(crate) fn lane_accounts(&self) -> [(Lane, &LaneAccount); 3] {
         [
             (Lane::Alerts, &self.alerts),
             (Lane::Events, &self.events),
@@ -119,15 +119,15 @@ pub(crate) struct LaneAccount {
     pub(crate) balanced: Option<bool>,
 }
 
-impl From<&Account> for LaneAccount {
-    fn from(account: &Account) -> Self {
+impl From<&RecordAccount> for LaneAccount {
+    fn from(account: &RecordAccount) -> Self {
         Self {
             recorded: Some(account.recorded),
             delivered: Some(account.delivered),
             pending: Some(account.pending),
             dropped: Some(account.dropped),
             filtered: Some(account.filtered),
-            balanced: Some(account.balances()),
+            balanced: Some(account.is_balanced()),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use pulsegate_core::record::lane::Account;
-use pulsegate_core::rules::Counts;
+use pulsegate_core::record::lane::RecordAccount;
+use pulsegate_core::rules::RuleCounts;
 use pulsegate_sensors::heart_rate::bluez::MonitorState;
 use pulsegate_sensors::heart_rate::ladder::Climbs;
 use pulsegate_sensors::line::LineCounters;
@@ -107,7 +107,7 @@ fn note(path: &str, value: &Value, found: &mut Found) {
 
 /// The status at a time at which the agent has run for long.
 async fn answer(observed: &Observed) -> Value {
-    let status = answer::compose(observed, Mono(1_000_000_000)).await;
+    let status = answer::compose_status(observed, Mono(1_000_000_000)).await;
     let json = status.to_json().expect("JSON");
     assert_eq!(serde_json::from_str::<Status>(&json).expect("a status"), status, "it is read back");
     serde_json::from_str(&json).expect("JSON")
@@ -149,12 +149,12 @@ fn all_is_wrong() -> Observed {
         room: Some(room),
         given_up: [0, 0, 2],
         set_aside: Some("pulsegate.db.damaged".into()),
-        rules: Counts { late: 1, doubtful: 2, suppressed: 3, flapping: 4 },
+        rules: RuleCounts { late: 1, doubtful: 2, suppressed: 3, flapping: 4 },
         flapping: vec![flapping],
         rules_off: vec!["rule `cold`: off".into()],
         ..Progress::default()
     };
-    let account = Account { recorded: 1, delivered: 1, ..Account::default() };
+    let account = RecordAccount { recorded: 1, delivered: 1, ..RecordAccount::default() };
     let salvage = SalvageProgress { done: 1, of: 2 };
     let (since, next_trial, topic) = (Mono(0), Mono(u64::MAX), Arc::from("readings"));
     let outage = Outage {
@@ -202,7 +202,7 @@ fn all_is_wrong() -> Observed {
                 max_message_bytes: Some(4096),
                 ..PublisherState::default()
             }),
-            refused: fixed(vec![Refused { topic, since, next_trial, records: 5 }]),
+            refused: fixed(vec![RefusedTopic { topic, since, next_trial, records: 5 }]),
             drivers: fixed(Overview { gauges, sources: ["7".into()].into(), faults: None }),
             outputs: fixed(OutputStates { outputs: vec![output], is_night: Some(true) }),
             cameras: fixed(CameraStates { cameras: vec![camera], ..CameraStates::default() }),
@@ -215,7 +215,7 @@ fn all_is_wrong() -> Observed {
 /// An agent that has not tried to connect yet.
 fn just_started() -> Observed {
     let mut observed = all_is_well();
-    observed.parts.link = fixed(LinkState::Down(Outage::unknown(Mono(0))));
+    observed.parts.link = fixed(LinkState::Down(Outage::before_first_attempt(Mono(0))));
     observed
 }
 

@@ -66,11 +66,11 @@ pub(super) struct Check {
 impl Check {
     /// Returns true if the database at `path` was not closed: a closed database has no log.
     pub(super) fn is_needed(path: &Path) -> bool {
-        std::fs::metadata(log(path)).is_ok_and(|log| log.len() > 0)
+        std::fs::metadata(wal_path(path)).is_ok_and(|log| log.len() > 0)
     }
 
     /// Starts a search. The outcome is sent to the writer as a request.
-    pub(super) fn start(path: PathBuf, writer: WeakSender<Request>) -> std::io::Result<Self> {
+    pub(super) fn start_check(path: PathBuf, writer: WeakSender<Request>) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         let look = move || {
             let Some(checked) = look_until_done(&path, stopped) else { return };
@@ -98,7 +98,7 @@ fn look_until_done(path: &Path, stopped: Receiver<()>) -> Option<Checked> {
     let stopped = Arc::new(std::sync::Mutex::new(stopped));
     loop {
         let is_stopped = Arc::new(AtomicBool::new(false));
-        match look(path, &stopped, &is_stopped) {
+        match search_damage(path, &stopped, &is_stopped) {
             Ok(fault) => {
                 if let Some(fault) = &fault {
                     tracing::error!(fault, "the store is damaged");
@@ -107,7 +107,7 @@ fn look_until_done(path: &Path, stopped: Receiver<()>) -> Option<Checked> {
             }
             Err(_) if is_stopped.load(Ordering::Relaxed) => return None,
             Err(error) if is_interrupted(&error) => {
-                if pause(&stopped, AGAIN) {
+                if pause_until_stop(&stopped, AGAIN) {
                     return None;
                 }
             }
@@ -124,29 +124,30 @@ fn look_until_done(path: &Path, stopped: Receiver<()>) -> Option<Checked> {
 }
 
 /// Returns the first fault, if there is one.
-fn look(
+fn search_damage(
     path: &Path,
     stopped: &Arc<std::sync::Mutex<Receiver<()>>>,
     is_stopped: &Arc<AtomicBool>,
 ) -> db::Result<Option<String>> {
-    let before = Room::of(path).map_or(0, |room| room.log);
+    let before = Room::measure_at(path).map_or(0, |room| room.log);
     let (store, stopped, is_stopped) =
         (path.to_owned(), Arc::clone(stopped), Arc::clone(is_stopped));
     let is_over = move || {
-        let stop = pause(&stopped, PAUSE);
+        let stop = pause_until_stop(&stopped, PAUSE);
         is_stopped.store(stop, Ordering::Relaxed);
-        stop || Room::of(&store).is_some_and(|room| room.is_log_beyond(MAX_LOG_BYTES, before))
+        stop || Room::measure_at(&store)
+            .is_some_and(|room| room.is_log_beyond(MAX_LOG_BYTES, before))
     };
     reader::find_damage(path, STEPS, is_over)
 }
 
 /// Waits. Returns true if told to stop meanwhile.
-fn pause(stopped: &std::sync::Mutex<Receiver<()>>, how_long: Duration) -> bool {
+fn pause_until_stop(stopped: &std::sync::Mutex<Receiver<()>>, how_long: Duration) -> bool {
     let stopped = stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     stopped.recv_timeout(how_long) != Err(RecvTimeoutError::Timeout)
 }
 
-fn log(path: &Path) -> PathBuf {
+fn wal_path(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     PathBuf::from(log)

@@ -6,7 +6,7 @@ mod recordings;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate_core::cloud::filter::{Filter, FilterSpec, Passage};
+use pulsegate_core::cloud::filter::{Filter, FilterOutcome, FilterSpec};
 use pulsegate_core::cloud::record_text::RecordStamp;
 use pulsegate_core::record::id::RecordId;
 use pulsegate_core::record::reading::{Reading, Seq, Value};
@@ -34,18 +34,18 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
-    fn of(&self, source: &Source) -> Option<Filter> {
+    fn filter_for(&self, source: &Source) -> Option<Filter> {
         let own = self.kinds.iter().find(|(kind, _)| *kind == source.kind);
         Filter::new(own.map_or(&self.readings, |(_, spec)| spec), source)
     }
 
-    fn all(&self) -> impl Iterator<Item = &FilterSpec> {
+    fn iter_specs(&self) -> impl Iterator<Item = &FilterSpec> {
         self.kinds.iter().map(|(_, spec)| spec).chain([&self.readings])
     }
 }
 
 /// The filters of all sources, and their states.
-pub(super) struct Sieve {
+pub(super) struct FilterWalk {
     filters: Filters,
     recordings: Recordings,
     sources: Arc<Sources>,
@@ -65,9 +65,9 @@ struct Slot {
     walk: u64,
 }
 
-impl Sieve {
+impl FilterWalk {
     pub(super) fn new(filters: Filters, sources: Arc<Sources>) -> Self {
-        let is_open = filters.all().all(FilterSpec::is_open);
+        let is_open = filters.iter_specs().all(FilterSpec::is_open);
         let recordings = Recordings::new(filters.recordings.clone());
         let is_primed = is_open;
         Self { filters, recordings, sources, is_open, is_primed, slots: Vec::new(), walk: 0 }
@@ -75,21 +75,21 @@ impl Sieve {
 
     /// Begins a walk behind `after`. Before the first walk, reads back the readings of periods
     /// still under way.
-    pub(super) fn begin(&mut self, database: &Database, after: Seq) -> db::Result<()> {
+    pub(super) fn begin_walk(&mut self, database: &Database, after: Seq) -> db::Result<()> {
         self.walk += 1;
         if !self.is_open {
-            self.recordings.begin(database, after, &self.sources)?;
+            self.recordings.note_new_alerts(database, after, &self.sources)?;
         }
         if !self.is_primed {
             self.is_primed = true;
-            self.prime(database, after)?;
+            self.prime_periods(database, after)?;
         }
         Ok(())
     }
 
     /// Returns true if a reading passes. With averaging, a passing reading is replaced by the mean.
     /// `event` is the reading's time on the axis of the rules.
-    pub(super) fn passes(
+    pub(super) fn admit_reading(
         &mut self,
         event: Wall,
         reading: &mut Reading,
@@ -99,8 +99,8 @@ impl Sieve {
             return true;
         }
         let (walk, source) = (self.walk, reading.source);
-        let is_recorded = self.recordings.cover(source, event, &self.sources);
-        let Some((slot, kind)) = self.slot(source) else { return true };
+        let is_recorded = self.recordings.covers_reading(source, event, &self.sources);
+        let Some((slot, kind)) = self.find_slot(source) else { return true };
         if slot.walk != walk {
             slot.walk = walk;
             slot.at_start = slot.filter.clone();
@@ -110,10 +110,10 @@ impl Sieve {
             return true;
         }
         let plausible = is_plausible(reading, &kind);
-        match slot.filter.take(&reading.value, (stamp.time, event), plausible) {
-            Passage::AsItIs => true,
-            Passage::Filtered => false,
-            Passage::Mean { value, time } => {
+        match slot.filter.filter_reading(&reading.value, (stamp.time, event), plausible) {
+            FilterOutcome::AsItIs => true,
+            FilterOutcome::Filtered => false,
+            FilterOutcome::Mean { value, time } => {
                 reading.value = Value::Number(value);
                 stamp.time = time;
                 reading.detail = None;
@@ -126,7 +126,7 @@ impl Sieve {
     pub(super) fn begin_anew(&mut self, sources: &[u32]) {
         for source in sources {
             let id = SourceId(*source);
-            let filter = self.sources.get(id).and_then(|source| self.filters.of(&source));
+            let filter = self.sources.get(id).and_then(|source| self.filters.filter_for(&source));
             if let (Some(Some(slot)), Some(filter)) = (self.slots.get_mut(id.0 as usize), filter) {
                 slot.filter = filter;
             }
@@ -141,17 +141,17 @@ impl Sieve {
     }
 
     /// Undoes the whole walk.
-    pub(super) fn abandon(&mut self) {
+    pub(super) fn abandon_walk(&mut self) {
         for slot in self.slots.iter_mut().flatten().filter(|slot| slot.walk == self.walk) {
             slot.filter = slot.at_start.clone();
         }
     }
 
-    fn slot(&mut self, id: SourceId) -> Option<(&mut Slot, Arc<Source>)> {
+    fn find_slot(&mut self, id: SourceId) -> Option<(&mut Slot, Arc<Source>)> {
         let at = id.0 as usize;
         while self.slots.len() <= at {
             let next = SourceId(u32::try_from(self.slots.len()).ok()?);
-            let filter = self.sources.get(next).and_then(|source| self.filters.of(&source));
+            let filter = self.sources.get(next).and_then(|source| self.filters.filter_for(&source));
             self.slots.push(filter.map(|filter| Slot {
                 at_start: filter.clone(),
                 before: filter.clone(),
@@ -163,18 +163,19 @@ impl Sieve {
         Some((slot, self.sources.get(id)?))
     }
 
-    fn prime(&mut self, database: &Database, after: Seq) -> db::Result<()> {
-        let periods = self.filters.all().filter_map(|spec| spec.mean_every);
+    fn prime_periods(&mut self, database: &Database, after: Seq) -> db::Result<()> {
+        let periods = self.filters.iter_specs().filter_map(|spec| spec.mean_every);
         let Some(longest) = periods.max() else { return Ok(()) };
         let Some(first) = begin_of(database, after, longest)? else { return Ok(()) };
-        let mut select = Select::<StoredReadings>::between(&database.connection, first, after.0)?;
-        let mut cursor = select.open()?;
+        let mut select =
+            Select::<StoredReadings>::select_between(&database.connection, first, after.0)?;
+        let mut cursor = select.open_cursor()?;
         while let Some((seq, reading)) = cursor.read_next()? {
             let at = database.boot_of(seq);
             let event = reading.event_time(&database.timeline, at.epoch);
             let (time, trust) = reading.wall_time(&database.timeline, at.epoch);
             let id = RecordId { boot: at.boot, seq: Seq(seq) };
-            self.passes(event, reading, &mut RecordStamp { id, time, trust });
+            self.admit_reading(event, reading, &mut RecordStamp { id, time, trust });
         }
         self.slots.iter_mut().flatten().for_each(|slot| slot.filter.forget_last());
         // None of these walks can be undone any more.
@@ -191,9 +192,9 @@ fn is_plausible(reading: &Reading, source: &Source) -> bool {
 
 /// Returns the first reading that lies within `period` before the last reading up to `after`.
 fn begin_of(database: &Database, after: Seq, period: Duration) -> db::Result<Option<u64>> {
-    let mut select = Select::<StoredReadings>::backward(&database.connection, 0, after.0)?
+    let mut select = Select::<StoredReadings>::select_backward(&database.connection, 0, after.0)?
         .at_most(LOOKBACK_ROWS);
-    let mut cursor = select.open()?;
+    let mut cursor = select.open_cursor()?;
     let (mut begin, mut newest) = (None, None);
     while let Some((seq, reading)) = cursor.read_next()? {
         if newest.get_or_insert(reading.mono).since(reading.mono) > period {

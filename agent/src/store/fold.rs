@@ -7,8 +7,9 @@ use pulsegate_core::act::standing::Alerts;
 use pulsegate_core::record::event::Event;
 use pulsegate_core::record::reading::Reading;
 use pulsegate_core::rules::{
-    Action, AlertState, Arrival, Asked, Counts, Flap, Input, InvalidRule, KernelBoot, PastAlert,
-    Rebuild, Report, RuleSpec, Rules, Severity, Transition, runnable,
+    Action, AlertState, ArrivalTime, Evaluation, Flap, InvalidRule, KernelBoot, PastAlert,
+    Publication, Rebuild, RuleCounts, RuleSpec, Rules, Severity, TimedReading, Transition,
+    split_runnable,
 };
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::inbox::MAX_AHEAD_MS;
@@ -55,28 +56,28 @@ pub(crate) struct Fold {
 impl Fold {
     /// Restores the rules to their state after the last stored reading. A raised alert that no rule
     /// can clear any more is cleared in `alerts`. Invalid rules are left out.
-    pub(crate) fn rebuild(
+    pub(crate) fn rebuild_fold(
         specs: &[RuleSpec],
         database: &Database,
         now: Mono,
         alerts: &mut Vec<AlertRow>,
     ) -> Self {
-        let (specs, off) = runnable(specs);
+        let (specs, off) = split_runnable(specs);
         let mut own_time = Vec::new();
-        let mut rules = match rebuild(&specs, database, now, &mut own_time, alerts) {
+        let mut rules = match rebuild_rules(&specs, database, now, &mut own_time, alerts) {
             Ok(rules) => rules,
             Err(error) => {
                 tracing::warn!(%error, "rules begin without their history");
                 Rules::new(specs.clone()).expect("those that cannot run are left out")
             }
         };
-        let event = database.timeline.reference(database.epoch, now);
-        rules.begin(KernelBoot(database.epoch.0), now, event, database.sources());
-        Self { own_time, idle: specs.is_empty(), off, ..Self::over(rules) }
+        let event = database.timeline.reference_time(database.epoch, now);
+        rules.await_sources(KernelBoot(database.epoch.0), now, event, database.known_sources());
+        Self { own_time, idle: specs.is_empty(), off, ..Self::with_rules(rules) }
     }
 
     /// Returns a sentence for each rule switched off: the reason and the cure.
-    pub(crate) fn say_off(&self) -> Vec<String> {
+    pub(crate) fn explain_off_rules(&self) -> Vec<String> {
         let say = |off: &InvalidRule| {
             format!("{off}: this rule is off, the others run; correct it, and let the agent reload")
         };
@@ -84,14 +85,14 @@ impl Fold {
     }
 
     /// Continues after another fold, whose alerts were `before`.
-    pub(crate) fn resume(&mut self, before: Alerts) {
+    pub(crate) fn resume_alerts(&mut self, before: Alerts) {
         self.alerts = before;
-        self.alerts.resume(self.rules.raised());
+        self.alerts.restore_raised(self.rules.raised_rules());
         self.moved = true;
     }
 
     /// Returns the present alerts.
-    pub(crate) fn alerts(&self) -> &Alerts {
+    pub(crate) fn rule_alerts(&self) -> &Alerts {
         &self.alerts
     }
 
@@ -101,21 +102,22 @@ impl Fold {
     }
 
     /// Restores the rules from the alerts before the place `first`, without any reading.
-    pub(crate) fn after(
+    pub(crate) fn after_alerts(
         specs: &[RuleSpec],
         reader: &Reader,
         first: u64,
         sources: &Sources,
     ) -> anyhow::Result<Self> {
         let before = first.saturating_sub(1);
-        let past = read_alerts(Select::<StoredAlerts>::between(&reader.connection, 0, before)?)?;
+        let past =
+            read_alerts(Select::<StoredAlerts>::select_between(&reader.connection, 0, before)?)?;
         let boot_of = |seq| KernelBoot(reader.boot_of(seq).epoch.0);
         let past = past.iter().map(|alert| as_past(alert, boot_of));
-        Ok(Self::over(Rules::rebuild(specs.to_vec(), past, sources)?.done()))
+        Ok(Self::with_rules(Rules::begin_rebuild(specs.to_vec(), past, sources)?.finish_rebuild()))
     }
 
     /// Begins rules without history.
-    pub(crate) fn over(rules: Rules) -> Self {
+    pub(crate) fn with_rules(rules: Rules) -> Self {
         Self {
             rules,
             transitions: Vec::new(),
@@ -130,12 +132,18 @@ impl Fold {
     }
 
     /// Begins a start of the agent at `now`, which is `event` on the axis of the rules.
-    pub(crate) fn begin(&mut self, boot: KernelBoot, now: Mono, event: Wall, sources: &Sources) {
-        self.rules.begin(boot, now, event, sources);
+    pub(crate) fn begin_agent_start(
+        &mut self,
+        boot: KernelBoot,
+        now: Mono,
+        event: Wall,
+        sources: &Sources,
+    ) {
+        self.rules.await_sources(boot, now, event, sources);
     }
 
     /// Folds readings in, and adds the decisions to `alerts`.
-    pub(crate) fn readings(
+    pub(crate) fn fold_readings(
         &mut self,
         readings: &[Reading],
         database: &Database,
@@ -146,75 +154,80 @@ impl Fold {
             return;
         }
         for reading in readings {
-            let input = Input::new(reading, &database.timeline, database.epoch);
-            self.take(&input, sources, alerts);
+            let input = TimedReading::new(reading, &database.timeline, database.epoch);
+            self.fold_into_alerts(&input, sources, alerts);
         }
     }
 
     /// Folds a reading in.
-    pub(crate) fn take(
+    pub(crate) fn fold_into_alerts(
         &mut self,
-        input: &Input<'_>,
+        input: &TimedReading<'_>,
         sources: &Sources,
         alerts: &mut Vec<AlertRow>,
     ) {
         note_own_time(&mut self.own_time, input.reading);
-        self.rules.fold(input, sources, &mut self.transitions);
+        self.rules.fold_reading(input, sources, &mut self.transitions);
         self.hand_over(alerts);
     }
 
     /// Passes time without a reading.
-    pub(crate) fn tick(&mut self, boot: KernelBoot, now: Mono, alerts: &mut Vec<AlertRow>) {
-        self.rules.tick(boot, now, &mut self.transitions);
+    pub(crate) fn tick_rules(&mut self, boot: KernelBoot, now: Mono, alerts: &mut Vec<AlertRow>) {
+        self.rules.advance_time(boot, now, &mut self.transitions);
         self.hand_over(alerts);
     }
 
-    /// Returns the next time at which [`Fold::tick`] can decide something.
-    pub(crate) fn next_deadline(&self) -> Option<Mono> {
+    /// Returns the next time at which [`Fold::tick_rules`] can decide something.
+    pub(crate) fn next_rule_deadline(&self) -> Option<Mono> {
         self.rules.next_deadline()
     }
 
     /// Returns the longest time after a reading in which the reading can still decide something.
-    pub(crate) fn horizon(&self) -> std::time::Duration {
-        self.rules.horizon()
+    pub(crate) fn decision_horizon(&self) -> std::time::Duration {
+        self.rules.rebuild_horizon()
     }
 
     /// Keeps the evaluations of the rule of this name from now on.
-    pub(crate) fn trace(&mut self, rule: &str) {
-        self.rules.trace(rule);
+    pub(crate) fn trace_rule(&mut self, rule: &str) {
+        self.rules.trace_rule(rule);
     }
 
     /// Returns the evaluations of the traced rule since the last call, and whether the source's
     /// readings carry their own time.
-    pub(crate) fn asked(&mut self) -> impl Iterator<Item = (Asked, bool)> {
+    pub(crate) fn take_evaluations(&mut self) -> impl Iterator<Item = (Evaluation, bool)> {
         let own_time = &self.own_time;
         let is_dated = |source: SourceId| own_time.get(source.0 as usize).copied();
-        self.rules.asked().map(move |asked| {
+        self.rules.drain_evaluations().map(move |asked| {
             let is_dated = is_dated(asked.source).unwrap_or(false);
             (asked, is_dated)
         })
     }
 
     /// Returns the flapping rules: rule, source, and number of alerts held back.
-    pub(crate) fn flapping(&self, sources: &Sources) -> Vec<Flapping> {
+    pub(crate) fn list_flapping(&self, sources: &Sources) -> Vec<Flapping> {
         let flapping = |((rule, source), held): (&(Box<str>, SourceId), &u64)| Flapping {
             rule: rule.clone(),
-            source: name(sources, *source),
+            source: name_of_source(sources, *source),
             held: *held,
         };
         self.flapping.iter().map(flapping).collect()
     }
 
     /// Returns the counts of readings not used and of alerts held back.
-    pub(crate) fn counts(&self) -> Counts {
+    pub(crate) fn rule_counts(&self) -> RuleCounts {
         self.rules.counts()
     }
 
     /// Adds an event for each rule and source beginning or ceasing to flap.
-    pub(crate) fn tell_flaps(&mut self, now: Mono, sources: &Sources, events: &mut Vec<EventRow>) {
+    pub(crate) fn report_flaps(
+        &mut self,
+        now: Mono,
+        sources: &Sources,
+        events: &mut Vec<EventRow>,
+    ) {
         events.extend(self.flaps.drain(..).map(|flap| {
             let rule = flap.rule.name.to_string();
-            let source = name(sources, flap.source).to_string();
+            let source = name_of_source(sources, flap.source).to_string();
             let suppressed = flap.suppressed;
             let event = match flap.is_over {
                 false => {
@@ -231,7 +244,7 @@ impl Fold {
     }
 
     fn hand_over(&mut self, alerts: &mut Vec<AlertRow>) {
-        for flap in self.rules.take_flaps() {
+        for flap in self.rules.drain_flaps() {
             let key = (flap.rule.name.clone(), flap.source);
             if flap.is_over {
                 self.flapping.remove(&key);
@@ -241,10 +254,10 @@ impl Fold {
             self.flaps.push(flap);
         }
         for transition in self.transitions.drain(..) {
-            if transition.report != Report::Later {
-                self.moved |= self.alerts.take(&transition);
+            if transition.report != Publication::Later {
+                self.moved |= self.alerts.apply_transition(&transition);
             }
-            if transition.report == Report::Held {
+            if transition.report == Publication::Held {
                 let key = (transition.rule.name.clone(), transition.source);
                 self.flapping.entry(key).and_modify(|held| *held += 1);
                 continue;
@@ -268,7 +281,7 @@ impl Fold {
     }
 }
 
-fn name(sources: &Sources, source: SourceId) -> Box<str> {
+fn name_of_source(sources: &Sources, source: SourceId) -> Box<str> {
     sources.get(source).map(|source| source.name.clone()).unwrap_or_default()
 }
 
@@ -281,7 +294,7 @@ fn severity_word(severity: Severity) -> &'static str {
     }
 }
 
-fn severity(word: &str) -> Severity {
+fn parse_severity(word: &str) -> Severity {
     let all = [Severity::Info, Severity::Warning, Severity::Critical];
     all.into_iter().find(|severity| severity_word(*severity) == word).unwrap_or(Severity::Warning)
 }
@@ -294,41 +307,41 @@ fn note_own_time(own_time: &mut Vec<bool>, reading: &Reading) {
     own_time[at] = reading.time.is_some();
 }
 
-fn rebuild(
+fn rebuild_rules(
     specs: &[RuleSpec],
     database: &Database,
     now: Mono,
     own_time: &mut Vec<bool>,
     alerts: &mut Vec<AlertRow>,
 ) -> anyhow::Result<Rules> {
-    let (connection, sources) = (&database.connection, database.sources());
+    let (connection, sources) = (&database.connection, database.known_sources());
     let standing = read_alerts(Select::<StandingAlerts>::from(connection, 0)?)?;
-    let time = database.timeline.reference(database.epoch, now);
-    alerts.extend(orphans(specs, &standing, sources).map(|alert| clear_alert(alert, time)));
+    let time = database.timeline.reference_time(database.epoch, now);
+    alerts.extend(find_orphans(specs, &standing, sources).map(|alert| clear_alert(alert, time)));
     if specs.is_empty() {
         return Ok(Rules::new(Vec::new())?);
     }
-    let recent = Select::<StoredAlerts>::backward(connection, 0, LAST_PLACE)?;
+    let recent = Select::<StoredAlerts>::select_backward(connection, 0, LAST_PLACE)?;
     let mut past = read_alerts(recent.at_most(RECENT_ALERTS))?;
     past.reverse();
     past.retain(|(seq, _)| standing.iter().all(|(standing, _)| standing != seq));
     past.extend(standing);
     let boot_of = |seq| KernelBoot(database.boot_of(seq).epoch.0);
     let past = past.iter().map(|alert| as_past(alert, boot_of));
-    let mut rebuild = Rules::rebuild(specs.to_vec(), past, sources)?;
+    let mut rebuild = Rules::begin_rebuild(specs.to_vec(), past, sources)?;
     let from = first_within(database, &rebuild)?;
     let mut select = Select::<StoredReadings>::from(connection, from)?;
-    let mut cursor = select.open()?;
+    let mut cursor = select.open_cursor()?;
     while let Some((seq, reading)) = cursor.read_next()? {
         note_own_time(own_time, reading);
         let epoch = database.boot_of(seq).epoch;
-        rebuild.fold(&Input::new(reading, &database.timeline, epoch), sources);
+        rebuild.fold_stored(&TimedReading::new(reading, &database.timeline, epoch), sources);
     }
-    Ok(rebuild.done())
+    Ok(rebuild.finish_rebuild())
 }
 
 /// Returns the raised alerts without a rule that watches them.
-fn orphans<'a>(
+fn find_orphans<'a>(
     specs: &'a [RuleSpec],
     standing: &'a [(u64, StoredAlert)],
     sources: &'a Sources,
@@ -342,7 +355,7 @@ fn orphans<'a>(
         specs.iter().any(|spec| {
             *spec.name == *alert.rule
                 && spec.then.contains(&Action::Alert)
-                && source.as_deref().is_some_and(|source| spec.concerns(source))
+                && source.as_deref().is_some_and(|source| spec.concerns_source(source))
         })
     };
     let standing = standing.iter().map(|(_, alert)| alert).enumerate();
@@ -355,7 +368,7 @@ fn read_alerts<R>(mut select: Select<'_, R>) -> db::Result<Vec<(u64, StoredAlert
 where
     R: for<'a> Record<Lent<'a> = StoredAlert> + 'static,
 {
-    let (mut cursor, mut alerts) = (select.open()?, Vec::new());
+    let (mut cursor, mut alerts) = (select.open_cursor()?, Vec::new());
     while let Some(alert) = cursor.read_next()? {
         alerts.push(alert);
     }
@@ -365,13 +378,14 @@ where
 /// Returns the place of the first reading that arrived within the horizon of the rules before the newest. Arrivals
 /// count, because a time that another program gives says nothing about the readings of other sources.
 fn first_within(database: &Database, rebuild: &Rebuild) -> db::Result<u64> {
-    let mut select = Select::<StoredReadings>::backward(&database.connection, 0, LAST_PLACE)?
-        .at_most(REBUILD_ROWS);
-    let mut cursor = select.open()?;
-    let horizon = rebuild.horizon() + Duration::from_millis(MAX_AHEAD_MS.unsigned_abs());
+    let mut select =
+        Select::<StoredReadings>::select_backward(&database.connection, 0, LAST_PLACE)?
+            .at_most(REBUILD_ROWS);
+    let mut cursor = select.open_cursor()?;
+    let horizon = rebuild.history_length() + Duration::from_millis(MAX_AHEAD_MS.unsigned_abs());
     let (mut first, mut newest) = (LAST_PLACE, None);
     while let Some((seq, reading)) = cursor.read_next()? {
-        let arrival = database.timeline.reference(database.boot_of(seq).epoch, reading.mono);
+        let arrival = database.timeline.reference_time(database.boot_of(seq).epoch, reading.mono);
         let newest = *newest.get_or_insert(arrival);
         if arrival + horizon < newest {
             break;
@@ -390,7 +404,7 @@ fn as_past(
         source: alert.source,
         state: if alert.raised { AlertState::Raised } else { AlertState::Cleared },
         time: alert.time,
-        arrival: alert.arrival.map(|mono| Arrival { boot: boot_of(*seq), mono }),
+        arrival: alert.arrival.map(|mono| ArrivalTime { boot: boot_of(*seq), mono }),
         window_end: alert.window_end,
     }
 }
@@ -401,7 +415,7 @@ fn clear_alert(alert: &StoredAlert, time: Wall) -> AlertRow {
         rule: alert.rule.clone(),
         source: alert.source.0,
         raised: false,
-        severity: severity_word(severity(&alert.severity)),
+        severity: severity_word(parse_severity(&alert.severity)),
         value: alert.value.clone(),
         score: None,
         window: None,

@@ -16,20 +16,20 @@ use super::fold::Fold;
 use super::visits::VisitFold;
 
 /// Publishes the standing state on a watch channel.
-pub(super) struct Teller {
+pub(super) struct StandingPublisher {
     told: watch::Sender<Standing>,
-    light: Option<Light>,
+    light: Option<LightSource>,
 }
 
 /// The source that tells night from day.
-struct Light {
+struct LightSource {
     name: Box<str>,
     /// By number of the source: true for this source. As long as the number of sources seen.
     is_it: Vec<bool>,
     newest: Option<(f64, Mono)>,
 }
 
-impl Teller {
+impl StandingPublisher {
     /// Publishes the state after the last stored reading.
     pub(super) fn new(
         told: watch::Sender<Standing>,
@@ -37,37 +37,39 @@ impl Teller {
         fold: &mut Fold,
         visits: &VisitFold,
     ) -> Self {
-        told.send_modify(|shown| shown.begin(visits.under_way()));
-        let mut teller = Self { told, light: None };
-        teller.follow(light);
-        teller.tell(fold, visits);
-        teller
+        told.send_modify(|shown| shown.restore_visits(visits.under_way()));
+        let mut publisher = Self { told, light: None };
+        publisher.follow_light(light);
+        publisher.publish_standing(fold, visits);
+        publisher
     }
 
     /// Follows another source of light from now on.
-    pub(super) fn follow(&mut self, light: Option<&str>) {
+    pub(super) fn follow_light(&mut self, light: Option<&str>) {
         if self.light.as_ref().map(|light| &*light.name) != light {
             let light = light.map(|name| (name.into(), Vec::new(), None));
-            self.light = light.map(|(name, is_it, newest)| Light { name, is_it, newest });
+            self.light = light.map(|(name, is_it, newest)| LightSource { name, is_it, newest });
         }
     }
 
     /// Notes readings of the source of light.
-    pub(super) fn readings(&mut self, readings: &[Reading], sources: &Sources) {
+    pub(super) fn note_light(&mut self, readings: &[Reading], sources: &Sources) {
         let Some(light) = &mut self.light else { return };
         for reading in readings {
-            if let (true, Value::Number(number)) = (light.is(reading, sources), &reading.value) {
+            if let (true, Value::Number(number)) =
+                (light.matches_source(reading, sources), &reading.value)
+            {
                 light.newest = Some((*number, reading.mono));
             }
         }
     }
 
     /// Publishes the changes since the last call, if there are any.
-    pub(super) fn tell(&mut self, fold: &mut Fold, visits: &VisitFold) {
+    pub(super) fn publish_standing(&mut self, fold: &mut Fold, visits: &VisitFold) {
         let light = self.light.as_ref().and_then(|light| light.newest);
         let moved = fold.take_moved();
         self.told.send_if_modified(|shown| {
-            let mut changed = shown.take_visits(visits.under_way());
+            let mut changed = shown.update_visits(visits.under_way());
             if let Some(alerts) = moved {
                 changed |= shown.alerts != *alerts;
                 shown.alerts.clone_from(alerts);
@@ -79,11 +81,11 @@ impl Teller {
     }
 }
 
-impl Light {
-    fn is(&mut self, reading: &Reading, sources: &Sources) -> bool {
+impl LightSource {
+    fn matches_source(&mut self, reading: &Reading, sources: &Sources) -> bool {
         let at = reading.source.0 as usize;
         if at >= self.is_it.len() {
-            let new: Vec<Arc<_>> = sources.since(self.is_it.len());
+            let new: Vec<Arc<_>> = sources.list_since(self.is_it.len());
             self.is_it.extend(new.iter().map(|source| source.name == self.name));
         }
         self.is_it.get(at).copied().unwrap_or(false)

@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use pulsegate_core::cloud::batch::{Gatherer, Offer, Sheaf};
-use pulsegate_core::cloud::delivery::{Part, Wanted};
+use pulsegate_core::cloud::batch::{BatchGroup, Gatherer, Offer};
+use pulsegate_core::cloud::delivery::{LanePart, TakeRequest};
 use pulsegate_core::cloud::record_text::{ClockText, ObjectText, ReadingLayout, RecordStamp};
 use pulsegate_core::record::event::VisitMembers;
 use pulsegate_core::record::id::RecordId;
 use pulsegate_core::record::lane::Lane;
 use pulsegate_core::record::reading::{Seq, Value};
 use pulsegate_core::time::Mono;
-use pulsegate_core::time::timeline::{Epoch, Trust};
+use pulsegate_core::time::timeline::{ClockTrust, Epoch};
 use pulsegate_sensors::{Source, SourceId, Sources};
 
-use super::filters::Sieve;
+use super::filters::FilterWalk;
 use super::formats::Formats;
 use super::visits::write_visit;
 use crate::db::cursor::Select;
@@ -32,11 +32,11 @@ const MAX_PASSED_OVER: u64 = 10_000;
 
 /// The outcome of a walk through a lane.
 #[derive(Debug)]
-pub(crate) enum Taken {
+pub(crate) enum TakeOutcome {
     /// Batches to publish.
-    Sheaf(Sheaf),
+    Group(BatchGroup),
     /// Batches of a withheld topic, and the sources of their records.
-    OfTopic(Sheaf, Vec<u32>),
+    OfTopic(BatchGroup, Vec<u32>),
     /// A message that is not full and may wait.
     Later {
         /// Time at which the message goes anyway.
@@ -53,7 +53,7 @@ pub(super) struct Encoder {
     formats: Arc<Formats>,
     sources: Arc<Sources>,
     layouts: Vec<Option<ReadingLayout>>,
-    sieve: Sieve,
+    sieve: FilterWalk,
     clock: ClockText,
     /// By withheld topic: the last place looked at.
     looked_to: BTreeMap<(Lane, Arc<str>), u64>,
@@ -67,7 +67,7 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub(super) fn new(formats: Arc<Formats>, sources: Arc<Sources>) -> Self {
-        let sieve = Sieve::new(formats.filters.clone(), Arc::clone(&sources));
+        let sieve = FilterWalk::new(formats.filters.clone(), Arc::clone(&sources));
         Self {
             formats,
             sources,
@@ -81,7 +81,7 @@ impl Encoder {
     }
 
     /// Continues with other formats.
-    pub(super) fn follow(&mut self, formats: Arc<Formats>) {
+    pub(super) fn apply_formats(&mut self, formats: Arc<Formats>) {
         let mut before = std::mem::take(&mut self.before);
         before.retain(|one| **one != *self.formats);
         before.push_back(Arc::clone(&self.formats));
@@ -94,7 +94,7 @@ impl Encoder {
 
     /// Begins a pass, whose walks begin before places already seen by the filters.
     pub(super) fn begin_pass(&mut self) {
-        self.sieve = Sieve::new(self.formats.filters.clone(), Arc::clone(&self.sources));
+        self.sieve = FilterWalk::new(self.formats.filters.clone(), Arc::clone(&self.sources));
     }
 
     /// Returns the numbers of the sources whose records go to `topic`, or went there under an
@@ -104,12 +104,12 @@ impl Encoder {
             return vec![EVENTS];
         }
         let formats = || std::iter::once(&self.formats).chain(&self.before);
-        let sources = self.sources.since(0);
-        let goes = |source: &Source| formats().any(|one| *one.topic(lane, source) == *topic);
+        let sources = self.sources.list_since(0);
+        let goes = |source: &Source| formats().any(|one| *one.render_topic(lane, source) == *topic);
         let numbers = (0..).zip(&sources).filter(|(_, source)| goes(source));
         // Sources missing in the table are known by number only.
         let is_lost = |number: &u32| self.sources.get(SourceId(*number)).is_none();
-        let lost = withheld.sources(lane).filter(is_lost);
+        let lost = withheld.withheld_sources(lane).filter(is_lost);
         let lost = lost.filter(|number| goes(&lost_source(*number)));
         numbers.map(|(number, _)| number).chain(lost).collect()
     }
@@ -117,19 +117,21 @@ impl Encoder {
     /// Returns true if records for `topic` go to another topic since a change of the configuration.
     pub(super) fn is_renamed(&self, withheld: &Withheld, lane: Lane, topic: &str) -> bool {
         let sources = self.sources_of(withheld, lane, topic);
-        sources.into_iter().any(|source| *self.topic(lane, source) != *topic)
+        sources.into_iter().any(|source| *self.topic_of_source(lane, source) != *topic)
     }
 
     /// Returns the topics of the withheld sources.
     pub(super) fn withheld_topics(&self, withheld: &Withheld) -> Vec<(Lane, Arc<str>)> {
-        let topics = withheld.rows().map(|(lane, source, _)| (lane, self.topic(lane, source)));
+        let topics = withheld
+            .iter_rows()
+            .map(|(lane, source, _)| (lane, self.topic_of_source(lane, source)));
         topics.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    fn topic(&self, lane: Lane, source: u32) -> Arc<str> {
+    fn topic_of_source(&self, lane: Lane, source: u32) -> Arc<str> {
         let found = self.sources.get(SourceId(source));
         let found = found.map_or_else(|| lost_source(source), |source| (*source).clone());
-        self.formats.topic(lane, &found)
+        self.formats.render_topic(lane, &found)
     }
 
     /// Returns the sources newly met in the last walk, see [`Encoder::met`].
@@ -139,36 +141,36 @@ impl Encoder {
 
     /// Walks through the wanted records. A partly filled message goes only if its oldest record has
     /// waited long enough by `now`; a message of a withheld topic never waits.
-    pub(super) fn take(
+    pub(super) fn encode_wanted(
         &mut self,
         database: &Database,
-        wanted: &Wanted,
+        wanted: &TakeRequest,
         now: Mono,
-    ) -> db::Result<Taken> {
+    ) -> db::Result<TakeOutcome> {
         let (lane, room) = (wanted.lane, wanted.room);
         let limit_bytes = self.formats.lanes[lane.index()].limit_bytes.min(wanted.bytes);
         let gatherer = Gatherer::new(lane, limit_bytes, room).max_records(wanted.records);
-        let mut walk = Walk {
+        let mut walk = EncoderWalk {
             gatherer,
             oldest: None,
-            part: Whole::Lane,
+            part: WalkPart::Lane,
             looked: 0,
             skipped: 0,
             met: Vec::new(),
         };
         let after = match &wanted.part {
-            Part::Lane { after, withheld } => {
+            LanePart::Lane { after, withheld } => {
                 if !withheld.is_empty() || !database.withheld.is_empty(lane) {
-                    walk.part = Whole::Without(Arc::clone(withheld));
+                    walk.part = WalkPart::Without(Arc::clone(withheld));
                 }
                 *after
             }
-            Part::Topic { topic, anew, through } => {
+            LanePart::Topic { topic, anew, through } => {
                 return self.take_topic(database, wanted, (topic, *anew, *through), walk);
             }
         };
         let full = self.walk_lane(database, lane, after, &mut walk)?;
-        let Some(oldest) = walk.oldest else { return Ok(Taken::Nothing) };
+        let Some(oldest) = walk.oldest else { return Ok(TakeOutcome::Nothing) };
         let due = match oldest {
             (epoch, mono) if epoch == database.epoch => {
                 // A time in the future delays nothing.
@@ -178,28 +180,28 @@ impl Encoder {
             _ => now,
         };
         if full == Offer::Taken && due > now {
-            let (bytes, limit) = walk.gatherer.fill();
+            let (bytes, limit) = walk.gatherer.fill_level();
             let span = database.lanes[lane.index()].last.saturating_sub(after.0);
             let full_at = after.0 + span * limit as u64 / bytes.max(1) as u64;
-            self.sieve.abandon();
-            return Ok(Taken::Later { due, full_at: Seq(full_at) });
+            self.sieve.abandon_walk();
+            return Ok(TakeOutcome::Later { due, full_at: Seq(full_at) });
         }
         self.met = walk.met;
-        Ok(walk.gatherer.finish().map_or(Taken::Nothing, Taken::Sheaf))
+        Ok(walk.gatherer.finish_walk().map_or(TakeOutcome::Nothing, TakeOutcome::Group))
     }
 
     fn take_topic(
         &mut self,
         database: &Database,
-        wanted: &Wanted,
+        wanted: &TakeRequest,
         (topic, anew, through): (&Arc<str>, bool, Seq),
-        mut walk: Walk,
-    ) -> db::Result<Taken> {
+        mut walk: EncoderWalk,
+    ) -> db::Result<TakeOutcome> {
         let lane = wanted.lane;
         let mut sources = self.sources_of(&database.withheld, lane, topic);
         sources.retain(|source| database.withheld.contains(lane, *source));
         let Some(first) = database.withheld.first_after(lane, &sources) else {
-            return Ok(Taken::Nothing);
+            return Ok(TakeOutcome::Nothing);
         };
         let key = (lane, Arc::clone(topic));
         let looked_to = self.looked_to.get(&key).copied().filter(|_| !anew);
@@ -207,7 +209,7 @@ impl Encoder {
         if anew {
             self.sieve.begin_anew(&sources);
         }
-        walk.part = Whole::Only(Arc::clone(topic), through.0);
+        walk.part = WalkPart::Only(Arc::clone(topic), through.0);
         walk.looked = after.0;
         let full = self.walk_lane(database, lane, after, &mut walk)?;
         let looked_to = match full {
@@ -216,17 +218,17 @@ impl Encoder {
             Offer::Full => walk.looked,
         };
         self.looked_to.insert(key, looked_to.max(after.0));
-        Ok(match (walk.gatherer.finish(), full) {
-            (Some(sheaf), _) => Taken::OfTopic(sheaf, sources),
+        Ok(match (walk.gatherer.finish_walk(), full) {
+            (Some(group), _) => TakeOutcome::OfTopic(group, sources),
             // A topic cannot rejoin before its lane was taken up to the settled place: a restart
             // would begin earlier.
             (None, Offer::Taken)
                 if database.withheld.last_after(lane, &sources) > Some(through.0) =>
             {
-                Taken::Later { due: Mono(u64::MAX), full_at: Seq(u64::MAX) }
+                TakeOutcome::Later { due: Mono(u64::MAX), full_at: Seq(u64::MAX) }
             }
-            (None, Offer::Taken) => Taken::Nothing,
-            (None, Offer::Full) => Taken::Later { due: Mono(0), full_at: Seq(0) },
+            (None, Offer::Taken) => TakeOutcome::Nothing,
+            (None, Offer::Full) => TakeOutcome::Later { due: Mono(0), full_at: Seq(0) },
         })
     }
 
@@ -235,19 +237,24 @@ impl Encoder {
         database: &Database,
         lane: Lane,
         after: Seq,
-        walk: &mut Walk,
+        walk: &mut EncoderWalk,
     ) -> db::Result<Offer> {
         match lane {
-            Lane::Readings => self.readings(database, after, walk),
-            Lane::Alerts => self.alerts(database, after, walk),
-            Lane::Events => self.events(database, after, walk),
+            Lane::Readings => self.encode_readings(database, after, walk),
+            Lane::Alerts => self.encode_alerts(database, after, walk),
+            Lane::Events => self.encode_events(database, after, walk),
         }
     }
 
-    fn readings(&mut self, database: &Database, after: Seq, walk: &mut Walk) -> db::Result<Offer> {
-        self.sieve.begin(database, after)?;
-        let mut select = Select::<StoredReadings>::behind(&database.connection, after.0)?;
-        let mut cursor = select.open()?;
+    fn encode_readings(
+        &mut self,
+        database: &Database,
+        after: Seq,
+        walk: &mut EncoderWalk,
+    ) -> db::Result<Offer> {
+        self.sieve.begin_walk(database, after)?;
+        let mut select = Select::<StoredReadings>::select_behind(&database.connection, after.0)?;
+        let mut cursor = select.open_cursor()?;
         while let Some((seq, reading)) = cursor.read_next()? {
             let at = database.boot_of(seq);
             let source = reading.source;
@@ -255,28 +262,29 @@ impl Encoder {
             let id = RecordId { boot: at.boot, seq: Seq(seq) };
             let mut stamp = RecordStamp { id, time, trust };
             walk.oldest.get_or_insert((at.epoch, reading.mono));
-            if !matches!(walk.part, Whole::Lane) {
-                let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
-                match walk.admit(database, Lane::Readings, source.0, seq, &layout.topic) {
-                    Admission::Taken => {}
-                    Admission::PassedOver => continue,
-                    Admission::Ends(offer) => return Ok(offer),
+            if !matches!(walk.part, WalkPart::Lane) {
+                let layout = source_layout(&mut self.layouts, &self.formats, &self.sources, source);
+                match walk.admit_record(database, Lane::Readings, source.0, seq, &layout.topic) {
+                    RecordAdmission::Taken => {}
+                    RecordAdmission::PassedOver => continue,
+                    RecordAdmission::Ends(offer) => return Ok(offer),
                 }
             }
             let event = reading.event_time(&database.timeline, at.epoch);
-            if !self.sieve.passes(event, reading, &mut stamp) {
-                let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
-                walk.gatherer.filter(Seq(seq), &layout.topic);
+            if !self.sieve.admit_reading(event, reading, &mut stamp) {
+                let layout = source_layout(&mut self.layouts, &self.formats, &self.sources, source);
+                walk.gatherer.skip_filtered(Seq(seq), &layout.topic);
                 walk.looked = seq;
                 if walk.gatherer.passed_over() >= MAX_PASSED_OVER {
                     return Ok(Offer::Full);
                 }
                 continue;
             }
-            let layout = layout(&mut self.layouts, &self.formats, &self.sources, source);
-            let offer = walk.gatherer.offer(Seq(seq), &layout.topic, layout.framing, |out| {
-                layout.write(reading, &stamp, &mut self.clock, out);
-            });
+            let layout = source_layout(&mut self.layouts, &self.formats, &self.sources, source);
+            let offer =
+                walk.gatherer.offer_record(Seq(seq), &layout.topic, layout.framing, |out| {
+                    layout.write_record(reading, &stamp, &mut self.clock, out);
+                });
             if offer == Offer::Full {
                 self.sieve.take_back(source);
                 return Ok(Offer::Full);
@@ -286,14 +294,19 @@ impl Encoder {
         Ok(Offer::Taken)
     }
 
-    fn alerts(&mut self, database: &Database, after: Seq, walk: &mut Walk) -> db::Result<Offer> {
-        let mut select = Select::<StoredAlerts>::behind(&database.connection, after.0)?;
-        let mut cursor = select.open()?;
+    fn encode_alerts(
+        &mut self,
+        database: &Database,
+        after: Seq,
+        walk: &mut EncoderWalk,
+    ) -> db::Result<Offer> {
+        let mut select = Select::<StoredAlerts>::select_behind(&database.connection, after.0)?;
+        let mut cursor = select.open_cursor()?;
         while let Some((seq, alert)) = cursor.read_next()? {
             let at = database.boot_of(seq);
             let correct = |time| match alert.epoch {
-                Some(epoch) => database.timeline.corrected(epoch, time),
-                None => (time, Trust::Trusted),
+                Some(epoch) => database.timeline.correct_reference(epoch, time),
+                None => (time, ClockTrust::Trusted),
             };
             let (time, trust) = correct(alert.time);
             let source = self.sources.get(alert.source);
@@ -301,32 +314,32 @@ impl Encoder {
             walk.oldest.get_or_insert((at.epoch, Mono(0)));
             let format = &self.formats.lanes[Lane::Alerts.index()];
             let name = &source.name;
-            let topic = format.topic.render(name, "").into();
-            match walk.admit(database, Lane::Alerts, alert.source.0, seq, &topic) {
-                Admission::Taken => {}
-                Admission::PassedOver => continue,
-                Admission::Ends(offer) => return Ok(offer),
+            let topic = format.topic.fill_in(name, "").into();
+            match walk.admit_record(database, Lane::Alerts, alert.source.0, seq, &topic) {
+                RecordAdmission::Taken => {}
+                RecordAdmission::PassedOver => continue,
+                RecordAdmission::Ends(offer) => return Ok(offer),
             }
             let clock = &mut self.clock;
-            let offer = walk.gatherer.offer(Seq(seq), &topic, format.framing, |out| {
-                let mut object = ObjectText::begin(at.boot, Seq(seq), out);
-                object.text("rule", &alert.rule);
-                object.text("source", name);
-                object.text("state", if alert.raised { "raised" } else { "cleared" });
-                object.text("severity", &alert.severity);
+            let offer = walk.gatherer.offer_record(Seq(seq), &topic, format.framing, |out| {
+                let mut object = ObjectText::begin_record(at.boot, Seq(seq), out);
+                object.add_text("rule", &alert.rule);
+                object.add_text("source", name);
+                object.add_text("state", if alert.raised { "raised" } else { "cleared" });
+                object.add_text("severity", &alert.severity);
                 match &alert.value {
-                    Value::Number(value) => object.number("value", *value),
-                    Value::State(value) => object.text("value", value),
+                    Value::Number(value) => object.add_number("value", *value),
+                    Value::State(value) => object.add_text("value", value),
                 };
                 if let Some(score) = alert.score {
-                    object.number("score", score);
+                    object.add_number("score", score);
                 }
-                if let Some((start, end)) = alert.window() {
-                    object.time("window_start", correct(start).0, clock);
-                    object.time("window_end", correct(end).0, clock);
+                if let Some((start, end)) = alert.decided_window() {
+                    object.add_time("window_start", correct(start).0, clock);
+                    object.add_time("window_end", correct(end).0, clock);
                 }
-                object.time("time", time, clock).members(&format.add);
-                object.end(trust);
+                object.add_time("time", time, clock).add_members(&format.add);
+                object.end_object(trust);
             });
             if offer == Offer::Full {
                 return Ok(Offer::Full);
@@ -336,34 +349,39 @@ impl Encoder {
         Ok(Offer::Taken)
     }
 
-    fn events(&mut self, database: &Database, after: Seq, walk: &mut Walk) -> db::Result<Offer> {
-        let mut select = Select::<StoredEvents>::behind(&database.connection, after.0)?;
-        let mut cursor = select.open()?;
+    fn encode_events(
+        &mut self,
+        database: &Database,
+        after: Seq,
+        walk: &mut EncoderWalk,
+    ) -> db::Result<Offer> {
+        let mut select = Select::<StoredEvents>::select_behind(&database.connection, after.0)?;
+        let mut cursor = select.open_cursor()?;
         while let Some((seq, stored)) = cursor.read_next()? {
             let at = database.boot_of(seq);
-            let (time, mut trust) = database.timeline.wall(stored.epoch, stored.mono);
+            let (time, mut trust) = database.timeline.wall_time(stored.epoch, stored.mono);
             walk.oldest.get_or_insert((at.epoch, stored.mono));
             let format = &self.formats.lanes[Lane::Events.index()];
-            let topic = format.topic.render("", "").into();
-            match walk.admit(database, Lane::Events, EVENTS, seq, &topic) {
-                Admission::Taken => {}
-                Admission::PassedOver => continue,
-                Admission::Ends(offer) => return Ok(offer),
+            let topic = format.topic.fill_in("", "").into();
+            match walk.admit_record(database, Lane::Events, EVENTS, seq, &topic) {
+                RecordAdmission::Taken => {}
+                RecordAdmission::PassedOver => continue,
+                RecordAdmission::Ends(offer) => return Ok(offer),
             }
             let (clock, visits) = (&mut self.clock, &self.formats.visits);
-            let offer = walk.gatherer.offer(Seq(seq), &topic, format.framing, |out| {
-                let mut object = ObjectText::begin(at.boot, Seq(seq), out);
-                object.text("event", stored.event);
-                match VisitMembers::read(stored.event, stored.members) {
+            let offer = walk.gatherer.offer_record(Seq(seq), &topic, format.framing, |out| {
+                let mut object = ObjectText::begin_record(at.boot, Seq(seq), out);
+                object.add_text("event", stored.event);
+                match VisitMembers::from_text(stored.event, stored.members) {
                     Some(visit) => {
                         trust = write_visit(visit, &database.timeline, visits, clock, &mut object);
                     }
                     None => {
-                        object.members(stored.members);
+                        object.add_members(stored.members);
                     }
                 }
-                object.time("time", time, clock).members(&format.add);
-                object.end(trust);
+                object.add_time("time", time, clock).add_members(&format.add);
+                object.end_object(trust);
             });
             if offer == Offer::Full {
                 return Ok(Offer::Full);
@@ -374,11 +392,11 @@ impl Encoder {
     }
 }
 
-struct Walk {
+struct EncoderWalk {
     gatherer: Gatherer,
     /// Run of the kernel and time of the first record of the walk.
     oldest: Option<(Epoch, Mono)>,
-    part: Whole,
+    part: WalkPart,
     /// The last place that need not be looked at again.
     looked: u64,
     /// Records of other topics.
@@ -388,7 +406,7 @@ struct Walk {
 }
 
 /// The part of a lane taken by a walk.
-enum Whole {
+enum WalkPart {
     /// All records.
     Lane,
     /// All records except those of these topics.
@@ -398,49 +416,49 @@ enum Whole {
 }
 
 /// The decision about a record of a walk.
-enum Admission {
+enum RecordAdmission {
     Taken,
     PassedOver,
     Ends(Offer),
 }
 
-impl Walk {
+impl EncoderWalk {
     /// Decides about a record by its topic.
-    fn admit(
+    fn admit_record(
         &mut self,
         database: &Database,
         lane: Lane,
         source: u32,
         seq: u64,
         topic: &Arc<str>,
-    ) -> Admission {
+    ) -> RecordAdmission {
         match &self.part {
-            Whole::Lane => Admission::Taken,
-            Whole::Without(topics) => {
+            WalkPart::Lane => RecordAdmission::Taken,
+            WalkPart::Without(topics) => {
                 let is_known = database.withheld.contains(lane, source);
                 if !is_known && !topics.contains(topic) {
-                    return Admission::Taken;
+                    return RecordAdmission::Taken;
                 }
                 if !is_known && self.met.iter().all(|(met, _)| *met != source) {
                     self.met.push((source, seq - 1));
                 }
-                self.gatherer.withhold(Seq(seq), topic);
+                self.gatherer.skip_withheld(Seq(seq), topic);
                 match self.gatherer.passed_over() >= MAX_PASSED_OVER {
-                    true => Admission::Ends(Offer::Full),
-                    false => Admission::PassedOver,
+                    true => RecordAdmission::Ends(Offer::Full),
+                    false => RecordAdmission::PassedOver,
                 }
             }
-            Whole::Only(_, through) if seq > *through => Admission::Ends(Offer::Taken),
-            Whole::Only(only, _) => {
+            WalkPart::Only(_, through) if seq > *through => RecordAdmission::Ends(Offer::Taken),
+            WalkPart::Only(only, _) => {
                 let is_pending = database.withheld.is_pending(lane, source, seq);
                 if is_pending && *only == *topic {
-                    return Admission::Taken;
+                    return RecordAdmission::Taken;
                 }
                 self.skipped += 1;
                 self.looked = seq;
                 match self.skipped >= MAX_PASSED_OVER {
-                    true => Admission::Ends(Offer::Full),
-                    false => Admission::PassedOver,
+                    true => RecordAdmission::Ends(Offer::Full),
+                    false => RecordAdmission::PassedOver,
                 }
             }
         }
@@ -448,7 +466,7 @@ impl Walk {
 }
 
 /// Returns the layout of a source. A source missing in the table is published under its number.
-fn layout<'a>(
+fn source_layout<'a>(
     layouts: &'a mut Vec<Option<ReadingLayout>>,
     formats: &Formats,
     sources: &Sources,
@@ -459,8 +477,8 @@ fn layout<'a>(
         layouts.resize(at + 1, None);
     }
     layouts[at].get_or_insert_with(|| match sources.get(id) {
-        Some(source) => formats.layout(&source),
-        None => formats.layout(&lost_source(id.0)),
+        Some(source) => formats.reading_layout(&source),
+        None => formats.reading_layout(&lost_source(id.0)),
     })
 }
 
@@ -469,15 +487,15 @@ fn lost_source(id: u32) -> Source {
 }
 
 impl Formats {
-    fn topic(&self, lane: Lane, source: &Source) -> Arc<str> {
+    fn render_topic(&self, lane: Lane, source: &Source) -> Arc<str> {
         match lane {
-            Lane::Readings => self.layout(source).topic,
-            Lane::Alerts => self.lanes[lane.index()].topic.render(&source.name, "").into(),
-            Lane::Events => self.lanes[lane.index()].topic.render("", "").into(),
+            Lane::Readings => self.reading_layout(source).topic,
+            Lane::Alerts => self.lanes[lane.index()].topic.fill_in(&source.name, "").into(),
+            Lane::Events => self.lanes[lane.index()].topic.fill_in("", "").into(),
         }
     }
 
-    fn layout(&self, source: &Source) -> ReadingLayout {
+    fn reading_layout(&self, source: &Source) -> ReadingLayout {
         let format = self.kinds.iter().find(|(kind, _)| *kind == source.kind);
         let unit = self.units.iter().find(|(name, _)| *name == source.name);
         ReadingLayout::new(

@@ -34,11 +34,11 @@ use pulsegate_core::cloud::record_text::{Framing, ReadingFormat};
 use pulsegate_core::cloud::topic::{Open, Template};
 use pulsegate_core::record::event::Event;
 use pulsegate_core::record::id::RecordId;
-use pulsegate_core::record::lane::{Account, Lane};
+use pulsegate_core::record::lane::{Lane, RecordAccount};
 use pulsegate_core::record::reading::{Reading, Seq, Value};
 use pulsegate_core::rules::RuleSpec;
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_sensors::inbox::{Receipt, Refused};
+use pulsegate_sensors::inbox::{ChunkRefused, Receipt};
 use pulsegate_sensors::{Source, SourceId, Sources};
 use serde_json::Value as Json;
 use tokio::sync::oneshot;
@@ -102,13 +102,15 @@ impl Device {
         Self { folder, rules: self.rules.clone(), ..*self }
     }
 
-    fn options(&self) -> Options {
-        let (boot, counted) =
-            boot::count(self.folder.path(), reached(&self.path()).map(|reached| reached.boot));
+    fn options(&self) -> StoreOptions {
+        let (boot, counted) = boot::count_start(
+            self.folder.path(),
+            store_reached(&self.path()).map(|reached| reached.boot),
+        );
         counted.ok();
-        Options {
+        StoreOptions {
             path: self.path(),
-            identity: Identity {
+            identity: WriterIdentity {
                 boot: Boot::without_suffix(boot.counter()),
                 thing: "pi-1".into(),
                 kernel_boot_id: self.kernel_boot.into(),
@@ -128,7 +130,7 @@ impl Device {
 
     fn start(&self) -> Running {
         let sources = Arc::new(Sources::default());
-        let (store, thread) = Store::open(self.options(), &sources).unwrap();
+        let (store, thread) = Store::open_on_thread(self.options(), &sources).unwrap();
         Running { store, thread, sources }
     }
 
@@ -149,7 +151,7 @@ impl Device {
 
 impl Running {
     fn source(&self, name: &str, kind: &str) -> SourceId {
-        self.sources.intern(Source::new(name, kind).unwrap()).unwrap()
+        self.sources.intern_source(Source::new(name, kind).unwrap()).unwrap()
     }
 
     /// Appends `values` of a belt, and waits until they are durable.
@@ -166,32 +168,34 @@ impl Running {
         values.into_iter().map(|value| number(source, clock::mono(), value)).collect()
     }
 
-    async fn offer(&self, readings: Vec<Reading>) -> Result<Receipt, Refused> {
+    async fn offer(&self, readings: Vec<Reading>) -> Result<Receipt, ChunkRefused> {
         let (answer, answered) = oneshot::channel();
-        self.store.append(readings, Some(answer)).await.unwrap();
+        self.store.append_readings(readings, Some(answer)).await.unwrap();
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(answered) => answered.unwrap(),
-            Err(_) => panic!("no answer: {:?}", *self.store.progress().borrow()),
+            Err(_) => panic!("no answer: {:?}", *self.store.watch_progress().borrow()),
         }
     }
 
     async fn event(&self, reason: &str) {
         let event = Event::SourceLost { source: "7".into(), reason: reason.into() };
-        self.store.event(EventRow { event, mono: clock::mono() }).await.unwrap();
-        self.store.flush().await.unwrap();
+        self.store.append_event(EventRow { event, mono: clock::mono() }).await.unwrap();
+        self.store.commit_now().await.unwrap();
     }
 
     /// Takes the records of a lane behind `after`, up to a message full.
     async fn take(&self, lane: Lane, after: u64) -> (u64, Vec<Json>) {
         match self.store.take(lane, Seq(after), usize::MAX, true).await.unwrap() {
-            Taken::Sheaf(sheaf) => {
-                let records = sheaf
+            TakeOutcome::Group(group) => {
+                let records = group
                     .batches
                     .iter()
                     .flat_map(|batch| serde_json::from_slice::<Vec<Json>>(&batch.payload).unwrap());
-                (sheaf.through.0, records.collect())
+                (group.through.0, records.collect())
             }
-            Taken::OfTopic(..) | Taken::Later { .. } | Taken::Nothing => (after, Vec::new()),
+            TakeOutcome::OfTopic(..) | TakeOutcome::Later { .. } | TakeOutcome::Nothing => {
+                (after, Vec::new())
+            }
         }
     }
 
@@ -220,24 +224,24 @@ impl Running {
         (through, records)
     }
 
-    async fn account(&self, lane: Lane) -> Account {
+    async fn account(&self, lane: Lane) -> RecordAccount {
         self.accounts().await[lane.index()]
     }
 
     /// The accounts; where damage shows first in them, those of the store that is then begun.
-    async fn accounts(&self) -> [Account; 3] {
+    async fn accounts(&self) -> [RecordAccount; 3] {
         for _ in 0..2 {
-            if let Ok(accounts) = self.store.accounts().await {
+            if let Ok(accounts) = self.store.count_accounts().await {
                 return accounts;
             }
             self.settle().await;
         }
-        self.store.accounts().await.unwrap()
+        self.store.count_accounts().await.unwrap()
     }
 
     /// Commits, and waits until a damaged store that was met is carried over.
     async fn settle(&self) {
-        self.store.flush().await.unwrap();
+        self.store.commit_now().await.unwrap();
         let is_damaged = |fault: &DiskFault| matches!(fault, DiskFault::Damaged { .. });
         self.until("a whole store", |progress| !progress.fault.as_ref().is_some_and(is_damaged))
             .await;
@@ -245,16 +249,16 @@ impl Running {
 
     async fn assert_balanced(&self) {
         for (lane, account) in Lane::ALL.iter().zip(self.accounts().await) {
-            assert!(account.balances(), "{lane:?}: {account:?}");
+            assert!(account.is_balanced(), "{lane:?}: {account:?}");
         }
     }
 
     async fn until(&self, what: &str, met: impl FnMut(&Progress) -> bool) -> Progress {
-        let mut progress = self.store.progress();
+        let mut progress = self.store.watch_progress();
         let met = tokio::time::timeout(PATIENCE, progress.wait_for(met)).await;
         match met {
             Ok(progress) => progress.unwrap().clone(),
-            Err(_) => panic!("waited in vain: {what}: {:?}", *self.store.progress().borrow()),
+            Err(_) => panic!("waited in vain: {what}: {:?}", *self.store.watch_progress().borrow()),
         }
     }
 
@@ -269,7 +273,7 @@ impl Running {
 
     async fn stop_without_salvage(self) {
         let Self { store, thread, .. } = self;
-        store.flush().await.ok();
+        store.commit_now().await.ok();
         drop(store);
         tokio::task::spawn_blocking(|| thread.join().expect("the store never panics"))
             .await
@@ -291,7 +295,7 @@ fn number(source: SourceId, mono: Mono, value: f64) -> Reading {
 
 fn formats() -> Arc<Formats> {
     let template =
-        |topic| Template::parse(topic, "pi-1", Open { source: true, kind: true }).unwrap();
+        |topic| Template::for_thing(topic, "pi-1", Open { source: true, kind: true }).unwrap();
     let lane = |topic| LaneFormat {
         topic: template(topic),
         framing: Framing::Array,
@@ -343,5 +347,5 @@ fn counter(receipt: &Receipt) -> u32 {
 
 /// A wall time as records tell it.
 fn text(time: Wall) -> String {
-    pulsegate_core::cloud::record_text::ClockText::format(time)
+    pulsegate_core::cloud::record_text::ClockText::format_time(time)
 }

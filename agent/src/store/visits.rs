@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use pulsegate_core::cloud::record_text::{ClockText, ObjectText};
 use pulsegate_core::record::event::{Event, VisitMembers};
 use pulsegate_core::record::reading::{Reading, Value};
-use pulsegate_core::rules::{Input, KernelBoot};
-use pulsegate_core::time::timeline::{Epoch, Timeline, Trust};
+use pulsegate_core::rules::{KernelBoot, TimedReading};
+use pulsegate_core::time::timeline::{ClockTrust, Epoch, Timeline};
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_core::visits::{Happening, Told, Visit, VisitFormat, Visits};
+use pulsegate_core::visits::{ReportedVisits, Visit, VisitEvent, VisitFormat, Visits};
 use pulsegate_sensors::{SourceId, Sources};
 
 use crate::db;
@@ -28,14 +28,18 @@ const SLACK: std::time::Duration = std::time::Duration::from_secs(60);
 pub(crate) struct VisitFold {
     visits: Visits,
     formats: Vec<VisitFormat>,
-    happenings: Vec<Happening>,
+    happenings: Vec<VisitEvent>,
 }
 
 impl VisitFold {
     /// Restores the visits to their state after the last stored reading.
-    pub(crate) fn rebuild(formats: &[VisitFormat], database: &Database, sources: &Sources) -> Self {
+    pub(crate) fn rebuild_visits(
+        formats: &[VisitFormat],
+        database: &Database,
+        sources: &Sources,
+    ) -> Self {
         let mut fold = Self::new(formats);
-        if let Err(error) = rebuild(&mut fold.visits, database, sources) {
+        if let Err(error) = refold_visits(&mut fold.visits, database, sources) {
             tracing::warn!(%error, "visits begin without their history");
             return Self::new(formats);
         }
@@ -49,7 +53,7 @@ impl VisitFold {
     }
 
     /// Folds readings in, and adds the decisions to `events`.
-    pub(crate) fn readings(
+    pub(crate) fn fold_visit_readings(
         &mut self,
         readings: &[Reading],
         database: &Database,
@@ -60,37 +64,37 @@ impl VisitFold {
             return;
         }
         for reading in readings {
-            let input = Input::new(reading, &database.timeline, database.epoch);
-            self.take(&input, sources, events);
+            let input = TimedReading::new(reading, &database.timeline, database.epoch);
+            self.fold_into_events(&input, sources, events);
         }
     }
 
     /// Folds a reading in.
-    pub(crate) fn take(
+    pub(crate) fn fold_into_events(
         &mut self,
-        input: &Input<'_>,
+        input: &TimedReading<'_>,
         sources: &Sources,
         events: &mut Vec<EventRow>,
     ) {
-        self.visits.fold(input, sources, &mut self.happenings);
+        self.visits.fold_reading(input, sources, &mut self.happenings);
         self.hand_over(input.reading.mono, sources, events);
     }
 
     /// Passes time without a reading.
-    pub(crate) fn tick(
+    pub(crate) fn tick_visits(
         &mut self,
         boot: KernelBoot,
         now: Mono,
         sources: &Sources,
         events: &mut Vec<EventRow>,
     ) {
-        self.visits.tick(boot, now, &mut self.happenings);
+        self.visits.advance_time(boot, now, &mut self.happenings);
         self.hand_over(now, sources, events);
     }
 
-    /// Returns the next time at which [`VisitFold::tick`] can decide something.
-    pub(crate) fn next_deadline(&self) -> Option<Mono> {
-        self.visits.next_deadline()
+    /// Returns the next time at which [`VisitFold::tick_visits`] can decide something.
+    pub(crate) fn next_visit_deadline(&self) -> Option<Mono> {
+        self.visits.next_due()
     }
 
     /// Returns the visits under way.
@@ -101,12 +105,12 @@ impl VisitFold {
     fn hand_over(&mut self, mono: Mono, sources: &Sources, events: &mut Vec<EventRow>) {
         for happening in self.happenings.drain(..) {
             let mut put = |event| events.push(EventRow { event, mono });
-            let members = |visit, live| members(visit, &self.formats, sources, live);
+            let members = |visit, live| visit_members(visit, &self.formats, sources, live);
             match happening {
-                Happening::Began(visit) => {
+                VisitEvent::Began(visit) => {
                     put(Event::Live(members(&visit, Some(true))));
                 }
-                Happening::Ended(visit) => {
+                VisitEvent::Ended(visit) => {
                     put(Event::Visit(members(&visit, None)));
                     if visit.spec.live {
                         put(Event::Live(members(&visit, Some(false))));
@@ -122,7 +126,7 @@ impl VisitFold {
 pub(crate) type VisitKey = (String, Option<u32>, i64, i64, u32);
 
 /// Returns the members of the event of a visit.
-fn members(
+fn visit_members(
     visit: &Visit,
     formats: &[VisitFormat],
     sources: &Sources,
@@ -155,64 +159,65 @@ pub(crate) fn write_visit(
     formats: &[VisitFormat],
     clock: &mut ClockText,
     object: &mut ObjectText<'_>,
-) -> Trust {
+) -> ClockTrust {
     let live = stored.live;
-    let visit = VisitFound::correct(stored, timeline);
-    object.text("source", &visit.source);
-    object.text("visit", &visit.id);
+    let visit = VisitFound::from_stored(stored, timeline);
+    object.add_text("source", &visit.source);
+    object.add_text("visit", &visit.id);
     if let Some(live) = live {
-        object.text("state", if live { "on" } else { "off" });
-        object.time("start", visit.start, clock);
+        object.add_text("state", if live { "on" } else { "off" });
+        object.add_time("start", visit.start, clock);
         return visit.trust;
     }
-    let facts = visit.facts();
-    object.time("start", visit.start, clock);
-    object.time("end", visit.end, clock);
-    object.number("openings", f64::from(visit.openings));
-    object.decimal("units", visit.units);
-    object.decimal("seconds", facts.seconds());
+    let facts = visit.report_facts();
+    object.add_time("start", visit.start, clock);
+    object.add_time("end", visit.end, clock);
+    object.add_number("openings", f64::from(visit.openings));
+    object.add_decimal("units", visit.units);
+    object.add_decimal("seconds", facts.duration_seconds());
     if let Some(unit) = &visit.unit {
-        object.text("unit", unit);
+        object.add_text("unit", unit);
     }
-    if let Some(text) = visit.text(formats) {
-        object.text("text", &text);
+    if let Some(text) = visit.report_text(formats) {
+        object.add_text("text", &text);
     }
     visit.trust
 }
 
 impl VisitFound {
     /// Returns the visit in the operator's words, if configured.
-    pub(crate) fn text(&self, formats: &[VisitFormat]) -> Option<String> {
+    pub(crate) fn report_text(&self, formats: &[VisitFormat]) -> Option<String> {
         let format = formats.iter().find(|format| *format.spec.source == *self.source);
         let (report, zone) = format?.report.as_ref()?;
-        Some(report.render(&self.facts(), zone))
+        Some(report.render_visit(&self.report_facts(), zone))
     }
 }
 
-fn rebuild(visits: &mut Visits, database: &Database, sources: &Sources) -> db::Result<()> {
+fn refold_visits(visits: &mut Visits, database: &Database, sources: &Sources) -> db::Result<()> {
     if visits.is_idle() {
         return Ok(());
     }
     let gaps: HashMap<u32, std::time::Duration> = (0..)
-        .zip(sources.since(0))
-        .filter_map(|(id, source)| Some((id, visits.gap(&source)?)))
+        .zip(sources.list_since(0))
+        .filter_map(|(id, source)| Some((id, visits.gap_of(&source)?)))
         .collect();
     let mut from = LAST_PLACE;
     for (epoch, first, last) in last_epochs(database) {
-        let first = tail(database, &gaps, first, last)?;
+        let first = find_fold_start(database, &gaps, first, last)?;
         from = from.min(first);
-        let mut select = Select::<StoredReadings>::between(&database.connection, first, last)?;
-        let mut cursor = select.open()?;
+        let mut select =
+            Select::<StoredReadings>::select_between(&database.connection, first, last)?;
+        let mut cursor = select.open_cursor()?;
         while let Some((_, reading)) = cursor.read_next()? {
             if gaps.contains_key(&reading.source.0) {
-                let input = Input::new(reading, &database.timeline, epoch);
-                visits.fold(&input, sources, &mut Vec::new());
+                let input = TimedReading::new(reading, &database.timeline, epoch);
+                visits.fold_reading(&input, sources, &mut Vec::new());
             }
         }
     }
-    let told = told(database, from)?;
+    let told = read_reported_visits(database, from)?;
     let name = |id| sources.get(id).map(|source| source.name.to_string());
-    visits.resume(|id: SourceId| {
+    visits.finish_rebuild(|id: SourceId| {
         name(id).and_then(|name| told.get(&name).copied()).unwrap_or_default()
     });
     Ok(())
@@ -238,15 +243,15 @@ fn last_epochs(database: &Database) -> Vec<(Epoch, u64, u64)> {
 
 /// Finds the place between `first` and `last` from which to fold: before it, every source was quiet
 /// for longer than its gap. Includes the state of each source before.
-fn tail(
+fn find_fold_start(
     database: &Database,
     gaps: &HashMap<u32, std::time::Duration>,
     first: u64,
     last: u64,
 ) -> db::Result<u64> {
-    let mut select = Select::<StoredReadings>::backward(&database.connection, first, last)?
+    let mut select = Select::<StoredReadings>::select_backward(&database.connection, first, last)?
         .at_most(LOOKBACK_ROWS);
-    let mut cursor = select.open()?;
+    let mut cursor = select.open_cursor()?;
     let (mut begin, mut newest) = (last, None);
     // By source: the earliest of the states that may belong to a visit under way.
     let mut open: HashMap<u32, Option<Mono>> = gaps.keys().map(|id| (*id, None)).collect();
@@ -273,12 +278,15 @@ fn tail(
 }
 
 /// Returns the last reported visit of each source from the place `from` on.
-fn told(database: &Database, from: u64) -> db::Result<HashMap<String, Told>> {
+fn read_reported_visits(
+    database: &Database,
+    from: u64,
+) -> db::Result<HashMap<String, ReportedVisits>> {
     let mut select = Select::<StoredEvents>::from(&database.connection, from)?;
-    let mut cursor = select.open()?;
-    let mut told: HashMap<String, Told> = HashMap::new();
+    let mut cursor = select.open_cursor()?;
+    let mut told: HashMap<String, ReportedVisits> = HashMap::new();
     while let Some((_, event)) = cursor.read_next()? {
-        let Some(stored) = VisitMembers::read(event.event, event.members) else { continue };
+        let Some(stored) = VisitMembers::from_text(event.event, event.members) else { continue };
         let start = Some(Wall(stored.start_ms));
         let known = told.entry(stored.source).or_default();
         match stored.live {

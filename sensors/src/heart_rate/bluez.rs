@@ -11,18 +11,18 @@
 //! away. The driver therefore has its own runtime on its own thread: the detached tasks end with
 //! the thread.
 
-mod attend;
 mod call;
 mod hub;
+mod monitor_task;
 mod radio;
-mod scout;
+mod search;
 
 use std::time::Duration;
 use std::{io, thread};
 
 use tokio::sync::{oneshot, watch};
 
-use super::Identity;
+use super::MonitorIdentity;
 use super::ladder::{Climbs, DEFAULT_SILENCE};
 use super::packet::Location;
 use crate::{NoReading, Outlet, SourceId};
@@ -33,16 +33,16 @@ const MAX_CALLS: usize = 4;
 
 /// A monitor to watch, and the receiver of its readings.
 #[derive(Debug, Clone)]
-pub struct Monitor {
+pub struct WatchedMonitor {
     /// The address or advertised name of the monitor.
-    pub identity: Identity,
+    pub identity: MonitorIdentity,
     /// The monitor's end of the channel to the sampler.
     pub outlet: Outlet,
 }
 
 /// Settings of the driver.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct BluezOptions {
     /// The adapter, by name (`hci1`) or address; `None`: all adapters.
     pub adapter: Option<String>,
     /// The time without a packet after which a connected monitor is healed, and after which any
@@ -71,7 +71,7 @@ pub struct Options {
     pub power_cycle_every: Duration,
 }
 
-impl Default for Options {
+impl Default for BluezOptions {
     fn default() -> Self {
         Self {
             adapter: None,
@@ -149,7 +149,7 @@ pub enum BluezFault {
 
 impl BluezFault {
     /// Returns `true` for a fault that names a missing part: BlueZ or an adapter.
-    fn is_a_lack(&self) -> bool {
+    fn is_missing_part(&self) -> bool {
         match self {
             Self::Bus(_) | Self::NoAdapter(_) => true,
             Self::AdaptersChanged | Self::Unhealed(_) | Self::Thread(_) => false,
@@ -166,9 +166,9 @@ impl BluezFault {
 ///
 /// # Errors
 /// [`BluezFault`], without any address.
-pub async fn watch(
-    monitors: Vec<Monitor>,
-    options: Options,
+pub async fn watch_monitors(
+    monitors: Vec<WatchedMonitor>,
+    options: BluezOptions,
     states: watch::Sender<Vec<MonitorState>>,
 ) -> Result<(), BluezFault> {
     let (stop, stopped) = oneshot::channel();
@@ -186,28 +186,28 @@ pub async fn watch(
 }
 
 fn run(
-    monitors: &[Monitor],
-    options: &Options,
+    monitors: &[WatchedMonitor],
+    options: &BluezOptions,
     states: &watch::Sender<Vec<MonitorState>>,
     stopped: oneshot::Receiver<()>,
 ) -> Result<(), BluezFault> {
-    begin(monitors, states);
+    reset_states(monitors, states);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(MAX_CALLS)
         .enable_all()
         .build()
         .map_err(BluezFault::Thread)?;
-    let outcome = runtime.block_on(hub::watch(monitors, options, states, stopped));
+    let outcome = runtime.block_on(hub::run_watchers(monitors, options, states, stopped));
     // A hanging call to the bus must not keep the thread.
     runtime.shutdown_background();
     if let Err(fault) = &outcome {
-        end(monitors, states, fault);
+        report_fault(monitors, states, fault);
     }
     outcome
 }
 
 /// Sets the state of each monitor, and keeps the counts of an earlier run.
-fn begin(monitors: &[Monitor], states: &watch::Sender<Vec<MonitorState>>) {
+fn reset_states(monitors: &[WatchedMonitor], states: &watch::Sender<Vec<MonitorState>>) {
     states.send_modify(|states| {
         let mut earlier = std::mem::take(states);
         states.extend(monitors.iter().map(|monitor| {
@@ -223,7 +223,11 @@ fn begin(monitors: &[Monitor], states: &watch::Sender<Vec<MonitorState>>) {
 
 /// Reports every monitor as lost: once, and again if the fault names another missing part than
 /// before.
-fn end(monitors: &[Monitor], states: &watch::Sender<Vec<MonitorState>>, fault: &BluezFault) {
+fn report_fault(
+    monitors: &[WatchedMonitor],
+    states: &watch::Sender<Vec<MonitorState>>,
+    fault: &BluezFault,
+) {
     let reason = fault.to_string();
     let mut news = Vec::new();
     states.send_modify(|states| {
@@ -231,7 +235,7 @@ fn end(monitors: &[Monitor], states: &watch::Sender<Vec<MonitorState>>, fault: &
             state.connected = false;
             let same = state.last_error.replace(reason.clone()).is_some_and(|last| last == reason);
             let told = std::mem::replace(&mut state.lost, true);
-            news.push(!told || (fault.is_a_lack() && !same));
+            news.push(!told || (fault.is_missing_part() && !same));
         }
     });
     for (monitor, _) in monitors.iter().zip(news).filter(|(_, news)| *news) {

@@ -8,17 +8,17 @@ use std::str::FromStr;
 
 /// The configured identity of a monitor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Identity {
+pub enum MonitorIdentity {
     /// The address, public or static random; constant for each unit.
     Address(Address),
     /// The advertised name, compared byte for byte.
     Name(Name),
 }
 
-impl Identity {
+impl MonitorIdentity {
     /// Identifies a monitor by its advertised name.
     #[must_use]
-    pub fn named(name: &str) -> Self {
+    pub fn from_name(name: &str) -> Self {
         Self::Name(Name(name.into()))
     }
 }
@@ -59,7 +59,7 @@ impl Address {
 
     /// Returns the six bytes, most significant byte first.
     #[must_use]
-    pub fn bytes(self) -> [u8; 6] {
+    pub fn to_bytes(self) -> [u8; 6] {
         self.0
     }
 }
@@ -141,8 +141,8 @@ mod tests {
     fn neither_an_address_nor_a_name_shows_in_debug() {
         let shown = format!(
             "{:?} {:?}",
-            Identity::Address(Address::new([0xa0; 6])),
-            Identity::named("Ann")
+            MonitorIdentity::Address(Address::new([0xa0; 6])),
+            MonitorIdentity::from_name("Ann")
         );
 
         assert!(

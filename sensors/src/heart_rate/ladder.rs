@@ -41,7 +41,7 @@ pub enum Reach {
 
 /// An event of a monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
+pub enum LadderInput {
     /// The link is up and notifications are requested.
     Subscribed,
     /// A measurement arrived.
@@ -69,7 +69,7 @@ pub struct Climbs {
 
 impl Climbs {
     /// Counts one climb.
-    pub fn count(&mut self, rung: Rung) {
+    pub fn count_climb(&mut self, rung: Rung) {
         *match rung {
             Rung::Subscribe => &mut self.subscribe,
             Rung::Reconnect => &mut self.reconnect,
@@ -103,35 +103,40 @@ impl Ladder {
     }
 
     /// Handles an event at the time `now`. Returns the rung to climb, if a cure is due.
-    pub fn handle(&mut self, input: Input, now: Duration, reach: Reach) -> Option<Rung> {
+    pub fn handle_input(
+        &mut self,
+        input: LadderInput,
+        now: Duration,
+        reach: Reach,
+    ) -> Option<Rung> {
         let until = now + self.silence;
         let (state, rung) = match (self.state, input) {
-            (State::Listening { .. }, Input::Packet) => {
+            (State::Listening { .. }, LadderInput::Packet) => {
                 (State::Listening { tried: None, until }, None)
             }
-            (State::Away { tried } | State::Listening { tried, .. }, Input::Subscribed) => {
+            (State::Away { tried } | State::Listening { tried, .. }, LadderInput::Subscribed) => {
                 (State::Listening { tried, until }, None)
             }
-            (State::Listening { tried, until }, Input::Tick) if now >= until => {
-                away(above(tried, reach))
+            (State::Listening { tried, until }, LadderInput::Tick) if now >= until => {
+                move_away(next_rung(tried, reach))
             }
-            (State::Away { tried } | State::Listening { tried, .. }, Input::Failed) => {
-                away(above(tried, reach).max(Rung::Reconnect))
+            (State::Away { tried } | State::Listening { tried, .. }, LadderInput::Failed) => {
+                move_away(next_rung(tried, reach).max(Rung::Reconnect))
             }
-            (state, Input::Packet | Input::Tick) => (state, None),
+            (state, LadderInput::Packet | LadderInput::Tick) => (state, None),
         };
         self.state = state;
         rung
     }
 }
 
-fn away(rung: Rung) -> (State, Option<Rung>) {
+fn move_away(rung: Rung) -> (State, Option<Rung>) {
     (State::Away { tried: Some(rung) }, Some(rung))
 }
 
 /// Returns the rung after `tried`. If that rung would disturb a healthy monitor, returns
 /// [`Rung::Forget`], the highest rung that disturbs no other monitor.
-fn above(tried: Option<Rung>, reach: Reach) -> Rung {
+fn next_rung(tried: Option<Rung>, reach: Reach) -> Rung {
     match tried {
         None => Rung::Subscribe,
         Some(Rung::Subscribe) => Rung::Reconnect,

@@ -51,7 +51,7 @@ pub enum Malformed {
 ///
 /// # Errors
 /// [`Malformed`] for bytes that no conforming monitor sends.
-pub fn decode(packet: &[u8]) -> Result<Decoded, Malformed> {
+pub fn decode_measurement(packet: &[u8]) -> Result<Decoded, Malformed> {
     if packet.len() > MAX_PACKET_BYTES {
         return Err(Malformed::TooLong(packet.len()));
     }
@@ -81,7 +81,7 @@ pub fn decode(packet: &[u8]) -> Result<Decoded, Malformed> {
 /// Encodes a Heart Rate Measurement like a monitor: with the rate in one byte if possible, and with
 /// as many RR intervals, oldest first, as fit into [`MAX_PACKET_BYTES`].
 #[must_use]
-pub fn encode(measured: &HeartRate) -> Vec<u8> {
+pub fn encode_measurement(measured: &HeartRate) -> Vec<u8> {
     let narrow = u8::try_from(measured.bpm).ok();
     let contact = match measured.contact {
         Contact::Unsupported => 0,
@@ -128,7 +128,7 @@ impl Location {
     /// Decodes a Body Sensor Location; `None` for an empty or a reserved value. Further bytes, of a
     /// later version, are ignored.
     #[must_use]
-    pub fn decode(value: &[u8]) -> Option<Self> {
+    pub fn from_bytes(value: &[u8]) -> Option<Self> {
         Some(match value.first()? {
             0 => Self::Other,
             1 => Self::Chest,

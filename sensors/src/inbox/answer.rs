@@ -1,19 +1,19 @@
 //! The answers to the lines of one read. Answers are kept as codes and converted to text in parts,
 //! as the client reads them.
 
-use super::fault::{Code, Fault};
-use super::{Receipt, Refused};
+use super::fault::{Code, LineFault};
+use super::{ChunkRefused, Receipt};
 
 /// The bad lines of one read, each with the number of good lines before.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub(super) struct LineFaults {
     codes: Vec<(u16, Code)>,
     /// The names of unknown fields, concatenated; the codes hold their lengths.
     names: String,
 }
 
-impl Faults {
-    pub(super) fn push(&mut self, good_before: usize, fault: &Fault) {
+impl LineFaults {
+    pub(super) fn push_fault(&mut self, good_before: usize, fault: &LineFault) {
         let good_before = u16::try_from(good_before).expect("bounded by BUFFER_BYTES");
         self.codes.push((good_before, fault.code));
         self.names.push_str(fault.name.as_deref().unwrap_or_default());
@@ -28,7 +28,7 @@ impl Faults {
     }
 
     /// Frees unused capacity.
-    pub(super) fn shrink(&mut self) {
+    pub(super) fn shrink_to_fit(&mut self) {
         self.codes.shrink_to_fit();
         self.names.shrink_to_fit();
     }
@@ -42,18 +42,18 @@ impl Faults {
 #[derive(Debug)]
 pub(super) struct Answers {
     good: usize,
-    faults: Faults,
+    faults: LineFaults,
     opening: String,
     /// The text after the sequence number.
     closing: &'static str,
     /// `None`: no good line was stored, and `opening` is the complete answer to each good line.
     first_seq: Option<u64>,
-    written: Written,
+    written: AnswerPosition,
 }
 
 /// A position in the answers.
 #[derive(Debug, Clone, Copy, Default)]
-struct Written {
+struct AnswerPosition {
     good: usize,
     faults: usize,
     /// The number of bytes of `faults.names` before this position.
@@ -66,29 +66,29 @@ impl Answers {
     /// Creates the answers to a read of `good` good lines; `verdict` is `None` if there was no good
     /// line.
     pub(super) fn new(
-        verdict: Option<Result<Receipt, Refused>>,
+        verdict: Option<Result<Receipt, ChunkRefused>>,
         good: usize,
-        faults: Faults,
+        faults: LineFaults,
     ) -> Self {
         let (opening, closing, first_seq) = match verdict {
             Some(Ok(Receipt { start, first_seq, is_durable })) => {
                 let closing = if is_durable { "\"}\n" } else { "\",\"durable\":false}\n" };
                 (format!("{{\"id\":\"{start}-"), closing, Some(first_seq))
             }
-            Some(Err(Refused(reason))) => (error_line(&reason, None), "", None),
+            Some(Err(ChunkRefused(reason))) => (error_line(&reason, None), "", None),
             None => (String::new(), "", None),
         };
-        Self { good, faults, opening, closing, first_seq, written: Written::default() }
+        Self { good, faults, opening, closing, first_seq, written: AnswerPosition::default() }
     }
 
     /// Returns the number of stored lines.
-    pub(super) fn stored(&self) -> usize {
+    pub(super) fn stored_lines(&self) -> usize {
         if self.first_seq.is_some() { self.good } else { 0 }
     }
 
     /// Appends the unwritten answers until `out` holds at least `limit` bytes. Returns `true` if no
     /// answer is left.
-    pub(super) fn encode(&self, out: &mut Vec<u8>, limit: usize) -> bool {
+    pub(super) fn encode_pending(&self, out: &mut Vec<u8>, limit: usize) -> bool {
         let mut at = self.written;
         let start = out.len();
         let mut digits = itoa::Buffer::new();
@@ -104,20 +104,20 @@ impl Answers {
                     out.extend_from_slice(self.closing.as_bytes());
                 }
             } else if let Some((_, code)) = self.faults.codes.get(at.faults) {
-                let name = self.name(at, *code);
+                let name = self.field_name(at, *code);
                 out.extend_from_slice(error_line(&code.to_string(), name).as_bytes());
             }
-            self.step(&mut at);
+            self.skip_answer(&mut at);
         }
         out.drain(start..start + self.written.bytes.min(out.len() - start));
         at.good == self.good && at.faults == self.faults.len()
     }
 
     /// Marks `written`, a prefix of the encoded text, as written.
-    pub(super) fn advance(&mut self, written: &[u8]) {
+    pub(super) fn skip_written(&mut self, written: &[u8]) {
         let mut at = self.written;
         for _ in memchr::memchr_iter(b'\n', written) {
-            self.step(&mut at);
+            self.skip_answer(&mut at);
         }
         at.bytes = match memchr::memrchr(b'\n', written) {
             Some(end) => written.len() - end - 1,
@@ -126,20 +126,20 @@ impl Answers {
         self.written = at;
     }
 
-    fn is_fault_next(&self, at: Written) -> bool {
+    fn is_fault_next(&self, at: AnswerPosition) -> bool {
         let next = self.faults.codes.get(at.faults);
         next.is_some_and(|(good_before, _)| usize::from(*good_before) == at.good)
     }
 
-    fn name(&self, at: Written, code: Code) -> Option<&str> {
+    fn field_name(&self, at: AnswerPosition, code: Code) -> Option<&str> {
         if let Code::UnknownField(length) = code {
             return self.faults.names.get(at.names..at.names + usize::from(length));
         }
-        code.field()
+        code.field_name()
     }
 
     /// Moves the position past one answer.
-    fn step(&self, at: &mut Written) {
+    fn skip_answer(&self, at: &mut AnswerPosition) {
         match self.faults.codes.get(at.faults) {
             Some((good_before, code)) if usize::from(*good_before) == at.good => {
                 at.faults += 1;
@@ -153,31 +153,31 @@ impl Answers {
 }
 
 fn error_line(error: &str, field: Option<&str>) -> String {
-    let mut line = format!("{{\"error\":{}", quoted(error));
+    let mut line = format!("{{\"error\":{}", quote_json(error));
     if let Some(field) = field {
         line.push_str(",\"field\":");
-        line.push_str(&quoted(field));
+        line.push_str(&quote_json(field));
     }
     line.push_str("}\n");
     line
 }
 
-fn quoted(text: &str) -> String {
+fn quote_json(text: &str) -> String {
     serde_json::to_string(text).expect("a string is always JSON")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fault::{Field, Wrong};
+    use super::super::fault::{LineField, Wrong};
     use super::*;
 
     fn written(mut answers: Answers, piece: usize) -> String {
         let (mut all, mut out) = (Vec::new(), Vec::new());
         loop {
             out.clear();
-            let is_all = answers.encode(&mut out, piece);
+            let is_all = answers.encode_pending(&mut out, piece);
             let taken = piece.min(out.len());
-            answers.advance(&out[..taken]);
+            answers.skip_written(&out[..taken]);
             all.extend_from_slice(&out[..taken]);
             if is_all && taken == out.len() {
                 return String::from_utf8(all).expect("UTF-8");
@@ -185,12 +185,12 @@ mod tests {
         }
     }
 
-    fn faults_after(good_before: &[usize]) -> Faults {
-        let mut faults = Faults::default();
+    fn faults_after(good_before: &[usize]) -> LineFaults {
+        let mut faults = LineFaults::default();
         for good in good_before {
-            faults.push(*good, &Fault::unknown_field("a\"b"));
+            faults.push_fault(*good, &LineFault::unknown_field("a\"b"));
         }
-        faults.push(2, &Fault::field(Field::Value, Wrong::Missing));
+        faults.push_fault(2, &LineFault::in_field(LineField::Value, Wrong::Missing));
         faults
     }
 
@@ -218,7 +218,7 @@ mod tests {
             "{\"id\":\"12-9\",\"durable\":false}\n{\"id\":\"12-10\",\"durable\":false}\n";
 
         for piece in 1..expected.len() + 1 {
-            let answers = Answers::new(Some(Ok(receipt.clone())), 2, Faults::default());
+            let answers = Answers::new(Some(Ok(receipt.clone())), 2, LineFaults::default());
 
             assert_eq!(written(answers, piece), expected, "in pieces of {piece}");
         }
@@ -226,21 +226,21 @@ mod tests {
 
     #[test]
     fn what_was_not_stored_is_an_error_on_each_line() {
-        let verdict = Some(Err(Refused("disk full".to_owned())));
+        let verdict = Some(Err(ChunkRefused("disk full".to_owned())));
 
-        let answers = Answers::new(verdict, 2, Faults::default());
+        let answers = Answers::new(verdict, 2, LineFaults::default());
 
-        assert_eq!(answers.stored(), 0);
+        assert_eq!(answers.stored_lines(), 0);
         assert_eq!(written(answers, 7), "{\"error\":\"disk full\"}\n".repeat(2));
     }
 
     #[test]
     fn a_bad_line_costs_six_bytes_until_its_answer_is_written() {
-        let mut faults = Faults::default();
+        let mut faults = LineFaults::default();
         for _ in 0..1000 {
-            faults.push(0, &Fault::field(Field::Value, Wrong::Missing));
+            faults.push_fault(0, &LineFault::in_field(LineField::Value, Wrong::Missing));
         }
-        faults.shrink();
+        faults.shrink_to_fit();
 
         assert_eq!(faults.heap_bytes(), 6000);
     }

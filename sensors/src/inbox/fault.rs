@@ -10,7 +10,7 @@ use crate::MAX_NAME_BYTES;
 
 /// A field of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Field {
+pub(super) enum LineField {
     Source,
     Kind,
     Value,
@@ -51,20 +51,20 @@ pub(super) enum Code {
     NotObject,
     /// A line without an end within the time limit.
     Unfinished,
-    Field(Field, Wrong),
+    Field(LineField, Wrong),
     /// An unknown field, with the length of its name in bytes.
     UnknownField(u8),
 }
 
 /// The reason for refusing a line, and the field at fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct LineFault {
     pub(super) code: Code,
     /// The name of an unknown field, cut to [`MAX_NAME_BYTES`].
     pub(super) name: Option<Box<str>>,
 }
 
-impl Field {
+impl LineField {
     fn as_str(self) -> &'static str {
         match self {
             Self::Source => "source",
@@ -100,7 +100,7 @@ impl Wrong {
 
 impl Code {
     /// Returns the field at fault, unless the field is unknown.
-    pub(super) fn field(self) -> Option<&'static str> {
+    pub(super) fn field_name(self) -> Option<&'static str> {
         if let Self::Field(field, _) = self { Some(field.as_str()) } else { None }
     }
 }
@@ -122,13 +122,13 @@ impl fmt::Display for Code {
     }
 }
 
-impl Fault {
-    pub(super) fn line(code: Code) -> Self {
+impl LineFault {
+    pub(super) fn from_code(code: Code) -> Self {
         Self { code, name: None }
     }
 
-    pub(super) fn field(field: Field, wrong: Wrong) -> Self {
-        Self::line(Code::Field(field, wrong))
+    pub(super) fn in_field(field: LineField, wrong: Wrong) -> Self {
+        Self::from_code(Code::Field(field, wrong))
     }
 
     pub(super) fn unknown_field(name: &str) -> Self {
@@ -139,8 +139,8 @@ impl Fault {
         Self { code: Code::UnknownField(length), name: Some(name.into()) }
     }
 
-    pub(super) fn json(error: &serde_json::Error) -> Self {
-        Self::line(match error.classify() {
+    pub(super) fn from_json(error: &serde_json::Error) -> Self {
+        Self::from_code(match error.classify() {
             Category::Syntax => Code::Syntax(u16::try_from(error.column()).unwrap_or(u16::MAX)),
             Category::Eof => Code::CutOff,
             Category::Data | Category::Io => Code::NotObject,
@@ -149,6 +149,6 @@ impl Fault {
 
     /// Returns the field at fault.
     pub(super) fn field_name(&self) -> Option<&str> {
-        self.name.as_deref().or(self.code.field())
+        self.name.as_deref().or(self.code.field_name())
     }
 }

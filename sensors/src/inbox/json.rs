@@ -5,17 +5,17 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::fault::{Fault, Field, Wrong};
-use super::line::{Line, Time, Value};
+use super::fault::{LineFault, LineField, Wrong};
+use super::line::{InboxLine, LineTime, LineValue};
 
 /// Parses any line. Of several faults, a syntax error is reported before the fault of a field.
-pub(super) fn line(text: &str) -> Result<Line<'_>, Fault> {
-    let Judged(line) = serde_json::from_str(text).map_err(|error| Fault::json(&error))?;
+pub(super) fn parse_json(text: &str) -> Result<InboxLine<'_>, LineFault> {
+    let Judged(line) = serde_json::from_str(text).map_err(|error| LineFault::from_json(&error))?;
     line
 }
 
 /// An object with its fields checked.
-struct Judged<'a>(Result<Line<'a>, Fault>);
+struct Judged<'a>(Result<InboxLine<'a>, LineFault>);
 
 impl<'de> Deserialize<'de> for Judged<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -35,14 +35,14 @@ impl<'de> Visitor<'de> for Object {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = Fields::default();
         let mut verdict = Ok(());
-        while let Some(key) = map.next_key::<Scalar<'de>>()? {
-            let value = map.next_value::<Scalar<'de>>()?;
-            let Scalar::Text(key) = key else {
+        while let Some(key) = map.next_key::<JsonScalar<'de>>()? {
+            let value = map.next_value::<JsonScalar<'de>>()?;
+            let JsonScalar::Text(key) = key else {
                 return Err(A::Error::custom("a key that is not a string"));
             };
-            verdict = verdict.and_then(|()| fields.put(&key, value));
+            verdict = verdict.and_then(|()| fields.set_field(&key, value));
         }
-        Ok(Judged(verdict.and_then(|()| fields.line())))
+        Ok(Judged(verdict.and_then(|()| fields.into_line())))
     }
 }
 
@@ -50,77 +50,81 @@ impl<'de> Visitor<'de> for Object {
 struct Fields<'a> {
     source: Option<Cow<'a, str>>,
     kind: Option<Cow<'a, str>>,
-    value: Option<Value<'a>>,
-    time: Option<Time<'a>>,
+    value: Option<LineValue<'a>>,
+    time: Option<LineTime<'a>>,
 }
 
 impl<'a> Fields<'a> {
-    fn put(&mut self, key: &str, scalar: Scalar<'a>) -> Result<(), Fault> {
+    fn set_field(&mut self, key: &str, scalar: JsonScalar<'a>) -> Result<(), LineFault> {
         match key {
-            "source" => once(&mut self.source, Field::Source, scalar.text(Field::Source)?),
-            "kind" => once(&mut self.kind, Field::Kind, scalar.text(Field::Kind)?),
-            "value" => once(&mut self.value, Field::Value, scalar.value()?),
-            "time" => once(&mut self.time, Field::Time, scalar.time()?),
-            _ => Err(Fault::unknown_field(key)),
+            "source" => {
+                set_once(&mut self.source, LineField::Source, scalar.into_text(LineField::Source)?)
+            }
+            "kind" => set_once(&mut self.kind, LineField::Kind, scalar.into_text(LineField::Kind)?),
+            "value" => set_once(&mut self.value, LineField::Value, scalar.into_value()?),
+            "time" => set_once(&mut self.time, LineField::Time, scalar.into_time()?),
+            _ => Err(LineFault::unknown_field(key)),
         }
     }
 
-    fn line(self) -> Result<Line<'a>, Fault> {
-        let missing = |field| move || Fault::field(field, Wrong::Missing);
-        Ok(Line {
-            source: self.source.ok_or_else(missing(Field::Source))?,
-            kind: self.kind.ok_or_else(missing(Field::Kind))?,
-            value: self.value.ok_or_else(missing(Field::Value))?,
+    fn into_line(self) -> Result<InboxLine<'a>, LineFault> {
+        let missing = |field| move || LineFault::in_field(field, Wrong::Missing);
+        Ok(InboxLine {
+            source: self.source.ok_or_else(missing(LineField::Source))?,
+            kind: self.kind.ok_or_else(missing(LineField::Kind))?,
+            value: self.value.ok_or_else(missing(LineField::Value))?,
             time: self.time,
         })
     }
 }
 
-fn once<T>(slot: &mut Option<T>, field: Field, value: T) -> Result<(), Fault> {
+fn set_once<T>(slot: &mut Option<T>, field: LineField, value: T) -> Result<(), LineFault> {
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(Fault::field(field, Wrong::Twice)),
+        Some(_) => Err(LineFault::in_field(field, Wrong::Twice)),
     }
 }
 
 /// A JSON value, reduced to the types that a field accepts.
-enum Scalar<'a> {
+enum JsonScalar<'a> {
     Text(Cow<'a, str>),
     Integer(i64),
     Float(f64),
     Other,
 }
 
-impl<'a> Scalar<'a> {
-    fn text(self, field: Field) -> Result<Cow<'a, str>, Fault> {
+impl<'a> JsonScalar<'a> {
+    fn into_text(self, field: LineField) -> Result<Cow<'a, str>, LineFault> {
         match self {
             Self::Text(text) => Ok(text),
             Self::Integer(_) | Self::Float(_) | Self::Other => {
-                Err(Fault::field(field, Wrong::NotString))
+                Err(LineFault::in_field(field, Wrong::NotString))
             }
         }
     }
 
-    fn value(self) -> Result<Value<'a>, Fault> {
+    fn into_value(self) -> Result<LineValue<'a>, LineFault> {
         match self {
-            Self::Text(text) => Ok(Value::State(text)),
+            Self::Text(text) => Ok(LineValue::State(text)),
             #[expect(clippy::cast_precision_loss, reason = "a number means the nearest f64")]
-            Self::Integer(integer) => Ok(Value::Number(integer as f64)),
-            Self::Float(number) => Ok(Value::Number(number)),
-            Self::Other => Err(Fault::field(Field::Value, Wrong::NotValue)),
+            Self::Integer(integer) => Ok(LineValue::Number(integer as f64)),
+            Self::Float(number) => Ok(LineValue::Number(number)),
+            Self::Other => Err(LineFault::in_field(LineField::Value, Wrong::NotValue)),
         }
     }
 
-    fn time(self) -> Result<Time<'a>, Fault> {
+    fn into_time(self) -> Result<LineTime<'a>, LineFault> {
         match self {
-            Self::Text(text) => Ok(Time::Text(text)),
-            Self::Integer(milliseconds) => Ok(Time::Milliseconds(milliseconds)),
-            Self::Float(_) | Self::Other => Err(Fault::field(Field::Time, Wrong::NotTime)),
+            Self::Text(text) => Ok(LineTime::Text(text)),
+            Self::Integer(milliseconds) => Ok(LineTime::Milliseconds(milliseconds)),
+            Self::Float(_) | Self::Other => {
+                Err(LineFault::in_field(LineField::Time, Wrong::NotTime))
+            }
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Scalar<'de> {
+impl<'de> Deserialize<'de> for JsonScalar<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyScalar)
     }
@@ -129,48 +133,48 @@ impl<'de> Deserialize<'de> for Scalar<'de> {
 struct AnyScalar;
 
 impl<'de> Visitor<'de> for AnyScalar {
-    type Value = Scalar<'de>;
+    type Value = JsonScalar<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Scalar::Text(Cow::Borrowed(text)))
+        Ok(JsonScalar::Text(Cow::Borrowed(text)))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Scalar::Text(Cow::Owned(text.to_owned())))
+        Ok(JsonScalar::Text(Cow::Owned(text.to_owned())))
     }
 
     fn visit_i64<E>(self, integer: i64) -> Result<Self::Value, E> {
-        Ok(Scalar::Integer(integer))
+        Ok(JsonScalar::Integer(integer))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a number means the nearest f64")]
     fn visit_u64<E>(self, integer: u64) -> Result<Self::Value, E> {
-        Ok(i64::try_from(integer).map_or(Scalar::Float(integer as f64), Scalar::Integer))
+        Ok(i64::try_from(integer).map_or(JsonScalar::Float(integer as f64), JsonScalar::Integer))
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
-        Ok(Scalar::Float(number))
+        Ok(JsonScalar::Float(number))
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Scalar::Other)
+        Ok(JsonScalar::Other)
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Scalar::Other)
+        Ok(JsonScalar::Other)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Other)
+        Ok(JsonScalar::Other)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Other)
+        Ok(JsonScalar::Other)
     }
 }

@@ -3,37 +3,37 @@
 use std::borrow::Cow;
 use std::str;
 
-use super::fault::{Code, Fault};
+use super::fault::{Code, LineFault};
 use super::{json, scan};
 
 /// A well-formed line; its names and its time are not checked yet.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Line<'a> {
+pub(super) struct InboxLine<'a> {
     pub(super) source: Cow<'a, str>,
     pub(super) kind: Cow<'a, str>,
-    pub(super) value: Value<'a>,
-    pub(super) time: Option<Time<'a>>,
+    pub(super) value: LineValue<'a>,
+    pub(super) time: Option<LineTime<'a>>,
 }
 
 /// A value as written in the line.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value<'a> {
+pub(super) enum LineValue<'a> {
     Number(f64),
     State(Cow<'a, str>),
 }
 
 /// A time as written in the line.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Time<'a> {
+pub(super) enum LineTime<'a> {
     Text(Cow<'a, str>),
     Milliseconds(i64),
 }
 
 /// Parses a line. The scanner handles the usual notation; any other line, right or wrong, goes to
 /// the JSON parser.
-pub(super) fn parse(line: &[u8]) -> Result<Line<'_>, Fault> {
-    let text = str::from_utf8(line).map_err(|_| Fault::line(Code::NotUtf8))?;
-    scan::line(text).map_or_else(|| json::line(text), Ok)
+pub(super) fn parse_line(line: &[u8]) -> Result<InboxLine<'_>, LineFault> {
+    let text = str::from_utf8(line).map_err(|_| LineFault::from_code(Code::NotUtf8))?;
+    scan::scan_line(text).map_or_else(|| json::parse_json(text), Ok)
 }
 
 #[cfg(test)]
@@ -45,8 +45,8 @@ mod tests {
     const CANONICAL: &str =
         r#"{"source":"7","kind":"heart_rate","value":72,"time":"2026-11-20T10:00:00.000Z"}"#;
 
-    fn parsed(text: &str) -> Result<Line<'_>, Fault> {
-        parse(text.as_bytes())
+    fn parsed(text: &str) -> Result<InboxLine<'_>, LineFault> {
+        parse_line(text.as_bytes())
     }
 
     fn faulty_field(text: &str) -> Option<String> {
@@ -55,12 +55,12 @@ mod tests {
 
     #[test]
     fn reads_the_canonical_line_without_the_json_parser() {
-        let line = scan::line(CANONICAL).expect("scanned");
+        let line = scan::scan_line(CANONICAL).expect("scanned");
 
         assert_eq!(line.source, "7");
         assert_eq!(line.kind, "heart_rate");
-        assert_eq!(line.value, Value::Number(72.0));
-        assert_eq!(line.time, Some(Time::Text("2026-11-20T10:00:00.000Z".into())));
+        assert_eq!(line.value, LineValue::Number(72.0));
+        assert_eq!(line.time, Some(LineTime::Text("2026-11-20T10:00:00.000Z".into())));
     }
 
     #[test]
@@ -71,8 +71,8 @@ mod tests {
             "{ \"source\" :\t\"7\", \"kind\": \"lid\", \"value\": 12345.678 }\r",
             r#"{"source":"7","kind":"lid","value":"déjà"}"#,
         ] {
-            assert_eq!(scan::line(usual), json::line(usual).ok(), "{usual}");
-            assert!(scan::line(usual).is_some(), "{usual}");
+            assert_eq!(scan::scan_line(usual), json::parse_json(usual).ok(), "{usual}");
+            assert!(scan::scan_line(usual).is_some(), "{usual}");
         }
     }
 
@@ -81,7 +81,7 @@ mod tests {
         let line = parsed(r#"{"sou\u0072ce":"7","kind":"air","value":1.5e3}"#).expect("a line");
 
         assert_eq!(line.source, "7");
-        assert_eq!(line.value, Value::Number(1500.0));
+        assert_eq!(line.value, LineValue::Number(1500.0));
     }
 
     #[test]
@@ -123,7 +123,7 @@ mod tests {
         ] {
             assert_eq!(parsed(wrong).expect_err("a fault").field_name(), None, "{wrong}");
         }
-        assert_eq!(parse(b"{\"source\":\"\xff\"}"), Err(Fault::line(Code::NotUtf8)));
+        assert_eq!(parse_line(b"{\"source\":\"\xff\"}"), Err(LineFault::from_code(Code::NotUtf8)));
     }
 
     fn token() -> impl Strategy<Value = String> {
@@ -216,8 +216,8 @@ mod tests {
         #[test]
         fn a_line_with_edits_is_read_as_the_json_parser_reads_it(line in nearly()) {
             match str::from_utf8(&line) {
-                Ok(text) => prop_assert_eq!(parse(&line), json::line(text)),
-                Err(_) => prop_assert_eq!(parse(&line), Err(Fault::line(Code::NotUtf8))),
+                Ok(text) => prop_assert_eq!(parse_line(&line), json::parse_json(text)),
+                Err(_) => prop_assert_eq!(parse_line(&line), Err(LineFault::from_code(Code::NotUtf8))),
             }
         }
     }
@@ -230,8 +230,8 @@ mod tests {
                 proptest::collection::vec(token(), 0..24).prop_map(|tokens| tokens.concat()),
             ]
         ) {
-            if let Some(line) = scan::line(&text) {
-                prop_assert_eq!(Ok(line), json::line(&text));
+            if let Some(line) = scan::scan_line(&text) {
+                prop_assert_eq!(Ok(line), json::parse_json(&text));
             }
         }
 
@@ -242,7 +242,7 @@ mod tests {
 
             let line = parsed(&text).expect("a line");
 
-            prop_assert_eq!(line.value, Value::Number(number));
+            prop_assert_eq!(line.value, LineValue::Number(number));
         }
 
         #[test]
@@ -251,13 +251,13 @@ mod tests {
         ) {
             let text = format!(r#"{{"source":"7","kind":"a","value":{whole}.{fraction:04}}}"#);
 
-            prop_assert_eq!(scan::line(&text), json::line(&text).ok());
-            prop_assert!(scan::line(&text).is_some());
+            prop_assert_eq!(scan::scan_line(&text), json::parse_json(&text).ok());
+            prop_assert!(scan::scan_line(&text).is_some());
         }
 
         #[test]
         fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _line = parse(&bytes);
+            let _line = parse_line(&bytes);
         }
     }
 }

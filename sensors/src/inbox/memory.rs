@@ -34,7 +34,7 @@ const CUT_EVERY: Duration = Duration::from_millis(100);
 
 /// The accounts and places of all clients. The number of places bounds the sum of the shares.
 #[derive(Debug)]
-pub struct Memory {
+pub struct ClientMemory {
     pub(super) places: Arc<Places>,
     ledger: Mutex<Ledger>,
     freed: Notify,
@@ -42,7 +42,7 @@ pub struct Memory {
 
 #[derive(Debug, Default)]
 struct Ledger {
-    rows: HashMap<u64, Row>,
+    rows: HashMap<u64, AccountRow>,
     next: u64,
     /// The used part of the pool, in bytes.
     pool: usize,
@@ -50,7 +50,7 @@ struct Ledger {
 }
 
 #[derive(Debug)]
-struct Row {
+struct AccountRow {
     used: usize,
     /// The time since which the client's oldest answer has been ready and unread.
     unread_since: Option<Instant>,
@@ -58,34 +58,34 @@ struct Row {
     counters: Arc<Counters>,
 }
 
-impl Default for Memory {
+impl Default for ClientMemory {
     fn default() -> Self {
         let places = Places::new(MAX_CLIENTS, MAX_CLIENTS_OF_A_USER);
         Self { places, ledger: Mutex::default(), freed: Notify::default() }
     }
 }
 
-impl Memory {
+impl ClientMemory {
     /// Returns the used part of the pool, in bytes.
     #[must_use]
     pub fn pool_bytes(&self) -> usize {
-        self.lock().pool
+        self.lock_ledger().pool
     }
 
     /// Returns the memory used by all clients, in bytes.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
-        self.lock().rows.values().map(|row| row.used).sum()
+        self.lock_ledger().rows.values().map(|row| row.used).sum()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Ledger> {
+    fn lock_ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Ledger {
     /// Returns the number of bytes still available to a client, from its share and from the pool.
-    fn room(&self, id: u64) -> usize {
+    fn room_for(&self, id: u64) -> usize {
         let used = self.rows.get(&id).map_or(0, |row| row.used);
         let pooled = used.saturating_sub(SHARE_BYTES);
         let from_pool = (POOL_BYTES - self.pool).min(MAX_OF_POOL_BYTES - pooled);
@@ -93,7 +93,7 @@ impl Ledger {
     }
 
     /// Changes the number of bytes used by a client.
-    fn set(&mut self, id: u64, used: impl FnOnce(usize) -> usize) {
+    fn set_used(&mut self, id: u64, used: impl FnOnce(usize) -> usize) {
         let Some(row) = self.rows.get_mut(&id) else { return };
         let before = row.used;
         row.used = used(before);
@@ -123,19 +123,19 @@ impl Ledger {
 
 /// The account of one client; closed when dropped.
 #[derive(Debug)]
-pub(super) struct Account {
-    memory: Arc<Memory>,
+pub(super) struct ClientAccount {
+    memory: Arc<ClientMemory>,
     id: u64,
     end: Arc<Notify>,
 }
 
-impl Account {
+impl ClientAccount {
     /// Opens an account, charged with [`MAX_LINE_BYTES`] for the beginning of a line.
-    pub(super) fn open(memory: &Arc<Memory>, counters: &Arc<Counters>) -> Self {
-        let mut ledger = memory.lock();
+    pub(super) fn open_in(memory: &Arc<ClientMemory>, counters: &Arc<Counters>) -> Self {
+        let mut ledger = memory.lock_ledger();
         let (id, end) = (ledger.next, Arc::<Notify>::default());
         ledger.next += 1;
-        let row = Row {
+        let row = AccountRow {
             used: MAX_LINE_BYTES,
             unread_since: None,
             end: Arc::clone(&end),
@@ -147,24 +147,24 @@ impl Account {
     }
 
     /// Waits until the client is to be cut off.
-    pub(super) async fn cut(&self) {
+    pub(super) async fn wait_for_cut(&self) {
         self.end.notified().await;
     }
 
     /// Waits until at least `least` bytes are available, and reserves up to `wanted` bytes.
-    pub(super) async fn take(&self, least: usize, wanted: usize) -> Charge<'_> {
+    pub(super) async fn reserve_bytes(&self, least: usize, wanted: usize) -> Charge<'_> {
         loop {
             let freed = self.memory.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
             {
-                let mut ledger = self.memory.lock();
-                let bytes = ledger.room(self.id).min(wanted);
+                let mut ledger = self.memory.lock_ledger();
+                let bytes = ledger.room_for(self.id).min(wanted);
                 if POOL_BYTES - ledger.pool < wanted {
                     ledger.cut_slowest(Instant::now());
                 }
                 if bytes >= least {
-                    ledger.set(self.id, |used| used + bytes);
+                    ledger.set_used(self.id, |used| used + bytes);
                     return Charge { account: self, bytes };
                 }
             }
@@ -176,16 +176,16 @@ impl Account {
     /// Records the time since which the client's oldest answer has been ready and unread; `None` if
     /// no answer is.
     pub(super) fn set_unread(&self, since: Option<Instant>) {
-        if let Some(row) = self.memory.lock().rows.get_mut(&self.id) {
+        if let Some(row) = self.memory.lock_ledger().rows.get_mut(&self.id) {
             row.unread_since = since;
         }
     }
 }
 
-impl Drop for Account {
+impl Drop for ClientAccount {
     fn drop(&mut self) {
-        let mut ledger = self.memory.lock();
-        ledger.set(self.id, |_| 0);
+        let mut ledger = self.memory.lock_ledger();
+        ledger.set_used(self.id, |_| 0);
         ledger.rows.remove(&self.id);
         drop(ledger);
         self.memory.freed.notify_waiters();
@@ -195,7 +195,7 @@ impl Drop for Account {
 /// Bytes reserved in an account until the value is dropped.
 #[derive(Debug)]
 pub(super) struct Charge<'a> {
-    account: &'a Account,
+    account: &'a ClientAccount,
     bytes: usize,
 }
 
@@ -209,7 +209,7 @@ impl Charge<'_> {
         let surplus = self.bytes.saturating_sub(bytes);
         if surplus > 0 {
             self.bytes -= surplus;
-            self.account.memory.lock().set(self.account.id, |used| used - surplus);
+            self.account.memory.lock_ledger().set_used(self.account.id, |used| used - surplus);
             self.account.memory.freed.notify_waiters();
         }
     }
@@ -225,9 +225,9 @@ impl Drop for Charge<'_> {
 mod tests {
     use super::*;
 
-    fn accounts<const N: usize>(memory: &Arc<Memory>) -> ([Account; N], Arc<Counters>) {
+    fn accounts<const N: usize>(memory: &Arc<ClientMemory>) -> ([ClientAccount; N], Arc<Counters>) {
         let counters = Arc::<Counters>::default();
-        (std::array::from_fn(|_| Account::open(memory, &counters)), counters)
+        (std::array::from_fn(|_| ClientAccount::open_in(memory, &counters)), counters)
     }
 
     fn run(test: impl Future<Output = ()>) {
@@ -242,17 +242,17 @@ mod tests {
     #[test]
     fn no_client_takes_the_share_of_another() {
         run(async {
-            let memory = Arc::<Memory>::default();
+            let memory = Arc::<ClientMemory>::default();
             let (greedy, _) = accounts::<4>(&memory);
             let mut charges = Vec::new();
             for account in &greedy {
-                let room = memory.lock().room(account.id);
-                charges.push(account.take(0, room).await);
+                let room = memory.lock_ledger().room_for(account.id);
+                charges.push(account.reserve_bytes(0, room).await);
             }
             assert_eq!(memory.pool_bytes(), POOL_BYTES);
 
             let ([modest], _) = accounts(&memory);
-            let charge = modest.take(4096, usize::MAX).await;
+            let charge = modest.reserve_bytes(4096, usize::MAX).await;
 
             assert_eq!(charge.bytes(), SHARE_BYTES - MAX_LINE_BYTES);
             assert_eq!(memory.used_bytes(), POOL_BYTES + SHARE_BYTES * 5);
@@ -262,12 +262,12 @@ mod tests {
     #[test]
     fn what_is_given_back_is_there_for_whoever_waits() {
         run(async {
-            let memory = Arc::<Memory>::default();
+            let memory = Arc::<ClientMemory>::default();
             let ([one, two, three], counters) = accounts(&memory);
-            let mut first = one.take(1, usize::MAX).await;
-            let second = two.take(1, usize::MAX).await;
+            let mut first = one.reserve_bytes(1, usize::MAX).await;
+            let second = two.reserve_bytes(1, usize::MAX).await;
             let patience = Duration::from_secs(60);
-            let take = || three.take(SHARE_BYTES, usize::MAX);
+            let take = || three.reserve_bytes(SHARE_BYTES, usize::MAX);
             assert!(tokio::time::timeout(patience, take()).await.is_err(), "no room");
 
             let give_back = async { first.shrink_to(0) };
@@ -284,18 +284,21 @@ mod tests {
     #[test]
     fn the_client_with_the_oldest_unread_answers_is_cut_once_room_is_short() {
         run(async {
-            let memory = Arc::<Memory>::default();
+            let memory = Arc::<ClientMemory>::default();
             let ([older, newer, third], counters) = accounts(&memory);
-            let held = (older.take(1, usize::MAX).await, newer.take(1, usize::MAX).await);
+            let held = (
+                older.reserve_bytes(1, usize::MAX).await,
+                newer.reserve_bytes(1, usize::MAX).await,
+            );
             let began = Instant::now();
             older.set_unread(Some(began));
             newer.set_unread(Some(began + Duration::from_millis(1)));
-            let waiting = third.take(SHARE_BYTES, usize::MAX);
+            let waiting = third.reserve_bytes(SHARE_BYTES, usize::MAX);
 
             tokio::select! {
                 _ = waiting => unreachable!("nothing was given back"),
-                () = newer.cut() => unreachable!("the older one goes first"),
-                () = older.cut() => {}
+                () = newer.wait_for_cut() => unreachable!("the older one goes first"),
+                () = older.wait_for_cut() => {}
             }
 
             assert!(began.elapsed() >= UNREAD_GRACE);

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::line::{Line, Time, Value};
+use super::line::{InboxLine, LineTime, LineValue};
 
 /// The maximum number of digits. Every integer with this many digits is an exact `f64`, and so is
 /// every power of ten below, so their quotient is correctly rounded.
@@ -15,17 +15,19 @@ const POWERS_OF_TEN: [f64; EXACT_DIGITS + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
 /// Parses a line in the usual notation.
-pub(super) fn line(text: &str) -> Option<Line<'_>> {
+pub(super) fn scan_line(text: &str) -> Option<InboxLine<'_>> {
     let mut rest = Scanner { text, at: 0 };
     let (mut source, mut kind, mut value, mut time) = (None, None, None, None);
-    rest.expect(b'{')?;
+    rest.expect_byte(b'{')?;
     loop {
-        match rest.key()? {
-            Key::Source if source.is_none() => source = Some(Cow::Borrowed(rest.string()?)),
-            Key::Kind if kind.is_none() => kind = Some(Cow::Borrowed(rest.string()?)),
-            Key::Value if value.is_none() => value = Some(rest.value()?),
-            Key::Time if time.is_none() => time = Some(rest.time()?),
-            Key::Source | Key::Kind | Key::Value | Key::Time => return None,
+        match rest.read_key()? {
+            FieldKey::Source if source.is_none() => {
+                source = Some(Cow::Borrowed(rest.read_string()?))
+            }
+            FieldKey::Kind if kind.is_none() => kind = Some(Cow::Borrowed(rest.read_string()?)),
+            FieldKey::Value if value.is_none() => value = Some(rest.read_value()?),
+            FieldKey::Time if time.is_none() => time = Some(rest.read_time()?),
+            FieldKey::Source | FieldKey::Kind | FieldKey::Value | FieldKey::Time => return None,
         }
         match rest.next()? {
             b',' => {}
@@ -33,11 +35,11 @@ pub(super) fn line(text: &str) -> Option<Line<'_>> {
             _ => return None,
         }
     }
-    rest.end()?;
-    Some(Line { source: source?, kind: kind?, value: value?, time })
+    rest.expect_end()?;
+    Some(InboxLine { source: source?, kind: kind?, value: value?, time })
 }
 
-enum Key {
+enum FieldKey {
     Source,
     Kind,
     Value,
@@ -50,7 +52,7 @@ struct Scanner<'a> {
 }
 
 /// A number in plain notation: `digits` without the point, `decimals` of them after the point.
-struct Plain {
+struct PlainNumber {
     negative: bool,
     digits: u64,
     decimals: usize,
@@ -59,12 +61,12 @@ struct Plain {
 impl<'a> Scanner<'a> {
     /// Returns the next byte that is not white space.
     fn next(&mut self) -> Option<u8> {
-        let byte = self.peek()?;
+        let byte = self.peek_byte()?;
         self.at += 1;
         Some(byte)
     }
 
-    fn peek(&mut self) -> Option<u8> {
+    fn peek_byte(&mut self) -> Option<u8> {
         loop {
             match *self.text.as_bytes().get(self.at)? {
                 b' ' | b'\t' | b'\r' | b'\n' => self.at += 1,
@@ -73,32 +75,32 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn expect(&mut self, byte: u8) -> Option<()> {
+    fn expect_byte(&mut self, byte: u8) -> Option<()> {
         (self.next()? == byte).then_some(())
     }
 
-    fn end(&mut self) -> Option<()> {
-        self.peek().is_none().then_some(())
+    fn expect_end(&mut self) -> Option<()> {
+        self.peek_byte().is_none().then_some(())
     }
 
     /// Reads a key and its colon.
-    fn key(&mut self) -> Option<Key> {
-        self.expect(b'"')?;
+    fn read_key(&mut self) -> Option<FieldKey> {
+        self.expect_byte(b'"')?;
         let rest = self.text.as_bytes().get(self.at..)?;
         let (key, quoted) = match rest.first()? {
-            b's' => (Key::Source, b"source\"".as_slice()),
-            b'k' => (Key::Kind, b"kind\"".as_slice()),
-            b'v' => (Key::Value, b"value\"".as_slice()),
-            b't' => (Key::Time, b"time\"".as_slice()),
+            b's' => (FieldKey::Source, b"source\"".as_slice()),
+            b'k' => (FieldKey::Kind, b"kind\"".as_slice()),
+            b'v' => (FieldKey::Value, b"value\"".as_slice()),
+            b't' => (FieldKey::Time, b"time\"".as_slice()),
             _ => return None,
         };
         self.at += rest.starts_with(quoted).then_some(quoted.len())?;
-        self.expect(b':')?;
+        self.expect_byte(b':')?;
         Some(key)
     }
 
-    fn string(&mut self) -> Option<&'a str> {
-        self.expect(b'"')?;
+    fn read_string(&mut self) -> Option<&'a str> {
+        self.expect_byte(b'"')?;
         let from = self.at;
         let rest = self.text.as_bytes().get(from..)?;
         let length = plain_length(rest);
@@ -106,23 +108,23 @@ impl<'a> Scanner<'a> {
         (*rest.get(length)? == b'"').then(|| &self.text[from..from + length])
     }
 
-    fn value(&mut self) -> Option<Value<'a>> {
-        if self.peek()? == b'"' {
-            return Some(Value::State(Cow::Borrowed(self.string()?)));
+    fn read_value(&mut self) -> Option<LineValue<'a>> {
+        if self.peek_byte()? == b'"' {
+            return Some(LineValue::State(Cow::Borrowed(self.read_string()?)));
         }
-        let Plain { negative, digits, decimals } = self.plain()?;
+        let PlainNumber { negative, digits, decimals } = self.read_number()?;
         #[expect(clippy::cast_precision_loss, reason = "exact: of at most EXACT_DIGITS digits")]
         let size = digits as f64 / POWERS_OF_TEN[decimals];
-        Some(Value::Number(if negative { -size } else { size }))
+        Some(LineValue::Number(if negative { -size } else { size }))
     }
 
-    fn time(&mut self) -> Option<Time<'a>> {
-        if self.peek()? == b'"' {
-            return Some(Time::Text(Cow::Borrowed(self.string()?)));
+    fn read_time(&mut self) -> Option<LineTime<'a>> {
+        if self.peek_byte()? == b'"' {
+            return Some(LineTime::Text(Cow::Borrowed(self.read_string()?)));
         }
-        match self.plain()? {
-            Plain { negative: false, digits, decimals: 0 } => {
-                Some(Time::Milliseconds(i64::try_from(digits).ok()?))
+        match self.read_number()? {
+            PlainNumber { negative: false, digits, decimals: 0 } => {
+                Some(LineTime::Milliseconds(i64::try_from(digits).ok()?))
             }
             _ => None,
         }
@@ -130,8 +132,8 @@ impl<'a> Scanner<'a> {
 
     /// Reads a number as defined in RFC 8259, section 6, unless the number is long or has an
     /// exponent.
-    fn plain(&mut self) -> Option<Plain> {
-        let negative = self.peek()? == b'-';
+    fn read_number(&mut self) -> Option<PlainNumber> {
+        let negative = self.peek_byte()? == b'-';
         self.at += usize::from(negative);
         let bytes = self.text.as_bytes();
         let (from, mut at, mut digits, mut point) = (self.at, self.at, 0, None);
@@ -152,7 +154,7 @@ impl<'a> Scanner<'a> {
         let decimals = point.map_or(0, |point| at - point - 1);
         let leading_zero = whole > 1 && bytes[from] == b'0';
         let complete = whole > 0 && (point.is_none() || decimals > 0);
-        (complete && !leading_zero).then_some(Plain { negative, digits, decimals })
+        (complete && !leading_zero).then_some(PlainNumber { negative, digits, decimals })
     }
 }
 

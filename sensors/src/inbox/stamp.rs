@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::fault::{Fault, Field, Wrong};
-use super::line::Time;
+use super::fault::{LineFault, LineField, Wrong};
+use super::line::LineTime;
 
 /// The last millisecond of the year 9999, the last year in RFC 3339.
 const MAX_MILLISECONDS: i64 = 253_402_300_799_999;
@@ -12,35 +12,35 @@ const SECOND_BYTES: usize = 19;
 
 /// Parses times; caches the last second, since neighbouring lines usually share a second.
 #[derive(Debug, Default)]
-pub(super) struct Calendar {
+pub(super) struct TimeParser {
     written: [u8; SECOND_BYTES],
     second: i64,
 }
 
-impl Calendar {
+impl TimeParser {
     /// Returns the milliseconds since the epoch.
-    pub(super) fn milliseconds(&mut self, time: &Time<'_>) -> Result<i64, Fault> {
+    pub(super) fn parse_time(&mut self, time: &LineTime<'_>) -> Result<i64, LineFault> {
         let milliseconds = match time {
-            Time::Milliseconds(milliseconds) => *milliseconds,
-            Time::Text(text) => {
-                self.rfc3339(text.as_bytes()).ok_or(Fault::field(Field::Time, Wrong::NotRfc3339))?
-            }
+            LineTime::Milliseconds(milliseconds) => *milliseconds,
+            LineTime::Text(text) => self
+                .parse_rfc3339(text.as_bytes())
+                .ok_or(LineFault::in_field(LineField::Time, Wrong::NotRfc3339))?,
         };
         if (0..=MAX_MILLISECONDS).contains(&milliseconds) {
             Ok(milliseconds)
         } else {
-            Err(Fault::field(Field::Time, Wrong::OutOfYears))
+            Err(LineFault::in_field(LineField::Time, Wrong::OutOfYears))
         }
     }
 
-    fn rfc3339(&mut self, text: &[u8]) -> Option<i64> {
+    fn parse_rfc3339(&mut self, text: &[u8]) -> Option<i64> {
         let (second, rest) = text.split_first_chunk()?;
-        let (fraction, zone) = fraction(rest)?;
-        let offset_minutes = offset(zone)?;
-        Some(self.second(second)? * 1000 + fraction - offset_minutes * 60_000)
+        let (fraction, zone) = parse_fraction(rest)?;
+        let offset_minutes = parse_offset(zone)?;
+        Some(self.cached_second(second)? * 1000 + fraction - offset_minutes * 60_000)
     }
 
-    fn second(&mut self, written: &[u8; SECOND_BYTES]) -> Option<i64> {
+    fn cached_second(&mut self, written: &[u8; SECOND_BYTES]) -> Option<i64> {
         if self.written != *written {
             self.second = parse_second(written)?;
             self.written = *written;
@@ -66,7 +66,7 @@ fn parse_second(written: &[u8; SECOND_BYTES]) -> Option<i64> {
 
 /// Returns the milliseconds of a fraction of a second, and the text after the fraction; finer
 /// digits are cut off.
-fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
+fn parse_fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     let Some(digits) = text.strip_prefix(b".") else {
         return Some((0, text));
     };
@@ -77,7 +77,7 @@ fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
 }
 
 /// Returns the offset from UTC in minutes, positive to the east.
-fn offset(zone: &[u8]) -> Option<i64> {
+fn parse_offset(zone: &[u8]) -> Option<i64> {
     let (sign, [h1, h2, b':', m1, m2]) = (match zone {
         b"Z" | b"z" => return Some(0),
         [b'+', rest @ ..] => (1, rest),
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Option<i64> {
-        Calendar::default().milliseconds(&Time::Text(Cow::Borrowed(text))).ok()
+        TimeParser::default().parse_time(&LineTime::Text(Cow::Borrowed(text))).ok()
     }
 
     #[test]
@@ -145,30 +145,30 @@ mod tests {
 
     #[test]
     fn a_second_that_is_wrong_is_not_remembered() {
-        let mut calendar = Calendar::default();
-        let wrong = Time::Text("2026-11-31T10:00:00Z".into());
+        let mut calendar = TimeParser::default();
+        let wrong = LineTime::Text("2026-11-31T10:00:00Z".into());
 
-        assert!(calendar.milliseconds(&wrong).is_err());
-        assert!(calendar.milliseconds(&wrong).is_err());
+        assert!(calendar.parse_time(&wrong).is_err());
+        assert!(calendar.parse_time(&wrong).is_err());
     }
 
     #[test]
     fn whole_milliseconds_count_from_the_epoch_to_the_year_9999() {
-        let mut calendar = Calendar::default();
+        let mut calendar = TimeParser::default();
 
-        assert_eq!(calendar.milliseconds(&Time::Milliseconds(7)), Ok(7));
-        assert!(calendar.milliseconds(&Time::Milliseconds(-1)).is_err());
-        assert!(calendar.milliseconds(&Time::Milliseconds(MAX_MILLISECONDS + 1)).is_err());
+        assert_eq!(calendar.parse_time(&LineTime::Milliseconds(7)), Ok(7));
+        assert!(calendar.parse_time(&LineTime::Milliseconds(-1)).is_err());
+        assert!(calendar.parse_time(&LineTime::Milliseconds(MAX_MILLISECONDS + 1)).is_err());
     }
 
     proptest! {
         #[test]
         fn agrees_with_jiff(milliseconds in proptest::collection::vec(0..=MAX_MILLISECONDS, 1..5)) {
-            let mut calendar = Calendar::default();
+            let mut calendar = TimeParser::default();
             for milliseconds in milliseconds {
                 let stamp = Timestamp::from_millisecond(milliseconds).expect("in range");
 
-                let read = calendar.milliseconds(&Time::Text(format!("{stamp:.3}").into()));
+                let read = calendar.parse_time(&LineTime::Text(format!("{stamp:.3}").into()));
 
                 prop_assert_eq!(read, Ok(milliseconds));
             }

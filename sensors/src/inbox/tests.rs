@@ -25,7 +25,7 @@ struct Rig {
     chunks: mpsc::Receiver<Chunk>,
     counters: Arc<Counters>,
     sources: Arc<Sources>,
-    memory: Arc<Memory>,
+    memory: Arc<ClientMemory>,
     owners: watch::Sender<Arc<Owners>>,
     /// The wall clock, while it is trusted.
     now: Arc<Mutex<Option<i64>>>,
@@ -33,11 +33,11 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(admission: Admission) -> Self {
+    fn new(admission: SourceAdmission) -> Self {
         Self::with(admission, Forbidden::default())
     }
 
-    fn with(admission: Admission, forbidden: Forbidden) -> Self {
+    fn with(admission: SourceAdmission, forbidden: Forbidden) -> Self {
         Self::of_agent(
             admission,
             forbidden,
@@ -48,20 +48,20 @@ impl Rig {
     }
 
     /// Another inbox of the same agent.
-    fn beside(&self, admission: Admission) -> Self {
+    fn beside(&self, admission: SourceAdmission) -> Self {
         let (sources, memory) = (Arc::clone(&self.sources), Arc::clone(&self.memory));
         Self::of_agent(admission, Forbidden::default(), sources, memory, self.owners.clone())
     }
 
     fn of_agent(
-        admission: Admission,
+        admission: SourceAdmission,
         forbidden: Forbidden,
         sources: Arc<Sources>,
-        memory: Arc<Memory>,
+        memory: Arc<ClientMemory>,
         owners: watch::Sender<Arc<Owners>>,
     ) -> Self {
         let directory = TempDir::new().expect("a directory");
-        let listener = bind(&directory.path().join("inbox.sock")).expect("a socket");
+        let listener = bind_socket(&directory.path().join("inbox.sock")).expect("a socket");
         let (sender, chunks) = mpsc::channel(8);
         let counters = Arc::<Counters>::default();
         let mut serving = JoinSet::new();
@@ -75,9 +75,9 @@ impl Rig {
             counters: Arc::clone(&counters),
             memory: Arc::clone(&memory),
             owners: owners.subscribe(),
-            clock: Clock::new(move || *told.lock().expect("no panic")),
+            clock: WallClock::new(move || *told.lock().expect("no panic")),
         };
-        serving.spawn(serve(listener, service));
+        serving.spawn(serve_clients(listener, service));
         Self { directory, chunks, counters, sources, memory, owners, now, serving }
     }
 
@@ -138,7 +138,7 @@ fn ids(range: std::ops::Range<u32>) -> String {
 #[test]
 fn an_entry_carries_source_time_and_value() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let mut client = rig.connect().await;
 
         let lines = "{\"source\":\"7\",\"kind\":\"heart_rate\",\"value\":72.5,\"time\":\"2026-11-20T10:00:00.5Z\"}\n\
@@ -147,7 +147,7 @@ fn an_entry_carries_source_time_and_value() {
         let chunk = rig.chunks.recv().await.expect("a chunk");
 
         let find = |name, kind| {
-            rig.sources.find(&Source::new(name, kind).expect("names")).expect("interned")
+            rig.sources.find_id(&Source::new(name, kind).expect("names")).expect("interned")
         };
         assert_eq!(
             chunk.entries,
@@ -170,7 +170,7 @@ fn an_entry_carries_source_time_and_value() {
 #[test]
 fn answers_good_and_bad_lines_in_their_order() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
 
         let bad = "nonsense\n";
         let text = [bad, GOOD, "\n", " \r\n", GOOD, bad, bad, GOOD].concat();
@@ -188,7 +188,7 @@ fn answers_good_and_bad_lines_in_their_order() {
 #[test]
 fn refuses_names_words_and_times_that_cannot_be_and_names_the_field() {
     run(async {
-        let only = Admission::Only(HashSet::from(["7".into()]));
+        let only = SourceAdmission::Only(HashSet::from(["7".into()]));
         let mut rig = Rig::new(only);
         let word = "w".repeat(65);
         let cases = [
@@ -222,8 +222,8 @@ fn refuses_names_words_and_times_that_cannot_be_and_names_the_field() {
 fn refuses_forbidden_texts_without_repeating_them() {
     run(async {
         let mut forbidden = Forbidden::default();
-        assert!(forbidden.add("Anna Smith") && forbidden.add("+49 170 1234567"));
-        let mut rig = Rig::with(Admission::Any, forbidden);
+        assert!(forbidden.add_text("Anna Smith") && forbidden.add_text("+49 170 1234567"));
+        let mut rig = Rig::with(SourceAdmission::Any, forbidden);
         let cases = [
             (r#""source":"anna.smith-7","kind":"x","value":1"#, "source"),
             (r#""source":"a","kind":"of_anna_smith","value":1"#, "kind"),
@@ -249,7 +249,7 @@ fn refuses_forbidden_texts_without_repeating_them() {
 #[test]
 fn a_source_that_may_speak_is_heard() {
     run(async {
-        let mut rig = Rig::new(Admission::Only(HashSet::from(["7".into()])));
+        let mut rig = Rig::new(SourceAdmission::Only(HashSet::from(["7".into()])));
 
         assert_eq!(rig.exchange(GOOD.as_bytes()).await, ids(1..2));
     });
@@ -268,7 +268,7 @@ fn the_group_of_the_inbox_is_the_one_that_the_service_brings() {
 #[test]
 fn a_line_may_come_in_pieces() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let client = rig.connect().await;
         let (reading, mut writing) = client.into_split();
         let mut answers = BufReader::new(reading).lines();
@@ -290,7 +290,7 @@ fn a_line_may_come_in_pieces() {
 #[test]
 fn a_hundred_thousand_lines_at_once_are_all_answered() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
 
         let answers = rig.exchange(GOOD.repeat(100_000).as_bytes()).await;
 
@@ -301,7 +301,7 @@ fn a_hundred_thousand_lines_at_once_are_all_answered() {
 #[test]
 fn a_hundred_clients_are_served_side_by_side() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let mut clients = JoinSet::new();
         for client in 0..100 {
             let mut stream = rig.connect().await;
@@ -327,7 +327,7 @@ fn a_hundred_clients_are_served_side_by_side() {
 #[test]
 fn the_end_of_the_stream_also_ends_a_line() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
 
         assert_eq!(rig.exchange(GOOD.trim_end().as_bytes()).await, ids(1..2));
     });
@@ -336,7 +336,7 @@ fn the_end_of_the_stream_also_ends_a_line() {
 #[test]
 fn an_over_long_line_is_refused_once_and_the_next_one_taken() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         for length in [MAX_LINE_BYTES + 1, 3 * MAX_LINE_BYTES, 1 << 20] {
             let long = "x".repeat(length);
 
@@ -351,7 +351,7 @@ fn an_over_long_line_is_refused_once_and_the_next_one_taken() {
 #[test]
 fn a_line_of_exactly_the_limit_is_taken() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let line = format!("{:>width$}", GOOD, width = MAX_LINE_BYTES + 1);
 
         assert_eq!(rig.exchange(line.as_bytes()).await, ids(1..2));
@@ -361,7 +361,7 @@ fn a_line_of_exactly_the_limit_is_taken() {
 #[test]
 fn a_flood_of_bad_lines_is_answered_line_by_line() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
 
         let answers = rig.exchange("x\n".repeat(100_000).as_bytes()).await;
 
@@ -376,7 +376,7 @@ fn a_client_that_never_reads_stalls_itself_and_nobody_else() {
         // Under a paused clock, time passes only while no task can run: a write that times out is
         // blocked for good.
         tokio::time::pause();
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let mut deaf = rig.connect().await;
         let mut sent = 0;
         let flood = GOOD.repeat(1000);
@@ -401,7 +401,7 @@ fn a_client_that_never_reads_stalls_itself_and_nobody_else() {
 #[test]
 fn a_sampler_that_is_busy_holds_the_clients_back() {
     run(async {
-        let rig = Rig::new(Admission::Any);
+        let rig = Rig::new(SourceAdmission::Any);
         let client = rig.connect().await;
         let mut sent = 0;
 
@@ -421,13 +421,13 @@ fn a_sampler_that_is_busy_holds_the_clients_back() {
 #[test]
 fn what_was_not_stored_is_an_error_on_each_of_its_lines() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let mut client = rig.connect().await;
         client.write_all(GOOD.repeat(2).as_bytes()).await.expect("room");
         client.shutdown().await.expect("a half-close");
 
         let chunk = rig.chunks.recv().await.expect("a chunk");
-        chunk.answer.send(Err(Refused("disk full".to_owned()))).expect("a client");
+        chunk.answer.send(Err(ChunkRefused("disk full".to_owned()))).expect("a client");
         let mut answers = String::new();
         client.read_to_string(&mut answers).await.expect("answers");
 
@@ -439,7 +439,7 @@ fn what_was_not_stored_is_an_error_on_each_of_its_lines() {
 #[test]
 fn an_answer_that_will_never_come_closes_the_client() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let mut client = rig.connect().await;
         client.write_all(GOOD.as_bytes()).await.expect("room");
 
@@ -454,7 +454,7 @@ fn an_answer_that_will_never_come_closes_the_client() {
 #[test]
 fn what_was_taken_before_the_agent_stops_is_still_answered() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let mut client = rig.connect().await;
         let mut idle = rig.connect().await;
         client.write_all(GOOD.as_bytes()).await.expect("room");
@@ -477,7 +477,7 @@ fn what_was_taken_before_the_agent_stops_is_still_answered() {
 #[test]
 fn the_socket_is_for_owner_and_group() {
     run(async {
-        let rig = Rig::new(Admission::Any);
+        let rig = Rig::new(SourceAdmission::Any);
 
         let mode = fs::metadata(rig.path()).expect("a socket").permissions().mode();
 
@@ -520,13 +520,13 @@ fn replaces_a_dead_socket_but_nothing_else() {
         let directory = TempDir::new().expect("a directory");
         let path = directory.path().join("inbox.sock");
 
-        let first = bind(&path).expect("a socket");
-        let in_use = bind(&path).expect_err("in use").kind();
+        let first = bind_socket(&path).expect("a socket");
+        let in_use = bind_socket(&path).expect_err("in use").kind();
         drop(first);
-        let second = bind(&path);
+        let second = bind_socket(&path);
         let file = directory.path().join("file");
         fs::File::create(&file).expect("a file");
-        let not_a_socket = bind(&file).expect_err("a file").kind();
+        let not_a_socket = bind_socket(&file).expect_err("a file").kind();
 
         assert_eq!(in_use, io::ErrorKind::AddrInUse);
         assert!(second.is_ok());
@@ -557,7 +557,7 @@ proptest! {
             .count();
 
         run(async {
-            let answers = Rig::new(Admission::Any).exchange(&text).await;
+            let answers = Rig::new(SourceAdmission::Any).exchange(&text).await;
 
             assert_eq!(answers.lines().count(), expected);
             for answer in answers.lines() {

@@ -13,7 +13,7 @@ use gpiocdev::Request;
 use gpiocdev::chip::{self, Chip};
 use gpiocdev::line::{EdgeDetection, EdgeKind, EventClock, Value};
 
-use super::port::{Opened, Port, debounced};
+use super::port::{LinePort, OpenedLine, request_debounced};
 use super::state::Edge;
 use super::{Bias, Level, Line};
 use crate::NoReading;
@@ -31,27 +31,27 @@ struct CharacterDevicePort {
 }
 
 /// Opens `line`; its pin is the offset on the chip.
-pub(super) fn open(line: &Line) -> Result<Opened, NoReading> {
+pub(super) fn open_line(line: &Line) -> Result<OpenedLine, NoReading> {
     let chip = find_chip(line.chip.as_deref())?;
     let name = chip.name();
     check_free(&chip, line.pin)?;
     let (request, kernel_debounces) =
-        debounced(line.debounce, |debounce| request(line, chip.path(), debounce))
-            .map_err(|error| failed(&name, &error))?;
+        request_debounced(line.debounce, |debounce| request_line(line, chip.path(), debounce))
+            .map_err(|error| explain_failure(&name, &error))?;
     let event = vec![0; request.edge_event_u64_size()];
     let port = Box::new(CharacterDevicePort { request, pin: line.pin, event });
-    Ok(Opened { port, kernel_debounces })
+    Ok(OpenedLine { port, kernel_debounces })
 }
 
 /// Checks that a line of a chip exists and is free. The error is clearer than the error of a
 /// request.
 pub(crate) fn check_free(chip: &Chip, pin: u32) -> Result<(), NoReading> {
     let name = chip.name();
-    let lines = chip.info().map_err(|error| failed(&name, &error))?.num_lines;
+    let lines = chip.info().map_err(|error| explain_failure(&name, &error))?.num_lines;
     if pin >= lines {
         return Err(NoReading::Absent(format!("line {pin} of `{name}`, which has {lines}")));
     }
-    let info = chip.line_info(pin).map_err(|error| failed(&name, &error))?;
+    let info = chip.line_info(pin).map_err(|error| explain_failure(&name, &error))?;
     if info.used {
         let by = if info.consumer.is_empty() { "the kernel" } else { &info.consumer };
         return Err(NoReading::Failed(format!("line {pin} of `{name}` is in use by `{by}`")));
@@ -59,7 +59,7 @@ pub(crate) fn check_free(chip: &Chip, pin: u32) -> Result<(), NoReading> {
     Ok(())
 }
 
-fn request(line: &Line, chip: &Path, debounce: Option<Duration>) -> gpiocdev::Result<Request> {
+fn request_line(line: &Line, chip: &Path, debounce: Option<Duration>) -> gpiocdev::Result<Request> {
     let bias = match line.bias {
         Bias::AsIs => None,
         Bias::PullUp => Some(gpiocdev::line::Bias::PullUp),
@@ -79,17 +79,17 @@ fn request(line: &Line, chip: &Path, debounce: Option<Duration>) -> gpiocdev::Re
         .request()
 }
 
-impl Port for CharacterDevicePort {
+impl LinePort for CharacterDevicePort {
     fn fd(&self) -> BorrowedFd<'_> {
         self.request.as_fd()
     }
 
-    fn edge(&mut self) -> Result<Edge, NoReading> {
+    fn read_edge(&mut self) -> Result<Edge, NoReading> {
         let event = self
             .request
             .read_edge_events_into_slice(&mut self.event)
             .and_then(|words| self.request.edge_event_from_slice(&self.event[..words]))
-            .map_err(|error| failed("reading an edge", &error))?;
+            .map_err(|error| explain_failure("reading an edge", &error))?;
         let level = match event.kind {
             EdgeKind::Rising => Level::High,
             EdgeKind::Falling => Level::Low,
@@ -97,8 +97,12 @@ impl Port for CharacterDevicePort {
         Ok(Edge { at: Duration::from_nanos(event.timestamp_ns), level, seqno: event.line_seqno })
     }
 
-    fn level(&self) -> Result<Level, NoReading> {
-        match self.request.value(self.pin).map_err(|error| failed("reading the level", &error))? {
+    fn read_level(&self) -> Result<Level, NoReading> {
+        match self
+            .request
+            .value(self.pin)
+            .map_err(|error| explain_failure("reading the level", &error))?
+        {
             Value::Active => Ok(Level::High),
             Value::Inactive => Ok(Level::Low),
         }
@@ -108,14 +112,14 @@ impl Port for CharacterDevicePort {
 /// Finds the chip `wanted`. Without a name, returns the chip of a Raspberry Pi or the only chip.
 pub(crate) fn find_chip(wanted: Option<&str>) -> Result<Chip, NoReading> {
     if let Some(path) = wanted.filter(|wanted| wanted.starts_with('/')) {
-        return Chip::from_path(path).map_err(|error| failed(path, &error));
+        return Chip::from_path(path).map_err(|error| explain_failure(path, &error));
     }
     let mut unreadable = None;
     let mut chips = Vec::new();
-    for path in chip::chips().map_err(|error| failed("/dev", &error))? {
+    for path in chip::chips().map_err(|error| explain_failure("/dev", &error))? {
         match Chip::from_path(&path).and_then(|chip| chip.info().map(|info| (chip, info))) {
             Ok(chip) => chips.push(chip),
-            Err(error) => unreadable = Some(failed(&path.display().to_string(), &error)),
+            Err(error) => unreadable = Some(explain_failure(&path.display().to_string(), &error)),
         }
     }
     let found = match wanted {
@@ -138,7 +142,7 @@ pub(crate) fn find_chip(wanted: Option<&str>) -> Result<Chip, NoReading> {
 }
 
 /// Returns the reason for a failed call on `what`; a missing file or device is reported as absent.
-pub(crate) fn failed(what: &str, error: &gpiocdev::Error) -> NoReading {
+pub(crate) fn explain_failure(what: &str, error: &gpiocdev::Error) -> NoReading {
     let gpiocdev::Error::Os(errno) = error else {
         return NoReading::Failed(format!("`{what}`: {error}"));
     };

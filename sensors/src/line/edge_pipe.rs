@@ -28,7 +28,7 @@ pub(super) fn new() -> io::Result<(EdgeSender, EdgeReceiver)> {
 
 impl EdgeSender {
     /// Sends `edge`; fails once the receiver is gone.
-    pub(super) fn send(&mut self, edge: Edge) -> io::Result<()> {
+    pub(super) fn send_edge(&mut self, edge: Edge) -> io::Result<()> {
         let mut bytes = [0; EDGE_BYTES];
         let nanos = u64::try_from(edge.at.as_nanos()).unwrap_or(u64::MAX);
         bytes[..8].copy_from_slice(&nanos.to_ne_bytes());
@@ -40,7 +40,7 @@ impl EdgeSender {
 
 impl EdgeReceiver {
     /// Receives the next edge; fails after the last edge of a sender that is gone.
-    pub(super) fn receive(&mut self) -> io::Result<Edge> {
+    pub(super) fn receive_edge(&mut self) -> io::Result<Edge> {
         let mut bytes = [0; EDGE_BYTES];
         self.0.read_exact(&mut bytes)?;
         let [n0, n1, n2, n3, n4, n5, n6, n7, s0, s1, s2, s3, high] = bytes;
@@ -71,12 +71,12 @@ mod tests {
         ];
 
         for edge in sent {
-            sender.send(edge).unwrap();
+            sender.send_edge(edge).unwrap();
         }
         drop(sender);
 
-        assert_eq!([receiver.receive().unwrap(), receiver.receive().unwrap()], sent);
-        assert_eq!(receiver.receive().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!([receiver.receive_edge().unwrap(), receiver.receive_edge().unwrap()], sent);
+        assert_eq!(receiver.receive_edge().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
         let (mut sender, receiver) = new().unwrap();
         let edge = Edge { at: Duration::ZERO, level: Level::Low, seqno: 1 };
 
-        let flood = std::thread::spawn(move || while sender.send(edge).is_ok() {});
+        let flood = std::thread::spawn(move || while sender.send_edge(edge).is_ok() {});
         drop(receiver);
 
         flood.join().unwrap();

@@ -8,39 +8,39 @@ use super::{Backend, Bias, Level, Line, character_device, raspberry_pi};
 use crate::NoReading;
 
 /// An open line. Dropping the value returns the line to the kernel.
-pub(super) trait Port {
+pub(super) trait LinePort {
     /// Returns a descriptor that becomes readable if an edge is waiting or the line is dead.
     fn fd(&self) -> BorrowedFd<'_>;
     /// Returns the waiting edge; blocks if there is none.
-    fn edge(&mut self) -> Result<Edge, NoReading>;
+    fn read_edge(&mut self) -> Result<Edge, NoReading>;
     /// Returns the present level.
-    fn level(&self) -> Result<Level, NoReading>;
+    fn read_level(&self) -> Result<Level, NoReading>;
 }
 
 /// A newly opened line.
-pub(super) struct Opened {
-    pub(super) port: Box<dyn Port>,
+pub(super) struct OpenedLine {
+    pub(super) port: Box<dyn LinePort>,
     /// `true` if the kernel debounces the edges.
     pub(super) kernel_debounces: bool,
 }
 
 /// Opens `line` through `backend`.
-pub(super) fn open(line: &Line, backend: Backend) -> Result<Opened, NoReading> {
+pub(super) fn open_line(line: &Line, backend: Backend) -> Result<OpenedLine, NoReading> {
     match backend {
-        Backend::RaspberryPi => raspberry_pi::open(line),
-        Backend::CharacterDevice => character_device::open(line),
+        Backend::RaspberryPi => raspberry_pi::open_line(line),
+        Backend::CharacterDevice => character_device::open_line(line),
         Backend::Auto if line.chip.is_some() || line.bias == Bias::AsIs => {
-            character_device::open(line)
+            character_device::open_line(line)
         }
-        Backend::Auto if raspberry_pi::is_one() => raspberry_pi::open(line)
-            .or_else(|reason| character_device::open(line).map_err(|_| reason)),
-        Backend::Auto => character_device::open(line),
+        Backend::Auto if raspberry_pi::is_one() => raspberry_pi::open_line(line)
+            .or_else(|reason| character_device::open_line(line).map_err(|_| reason)),
+        Backend::Auto => character_device::open_line(line),
     }
 }
 
 /// Makes a request with the kernel's debounce, or without if the kernel refuses. The flag is `true`
 /// if the edges need no further debounce.
-pub(super) fn debounced<T, E>(
+pub(super) fn request_debounced<T, E>(
     debounce: Duration,
     mut request: impl FnMut(Option<Duration>) -> Result<T, E>,
 ) -> Result<(T, bool), E> {
@@ -70,7 +70,7 @@ mod tests {
     }
 
     fn reason(line: &Line, backend: Backend) -> NoReading {
-        open(line, backend).map(|_| ()).expect_err("there is no such line")
+        open_line(line, backend).map(|_| ()).expect_err("there is no such line")
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_kernels_debounce_is_asked_for_first() {
-        let (asked, settled) = debounced(DEBOUNCE, Ok::<_, ()>).unwrap();
+        let (asked, settled) = request_debounced(DEBOUNCE, Ok::<_, ()>).unwrap();
 
         assert_eq!((asked, settled), (Some(DEBOUNCE), true));
     }
@@ -115,13 +115,13 @@ mod tests {
     fn a_refused_or_too_long_debounce_is_left_to_us_and_none_to_nobody() {
         let refuse = |debounce: Option<Duration>| debounce.map_or(Ok(()), |_| Err(()));
 
-        assert_eq!(debounced(DEBOUNCE, refuse), Ok(((), false)));
-        assert_eq!(debounced(Duration::from_secs(4295), Ok::<_, ()>), Ok((None, false)));
-        assert_eq!(debounced(Duration::ZERO, Ok::<_, ()>), Ok((None, true)));
+        assert_eq!(request_debounced(DEBOUNCE, refuse), Ok(((), false)));
+        assert_eq!(request_debounced(Duration::from_secs(4295), Ok::<_, ()>), Ok((None, false)));
+        assert_eq!(request_debounced(Duration::ZERO, Ok::<_, ()>), Ok((None, true)));
     }
 
     #[test]
     fn a_request_that_fails_either_way_tells_its_last_error() {
-        assert_eq!(debounced(DEBOUNCE, Err::<(), _>), Err(None));
+        assert_eq!(request_debounced(DEBOUNCE, Err::<(), _>), Err(None));
     }
 }

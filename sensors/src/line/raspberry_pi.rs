@@ -14,7 +14,7 @@ use rppal::gpio::{self, Event, Gpio, InputPin, Trigger};
 use rppal::system::DeviceInfo;
 
 use super::edge_pipe::{self, EdgeReceiver};
-use super::port::{Opened, Port, debounced};
+use super::port::{LinePort, OpenedLine, request_debounced};
 use super::state::Edge;
 use super::{Bias, Level, Line};
 use crate::NoReading;
@@ -32,7 +32,7 @@ pub(crate) fn is_one() -> bool {
 }
 
 /// Opens `line`; its pin is a BCM number.
-pub(super) fn open(line: &Line) -> Result<Opened, NoReading> {
+pub(super) fn open_line(line: &Line) -> Result<OpenedLine, NoReading> {
     let bias = match line.bias {
         Bias::AsIs => {
             let what = "the registers of a Raspberry Pi cannot leave a bias as it is: name one";
@@ -44,28 +44,29 @@ pub(super) fn open(line: &Line) -> Result<Opened, NoReading> {
     };
     let number = u8::try_from(line.pin)
         .map_err(|_| NoReading::Absent(format!("pin {} of a Raspberry Pi", line.pin)))?;
-    let pin = Gpio::new().and_then(|gpio| gpio.get(number)).map_err(reason)?;
+    let pin = Gpio::new().and_then(|gpio| gpio.get(number)).map_err(explain_failure)?;
     let mut pin = match bias {
         gpio::Bias::PullUp => pin.into_input_pullup(),
         gpio::Bias::PullDown => pin.into_input_pulldown(),
         gpio::Bias::Off => pin.into_input(),
     };
     let (edges, kernel_debounces) =
-        debounced(line.debounce, |debounce| listen(&mut pin, debounce)).map_err(reason)?;
-    Ok(Opened { port: Box::new(PiPort { edges, pin }), kernel_debounces })
+        request_debounced(line.debounce, |debounce| listen_for_edges(&mut pin, debounce))
+            .map_err(explain_failure)?;
+    Ok(OpenedLine { port: Box::new(PiPort { edges, pin }), kernel_debounces })
 }
 
-fn listen(pin: &mut InputPin, debounce: Option<Duration>) -> gpio::Result<EdgeReceiver> {
+fn listen_for_edges(pin: &mut InputPin, debounce: Option<Duration>) -> gpio::Result<EdgeReceiver> {
     let (mut sender, receiver) = edge_pipe::new()?;
     pin.set_async_interrupt(Trigger::Both, debounce, move |event| {
         // Sending fails only after the line's thread has dropped the pin; the edge is not needed
         // then.
-        sender.send(edge(event)).ok();
+        sender.send_edge(convert_edge(event)).ok();
     })?;
     Ok(receiver)
 }
 
-fn edge(event: Event) -> Edge {
+fn convert_edge(event: Event) -> Edge {
     let level = match event.trigger {
         Trigger::RisingEdge => Level::High,
         Trigger::FallingEdge | Trigger::Both | Trigger::Disabled => Level::Low,
@@ -73,23 +74,23 @@ fn edge(event: Event) -> Edge {
     Edge { at: event.timestamp, level, seqno: event.seqno }
 }
 
-impl Port for PiPort {
+impl LinePort for PiPort {
     fn fd(&self) -> BorrowedFd<'_> {
         self.edges.as_fd()
     }
 
-    fn edge(&mut self) -> Result<Edge, NoReading> {
-        self.edges.receive().map_err(|_| {
+    fn read_edge(&mut self) -> Result<Edge, NoReading> {
+        self.edges.receive_edge().map_err(|_| {
             NoReading::Failed(format!("the interrupt of pin {} ended", self.pin.pin()))
         })
     }
 
-    fn level(&self) -> Result<Level, NoReading> {
+    fn read_level(&self) -> Result<Level, NoReading> {
         Ok(if self.pin.is_high() { Level::High } else { Level::Low })
     }
 }
 
-pub(crate) fn reason(error: gpio::Error) -> NoReading {
+pub(crate) fn explain_failure(error: gpio::Error) -> NoReading {
     match error {
         gpio::Error::UnknownModel => {
             NoReading::Absent("a Raspberry Pi of a model that rpi-pal knows".to_owned())

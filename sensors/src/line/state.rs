@@ -30,7 +30,7 @@ pub struct Edge {
 
 /// The beginning of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
+pub struct LineChange {
     /// The state.
     pub state: LineState,
     /// The kernel's time of the edge; `None` if the state was read from the level.
@@ -54,7 +54,7 @@ pub struct LineCounters {
 
 /// The state machine of one line.
 #[derive(Debug)]
-pub struct Machine {
+pub struct LineMachine {
     role: Role,
     debounce: Duration,
     /// Zero if the kernel debounces.
@@ -79,7 +79,7 @@ struct Bounce {
     level: Level,
 }
 
-impl Machine {
+impl LineMachine {
     /// Creates the state machine of a line that is not open.
     #[must_use]
     pub fn new(role: Role, debounce: Duration) -> Self {
@@ -104,15 +104,20 @@ impl Machine {
         self.counters
     }
 
-    /// Returns the time at which [`Machine::quiet`] is due, if no edge arrives before.
+    /// Returns the time at which [`LineMachine::handle_quiet`] is due, if no edge arrives before.
     #[must_use]
-    pub fn due(&self) -> Duration {
+    pub fn due_at(&self) -> Duration {
         self.bounce.map_or(self.check_at, |bounce| self.settled_at(bounce))
     }
 
     /// Handles the opening of the line at `now` with `level`; `kernel_debounces` is `true` if the
     /// kernel debounces the edges.
-    pub fn opened(&mut self, now: Duration, level: Level, kernel_debounces: bool) -> Change {
+    pub fn handle_open(
+        &mut self,
+        now: Duration,
+        level: Level,
+        kernel_debounces: bool,
+    ) -> LineChange {
         self.settle_for = if kernel_debounces { Duration::ZERO } else { self.debounce };
         self.counters.reopened += u64::from(self.was_open);
         self.was_open = true;
@@ -121,24 +126,24 @@ impl Machine {
         self.lost_ahead = 0;
         self.doubted = false;
         self.check_at = now + CROSS_CHECK_EVERY;
-        self.begin(level, None)
+        self.begin_state(level, None)
     }
 
     /// Handles the loss of the line.
-    pub fn closed(&mut self) {
+    pub fn handle_close(&mut self) {
         self.counters.state = None;
     }
 
     /// Handles an edge. Returns the state that begins, if any.
-    pub fn edge(&mut self, edge: Edge) -> Option<Change> {
-        self.count(edge.seqno);
+    pub fn handle_edge(&mut self, edge: Edge) -> Option<LineChange> {
+        self.count_edge(edge.seqno);
         self.doubted = false;
         if self.settle_for.is_zero() {
-            return self.settle(edge.level, Some(edge.at));
+            return self.settle_level(edge.level, Some(edge.at));
         }
         let (first, settled) = match self.bounce {
             Some(bounce) if edge.at < self.settled_at(bounce) => (bounce.first, None),
-            Some(bounce) => (edge.at, self.settle(bounce.level, Some(bounce.first))),
+            Some(bounce) => (edge.at, self.settle_level(bounce.level, Some(bounce.first))),
             None => (edge.at, None),
         };
         self.bounce = Some(Bounce { first, last: edge.at, level: edge.level });
@@ -147,13 +152,13 @@ impl Machine {
 
     /// Handles the absence of a waiting edge at `now`, with the `level` of the line. Returns the
     /// state that begins, if any.
-    pub fn quiet(&mut self, now: Duration, level: Level) -> Option<Change> {
+    pub fn handle_quiet(&mut self, now: Duration, level: Level) -> Option<LineChange> {
         if let Some(bounce) = self.bounce {
             if now < self.settled_at(bounce) {
                 return None;
             }
             self.bounce = None;
-            return self.settle(bounce.level, Some(bounce.first));
+            return self.settle_level(bounce.level, Some(bounce.first));
         }
         if now < self.check_at {
             return None;
@@ -172,10 +177,10 @@ impl Machine {
         self.lost_ahead = self.lost_ahead.saturating_add(1);
         self.counters.corrected += 1;
         self.counters.lost += 1;
-        Some(self.begin(level, None))
+        Some(self.begin_state(level, None))
     }
 
-    fn count(&mut self, seqno: u32) {
+    fn count_edge(&mut self, seqno: u32) {
         self.counters.edges += 1;
         let ahead = seqno.wrapping_sub(self.seqno);
         self.seqno = seqno;
@@ -191,15 +196,15 @@ impl Machine {
         bounce.last.saturating_add(self.settle_for)
     }
 
-    fn settle(&mut self, level: Level, captured: Option<Duration>) -> Option<Change> {
-        (self.level != Some(level)).then(|| self.begin(level, captured))
+    fn settle_level(&mut self, level: Level, captured: Option<Duration>) -> Option<LineChange> {
+        (self.level != Some(level)).then(|| self.begin_state(level, captured))
     }
 
-    fn begin(&mut self, level: Level, captured: Option<Duration>) -> Change {
-        let state = self.role.state(level);
+    fn begin_state(&mut self, level: Level, captured: Option<Duration>) -> LineChange {
+        let state = self.role.state_for(level);
         self.level = Some(level);
         self.counters.state = Some(state);
-        Change { state, captured }
+        LineChange { state, captured }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::watch;
 
-use super::state::{Change, LineCounters, Machine};
+use super::state::{LineChange, LineCounters, LineMachine};
 use super::{Backend, Line, port};
 use crate::{Measurement, NoReading, Outlet};
 
@@ -37,7 +37,7 @@ impl LineWatch {
     }
 
     /// Waits for the end of the thread: the outlet was closed, or there is a bug.
-    pub async fn ended(&mut self) {
+    pub async fn wait_until_ended(&mut self) {
         self.counters.wait_for(|_| false).await.ok();
     }
 
@@ -45,7 +45,7 @@ impl LineWatch {
     ///
     /// The outlet must be drained or closed meanwhile, since the thread may be waiting for the
     /// outlet.
-    pub async fn stop(mut self) {
+    pub async fn stop_thread(mut self) {
         drop(self.stop);
         self.counters.wait_for(|_| false).await.ok();
     }
@@ -59,62 +59,62 @@ impl LineWatch {
 ///
 /// # Errors
 /// The system has no thread or file descriptor left.
-pub fn spawn(
+pub fn spawn_line(
     line: Line,
     backend: Backend,
     outlet: Outlet,
     monotonic: impl Fn() -> Duration + Send + 'static,
 ) -> io::Result<LineWatch> {
     let name = format!("line-{}", line.pin);
-    let machine = Machine::new(line.role, line.debounce);
-    start(name, machine, move || port::open(&line, backend), outlet, monotonic)
+    let machine = LineMachine::new(line.role, line.debounce);
+    start_thread(name, machine, move || port::open_line(&line, backend), outlet, monotonic)
 }
 
-fn start(
+fn start_thread(
     name: String,
-    machine: Machine,
-    open: impl FnMut() -> Result<port::Opened, NoReading> + Send + 'static,
+    machine: LineMachine,
+    open: impl FnMut() -> Result<port::OpenedLine, NoReading> + Send + 'static,
     outlet: Outlet,
     monotonic: impl Fn() -> Duration + Send + 'static,
 ) -> io::Result<LineWatch> {
     let (stop, stopped) = UnixStream::pair()?;
     let (counting, counters) = watch::channel(machine.counters());
-    let watcher = Watcher { open, monotonic, outlet, machine, counting, stopped, told: false };
+    let watcher = LineWatcher { open, monotonic, outlet, machine, counting, stopped, told: false };
     thread::Builder::new().name(name).spawn(move || watcher.run())?;
     Ok(LineWatch { stop, counters })
 }
 
-struct Watcher<O, M> {
+struct LineWatcher<O, M> {
     open: O,
     monotonic: M,
     outlet: Outlet,
-    machine: Machine,
+    machine: LineMachine,
     counting: watch::Sender<LineCounters>,
     stopped: UnixStream,
     /// `true` after the loss of the line was reported.
     told: bool,
 }
 
-impl<O, M> Watcher<O, M>
+impl<O, M> LineWatcher<O, M>
 where
-    O: FnMut() -> Result<port::Opened, NoReading>,
+    O: FnMut() -> Result<port::OpenedLine, NoReading>,
     M: Fn() -> Duration,
 {
     fn run(mut self) {
         let mut retry = FIRST_RETRY;
         loop {
             let began = (self.monotonic)();
-            let Err(reason) = self.follow() else { return };
+            let Err(reason) = self.follow_line() else { return };
             if (self.monotonic)().saturating_sub(began) >= LONGEST_RETRY {
                 retry = FIRST_RETRY;
             }
-            self.machine.closed();
-            self.publish();
+            self.machine.handle_close();
+            self.publish_counters();
             if !self.told && !self.outlet.send_blocking(None, Err(reason)) {
                 return;
             }
             self.told = true;
-            if matches!(wait(&self.stopped, None, retry), Ok(Woken::Stopped))
+            if matches!(wait_for_edge(&self.stopped, None, retry), Ok(Woken::Stopped))
                 || self.outlet.is_closed()
             {
                 return;
@@ -124,30 +124,31 @@ where
     }
 
     /// Opens and follows the line until the thread must end. Fails if the line is lost.
-    fn follow(&mut self) -> Result<(), NoReading> {
-        let port::Opened { mut port, kernel_debounces } = (self.open)()?;
-        let level = port.level()?;
-        let mut change = Some(self.machine.opened((self.monotonic)(), level, kernel_debounces));
+    fn follow_line(&mut self) -> Result<(), NoReading> {
+        let port::OpenedLine { mut port, kernel_debounces } = (self.open)()?;
+        let level = port.read_level()?;
+        let mut change =
+            Some(self.machine.handle_open((self.monotonic)(), level, kernel_debounces));
         self.told = false;
-        while self.tell(change) {
-            let patience = self.machine.due().saturating_sub((self.monotonic)());
-            change = match wait(&self.stopped, Some(port.fd()), patience)? {
+        while self.send_change(change) {
+            let patience = self.machine.due_at().saturating_sub((self.monotonic)());
+            change = match wait_for_edge(&self.stopped, Some(port.fd()), patience)? {
                 Woken::Stopped => return Ok(()),
-                Woken::Edge => self.machine.edge(port.edge()?),
-                Woken::Quiet => self.machine.quiet((self.monotonic)(), port.level()?),
+                Woken::Edge => self.machine.handle_edge(port.read_edge()?),
+                Woken::Quiet => self.machine.handle_quiet((self.monotonic)(), port.read_level()?),
             };
         }
         Ok(())
     }
 
     /// Sends `change`, if any; returns `false` if the receiver is gone.
-    fn tell(&self, change: Option<Change>) -> bool {
-        self.publish();
-        let Some(Change { state, captured }) = change else { return !self.outlet.is_closed() };
+    fn send_change(&self, change: Option<LineChange>) -> bool {
+        self.publish_counters();
+        let Some(LineChange { state, captured }) = change else { return !self.outlet.is_closed() };
         self.outlet.send_blocking(captured, Ok(Measurement::Line(state)))
     }
 
-    fn publish(&self) {
+    fn publish_counters(&self) {
         let counters = self.machine.counters();
         self.counting.send_if_modified(|shown| {
             let changed = *shown != counters;
@@ -164,7 +165,7 @@ enum Woken {
     Quiet,
 }
 
-fn wait(
+fn wait_for_edge(
     stopped: &UnixStream,
     port: Option<BorrowedFd<'_>>,
     patience: Duration,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::roster::{Next, Place, Roster};
+use super::read_schedule::{BusFile, Next, ReadSchedule};
 use super::{MAX_FILE_BYTES, NumberFile};
 use crate::NoReading;
 
@@ -42,11 +42,11 @@ pub struct Buses(Arc<Shared>);
 struct Shared {
     clocks: Clocks,
     bus_of: fn(&Path) -> PathBuf,
-    table: Mutex<Table>,
+    table: Mutex<BusTable>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct BusTable {
     buses: HashMap<PathBuf, Bus>,
     next_id: u64,
 }
@@ -54,14 +54,14 @@ struct Table {
 /// A bus with a thread.
 #[derive(Debug)]
 struct Bus {
-    roster: Roster<mpsc::Sender<Taken>>,
-    reading: Option<Reading>,
+    roster: ReadSchedule<mpsc::Sender<CompletedRead>>,
+    reading: Option<PendingRead>,
     changed: Arc<Condvar>,
 }
 
 /// A read in progress.
 #[derive(Debug, Clone, Copy)]
-struct Reading {
+struct PendingRead {
     id: u64,
     since: Duration,
     patience: Duration,
@@ -69,7 +69,7 @@ struct Reading {
 
 /// The result of one read.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct CompletedRead {
     pub(super) content: io::Result<Vec<u8>>,
     /// The end of the read, on the monotonic clock: a sensor that converts on request answers at
     /// the end.
@@ -81,16 +81,16 @@ pub(super) struct Taken {
 
 /// The registration of a file on its bus; ends when dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct BusRegistration {
     shared: Arc<Shared>,
     bus: PathBuf,
     id: u64,
-    results: mpsc::Receiver<Taken>,
+    results: mpsc::Receiver<CompletedRead>,
 }
 
 /// A read beyond its time limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Hung {
+pub(super) struct HungRead {
     /// `true` if the read is of another file on the same bus.
     pub(super) is_another: bool,
     pub(super) lasts: Duration,
@@ -113,9 +113,13 @@ impl Buses {
     }
 
     /// Registers `number` on `bus`, and starts the thread of the bus if there is none.
-    pub(super) fn take_seat(&self, bus: &Path, number: &NumberFile) -> Result<Seat, NoReading> {
+    pub(super) fn register_file(
+        &self,
+        bus: &Path,
+        number: &NumberFile,
+    ) -> Result<BusRegistration, NoReading> {
         let (sender, results) = mpsc::channel(1);
-        let mut table = self.0.lock();
+        let mut table = self.0.lock_table();
         if !table.buses.contains_key(bus) {
             if table.buses.len() >= MAX_BUSES {
                 let text = format!("{MAX_BUSES} files or buses are read already, or hang");
@@ -131,42 +135,42 @@ impl Buses {
         table.next_id += 1;
         let entry = table.buses.entry(bus.to_owned()).or_insert_with(Bus::new);
         let now_ms = (self.0.clocks.wall_ms)();
-        entry.roster.add(Place::new(id, &number.path, number.every, now_ms, sender));
+        entry.roster.add_file(BusFile::new(id, &number.path, number.every, now_ms, sender));
         entry.changed.notify_one();
         drop(table);
-        Ok(Seat { shared: Arc::clone(&self.0), bus: bus.to_owned(), id, results })
+        Ok(BusRegistration { shared: Arc::clone(&self.0), bus: bus.to_owned(), id, results })
     }
 }
 
 impl Bus {
     fn new() -> Self {
-        Self { roster: Roster::new(), reading: None, changed: Arc::default() }
+        Self { roster: ReadSchedule::new(), reading: None, changed: Arc::default() }
     }
 }
 
-impl Seat {
+impl BusRegistration {
     pub(super) fn bus(&self) -> &Path {
         &self.bus
     }
 
     /// Waits for the next result for the file. Dropping the future loses no result.
-    pub(super) async fn next(&mut self) -> Option<Taken> {
+    pub(super) async fn next(&mut self) -> Option<CompletedRead> {
         self.results.recv().await
     }
 
     /// Returns the read in progress on the bus if it has exceeded its time limit.
-    pub(super) fn hung(&self) -> Option<Hung> {
-        let reading = self.shared.lock().buses.get(&self.bus)?.reading?;
+    pub(super) fn hung_read(&self) -> Option<HungRead> {
+        let reading = self.shared.lock_table().buses.get(&self.bus)?.reading?;
         let lasts = (self.shared.clocks.since_boot)().saturating_sub(reading.since);
-        (lasts >= reading.patience).then_some(Hung { is_another: reading.id != self.id, lasts })
+        (lasts >= reading.patience).then_some(HungRead { is_another: reading.id != self.id, lasts })
     }
 }
 
-impl Drop for Seat {
+impl Drop for BusRegistration {
     fn drop(&mut self) {
-        let mut table = self.shared.lock();
+        let mut table = self.shared.lock_table();
         if let Some(bus) = table.buses.get_mut(&self.bus) {
-            bus.roster.remove(self.id);
+            bus.roster.remove_id(self.id);
             bus.changed.notify_one();
         }
     }
@@ -175,13 +179,13 @@ impl Drop for Seat {
 impl Shared {
     /// Reads the files of a bus until none is configured any more. Runs on the thread of the bus.
     fn read_bus(&self, key: &Path) {
-        let mut table = self.lock();
+        let mut table = self.lock_table();
         loop {
             let Some(bus) = table.buses.get_mut(key).filter(|bus| !bus.roster.is_empty()) else {
                 table.buses.remove(key);
                 return;
             };
-            let claim = |place: &mut Place<mpsc::Sender<Taken>>| {
+            let claim = |place: &mut BusFile<mpsc::Sender<CompletedRead>>| {
                 let permit = place.results.clone().try_reserve_owned().ok()?;
                 Some((
                     place.id,
@@ -202,19 +206,19 @@ impl Shared {
                     }
                 };
             let since = (self.clocks.since_boot)();
-            bus.reading = Some(Reading { id, since, patience });
+            bus.reading = Some(PendingRead { id, since, patience });
             drop(table);
             let content = read_bounded(&path);
             let at = (self.clocks.since_boot)();
-            permit.send(Taken { content, at, took: at.saturating_sub(since), missed });
-            table = self.lock();
+            permit.send(CompletedRead { content, at, took: at.saturating_sub(since), missed });
+            table = self.lock_table();
             if let Some(bus) = table.buses.get_mut(key) {
                 bus.reading = None;
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock_table(&self) -> MutexGuard<'_, BusTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

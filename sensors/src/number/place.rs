@@ -33,14 +33,14 @@ pub fn is_one_wire(bus: &Path) -> bool {
 /// exists.
 fn bus_of_device(path: &Path, real: Option<&Path>) -> PathBuf {
     let one_wire = Path::new(ONE_WIRE);
-    match (master(real.unwrap_or(path)), real) {
+    match (find_master(real.unwrap_or(path)), real) {
         (Some(master), _) => one_wire.join(master),
         (None, None) if path.starts_with(one_wire) => one_wire.to_owned(),
         (None, _) => real.unwrap_or(path).parent().unwrap_or(path).to_owned(),
     }
 }
 
-fn master(path: &Path) -> Option<&OsStr> {
+fn find_master(path: &Path) -> Option<&OsStr> {
     path.iter().find(|part| part.to_str().is_some_and(is_master))
 }
 

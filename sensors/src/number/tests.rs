@@ -35,7 +35,7 @@ fn number(path: &Path) -> NumberFile {
 }
 
 fn value(text: &str) -> Result<f64, NoReading> {
-    number(Path::new("temperature")).value(text.as_bytes())
+    number(Path::new("temperature")).parse_value(text.as_bytes())
 }
 
 /// A folder of number files, and the observations of their drivers.
@@ -89,7 +89,7 @@ impl Rig {
         let outlet = Outlet::new(SourceId(source), self.sender.clone());
         let (state, states) = watch::channel(NumberState::default());
         let number = number(&self.path(name));
-        let task = self.drivers.spawn(watch(number, outlet, self.buses.clone(), state));
+        let task = self.drivers.spawn(watch_file(number, outlet, self.buses.clone(), state));
         Driver { task, states }
     }
 
@@ -172,7 +172,7 @@ fn numbers_are_scaled_without_binary_dust() {
     assert_eq!(value("  85000 m°C"), Ok(85.0));
     assert_eq!(value("1.5e3"), Ok(1.5));
     for raw in -55_000_i32..125_000 {
-        let text = format!("{}", scaled(f64::from(raw), 0.001));
+        let text = format!("{}", scale_raw(f64::from(raw), 0.001));
         assert!(text.len() <= 7, "{text}");
     }
 }
@@ -182,7 +182,7 @@ fn an_offset_is_added_after_scaling() {
     let path = PathBuf::from("in_temp_raw");
     let number = NumberFile { path, scale: 0.0625, offset: -273.15, every: EVERY };
 
-    assert_eq!(number.value(b"4370"), Ok(4370.0 * 0.0625 - 273.15));
+    assert_eq!(number.parse_value(b"4370"), Ok(4370.0 * 0.0625 - 273.15));
 }
 
 #[test]
@@ -191,9 +191,9 @@ fn what_is_not_a_finite_number_is_garbage() {
         assert!(matches!(value(text), Err(NoReading::Garbage(_))), "{text:?}");
     }
     let number = number(Path::new("temperature"));
-    assert!(matches!(number.value(&[0xff, 0xfe, b'1']), Err(NoReading::Garbage(_))));
+    assert!(matches!(number.parse_value(&[0xff, 0xfe, b'1']), Err(NoReading::Garbage(_))));
     let overflowing = NumberFile { scale: 1e300, ..number };
-    assert!(matches!(overflowing.value(b"1e300"), Err(NoReading::Garbage(_))));
+    assert!(matches!(overflowing.parse_value(b"1e300"), Err(NoReading::Garbage(_))));
 }
 
 #[test]
@@ -393,6 +393,6 @@ async fn one_file_too_many_says_so_and_the_others_are_read() {
 #[test]
 fn patience_is_the_period_within_reason() {
     for (every, seconds) in [(1, 2), (10, 10), (3_600, 30)] {
-        assert_eq!(patience(Duration::from_secs(every)), Duration::from_secs(seconds));
+        assert_eq!(hung_after(Duration::from_secs(every)), Duration::from_secs(seconds));
     }
 }

@@ -40,14 +40,14 @@ impl Recording {
     ///
     /// # Errors
     /// [`NotARecording`], with the line.
-    pub fn parse(text: &str) -> Result<Self, NotARecording> {
+    pub fn parse_csv(text: &str) -> Result<Self, NotARecording> {
         let mut lines = text.lines().map(str::trim).zip(1..);
         if lines.next().is_none_or(|(header, _)| header != "rr_ms") {
             return Err(NotARecording::NoHeader);
         }
         let intervals_ms: Vec<_> = lines
             .filter(|(text, _)| !text.is_empty())
-            .map(|(text, line)| interval(text, line))
+            .map(|(text, line)| parse_interval(text, line))
             .collect::<Result<_, _>>()?;
         let ended = ended_by_second(&intervals_ms);
         if ended.is_empty() {
@@ -58,24 +58,24 @@ impl Recording {
 
     /// Returns the number of packets: the length in seconds.
     #[must_use]
-    pub fn packets(&self) -> usize {
+    pub fn packet_count(&self) -> usize {
         self.ended.len()
     }
 
     /// Returns the packet of second `index`; starts over at the end of the recording.
     #[must_use]
-    pub fn packet(&self, index: u64) -> HeartRate {
-        let packets = u64::try_from(self.packets()).unwrap_or(u64::MAX);
+    pub fn packet_at(&self, index: u64) -> HeartRate {
+        let packets = u64::try_from(self.packet_count()).unwrap_or(u64::MAX);
         let second = usize::try_from(index % packets).unwrap_or(0);
         let from = second.checked_sub(1).map_or(0, |before| self.ended[before]);
         let to = self.ended[second];
-        let rr = self.intervals_ms[from..to].iter().copied().map(ticks).collect();
+        let rr = self.intervals_ms[from..to].iter().copied().map(to_ticks).collect();
         let recent = &self.intervals_ms[to.saturating_sub(AVERAGED_BEATS)..to];
-        HeartRate { bpm: rate(recent), contact: Contact::Detected, energy_kj: None, rr }
+        HeartRate { bpm: mean_rate(recent), contact: Contact::Detected, energy_kj: None, rr }
     }
 }
 
-fn interval(text: &str, line: usize) -> Result<u16, NotARecording> {
+fn parse_interval(text: &str, line: usize) -> Result<u16, NotARecording> {
     text.parse()
         .ok()
         .filter(|ms| PLAUSIBLE_MS.contains(ms))
@@ -97,14 +97,14 @@ fn ended_by_second(intervals_ms: &[u16]) -> Vec<usize> {
 }
 
 /// Converts milliseconds to the unit of 0x2A37: 1/1024 s.
-fn ticks(interval_ms: u16) -> u16 {
+fn to_ticks(interval_ms: u16) -> u16 {
     let ticks = (u32::from(interval_ms) * 1024 + 500) / 1000;
     u16::try_from(ticks).unwrap_or(u16::MAX)
 }
 
 /// Returns the mean rate of the intervals in beats per minute; 0 without intervals, as from a belt
 /// before its first beat.
-fn rate(intervals_ms: &[u16]) -> u16 {
+fn mean_rate(intervals_ms: &[u16]) -> u16 {
     let beats = u32::try_from(intervals_ms.len()).unwrap_or(u32::MAX);
     let ms: u32 = intervals_ms.iter().copied().map(u32::from).sum();
     let bpm = (beats * 60_000 + ms / 2).checked_div(ms).unwrap_or(0);

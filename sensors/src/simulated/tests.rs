@@ -26,7 +26,7 @@ fn number() -> Simulated {
 }
 
 fn story(simulated: &Simulated, steps: u64) -> Vec<Result<Measurement, NoReading>> {
-    (0..steps).flat_map(|step| simulated.step(step)).collect()
+    (0..steps).flat_map(|step| simulated.simulate_step(step)).collect()
 }
 
 fn heart(outcome: &Result<Measurement, NoReading>) -> &HeartRate {
@@ -88,7 +88,7 @@ fn a_beat_ends_in_every_second_of_a_day() {
     };
 
     let without =
-        (0..86_400).find(|step| steady.step(*step).iter().any(|p| heart(p).rr.is_empty()));
+        (0..86_400).find(|step| steady.simulate_step(*step).iter().any(|p| heart(p).rr.is_empty()));
 
     assert_eq!(without, None);
 }
@@ -133,7 +133,7 @@ fn silence_is_said_once_and_ends() {
     let simulated = Simulated { faults: Faults { silences, ..Faults::default() }, ..belt() };
 
     let said: String = (0..12)
-        .map(|step| match simulated.step(step).as_slice() {
+        .map(|step| match simulated.simulate_step(step).as_slice() {
             [] => ' ',
             [Err(NoReading::Silent { seconds: 1 })] => '!',
             [Ok(_)] => '.',
@@ -148,8 +148,9 @@ fn silence_is_said_once_and_ends() {
 fn a_lid_opens_at_the_end_of_each_period() {
     let lid = lid(2);
 
-    let moves: Vec<_> =
-        (0..5).map(|step| (lid.offset(step).as_secs(), lid.step(step).remove(0))).collect();
+    let moves: Vec<_> = (0..5)
+        .map(|step| (lid.step_offset(step).as_secs(), lid.simulate_step(step).remove(0)))
+        .collect();
 
     let closed = Ok(Measurement::Line(LineState::Closed));
     let open = Ok(Measurement::Line(LineState::Open));
@@ -163,7 +164,7 @@ fn a_lid_opens_at_the_end_of_each_period() {
 fn a_bouncing_contact_ends_where_the_lid_is() {
     let lid = Simulated { faults: Faults { bounces: 3, ..Faults::default() }, ..lid(2) };
 
-    let edges: Vec<_> = (1..200).map(|step| lid.step(step)).collect();
+    let edges: Vec<_> = (1..200).map(|step| lid.simulate_step(step)).collect();
 
     assert!(edges.iter().all(|edges| edges.len() % 2 == 1 && edges.first() == edges.last()));
     assert!(edges.iter().any(|edges| edges.len() == 7) && edges.iter().any(|e| e.len() == 1));
@@ -171,8 +172,8 @@ fn a_bouncing_contact_ends_where_the_lid_is() {
 
 #[test]
 fn a_replay_says_every_recorded_beat_once_and_in_order() {
-    let recording = Arc::new(Recording::parse(RECORDED).expect("a recording"));
-    let packets = u64::try_from(recording.packets()).expect("a length");
+    let recording = Arc::new(Recording::parse_csv(RECORDED).expect("a recording"));
+    let packets = u64::try_from(recording.packet_count()).expect("a length");
     let simulated = Simulated { kind: SimulatedKind::Replay(recording), ..belt() };
 
     let story = story(&simulated, packets);
@@ -187,7 +188,7 @@ fn a_replay_says_every_recorded_beat_once_and_in_order() {
     assert_eq!(beats_ms.len(), 4684);
     assert_eq!(beats_ms, recorded);
     assert_eq!(packets, 3600, "one packet a second for 3599.365 s");
-    assert_eq!(simulated.step(packets), simulated.step(0), "it begins again");
+    assert_eq!(simulated.simulate_step(packets), simulated.simulate_step(0), "it begins again");
     assert!(story.iter().skip(2).all(|packet| (40..140).contains(&heart(packet).bpm)));
 }
 
@@ -195,12 +196,12 @@ fn a_replay_says_every_recorded_beat_once_and_in_order() {
 fn a_file_that_is_no_recording_is_refused_with_its_line() {
     let not = |line, text: &str| NotARecording::NotAnInterval { line, text: text.to_owned() };
 
-    assert_eq!(Recording::parse(""), Err(NotARecording::NoHeader));
-    assert_eq!(Recording::parse("800\n"), Err(NotARecording::NoHeader));
-    assert_eq!(Recording::parse("rr_ms\n\n"), Err(NotARecording::Empty));
-    assert_eq!(Recording::parse("rr_ms\n800\n0.8\n"), Err(not(3, "0.8")));
-    assert_eq!(Recording::parse("rr_ms\n99\n"), Err(not(2, "99")));
-    assert_eq!(Recording::parse("rr_ms\n60001\n"), Err(not(2, "60001")));
+    assert_eq!(Recording::parse_csv(""), Err(NotARecording::NoHeader));
+    assert_eq!(Recording::parse_csv("800\n"), Err(NotARecording::NoHeader));
+    assert_eq!(Recording::parse_csv("rr_ms\n\n"), Err(NotARecording::Empty));
+    assert_eq!(Recording::parse_csv("rr_ms\n800\n0.8\n"), Err(not(3, "0.8")));
+    assert_eq!(Recording::parse_csv("rr_ms\n99\n"), Err(not(2, "99")));
+    assert_eq!(Recording::parse_csv("rr_ms\n60001\n"), Err(not(2, "60001")));
 }
 
 /// Runs a sensor under a paused clock. Returns its output before `until`, with the times.
@@ -219,7 +220,7 @@ async fn heard(
     tokio::select! {
         biased;
         () = time::sleep(until) => {}
-        () = watch(simulated, Outlet::new(SourceId(1), sender)) => {}
+        () = run_simulation(simulated, Outlet::new(SourceId(1), sender)) => {}
         () = listen => {}
     }
     heard
@@ -244,7 +245,7 @@ async fn flat_out_takes_no_time_and_ends_when_nobody_listens() {
         }
     };
 
-    tokio::join!(watch(simulated, Outlet::new(SourceId(1), sender)), listen);
+    tokio::join!(run_simulation(simulated, Outlet::new(SourceId(1), sender)), listen);
 
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
@@ -257,7 +258,7 @@ async fn flat_out_and_silent_leaves_the_thread_to_others() {
     let simulated = Simulated { every: None, faults, ..belt() };
 
     tokio::select! {
-        () = watch(simulated, Outlet::new(SourceId(1), sender)) => panic!("it ended"),
+        () = run_simulation(simulated, Outlet::new(SourceId(1), sender)) => panic!("it ended"),
         first = observations.recv() => assert!(first.expect("one").outcome.is_err()),
     }
 }
@@ -279,14 +280,14 @@ proptest! {
             let faults = faults.clone();
             let simulated = Simulated { kind, every, seed, steps: vec![(open, mean)], faults };
 
-            prop_assert!(!simulated.step(step).is_empty());
+            prop_assert!(!simulated.simulate_step(step).is_empty());
         }
     }
 
     #[test]
     fn no_text_causes_a_panic(text in "(rr_ms\n)?([0-9]{1,6}\r?\n|\\PC{0,4}\n){0,20}") {
-        if let Ok(recording) = Recording::parse(&text) {
-            prop_assert!(recording.packets() > 0);
+        if let Ok(recording) = Recording::parse_csv(&text) {
+            prop_assert!(recording.packet_count() > 0);
         }
     }
 }

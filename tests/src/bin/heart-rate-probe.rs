@@ -9,8 +9,8 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use pulsegate_sensors::heart_rate::Identity;
-use pulsegate_sensors::heart_rate::bluez::{self, Monitor, MonitorState, Options};
+use pulsegate_sensors::heart_rate::MonitorIdentity;
+use pulsegate_sensors::heart_rate::bluez::{self, BluezOptions, MonitorState, WatchedMonitor};
 use pulsegate_sensors::{Measurement, NoReading, Observation, Outlet, SourceId};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -29,7 +29,7 @@ async fn main() -> Result<()> {
 
     let watch = async {
         loop {
-            match bluez::watch(monitors.clone(), options.clone(), states.clone()).await {
+            match bluez::watch_monitors(monitors.clone(), options.clone(), states.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(fault) => print(&json!({ "fault": fault.to_string() }))?,
             }
@@ -58,23 +58,23 @@ async fn main() -> Result<()> {
     std::future::pending().await
 }
 
-fn monitors(wanted: &Value, observed: &mpsc::Sender<Observation>) -> Result<Vec<Monitor>> {
+fn monitors(wanted: &Value, observed: &mpsc::Sender<Observation>) -> Result<Vec<WatchedMonitor>> {
     let listed = wanted["monitors"].as_array().context("no monitors")?;
     let monitor = |(source, monitor): (u32, &Value)| {
         let identity = match (monitor["address"].as_str(), monitor["name"].as_str()) {
-            (Some(address), None) => Identity::Address(address.parse()?),
-            (None, Some(name)) => Identity::named(name),
+            (Some(address), None) => MonitorIdentity::Address(address.parse()?),
+            (None, Some(name)) => MonitorIdentity::from_name(name),
             _ => bail!("neither an address nor a name, or both"),
         };
-        Ok(Monitor { identity, outlet: Outlet::new(SourceId(source), observed.clone()) })
+        Ok(WatchedMonitor { identity, outlet: Outlet::new(SourceId(source), observed.clone()) })
     };
     (0..).zip(listed).map(monitor).collect()
 }
 
 /// Everything ten to twenty times as fast as with real belts.
-fn options(wanted: &Value) -> Options {
+fn options(wanted: &Value) -> BluezOptions {
     let silence = Duration::from_millis(wanted["silence_ms"].as_u64().unwrap_or(1000));
-    Options {
+    BluezOptions {
         adapter: wanted["adapter"].as_str().map(str::to_owned),
         silence,
         first_packet: silence * 3,

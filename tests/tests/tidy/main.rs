@@ -114,7 +114,7 @@ const EMPTY_WORDS: [&str; 7] = ["Manager", "Helper", "Util", "Utils", "Handler",
 /// Beyond it nobody reads a file to its end.
 const MAX_FILE_LINES: usize = 600;
 /// The part that everybody must know.
-const MAX_CORE_LINES: usize = 6300;
+const MAX_CORE_LINES: usize = 6450;
 const PROMISES: usize = 13;
 
 /// Files whose tests may contain dates, by the beginnings of their paths, and why none of them depends on
@@ -128,7 +128,7 @@ const FIXED_DATES: [(&str, &str); 10] = [
     ("sensors/src/inbox/line.rs", "only the form of a line is parsed"),
     ("sensors/src/inbox/stamp.rs", "only the form of a time is parsed"),
     ("sensors/src/inbox/tests.rs", "no clock: the reading keeps the time of its line"),
-    ("sensors/src/number/roster.rs", "the wall clock is passed in"),
+    ("sensors/src/number/read_schedule.rs", "the wall clock is passed in"),
     ("tests/bench/", "the same bytes in every run; nothing is kept for an age"),
 ];
 /// Dates from here on are near today, to [`LAST_YEAR`]: 2025, before this software existed.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::act::standing::{Cause, Turn};
+use crate::act::standing::{ActionCause, ActionTrigger};
 use crate::rules::{Action, RuleSpec};
 use crate::time::Mono;
 use crate::visits::{Moment, VisitAction, VisitSpec};
@@ -19,8 +19,8 @@ const FREE_PART: u64 = 8;
 
 /// The state of one camera, with the rules and visits that request pictures.
 #[derive(Debug, Clone)]
-pub struct Camera {
-    wishes: Vec<(Cause, Option<Moment>)>,
+pub struct CameraControl {
+    wishes: Vec<(ActionCause, Option<Moment>)>,
     rest: Duration,
     is_taking: bool,
     rests_until: Option<Mono>,
@@ -35,7 +35,7 @@ struct Failing {
     untold: u32,
 }
 
-impl Camera {
+impl CameraControl {
     /// Creates the state of the camera `id` from the actions of `rules` and `visits`. The camera
     /// rests for `rest` after each picture.
     #[must_use]
@@ -45,11 +45,11 @@ impl Camera {
                 |action: &Action| matches!(action, Action::Capture(camera) if **camera == *id);
             rule.then.iter().any(captures)
         });
-        let of_rules = of_rules.map(|rule| (Cause::Rule(rule.name.clone()), None));
+        let of_rules = of_rules.map(|rule| (ActionCause::Rule(rule.name.clone()), None));
         let of_visits = visits.iter().flat_map(|visit| {
             visit.then.iter().filter_map(|action| match action {
                 VisitAction::Capture(camera, moment) if **camera == *id => {
-                    Some((Cause::Visit(visit.source.clone()), Some(*moment)))
+                    Some((ActionCause::Visit(visit.source.clone()), Some(*moment)))
                 }
                 VisitAction::Capture(..) | VisitAction::Output(..) => None,
             })
@@ -67,18 +67,18 @@ impl Camera {
     /// Keeps the requests and the rest of `self`, and takes the state from `before`, the same
     /// camera under the previous configuration.
     #[must_use]
-    pub fn after(self, before: &Self) -> Self {
+    pub fn with_state_of(self, before: &Self) -> Self {
         Self { wishes: self.wishes, rest: self.rest, ..before.clone() }
     }
 
     /// Returns `true` if the camera must take a picture for `turn` now; the camera is then busy
-    /// until [`Camera::handle_taken`] or [`Camera::handle_failed`].
-    pub fn handle_turn(&mut self, turn: &Turn, now: Mono) -> bool {
-        let asks = |(cause, moment): &(Cause, Option<Moment>)| {
+    /// until [`CameraControl::handle_taken`] or [`CameraControl::handle_failed`].
+    pub fn handle_trigger(&mut self, turn: &ActionTrigger, now: Mono) -> bool {
+        let asks = |(cause, moment): &(ActionCause, Option<Moment>)| {
             turn.is_of(cause)
                 && match turn {
-                    Turn::Raised { .. } => true,
-                    Turn::Visit { moment: now, .. } => *moment == Some(*now),
+                    ActionTrigger::Raised { .. } => true,
+                    ActionTrigger::Visit { moment: now, .. } => *moment == Some(*now),
                 }
         };
         if !self.wishes.iter().any(asks) {
@@ -94,7 +94,7 @@ impl Camera {
 
     /// Notes a successful picture, and starts the rest.
     pub fn handle_taken(&mut self, now: Mono) {
-        self.done(now);
+        self.start_rest(now);
         self.failing = None;
     }
 
@@ -102,7 +102,7 @@ impl Camera {
     /// for the first of a series, then the failures since the last report, at most once per
     /// [`TELL_AGAIN`].
     pub fn handle_failed(&mut self, now: Mono) -> Option<u32> {
-        self.done(now);
+        self.start_rest(now);
         let failing = self.failing.get_or_insert(Failing { told_at: now, untold: 0 });
         failing.untold = failing.untold.saturating_add(1);
         let is_first = failing.told_at == now && failing.untold == 1;
@@ -113,7 +113,7 @@ impl Camera {
         Some(std::mem::take(&mut failing.untold))
     }
 
-    fn done(&mut self, now: Mono) {
+    fn start_rest(&mut self, now: Mono) {
         self.is_taking = false;
         self.rests_until = Some(now + self.rest);
     }
@@ -141,7 +141,7 @@ impl Quota {
     /// Returns the number of oldest pictures to delete to make room for a picture of `bytes`.
     /// `kept` gives the sizes of the stored pictures in bytes, the oldest first.
     #[must_use]
-    pub fn surplus(self, kept: impl Iterator<Item = u64> + Clone, bytes: u64) -> usize {
+    pub fn count_surplus(self, kept: impl Iterator<Item = u64> + Clone, bytes: u64) -> usize {
         let mut total = kept.clone().fold(bytes, u64::saturating_add);
         kept.take_while(|size| {
             let is_too_much = total > self.kept;
@@ -161,7 +161,7 @@ mod tests {
 
     const REST: Duration = Duration::from_secs(5);
 
-    fn camera(moments: &[Moment]) -> Camera {
+    fn camera(moments: &[Moment]) -> CameraControl {
         let visit = VisitSpec {
             source: "feeder".into(),
             opening: "open".into(),
@@ -171,30 +171,31 @@ mod tests {
             live: false,
             then: moments.iter().map(|at| VisitAction::Capture("nest".into(), *at)).collect(),
         };
-        Camera::new("nest", REST, &[], &[visit])
+        CameraControl::new("nest", REST, &[], &[visit])
     }
 
-    fn turn(moment: Moment) -> Turn {
-        Turn::Visit { source: "feeder".into(), visit: "v".into(), moment }
+    fn turn(moment: Moment) -> ActionTrigger {
+        ActionTrigger::Visit { source: "feeder".into(), visit: "v".into(), moment }
     }
 
     #[test]
     fn it_takes_a_picture_at_the_moments_it_was_asked_for() {
         let mut camera = camera(&[Moment::Begin, Moment::End]);
 
-        assert!(!camera.handle_turn(&turn(Moment::Opening), Mono(0)));
-        assert!(camera.handle_turn(&turn(Moment::Begin), Mono(0)));
+        assert!(!camera.handle_trigger(&turn(Moment::Opening), Mono(0)));
+        assert!(camera.handle_trigger(&turn(Moment::Begin), Mono(0)));
         camera.handle_taken(Mono(1_000));
-        assert!(camera.handle_turn(&turn(Moment::End), Mono(6_000)));
-        let alert = Turn::Raised { rule: "feeder".into(), source: SourceId(0) };
-        assert!(!camera.handle_turn(&alert, Mono(90_000)));
+        assert!(camera.handle_trigger(&turn(Moment::End), Mono(6_000)));
+        let alert = ActionTrigger::Raised { rule: "feeder".into(), source: SourceId(0) };
+        assert!(!camera.handle_trigger(&alert, Mono(90_000)));
         assert_eq!(camera.skipped, 0);
     }
 
     #[test]
     fn it_takes_one_at_a_time_and_rests_after_each() {
         let mut camera = camera(&[Moment::Opening]);
-        let opening = |camera: &mut Camera, at| camera.handle_turn(&turn(Moment::Opening), at);
+        let opening =
+            |camera: &mut CameraControl, at| camera.handle_trigger(&turn(Moment::Opening), at);
 
         assert!(opening(&mut camera, Mono(0)));
         assert!(!opening(&mut camera, Mono(60_000)), "still at it");
@@ -222,7 +223,7 @@ mod tests {
         let quota = Quota::new(800, 2);
 
         assert_eq!(quota, Quota { kept: 700, largest: 50 });
-        let surplus = |kept: &[u64], bytes| quota.surplus(kept.iter().copied(), bytes);
+        let surplus = |kept: &[u64], bytes| quota.count_surplus(kept.iter().copied(), bytes);
         assert_eq!(surplus(&[], 50), 0);
         assert_eq!(surplus(&[300, 300, 50], 50), 0, "just full");
         assert_eq!(surplus(&[300, 300, 51], 50), 1);
@@ -232,12 +233,12 @@ mod tests {
     #[test]
     fn after_a_reload_a_picture_that_is_being_taken_still_is() {
         let mut before = camera(&[Moment::Opening]);
-        assert!(before.handle_turn(&turn(Moment::Opening), Mono(0)));
+        assert!(before.handle_trigger(&turn(Moment::Opening), Mono(0)));
 
-        let mut after = camera(&[Moment::Begin]).after(&before);
+        let mut after = camera(&[Moment::Begin]).with_state_of(&before);
 
-        assert!(!after.handle_turn(&turn(Moment::Begin), Mono(1)));
+        assert!(!after.handle_trigger(&turn(Moment::Begin), Mono(1)));
         after.handle_taken(Mono(2));
-        assert!(after.handle_turn(&turn(Moment::Begin), Mono(60_000)));
+        assert!(after.handle_trigger(&turn(Moment::Begin), Mono(60_000)));
     }
 }

@@ -12,11 +12,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::act::standing::{Cause, Standing, Turn};
+use crate::act::standing::{ActionCause, ActionTrigger, Standing};
 use crate::rules::{Action, Drive, RuleSpec};
 use crate::time::{Mono, Wall};
 use crate::visits::{VisitAction, VisitSpec};
-pub use night::{Hours, Light, Night, NightSpec, STALE_AFTER};
+pub use night::{Hours, Light, NightJudge, NightSpec, STALE_AFTER};
 
 /// The interval at which night is told from day again, while an output depends on the answer.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -47,14 +47,14 @@ pub enum Only {
 /// All outputs, each with the rules and visits that drive the output.
 #[derive(Debug, Clone)]
 pub struct Outputs {
-    outputs: Vec<Output>,
-    night: Option<Night>,
+    outputs: Vec<DrivenOutput>,
+    night: Option<NightJudge>,
 }
 
 #[derive(Debug, Clone)]
-struct Output {
+struct DrivenOutput {
     spec: OutputSpec,
-    wishes: Vec<(Cause, Drive)>,
+    wishes: Vec<(ActionCause, Drive)>,
     pulse_until: Option<Mono>,
 }
 
@@ -78,14 +78,16 @@ impl Outputs {
     ) -> Self {
         let of_rules = rules.iter().flat_map(|rule| {
             rule.then.iter().filter_map(|action| match action {
-                Action::Output(id, drive) => Some((id, Cause::Rule(rule.name.clone()), *drive)),
+                Action::Output(id, drive) => {
+                    Some((id, ActionCause::Rule(rule.name.clone()), *drive))
+                }
                 Action::Alert | Action::Capture(_) | Action::Record(_) => None,
             })
         });
         let of_visits = visits.iter().flat_map(|visit| {
             visit.then.iter().filter_map(|action| match action {
                 VisitAction::Output(id, drive) => {
-                    Some((id, Cause::Visit(visit.source.clone()), *drive))
+                    Some((id, ActionCause::Visit(visit.source.clone()), *drive))
                 }
                 VisitAction::Capture(..) => None,
             })
@@ -94,20 +96,21 @@ impl Outputs {
         let output = |spec: OutputSpec| {
             let own = all.iter().filter(|(id, ..)| **id == spec.id);
             let wishes = own.map(|(_, cause, drive)| (cause.clone(), *drive)).collect();
-            Output { spec, wishes, pulse_until: None }
+            DrivenOutput { spec, wishes, pulse_until: None }
         };
         let outputs = outputs.into_iter().map(output).collect();
-        Self { outputs, night: night.map(Night::new) }
+        Self { outputs, night: night.map(NightJudge::new) }
     }
 
     /// Starts the pulses that `turn` triggers.
-    pub fn handle_turn(&mut self, turn: &Turn, now: Mono) {
-        if matches!(turn, Turn::Visit { moment, .. } if *moment != crate::visits::Moment::Opening) {
+    pub fn handle_trigger(&mut self, turn: &ActionTrigger, now: Mono) {
+        if matches!(turn, ActionTrigger::Visit { moment, .. } if *moment != crate::visits::Moment::Opening)
+        {
             return;
         }
         for output in &mut self.outputs {
             let pulses =
-                |(cause, drive): &(Cause, Drive)| *drive == Drive::Pulse && turn.is_of(cause);
+                |(cause, drive): &(ActionCause, Drive)| *drive == Drive::Pulse && turn.is_of(cause);
             if output.wishes.iter().any(pulses) {
                 output.pulse_until = Some(now + output.spec.pulse);
             }
@@ -116,11 +119,12 @@ impl Outputs {
 
     /// Returns the levels for `standing` at `now`. `wall` is the time of a trusted wall clock,
     /// `None` if the clock is not trusted.
-    pub fn levels(&mut self, standing: &Standing, now: Mono, wall: Option<Wall>) -> Levels {
-        let is_night = self.night.as_mut().and_then(|night| night.ask(standing.light, now, wall));
+    pub fn compute_levels(&mut self, standing: &Standing, now: Mono, wall: Option<Wall>) -> Levels {
+        let is_night =
+            self.night.as_mut().and_then(|night| night.decide_night(standing.light, now, wall));
         let mut levels = Levels { values: Vec::new(), due: None };
         for output in &mut self.outputs {
-            let wanted = output.wanted(standing, now);
+            let wanted = output.wanted_level(standing, now);
             let mut due = output.pulse_until;
             if output.spec.only.is_some() && wanted > 0 {
                 due = Some(due.map_or(now + LOOK_EVERY, |due| due.min(now + LOOK_EVERY)));
@@ -140,20 +144,20 @@ impl Outputs {
     /// or needed.
     #[must_use]
     pub fn is_night(&self) -> Option<bool> {
-        self.night.as_ref().and_then(Night::last)
+        self.night.as_ref().and_then(NightJudge::was_night)
     }
 }
 
-impl Output {
+impl DrivenOutput {
     /// Returns the level without regard to night and day. Several causes switch the output on once;
     /// several counts add up.
-    fn wanted(&mut self, standing: &Standing, now: Mono) -> u32 {
+    fn wanted_level(&mut self, standing: &Standing, now: Mono) -> u32 {
         self.pulse_until = self.pulse_until.filter(|until| now < *until);
         let (mut on, mut sum) = (u32::from(self.pulse_until.is_some()), 0_u32);
         for (cause, drive) in &self.wishes {
             match drive {
-                Drive::On => on = on.max(standing.count(cause).min(1)),
-                Drive::Count => sum = sum.saturating_add(standing.count(cause)),
+                Drive::On => on = on.max(standing.count_active(cause).min(1)),
+                Drive::Count => sum = sum.saturating_add(standing.count_active(cause)),
                 Drive::Pulse => {}
             }
         }

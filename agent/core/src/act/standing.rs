@@ -46,7 +46,7 @@ struct VisitNow {
 
 /// The cause of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
+pub enum ActionCause {
     /// The rule with this name.
     Rule(Box<str>),
     /// The visits to the source with this id.
@@ -55,7 +55,7 @@ pub enum Cause {
 
 /// A trigger of actions: a difference between two states.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Turn {
+pub enum ActionTrigger {
     /// A rule was raised.
     Raised {
         /// The name of the rule.
@@ -74,28 +74,29 @@ pub enum Turn {
     },
 }
 
-impl Turn {
+impl ActionTrigger {
     /// Returns `true` if `cause` is the cause of this trigger.
     #[must_use]
-    pub fn is_of(&self, cause: &Cause) -> bool {
+    pub fn is_of(&self, cause: &ActionCause) -> bool {
         match (self, cause) {
-            (Self::Raised { rule, .. }, Cause::Rule(name)) => rule == name,
-            (Self::Visit { source, .. }, Cause::Visit(name)) => source == name,
-            (Self::Raised { .. }, Cause::Visit(_)) | (Self::Visit { .. }, Cause::Rule(_)) => false,
+            (Self::Raised { rule, .. }, ActionCause::Rule(name)) => rule == name,
+            (Self::Visit { source, .. }, ActionCause::Visit(name)) => source == name,
+            (Self::Raised { .. }, ActionCause::Visit(_))
+            | (Self::Visit { .. }, ActionCause::Rule(_)) => false,
         }
     }
 }
 
 impl Alerts {
     /// Replaces the raised alerts by `raised`, the alerts of the rules after a rebuild.
-    pub fn resume<'a>(&mut self, raised: impl Iterator<Item = (&'a RuleSpec, SourceId)>) {
-        let acting = raised.filter(|(rule, _)| acts(rule));
+    pub fn restore_raised<'a>(&mut self, raised: impl Iterator<Item = (&'a RuleSpec, SourceId)>) {
+        let acting = raised.filter(|(rule, _)| has_local_action(rule));
         self.raised = acting.map(|(rule, source)| (rule.name.clone(), source)).collect();
     }
 
     /// Takes a transition. Returns `true` if the rule drives an output or a camera.
-    pub fn take(&mut self, transition: &Transition) -> bool {
-        if !acts(&transition.rule) {
+    pub fn apply_transition(&mut self, transition: &Transition) -> bool {
+        if !has_local_action(&transition.rule) {
             return false;
         }
         let (rule, source) = (transition.rule.name.clone(), transition.source);
@@ -115,14 +116,14 @@ impl Alerts {
 
 impl Standing {
     /// Takes the visits under way at the start of the agent.
-    pub fn begin(&mut self, under_way: impl Iterator<Item = Visit>) {
-        self.take_visits(under_way);
+    pub fn restore_visits(&mut self, under_way: impl Iterator<Item = Visit>) {
+        self.update_visits(under_way);
         self.remembered = Some(self.visits.clone());
     }
 
     /// Replaces the visits under way; all other visits are over. Returns `true` if any visit
     /// changed.
-    pub fn take_visits(&mut self, under_way: impl Iterator<Item = Visit>) -> bool {
+    pub fn update_visits(&mut self, under_way: impl Iterator<Item = Visit>) -> bool {
         let mut visits = self.visits.clone();
         visits.values_mut().for_each(|visit| visit.is_over = true);
         for visit in under_way {
@@ -137,13 +138,13 @@ impl Standing {
     /// Returns the number of raised alerts of a rule, or the openings of the visit under way at a
     /// source.
     #[must_use]
-    pub fn count(&self, cause: &Cause) -> u32 {
+    pub fn count_active(&self, cause: &ActionCause) -> u32 {
         match cause {
-            Cause::Rule(name) => {
+            ActionCause::Rule(name) => {
                 let of_rule = self.alerts.raised.iter().filter(|(rule, _)| rule == name).count();
                 u32::try_from(of_rule).unwrap_or(u32::MAX)
             }
-            Cause::Visit(source) => {
+            ActionCause::Visit(source) => {
                 let visit = self.visits.get(source).filter(|visit| !visit.is_over);
                 visit.map_or(0, |visit| visit.openings)
             }
@@ -153,27 +154,31 @@ impl Standing {
     /// Returns the triggers since `before`; since the start of the agent, if `before` is older.
     /// Returns none until the visits at the start are known.
     #[must_use]
-    pub fn since(&self, before: &Self) -> Vec<Turn> {
+    pub fn triggers_since(&self, before: &Self) -> Vec<ActionTrigger> {
         let mut turns = Vec::new();
         let Some(remembered) = &self.remembered else { return turns };
         let visits = if before.remembered.is_some() { &before.visits } else { remembered };
         for (rule, (times, source)) in &self.alerts.raises {
             let seen = before.alerts.raises.get(rule).map_or(0, |(times, _)| *times);
             if *times > seen {
-                turns.push(Turn::Raised { rule: rule.clone(), source: *source });
+                turns.push(ActionTrigger::Raised { rule: rule.clone(), source: *source });
             }
         }
         for (source, visit) in &self.visits {
-            visit.since(visits.get(source), source, &mut turns);
+            visit.push_triggers(visits.get(source), source, &mut turns);
         }
         turns
     }
 }
 
 impl VisitNow {
-    fn since(&self, before: Option<&Self>, source: &str, turns: &mut Vec<Turn>) {
+    fn push_triggers(&self, before: Option<&Self>, source: &str, turns: &mut Vec<ActionTrigger>) {
         let mut put = |visit: &Self, moment| {
-            turns.push(Turn::Visit { source: source.into(), visit: visit.id.clone(), moment });
+            turns.push(ActionTrigger::Visit {
+                source: source.into(),
+                visit: visit.id.clone(),
+                moment,
+            });
         };
         let same = before.filter(|before| before.id == self.id);
         if let Some(before) = before.filter(|before| same.is_none() && !before.is_over) {
@@ -192,7 +197,7 @@ impl VisitNow {
 }
 
 /// Returns `true` if the rule drives an output or a camera.
-fn acts(rule: &RuleSpec) -> bool {
+fn has_local_action(rule: &RuleSpec) -> bool {
     rule.then.iter().any(|action| match action {
         Action::Capture(_) | Action::Output(..) => true,
         Action::Alert | Action::Record(_) => false,

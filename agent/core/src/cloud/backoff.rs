@@ -15,7 +15,7 @@ pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 /// The cause of a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Failure {
+pub enum ConnectFailure {
     /// The network: no route, no name, no answer, or a lost connection. Likely to be over soon.
     Network,
     /// The broker refused: certificate, policy or protocol. Lasts until somebody acts.
@@ -43,11 +43,11 @@ impl Backoff {
 
     /// Counts a failed attempt, and returns the wait before the next attempt. `random` is uniform
     /// in `0.0..1.0`.
-    pub fn failed(&mut self, failure: Failure, random: f64) -> Duration {
+    pub fn wait_after_failure(&mut self, failure: ConnectFailure, random: f64) -> Duration {
         self.failures = self.failures.saturating_add(1);
         self.range = match failure {
-            Failure::Network => self.range.max(self.base).saturating_mul(2).min(self.cap),
-            Failure::Refused => self.cap,
+            ConnectFailure::Network => self.range.max(self.base).saturating_mul(2).min(self.cap),
+            ConnectFailure::Refused => self.cap,
         };
         let random = if random.is_nan() { 1.0 } else { random.clamp(0.0, 1.0) };
         MIN_WAIT + (self.range - MIN_WAIT).mul_f64(random)
@@ -55,25 +55,25 @@ impl Backoff {
 
     /// Counts the loss of a link after `up_for`, and returns the wait before the next attempt. A
     /// healthy link resets the count first.
-    pub fn lost(&mut self, up_for: Duration, random: f64) -> Duration {
+    pub fn wait_after_loss(&mut self, up_for: Duration, random: f64) -> Duration {
         if up_for >= HEALTHY_AFTER {
             self.range = Duration::ZERO;
             self.failures = 0;
         }
-        self.failed(Failure::Network, random)
+        self.wait_after_failure(ConnectFailure::Network, random)
     }
 
     /// Returns the wait after the peer closed a link because of a message on trial. The wait is
     /// short and not counted, because the pauses between trials grow on their own.
     #[must_use]
-    pub fn after_trial(&self, random: f64) -> Duration {
+    pub fn wait_after_trial(&self, random: f64) -> Duration {
         let random = if random.is_nan() { 1.0 } else { random.clamp(0.0, 1.0) };
         MIN_WAIT + (self.base.saturating_mul(2).min(self.cap) - MIN_WAIT).mul_f64(random)
     }
 
     /// Returns the number of failed attempts and short-lived links since the last healthy link.
     #[must_use]
-    pub fn failures(&self) -> u32 {
+    pub fn failure_count(&self) -> u32 {
         self.failures
     }
 }
@@ -102,7 +102,7 @@ mod tests {
     fn doubles_the_range_up_to_the_cap() {
         let mut backoff = Backoff::default();
 
-        let waits = (0..10).map(|_| backoff.failed(Failure::Network, LONGEST));
+        let waits = (0..10).map(|_| backoff.wait_after_failure(ConnectFailure::Network, LONGEST));
 
         assert_eq!(seconds(waits), [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
     }
@@ -110,11 +110,11 @@ mod tests {
     #[test]
     fn spreads_a_fleet_evenly_over_the_range() {
         let mut third = Backoff::default();
-        third.failed(Failure::Network, 0.0);
-        third.failed(Failure::Network, 0.0);
+        third.wait_after_failure(ConnectFailure::Network, 0.0);
+        third.wait_after_failure(ConnectFailure::Network, 0.0);
 
-        let waits =
-            [0.0, 0.5, LONGEST].map(|random| third.clone().failed(Failure::Network, random));
+        let waits = [0.0, 0.5, LONGEST]
+            .map(|random| third.clone().wait_after_failure(ConnectFailure::Network, random));
 
         assert_eq!(waits, [1.0, 4.5, 8.0].map(Duration::from_secs_f64));
     }
@@ -123,8 +123,8 @@ mod tests {
     fn goes_straight_to_the_cap_when_it_is_refused_and_stays_there() {
         let mut backoff = Backoff::default();
 
-        let refused = backoff.failed(Failure::Refused, LONGEST);
-        let cut = backoff.failed(Failure::Network, LONGEST);
+        let refused = backoff.wait_after_failure(ConnectFailure::Refused, LONGEST);
+        let cut = backoff.wait_after_failure(ConnectFailure::Network, LONGEST);
 
         assert_eq!(seconds([refused, cut]), [300, 300]);
     }
@@ -133,32 +133,32 @@ mod tests {
     fn does_not_take_a_link_that_dies_again_for_a_good_one() {
         let mut backoff = Backoff::default();
 
-        let waits = (0..3).map(|_| backoff.lost(Duration::from_millis(59_999), LONGEST));
+        let waits = (0..3).map(|_| backoff.wait_after_loss(Duration::from_millis(59_999), LONGEST));
 
         assert_eq!(seconds(waits), [2, 4, 8]);
-        assert_eq!(backoff.failures(), 3);
+        assert_eq!(backoff.failure_count(), 3);
     }
 
     #[test]
     fn waits_shortly_after_a_trial_and_does_not_count_it() {
         let mut backoff = Backoff::default();
-        backoff.failed(Failure::Refused, LONGEST);
+        backoff.wait_after_failure(ConnectFailure::Refused, LONGEST);
 
-        assert_eq!(backoff.after_trial(LONGEST), Duration::from_secs(2));
-        assert_eq!(backoff.failures(), 1);
+        assert_eq!(backoff.wait_after_trial(LONGEST), Duration::from_secs(2));
+        assert_eq!(backoff.failure_count(), 1);
         let shortest = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
-        assert_eq!(shortest.after_trial(LONGEST), Duration::from_secs(1));
+        assert_eq!(shortest.wait_after_trial(LONGEST), Duration::from_secs(1));
     }
 
     #[test]
     fn starts_over_after_a_minute_of_health() {
         let mut backoff = Backoff::default();
-        backoff.failed(Failure::Refused, LONGEST);
+        backoff.wait_after_failure(ConnectFailure::Refused, LONGEST);
 
-        let wait = backoff.lost(HEALTHY_AFTER, LONGEST);
+        let wait = backoff.wait_after_loss(HEALTHY_AFTER, LONGEST);
 
         assert_eq!(seconds([wait]), [2]);
-        assert_eq!(backoff.failures(), 1);
+        assert_eq!(backoff.failure_count(), 1);
     }
 
     proptest! {
@@ -173,9 +173,9 @@ mod tests {
 
             for (kind, random, up_for) in steps {
                 let wait = match kind {
-                    0 => backoff.failed(Failure::Network, random),
-                    1 => backoff.failed(Failure::Refused, random),
-                    _ => backoff.lost(Duration::from_secs(up_for), random),
+                    0 => backoff.wait_after_failure(ConnectFailure::Network, random),
+                    1 => backoff.wait_after_failure(ConnectFailure::Refused, random),
+                    _ => backoff.wait_after_loss(Duration::from_secs(up_for), random),
                 };
 
                 prop_assert!((MIN_WAIT..=Duration::from_secs(cap)).contains(&wait), "{wait:?}");

@@ -34,7 +34,7 @@ pub struct Batch {
 
 /// Batches gathered in one walk through a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sheaf {
+pub struct BatchGroup {
     /// Last record of the walk: every record of the lane up to `through` is in this group or an
     /// earlier group.
     pub through: Seq,
@@ -105,7 +105,7 @@ impl Gatherer {
     }
 
     /// Offers the record `seq`; `write` appends the record to the given buffer.
-    pub fn offer(
+    pub fn offer_record(
         &mut self,
         seq: Seq,
         topic: &Arc<str>,
@@ -114,7 +114,7 @@ impl Gatherer {
     ) -> Offer {
         let room = self.limit_bytes.saturating_sub(topic.len() + 1);
         let max_records = self.max_records;
-        let Some(batch) = self.batch(seq, topic, framing) else { return Offer::Full };
+        let Some(batch) = self.find_or_open_batch(seq, topic, framing) else { return Offer::Full };
         if batch.count >= max_records {
             return Offer::Full;
         }
@@ -137,17 +137,17 @@ impl Gatherer {
     }
 
     /// Passes over the record `seq` as filtered.
-    pub fn filter(&mut self, seq: Seq, topic: &Arc<str>) {
+    pub fn skip_filtered(&mut self, seq: Seq, topic: &Arc<str>) {
         self.through = seq;
         self.passed_over += 1;
-        count(&mut self.filtered, topic);
+        count_record(&mut self.filtered, topic);
     }
 
     /// Passes over the record `seq` because of its withheld topic.
-    pub fn withhold(&mut self, seq: Seq, topic: &Arc<str>) {
+    pub fn skip_withheld(&mut self, seq: Seq, topic: &Arc<str>) {
         self.through = seq;
         self.passed_over += 1;
-        count(&mut self.withheld, topic);
+        count_record(&mut self.withheld, topic);
     }
 
     /// Returns the number of records passed over, filtered and withheld together.
@@ -158,7 +158,7 @@ impl Gatherer {
 
     /// Returns the payload size of the largest open batch and the size limit, both in bytes.
     #[must_use]
-    pub fn fill(&self) -> (usize, usize) {
+    pub fn fill_level(&self) -> (usize, usize) {
         let fullest = self.open.iter().map(|batch| batch.payload.len()).max();
         (fullest.unwrap_or(0), self.limit_bytes)
     }
@@ -171,12 +171,12 @@ impl Gatherer {
 
     /// Ends the walk. Returns `None` if no record was taken or passed over.
     #[must_use]
-    pub fn finish(self) -> Option<Sheaf> {
+    pub fn finish_walk(self) -> Option<BatchGroup> {
         let lane = self.lane;
         let open = self.open.into_iter().filter(|batch| batch.count > 0);
-        let batches: Vec<Batch> = open.map(|batch| batch.close(lane)).collect();
+        let batches: Vec<Batch> = open.map(|batch| batch.into_batch(lane)).collect();
         let (through, filtered, withheld) = (self.through, self.filtered, self.withheld);
-        (!batches.is_empty() || self.passed_over > 0).then_some(Sheaf {
+        (!batches.is_empty() || self.passed_over > 0).then_some(BatchGroup {
             through,
             batches,
             filtered,
@@ -184,7 +184,12 @@ impl Gatherer {
         })
     }
 
-    fn batch(&mut self, seq: Seq, topic: &Arc<str>, framing: Framing) -> Option<&mut OpenBatch> {
+    fn find_or_open_batch(
+        &mut self,
+        seq: Seq,
+        topic: &Arc<str>,
+        framing: Framing,
+    ) -> Option<&mut OpenBatch> {
         let known = self.open.iter().position(|batch| {
             batch.framing == framing && (Arc::ptr_eq(&batch.topic, topic) || batch.topic == *topic)
         });
@@ -205,7 +210,7 @@ impl Gatherer {
 }
 
 /// Counts one record of `topic`. The linear search suffices for few topics.
-fn count(counts: &mut Vec<(Arc<str>, u64)>, topic: &Arc<str>) {
+fn count_record(counts: &mut Vec<(Arc<str>, u64)>, topic: &Arc<str>) {
     let known = counts.iter_mut().rev().find(|(of, _)| Arc::ptr_eq(of, topic) || of == topic);
     match known {
         Some((_, count)) => *count += 1,
@@ -214,7 +219,7 @@ fn count(counts: &mut Vec<(Arc<str>, u64)>, topic: &Arc<str>) {
 }
 
 impl OpenBatch {
-    fn close(mut self, lane: Lane) -> Batch {
+    fn into_batch(mut self, lane: Lane) -> Batch {
         let payload = match self.framing {
             Framing::Array => {
                 self.payload.push(b']');
@@ -233,7 +238,7 @@ mod tests {
 
     fn offer(gatherer: &mut Gatherer, seq: u64, topic: &str, framing: Framing) -> Offer {
         let text = format!("{{\"n\":{seq}}}");
-        gatherer.offer(Seq(seq), &topic.into(), framing, |out| {
+        gatherer.offer_record(Seq(seq), &topic.into(), framing, |out| {
             out.extend_from_slice(text.as_bytes());
         })
     }
@@ -250,11 +255,11 @@ mod tests {
             offer(&mut gatherer, seq + 10, "lines", Framing::Lines);
         }
 
-        let sheaf = gatherer.finish().unwrap();
+        let group = gatherer.finish_walk().unwrap();
 
-        assert_eq!(payload(&sheaf.batches[0]), r#"[{"n":1},{"n":2}]"#);
-        assert_eq!(payload(&sheaf.batches[1]), "{\"n\":11}\n{\"n\":12}");
-        assert_eq!(sheaf.through, Seq(12));
+        assert_eq!(payload(&group.batches[0]), r#"[{"n":1},{"n":2}]"#);
+        assert_eq!(payload(&group.batches[1]), "{\"n\":11}\n{\"n\":12}");
+        assert_eq!(group.through, Seq(12));
     }
 
     #[test]
@@ -266,11 +271,11 @@ mod tests {
                 seq += 1;
             }
 
-            let sheaf = gatherer.finish().unwrap();
+            let group = gatherer.finish_walk().unwrap();
 
-            assert!(sheaf.batches[0].payload.len() + "topic".len() <= limit);
-            assert_eq!(sheaf.through, Seq(seq - 1));
-            assert_eq!(sheaf.batches[0].count, seq - 1);
+            assert!(group.batches[0].payload.len() + "topic".len() <= limit);
+            assert_eq!(group.through, Seq(seq - 1));
+            assert_eq!(group.batches[0].count, seq - 1);
         }
     }
 
@@ -280,11 +285,11 @@ mod tests {
 
         assert_eq!(offer(&mut gatherer, 1, "topic", Framing::Array), Offer::Taken);
         assert_eq!(offer(&mut gatherer, 2, "topic", Framing::Array), Offer::Full);
-        assert_eq!(gatherer.finish().unwrap().batches[0].count, 1);
+        assert_eq!(gatherer.finish_walk().unwrap().batches[0].count, 1);
     }
 
     #[test]
-    fn a_sheaf_ends_before_it_has_more_batches_than_there_is_room_for() {
+    fn a_group_ends_before_it_has_more_batches_than_there_is_room_for() {
         let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 2);
         offer(&mut gatherer, 1, "a", Framing::Array);
         offer(&mut gatherer, 2, "b", Framing::Array);
@@ -292,27 +297,27 @@ mod tests {
         assert_eq!(offer(&mut gatherer, 3, "a", Framing::Array), Offer::Taken);
         assert_eq!(offer(&mut gatherer, 4, "c", Framing::Array), Offer::Full);
 
-        assert_eq!(gatherer.finish().unwrap().through, Seq(3));
+        assert_eq!(gatherer.finish_walk().unwrap().through, Seq(3));
     }
 
     #[test]
     fn what_is_filtered_or_withheld_is_passed_over_and_counted_even_alone() {
         let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 9);
-        gatherer.filter(Seq(1), &"a".into());
+        gatherer.skip_filtered(Seq(1), &"a".into());
         offer(&mut gatherer, 2, "a", Framing::Array);
-        gatherer.filter(Seq(3), &"a".into());
-        gatherer.withhold(Seq(4), &"b".into());
-        let sheaf = gatherer.finish().unwrap();
+        gatherer.skip_filtered(Seq(3), &"a".into());
+        gatherer.skip_withheld(Seq(4), &"b".into());
+        let group = gatherer.finish_walk().unwrap();
 
-        assert_eq!((sheaf.through, sheaf.batches[0].count), (Seq(4), 1));
-        assert_eq!(sheaf.filtered, [("a".into(), 2)]);
-        assert_eq!(sheaf.withheld, [("b".into(), 1)]);
+        assert_eq!((group.through, group.batches[0].count), (Seq(4), 1));
+        assert_eq!(group.filtered, [("a".into(), 2)]);
+        assert_eq!(group.withheld, [("b".into(), 1)]);
 
         let mut gatherer = Gatherer::new(Lane::Readings, 1_000, 9);
-        gatherer.filter(Seq(4), &"a".into());
-        let sheaf = gatherer.finish().unwrap();
+        gatherer.skip_filtered(Seq(4), &"a".into());
+        let group = gatherer.finish_walk().unwrap();
 
-        assert_eq!((sheaf.through, sheaf.batches.len()), (Seq(4), 0));
+        assert_eq!((group.through, group.batches.len()), (Seq(4), 0));
     }
 
     #[test]
@@ -323,11 +328,11 @@ mod tests {
         }
 
         assert_eq!(offer(&mut gatherer, 3, "a", Framing::Array), Offer::Full);
-        assert_eq!(gatherer.finish().unwrap().through, Seq(2));
+        assert_eq!(gatherer.finish_walk().unwrap().through, Seq(2));
     }
 
     #[test]
-    fn nothing_gathered_is_no_sheaf() {
-        assert_eq!(Gatherer::new(Lane::Events, 100, 9).finish(), None);
+    fn nothing_gathered_is_no_group() {
+        assert_eq!(Gatherer::new(Lane::Events, 100, 9).finish_walk(), None);
     }
 }

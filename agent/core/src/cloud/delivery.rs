@@ -30,17 +30,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cloud::batch::{Batch, MAX_MESSAGE_BYTES, Sheaf};
+use crate::cloud::batch::{Batch, BatchGroup, MAX_MESSAGE_BYTES};
 use crate::record::lane::{DropReason, Gap, Lane};
 use crate::record::reading::Seq;
 use crate::time::Mono;
 pub use doubt::Doubt;
-pub use exchange::{Death, Mark, MessageId, Part, Refused, TopicMark, Wanted};
-use queue::{OpenSheaf, Queue};
+pub use exchange::{LanePart, LinkEnd, Mark, MessageId, RefusedTopic, TakeRequest, TopicMark};
+use queue::{OpenGroup, Queue};
 use spacing::Spacing;
 use topics::Topics;
 pub use topics::{ANSWER_STANDS, SUSPECT_WITHIN};
-use trial::{Trial, Tried, Verdict};
+use trial::{Trial, TrialVerdict, Tried};
 
 /// The part of the window kept free for alerts: one fourth, rounded up.
 const RESERVED_SHARE: usize = 4;
@@ -55,7 +55,7 @@ const LIMIT_HOLDS_AT_MOST: Duration = Duration::from_secs(24 * 3_600);
 
 /// Returns the number of messages of a window usable by `lane`.
 #[must_use]
-pub fn share(window: usize, lane: Lane) -> usize {
+pub fn window_share(window: usize, lane: Lane) -> usize {
     let reserved = match lane {
         Lane::Alerts => 0,
         Lane::Events | Lane::Readings => window.div_ceil(RESERVED_SHARE),
@@ -84,13 +84,13 @@ pub struct Delivery {
     doubted: usize,
     /// Newly withheld topics, not yet known to the store.
     to_withhold: Vec<TopicMark>,
-    limit: Option<Limit>,
+    limit: Option<SizeLimit>,
     limit_holds: Duration,
 }
 
 /// The learnt limit of the message size: the broker hung up on larger messages.
 #[derive(Debug, Clone, Copy)]
-struct Limit {
+struct SizeLimit {
     bytes: usize,
     lifted_at: Mono,
 }
@@ -103,7 +103,7 @@ struct LaneProgress {
 }
 
 impl LaneProgress {
-    fn behind(watermark: Seq) -> Self {
+    fn from_watermark(watermark: Seq) -> Self {
         Self { committed: watermark, taken: watermark, queue: Queue::new(watermark) }
     }
 }
@@ -111,7 +111,7 @@ impl LaneProgress {
 #[derive(Debug)]
 struct Message {
     batch: Batch,
-    sheaf_through: Seq,
+    group_through: Seq,
     /// The topic, if the message was taken from a withheld topic.
     trial: Option<Arc<str>>,
     sent: Option<Mono>,
@@ -135,7 +135,7 @@ impl Delivery {
     pub fn new(window: usize, watermarks: [Seq; 3]) -> Self {
         Self {
             window: window.max(1),
-            lanes: watermarks.map(LaneProgress::behind),
+            lanes: watermarks.map(LaneProgress::from_watermark),
             messages: BTreeMap::new(),
             next: 0,
             last_order: 0,
@@ -191,11 +191,11 @@ impl Delivery {
         self.messages.clear();
         self.to_withhold.clear();
         (self.settled, self.marking) = (0, 0);
-        self.lanes = watermarks.map(LaneProgress::behind);
+        self.lanes = watermarks.map(LaneProgress::from_watermark);
     }
 
     /// Takes the last committed record of each lane.
-    pub fn committed(&mut self, last: [Seq; 3]) {
+    pub fn note_committed(&mut self, last: [Seq; 3]) {
         for (lane, last) in self.lanes.iter_mut().zip(last) {
             lane.committed = lane.committed.max(last);
         }
@@ -208,7 +208,7 @@ impl Delivery {
 
     /// Returns the groups of batches to take from the store now, the most urgent first.
     #[must_use]
-    pub fn wanted(&self, now: Mono) -> Vec<Wanted> {
+    pub fn list_requests(&self, now: Mono) -> Vec<TakeRequest> {
         let bytes = self.limit_bytes();
         let mut wanted = Vec::new();
         for lane in Lane::ALL {
@@ -219,12 +219,12 @@ impl Delivery {
             let is_behind = progress.committed > progress.taken;
             if is_behind && self.has_room(lane) && !self.is_rejoining(lane) {
                 let withheld = Arc::clone(&self.withheld[lane.index()]);
-                let part = Part::Lane { after: progress.taken, withheld };
-                let room = self.room(lane);
-                wanted.push(Wanted { lane, part, room, records: usize::MAX, bytes });
+                let part = LanePart::Lane { after: progress.taken, withheld };
+                let room = self.lane_room(lane);
+                wanted.push(TakeRequest { lane, part, room, records: usize::MAX, bytes });
             }
         }
-        let rooms = Lane::ALL.map(|lane| self.room(lane));
+        let rooms = Lane::ALL.map(|lane| self.lane_room(lane));
         for (lane, topic) in &self.on_trial {
             if self.has_to_withhold(*lane) {
                 continue;
@@ -236,13 +236,19 @@ impl Delivery {
             };
             let room = rooms[lane.index()];
             let room = if on.trial.is_recovered() { room } else { room.min(1) };
-            let is_full = !on.trial.is_recovered() && on.in_hand >= on.trial.wants();
+            let is_full = !on.trial.is_recovered() && on.in_hand >= on.trial.messages_needed();
             if is_full || room == 0 || !on.trial.is_due(now) || on.caught_up == Some(through) {
                 continue;
             }
             let (topic, anew) = (Arc::clone(topic), on.anew);
-            let part = Part::Topic { topic, anew, through };
-            wanted.push(Wanted { lane: *lane, part, room, records: on.trial.size(), bytes });
+            let part = LanePart::Topic { topic, anew, through };
+            wanted.push(TakeRequest {
+                lane: *lane,
+                part,
+                room,
+                records: on.trial.next_size(),
+                bytes,
+            });
         }
         wanted
     }
@@ -269,17 +275,17 @@ impl Delivery {
     #[must_use]
     pub fn has_room(&self, lane: Lane) -> bool {
         let usual = self.lanes[lane.index()].queue.usual;
-        self.room(lane) >= usual.clamp(1, self.share(lane))
+        self.lane_room(lane) >= usual.clamp(1, self.lane_share(lane))
     }
 
     /// Returns the number of messages of `lane` that the window has room for.
     #[must_use]
-    pub fn room(&self, lane: Lane) -> usize {
-        self.share(lane).saturating_sub(self.in_hand())
+    pub fn lane_room(&self, lane: Lane) -> usize {
+        self.lane_share(lane).saturating_sub(self.in_hand())
     }
 
-    fn share(&self, lane: Lane) -> usize {
-        share(self.window, lane)
+    fn lane_share(&self, lane: Lane) -> usize {
+        window_share(self.window, lane)
     }
 
     fn limit_bytes(&self) -> usize {
@@ -287,31 +293,37 @@ impl Delivery {
     }
 
     /// Takes a group of batches of a lane in hand.
-    pub fn add(&mut self, lane: Lane, sheaf: Sheaf) {
+    pub fn add_group(&mut self, lane: Lane, group: BatchGroup) {
         let progress = &mut self.lanes[lane.index()];
-        progress.taken = progress.taken.max(sheaf.through);
-        for (topic, count) in &sheaf.withheld {
+        progress.taken = progress.taken.max(group.through);
+        for (topic, count) in &group.withheld {
             self.topics.get_mut(lane, topic).withheld += count;
         }
-        let open = open(&sheaf, Vec::new());
+        let open = open_group(&group, Vec::new());
         self.lanes[lane.index()].queue.push(open);
-        self.take_in(sheaf, None);
+        self.take_in(group, None);
     }
 
     /// Takes a group of batches of a withheld topic in hand, with records of `sources`.
-    pub fn add_of_topic(&mut self, lane: Lane, topic: &Arc<str>, sheaf: Sheaf, sources: Vec<u32>) {
+    pub fn add_topic_group(
+        &mut self,
+        lane: Lane,
+        topic: &Arc<str>,
+        group: BatchGroup,
+        sources: Vec<u32>,
+    ) {
         let Some(on) = &mut self.topics.get_mut(lane, topic).trial else { return };
         on.anew = false;
-        on.in_hand += sheaf.batches.len();
-        on.queue.push(open(&sheaf, sources));
-        self.take_in(sheaf, Some(topic));
+        on.in_hand += group.batches.len();
+        on.queue.push(open_group(&group, sources));
+        self.take_in(group, Some(topic));
     }
 
-    fn take_in(&mut self, sheaf: Sheaf, trial: Option<&Arc<str>>) {
-        for batch in sheaf.batches {
+    fn take_in(&mut self, group: BatchGroup, trial: Option<&Arc<str>>) {
+        for batch in group.batches {
             let message = Message {
                 batch,
-                sheaf_through: sheaf.through,
+                group_through: group.through,
                 trial: trial.cloned(),
                 sent: None,
                 order: 0,
@@ -324,19 +336,19 @@ impl Delivery {
     }
 
     /// Notes that the store had no records for `wanted`: all were given up since, or are in hand.
-    pub fn exhausted(&mut self, wanted: &Wanted) {
+    pub fn mark_exhausted(&mut self, wanted: &TakeRequest) {
         match &wanted.part {
-            Part::Lane { .. } => {
+            LanePart::Lane { .. } => {
                 let progress = &mut self.lanes[wanted.lane.index()];
                 progress.taken = progress.committed;
             }
-            Part::Topic { topic, through, .. } => {
+            LanePart::Topic { topic, through, .. } => {
                 if let Some(on) = &mut self.topics.get_mut(wanted.lane, topic).trial {
                     on.anew = false;
                     on.caught_up = Some(*through);
-                    on.trial.has_no_other();
+                    on.trial.note_no_other();
                     if on.in_hand == 0 {
-                        on.trial.has_nothing();
+                        on.trial.note_nothing_left();
                     }
                 }
             }
@@ -350,7 +362,7 @@ impl Delivery {
 
     /// Notes that a message was handed to the link. Returns `true` if the peer may hang up because
     /// of the message: the message is on trial, or the topic in doubt.
-    pub fn sent(&mut self, id: MessageId, now: Mono) -> bool {
+    pub fn mark_sent(&mut self, id: MessageId, now: Mono) -> bool {
         if let Some(message) = self.messages.get_mut(&id) {
             message.sent = Some(now);
             self.last_order += 1;
@@ -360,13 +372,13 @@ impl Delivery {
             && self
                 .messages
                 .get(&id)
-                .is_some_and(|message| self.is_lone(message) || self.failures(message) > 0)
+                .is_some_and(|message| self.is_lone(message) || self.topic_failures(message) > 0)
     }
 
     /// Takes the acknowledgement of a message. The first acknowledgement on a topic of a connection
     /// does not count at once: only after another acknowledgement on the topic, after the
     /// acknowledgement of a message sent later, or after [`ANSWER_STANDS`].
-    pub fn acknowledged(&mut self, id: MessageId, now: Mono) {
+    pub fn acknowledge_message(&mut self, id: MessageId, now: Mono) {
         let Some(message) = self.messages.get_mut(&id).filter(|one| one.answered.is_none()) else {
             return;
         };
@@ -378,15 +390,15 @@ impl Delivery {
         let is_known = topic.is_known || topic.answers > 1;
         // A broker reads messages in order: after hanging up because of a message, a broker
         // acknowledges no message sent later.
-        self.believe_where(now, |one| {
+        self.confirm_where(now, |one| {
             one.order < order || (is_known && one.batch.lane == lane && one.batch.topic == name)
         });
     }
 
     /// Counts the acknowledgements older than [`ANSWER_STANDS`], and doubles the limit of the
     /// message size once the limit has held long enough.
-    pub fn tick(&mut self, now: Mono) {
-        self.believe_where(now, |message| {
+    pub fn handle_timeout(&mut self, now: Mono) {
+        self.confirm_where(now, |message| {
             message.answered.is_some_and(|at| now.since(at) >= ANSWER_STANDS)
         });
         if let Some(limit) = &mut self.limit
@@ -398,7 +410,7 @@ impl Delivery {
         }
     }
 
-    /// Returns the time at which [`Delivery::tick`], or a message on trial, is due next.
+    /// Returns the time at which [`Delivery::handle_timeout`], or a message on trial, is due next.
     #[must_use]
     pub fn next_due(&self) -> Option<Mono> {
         let answers = self.messages.values().filter_map(|message| message.answered);
@@ -409,7 +421,7 @@ impl Delivery {
         answers.map(|at| at + ANSWER_STANDS).chain(trials).min()
     }
 
-    fn believe_where(&mut self, now: Mono, is_meant: impl Fn(&Message) -> bool) {
+    fn confirm_where(&mut self, now: Mono, is_meant: impl Fn(&Message) -> bool) {
         let meant = |(id, message): (&MessageId, &Message)| {
             (message.answered.is_some() && is_meant(message)).then_some(*id)
         };
@@ -419,29 +431,31 @@ impl Delivery {
                 let (lane, topic) = (message.batch.lane, Arc::clone(&message.batch.topic));
                 self.topics.get_mut(lane, &topic).is_known = true;
             }
-            self.believe(id, now);
+            self.confirm_message(id, now);
         }
     }
 
     /// Counts the records of a message as delivered.
-    fn believe(&mut self, id: MessageId, now: Mono) {
+    fn confirm_message(&mut self, id: MessageId, now: Mono) {
         let is_lone = self.messages.get(&id).is_some_and(|message| self.is_lone(message));
         let Some(message) = self.messages.remove(&id) else { return };
         let (lane, count) = (message.batch.lane, message.batch.count);
         let topic = self.topics.get_mut(lane, &message.batch.topic);
-        if topic.doubt.exists() {
+        if topic.doubt.has_failures() {
             topic.doubt = Doubt::default();
             self.doubted -= 1;
         }
-        let sheaf = self.settle(&message);
-        queue::add(&mut sheaf.delivered, &message.batch.topic, count);
+        let group = self.settle_message(&message);
+        queue::add_count(&mut group.delivered, &message.batch.topic, count);
         let Some(named) = message.trial.filter(|_| is_lone) else { return };
         let limit_bytes = self.limit_bytes();
         let Some(on) = &mut self.topics.get_mut(lane, &named).trial else { return };
-        if let Verdict::TooLarge(bytes) = on.trial.passed(tried(&message.batch), limit_bytes, now) {
+        if let TrialVerdict::TooLarge(bytes) =
+            on.trial.handle_pass(measure_batch(&message.batch), limit_bytes, now)
+        {
             let lifted_at = now + self.limit_holds;
             self.limit_holds = (self.limit_holds * 2).min(LIMIT_HOLDS_AT_MOST);
-            self.limit = Some(Limit { bytes, lifted_at });
+            self.limit = Some(SizeLimit { bytes, lifted_at });
         }
     }
 
@@ -472,13 +486,13 @@ impl Delivery {
 
     /// Returns the topics refused by the broker.
     #[must_use]
-    pub fn refused(&self) -> Vec<Refused> {
+    pub fn list_refused(&self) -> Vec<RefusedTopic> {
         let refused = |(lane, name): &(Lane, Arc<str>)| {
             let topic = self.topics.get(*lane, name)?;
             let on = topic.trial.as_ref()?;
-            on.trial.doubt().is_refused().then(|| Refused {
+            on.trial.doubt().is_refused().then(|| RefusedTopic {
                 topic: Arc::clone(name),
-                since: on.trial.doubt().since(),
+                since: on.trial.doubt().failing_since(),
                 next_trial: on.trial.next().max(self.spacing.next()),
                 records: topic.withheld,
             })
@@ -501,7 +515,8 @@ impl Delivery {
     }
 
     fn count_doubted(&mut self) {
-        self.doubted = self.topics.iter().filter(|(_, _, topic)| topic.doubt.exists()).count();
+        self.doubted =
+            self.topics.iter().filter(|(_, _, topic)| topic.doubt.has_failures()).count();
     }
 
     fn trials_changed(&mut self) {
@@ -514,7 +529,7 @@ impl Delivery {
         }
     }
 
-    fn quarantine(&mut self, id: MessageId) -> Option<Gap> {
+    fn quarantine_message(&mut self, id: MessageId) -> Option<Gap> {
         let message = self.messages.remove(&id)?;
         let gap = Gap {
             lane: message.batch.lane,
@@ -523,12 +538,12 @@ impl Delivery {
             count: message.batch.count,
             reason: DropReason::Quarantine { topic: (*message.batch.topic).into() },
         };
-        self.settle(&message).gaps.push(gap.clone());
+        self.settle_message(&message).gaps.push(gap.clone());
         Some(gap)
     }
 
     /// Counts a removed message as settled, and returns the group of the message.
-    fn settle(&mut self, message: &Message) -> &mut OpenSheaf {
+    fn settle_message(&mut self, message: &Message) -> &mut OpenGroup {
         self.settled += 1;
         let lane = message.batch.lane;
         let queue = match &message.trial {
@@ -540,23 +555,23 @@ impl Delivery {
             }
             None => &mut self.lanes[lane.index()].queue,
         };
-        queue.settle(message.sheaf_through)
+        queue.settle_one(message.group_through)
     }
 }
 
-fn open(sheaf: &Sheaf, sources: Vec<u32>) -> OpenSheaf {
-    OpenSheaf {
-        through: sheaf.through,
-        messages: sheaf.batches.len(),
-        open: sheaf.batches.len(),
+fn open_group(group: &BatchGroup, sources: Vec<u32>) -> OpenGroup {
+    OpenGroup {
+        through: group.through,
+        messages: group.batches.len(),
+        open: group.batches.len(),
         delivered: Vec::new(),
-        filtered: sheaf.filtered.clone(),
+        filtered: group.filtered.clone(),
         gaps: Vec::new(),
         sources,
     }
 }
 
-fn tried(batch: &Batch) -> Tried {
+fn measure_batch(batch: &Batch) -> Tried {
     let bytes = batch.payload.len() + batch.topic.len();
     let records = usize::try_from(batch.count).unwrap_or(usize::MAX);
     Tried { first: batch.first, last: batch.last, records, bytes }

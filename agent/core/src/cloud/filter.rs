@@ -18,9 +18,9 @@ use crate::time::Wall;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FilterSpec {
     /// If not empty, only readings that pass any of these tests are published.
-    pub keep: Vec<Test>,
+    pub keep: Vec<FilterTest>,
     /// Readings that pass any of these tests are held back.
-    pub drop: Vec<Test>,
+    pub drop: Vec<FilterTest>,
     /// The period of means, on the grid of the clock: the mean of the numbers of a period is
     /// published in place of the numbers. A late number, after a number of a later period, is in no
     /// mean.
@@ -33,7 +33,7 @@ pub struct FilterSpec {
 /// A test of one reading. Passes if the source fits, and if the number is above `above` or below
 /// `below`, or the state is `is`. A test without `above`, `below` and `is` passes any value.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Test {
+pub struct FilterTest {
     /// The id of the source; `None` fits all sources.
     pub source: Option<Box<str>>,
     /// Passes greater numbers.
@@ -52,12 +52,12 @@ impl FilterSpec {
     }
 }
 
-impl Test {
+impl FilterTest {
     fn is_about(&self, source: &Source) -> bool {
         self.source.as_ref().is_none_or(|name| *name == source.name)
     }
 
-    fn fits(&self, value: &Value) -> bool {
+    fn fits_value(&self, value: &Value) -> bool {
         if self.above.is_none() && self.below.is_none() && self.is.is_none() {
             return true;
         }
@@ -73,7 +73,7 @@ impl Test {
 
 /// The decision of a filter about a reading.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Passage {
+pub enum FilterOutcome {
     /// The reading is published unchanged.
     AsItIs,
     /// The reading is held back.
@@ -91,7 +91,7 @@ pub enum Passage {
 #[derive(Debug, Clone)]
 pub struct Filter {
     tests: Arc<Tests>,
-    period: Option<Period>,
+    period: Option<MeanPeriod>,
     /// The last published value.
     last: Option<Value>,
 }
@@ -100,14 +100,14 @@ pub struct Filter {
 #[derive(Debug)]
 struct Tests {
     keeps_all: bool,
-    keep: Vec<Test>,
-    drop: Vec<Test>,
+    keep: Vec<FilterTest>,
+    drop: Vec<FilterTest>,
     mean_every: Option<i64>,
     min_change: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Period {
+struct MeanPeriod {
     number: i64,
     sum: f64,
     count: u32,
@@ -122,7 +122,7 @@ impl Filter {
         if spec.is_open() {
             return None;
         }
-        let about = |tests: &[Test]| -> Vec<Test> {
+        let about = |tests: &[FilterTest]| -> Vec<FilterTest> {
             tests.iter().filter(|test| test.is_about(source)).cloned().collect()
         };
         let period = |every: Duration| i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1);
@@ -141,33 +141,33 @@ impl Filter {
     /// `time` is the wall time of the reading, and `event` the time on the axis of the rules. A
     /// clock step does not move the axis of the rules: after the clock is set back, a reading of a
     /// period seen before is not late.
-    pub fn take(
+    pub fn filter_reading(
         &mut self,
         value: &Value,
         (time, event): (Wall, Wall),
         is_plausible: bool,
-    ) -> Passage {
+    ) -> FilterOutcome {
         let tests = Arc::clone(&self.tests);
-        let any = |tests: &[Test]| tests.iter().any(|test| test.fits(value));
+        let any = |tests: &[FilterTest]| tests.iter().any(|test| test.fits_value(value));
         if !(tests.keeps_all || any(&tests.keep)) || any(&tests.drop) {
-            return Passage::Filtered;
+            return FilterOutcome::Filtered;
         }
         let passage = match (tests.mean_every, value) {
             (Some(every), Value::Number(number)) if is_plausible => {
-                self.mean(every, *number, (time, event))
+                self.add_to_mean(every, *number, (time, event))
             }
-            (Some(_), Value::Number(_)) => Passage::Filtered,
-            (Some(_), Value::State(_)) | (None, _) => Passage::AsItIs,
+            (Some(_), Value::Number(_)) => FilterOutcome::Filtered,
+            (Some(_), Value::State(_)) | (None, _) => FilterOutcome::AsItIs,
         };
         let is_news = match (passage, tests.min_change) {
-            (Passage::Filtered, _) => false,
+            (FilterOutcome::Filtered, _) => false,
             (_, None) => true,
-            (Passage::Mean { value, .. }, Some(min_change)) => {
+            (FilterOutcome::Mean { value, .. }, Some(min_change)) => {
                 self.is_news(&Value::Number(value), min_change)
             }
-            (Passage::AsItIs, Some(min_change)) => self.is_news(value, min_change),
+            (FilterOutcome::AsItIs, Some(min_change)) => self.is_news(value, min_change),
         };
-        if is_news { passage } else { Passage::Filtered }
+        if is_news { passage } else { FilterOutcome::Filtered }
     }
 
     /// Forgets the last published value, so the next reading counts as changed. The sum of the
@@ -176,25 +176,30 @@ impl Filter {
         self.last = None;
     }
 
-    fn mean(&mut self, every: i64, number: f64, (time, event): (Wall, Wall)) -> Passage {
+    fn add_to_mean(
+        &mut self,
+        every: i64,
+        number: f64,
+        (time, event): (Wall, Wall),
+    ) -> FilterOutcome {
         let now = time.0.div_euclid(every);
-        let begun = Period { number: now, sum: number, count: 1, newest: event };
+        let begun = MeanPeriod { number: now, sum: number, count: 1, newest: event };
         match &mut self.period {
             Some(period) if period.number == now => {
                 period.sum += number;
                 period.count = period.count.saturating_add(1);
                 period.newest = period.newest.max(event);
-                Passage::Filtered
+                FilterOutcome::Filtered
             }
-            Some(period) if period.number > now && period.newest > event => Passage::Filtered,
+            Some(period) if period.number > now && period.newest > event => FilterOutcome::Filtered,
             Some(period) => {
                 let over = std::mem::replace(period, begun);
                 let end = over.number.saturating_add(1).saturating_mul(every);
-                Passage::Mean { value: over.sum / f64::from(over.count), time: Wall(end) }
+                FilterOutcome::Mean { value: over.sum / f64::from(over.count), time: Wall(end) }
             }
             none => {
                 *none = Some(begun);
-                Passage::Filtered
+                FilterOutcome::Filtered
             }
         }
     }
@@ -234,10 +239,10 @@ mod tests {
         let mut time = 0;
         let mut take = |number: &f64| {
             time += 1_000;
-            match filter.take(&Value::Number(*number), at(time - 1_000), true) {
-                Passage::AsItIs => Some(*number),
-                Passage::Mean { value, .. } => Some(value),
-                Passage::Filtered => None,
+            match filter.filter_reading(&Value::Number(*number), at(time - 1_000), true) {
+                FilterOutcome::AsItIs => Some(*number),
+                FilterOutcome::Mean { value, .. } => Some(value),
+                FilterOutcome::Filtered => None,
             }
         };
         numbers.iter().map(&mut take).collect()
@@ -250,8 +255,8 @@ mod tests {
 
     #[test]
     fn what_is_kept_meets_a_test_and_what_is_dropped_too() {
-        let outside = Test { above: Some(20.0), below: Some(10.0), ..Test::default() };
-        let spike = Test { above: Some(90.0), ..Test::default() };
+        let outside = FilterTest { above: Some(20.0), below: Some(10.0), ..FilterTest::default() };
+        let spike = FilterTest { above: Some(90.0), ..FilterTest::default() };
         let spec = FilterSpec { keep: vec![outside], drop: vec![spike], ..FilterSpec::default() };
 
         let passed = passed(&mut filter(spec), &[9.0, 10.0, 15.0, 20.0, 21.0, 91.0]);
@@ -261,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_test_of_another_source_says_nothing() {
-        let other = || vec![Test { source: Some("b".into()), ..Test::default() }];
+        let other = || vec![FilterTest { source: Some("b".into()), ..FilterTest::default() }];
         let drop = FilterSpec { drop: other(), ..FilterSpec::default() };
         let keep = FilterSpec { keep: other(), ..FilterSpec::default() };
 
@@ -273,17 +278,18 @@ mod tests {
 
     #[test]
     fn states_are_tested_by_their_word_and_pass_when_they_change() {
-        let closed = Test { is: Some("closed".into()), ..Test::default() };
+        let closed = FilterTest { is: Some("closed".into()), ..FilterTest::default() };
         let mut drop = filter(FilterSpec { drop: vec![closed], ..FilterSpec::default() });
         let mut change = filter(FilterSpec { min_change: Some(1.0), ..FilterSpec::default() });
-        let take =
-            |filter: &mut Filter, word: &str| filter.take(&Value::State(word.into()), at(0), true);
+        let take = |filter: &mut Filter, word: &str| {
+            filter.filter_reading(&Value::State(word.into()), at(0), true)
+        };
 
-        assert_eq!(take(&mut drop, "closed"), Passage::Filtered);
-        assert_eq!(take(&mut drop, "open"), Passage::AsItIs);
-        assert_eq!(take(&mut change, "open"), Passage::AsItIs);
-        assert_eq!(take(&mut change, "open"), Passage::Filtered);
-        assert_eq!(take(&mut change, "closed"), Passage::AsItIs);
+        assert_eq!(take(&mut drop, "closed"), FilterOutcome::Filtered);
+        assert_eq!(take(&mut drop, "open"), FilterOutcome::AsItIs);
+        assert_eq!(take(&mut change, "open"), FilterOutcome::AsItIs);
+        assert_eq!(take(&mut change, "open"), FilterOutcome::Filtered);
+        assert_eq!(take(&mut change, "closed"), FilterOutcome::AsItIs);
     }
 
     #[test]
@@ -303,8 +309,8 @@ mod tests {
         let passed = passed(&mut filter, &[1.0, 3.0, 10.0, 20.0, 0.0]);
 
         assert_eq!(passed, [None, None, Some(2.0), None, Some(15.0)]);
-        let later = filter.take(&Value::Number(7.0), at(60_500), true);
-        assert_eq!(later, Passage::Mean { value: 0.0, time: Wall(6_000) });
+        let later = filter.filter_reading(&Value::Number(7.0), at(60_500), true);
+        assert_eq!(later, FilterOutcome::Mean { value: 0.0, time: Wall(6_000) });
     }
 
     #[test]
@@ -313,10 +319,10 @@ mod tests {
         let mut filter = filter(FilterSpec { mean_every: every, ..FilterSpec::default() });
 
         let times = [1_000, 11_000, 2_000, 12_000, 3_000, 13_000, 21_000];
-        let passed = times.map(|time| filter.take(&Value::Number(1.0), at(time), true));
+        let passed = times.map(|time| filter.filter_reading(&Value::Number(1.0), at(time), true));
         let means = passed.iter().filter_map(|passage| match passage {
-            Passage::Mean { time, .. } => Some(time.0),
-            Passage::AsItIs | Passage::Filtered => None,
+            FilterOutcome::Mean { time, .. } => Some(time.0),
+            FilterOutcome::AsItIs | FilterOutcome::Filtered => None,
         });
 
         assert_eq!(means.collect::<Vec<_>>(), [10_000, 20_000]);
@@ -326,22 +332,22 @@ mod tests {
     fn a_clock_that_is_set_back_makes_no_reading_late() {
         let every = Some(Duration::from_secs(10));
         let mut filter = filter(FilterSpec { mean_every: every, ..FilterSpec::default() });
-        filter.take(&Value::Number(1.0), (Wall(3_600_000), Wall(5_000)), true);
+        filter.filter_reading(&Value::Number(1.0), (Wall(3_600_000), Wall(5_000)), true);
 
-        let mean = filter.take(&Value::Number(3.0), (Wall(0), Wall(6_000)), true);
+        let mean = filter.filter_reading(&Value::Number(3.0), (Wall(0), Wall(6_000)), true);
 
-        assert_eq!(mean, Passage::Mean { value: 1.0, time: Wall(3_610_000) });
+        assert_eq!(mean, FilterOutcome::Mean { value: 1.0, time: Wall(3_610_000) });
     }
 
     #[test]
     fn what_is_not_plausible_is_in_no_mean() {
         let every = Some(Duration::from_secs(10));
         let mut filter = filter(FilterSpec { mean_every: every, ..FilterSpec::default() });
-        filter.take(&Value::Number(70.0), at(0), true);
-        filter.take(&Value::Number(0.0), at(1_000), false);
+        filter.filter_reading(&Value::Number(70.0), at(0), true);
+        filter.filter_reading(&Value::Number(0.0), at(1_000), false);
 
-        let mean = filter.take(&Value::Number(80.0), at(10_000), true);
+        let mean = filter.filter_reading(&Value::Number(80.0), at(10_000), true);
 
-        assert_eq!(mean, Passage::Mean { value: 70.0, time: Wall(10_000) });
+        assert_eq!(mean, FilterOutcome::Mean { value: 70.0, time: Wall(10_000) });
     }
 }

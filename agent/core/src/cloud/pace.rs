@@ -34,7 +34,7 @@ const _: () = {
 
 /// The limits of the pace; `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
+pub struct PaceLimits {
     /// Messages a second.
     pub messages: Option<u32>,
     /// Payload bytes a second.
@@ -55,7 +55,7 @@ pub struct Cost {
 /// Computes the delay of messages from the costs of the messages sent.
 #[derive(Debug)]
 pub struct Pace {
-    limits: Limits,
+    limits: PaceLimits,
     /// The monotonic time up to which each allowance is used up, in microseconds.
     paid_until: [u64; 3],
 }
@@ -63,39 +63,39 @@ pub struct Pace {
 impl Pace {
     /// Begins with a full allowance.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: PaceLimits) -> Self {
         Self { limits, paid_until: [0; 3] }
     }
 
     /// Returns the delay before a message of `cost` may be sent; zero for now. A message above the
     /// size of a burst waits until all earlier messages are paid for.
     #[must_use]
-    pub fn delay(&self, now: Mono, lane: Lane, cost: Cost) -> Duration {
+    pub fn required_delay(&self, now: Mono, lane: Lane, cost: Cost) -> Duration {
         let burst = 1_000
             * match lane {
                 Lane::Alerts => BURST_MS + ALERT_BURST_MS,
                 Lane::Events | Lane::Readings => BURST_MS,
             };
         let allowed = now.0 * 1_000 + burst;
-        let owed = self.paid_until.iter().zip(self.prices(cost));
+        let owed = self.paid_until.iter().zip(self.price_message(cost));
         let latest = owed.map(|(paid_until, price)| paid_until + price.min(burst)).max();
         Duration::from_micros(latest.unwrap_or(0).saturating_sub(allowed))
     }
 
     /// Charges `cost` for a message sent at `now`.
-    pub fn spend(&mut self, now: Mono, cost: Cost) {
-        let prices = self.prices(cost);
+    pub fn spend_cost(&mut self, now: Mono, cost: Cost) {
+        let prices = self.price_message(cost);
         for (paid_until, price) in self.paid_until.iter_mut().zip(prices) {
             *paid_until = (*paid_until).max(now.0 * 1_000) + price;
         }
     }
 
     /// Returns the price of a message for each allowance, in microseconds.
-    fn prices(&self, cost: Cost) -> [u64; 3] {
+    fn price_message(&self, cost: Cost) -> [u64; 3] {
         let price = |limit: Option<u32>, amount: u64| {
             limit.map_or(0, |limit| amount * 1_000_000 / u64::from(limit.max(1)))
         };
-        let Limits { messages, bytes, records } = self.limits;
+        let PaceLimits { messages, bytes, records } = self.limits;
         [price(messages, 1), price(bytes, cost.bytes), price(records, cost.records)]
     }
 }
@@ -104,12 +104,12 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn sent_in_ten_seconds(limits: Limits, cost: Cost) -> u64 {
+    fn sent_in_ten_seconds(limits: PaceLimits, cost: Cost) -> u64 {
         let mut pace = Pace::new(limits);
         let mut sent = 0;
         for ms in 0..10_000 {
-            while pace.delay(Mono(ms), Lane::Readings, cost).is_zero() {
-                pace.spend(Mono(ms), cost);
+            while pace.required_delay(Mono(ms), Lane::Readings, cost).is_zero() {
+                pace.spend_cost(Mono(ms), cost);
                 sent += 1;
             }
         }
@@ -119,9 +119,9 @@ mod tests {
     #[test]
     fn no_second_takes_more_than_the_limit_allows() {
         let cost = Cost { bytes: 1_000, records: 10 };
-        let by_messages = Limits { messages: Some(50), ..Limits::default() };
-        let by_bytes = Limits { bytes: Some(20_000), ..Limits::default() };
-        let by_records = Limits { records: Some(1_000), ..Limits::default() };
+        let by_messages = PaceLimits { messages: Some(50), ..PaceLimits::default() };
+        let by_bytes = PaceLimits { bytes: Some(20_000), ..PaceLimits::default() };
+        let by_records = PaceLimits { records: Some(1_000), ..PaceLimits::default() };
 
         assert!((500..=515).contains(&sent_in_ten_seconds(by_messages, cost)));
         assert!((200..=206).contains(&sent_in_ten_seconds(by_bytes, cost)));
@@ -130,17 +130,17 @@ mod tests {
 
     #[test]
     fn without_limits_nothing_waits() {
-        let mut pace = Pace::new(Limits::default());
+        let mut pace = Pace::new(PaceLimits::default());
         for _ in 0..10_000 {
-            pace.spend(Mono(1), Cost { bytes: 1 << 20, records: 10_000 });
+            pace.spend_cost(Mono(1), Cost { bytes: 1 << 20, records: 10_000 });
         }
         let cost = Cost { bytes: 1 << 20, records: 10_000 };
-        assert_eq!(pace.delay(Mono(1), Lane::Readings, cost), Duration::ZERO);
+        assert_eq!(pace.required_delay(Mono(1), Lane::Readings, cost), Duration::ZERO);
     }
 
     /// Returns the most messages and bytes in any second, for messages of random sizes and lanes,
     /// each sent without any further delay.
-    fn worst_second(seed: u64, limits: Limits, max_bytes: u64) -> (usize, u64) {
+    fn worst_second(seed: u64, limits: PaceLimits, max_bytes: u64) -> (usize, u64) {
         let mut random = Xorshift(seed);
         let mut pace = Pace::new(limits);
         let mut sent: Vec<(u64, u64)> = Vec::new();
@@ -149,10 +149,12 @@ mod tests {
             loop {
                 let lane = Lane::ALL[usize::try_from(random.next() % 3).unwrap()];
                 let cost = Cost { bytes: 1 + random.next() % max_bytes, records: 1 };
-                if random.next().is_multiple_of(8) || !pace.delay(Mono(ms), lane, cost).is_zero() {
+                if random.next().is_multiple_of(8)
+                    || !pace.required_delay(Mono(ms), lane, cost).is_zero()
+                {
                     break;
                 }
-                pace.spend(Mono(ms), cost);
+                pace.spend_cost(Mono(ms), cost);
                 sent.push((ms, cost.bytes));
             }
             let recent = sent.iter().rev().take_while(|(at, _)| at + 1_000 > ms);
@@ -175,7 +177,7 @@ mod tests {
 
     #[test]
     fn no_second_exceeds_what_aws_takes_whatever_the_sizes_and_though_alerts_go_first() {
-        let limits = Limits {
+        let limits = PaceLimits {
             messages: Some(MESSAGES_PER_SECOND),
             bytes: Some(BYTES_PER_SECOND),
             records: None,
@@ -190,14 +192,14 @@ mod tests {
 
     #[test]
     fn an_alert_does_not_wait_for_the_readings_before_it() {
-        let limits = Limits { bytes: Some(BYTES_PER_SECOND), ..Limits::default() };
+        let limits = PaceLimits { bytes: Some(BYTES_PER_SECOND), ..PaceLimits::default() };
         let cost = Cost { bytes: 20 << 10, records: 200 };
         let alert = Cost { bytes: 300, records: 1 };
         let mut pace = Pace::new(limits);
-        while pace.delay(Mono(0), Lane::Readings, cost).is_zero() {
-            pace.spend(Mono(0), cost);
+        while pace.required_delay(Mono(0), Lane::Readings, cost).is_zero() {
+            pace.spend_cost(Mono(0), cost);
         }
 
-        assert_eq!(pace.delay(Mono(0), Lane::Alerts, alert), Duration::ZERO);
+        assert_eq!(pace.required_delay(Mono(0), Lane::Alerts, alert), Duration::ZERO);
     }
 }

@@ -15,7 +15,7 @@ use crate::cloud::topic::Template;
 use crate::record::id::RecordId;
 use crate::record::reading::{Boot, HeartDetail, Reading, Seq, Value};
 use crate::time::Wall;
-use crate::time::timeline::Trust;
+use crate::time::timeline::ClockTrust;
 
 /// The framing of the records of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -91,7 +91,7 @@ pub struct RecordStamp {
     /// The wall time, as far as known by now.
     pub time: Wall,
     /// The trust in `time`.
-    pub trust: Trust,
+    pub trust: ClockTrust,
 }
 
 /// The prepared record of one source: constant text and variable values, in order.
@@ -135,24 +135,24 @@ impl ReadingLayout {
                 let (last, first): (Vec<_>, Vec<_>) =
                     fields.iter().partition(|(_, field)| field.is_optional());
                 for (key, field) in first.into_iter().chain(last) {
-                    layout.field(key, *field, source, unit);
+                    layout.add_field(key, *field, source, unit);
                 }
             }
-            None => layout.defaults(source, unit, rr),
+            None => layout.add_default_fields(source, unit, rr),
         }
         if !format.add.is_empty() {
             layout.text.push(b',');
             layout.text.extend_from_slice(format.add.as_bytes());
         }
         Self {
-            topic: format.topic.render(&source.name, &source.kind).into(),
+            topic: format.topic.fill_in(&source.name, &source.kind).into(),
             framing: format.framing,
-            pieces: layout.finish(),
+            pieces: layout.into_pieces(),
         }
     }
 
     /// Appends the record of `reading` to `out`.
-    pub fn write(
+    pub fn write_record(
         &self,
         reading: &Reading,
         stamp: &RecordStamp,
@@ -163,8 +163,8 @@ impl ReadingLayout {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),
-                Piece::Seq => stamp.id.write(out),
-                Piece::Time => clock.write(stamp.time, out),
+                Piece::Seq => stamp.id.write_to(out),
+                Piece::Time => clock.write_time(stamp.time, out),
                 Piece::TimeMs => write_integer(stamp.time.0, out),
                 Piece::TimeS => write_integer(stamp.time.0.div_euclid(1000), out),
                 Piece::Value { number, state } => match &reading.value {
@@ -198,48 +198,48 @@ struct LayoutText {
 }
 
 impl LayoutText {
-    fn defaults(&mut self, source: &Source, unit: Option<&str>, rr: bool) {
+    fn add_default_fields(&mut self, source: &Source, unit: Option<&str>, rr: bool) {
         for (key, field) in [
             ("seq", Field::Seq),
             ("source", Field::Source),
             ("kind", Field::Kind),
             ("time", Field::Time),
         ] {
-            self.field(key, field, source, unit);
+            self.add_field(key, field, source, unit);
         }
         let number = if &*source.kind == "heart_rate" { "bpm" } else { "value" };
-        self.value(number, "state");
-        self.field("unit", Field::Unit, source, unit);
-        self.field("contact", Field::Contact, source, unit);
-        self.field("energy_kj", Field::EnergyKj, source, unit);
+        self.add_value(number, "state");
+        self.add_field("unit", Field::Unit, source, unit);
+        self.add_field("contact", Field::Contact, source, unit);
+        self.add_field("energy_kj", Field::EnergyKj, source, unit);
         if rr {
-            self.field("rr_ms", Field::RrMs, source, unit);
+            self.add_field("rr_ms", Field::RrMs, source, unit);
         }
     }
 
-    fn field(&mut self, key: &str, field: Field, source: &Source, unit: Option<&str>) {
+    fn add_field(&mut self, key: &str, field: Field, source: &Source, unit: Option<&str>) {
         match field {
-            Field::Seq => self.quoted(key, Piece::Seq),
-            Field::Time => self.quoted(key, Piece::Time),
-            Field::TimeMs => self.bare(key, Piece::TimeMs),
-            Field::TimeS => self.bare(key, Piece::TimeS),
-            Field::Source => self.constant(key, &source.name),
-            Field::Kind => self.constant(key, &source.kind),
+            Field::Seq => self.add_quoted(key, Piece::Seq),
+            Field::Time => self.add_quoted(key, Piece::Time),
+            Field::TimeMs => self.add_bare(key, Piece::TimeMs),
+            Field::TimeS => self.add_bare(key, Piece::TimeS),
+            Field::Source => self.add_constant(key, &source.name),
+            Field::Kind => self.add_constant(key, &source.kind),
             Field::Unit => {
                 if let Some(unit) = unit {
-                    self.constant(key, unit);
+                    self.add_constant(key, unit);
                 }
             }
-            Field::Value | Field::Bpm | Field::State => self.value(key, key),
+            Field::Value | Field::Bpm | Field::State => self.add_value(key, key),
             // Written anyway while the time is not trusted, whatever the fields are.
             Field::Clock => {}
-            Field::Contact => self.optional(key, Piece::Contact),
-            Field::EnergyKj => self.optional(key, Piece::EnergyKj),
-            Field::RrMs => self.optional(key, Piece::RrMs),
+            Field::Contact => self.add_optional(key, Piece::Contact),
+            Field::EnergyKj => self.add_optional(key, Piece::EnergyKj),
+            Field::RrMs => self.add_optional(key, Piece::RrMs),
         }
     }
 
-    fn key(&mut self, key: &str) {
+    fn write_key(&mut self, key: &str) {
         if !(self.pieces.is_empty() && self.text == b"{") {
             self.text.push(b',');
         }
@@ -247,47 +247,47 @@ impl LayoutText {
         self.text.push(b':');
     }
 
-    fn constant(&mut self, key: &str, value: &str) {
-        self.key(key);
+    fn add_constant(&mut self, key: &str, value: &str) {
+        self.write_key(key);
         write_text(value, &mut self.text);
     }
 
-    fn quoted(&mut self, key: &str, piece: Piece) {
-        self.key(key);
+    fn add_quoted(&mut self, key: &str, piece: Piece) {
+        self.write_key(key);
         self.text.push(b'"');
-        self.cut(piece);
+        self.push_piece(piece);
         self.text.push(b'"');
     }
 
-    fn bare(&mut self, key: &str, piece: Piece) {
-        self.key(key);
-        self.cut(piece);
+    fn add_bare(&mut self, key: &str, piece: Piece) {
+        self.write_key(key);
+        self.push_piece(piece);
     }
 
-    fn value(&mut self, number: &str, state: &str) {
+    fn add_value(&mut self, number: &str, state: &str) {
         let [number, state] = [number, state].map(|key| {
             let mut text = LayoutText { pieces: self.pieces.clone(), text: self.text.clone() };
-            text.key(key);
+            text.write_key(key);
             text.text.split_off(self.text.len())
         });
-        self.cut(Piece::Value { number, state });
+        self.push_piece(Piece::Value { number, state });
     }
 
-    fn optional(&mut self, key: &str, piece: fn(Vec<u8>) -> Piece) {
+    fn add_optional(&mut self, key: &str, piece: fn(Vec<u8>) -> Piece) {
         let mut text = vec![b','];
         write_text(key, &mut text);
         text.push(b':');
-        self.cut(piece(text));
+        self.push_piece(piece(text));
     }
 
-    fn cut(&mut self, piece: Piece) {
+    fn push_piece(&mut self, piece: Piece) {
         if !self.text.is_empty() {
             self.pieces.push(Piece::Text(std::mem::take(&mut self.text)));
         }
         self.pieces.push(piece);
     }
 
-    fn finish(mut self) -> Vec<Piece> {
+    fn into_pieces(mut self) -> Vec<Piece> {
         if !self.text.is_empty() {
             self.pieces.push(Piece::Text(self.text));
         }
@@ -303,47 +303,47 @@ pub struct ObjectText<'a> {
 
 impl<'a> ObjectText<'a> {
     /// Begins the object with the record id.
-    pub fn begin(boot: Boot, seq: Seq, out: &'a mut Vec<u8>) -> Self {
+    pub fn begin_record(boot: Boot, seq: Seq, out: &'a mut Vec<u8>) -> Self {
         out.extend_from_slice(b"{\"seq\":\"");
-        RecordId { boot, seq }.write(out);
+        RecordId { boot, seq }.write_to(out);
         out.push(b'"');
         Self { out }
     }
 
     /// Adds a text.
-    pub fn text(&mut self, key: &str, value: &str) -> &mut Self {
-        self.key(key);
+    pub fn add_text(&mut self, key: &str, value: &str) -> &mut Self {
+        self.write_key(key);
         write_text(value, self.out);
         self
     }
 
     /// Adds a number.
-    pub fn number(&mut self, key: &str, value: f64) -> &mut Self {
-        self.key(key);
+    pub fn add_number(&mut self, key: &str, value: f64) -> &mut Self {
+        self.write_key(key);
         write_number(value, self.out);
         self
     }
 
     /// Adds a number with a decimal point even if whole, so receivers see the same type in every
     /// record.
-    pub fn decimal(&mut self, key: &str, value: f64) -> &mut Self {
-        self.key(key);
+    pub fn add_decimal(&mut self, key: &str, value: f64) -> &mut Self {
+        self.write_key(key);
         // Writing to a Vec cannot fail; a number that is not finite becomes `null`.
         serde_json::to_writer(&mut *self.out, &value).expect("writing a number to memory");
         self
     }
 
     /// Adds a time in RFC 3339 with milliseconds, in UTC.
-    pub fn time(&mut self, key: &str, value: Wall, clock: &mut ClockText) -> &mut Self {
-        self.key(key);
+    pub fn add_time(&mut self, key: &str, value: Wall, clock: &mut ClockText) -> &mut Self {
+        self.write_key(key);
         self.out.push(b'"');
-        clock.write(value, self.out);
+        clock.write_time(value, self.out);
         self.out.push(b'"');
         self
     }
 
     /// Adds members from their JSON text: `"key":value,...` without braces.
-    pub fn members(&mut self, json: &str) -> &mut Self {
+    pub fn add_members(&mut self, json: &str) -> &mut Self {
         if !json.is_empty() {
             self.out.push(b',');
             self.out.extend_from_slice(json.as_bytes());
@@ -352,11 +352,11 @@ impl<'a> ObjectText<'a> {
     }
 
     /// Ends the object, with `"clock":"unset"` if the times are not trusted.
-    pub fn end(self, trust: Trust) {
+    pub fn end_object(self, trust: ClockTrust) {
         end_record(trust, self.out);
     }
 
-    fn key(&mut self, key: &str) {
+    fn write_key(&mut self, key: &str) {
         self.out.push(b',');
         write_text(key, self.out);
         self.out.push(b':');
@@ -373,7 +373,7 @@ pub struct ClockText {
 
 impl ClockText {
     /// Appends `time` to `out`, without quotes.
-    pub fn write(&mut self, time: Wall, out: &mut Vec<u8>) {
+    pub fn write_time(&mut self, time: Wall, out: &mut Vec<u8>) {
         let (second, millisecond) = (time.0.div_euclid(1000), time.0.rem_euclid(1000));
         if self.second != Some(second) {
             let timestamp = jiff::Timestamp::from_second(second).unwrap_or_default();
@@ -392,17 +392,17 @@ impl ClockText {
 
     /// Returns `time` as text.
     #[must_use]
-    pub fn format(time: Wall) -> String {
+    pub fn format_time(time: Wall) -> String {
         let mut out = Vec::new();
-        Self::default().write(time, &mut out);
+        Self::default().write_time(time, &mut out);
         String::from_utf8(out).unwrap_or_default()
     }
 }
 
-fn end_record(trust: Trust, out: &mut Vec<u8>) {
+fn end_record(trust: ClockTrust, out: &mut Vec<u8>) {
     match trust {
-        Trust::Trusted => out.push(b'}'),
-        Trust::Unset => out.extend_from_slice(b",\"clock\":\"unset\"}"),
+        ClockTrust::Trusted => out.push(b'}'),
+        ClockTrust::Unset => out.extend_from_slice(b",\"clock\":\"unset\"}"),
     }
 }
 

@@ -21,7 +21,7 @@ pub const ALERTS: &str = "pulsegate/{thing}/alerts";
 /// The default topic of the online state, also the topic of the last will.
 pub const STATUS: &str = "pulsegate/{thing}/status";
 
-/// A reason for which a text cannot be a topic. The message names the fault, [`TopicFault::fix`]
+/// A reason for which a text cannot be a topic. The message names the fault, [`TopicFault::suggest_fix`]
 /// the correction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicFault {
@@ -67,7 +67,7 @@ pub enum TopicFault {
 impl TopicFault {
     /// Returns the correction, as text for people.
     #[must_use]
-    pub fn fix(&self) -> String {
+    pub fn suggest_fix(&self) -> String {
         match self {
             Self::Empty => format!("such as \"{READINGS}\""),
             Self::TooLong { limit, topic, .. } => {
@@ -110,11 +110,11 @@ pub struct Open {
 /// A parsed topic: `{thing}` is filled in, `{source}` and `{kind}` may still be open.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Template {
-    parts: Vec<Part>,
+    parts: Vec<TemplatePart>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Part {
+enum TemplatePart {
     Text(String),
     Source,
     Kind,
@@ -125,8 +125,8 @@ impl Template {
     ///
     /// # Errors
     /// Returns the first brace without a partner, or unknown or disallowed placeholder. Does not
-    /// check the finished topic; see [`check`].
-    pub fn parse(text: &str, thing: &str, open: Open) -> Result<Self, TopicFault> {
+    /// check the finished topic; see [`check_topic`].
+    pub fn for_thing(text: &str, thing: &str, open: Open) -> Result<Self, TopicFault> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
@@ -137,8 +137,8 @@ impl Template {
             literal.push_str(before);
             let part = match word {
                 "thing" => None,
-                "source" if open.source => Some(Part::Source),
-                "kind" if open.kind => Some(Part::Kind),
+                "source" if open.source => Some(TemplatePart::Source),
+                "kind" if open.kind => Some(TemplatePart::Kind),
                 "source" => return Err(TopicFault::UnfilledPlaceholder("source")),
                 "kind" => return Err(TopicFault::UnfilledPlaceholder("kind")),
                 other => return Err(TopicFault::UnknownPlaceholder(other.to_owned())),
@@ -146,7 +146,7 @@ impl Template {
             match part {
                 None => literal.push_str(thing),
                 Some(part) => {
-                    parts.push(Part::Text(std::mem::take(&mut literal)));
+                    parts.push(TemplatePart::Text(std::mem::take(&mut literal)));
                     parts.push(part);
                 }
             }
@@ -156,20 +156,20 @@ impl Template {
             return Err(TopicFault::Unbalanced("`}` without `{`"));
         }
         literal.push_str(rest);
-        parts.push(Part::Text(literal));
-        parts.retain(|part| !matches!(part, Part::Text(text) if text.is_empty()));
+        parts.push(TemplatePart::Text(literal));
+        parts.retain(|part| !matches!(part, TemplatePart::Text(text) if text.is_empty()));
         Ok(Self { parts })
     }
 
     /// Returns the topic for `source` and `kind`.
     #[must_use]
-    pub fn render(&self, source: &str, kind: &str) -> String {
+    pub fn fill_in(&self, source: &str, kind: &str) -> String {
         self.parts
             .iter()
             .map(|part| match part {
-                Part::Text(text) => text.as_str(),
-                Part::Source => source,
-                Part::Kind => kind,
+                TemplatePart::Text(text) => text.as_str(),
+                TemplatePart::Source => source,
+                TemplatePart::Kind => kind,
             })
             .collect()
     }
@@ -179,7 +179,7 @@ impl Template {
 ///
 /// # Errors
 /// Returns the first fault; the broker would close the connection because of such a topic.
-pub fn check(topic: &str, limits: Limits) -> Result<(), TopicFault> {
+pub fn check_topic(topic: &str, limits: Limits) -> Result<(), TopicFault> {
     if topic.is_empty() {
         return Err(TopicFault::Empty);
     }
@@ -216,15 +216,15 @@ mod tests {
     const ALL: Open = Open { source: true, kind: true };
 
     fn checked(text: &str) -> Result<(), TopicFault> {
-        let topic = Template::parse(text, "pi-1", ALL)?.render("7", "heart_rate");
-        check(&topic, Limits::Aws)
+        let topic = Template::for_thing(text, "pi-1", ALL)?.fill_in("7", "heart_rate");
+        check_topic(&topic, Limits::Aws)
     }
 
     #[test]
     fn fills_in_thing_source_and_kind() {
-        let template = Template::parse("a/{thing}/{kind}/{source}", "pi-1", ALL).unwrap();
+        let template = Template::for_thing("a/{thing}/{kind}/{source}", "pi-1", ALL).unwrap();
 
-        assert_eq!(template.render("7", "heart_rate"), "a/pi-1/heart_rate/7");
+        assert_eq!(template.fill_in("7", "heart_rate"), "a/pi-1/heart_rate/7");
     }
 
     #[test]
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn another_broker_takes_what_mqtt_takes() {
-        assert_eq!(check("$SYS/a/b/c/d/e/f/g/h/i", Limits::Mqtt), Ok(()));
-        assert!(check(&"x".repeat(65_536), Limits::Mqtt).is_err());
+        assert_eq!(check_topic("$SYS/a/b/c/d/e/f/g/h/i", Limits::Mqtt), Ok(()));
+        assert!(check_topic(&"x".repeat(65_536), Limits::Mqtt).is_err());
     }
 }

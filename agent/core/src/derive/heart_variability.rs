@@ -9,7 +9,7 @@
 //! Definitions: Task Force of ESC and NASPE, Heart rate variability (1996). SDNN is the sample
 //! standard deviation (n - 1); pNN50 is a share of the differences, not of the beats.
 
-mod sieve;
+mod beat_filter;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +20,7 @@ use pulsegate_sensors::Contact;
 use crate::record::reading::HeartDetail;
 use crate::time::Mono;
 
-pub use sieve::{Beat, Sieve};
+pub use beat_filter::{Beat, BeatFilter};
 
 /// The shorter span, in milliseconds.
 const MINUTE_MS: f64 = 60_000.0;
@@ -53,13 +53,13 @@ impl Figures {
     /// Calculates the figures of an uninterrupted series of intervals in milliseconds; `None` for
     /// fewer than two.
     #[must_use]
-    pub fn of(rr_ms: &[f64]) -> Option<Self> {
+    pub fn from_rr_ms(rr_ms: &[f64]) -> Option<Self> {
         let whole = rr_ms.iter().map(|rr_ms| Interval { rr_ms: *rr_ms, follows: true });
         Self::of_intervals(&whole.collect::<Vec<_>>())
     }
 
     fn of_intervals(intervals: &[Interval]) -> Option<Self> {
-        let count = count(intervals.len());
+        let count = to_f64(intervals.len());
         let mean = intervals.iter().map(|interval| interval.rr_ms).sum::<f64>() / count;
         let squares = intervals.iter().map(|interval| (interval.rr_ms - mean).powi(2)).sum::<f64>();
         let pairs = intervals.iter().zip(intervals.iter().skip(1));
@@ -70,18 +70,18 @@ impl Figures {
         if differences.is_empty() {
             return None;
         }
-        let pairs = self::count(differences.len());
+        let pairs = self::to_f64(differences.len());
         let large = differences.iter().filter(|difference| difference.abs() > NN50_MS).count();
         Some(Self {
             mean_rr_ms: mean,
             sdnn_ms: (squares / (count - 1.0)).sqrt(),
             rmssd_ms: (differences.iter().map(|d| d * d).sum::<f64>() / pairs).sqrt(),
-            pnn50_percent: 100.0 * self::count(large) / pairs,
+            pnn50_percent: 100.0 * self::to_f64(large) / pairs,
         })
     }
 }
 
-fn count(count: usize) -> f64 {
+fn to_f64(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
@@ -146,7 +146,7 @@ impl Derived {
 
     /// Returns the kind of the readings.
     #[must_use]
-    pub fn kind(self) -> &'static str {
+    pub fn reading_kind(self) -> &'static str {
         match self {
             Self::MeanRr => "heart_rate.mean_rr",
             Self::MeanRate => "heart_rate.mean_rate",
@@ -174,7 +174,7 @@ const LONG: [Derived; 5] =
 /// The state of one heart-rate monitor.
 #[derive(Debug, Clone, Default)]
 pub struct HeartVariability {
-    sieve: Sieve,
+    sieve: BeatFilter,
     /// The good intervals of the current five minutes.
     intervals: Vec<Interval>,
     /// The index in `intervals` at which the current minute begins.
@@ -202,11 +202,11 @@ struct Minute {
 
 impl HeartVariability {
     /// Takes one packet with arrival `now`, and appends the figures of a completed span to `out`.
-    pub fn take(&mut self, now: Mono, detail: &HeartDetail, out: &mut Vec<(Derived, f64)>) {
+    pub fn add_packet(&mut self, now: Mono, detail: &HeartDetail, out: &mut Vec<(Derived, f64)>) {
         if detail.contact != Contact::Lost && !detail.rr.is_empty() {
-            self.look_for_a_hole(now, &detail.rr);
+            self.detect_hole(now, &detail.rr);
         }
-        self.follow_energy(detail.energy_kj);
+        self.add_energy(detail.energy_kj);
         match detail.contact {
             Contact::Unsupported => {}
             Contact::Detected => {
@@ -221,12 +221,12 @@ impl HeartVariability {
         }
         for raw in &detail.rr {
             // Heart Rate Service 1.0, 3.1.1.5: the unit is 1/1024 s.
-            self.interval(f64::from(*raw) * 1000.0 / 1024.0, out);
+            self.add_interval(f64::from(*raw) * 1000.0 / 1024.0, out);
         }
     }
 
-    fn interval(&mut self, rr_ms: f64, out: &mut Vec<(Derived, f64)>) {
-        let beat = self.sieve.judge(rr_ms);
+    fn add_interval(&mut self, rr_ms: f64, out: &mut Vec<(Derived, f64)>) {
+        let beat = self.sieve.classify_interval(rr_ms);
         match beat {
             Beat::Good => self.intervals.push(Interval { rr_ms, follows: self.follows }),
             Beat::Ectopic => self.minute.ectopic += 1,
@@ -241,7 +241,7 @@ impl HeartVariability {
 
     fn end_minute(&mut self, out: &mut Vec<(Derived, f64)>) {
         let minute = std::mem::take(&mut self.minute);
-        tell(&self.intervals[self.minute_at..], 1, SHORT, out);
+        append_figures(&self.intervals[self.minute_at..], 1, SHORT, out);
         out.push((Derived::Ectopic, f64::from(minute.ectopic)));
         out.push((Derived::Lost, f64::from(minute.lost)));
         if minute.told > 0 {
@@ -251,7 +251,7 @@ impl HeartVariability {
         out.extend(minute.energy_kj.map(|energy| (Derived::Energy, f64::from(energy))));
         self.minutes += 1;
         if self.minutes == LONG_MINUTES {
-            tell(&self.intervals, LONG_MINUTES, LONG, out);
+            append_figures(&self.intervals, LONG_MINUTES, LONG, out);
             self.minutes = 0;
             self.intervals.clear();
         }
@@ -260,7 +260,7 @@ impl HeartVariability {
 
     /// Compares the time since the last packet with the sum of the intervals in this packet, and
     /// counts lost beats, or begins anew after a long hole.
-    fn look_for_a_hole(&mut self, now: Mono, rr: &[u16]) {
+    fn detect_hole(&mut self, now: Mono, rr: &[u16]) {
         let Some(heard) = self.heard.replace(now) else { return };
         let told = rr.iter().map(|raw| u64::from(*raw) * 1000 / 1024).sum();
         let hole = now.since(heard).saturating_sub(Duration::from_millis(told));
@@ -273,7 +273,7 @@ impl HeartVariability {
             *self = Self { heard: Some(now), ..Self::default() };
             return;
         }
-        let usual_ms = self.sieve.median().unwrap_or(1000.0);
+        let usual_ms = self.sieve.running_median().unwrap_or(1000.0);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -285,7 +285,7 @@ impl HeartVariability {
 
     /// Adds the energy since the last packet. The energy of the monitor only rises, up to 65,535
     /// kJ; a lower value follows a reset.
-    fn follow_energy(&mut self, energy_kj: Option<u16>) {
+    fn add_energy(&mut self, energy_kj: Option<u16>) {
         let Some(energy) = energy_kj else { return };
         let spent = match self.energy_kj.replace(energy) {
             Some(before) => energy.checked_sub(before).unwrap_or(energy),
@@ -296,7 +296,12 @@ impl HeartVariability {
 }
 
 /// Appends the figures of a span, if enough of the span is covered by good intervals.
-fn tell(intervals: &[Interval], minutes: u8, as_what: [Derived; 5], out: &mut Vec<(Derived, f64)>) {
+fn append_figures(
+    intervals: &[Interval],
+    minutes: u8,
+    as_what: [Derived; 5],
+    out: &mut Vec<(Derived, f64)>,
+) {
     let covered: f64 = intervals.iter().map(|interval| interval.rr_ms).sum();
     if covered < MIN_SHARE * MINUTE_MS * f64::from(minutes) {
         return;

@@ -316,7 +316,7 @@ impl Event {
     /// Reads a stored event. Returns `None` for an unknown word, or if the members do not fit the
     /// word; ignores unknown members.
     #[must_use]
-    pub fn read(word: &str, members: &str) -> Option<Self> {
+    pub fn from_text(word: &str, members: &str) -> Option<Self> {
         let word = serde_json::to_string(word).ok()?;
         let comma = if members.is_empty() { "" } else { "," };
         serde_json::from_str(&format!(r#"{{"event":{word}{comma}{members}}}"#)).ok()
@@ -327,12 +327,12 @@ impl VisitMembers {
     /// Reads the members of [`Event::Visit`] or [`Event::Live`]. Returns `None` for any other
     /// event.
     #[must_use]
-    pub fn read(word: &str, members: &str) -> Option<Self> {
+    pub fn from_text(word: &str, members: &str) -> Option<Self> {
         // Most events are no visits, and the word alone tells.
         if word != VISIT && word != LIVE {
             return None;
         }
-        let read = Event::read(word, members);
+        let read = Event::from_text(word, members);
         let Some(Event::Visit(visit) | Event::Live(visit)) = read else { return None };
         Some(visit)
     }
@@ -348,8 +348,8 @@ pub const GAP: &str = "gap";
 impl GapMembers {
     /// Reads the members of a gap.
     #[must_use]
-    pub fn read(members: &str) -> Option<Self> {
-        let Some(Event::Gap(gap)) = Event::read(GAP, members) else { return None };
+    pub fn from_members(members: &str) -> Option<Self> {
+        let Some(Event::Gap(gap)) = Event::from_text(GAP, members) else { return None };
         Some(gap)
     }
 
@@ -361,7 +361,7 @@ impl GapMembers {
 
     /// Extends this gap over `other`, a gap of the same lane and reason. The count is the sum of
     /// both; the topic is dropped if the topics differ.
-    pub fn widen(&mut self, other: &Self) {
+    pub fn widen_over(&mut self, other: &Self) {
         let place = |id: &str| id.parse::<RecordId>().ok().map(|id| id.seq);
         if place(&other.first) < place(&self.first) {
             self.first.clone_from(&other.first);

@@ -67,7 +67,7 @@ impl Boot {
 
     /// Creates the start number `counter` with a stored suffix. Leaves out an invalid suffix.
     #[must_use]
-    pub fn restored(counter: u32, suffix: &str) -> Self {
+    pub fn from_stored(counter: u32, suffix: &str) -> Self {
         let suffix = if is_suffix(suffix.as_bytes()) { suffix.as_bytes() } else { &[] };
         Self::put_together(counter, suffix)
     }
@@ -114,7 +114,7 @@ impl Boot {
 
 impl RecordId {
     /// Appends the id to `out`, without quotes.
-    pub fn write(self, out: &mut Vec<u8>) {
+    pub fn write_to(self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.boot.as_bytes());
         out.push(b'-');
         out.extend_from_slice(itoa::Buffer::new().format(self.seq.0).as_bytes());
@@ -140,7 +140,7 @@ impl FromStr for Boot {
         let suffix = text.trim_start_matches(|character: char| character.is_ascii_digit());
         let digits = &text[..text.len() - suffix.len()];
         let counter = digits.parse().map_err(|_| NotARecordId)?;
-        let boot = Self::restored(counter, suffix);
+        let boot = Self::from_stored(counter, suffix);
         if boot.as_str() == text { Ok(boot) } else { Err(NotARecordId) }
     }
 }
@@ -195,7 +195,7 @@ mod tests {
         let boots = [Boot::new(12, 345), Boot::new(u32::MAX, 1 << 60), Boot::without_suffix(12)];
         for id in boots.map(|boot| RecordId { boot, seq: Seq(u64::MAX) }) {
             let mut written = Vec::new();
-            id.write(&mut written);
+            id.write_to(&mut written);
 
             assert_eq!(written, id.to_string().into_bytes());
             assert_eq!(id.to_string().parse(), Ok(id));
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_stored_suffix_that_makes_no_sense_is_left_out() {
         for suffix in ["", "9bcdefgh", "short", "UPPERCAS", "waytoolong"] {
-            assert_eq!(Boot::restored(7, suffix), Boot::without_suffix(7), "{suffix}");
+            assert_eq!(Boot::from_stored(7, suffix), Boot::without_suffix(7), "{suffix}");
         }
     }
 

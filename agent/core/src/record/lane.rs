@@ -40,7 +40,7 @@ impl Lane {
 
 /// The account of one lane. P3: `recorded == delivered + pending + dropped + filtered`, at all times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Account {
+pub struct RecordAccount {
     /// Records ever committed to the store.
     pub recorded: u64,
     /// Records acknowledged by the broker.
@@ -53,10 +53,10 @@ pub struct Account {
     pub filtered: u64,
 }
 
-impl Account {
+impl RecordAccount {
     /// Returns `true` if the other four numbers add up to `recorded`.
     #[must_use]
-    pub fn balances(&self) -> bool {
+    pub fn is_balanced(&self) -> bool {
         self.recorded == self.delivered + self.pending + self.dropped + self.filtered
     }
 }

@@ -3,7 +3,7 @@
 use pulsegate_sensors::{Contact, Measurement, SourceId};
 
 pub use crate::record::id::Boot;
-use crate::time::timeline::{Epoch, Timeline, Trust};
+use crate::time::timeline::{ClockTrust, Epoch, Timeline};
 use crate::time::{Mono, Wall};
 
 /// The place of a record in this store. Each record, of any lane, has the next higher place.
@@ -75,16 +75,16 @@ impl Reading {
     /// kernel start `epoch` plus an offset fixed for that start.
     #[must_use]
     pub fn event_time(&self, timeline: &Timeline, epoch: Epoch) -> Wall {
-        self.time.unwrap_or_else(|| timeline.reference(epoch, self.mono))
+        self.time.unwrap_or_else(|| timeline.reference_time(epoch, self.mono))
     }
 
     /// Returns the wall time as far as known by now, of a reading that arrived in the kernel start `epoch`, and the
     /// trust in that time.
     #[must_use]
-    pub fn wall_time(&self, timeline: &Timeline, epoch: Epoch) -> (Wall, Trust) {
+    pub fn wall_time(&self, timeline: &Timeline, epoch: Epoch) -> (Wall, ClockTrust) {
         match self.time {
-            Some(own) => (own, Trust::Trusted),
-            None => timeline.wall(epoch, self.mono),
+            Some(own) => (own, ClockTrust::Trusted),
+            None => timeline.wall_time(epoch, self.mono),
         }
     }
 

@@ -17,7 +17,7 @@ pub(super) struct Agenda {
 
 impl Agenda {
     /// Schedules track `index` for `time`, unless the track is already due earlier.
-    pub(super) fn put(&mut self, index: usize, time: Mono) {
+    pub(super) fn insert_deadline(&mut self, index: usize, time: Mono) {
         if self.next.len() <= index {
             self.next.resize(index + 1, None);
         }
@@ -31,14 +31,14 @@ impl Agenda {
     }
 
     /// Removes and returns a track due by `now`.
-    pub(super) fn pop(&mut self, now: Mono) -> Option<usize> {
+    pub(super) fn pop_due(&mut self, now: Mono) -> Option<usize> {
         let (_, index) = *self.entries.first().filter(|(time, _)| *time <= now)?;
         self.entries.pop_first();
         self.next[index] = None;
         Some(index)
     }
 
-    pub(super) fn first(&self) -> Option<Mono> {
+    pub(super) fn first_deadline(&self) -> Option<Mono> {
         self.entries.first().map(|(time, _)| *time)
     }
 

@@ -28,8 +28,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::LATENESS;
-use super::judge::{Finding, Judge, Sink};
-use super::windows::floor;
+use super::judge::{Judge, RuleFinding, TransitionSink};
+use super::windows::floor_to;
 use crate::record::reading::Value;
 use crate::time::Wall;
 
@@ -55,21 +55,21 @@ pub(super) struct Anomaly {
     learn: Duration,
     limit: f64,
     newest: Option<Wall>,
-    panes: VecDeque<Pane>,
+    panes: VecDeque<SamplePane>,
     /// The cached statistics of the panes up to an end: the end, and the statistics if there were
     /// enough readings.
-    common: Option<(Wall, Option<Common>)>,
+    common: Option<(Wall, Option<SampleStatistics>)>,
 }
 
 #[derive(Debug, Clone)]
-struct Pane {
+struct SamplePane {
     start: Wall,
     /// The readings with the lowest hashes, as (hash, value), by rising hash.
     sample: Vec<(u64, f64)>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Common {
+struct SampleStatistics {
     median: f64,
     deviation: f64,
 }
@@ -79,29 +79,33 @@ impl Anomaly {
         Self { learn, limit, newest: None, panes: VecDeque::new(), common: None }
     }
 
-    pub(super) fn take(
+    pub(super) fn judge_reading(
         &mut self,
         event: Wall,
         value: &Value,
         judge: &mut Judge,
-        sink: &mut Sink<'_>,
+        sink: &mut TransitionSink<'_>,
     ) {
         let Value::Number(number) = *value else { return };
         if self.newest.is_some_and(|newest| event < newest) {
             sink.counts.late += 1;
         } else {
             self.newest = Some(event);
-            judge.release(event, sink);
-            let score = self.common(event).map(|common| common.score(number));
+            judge.release_pending(event, sink);
+            let score = self.statistics_before(event).map(|common| common.score_number(number));
             let holds = score.is_some_and(|score| score > self.limit);
-            judge.decide(holds, || Finding { score, ..Finding::new(value.clone(), event) }, sink);
+            judge.apply_finding(
+                holds,
+                || RuleFinding { score, ..RuleFinding::new(value.clone(), event) },
+                sink,
+            );
         }
         if self.newest.is_some_and(|newest| newest <= event + LATENESS) {
-            self.learn(event, number);
+            self.learn_reading(event, number);
         }
     }
 
-    pub(super) fn restart(&mut self) {
+    pub(super) fn forget_readings(&mut self) {
         *self = Self::new(self.learn, self.limit);
     }
 
@@ -109,22 +113,22 @@ impl Anomaly {
         self.learn / PANES
     }
 
-    fn learn(&mut self, event: Wall, number: f64) {
-        let start = floor(event, self.pane_length());
+    fn learn_reading(&mut self, event: Wall, number: f64) {
+        let start = floor_to(event, self.pane_length());
         let index = match self.panes.binary_search_by_key(&start, |pane| pane.start) {
             Ok(index) => index,
             Err(index) => {
-                self.panes.insert(index, Pane { start, sample: Vec::new() });
+                self.panes.insert(index, SamplePane { start, sample: Vec::new() });
                 index
             }
         };
-        self.panes[index].add((hash(event, number), number));
+        self.panes[index].add_sample((hash_reading(event, number), number));
     }
 
     /// Returns the statistics of the readings before `event`; `None` before half of `learn` has
     /// passed, or with fewer than [`LEAST`] readings.
-    fn common(&mut self, event: Wall) -> Option<Common> {
-        let until = floor(event - LATENESS, self.pane_length());
+    fn statistics_before(&mut self, event: Wall) -> Option<SampleStatistics> {
+        let until = floor_to(event - LATENESS, self.pane_length());
         if let Some((known, common)) = self.common
             && known == until
         {
@@ -136,14 +140,14 @@ impl Anomaly {
         let ended = self.panes.iter().take_while(|pane| pane.start < until);
         let sample = ended.flat_map(|pane| pane.sample.iter().map(|(_, number)| *number));
         let long = self.panes.front().is_some_and(|pane| pane.start + self.learn / 2 <= until);
-        let common = if long { Common::of(sample.collect()) } else { None };
+        let common = if long { SampleStatistics::from_sample(sample.collect()) } else { None };
         self.common = Some((until, common));
         common
     }
 }
 
-impl Pane {
-    fn add(&mut self, entry: (u64, f64)) {
+impl SamplePane {
+    fn add_sample(&mut self, entry: (u64, f64)) {
         let by_hash = |kept: &(u64, f64)| kept.0.cmp(&entry.0).then(kept.1.total_cmp(&entry.1));
         let index = self.sample.binary_search_by(by_hash).unwrap_or_else(|index| index);
         if index < SAMPLE {
@@ -153,14 +157,14 @@ impl Pane {
     }
 }
 
-impl Common {
-    fn of(mut sample: Vec<f64>) -> Option<Self> {
+impl SampleStatistics {
+    fn from_sample(mut sample: Vec<f64>) -> Option<Self> {
         if sample.len() < LEAST {
             return None;
         }
-        let median = middle(&mut sample);
+        let median = upper_median(&mut sample);
         sample.iter_mut().for_each(|number| *number = (*number - median).abs());
-        let by_median = middle(&mut sample) * NORMAL_BY_MEDIAN;
+        let by_median = upper_median(&mut sample) * NORMAL_BY_MEDIAN;
         let count = f64::from(u32::try_from(sample.len()).unwrap_or(u32::MAX));
         let by_mean = || sample.iter().sum::<f64>() / count * NORMAL_BY_MEAN;
         let deviation = if by_median > 0.0 { by_median } else { by_mean() };
@@ -168,19 +172,19 @@ impl Common {
         Some(Self { median, deviation: deviation.max(least) })
     }
 
-    fn score(self, number: f64) -> f64 {
+    fn score_number(self, number: f64) -> f64 {
         ((number - self.median).abs() / self.deviation).min(f64::MAX)
     }
 }
 
 /// Returns the upper median, always an element of `numbers`.
-fn middle(numbers: &mut [f64]) -> f64 {
+fn upper_median(numbers: &mut [f64]) -> f64 {
     let half = numbers.len() / 2;
     *numbers.select_nth_unstable_by(half, f64::total_cmp).1
 }
 
 /// Mixes every bit of a reading into every bit of the result (the finaliser of `SplitMix64`).
-fn hash(event: Wall, number: f64) -> u64 {
+fn hash_reading(event: Wall, number: f64) -> u64 {
     let mixed = event.0.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ number.to_bits();
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -25,7 +25,7 @@ pub const BELIEVED_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// The verdict on the event time of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum TimeVerdict {
     /// The reading can be used.
     Good,
     /// The reading cannot be used.
@@ -59,11 +59,11 @@ struct Anchor {
 impl EventClock {
     /// Creates the clock of a source without any reading yet. The first reading may have any event
     /// time.
-    pub(crate) fn assumed(boot: KernelBoot, mono: Mono, event: Wall) -> Self {
-        Self { assumed: true, ..Self::told(boot, Anchor { event, mono }) }
+    pub(crate) fn new_assumed(boot: KernelBoot, mono: Mono, event: Wall) -> Self {
+        Self { assumed: true, ..Self::anchored_at(boot, Anchor { event, mono }) }
     }
 
-    fn told(boot: KernelBoot, anchor: Anchor) -> Self {
+    fn anchored_at(boot: KernelBoot, anchor: Anchor) -> Self {
         Self { boot, anchor, assumed: false, confirmed: false, doubt: None }
     }
 
@@ -73,33 +73,33 @@ impl EventClock {
     }
 
     /// Returns the event time of the source at the monotonic time `now`.
-    pub(crate) fn at(&self, boot: KernelBoot, now: Mono) -> Wall {
-        self.anchor(boot).at(now)
+    pub(crate) fn time_at(&self, boot: KernelBoot, now: Mono) -> Wall {
+        self.anchor_in(boot).time_at(now)
     }
 
     /// Returns the monotonic time at which the clock of the source reaches `event`.
-    pub(crate) fn when(&self, boot: KernelBoot, event: Wall) -> Mono {
-        let anchor = self.anchor(boot);
+    pub(crate) fn reached_at(&self, boot: KernelBoot, event: Wall) -> Mono {
+        let anchor = self.anchor_in(boot);
         let ahead = event.0.saturating_sub(anchor.event.0);
         anchor.mono + Duration::from_millis(u64::try_from(ahead).unwrap_or(0))
     }
 
     /// Returns the highest believed event time of the source.
-    pub(crate) fn newest(&self) -> Wall {
+    pub(crate) fn newest_event(&self) -> Wall {
         self.anchor.event
     }
 
     /// Takes the event time of one more reading, and moves the clock if the event time is believed.
-    pub(crate) fn judge(&mut self, boot: KernelBoot, mono: Mono, event: Wall) -> Verdict {
+    pub(crate) fn judge_event(&mut self, boot: KernelBoot, mono: Mono, event: Wall) -> TimeVerdict {
         let rebooted = boot != self.boot;
-        self.anchor = self.anchor(boot);
+        self.anchor = self.anchor_in(boot);
         self.boot = boot;
         let told = Anchor { event, mono };
         if self.assumed {
-            *self = Self::told(boot, told);
-            return Verdict::Good;
+            *self = Self::anchored_at(boot, told);
+            return TimeVerdict::Good;
         }
-        let now = self.anchor.at(mono);
+        let now = self.anchor.time_at(mono);
         let near = is_near(event, now);
         let off_for_long = rebooted && event > now;
         if near || off_for_long {
@@ -108,20 +108,20 @@ impl EventClock {
             }
             self.confirmed = near;
             self.doubt = None;
-            return Verdict::Good;
+            return TimeVerdict::Good;
         }
         if self.confirmed && !self.is_kept_to(told, event > now) {
-            return Verdict::Doubtful;
+            return TimeVerdict::Doubtful;
         }
-        *self = Self::told(boot, told);
-        if event < now { Verdict::Back } else { Verdict::Good }
+        *self = Self::anchored_at(boot, told);
+        if event < now { TimeVerdict::Back } else { TimeVerdict::Good }
     }
 
     /// Returns `true` if the source has kept to the new time of the reading `told` for long enough;
     /// otherwise remembers the new time.
     fn is_kept_to(&mut self, told: Anchor, ahead: bool) -> bool {
         match self.doubt {
-            Some(first) if is_near(told.event, first.at(told.mono)) => {
+            Some(first) if is_near(told.event, first.time_at(told.mono)) => {
                 ahead || told.mono.since(first.mono) >= BELIEVED_AFTER
             }
             Some(_) | None => {
@@ -133,13 +133,13 @@ impl EventClock {
 
     /// Returns the anchor in the monotonic time of `boot`. Another boot is a later one, so its
     /// monotonic time starts at 0.
-    fn anchor(&self, boot: KernelBoot) -> Anchor {
+    fn anchor_in(&self, boot: KernelBoot) -> Anchor {
         if boot == self.boot { self.anchor } else { Anchor { mono: Mono(0), ..self.anchor } }
     }
 }
 
 impl Anchor {
-    fn at(self, now: Mono) -> Wall {
+    fn time_at(self, now: Mono) -> Wall {
         self.event + now.since(self.mono)
     }
 }

@@ -46,17 +46,17 @@ pub struct InvalidRule {
 }
 
 /// Checks each rule, and that the names of the rules differ.
-pub(super) fn check(specs: &[RuleSpec]) -> Result<(), InvalidRule> {
-    let invalid = specs.iter().enumerate().find_map(|(at, spec)| spec.invalid(&specs[..at]));
+pub(super) fn check_rules(specs: &[RuleSpec]) -> Result<(), InvalidRule> {
+    let invalid = specs.iter().enumerate().find_map(|(at, spec)| spec.find_invalid(&specs[..at]));
     invalid.map_or(Ok(()), Err)
 }
 
 /// Separates the rules that can run from the others, with the first fault of each of the latter.
 #[must_use]
-pub fn runnable(specs: &[RuleSpec]) -> (Vec<RuleSpec>, Vec<InvalidRule>) {
+pub fn split_runnable(specs: &[RuleSpec]) -> (Vec<RuleSpec>, Vec<InvalidRule>) {
     let (mut good, mut off) = (Vec::new(), Vec::new());
     for spec in specs {
-        match spec.invalid(&good) {
+        match spec.find_invalid(&good) {
             Some(invalid) => off.push(invalid),
             None => good.push(spec.clone()),
         }
@@ -119,16 +119,16 @@ impl Thresholds {
 
 impl RuleSpec {
     /// Returns the first fault of this rule, if the rule cannot run after the rules `before`.
-    fn invalid(&self, before: &[Self]) -> Option<InvalidRule> {
+    fn find_invalid(&self, before: &[Self]) -> Option<InvalidRule> {
         let twice = before.iter().any(|other| other.name == self.name);
         let same_name = || RuleFault::new("name", "another rule has the same name");
-        let fault = self.faults().into_iter().next().or_else(|| twice.then(same_name))?;
+        let fault = self.find_faults().into_iter().next().or_else(|| twice.then(same_name))?;
         Some(InvalidRule { rule: self.name.clone(), fault: Box::new(fault) })
     }
 
     /// Returns all faults of this rule on its own; a duplicate name is not among them.
     #[must_use]
-    pub fn faults(&self) -> Vec<RuleFault> {
+    pub fn find_faults(&self) -> Vec<RuleFault> {
         let mut faults = self.coverage_faults();
         match &self.condition {
             Condition::Reading(Test::Outside(range)) => faults.extend(self.range_faults(*range)),

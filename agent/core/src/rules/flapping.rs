@@ -25,7 +25,7 @@ use crate::time::{Mono, Wall};
 
 /// The publication of a transition as an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Report {
+pub enum Publication {
     /// An alert is published now.
     Now,
     /// Too many alerts came before: only outputs and cameras see the transition.
@@ -68,7 +68,7 @@ const _: () = assert!(ENOUGH as usize == MAX_ALERTS && BACKLOG_ALERTS > 2 * ENOU
 
 /// The monotonic time at which a record arrived or a decision was made; no program sets this clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrival {
+pub struct ArrivalTime {
     /// The kernel start of `mono`.
     pub boot: KernelBoot,
     /// The monotonic time.
@@ -77,15 +77,15 @@ pub struct Arrival {
 
 /// The reserve of alerts, by arrival.
 #[derive(Debug, Clone, Copy, Default)]
-struct Allowance {
+struct AlertReserve {
     /// The time at which the reserve will be full again; `None` before the first alert.
-    whole_at: Option<Arrival>,
+    whole_at: Option<ArrivalTime>,
 }
 
-impl Allowance {
-    fn spend(&mut self, now: Arrival) {
+impl AlertReserve {
+    fn spend_one(&mut self, now: ArrivalTime) {
         let before = self.mono_in(now.boot).unwrap_or(now.mono);
-        self.whole_at = Some(Arrival { mono: before.max(now.mono) + PACE, ..now });
+        self.whole_at = Some(ArrivalTime { mono: before.max(now.mono) + PACE, ..now });
     }
 
     /// Returns the time at which the reserve has room for `alerts` alerts.
@@ -94,7 +94,7 @@ impl Allowance {
         self.mono_in(boot).map_or(Mono(0), |whole_at| whole_at - left)
     }
 
-    fn has_room(&self, now: Arrival, alerts: u32) -> bool {
+    fn has_room(&self, now: ArrivalTime, alerts: u32) -> bool {
         self.room_at(now.boot, alerts) <= now.mono
     }
 
@@ -112,7 +112,7 @@ pub(super) struct Damper {
     /// The event times of published alerts, in the order of publication; at most [`MAX_ALERTS`].
     told: VecDeque<Wall>,
     /// The reserve by arrival.
-    allowance: Allowance,
+    allowance: AlertReserve,
     /// The last published state.
     state: Option<AlertState>,
     /// The last transition, if its state differs from the published state.
@@ -124,24 +124,29 @@ pub(super) struct Damper {
 
 impl Damper {
     /// Takes over a stored alert, at a rebuild.
-    pub(super) fn resume(&mut self, state: AlertState, time: Wall, arrival: Option<Arrival>) {
-        self.note(state, time);
+    pub(super) fn restore_published(
+        &mut self,
+        state: AlertState,
+        time: Wall,
+        arrival: Option<ArrivalTime>,
+    ) {
+        self.note_published(state, time);
         if let Some(arrival) = arrival {
-            self.allowance.spend(arrival);
+            self.allowance.spend_one(arrival);
         }
     }
 
     /// Returns `true` if an alert is to be published for `transition` now; otherwise counts the
     /// transition and keeps it if its state is news.
-    pub(super) fn tells(&mut self, transition: &Transition, now: Arrival) -> bool {
+    pub(super) fn admit_alert(&mut self, transition: &Transition, now: ArrivalTime) -> bool {
         let (state, time) = (transition.state, transition.time);
         // A later event time dates from before the clock of the source was set back.
         self.told.retain(|told| *told <= time && time < *told + WITHIN);
         let has_room = self.told.len() < MAX_ALERTS && self.allowance.has_room(now, 1);
         if has_room && self.state != Some(state) {
             self.held = None;
-            self.note(state, time);
-            self.allowance.spend(now);
+            self.note_published(state, time);
+            self.allowance.spend_one(now);
             return true;
         }
         let count = self.flapping.map_or(0, |(count, _)| count);
@@ -152,7 +157,7 @@ impl Damper {
 
     /// Returns the deadlines of a held-back alert and of the end of the flapping. Each deadline is
     /// an event time and a monotonic time; both must be reached.
-    pub(super) fn due(&self, boot: KernelBoot) -> impl Iterator<Item = (Wall, Mono)> {
+    pub(super) fn list_deadlines(&self, boot: KernelBoot) -> impl Iterator<Item = (Wall, Mono)> {
         let calm = self.calm_at().map(|calm| (calm, self.allowance.room_at(boot, ENOUGH)));
         let room = self.told.front().map_or(Wall(i64::MIN), |first| *first + WITHIN);
         let room = self.held.is_some().then(|| (room, self.allowance.room_at(boot, 1)));
@@ -161,21 +166,21 @@ impl Damper {
 
     /// Advances event time to `time`. Returns the held-back transition, if there is room for its
     /// alert.
-    pub(super) fn pass(&mut self, time: Wall, now: Arrival) -> Option<Transition> {
+    pub(super) fn release_held(&mut self, time: Wall, now: ArrivalTime) -> Option<Transition> {
         let has_room = self.told.front().is_none_or(|first| *first + WITHIN <= time)
             && self.allowance.has_room(now, 1);
         let held = self.held.take_if(|_| has_room)?;
-        self.allowance.spend(now);
+        self.allowance.spend_one(now);
         // A held transition in the future dates from before the clock of the source was set back.
         // The state of the transition still holds.
         let is_ahead = time + LATENESS < held.time;
         let at = if is_ahead { time } else { held.time };
-        self.note(held.state, at);
-        Some(Transition { report: Report::Later, time: at, ..held })
+        self.note_published(held.state, at);
+        Some(Transition { report: Publication::Later, time: at, ..held })
     }
 
     /// Returns the beginning of flapping, if the flapping began with `transition`.
-    pub(super) fn begun(&self, transition: &Transition) -> Option<Flap> {
+    pub(super) fn flap_begun_by(&self, transition: &Transition) -> Option<Flap> {
         let (suppressed, _) = self.flapping.filter(|(count, _)| *count == 1)?;
         let (rule, source) = (Arc::clone(&transition.rule), transition.source);
         Some(Flap { rule, source, suppressed, is_over: false })
@@ -184,7 +189,7 @@ impl Damper {
     /// Ends the flapping if nothing was held back for [`WITHIN`] before `time` and the reserve has
     /// room for a minute of alerts: otherwise event times far apart would end the flapping with
     /// each line. Returns the number of transitions held back.
-    pub(super) fn end(&mut self, time: Wall, now: Arrival) -> Option<u64> {
+    pub(super) fn end_flapping(&mut self, time: Wall, now: ArrivalTime) -> Option<u64> {
         let calm = self.calm_at().is_some_and(|calm| calm <= time);
         let is_over = calm && self.allowance.has_room(now, ENOUGH);
         let (suppressed, _) = self.flapping.take_if(|_| is_over)?;
@@ -207,7 +212,7 @@ impl Damper {
         self.flapping.map(|(_, last)| last + WITHIN)
     }
 
-    fn note(&mut self, state: AlertState, time: Wall) {
+    fn note_published(&mut self, state: AlertState, time: Wall) {
         if self.told.len() == MAX_ALERTS {
             self.told.pop_front();
         }

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use pulsegate_sensors::SourceId;
 
-use super::flapping::{Arrival, Damper, Flap, Report};
+use super::flapping::{ArrivalTime, Damper, Flap, Publication};
 use super::{
-    Action, AlertState, Asked, Counts, KernelBoot, PastAlert, Range, RuleSpec, Test, Transition,
+    Action, AlertState, Evaluation, KernelBoot, PastAlert, Range, RuleCounts, RuleSpec, Test,
+    Transition,
 };
 use crate::record::reading::Value;
 use crate::time::{Mono, Wall};
@@ -20,11 +21,11 @@ use crate::time::{Mono, Wall};
 /// The destination of decisions. If `out` is `None`, as in a rebuild, nothing is decided: all
 /// decisions on these readings were made before.
 #[derive(Debug)]
-pub(super) struct Sink<'a> {
+pub(super) struct TransitionSink<'a> {
     /// The arrival time of the decision.
-    pub(super) now: Arrival,
+    pub(super) now: ArrivalTime,
     pub(super) out: Option<&'a mut Vec<Transition>>,
-    pub(super) counts: &'a mut Counts,
+    pub(super) counts: &'a mut RuleCounts,
     pub(super) flaps: &'a mut Vec<Flap>,
     pub(super) trace: Option<&'a mut Trace>,
 }
@@ -33,12 +34,12 @@ pub(super) struct Sink<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Trace {
     pub(super) rule: Box<str>,
-    pub(super) asked: Vec<Asked>,
+    pub(super) asked: Vec<Evaluation>,
 }
 
 /// A value for the condition to be evaluated on.
 #[derive(Debug, Clone)]
-pub(super) struct Finding {
+pub(super) struct RuleFinding {
     pub(super) value: Value,
     /// The anomaly score, if the condition has a score.
     pub(super) score: Option<f64>,
@@ -46,7 +47,7 @@ pub(super) struct Finding {
     pub(super) time: Wall,
 }
 
-impl Finding {
+impl RuleFinding {
     pub(super) fn new(value: Value, time: Wall) -> Self {
         Self { value, score: None, window: None, time }
     }
@@ -63,7 +64,7 @@ pub(super) struct Judge {
     /// The event time of the last transition.
     turned: Option<Wall>,
     /// The first finding in favour of the next transition, while the transition waits.
-    pending: Option<Finding>,
+    pending: Option<RuleFinding>,
     damper: Damper,
 }
 
@@ -84,11 +85,11 @@ impl Judge {
     }
 
     /// Takes over a stored alert, at a rebuild.
-    pub(super) fn resume(&mut self, alert: &PastAlert<'_>) {
+    pub(super) fn restore_alert(&mut self, alert: &PastAlert<'_>) {
         self.raised = alert.state == AlertState::Raised;
         self.source = alert.source;
         self.turned = self.turned.max(Some(alert.time));
-        self.damper.resume(alert.state, alert.time, alert.arrival);
+        self.damper.restore_published(alert.state, alert.time, alert.arrival);
         if self.raised {
             self.last_raise = Some(alert.time);
         }
@@ -100,26 +101,26 @@ impl Judge {
 
     /// Returns `true` if the condition holds for `value`, or, of a raised alert, still holds;
     /// `None` if the condition does not apply to the type of `value`.
-    pub(super) fn holds(&self, value: &Value) -> Option<bool> {
+    pub(super) fn condition_holds(&self, value: &Value) -> Option<bool> {
         match (value, self.rule.test()?) {
             (Value::Number(number), Test::Outside(_)) if self.raised => {
-                Some(self.rule.clear.keeps(*number, self.range))
+                Some(self.rule.clear.keeps_raised(*number, self.range))
             }
-            (Value::Number(number), Test::Outside(_)) => Some(self.range.excludes(*number)),
-            (_, test) => test.holds(value),
+            (Value::Number(number), Test::Outside(_)) => Some(self.range.excludes_number(*number)),
+            (_, test) => test.holds_for(value),
         }
     }
 
     /// Decides on a finding. Calls `find` only if the finding makes a difference.
-    pub(super) fn decide(
+    pub(super) fn apply_finding(
         &mut self,
         holds: bool,
-        find: impl FnOnce() -> Finding,
-        sink: &mut Sink<'_>,
+        find: impl FnOnce() -> RuleFinding,
+        sink: &mut TransitionSink<'_>,
     ) {
         if let Some(trace) = sink.trace.as_mut().filter(|trace| trace.rule == self.rule.name) {
             let finding = find();
-            trace.asked.push(Asked {
+            trace.asked.push(Evaluation {
                 source: self.source,
                 value: finding.value.clone(),
                 score: finding.score,
@@ -131,7 +132,12 @@ impl Judge {
         self.decide_on(holds, find, sink);
     }
 
-    fn decide_on(&mut self, holds: bool, find: impl FnOnce() -> Finding, sink: &mut Sink<'_>) {
+    fn decide_on(
+        &mut self,
+        holds: bool,
+        find: impl FnOnce() -> RuleFinding,
+        sink: &mut TransitionSink<'_>,
+    ) {
         if holds == self.raised {
             self.pending = None;
             return;
@@ -139,40 +145,40 @@ impl Judge {
         let finding = find();
         let is_new = self.pending.is_none();
         let since = self.pending.get_or_insert_with(|| finding.clone()).time;
-        if self.turn_of(since) <= finding.time {
-            self.turn(finding, sink);
+        if self.transition_time(since) <= finding.time {
+            self.make_transition(finding, sink);
         } else if is_new && self.cooling_until(since).is_some() && sink.out.is_some() {
             sink.counts.suppressed += 1;
         }
     }
 
     /// Makes the pending transition, if its wait ended by `time`.
-    pub(super) fn release(&mut self, time: Wall, sink: &mut Sink<'_>) {
-        if let Some(turn) = self.turns_at().filter(|turn| *turn <= time)
+    pub(super) fn release_pending(&mut self, time: Wall, sink: &mut TransitionSink<'_>) {
+        if let Some(turn) = self.pending_until().filter(|turn| *turn <= time)
             && let Some(pending) = self.pending.clone()
         {
-            self.turn(Finding { time: turn, ..pending }, sink);
+            self.make_transition(RuleFinding { time: turn, ..pending }, sink);
         }
     }
 
     /// Gives up the pending transition. The wait starts again with the next finding.
-    pub(super) fn lapse(&mut self) {
+    pub(super) fn drop_pending(&mut self) {
         self.pending = None;
     }
 
     /// Gives up a pending transition whose wait began before the last transition.
-    pub(super) fn lapse_before_turned(&mut self) {
+    pub(super) fn drop_outdated_pending(&mut self) {
         let turned = self.turned;
         self.pending.take_if(|pending| turned > Some(pending.time));
     }
 
     /// Returns the end of the wait of the pending transition.
-    pub(super) fn turns_at(&self) -> Option<Wall> {
-        self.pending.as_ref().map(|pending| self.turn_of(pending.time))
+    pub(super) fn pending_until(&self) -> Option<Wall> {
+        self.pending.as_ref().map(|pending| self.transition_time(pending.time))
     }
 
     /// Returns the event time of the last transition.
-    pub(super) fn turned(&self) -> Option<Wall> {
+    pub(super) fn last_transition_time(&self) -> Option<Wall> {
         self.turned
     }
 
@@ -186,7 +192,7 @@ impl Judge {
         self.pending.is_some()
     }
 
-    pub(super) fn source(&self) -> SourceId {
+    pub(super) fn alert_source(&self) -> SourceId {
         self.source
     }
 
@@ -200,7 +206,7 @@ impl Judge {
     }
 
     /// Returns the time of the next transition, if the condition lasts from `since` on.
-    fn turn_of(&self, since: Wall) -> Wall {
+    fn transition_time(&self, since: Wall) -> Wall {
         if self.raised {
             return since + self.rule.clear.hold_for;
         }
@@ -209,7 +215,7 @@ impl Judge {
     }
 
     /// Makes the next transition. Without `out`, leaves the transition pending.
-    fn turn(&mut self, finding: Finding, sink: &mut Sink<'_>) {
+    fn make_transition(&mut self, finding: RuleFinding, sink: &mut TransitionSink<'_>) {
         if sink.out.is_none() {
             return;
         }
@@ -222,14 +228,14 @@ impl Judge {
         if self.raised {
             self.last_raise = Some(finding.time);
         }
-        let Finding { value, score, window, time } = finding;
+        let RuleFinding { value, score, window, time } = finding;
         let (rule, source) = (Arc::clone(&self.rule), self.source);
-        let report = Report::Now;
+        let report = Publication::Now;
         let mut transition = Transition { rule, source, state, value, score, window, time, report };
-        if self.tells() && !self.damper.tells(&transition, sink.now) {
-            transition.report = Report::Held;
+        if self.publishes_alerts() && !self.damper.admit_alert(&transition, sink.now) {
+            transition.report = Publication::Held;
             sink.counts.flapping += 1;
-            sink.flaps.extend(self.damper.begun(&transition));
+            sink.flaps.extend(self.damper.flap_begun_by(&transition));
         }
         if let Some(out) = &mut sink.out {
             out.push(transition);
@@ -237,27 +243,27 @@ impl Judge {
     }
 
     /// Returns `true` if the rule publishes alerts.
-    fn tells(&self) -> bool {
+    fn publishes_alerts(&self) -> bool {
         self.rule.then.contains(&Action::Alert)
     }
 
     /// Publishes the held-back alert, if there is room by `time` and the state is still news.
-    pub(super) fn catch_up(&mut self, time: Wall, sink: &mut Sink<'_>) {
+    pub(super) fn catch_up(&mut self, time: Wall, sink: &mut TransitionSink<'_>) {
         let Some(out) = &mut sink.out else { return };
-        let ended = self.damper.end(time, sink.now);
+        let ended = self.damper.end_flapping(time, sink.now);
         sink.flaps.extend(ended.map(|suppressed| Flap {
             rule: Arc::clone(&self.rule),
             source: self.source,
             suppressed,
             is_over: true,
         }));
-        out.extend(self.damper.pass(time, sink.now));
+        out.extend(self.damper.release_held(time, sink.now));
     }
 
     /// Returns the deadlines of [`Judge::catch_up`]. Each deadline is an event time and a monotonic
     /// time; both must be reached.
     pub(super) fn catches_up_at(&self, boot: KernelBoot) -> impl Iterator<Item = (Wall, Mono)> {
-        self.damper.due(boot)
+        self.damper.list_deadlines(boot)
     }
 
     /// Returns the end of the cool-down around `time`. A last raise later than `time` cools

@@ -4,24 +4,24 @@
 //! order of the readings therefore matters, unless the rule has a `for` and takes readings in the
 //! order of their event times.
 
-use super::judge::{Finding, Judge, Sink};
+use super::judge::{Judge, RuleFinding, TransitionSink};
 use crate::record::reading::Value;
 use crate::time::Wall;
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Level {
+pub(super) struct LevelCondition {
     newest: Option<Wall>,
 }
 
-impl Level {
-    pub(super) fn take(
+impl LevelCondition {
+    pub(super) fn judge_reading(
         &mut self,
         event: Wall,
         value: &Value,
         judge: &mut Judge,
-        sink: &mut Sink<'_>,
+        sink: &mut TransitionSink<'_>,
     ) {
-        if judge.holds(value).is_none() {
+        if judge.condition_holds(value).is_none() {
             return;
         }
         if self.newest.is_some_and(|newest| event < newest) {
@@ -29,12 +29,12 @@ impl Level {
             return;
         }
         self.newest = Some(event);
-        judge.release(event, sink);
-        let holds = judge.holds(value).unwrap_or(false);
-        judge.decide(holds, || Finding::new(value.clone(), event), sink);
+        judge.release_pending(event, sink);
+        let holds = judge.condition_holds(value).unwrap_or(false);
+        judge.apply_finding(holds, || RuleFinding::new(value.clone(), event), sink);
     }
 
-    pub(super) fn restart(&mut self) {
+    pub(super) fn forget_newest(&mut self) {
         self.newest = None;
     }
 }

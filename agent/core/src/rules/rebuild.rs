@@ -10,7 +10,9 @@
 
 use pulsegate_sensors::{SourceId, Sources};
 
-use super::{AlertState, Arrival, Counts, Input, InvalidRule, MAX_LEAP, RuleSpec, Rules};
+use super::{
+    AlertState, ArrivalTime, InvalidRule, MAX_LEAP, RuleCounts, RuleSpec, Rules, TimedReading,
+};
 use crate::time::Wall;
 
 /// A stored transition.
@@ -26,7 +28,7 @@ pub struct PastAlert<'a> {
     pub time: Wall,
     /// The arrival of the published alert, if the readings have a time of their own and the store
     /// still has the arrival.
-    pub arrival: Option<Arrival>,
+    pub arrival: Option<ArrivalTime>,
     /// The end of the window, if the rule has a window.
     pub window_end: Option<Wall>,
 }
@@ -43,25 +45,25 @@ impl Rules {
     ///
     /// # Errors
     /// Returns the same errors as [`Rules::new`].
-    pub fn rebuild<'a>(
+    pub fn begin_rebuild<'a>(
         specs: Vec<RuleSpec>,
         alerts: impl IntoIterator<Item = PastAlert<'a>>,
         sources: &Sources,
     ) -> Result<Rebuild, InvalidRule> {
         let mut rules = Self::new(specs)?;
-        rules.extend(sources);
+        rules.add_tracks(sources);
         for alert in alerts {
-            rules.resume(&alert);
+            rules.restore_alert(&alert);
         }
         Ok(Rebuild { rules })
     }
 
-    fn resume(&mut self, alert: &PastAlert<'_>) {
-        let own = self.index(alert.source).filter(|index| *index < self.tracks.len());
-        for index in (0..self.joints).chain(own) {
+    fn restore_alert(&mut self, alert: &PastAlert<'_>) {
+        let own = self.track_index(alert.source).filter(|index| *index < self.tracks.len());
+        for index in (0..self.combinations).chain(own) {
             for watch in &mut self.tracks[index].watches {
                 if &*watch.judge.rule().name == alert.rule {
-                    watch.resume(alert);
+                    watch.restore_alert(alert);
                 }
             }
         }
@@ -71,25 +73,25 @@ impl Rules {
 impl Rebuild {
     /// Returns the length of the history to fold, counted back from the newest stored reading.
     #[must_use]
-    pub fn horizon(&self) -> std::time::Duration {
-        self.rules.horizon()
+    pub fn history_length(&self) -> std::time::Duration {
+        self.rules.rebuild_horizon()
     }
 
     /// Takes one stored reading, in the order of the store.
-    pub fn fold(&mut self, input: &Input<'_>, sources: &Sources) {
-        self.rules.take(input, sources, None);
+    pub fn fold_stored(&mut self, input: &TimedReading<'_>, sources: &Sources) {
+        self.rules.apply_reading(input, sources, None);
     }
 
     /// Ends the rebuild and returns the rules, ready for the next reading or tick.
     #[must_use]
-    pub fn done(mut self) -> Rules {
+    pub fn finish_rebuild(mut self) -> Rules {
         for track in &mut self.rules.tracks {
             let Some(clock) = &track.clock else { continue };
             // An alert beyond `believed` dates from before the clock of the source was set back.
-            let believed = clock.newest() + MAX_LEAP;
+            let believed = clock.newest_event() + MAX_LEAP;
             track.watches.iter_mut().for_each(|watch| watch.forget_after(believed));
         }
-        self.rules.counts = Counts::default();
+        self.rules.counts = RuleCounts::default();
         self.rules.schedule_all();
         self.rules
     }

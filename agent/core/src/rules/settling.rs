@@ -21,7 +21,7 @@ const MAX_KEPT: usize = 512;
 
 /// The event time and the source of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Told {
+pub(super) struct ReadingOrigin {
     pub(super) event: Wall,
     /// The index of the member, for a rule over several sources.
     pub(super) member: Option<usize>,
@@ -31,7 +31,7 @@ pub(super) struct Told {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Settling {
     /// Readings by event time; at the same time, by member, source and value.
-    kept: VecDeque<(Told, Value)>,
+    kept: VecDeque<(ReadingOrigin, Value)>,
     /// `true` if any reading had a time of its own, as another such reading may be late; `None`
     /// before the first reading.
     own_time: Option<bool>,
@@ -41,22 +41,27 @@ pub(super) struct Settling {
 
 impl Settling {
     /// Returns `true` if readings may be late, as far as is known.
-    pub(super) fn waits(&self) -> bool {
+    pub(super) fn awaits_late(&self) -> bool {
         self.own_time != Some(false)
     }
 
-    pub(super) fn restart(&mut self) {
+    pub(super) fn clear_readings(&mut self) {
         *self = Self { own_time: self.own_time, ..Self::default() };
     }
 
     /// Keeps a reading, with a time of its own or not (`own_time`). Returns `false` if the reading
     /// is too late to wait.
-    pub(super) fn put(&mut self, told: Told, value: &Value, own_time: bool) -> bool {
+    pub(super) fn insert_reading(
+        &mut self,
+        told: ReadingOrigin,
+        value: &Value,
+        own_time: bool,
+    ) -> bool {
         self.own_time = self.own_time.max(Some(own_time));
         if self.passed.is_some_and(|passed| told.event < passed) {
             return false;
         }
-        let is_after = |(kept, other): &&(Told, Value)| {
+        let is_after = |(kept, other): &&(ReadingOrigin, Value)| {
             kept.cmp(&told).then_with(|| by_value(other, value)).is_gt()
         };
         let after = self.kept.iter().rev().take_while(is_after).count();
@@ -71,14 +76,14 @@ impl Settling {
 
     /// Removes and returns the next reading before `known`, or the next reading beyond
     /// [`MAX_KEPT`].
-    pub(super) fn pop(&mut self, known: Wall) -> Option<(Told, Value)> {
+    pub(super) fn pop_before(&mut self, known: Wall) -> Option<(ReadingOrigin, Value)> {
         let known = self.passed.max(Some(known));
         self.next().filter(|event| Some(*event) < known || self.kept.len() > MAX_KEPT)?;
         self.kept.pop_front()
     }
 
     /// Marks all readings before `known` as evaluated.
-    pub(super) fn pass(&mut self, known: Wall) {
+    pub(super) fn mark_passed(&mut self, known: Wall) {
         self.passed = self.passed.max(Some(known));
     }
 }
@@ -100,9 +105,9 @@ mod tests {
     fn a_flood_is_handed_on_before_it_takes_more_memory() {
         let mut settling = Settling::default();
         let handed_on = (0..10_000).filter(|nth| {
-            let told = Told { event: Wall(*nth), member: None, source: SourceId(0) };
-            assert!(settling.put(told, &Value::Number(0.0), true));
-            settling.pop(Wall(0)).is_some()
+            let told = ReadingOrigin { event: Wall(*nth), member: None, source: SourceId(0) };
+            assert!(settling.insert_reading(told, &Value::Number(0.0), true));
+            settling.pop_before(Wall(0)).is_some()
         });
 
         assert_eq!(handed_on.count(), 10_000 - MAX_KEPT);

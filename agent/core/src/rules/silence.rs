@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::LATENESS;
-use super::judge::{Finding, Judge, Sink};
+use super::judge::{Judge, RuleFinding, TransitionSink};
 use crate::record::reading::Value;
 use crate::time::Wall;
 
@@ -26,41 +26,46 @@ impl Silence {
     }
 
     /// Starts to wait for the source at `time`; `None` stops the wait.
-    pub(super) fn begin(&mut self, time: Option<Wall>) {
+    pub(super) fn wait_from(&mut self, time: Option<Wall>) {
         self.since = time;
     }
 
     /// Takes an arrival at `time`, and counts the next silence from `from`: the two are the arrival
     /// on the clock of the source before and after the reading set the clock.
-    pub(super) fn hear(
+    pub(super) fn handle_arrival(
         &mut self,
         (time, from): (Wall, Wall),
         judge: &mut Judge,
-        sink: &mut Sink<'_>,
+        sink: &mut TransitionSink<'_>,
     ) {
         let silent = self.since.replace(from).map(|since| time.since(since));
-        let finding = || Finding::new(seconds(silent.unwrap_or_default()), time);
-        judge.decide(false, finding, sink);
+        let finding = || RuleFinding::new(to_seconds(silent.unwrap_or_default()), time);
+        judge.apply_finding(false, finding, sink);
     }
 
     /// Advances time to `settled` plus [`LATENESS`]: an arrival is never late, so a silence needs
     /// no settling.
-    pub(super) fn pass(&mut self, settled: Wall, judge: &mut Judge, sink: &mut Sink<'_>) {
+    pub(super) fn check_silence(
+        &mut self,
+        settled: Wall,
+        judge: &mut Judge,
+        sink: &mut TransitionSink<'_>,
+    ) {
         let Some(end) = self.since.map(|since| since + self.after) else { return };
         let now = settled + LATENESS;
         if end <= now && !judge.is_raised() && !judge.is_pending() {
-            judge.decide(true, || Finding::new(seconds(self.after), end), sink);
+            judge.apply_finding(true, || RuleFinding::new(to_seconds(self.after), end), sink);
         }
-        judge.release(now, sink);
+        judge.release_pending(now, sink);
     }
 
     /// Returns the settled time of the next decision, if any.
-    pub(super) fn due(&self, judge: &Judge) -> Option<Wall> {
+    pub(super) fn next_check(&self, judge: &Judge) -> Option<Wall> {
         let end = self.since.filter(|_| !judge.is_raised())? + self.after;
-        Some(judge.turns_at().unwrap_or(end) - LATENESS)
+        Some(judge.pending_until().unwrap_or(end) - LATENESS)
     }
 }
 
-fn seconds(length: Duration) -> Value {
+fn to_seconds(length: Duration) -> Value {
     Value::Number(length.as_secs_f64())
 }

@@ -231,14 +231,14 @@ pub enum Action {
 impl RuleSpec {
     /// Returns `true` if an alert of this rule can name `source`.
     #[must_use]
-    pub fn concerns(&self, source: &Source) -> bool {
+    pub fn concerns_source(&self, source: &Source) -> bool {
         let members = self.members().unwrap_or_default();
-        self.covers(source) || members.iter().any(|member| member.is(source))
+        self.covers_source(source) || members.iter().any(|member| member.is_about(source))
     }
 
     /// Returns `true` if this rule covers `source` by itself. A rule without `on` covers measured
     /// sources, but no derived source.
-    pub(super) fn covers(&self, source: &Source) -> bool {
+    pub(super) fn covers_source(&self, source: &Source) -> bool {
         self.members().is_none()
             && self.on.as_ref().map_or(!source.is_derived(), |kind| *kind == source.kind)
             && self.source.as_ref().is_none_or(|name| *name == source.name)
@@ -267,20 +267,20 @@ impl RuleSpec {
     /// Returns the range for the source named `source`, with its limits applied; without thresholds
     /// if the condition tests no numbers.
     #[must_use]
-    pub fn range(&self, source: &str) -> Range {
+    pub fn range_for(&self, source: &str) -> Range {
         let range = match self.test() {
             Some(Test::Outside(range)) => *range,
             Some(Test::Is(_)) | None => Range::default(),
         };
         match self.limits.iter().find(|limit| &*limit.source == source) {
-            Some(limit) => range.limited(limit),
+            Some(limit) => range.limited_by(limit),
             None => range,
         }
     }
 
     /// Returns the history needed by a rebuild: back to the start of the last window with a reading
     /// and of the empty window after, plus the longest `for`, plus the cool-down.
-    pub(super) fn horizon(&self) -> Duration {
+    pub(super) fn rebuild_horizon(&self) -> Duration {
         let window = self.window.map_or(Duration::ZERO, |window| window.length * 2);
         let held = self.at_most_every.unwrap_or_default().min(HELD_LOOKBACK);
         let known = match &self.condition {
@@ -297,7 +297,7 @@ impl RuleSpec {
 
 impl Member {
     /// Returns `true` if the member is about `source`.
-    pub(super) fn is(&self, source: &Source) -> bool {
+    pub(super) fn is_about(&self, source: &Source) -> bool {
         self.source == source.name
             && self.on.as_ref().map_or(!source.is_derived(), |kind| *kind == source.kind)
     }
@@ -306,9 +306,9 @@ impl Member {
 impl Test {
     /// Returns `true` if `value` passes the test; `None` if the test does not apply to the type of
     /// `value`.
-    pub(super) fn holds(&self, value: &Value) -> Option<bool> {
+    pub(super) fn holds_for(&self, value: &Value) -> Option<bool> {
         match (self, value) {
-            (Self::Outside(range), Value::Number(number)) => Some(range.excludes(*number)),
+            (Self::Outside(range), Value::Number(number)) => Some(range.excludes_number(*number)),
             (Self::Is(is), Value::State(state)) => Some(is == state),
             (Self::Outside(_), Value::State(_)) | (Self::Is(_), Value::Number(_)) => None,
         }
@@ -334,12 +334,12 @@ impl Test {
 
 impl Range {
     /// Returns `true` if `number` lies outside the range.
-    pub(super) fn excludes(self, number: f64) -> bool {
+    pub(super) fn excludes_number(self, number: f64) -> bool {
         self.above.is_some_and(|above| number > above)
             || self.below.is_some_and(|below| number < below)
     }
 
-    pub(super) fn limited(self, limit: &Limit) -> Self {
+    pub(super) fn limited_by(self, limit: &Limit) -> Self {
         Self { above: limit.above.or(self.above), below: limit.below.or(self.below) }
     }
 }
@@ -359,8 +359,8 @@ impl WindowSpec {
 impl Clear {
     /// Returns `true` if an alert raised outside `range` stays raised. A side without a threshold
     /// in `range` raised nothing, so a `clear` threshold for the side has no effect.
-    pub(super) fn keeps(&self, number: f64, range: Range) -> bool {
-        range.excludes(number)
+    pub(super) fn keeps_raised(&self, number: f64, range: Range) -> bool {
+        range.excludes_number(number)
             || range.above.and(self.below).is_some_and(|below| number >= below)
             || range.below.and(self.above).is_some_and(|above| number <= above)
     }

@@ -1,7 +1,7 @@
 //! An exact sum of floating-point numbers: the same in every order, to the last bit.
 //!
 //! Shewchuk, Adaptive Precision Floating-Point Arithmetic (1997), as in Python's `math.fsum`: the
-//! sum is a list of numbers without overlapping bits, rounded once, in [`ExactSum::value`]. Whole
+//! sum is a list of numbers without overlapping bits, rounded once, in [`ExactSum::rounded_sum`]. Whole
 //! numbers and most others need one or two list entries; no sum needs more than 40.
 
 #[derive(Debug, Clone, Default)]
@@ -11,15 +11,15 @@ pub(super) struct ExactSum {
 }
 
 impl ExactSum {
-    pub(super) fn of(number: f64) -> Self {
+    pub(super) fn from_number(number: f64) -> Self {
         Self { partials: vec![number] }
     }
 
-    pub(super) fn extend(&mut self, other: &Self) {
-        other.partials.iter().for_each(|partial| self.add(*partial));
+    pub(super) fn add_sum(&mut self, other: &Self) {
+        other.partials.iter().for_each(|partial| self.add_number(*partial));
     }
 
-    pub(super) fn add(&mut self, number: f64) {
+    pub(super) fn add_number(&mut self, number: f64) {
         let mut carry = number;
         let mut kept = 0;
         for index in 0..self.partials.len() {
@@ -35,7 +35,7 @@ impl ExactSum {
     }
 
     /// Returns the sum, rounded to the nearest number, ties to even; not finite if out of range.
-    pub(super) fn value(&self) -> f64 {
+    pub(super) fn rounded_sum(&self) -> f64 {
         let mut rest = self.partials.iter().rev().copied();
         let mut high = rest.next().unwrap_or(0.0);
         let mut low = 0.0;

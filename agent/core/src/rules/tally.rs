@@ -23,7 +23,7 @@ pub(super) enum Tally {
 impl Tally {
     pub(super) fn new(take: Take, event: Wall, number: f64) -> Self {
         match take {
-            Take::Mean | Take::Sum => Self::Sum(ExactSum::of(number), 1.0),
+            Take::Mean | Take::Sum => Self::Sum(ExactSum::from_number(number), 1.0),
             Take::Min => Self::Min(number),
             Take::Max => Self::Max(number),
             Take::Count => Self::Count(1.0),
@@ -31,34 +31,34 @@ impl Tally {
         }
     }
 
-    pub(super) fn add(&mut self, event: Wall, number: f64) {
+    pub(super) fn add_reading(&mut self, event: Wall, number: f64) {
         match self {
             Self::Sum(sum, count) => {
-                sum.add(number);
+                sum.add_number(number);
                 *count += 1.0;
             }
             Self::Min(least) => *least = least.min(number),
             Self::Max(greatest) => *greatest = greatest.max(number),
             Self::Count(count) => *count += 1.0,
             Self::Span(first, last) => {
-                *first = earlier(*first, (event, number));
-                *last = later(*last, (event, number));
+                *first = earlier_of(*first, (event, number));
+                *last = later_of(*last, (event, number));
             }
         }
     }
 
     /// Merges `other`, an aggregate of the same variant, into `self`.
-    pub(super) fn with(self, other: &Self) -> Self {
+    pub(super) fn merge_with(self, other: &Self) -> Self {
         match (self, other) {
             (Self::Sum(mut sum, count), Self::Sum(more, others)) => {
-                sum.extend(more);
+                sum.add_sum(more);
                 Self::Sum(sum, count + others)
             }
             (Self::Min(a), Self::Min(b)) => Self::Min(a.min(*b)),
             (Self::Max(a), Self::Max(b)) => Self::Max(a.max(*b)),
             (Self::Count(a), Self::Count(b)) => Self::Count(a + b),
             (Self::Span(first, last), Self::Span(a, b)) => {
-                Self::Span(earlier(first, *a), later(last, *b))
+                Self::Span(earlier_of(first, *a), later_of(last, *b))
             }
             (own, _) => own,
         }
@@ -66,10 +66,10 @@ impl Tally {
 
     /// Returns the value of the aggregate; `None` for a rate without two readings at different
     /// times.
-    pub(super) fn value(&self, take: Take) -> Option<f64> {
+    pub(super) fn aggregate_value(&self, take: Take) -> Option<f64> {
         match self {
-            Self::Sum(sum, _) if take == Take::Sum => Some(sum.value()),
-            Self::Sum(sum, count) => Some(sum.value() / count),
+            Self::Sum(sum, _) if take == Take::Sum => Some(sum.rounded_sum()),
+            Self::Sum(sum, count) => Some(sum.rounded_sum() / count),
             Self::Min(number) | Self::Max(number) | Self::Count(number) => Some(*number),
             Self::Span((from, first), (to, last)) => {
                 let apart = i32::try_from(to.0 - from.0).ok().filter(|apart| *apart > 0)?;
@@ -79,10 +79,10 @@ impl Tally {
     }
 }
 
-fn earlier(a: (Wall, f64), b: (Wall, f64)) -> (Wall, f64) {
+fn earlier_of(a: (Wall, f64), b: (Wall, f64)) -> (Wall, f64) {
     if b.0 < a.0 || (b.0 == a.0 && b.1 < a.1) { b } else { a }
 }
 
-fn later(a: (Wall, f64), b: (Wall, f64)) -> (Wall, f64) {
+fn later_of(a: (Wall, f64), b: (Wall, f64)) -> (Wall, f64) {
     if b.0 > a.0 || (b.0 == a.0 && b.1 > a.1) { b } else { a }
 }

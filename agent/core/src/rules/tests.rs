@@ -35,7 +35,7 @@ impl Bench {
     }
 
     fn source(&self, name: &str, kind: &str) -> SourceId {
-        self.sources.intern(Source::new(name, kind).unwrap()).unwrap()
+        self.sources.intern_source(Source::new(name, kind).unwrap()).unwrap()
     }
 
     fn belt(&self, name: &str) -> SourceId {
@@ -50,16 +50,16 @@ impl Bench {
     /// Folds a reading of `at` that arrives at `arrival`, both in seconds after [`START`].
     fn put_late(&mut self, source: SourceId, at: f64, arrival: f64, value: impl Into<Said>) {
         let reading = reading(source, mono(arrival), value);
-        let input = Input { reading: &reading, boot: BOOT, event: wall(at) };
-        self.rules.fold(&input, &self.sources, &mut self.out);
+        let input = TimedReading { reading: &reading, boot: BOOT, event: wall(at) };
+        self.rules.fold_reading(&input, &self.sources, &mut self.out);
     }
 
     /// As [`Bench::put_late`], for a reading with a time of its own.
     fn put_dated(&mut self, source: SourceId, at: f64, arrival: f64, value: impl Into<Said>) {
         let event = wall(at);
         let reading = Reading { time: Some(event), ..reading(source, mono(arrival), value) };
-        self.rules.fold(
-            &Input { reading: &reading, boot: BOOT, event },
+        self.rules.fold_reading(
+            &TimedReading { reading: &reading, boot: BOOT, event },
             &self.sources,
             &mut self.out,
         );
@@ -73,7 +73,7 @@ impl Bench {
     }
 
     fn tick(&mut self, at: f64) {
-        self.rules.tick(BOOT, mono(at), &mut self.out);
+        self.rules.advance_time(BOOT, mono(at), &mut self.out);
     }
 
     /// Returns the transitions so far, as the text of [`short`].

@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::judge::{Finding, Judge, Sink};
+use super::judge::{Judge, RuleFinding, TransitionSink};
 use super::spec::{MAX_STEPS, MIN_WINDOW};
 use super::tally::Tally;
 use super::{LATENESS, Take, WindowSpec};
@@ -37,11 +37,11 @@ pub(super) struct Windows {
     /// The end of the last window that had a value.
     valued: Option<Wall>,
     /// The panes of windows still to be judged, in order of time.
-    panes: VecDeque<Pane>,
+    panes: VecDeque<TallyPane>,
 }
 
 #[derive(Debug, Clone)]
-struct Pane {
+struct TallyPane {
     start: Wall,
     tally: Tally,
 }
@@ -62,8 +62,8 @@ impl Windows {
 
     /// Marks the window ending at `end` as judged, from a stored alert. The stored window may have
     /// had another grid.
-    pub(super) fn resume(&mut self, end: Wall) {
-        self.judged = self.judged.max(Some(ceil(end, self.step)));
+    pub(super) fn mark_judged(&mut self, end: Wall) {
+        self.judged = self.judged.max(Some(ceil_to(end, self.step)));
     }
 
     /// Returns `true` if windows after `time` are closed.
@@ -71,14 +71,19 @@ impl Windows {
         self.judged.max(self.closed).is_some_and(|closed| closed > time)
     }
 
-    pub(super) fn restart(&mut self) {
+    pub(super) fn clear_windows(&mut self) {
         self.closed = None;
         self.judged = None;
         self.valued = None;
         self.panes.clear();
     }
 
-    pub(super) fn take(&mut self, event: Wall, value: &Value, sink: &mut Sink<'_>) {
+    pub(super) fn add_reading(
+        &mut self,
+        event: Wall,
+        value: &Value,
+        sink: &mut TransitionSink<'_>,
+    ) {
         let number = match (value, self.take) {
             (Value::Number(number), _) => *number,
             (Value::State(_), Take::Count) => 0.0,
@@ -86,32 +91,37 @@ impl Windows {
                 return;
             }
         };
-        let start = floor(event, self.step);
+        let start = floor_to(event, self.step);
         let is_closed = self.closed.is_some_and(|closed| start < closed);
         if is_closed || self.judged.is_some_and(|judged| start + self.length <= judged) {
             sink.counts.late += 1;
             return;
         }
         match self.panes.binary_search_by_key(&start, |pane| pane.start) {
-            Ok(index) => self.panes[index].tally.add(event, number),
+            Ok(index) => self.panes[index].tally.add_reading(event, number),
             Err(index) => {
                 let tally = Tally::new(self.take, event, number);
-                self.panes.insert(index, Pane { start, tally });
+                self.panes.insert(index, TallyPane { start, tally });
                 debug_assert!(self.panes.len() <= MAX_PANES, "panes pile up");
             }
         }
     }
 
     /// Judges the windows ending by `settled`.
-    pub(super) fn pass(&mut self, settled: Wall, judge: &mut Judge, sink: &mut Sink<'_>) {
+    pub(super) fn judge_settled(
+        &mut self,
+        settled: Wall,
+        judge: &mut Judge,
+        sink: &mut TransitionSink<'_>,
+    ) {
         if self.closed.is_some_and(|closed| settled < closed + self.step) {
             return;
         }
-        let closed = floor(settled, self.step);
+        let closed = floor_to(settled, self.step);
         self.closed = self.closed.max(Some(closed));
         while let Some(end) = self.next_end().filter(|end| *end <= closed) {
             self.pass_empty(end - self.step, judge, sink);
-            self.judge(end, judge, sink);
+            self.judge_window(end, judge, sink);
             while self.panes.front().is_some_and(|pane| pane.start + self.length <= end) {
                 self.panes.pop_front();
             }
@@ -120,7 +130,7 @@ impl Windows {
     }
 
     /// Returns the end of the next window able to change something.
-    pub(super) fn due(&self, judge: &Judge) -> Option<Wall> {
+    pub(super) fn next_change(&self, judge: &Judge) -> Option<Wall> {
         self.next_end().into_iter().chain(self.next_empty(judge)).min()
     }
 
@@ -130,36 +140,36 @@ impl Windows {
         Some(self.judged.map_or(first, |judged| first.max(judged + self.step)))
     }
 
-    fn judge(&mut self, end: Wall, judge: &mut Judge, sink: &mut Sink<'_>) {
+    fn judge_window(&mut self, end: Wall, judge: &mut Judge, sink: &mut TransitionSink<'_>) {
         self.judged = Some(end);
         let start = end - self.length;
         let inside = self.panes.iter().filter(|pane| start <= pane.start && pane.start < end);
         let tally = inside.map(|pane| &pane.tally).fold(None, |all: Option<Tally>, pane| {
-            Some(all.map_or_else(|| pane.clone(), |all| all.with(pane)))
+            Some(all.map_or_else(|| pane.clone(), |all| all.merge_with(pane)))
         });
-        let number = tally.map_or(self.take.of_nothing(), |tally| tally.value(self.take));
+        let number = tally.map_or(self.take.of_nothing(), |tally| tally.aggregate_value(self.take));
         let Some(number) = number.filter(|number| number.is_finite()) else { return };
         if self.valued.replace(end).is_some_and(|last| last + self.step < end)
             && self.take.of_nothing().is_none()
         {
-            judge.lapse();
+            judge.drop_pending();
         }
         let value = Value::Number(number);
-        let holds = judge.holds(&value).unwrap_or(false);
-        let find = || Finding { window: Some((start, end)), ..Finding::new(value, end) };
-        judge.decide(holds, find, sink);
+        let holds = judge.condition_holds(&value).unwrap_or(false);
+        let find = || RuleFinding { window: Some((start, end)), ..RuleFinding::new(value, end) };
+        judge.apply_finding(holds, find, sink);
     }
 
     /// Judges the empty windows ending by `until`, of which only a few can change something.
     /// Without `out`, a pending transition stays pending.
-    fn pass_empty(&mut self, until: Wall, judge: &mut Judge, sink: &mut Sink<'_>) {
+    fn pass_empty(&mut self, until: Wall, judge: &mut Judge, sink: &mut TransitionSink<'_>) {
         if self.judged.is_none_or(|judged| judged >= until) {
             return;
         }
         while let Some(end) = self.next_empty(judge).filter(|end| *end <= until) {
-            let pending = judge.turns_at();
-            self.judge(end, judge, sink);
-            if sink.out.is_none() && judge.turns_at() == pending {
+            let pending = judge.pending_until();
+            self.judge_window(end, judge, sink);
+            if sink.out.is_none() && judge.pending_until() == pending {
                 break;
             }
         }
@@ -169,11 +179,11 @@ impl Windows {
     /// Returns the end of the next window, if judging it as empty changes something.
     fn next_empty(&self, judge: &Judge) -> Option<Wall> {
         let next = self.judged? + self.step;
-        let holds = judge.holds(&Value::Number(self.take.of_nothing()?)).unwrap_or(false);
-        match (holds == judge.is_raised(), judge.turns_at()) {
+        let holds = judge.condition_holds(&Value::Number(self.take.of_nothing()?)).unwrap_or(false);
+        match (holds == judge.is_raised(), judge.pending_until()) {
             (true, None) => None,
             (true, Some(_)) | (false, None) => Some(next),
-            (false, Some(turn)) => Some(ceil(turn, self.step).max(next)),
+            (false, Some(turn)) => Some(ceil_to(turn, self.step).max(next)),
         }
     }
 }
@@ -189,13 +199,13 @@ impl Take {
 }
 
 /// Returns the start of the pane around `time`.
-pub(super) fn floor(time: Wall, step: Duration) -> Wall {
+pub(super) fn floor_to(time: Wall, step: Duration) -> Wall {
     let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);
     Wall(time.0.saturating_sub(time.0.rem_euclid(step)))
 }
 
 /// Returns the end of the pane that ends at `time` or lies around `time`.
-fn ceil(time: Wall, step: Duration) -> Wall {
-    let start = floor(time, step);
+fn ceil_to(time: Wall, step: Duration) -> Wall {
+    let start = floor_to(time, step);
     if start == time { time } else { start + step }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::time::timeline::Trust;
+use crate::time::timeline::ClockTrust;
 use crate::time::{Mono, Wall};
 
 /// The greatest difference between a clock chip and the wall clock set by the chip, in
@@ -15,7 +15,7 @@ pub const GRACE: Duration = Duration::from_secs(60);
 
 /// The evidence for the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Evidence {
+pub struct ClockEvidence {
     /// The time of the wall clock.
     pub wall: Wall,
     /// `true` if the kernel or systemd reports the clock as set by a time server.
@@ -34,13 +34,17 @@ pub struct Evidence {
 /// earlier neither than the build nor than the last trusted time: a chip with an empty battery
 /// begins again in the past.
 #[must_use]
-pub fn judge(evidence: &Evidence) -> Trust {
-    let Evidence { wall, synchronised, chip, made, last_trusted } = *evidence;
+pub fn judge_clock(evidence: &ClockEvidence) -> ClockTrust {
+    let ClockEvidence { wall, synchronised, chip, made, last_trusted } = *evidence;
     let earliest = last_trusted.map_or(made, |last| last.max(made));
     let agrees = |chip: Wall| wall.0.abs_diff(chip.0) <= CHIP_AGREES_MS;
     let kept_by_chip =
         chip.is_some_and(|chip| agrees(chip) && chip >= earliest && wall >= earliest);
-    if wall >= made && (synchronised || kept_by_chip) { Trust::Trusted } else { Trust::Unset }
+    if wall >= made && (synchronised || kept_by_chip) {
+        ClockTrust::Trusted
+    } else {
+        ClockTrust::Unset
+    }
 }
 
 /// The time for which readings and events wait for the clock to be set: [`GRACE`] from the first
@@ -52,7 +56,7 @@ pub struct ClockGrace {
 
 impl ClockGrace {
     /// Starts the grace at `now`, if this connection is the first.
-    pub fn connected(&mut self, now: Mono) {
+    pub fn begin_grace(&mut self, now: Mono) {
         self.ends.get_or_insert(now + GRACE);
     }
 
@@ -70,54 +74,66 @@ mod tests {
     const MADE: Wall = Wall(1_000_000_000_000);
     const YEAR: i64 = 365 * 86_400_000;
 
-    fn evidence(years: i64) -> Evidence {
+    fn evidence(years: i64) -> ClockEvidence {
         let wall = Wall(MADE.0 + years * YEAR);
-        Evidence { wall, synchronised: false, chip: None, made: MADE, last_trusted: None }
+        ClockEvidence { wall, synchronised: false, chip: None, made: MADE, last_trusted: None }
     }
 
     #[test]
     fn a_clock_that_a_time_server_has_set_is_believed_unless_the_program_was_made_later() {
-        for (years, trust) in [(1, Trust::Trusted), (-1, Trust::Unset)] {
-            let set = Evidence { synchronised: true, ..evidence(years) };
-            assert_eq!(judge(&set), trust);
+        for (years, trust) in [(1, ClockTrust::Trusted), (-1, ClockTrust::Unset)] {
+            let set = ClockEvidence { synchronised: true, ..evidence(years) };
+            assert_eq!(judge_clock(&set), trust);
         }
-        let earlier_than_trusted = Evidence {
+        let earlier_than_trusted = ClockEvidence {
             synchronised: true,
             last_trusted: Some(Wall(MADE.0 + 2 * YEAR)),
             ..evidence(1)
         };
-        assert_eq!(judge(&earlier_than_trusted), Trust::Trusted, "a time server corrects the past");
+        assert_eq!(
+            judge_clock(&earlier_than_trusted),
+            ClockTrust::Trusted,
+            "a time server corrects the past"
+        );
     }
 
     #[test]
     fn a_clock_for_which_nobody_speaks_is_not_believed() {
-        assert_eq!(judge(&evidence(1)), Trust::Unset);
+        assert_eq!(judge_clock(&evidence(1)), ClockTrust::Unset);
     }
 
     #[test]
     fn a_chip_is_believed_if_it_kept_the_time() {
         let wall = evidence(1).wall;
-        let kept = |chip, last_trusted| Evidence { chip: Some(chip), last_trusted, ..evidence(1) };
+        let kept =
+            |chip, last_trusted| ClockEvidence { chip: Some(chip), last_trusted, ..evidence(1) };
 
-        assert_eq!(judge(&kept(wall, None)), Trust::Trusted);
-        assert_eq!(judge(&kept(wall - Duration::from_secs(3), None)), Trust::Trusted);
-        assert_eq!(judge(&kept(wall, Some(Wall(wall.0 - 1)))), Trust::Trusted);
-        assert_eq!(judge(&kept(wall, Some(Wall(wall.0 + 60_000)))), Trust::Unset, "it went back");
+        assert_eq!(judge_clock(&kept(wall, None)), ClockTrust::Trusted);
+        assert_eq!(judge_clock(&kept(wall - Duration::from_secs(3), None)), ClockTrust::Trusted);
+        assert_eq!(judge_clock(&kept(wall, Some(Wall(wall.0 - 1)))), ClockTrust::Trusted);
+        assert_eq!(
+            judge_clock(&kept(wall, Some(Wall(wall.0 + 60_000)))),
+            ClockTrust::Unset,
+            "it went back"
+        );
     }
 
     #[test]
     fn a_chip_that_lies_is_not_believed() {
         let past = Wall(MADE.0 - 9 * YEAR);
-        let moved_on = Evidence { chip: Some(past), ..evidence(1) };
+        let moved_on = ClockEvidence { chip: Some(past), ..evidence(1) };
         assert_eq!(
-            judge(&moved_on),
-            Trust::Unset,
+            judge_clock(&moved_on),
+            ClockTrust::Unset,
             "the wall clock has another time from elsewhere"
         );
-        let followed = Evidence { wall: past, chip: Some(past), ..evidence(0) };
-        assert_eq!(judge(&followed), Trust::Unset, "before the program was made");
+        let followed = ClockEvidence { wall: past, chip: Some(past), ..evidence(0) };
+        assert_eq!(judge_clock(&followed), ClockTrust::Unset, "before the program was made");
         let zone = evidence(1).wall + Duration::from_secs(3_600);
-        assert_eq!(judge(&Evidence { chip: Some(zone), ..evidence(1) }), Trust::Unset);
+        assert_eq!(
+            judge_clock(&ClockEvidence { chip: Some(zone), ..evidence(1) }),
+            ClockTrust::Unset
+        );
     }
 
     #[test]
@@ -127,7 +143,7 @@ mod tests {
         let mut held = Vec::new();
         for minute in 0..8 {
             let up = Mono(minute * 60_000);
-            grace.connected(up);
+            grace.begin_grace(up);
             held.extend(
                 (0..50)
                     .filter(|s| grace.holds_until(false, up + Duration::from_secs(*s)).is_some()),
@@ -144,7 +160,7 @@ mod tests {
     #[test]
     fn nothing_waits_for_a_clock_that_is_set() {
         let mut grace = ClockGrace::default();
-        grace.connected(Mono(5));
+        grace.begin_grace(Mono(5));
 
         assert_eq!(grace.holds_until(false, Mono(10)), Some(Mono(60_005)));
         assert_eq!(grace.holds_until(true, Mono(10)), None);

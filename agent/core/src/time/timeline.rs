@@ -16,7 +16,7 @@ pub struct Epoch(pub u32);
 
 /// The trust in a wall time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trust {
+pub enum ClockTrust {
     /// The clock had been set, or was set later and the time corrected.
     Trusted,
     /// The clock was not set during that kernel boot, or not yet.
@@ -31,7 +31,7 @@ pub struct Segment {
     /// The milliseconds to add to a monotonic time.
     pub offset_ms: i64,
     /// Tells if the clock was known to be right.
-    pub trust: Trust,
+    pub trust: ClockTrust,
 }
 
 /// The most segments of a kernel boot; bounds the cost of a clock that steps every second. The
@@ -41,7 +41,7 @@ const MAX_SEGMENTS: usize = 64;
 pub const STEP_MS: u64 = 500;
 
 #[derive(Debug, Clone)]
-struct KernelBoot {
+struct BootTimeline {
     epoch: Epoch,
     reference_ms: i64,
     segments: Vec<Segment>,
@@ -50,26 +50,26 @@ struct KernelBoot {
 /// The wall times of every kernel boot that the store remembers.
 #[derive(Debug, Clone, Default)]
 pub struct Timeline {
-    boots: Vec<KernelBoot>,
+    boots: Vec<BootTimeline>,
 }
 
 impl Timeline {
     /// Adds a kernel boot with its reference in milliseconds. Epochs must be added in rising order.
-    pub fn begin(&mut self, epoch: Epoch, reference_ms: i64) {
-        self.boots.push(KernelBoot { epoch, reference_ms, segments: Vec::new() });
+    pub fn add_boot(&mut self, epoch: Epoch, reference_ms: i64) {
+        self.boots.push(BootTimeline { epoch, reference_ms, segments: Vec::new() });
     }
 
     /// Takes the time of the wall clock at `now`. Returns the new segment, to be stored, if the
     /// clock stepped or its trust changed.
-    pub fn observe(
+    pub fn observe_clock(
         &mut self,
         epoch: Epoch,
         now: Mono,
         wall: Wall,
-        trust: Trust,
+        trust: ClockTrust,
     ) -> Option<Segment> {
         let offset_ms = wall.0.saturating_sub(i64::try_from(now.0).unwrap_or(i64::MAX));
-        let boot = self.boot_mut(epoch)?;
+        let boot = self.find_boot_mut(epoch)?;
         if let Some(last) = boot.segments.last()
             && last.offset_ms.abs_diff(offset_ms) < STEP_MS
             && last.trust == trust
@@ -77,63 +77,65 @@ impl Timeline {
             return None;
         }
         let segment = Segment { since: now, offset_ms, trust };
-        self.restore(epoch, segment);
+        self.restore_segment(epoch, segment);
         Some(segment)
     }
 
     /// Restores a stored segment.
-    pub fn restore(&mut self, epoch: Epoch, segment: Segment) {
-        let Some(boot) = self.boot_mut(epoch) else { return };
+    pub fn restore_segment(&mut self, epoch: Epoch, segment: Segment) {
+        let Some(boot) = self.find_boot_mut(epoch) else { return };
         if boot.segments.len() >= MAX_SEGMENTS {
-            let first = boot.segments.iter().position(|segment| segment.trust == Trust::Trusted);
+            let first =
+                boot.segments.iter().position(|segment| segment.trust == ClockTrust::Trusted);
             let middle = MAX_SEGMENTS / 2;
             boot.segments.remove(if first == Some(middle) { middle + 1 } else { middle });
         }
         boot.segments.push(segment);
     }
 
-    /// Returns the wall time of `mono`, as far as known by now; `Wall(0)` and [`Trust::Unset`] for
+    /// Returns the wall time of `mono`, as far as known by now; `Wall(0)` and [`ClockTrust::Unset`] for
     /// an unknown epoch.
     #[must_use]
-    pub fn wall(&self, epoch: Epoch, mono: Mono) -> (Wall, Trust) {
-        let Some(boot) = self.boot(epoch) else { return (Wall(0), Trust::Unset) };
+    pub fn wall_time(&self, epoch: Epoch, mono: Mono) -> (Wall, ClockTrust) {
+        let Some(boot) = self.find_boot(epoch) else { return (Wall(0), ClockTrust::Unset) };
         let (offset_ms, trust) = boot.offset_at(mono);
-        (shifted(mono, offset_ms), trust)
+        (shift_by(mono, offset_ms), trust)
     }
 
     /// Returns the time of `mono` on the reference axis of the kernel boot.
     #[must_use]
-    pub fn reference(&self, epoch: Epoch, mono: Mono) -> Wall {
-        shifted(mono, self.boot(epoch).map_or(0, |boot| boot.reference_ms))
+    pub fn reference_time(&self, epoch: Epoch, mono: Mono) -> Wall {
+        shift_by(mono, self.find_boot(epoch).map_or(0, |boot| boot.reference_ms))
     }
 
     /// Converts a time on the reference axis of a kernel boot to wall time.
     #[must_use]
-    pub fn corrected(&self, epoch: Epoch, reference: Wall) -> (Wall, Trust) {
-        let Some(boot) = self.boot(epoch) else { return (reference, Trust::Unset) };
+    pub fn correct_reference(&self, epoch: Epoch, reference: Wall) -> (Wall, ClockTrust) {
+        let Some(boot) = self.find_boot(epoch) else { return (reference, ClockTrust::Unset) };
         let mono = reference.0.saturating_sub(boot.reference_ms);
-        self.wall(epoch, Mono(u64::try_from(mono).unwrap_or(0)))
+        self.wall_time(epoch, Mono(u64::try_from(mono).unwrap_or(0)))
     }
 
     /// Returns `true` if the clock of this kernel boot is known to be right by now.
     #[must_use]
     pub fn is_set(&self, epoch: Epoch) -> bool {
-        self.boot(epoch)
-            .is_some_and(|boot| boot.segments.iter().any(|segment| segment.trust == Trust::Trusted))
+        self.find_boot(epoch).is_some_and(|boot| {
+            boot.segments.iter().any(|segment| segment.trust == ClockTrust::Trusted)
+        })
     }
 
     /// Returns the latest wall time at which a trusted segment began.
     #[must_use]
     pub fn last_set(&self) -> Option<Wall> {
         let segments = self.boots.iter().flat_map(|boot| &boot.segments);
-        let trusted = segments.filter(|segment| segment.trust == Trust::Trusted);
-        trusted.map(|segment| shifted(segment.since, segment.offset_ms)).max()
+        let trusted = segments.filter(|segment| segment.trust == ClockTrust::Trusted);
+        trusted.map(|segment| shift_by(segment.since, segment.offset_ms)).max()
     }
 
     /// Returns the remembered segments of a kernel boot.
     #[must_use]
     pub fn segments(&self, epoch: Epoch) -> &[Segment] {
-        self.boot(epoch).map_or(&[], |boot| &boot.segments)
+        self.find_boot(epoch).map_or(&[], |boot| &boot.segments)
     }
 
     /// Returns the epoch and the reference in milliseconds of every kernel boot, the oldest first.
@@ -152,35 +154,35 @@ impl Timeline {
         self.boots.retain(|boot| boot.epoch >= epoch);
     }
 
-    fn boot(&self, epoch: Epoch) -> Option<&KernelBoot> {
+    fn find_boot(&self, epoch: Epoch) -> Option<&BootTimeline> {
         self.boots.iter().rev().find(|boot| boot.epoch == epoch)
     }
 
-    fn boot_mut(&mut self, epoch: Epoch) -> Option<&mut KernelBoot> {
+    fn find_boot_mut(&mut self, epoch: Epoch) -> Option<&mut BootTimeline> {
         self.boots.iter_mut().rev().find(|boot| boot.epoch == epoch)
     }
 }
 
-impl KernelBoot {
+impl BootTimeline {
     /// Returns the offset at `mono`: that of the segment in force, if trusted; else of the first
     /// segment trusted later, because the clock was then set right for the time before; else of the
     /// last segment trusted before.
-    fn offset_at(&self, mono: Mono) -> (i64, Trust) {
-        let trusted = |segment: &&Segment| segment.trust == Trust::Trusted;
+    fn offset_at(&self, mono: Mono) -> (i64, ClockTrust) {
+        let trusted = |segment: &&Segment| segment.trust == ClockTrust::Trusted;
         let after = self.segments.partition_point(|segment| segment.since <= mono);
         let (past, future) = self.segments.split_at(after);
         if let Some(now) = past.last().filter(trusted) {
-            return (now.offset_ms, Trust::Trusted);
+            return (now.offset_ms, ClockTrust::Trusted);
         }
         if let Some(set) = future.iter().find(trusted).or_else(|| past.iter().rev().find(trusted)) {
-            return (set.offset_ms, Trust::Trusted);
+            return (set.offset_ms, ClockTrust::Trusted);
         }
         let guess = past.last().or(future.first());
-        (guess.map_or(self.reference_ms, |segment| segment.offset_ms), Trust::Unset)
+        (guess.map_or(self.reference_ms, |segment| segment.offset_ms), ClockTrust::Unset)
     }
 }
 
-fn shifted(mono: Mono, offset_ms: i64) -> Wall {
+fn shift_by(mono: Mono, offset_ms: i64) -> Wall {
     Wall(i64::try_from(mono.0).unwrap_or(i64::MAX).saturating_add(offset_ms))
 }
 
@@ -193,62 +195,79 @@ mod tests {
 
     fn timeline() -> Timeline {
         let mut timeline = Timeline::default();
-        timeline.begin(DEVICE, 0);
+        timeline.add_boot(DEVICE, 0);
         timeline
     }
 
     #[test]
     fn a_reading_taken_before_the_clock_was_set_has_the_corrected_time_afterwards() {
         let mut timeline = timeline();
-        timeline.observe(DEVICE, Mono(1_000), Wall(1_000), Trust::Unset);
-        assert_eq!(timeline.wall(DEVICE, Mono(5_000)), (Wall(5_000), Trust::Unset));
+        timeline.observe_clock(DEVICE, Mono(1_000), Wall(1_000), ClockTrust::Unset);
+        assert_eq!(timeline.wall_time(DEVICE, Mono(5_000)), (Wall(5_000), ClockTrust::Unset));
 
-        timeline.observe(DEVICE, Mono(60_000), Wall(NOON), Trust::Trusted);
+        timeline.observe_clock(DEVICE, Mono(60_000), Wall(NOON), ClockTrust::Trusted);
 
-        assert_eq!(timeline.wall(DEVICE, Mono(5_000)), (Wall(NOON - 55_000), Trust::Trusted));
-        assert_eq!(timeline.wall(DEVICE, Mono(61_000)), (Wall(NOON + 1_000), Trust::Trusted));
+        assert_eq!(
+            timeline.wall_time(DEVICE, Mono(5_000)),
+            (Wall(NOON - 55_000), ClockTrust::Trusted)
+        );
+        assert_eq!(
+            timeline.wall_time(DEVICE, Mono(61_000)),
+            (Wall(NOON + 1_000), ClockTrust::Trusted)
+        );
     }
 
     #[test]
     fn the_reference_axis_does_not_step_with_the_clock() {
         let mut timeline = timeline();
-        let before = timeline.reference(DEVICE, Mono(5_000));
+        let before = timeline.reference_time(DEVICE, Mono(5_000));
 
-        timeline.observe(DEVICE, Mono(60_000), Wall(NOON), Trust::Trusted);
+        timeline.observe_clock(DEVICE, Mono(60_000), Wall(NOON), ClockTrust::Trusted);
 
-        assert_eq!(timeline.reference(DEVICE, Mono(5_000)), before);
-        assert_eq!(timeline.corrected(DEVICE, before).0, Wall(NOON - 55_000));
+        assert_eq!(timeline.reference_time(DEVICE, Mono(5_000)), before);
+        assert_eq!(timeline.correct_reference(DEVICE, before).0, Wall(NOON - 55_000));
     }
 
     #[test]
     fn what_was_trusted_stays_as_it_was_published() {
         let mut timeline = timeline();
-        timeline.observe(DEVICE, Mono(0), Wall(NOON), Trust::Trusted);
-        timeline.observe(DEVICE, Mono(10_000), Wall(NOON + 3_610_000), Trust::Trusted);
+        timeline.observe_clock(DEVICE, Mono(0), Wall(NOON), ClockTrust::Trusted);
+        timeline.observe_clock(DEVICE, Mono(10_000), Wall(NOON + 3_610_000), ClockTrust::Trusted);
 
-        assert_eq!(timeline.wall(DEVICE, Mono(5_000)).0, Wall(NOON + 5_000));
-        assert_eq!(timeline.wall(DEVICE, Mono(15_000)).0, Wall(NOON + 3_615_000));
+        assert_eq!(timeline.wall_time(DEVICE, Mono(5_000)).0, Wall(NOON + 5_000));
+        assert_eq!(timeline.wall_time(DEVICE, Mono(15_000)).0, Wall(NOON + 3_615_000));
     }
 
     #[test]
     fn a_clock_that_loses_its_synchronisation_keeps_the_offset_it_had() {
         let mut timeline = timeline();
-        timeline.observe(DEVICE, Mono(0), Wall(NOON), Trust::Trusted);
-        timeline.observe(DEVICE, Mono(10_000), Wall(5), Trust::Unset);
+        timeline.observe_clock(DEVICE, Mono(0), Wall(NOON), ClockTrust::Trusted);
+        timeline.observe_clock(DEVICE, Mono(10_000), Wall(5), ClockTrust::Unset);
 
-        assert_eq!(timeline.wall(DEVICE, Mono(20_000)), (Wall(NOON + 20_000), Trust::Trusted));
+        assert_eq!(
+            timeline.wall_time(DEVICE, Mono(20_000)),
+            (Wall(NOON + 20_000), ClockTrust::Trusted)
+        );
     }
 
     #[test]
     fn only_a_step_or_a_change_of_trust_is_news() {
         let mut timeline = timeline();
-        assert!(timeline.observe(DEVICE, Mono(0), Wall(NOON), Trust::Unset).is_some());
-        assert!(timeline.observe(DEVICE, Mono(1_000), Wall(NOON + 1_100), Trust::Unset).is_none());
+        assert!(timeline.observe_clock(DEVICE, Mono(0), Wall(NOON), ClockTrust::Unset).is_some());
         assert!(
-            timeline.observe(DEVICE, Mono(2_000), Wall(NOON + 2_100), Trust::Trusted).is_some()
+            timeline
+                .observe_clock(DEVICE, Mono(1_000), Wall(NOON + 1_100), ClockTrust::Unset)
+                .is_none()
         );
         assert!(
-            timeline.observe(DEVICE, Mono(3_000), Wall(NOON + 9_000), Trust::Trusted).is_some()
+            timeline
+                .observe_clock(DEVICE, Mono(2_000), Wall(NOON + 2_100), ClockTrust::Trusted)
+                .is_some()
+        );
+        assert!(
+            timeline
+                .observe_clock(DEVICE, Mono(3_000), Wall(NOON + 9_000), ClockTrust::Trusted)
+                .is_some()
         );
     }
 
@@ -257,7 +276,7 @@ mod tests {
         let mut timeline = timeline();
         for step in 0..10_000_u64 {
             let wall = Wall(NOON + i64::try_from(step * 7_000).unwrap());
-            timeline.observe(DEVICE, Mono(step * 1_000), wall, Trust::Unset);
+            timeline.observe_clock(DEVICE, Mono(step * 1_000), wall, ClockTrust::Unset);
         }
 
         assert_eq!(timeline.boots[0].segments.len(), MAX_SEGMENTS);

@@ -25,8 +25,8 @@ fn spec() -> VisitSpec {
 
 fn sources() -> Sources {
     let sources = Sources::default();
-    sources.intern(Source::new("feeder", "lid").unwrap()).unwrap();
-    sources.intern(Source::new("7", "heart_rate").unwrap()).unwrap();
+    sources.intern_source(Source::new("feeder", "lid").unwrap()).unwrap();
+    sources.intern_source(Source::new("7", "heart_rate").unwrap()).unwrap();
     sources
 }
 
@@ -44,7 +44,7 @@ fn said(seconds: f64, open: bool) -> Said {
     Said { boot: BOOT, arrival: (seconds * 1000.0) as u64, own: None, open }
 }
 
-fn fold(visits: &mut Visits, said: &Said, out: &mut Vec<Happening>) {
+fn fold(visits: &mut Visits, said: &Said, out: &mut Vec<VisitEvent>) {
     let reading = Reading {
         source: FEEDER,
         mono: Mono(said.arrival),
@@ -54,7 +54,11 @@ fn fold(visits: &mut Visits, said: &Said, out: &mut Vec<Happening>) {
     };
     let axis = START + i64::from(said.boot.0) * 100_000_000;
     let event = said.own.map_or(Wall(axis + i64::try_from(said.arrival).unwrap()), Wall);
-    visits.fold(&Input { reading: &reading, boot: said.boot, event }, &sources(), out);
+    visits.fold_reading(
+        &TimedReading { reading: &reading, boot: said.boot, event },
+        &sources(),
+        out,
+    );
 }
 
 /// Returns openings at the given times in seconds, each with a closing 0.1 s later.
@@ -66,14 +70,14 @@ fn openings(at: &[f64]) -> Vec<Said> {
 fn visits_of(spec: VisitSpec, told: &[Said]) -> Vec<(i64, i64, u32)> {
     let (mut visits, mut out) = (Visits::new(vec![spec]), Vec::new());
     told.iter().for_each(|said| fold(&mut visits, said, &mut out));
-    visits.tick(told.last().map_or(BOOT, |said| said.boot), Mono(u64::MAX / 4), &mut out);
+    visits.advance_time(told.last().map_or(BOOT, |said| said.boot), Mono(u64::MAX / 4), &mut out);
     ended(&out)
 }
 
-fn ended(out: &[Happening]) -> Vec<(i64, i64, u32)> {
-    let ended = |happening: &Happening| match happening {
-        Happening::Ended(visit) => Some((visit.start.0, visit.end.0, visit.openings)),
-        Happening::Began(_) => None,
+fn ended(out: &[VisitEvent]) -> Vec<(i64, i64, u32)> {
+    let ended = |happening: &VisitEvent| match happening {
+        VisitEvent::Ended(visit) => Some((visit.start.0, visit.end.0, visit.openings)),
+        VisitEvent::Began(_) => None,
     };
     out.iter().filter_map(ended).collect()
 }
@@ -94,23 +98,23 @@ fn a_visit_is_told_at_its_last_opening_and_the_gap_not_at_the_next_opening() {
     let (mut visits, mut out) = (Visits::new(vec![spec()]), Vec::new());
     openings(&[10.0, 20.0]).iter().for_each(|said| fold(&mut visits, said, &mut out));
 
-    let due = visits.next_deadline().unwrap();
-    visits.tick(BOOT, Mono(due.0 - 1), &mut out);
+    let due = visits.next_due().unwrap();
+    visits.advance_time(BOOT, Mono(due.0 - 1), &mut out);
     assert!(out.is_empty());
-    visits.tick(BOOT, due, &mut out);
+    visits.advance_time(BOOT, due, &mut out);
 
     assert_eq!(due, Mono(110_000) + SETTLING);
     assert_eq!(ended(&out).len(), 1);
-    assert_eq!(visits.next_deadline(), None);
+    assert_eq!(visits.next_due(), None);
 }
 
 #[test]
 fn units_are_counted_by_the_opening() {
     let (mut visits, mut out) = (Visits::new(vec![spec()]), Vec::new());
     openings(&[1.0, 2.0, 3.0]).iter().for_each(|said| fold(&mut visits, said, &mut out));
-    visits.tick(BOOT, Mono(200_000), &mut out);
+    visits.advance_time(BOOT, Mono(200_000), &mut out);
 
-    let [Happening::Ended(visit)] = &out[..] else { panic!("{out:?}") };
+    let [VisitEvent::Ended(visit)] = &out[..] else { panic!("{out:?}") };
     assert_eq!(visit.units().to_bits(), 1.5f64.to_bits());
     assert_eq!(visit.boot, Some(BOOT));
 }
@@ -141,7 +145,11 @@ fn another_source_ticks_but_does_not_visit() {
         value: Value::Number(72.0),
         detail: None,
     };
-    visits.fold(&Input { reading: &beat, boot: BOOT, event: Wall(0) }, &sources(), &mut out);
+    visits.fold_reading(
+        &TimedReading { reading: &beat, boot: BOOT, event: Wall(0) },
+        &sources(),
+        &mut out,
+    );
 
     assert_eq!(ended(&out).len(), 1);
 }
@@ -156,11 +164,11 @@ fn a_start_of_the_kernel_ends_the_visit_of_a_line_once() {
 
     let (mut visits, mut out) = (Visits::new(vec![spec()]), Vec::new());
     openings(&[10.0]).iter().for_each(|said| fold(&mut visits, said, &mut out));
-    visits.tick(KernelBoot(2), Mono(1), &mut out);
-    visits.tick(KernelBoot(2), Mono(500_000), &mut out);
+    visits.advance_time(KernelBoot(2), Mono(1), &mut out);
+    visits.advance_time(KernelBoot(2), Mono(500_000), &mut out);
 
     assert_eq!(ended(&out).len(), 1);
-    let Happening::Ended(visit) = &out[0] else { panic!("{out:?}") };
+    let VisitEvent::Ended(visit) = &out[0] else { panic!("{out:?}") };
     assert_eq!(visit.boot, Some(BOOT));
 }
 
@@ -169,7 +177,7 @@ fn a_live_source_tells_the_beginning_at_once_and_once() {
     let (mut visits, mut out) = (Visits::new(vec![VisitSpec { live: true, ..spec() }]), Vec::new());
 
     fold(&mut visits, &said(10.0, true), &mut out);
-    assert!(matches!(&out[..], [Happening::Began(visit)] if visit.openings == 1));
+    assert!(matches!(&out[..], [VisitEvent::Began(visit)] if visit.openings == 1));
     openings(&[20.0, 30.0]).iter().for_each(|said| fold(&mut visits, said, &mut out));
 
     assert_eq!(out.len(), 1);
@@ -186,21 +194,21 @@ fn a_backlog_with_its_own_times_gives_the_visits_that_there_were() {
 #[test]
 fn what_was_told_before_the_start_is_not_told_again() {
     let told = openings(&[10.0, 20.0]);
-    let resumed = |known: Told| {
+    let resumed = |known: ReportedVisits| {
         let (mut visits, mut out) =
             (Visits::new(vec![VisitSpec { live: true, ..spec() }]), Vec::new());
         told.iter().for_each(|said| fold(&mut visits, said, &mut out));
         out.clear();
-        visits.resume(|_| known);
-        visits.tick(BOOT, Mono(1_000_000), &mut out);
+        visits.finish_rebuild(|_| known);
+        visits.advance_time(BOOT, Mono(1_000_000), &mut out);
         fold(&mut visits, &said(2_000.0, true), &mut out);
-        visits.tick(BOOT, Mono(3_000_000), &mut out);
+        visits.advance_time(BOOT, Mono(3_000_000), &mut out);
         ended(&out).len()
     };
     let start = Wall(START + 100_000_000 + 10_000);
 
-    assert_eq!(resumed(Told::default()), 2);
-    assert_eq!(resumed(Told { began: Some(start), ended: Some(start) }), 1);
+    assert_eq!(resumed(ReportedVisits::default()), 2);
+    assert_eq!(resumed(ReportedVisits { began: Some(start), ended: Some(start) }), 1);
 }
 
 #[test]
@@ -209,11 +217,11 @@ fn a_visit_that_was_told_to_have_ended_is_not_under_way_after_a_start() {
     let (mut visits, mut out) = (Visits::new(vec![spec()]), Vec::new());
     told.iter().for_each(|said| fold(&mut visits, said, &mut out));
 
-    visits.resume(|_| Told { began: None, ended: Some(Wall(START)) });
-    visits.tick(KernelBoot(2), Mono(5_000), &mut out);
+    visits.finish_rebuild(|_| ReportedVisits { began: None, ended: Some(Wall(START)) });
+    visits.advance_time(KernelBoot(2), Mono(5_000), &mut out);
 
     assert_eq!(visits.under_way().count(), 0);
-    visits.tick(KernelBoot(2), Mono(500_000), &mut out);
+    visits.advance_time(KernelBoot(2), Mono(500_000), &mut out);
     assert_eq!(out, []);
 }
 
@@ -272,14 +280,14 @@ proptest! {
         told[..cut].iter().for_each(|said| fold(&mut before, said, &mut stored));
         let next = told.get(cut).map_or(u64::MAX / 4, |said| said.arrival);
         let now = Mono((told[cut - 1].arrival + tick_after).min(next));
-        before.tick(BOOT, now, &mut stored);
+        before.advance_time(BOOT, now, &mut stored);
 
         let (mut after, mut dropped) = (Visits::new(vec![spec()]), Vec::new());
         told[..cut].iter().for_each(|said| fold(&mut after, said, &mut dropped));
         let last = ended(&stored).last().map(|(start, ..)| Wall(*start));
-        after.resume(|_| Told { began: None, ended: last });
+        after.finish_rebuild(|_| ReportedVisits { began: None, ended: last });
         told[cut..].iter().for_each(|said| fold(&mut after, said, &mut stored));
-        after.tick(BOOT, Mono(u64::MAX / 4), &mut stored);
+        after.advance_time(BOOT, Mono(u64::MAX / 4), &mut stored);
 
         prop_assert_eq!(ended(&stored), whole);
     }

@@ -8,11 +8,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use pulsegate_core::cloud::topic::{Limits, Open, Template, check};
+use pulsegate_core::cloud::topic::{Limits, Open, Template, check_topic};
 use pulsegate_core::record::event::Event;
 use pulsegate_core::record::id::RecordId;
 use pulsegate_core::time::Wall;
-use pulsegate_core::visits::{Facts, Report};
+use pulsegate_core::visits::{Facts, ReportTemplate};
 
 const TOPICS: &str = include_str!("corpus/topics.txt");
 const RECORD_IDS: &str = include_str!("corpus/record_ids.txt");
@@ -84,10 +84,10 @@ fn long(line: &str) -> String {
 
 fn read_topic(text: &str) {
     for open in [Open { source: true, kind: true }, Open { source: false, kind: false }] {
-        let Ok(template) = Template::parse(text, "pi-1", open) else { continue };
-        let topic = template.render("7", "heart_rate");
+        let Ok(template) = Template::for_thing(text, "pi-1", open) else { continue };
+        let topic = template.fill_in("7", "heart_rate");
         for limits in [Limits::Aws, Limits::Mqtt] {
-            if check(&topic, limits).is_ok() {
+            if check_topic(&topic, limits).is_ok() {
                 assert!(!topic.is_empty() && topic.len() <= 65_535, "{text:?}");
                 assert!(!topic.contains(['+', '#', '\0']), "{text:?}");
             }
@@ -102,18 +102,18 @@ fn read_record_id(text: &str) {
     if let Ok(id) = text.parse::<RecordId>() {
         assert_eq!(id.to_string().parse(), Ok(id), "{text:?}");
         let mut written = Vec::new();
-        id.write(&mut written);
+        id.write_to(&mut written);
         assert_eq!(written, id.to_string().into_bytes(), "{text:?}");
     }
 }
 
 fn read_report(text: &str) {
-    let Ok(report) = Report::parse(text) else { return };
+    let Ok(report) = ReportTemplate::from_text(text) else { return };
     for end in [Wall(0), Wall(i64::MIN), Wall(i64::MAX)] {
         let start = Wall(1_795_000_000_000);
         let (openings, units) = (u32::MAX, f64::MAX);
         let facts = Facts { source: "{units}", openings, units, unit: "", start, end };
-        let told = report.render(&facts, &jiff::tz::TimeZone::UTC);
+        let told = report.render_visit(&facts, &jiff::tz::TimeZone::UTC);
         if !text.contains('{') {
             assert_eq!(told, text, "nothing is filled in");
         }
@@ -122,10 +122,10 @@ fn read_report(text: &str) {
 
 fn read_event(line: &str) {
     let (word, members) = line.split_once(' ').unwrap_or((line, ""));
-    if let Some(event) = Event::read(word, members) {
+    if let Some(event) = Event::from_text(word, members) {
         // A number of more than 15 digits may lose the last digits, so the event may differ.
         let written = event.to_text();
-        let again = Event::read(&written.word, &written.members);
+        let again = Event::from_text(&written.word, &written.members);
         let same =
             again.as_ref().map(std::mem::discriminant) == Some(std::mem::discriminant(&event));
         assert!(same, "{line:?} comes back as {again:?}");
@@ -159,15 +159,15 @@ proptest! {
 #[test]
 fn every_line_of_the_corpus_is_valid() {
     for line in TOPICS.lines() {
-        let template = Template::parse(line, "pi-1", Open { source: true, kind: true });
-        let topic = template.expect(line).render("7", "heart_rate");
-        assert_eq!(check(&topic, Limits::Mqtt), Ok(()), "{line}");
+        let template = Template::for_thing(line, "pi-1", Open { source: true, kind: true });
+        let topic = template.expect(line).fill_in("7", "heart_rate");
+        assert_eq!(check_topic(&topic, Limits::Mqtt), Ok(()), "{line}");
     }
     RECORD_IDS.lines().for_each(|line| assert!(line.parse::<RecordId>().is_ok(), "{line}"));
-    REPORTS.lines().for_each(|line| assert!(Report::parse(line).is_ok(), "{line}"));
+    REPORTS.lines().for_each(|line| assert!(ReportTemplate::from_text(line).is_ok(), "{line}"));
     for line in EVENTS.lines() {
         let (word, members) = line.split_once(' ').unwrap_or((line, ""));
-        assert!(Event::read(word, members).is_some(), "{line}");
+        assert!(Event::from_text(word, members).is_some(), "{line}");
     }
 }
 

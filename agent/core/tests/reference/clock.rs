@@ -54,14 +54,14 @@ pub(crate) fn check(inputs: &[Bytes]) -> Result<(), String> {
         match Step::of(*bytes) {
             Step::Restart => {
                 timeline = begun();
-                stored.iter().for_each(|segment| timeline.restore(EPOCH, *segment));
+                stored.iter().for_each(|segment| timeline.restore_segment(EPOCH, *segment));
             }
             Step::Look { pause_ms, offset_ms, is_set } => {
                 now += pause_ms;
                 let offset_ms = REFERENCE_MS + offset_ms;
                 let wall = Wall(offset_ms + i64::try_from(now).expect("a test is short"));
-                let trust = if is_set { Trust::Trusted } else { Trust::Unset };
-                let segment = timeline.observe(EPOCH, Mono(now), wall, trust);
+                let trust = if is_set { ClockTrust::Trusted } else { ClockTrust::Unset };
+                let segment = timeline.observe_clock(EPOCH, Mono(now), wall, trust);
                 let is_news = news.last().is_none_or(|last| {
                     last.is_set != is_set || last.offset_ms.abs_diff(offset_ms) >= STEP_MS
                 });
@@ -86,7 +86,7 @@ pub(crate) fn check(inputs: &[Bytes]) -> Result<(), String> {
 
 fn begun() -> Timeline {
     let mut timeline = Timeline::default();
-    timeline.begin(EPOCH, REFERENCE_MS);
+    timeline.add_boot(EPOCH, REFERENCE_MS);
     timeline
 }
 
@@ -100,21 +100,23 @@ fn compare(timeline: &Timeline, news: &[News], moment: u64) -> Result<(), String
         .or_else(|| news.iter().rfind(|one| one.since <= moment && one.is_set));
     let guess = in_force.or(news.first()).map_or(REFERENCE_MS, |one| one.offset_ms);
     let (offset_ms, trust) = match set {
-        Some(set) => (set.offset_ms, Trust::Trusted),
-        None => (guess, Trust::Unset),
+        Some(set) => (set.offset_ms, ClockTrust::Trusted),
+        None => (guess, ClockTrust::Unset),
     };
     let on_axis =
         |offset_ms: i64| Wall(offset_ms + i64::try_from(moment).expect("a test is short"));
     let (expected, axis) = ((on_axis(offset_ms), trust), on_axis(REFERENCE_MS));
-    let got = timeline.wall(EPOCH, Mono(moment));
+    let got = timeline.wall_time(EPOCH, Mono(moment));
     if got != expected {
         return Err(format!("{moment} was {got:?}, not {expected:?}"));
     }
-    if timeline.reference(EPOCH, Mono(moment)) != axis {
+    if timeline.reference_time(EPOCH, Mono(moment)) != axis {
         return Err(format!("the axis stepped at {moment}"));
     }
-    match timeline.corrected(EPOCH, axis) == expected {
+    match timeline.correct_reference(EPOCH, axis) == expected {
         true => Ok(()),
-        false => Err(format!("{axis:?} is corrected to {:?}", timeline.corrected(EPOCH, axis))),
+        false => {
+            Err(format!("{axis:?} is corrected to {:?}", timeline.correct_reference(EPOCH, axis)))
+        }
     }
 }

@@ -25,7 +25,7 @@ const OTHERS_WITHIN: Duration = Duration::from_secs(300);
 /// The time for the delivery of all records once the broker allows all topics: each topic has its
 /// own pause of at most 5 minutes.
 const ALL_WITHIN: Duration = Duration::from_secs(7_200);
-const LIMITS: Limits = Limits { messages: Some(50), bytes: Some(40_000), records: None };
+const LIMITS: PaceLimits = PaceLimits { messages: Some(50), bytes: Some(40_000), records: None };
 /// The allowance usable at once after a pause, alerts included, in microseconds; see the
 /// documentation of the pace.
 const BURST_US: u64 = 330_000;
@@ -136,7 +136,7 @@ impl Cloud {
         match step {
             Step::Record { lane, topic, count, is_filtered } => {
                 (0..count).for_each(|_| self.ledger.record(lane, topic, is_filtered));
-                self.delivery.committed(self.ledger.last());
+                self.delivery.note_committed(self.ledger.last());
             }
             Step::Work { turns } => {
                 for _ in 0..turns {
@@ -151,7 +151,7 @@ impl Cloud {
             Step::Answer { messages } => self.answer(usize::from(messages)),
             Step::Mark => self.mark()?,
             Step::Commit => self.commit(),
-            Step::Lose => self.lose(Death::Otherwise),
+            Step::Lose => self.lose(LinkEnd::Otherwise),
             Step::Forbid { topics, lies } => self.broker.forbid(topics, lies),
             Step::Poison { nth } => self.broker.poison(&self.ledger, nth),
             Step::Crash => {
@@ -170,7 +170,7 @@ impl Cloud {
     /// Runs one turn of the publisher, the store and the broker.
     fn turn(&mut self) -> Result<(), String> {
         self.now = self.now + TURN;
-        self.delivery.tick(self.now);
+        self.delivery.handle_timeout(self.now);
         self.connect();
         if self.is_up {
             loop {
@@ -194,11 +194,11 @@ impl Cloud {
         }
     }
 
-    fn lose(&mut self, death: Death) {
+    fn lose(&mut self, death: LinkEnd) {
         if !self.is_up {
             return;
         }
-        if death == Death::ByPeer {
+        if death == LinkEnd::ByPeer {
             self.broker.accuse_used();
         }
         let gaps = self.delivery.link_lost(death, self.now);
@@ -222,7 +222,7 @@ impl Cloud {
         self.taken.clear();
         self.waiting_alerts.clear();
         self.delivery.withheld_in_store(&self.ledger.withheld(), self.now);
-        self.delivery.committed(self.ledger.last());
+        self.delivery.note_committed(self.ledger.last());
     }
 
     /// Sends messages until the pace delays one or none is left.
@@ -234,14 +234,14 @@ impl Cloud {
             let batch = batch.clone();
             let bytes = u64::try_from(batch.payload.len() + batch.topic.len()).expect("small");
             let cost = Cost { bytes, records: batch.count };
-            if !self.pace.delay(self.now, batch.lane, cost).is_zero() {
+            if !self.pace.required_delay(self.now, batch.lane, cost).is_zero() {
                 return Ok(());
             }
             self.keeps_pace()?;
             self.puts_alerts_first(&batch)?;
-            self.pace.spend(self.now, cost);
+            self.pace.spend_cost(self.now, cost);
             self.sent.push((self.now, cost));
-            self.delivery.sent(id, self.now);
+            self.delivery.mark_sent(id, self.now);
             self.broker.send(id, batch);
         }
         Ok(())
@@ -279,20 +279,20 @@ impl Cloud {
             let Some((id, batch)) = self.broker.wire.pop_front() else { return };
             let answer = self.broker.answer(&batch, &mut self.ledger);
             if answer.acknowledges {
-                self.delivery.acknowledged(id, self.now);
+                self.delivery.acknowledge_message(id, self.now);
             }
             if answer.hangs_up {
-                return self.lose(Death::ByPeer);
+                return self.lose(LinkEnd::ByPeer);
             }
         }
     }
 
     /// Takes one more group of batches in hand. Returns `false` if no group was requested or found.
     fn gather(&mut self) -> Result<bool, String> {
-        let all = self.delivery.wanted(self.now);
+        let all = self.delivery.list_requests(self.now);
         let lanes: Vec<Lane> = all
             .iter()
-            .filter(|one| matches!(one.part, Part::Lane { .. }))
+            .filter(|one| matches!(one.part, LanePart::Lane { .. }))
             .map(|one| one.lane)
             .collect();
         if !lanes.is_sorted() {
@@ -301,32 +301,32 @@ impl Cloud {
         for wanted in all {
             let (lane, limit) = (wanted.lane, wanted.bytes.min(MESSAGE_BYTES));
             let (after, through, of_topic) = match &wanted.part {
-                Part::Lane { after, .. } => (after.0, self.ledger.last()[lane.index()].0, None),
-                Part::Topic { topic, anew, through } => {
+                LanePart::Lane { after, .. } => (after.0, self.ledger.last()[lane.index()].0, None),
+                LanePart::Topic { topic, anew, through } => {
                     let number = ledger::number(topic);
                     let Some(settled) = self.ledger.row(lane, number) else {
-                        self.delivery.exhausted(&wanted);
+                        self.delivery.mark_exhausted(&wanted);
                         continue;
                     };
                     let taken = self.taken.get(&(lane, number)).copied().filter(|_| !anew);
                     (taken.unwrap_or(settled).max(settled), through.0, Some(number))
                 }
             };
-            let Some(sheaf) = self.ledger.gather(&wanted, limit, after, through, of_topic)? else {
-                self.delivery.exhausted(&wanted);
+            let Some(group) = self.ledger.gather(&wanted, limit, after, through, of_topic)? else {
+                self.delivery.mark_exhausted(&wanted);
                 continue;
             };
             if lane == Lane::Alerts {
-                let batches = sheaf.batches.iter();
+                let batches = group.batches.iter();
                 self.waiting_alerts
                     .extend(batches.map(|one| (ledger::number(&one.topic), one.first)));
             }
             match of_topic {
-                None => self.delivery.add(lane, sheaf),
+                None => self.delivery.add_group(lane, group),
                 Some(number) => {
-                    self.taken.insert((lane, number), sheaf.through.0);
+                    self.taken.insert((lane, number), group.through.0);
                     let source = u32::try_from(number).expect("a small number");
-                    self.delivery.add_of_topic(lane, &topic(lane, number), sheaf, vec![source]);
+                    self.delivery.add_topic_group(lane, &topic(lane, number), group, vec![source]);
                 }
             }
             return Ok(true);
@@ -364,7 +364,7 @@ impl Cloud {
     fn commit(&mut self) {
         self.ledger.commit();
         if std::mem::take(&mut self.is_marking) {
-            self.delivery.marked();
+            self.delivery.note_marks_durable();
         }
     }
 
@@ -380,7 +380,7 @@ impl Cloud {
     /// delivers the rest.
     fn finish(&mut self) -> Result<(), String> {
         self.broker.poisoned.clear();
-        self.lose(Death::Otherwise);
+        self.lose(LinkEnd::Otherwise);
         let until = self.now + OTHERS_WITHIN;
         while self.now < until && LANES.iter().any(|lane| self.others_wait(*lane)) {
             (0..10).try_for_each(|_| self.turn())?;
@@ -389,7 +389,7 @@ impl Cloud {
             return Err(format!("{lane:?} wait for topics that are refused"));
         }
         self.broker.forbid(0, false);
-        self.lose(Death::Otherwise);
+        self.lose(LinkEnd::Otherwise);
         let until = self.now + ALL_WITHIN;
         while self.now < until && (self.ledger.pending() > 0 || !self.ledger.withheld().is_empty())
         {

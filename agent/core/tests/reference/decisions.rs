@@ -47,7 +47,7 @@ fn compare(device: &Device) -> Result<(), String> {
         };
         let decided: Vec<&Transition> =
             device.decided.iter().map(|(transition, _)| transition).filter(of_rule).collect();
-        let told = decided.iter().filter(|one| one.report != Report::Held);
+        let told = decided.iter().filter(|one| one.report != Publication::Held);
         let told: Vec<Turn> = told.map(|one| turn(one)).collect();
         is_in_turns(name, &told)?;
         let rule = specs.iter().find(|rule| *rule.name == **name).expect("one of them");
@@ -55,7 +55,7 @@ fn compare(device: &Device) -> Result<(), String> {
             continue;
         }
         same(&format!("`{name}` for {source:?} tells"), &told, &said.told)?;
-        let turned = decided.iter().filter(|one| one.report != Report::Later);
+        let turned = decided.iter().filter(|one| one.report != Publication::Later);
         let turned: Vec<Turn> = turned.map(|one| turn(one)).collect();
         // Held-back transitions are not stored, so a restart may repeat them.
         if device.restarts == 0 {
@@ -121,7 +121,7 @@ fn stands(
 ) -> Result<(), String> {
     let raised: Vec<(String, usize)> = device
         .rules
-        .raised()
+        .raised_rules()
         .map(|(rule, source)| (rule.name.to_string(), Device::place(source)))
         .collect();
     for ((name, source), said) in all {
@@ -147,8 +147,8 @@ fn check_visits(device: &Device, has_looked: bool) -> Result<(), String> {
         let (expected, under_way) = visits::expected(&spec, &device.history);
         let source = |visit: &Visit| visit.spec.source == spec.source;
         let happened = device.happened.iter().filter_map(|happening| match happening {
-            Happening::Began(visit) => source(visit).then(|| seen(visit, false)),
-            Happening::Ended(visit) => source(visit).then(|| seen(visit, true)),
+            VisitEvent::Began(visit) => source(visit).then(|| seen(visit, false)),
+            VisitEvent::Ended(visit) => source(visit).then(|| seen(visit, true)),
         });
         same(&format!("visits to `{}`", spec.source), &happened.collect::<Vec<_>>(), &expected)?;
         let running = device.visits.under_way().find(source).map(|visit| seen(&visit, false));

@@ -36,8 +36,8 @@ pub(crate) struct Device {
     now_ms: u64,
     pub(crate) history: Vec<Entry>,
     /// The transitions of the rules, each with the time of the decision.
-    pub(crate) decided: Vec<(Transition, Arrival)>,
-    pub(crate) happened: Vec<Happening>,
+    pub(crate) decided: Vec<(Transition, ArrivalTime)>,
+    pub(crate) happened: Vec<VisitEvent>,
     /// The index in the history of the first reading known to the rules.
     from: usize,
     /// The durable lengths of `history`, `decided` and `happened`.
@@ -51,7 +51,7 @@ impl Device {
         let sources = Sources::default();
         for named in &SOURCES {
             let source = Source::new(named.name, named.kind).expect("a good name");
-            sources.intern(source).expect("there is room");
+            sources.intern_source(source).expect("there is room");
         }
         let chosen = configured.iter().map(|at| catalogue[*at].clone()).collect();
         let mut device = Self {
@@ -119,8 +119,8 @@ impl Device {
     }
 
     /// Returns the present monotonic time.
-    pub(crate) fn now(&self) -> Arrival {
-        Arrival { boot: self.boot, mono: Mono(self.now_ms - self.started_ms) }
+    pub(crate) fn now(&self) -> ArrivalTime {
+        ArrivalTime { boot: self.boot, mono: Mono(self.now_ms - self.started_ms) }
     }
 
     fn axis(&self) -> Wall {
@@ -136,18 +136,18 @@ impl Device {
         let at = self.now();
         let heard = Heard { at, event, dated, source, value, has_contact, is_too_late };
         let input = reading(&heard);
-        let input = Input { reading: &input, boot: self.boot, event };
+        let input = TimedReading { reading: &input, boot: self.boot, event };
         let mut decided = Vec::new();
-        self.rules.fold(&input, &self.sources, &mut decided);
-        self.visits.fold(&input, &self.sources, &mut self.happened);
+        self.rules.fold_reading(&input, &self.sources, &mut decided);
+        self.visits.fold_reading(&input, &self.sources, &mut self.happened);
         self.note(decided);
         self.history.push(Entry::Heard(heard));
     }
 
     fn tick(&mut self) {
         let (now, mut decided) = (self.now(), Vec::new());
-        self.rules.tick(self.boot, now.mono, &mut decided);
-        self.visits.tick(self.boot, now.mono, &mut self.happened);
+        self.rules.advance_time(self.boot, now.mono, &mut decided);
+        self.visits.advance_time(self.boot, now.mono, &mut self.happened);
         self.note(decided);
         self.history.push(Entry::Passed(now));
     }
@@ -156,7 +156,7 @@ impl Device {
     /// between two deadlines.
     fn wait_for_deadline(&mut self, within_ms: u64) {
         let until = self.now().mono.0 + within_ms;
-        let due = [self.rules.next_deadline(), self.visits.next_deadline()];
+        let due = [self.rules.next_deadline(), self.visits.next_due()];
         if let Some(due) = due.into_iter().flatten().min().filter(|due| due.0 <= until) {
             self.now_ms = self.now_ms.max(self.started_ms + due.0);
             self.tick();
@@ -185,18 +185,18 @@ impl Device {
     fn start(&mut self) {
         let past: Vec<PastAlert<'_>> =
             self.decided.iter().filter_map(|(one, at)| past(one, *at)).collect();
-        let rebuild = Rules::rebuild(self.rules(), past, &self.sources);
+        let rebuild = Rules::begin_rebuild(self.rules(), past, &self.sources);
         let mut rebuild = rebuild.expect("rules without faults");
         // Readings once forgotten stay forgotten.
-        self.from = self.from.max(self.first_within(millis(rebuild.horizon())));
+        self.from = self.from.max(self.first_within(millis(rebuild.history_length())));
         let from = self.from;
         self.note_forgotten(from);
         for heard in self.history[from..].iter().filter_map(Entry::heard) {
             let input = reading(heard);
-            let input = Input { reading: &input, boot: heard.at.boot, event: heard.event };
-            rebuild.fold(&input, &self.sources);
+            let input = TimedReading { reading: &input, boot: heard.at.boot, event: heard.event };
+            rebuild.fold_stored(&input, &self.sources);
         }
-        self.rules = rebuild.done();
+        self.rules = rebuild.finish_rebuild();
         self.visits = self.remembered_visits();
         self.restarts += 1;
         self.begin(from);
@@ -204,7 +204,7 @@ impl Device {
 
     fn begin(&mut self, from: usize) {
         let (at, axis) = (self.now(), self.axis());
-        self.rules.begin(self.boot, at.mono, axis, &self.sources);
+        self.rules.await_sources(self.boot, at.mono, axis, &self.sources);
         self.history.push(Entry::Began { at, axis, from });
     }
 
@@ -241,20 +241,20 @@ impl Device {
         let (mut visits, mut dropped) = (Visits::new(visits()), Vec::new());
         for heard in self.history.iter().filter_map(Entry::heard) {
             let input = reading(heard);
-            let input = Input { reading: &input, boot: heard.at.boot, event: heard.event };
-            visits.fold(&input, &self.sources, &mut dropped);
+            let input = TimedReading { reading: &input, boot: heard.at.boot, event: heard.event };
+            visits.fold_reading(&input, &self.sources, &mut dropped);
         }
-        visits.resume(|source| {
-            let mut told = Told::default();
+        visits.finish_rebuild(|source| {
+            let mut told = ReportedVisits::default();
             for happening in &self.happened {
                 match happening {
-                    Happening::Began(visit) if visit.source == source => {
+                    VisitEvent::Began(visit) if visit.source == source => {
                         told.began = Some(visit.start)
                     }
-                    Happening::Ended(visit) if visit.source == source => {
+                    VisitEvent::Ended(visit) if visit.source == source => {
                         told.ended = Some(visit.start)
                     }
-                    Happening::Began(_) | Happening::Ended(_) => {}
+                    VisitEvent::Began(_) | VisitEvent::Ended(_) => {}
                 }
             }
             told
@@ -296,9 +296,9 @@ fn reading(heard: &Heard) -> Reading {
 }
 
 /// Returns the stored alert of a transition, if an alert was published.
-fn past(transition: &Transition, at: Arrival) -> Option<PastAlert<'_>> {
+fn past(transition: &Transition, at: ArrivalTime) -> Option<PastAlert<'_>> {
     let is_dated = SOURCES[Device::place(transition.source)].dated;
-    (transition.report != Report::Held).then(|| PastAlert {
+    (transition.report != Publication::Held).then(|| PastAlert {
         rule: &transition.rule.name,
         source: transition.source,
         state: transition.state,

@@ -5,7 +5,7 @@ use crate::imports::*;
 /// A reading and its arrival.
 #[derive(Debug, Clone)]
 pub(crate) struct Heard {
-    pub(crate) at: Arrival,
+    pub(crate) at: ArrivalTime,
     /// The time of the reading itself, or else the arrival on the reference axis.
     pub(crate) event: Wall,
     pub(crate) dated: bool,
@@ -20,18 +20,18 @@ pub(crate) struct Heard {
 pub(crate) enum Entry {
     Heard(Heard),
     /// A tick: only time passed.
-    Passed(Arrival),
+    Passed(ArrivalTime),
     /// The rules started at `axis` on the reference axis, with the readings of the history from
     /// index `from` on.
     Began {
-        at: Arrival,
+        at: ArrivalTime,
         axis: Wall,
         from: usize,
     },
 }
 
 impl Entry {
-    pub(crate) fn at(&self) -> Arrival {
+    pub(crate) fn at(&self) -> ArrivalTime {
         match self {
             Self::Heard(heard) => heard.at,
             Self::Passed(at) | Self::Began { at, .. } => *at,
@@ -49,10 +49,10 @@ impl Entry {
 /// The event clock of a source: the highest event time so far, continued with the monotonic clock.
 /// A kernel start takes no time.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct SourceClock(Option<(Wall, Arrival)>);
+pub(crate) struct SourceClock(Option<(Wall, ArrivalTime)>);
 
 impl SourceClock {
-    pub(crate) fn assumed(time: Wall, at: Arrival) -> Self {
+    pub(crate) fn assumed(time: Wall, at: ArrivalTime) -> Self {
         Self(Some((time, at)))
     }
 
@@ -60,13 +60,13 @@ impl SourceClock {
         self.0.is_some()
     }
 
-    pub(crate) fn tell(&mut self, time: Wall, at: Arrival) {
+    pub(crate) fn tell(&mut self, time: Wall, at: ArrivalTime) {
         if self.0.is_none_or(|(highest, _)| time >= highest) {
             self.0 = Some((time, at));
         }
     }
 
-    pub(crate) fn at(self, now: Arrival) -> Option<Wall> {
+    pub(crate) fn at(self, now: ArrivalTime) -> Option<Wall> {
         let (time, told) = self.0?;
         let same_start = told.boot == now.boot;
         let passed = if same_start { now.mono.0 - told.mono.0 } else { now.mono.0 };

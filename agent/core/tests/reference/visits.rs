@@ -68,7 +68,7 @@ impl Walk<'_> {
         self.pass(heard.at);
     }
 
-    fn pass(&mut self, at: Arrival) {
+    fn pass(&mut self, at: ArrivalTime) {
         if !self.is_dated() && self.boot.is_some_and(|boot| boot != at.boot) {
             // The length of the power cut is unknown.
             self.end();
@@ -88,7 +88,7 @@ impl Walk<'_> {
         }
     }
 
-    fn change(&mut self, event: Wall, opens: bool, at: Arrival) {
+    fn change(&mut self, event: Wall, opens: bool, at: ArrivalTime) {
         self.newest = Some(event);
         let was_open = std::mem::replace(&mut self.is_open, opens);
         if !opens || was_open {

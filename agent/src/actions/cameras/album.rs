@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::folder::Folder;
-use crate::platform::aside::Aside;
+use super::folder::PictureFolder;
+use crate::platform::aside::BlockingWorker;
 
 /// Time limit for reading back and syncing a picture and removing old ones, on a slow and busy
 /// card.
@@ -14,17 +14,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Handle of the picture folder; see the module. Clones share the folder.
 #[derive(Debug, Clone)]
-pub(super) struct Album {
-    disk: Aside,
+pub(super) struct PictureStore {
+    disk: BlockingWorker,
     path: PathBuf,
     /// Opened at first use; only the thread of `disk` takes this lock.
-    folder: Arc<Mutex<Option<Folder>>>,
+    folder: Arc<Mutex<Option<PictureFolder>>>,
     holds: Arc<Mutex<(usize, u64)>>,
 }
 
-impl Album {
+impl PictureStore {
     pub(super) fn new(path: &Path) -> Self {
-        let disk = Aside::new("pictures");
+        let disk = BlockingWorker::new("pictures");
         Self { disk, path: path.to_owned(), folder: Arc::default(), holds: Arc::default() }
     }
 
@@ -33,22 +33,22 @@ impl Album {
     /// # Errors
     /// Returns the error of `work`, or the reason the folder cannot be opened or does not answer in
     /// time.
-    pub(super) async fn work<T: Send + 'static>(
+    pub(super) async fn run_with_folder<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Folder) -> Result<T, String> + Send + 'static,
+        work: impl FnOnce(&mut PictureFolder) -> Result<T, String> + Send + 'static,
     ) -> Result<T, String> {
         let Self { path, folder, holds, .. } = self.clone();
         let work = move || {
-            let mut folder = lock(&folder);
+            let mut folder = lock_mutex(&folder);
             let folder = match &mut *folder {
                 Some(folder) => folder,
                 none => none.insert(
-                    Folder::open(&path)
+                    PictureFolder::open_at(&path)
                         .map_err(|error| format!("there is no folder for pictures: {error}"))?,
                 ),
             };
             let outcome = work(folder);
-            *lock(&holds) = folder.holds();
+            *lock_mutex(&holds) = folder.kept_totals();
             outcome
         };
         let done = self.disk.run(PATIENCE, work).await;
@@ -58,11 +58,11 @@ impl Album {
     }
 
     /// Returns the number of pictures and their total bytes after the last work.
-    pub(super) fn holds(&self) -> (usize, u64) {
-        *lock(&self.holds)
+    pub(super) fn kept_totals(&self) -> (usize, u64) {
+        *lock_mutex(&self.holds)
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

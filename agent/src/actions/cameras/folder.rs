@@ -29,15 +29,15 @@ pub(super) struct Picture {
 
 /// Picture folder with its index; see the module.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct PictureFolder {
     path: PathBuf,
     /// Names and sizes in bytes, the oldest first.
     kept: VecDeque<(String, u64)>,
 }
 
-impl Folder {
+impl PictureFolder {
     /// Opens the folder, making it if needed, and removes partial pictures left by a power cut.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open_at(path: &Path) -> io::Result<Self> {
         // Pictures may show people: only the agent's user may enter the folder.
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let mut kept = Vec::new();
@@ -49,7 +49,7 @@ impl Folder {
                 continue;
             }
             if name.starts_with('.') {
-                durable::remove(&entry.path())?;
+                durable::remove_file(&entry.path())?;
             } else {
                 kept.push((name, about.len()));
             }
@@ -59,17 +59,17 @@ impl Folder {
     }
 
     /// Returns the number of pictures and their total bytes.
-    pub(super) fn holds(&self) -> (usize, u64) {
+    pub(super) fn kept_totals(&self) -> (usize, u64) {
         (self.kept.len(), self.kept.iter().map(|(_, bytes)| bytes).sum())
     }
 
     /// Returns the hidden path at which picture `key` is written.
-    pub(super) fn hidden(&self, key: &str) -> PathBuf {
+    pub(super) fn hidden_path(&self, key: &str) -> PathBuf {
         self.path.join(format!(".{key}"))
     }
 
     /// Returns the reason for refusing another picture if the disk lacks space, else `None`.
-    pub(super) fn refuses(&self, quota: Quota) -> Option<String> {
+    pub(super) fn refusal_reason(&self, quota: Quota) -> Option<String> {
         let about = rustix::fs::statvfs(&self.path).ok()?;
         let free = about.f_bavail.saturating_mul(about.f_frsize);
         let needed = LEAVE_FREE_BYTES.saturating_add(quota.largest);
@@ -79,24 +79,24 @@ impl Folder {
 
     /// Deletes the oldest pictures to make room for one of `bytes`. Returns the number deleted.
     pub(super) fn make_room(&mut self, quota: Quota, bytes: u64) -> io::Result<usize> {
-        let surplus = quota.surplus(self.kept.iter().map(|(_, bytes)| *bytes), bytes);
+        let surplus = quota.count_surplus(self.kept.iter().map(|(_, bytes)| *bytes), bytes);
         for gone in 0..surplus {
             let Some((name, _)) = self.kept.front() else { return Ok(gone) };
-            durable::remove(&self.path.join(name))?;
+            durable::remove_file(&self.path.join(name))?;
             self.kept.pop_front();
         }
         Ok(surplus)
     }
 
     /// Adds a stored picture to the index.
-    pub(super) fn add(&mut self, picture: &Picture) {
+    pub(super) fn add_picture(&mut self, picture: &Picture) {
         self.kept.push_back((picture.key.clone(), picture.bytes));
     }
 }
 
 /// Syncs a picture and renames the file from its hidden name to `key`. Blocks for as long as the
 /// memory card takes.
-pub(super) fn keep(hidden: &Path, key: &str) -> io::Result<Picture> {
+pub(super) fn store_picture(hidden: &Path, key: &str) -> io::Result<Picture> {
     let mut context = digest::Context::new(&digest::SHA256);
     let mut file = fs::File::open(hidden)?;
     let mut block = vec![0; 64 << 10];
@@ -109,8 +109,8 @@ pub(super) fn keep(hidden: &Path, key: &str) -> io::Result<Picture> {
         context.update(&block[..read]);
         bytes += read as u64;
     }
-    durable::sync(hidden)?;
-    durable::rename(hidden, &hidden.with_file_name(key))?;
+    durable::sync_file(hidden)?;
+    durable::rename_file(hidden, &hidden.with_file_name(key))?;
     let sha256 = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Picture { key: key.to_owned(), bytes, sha256 })
 }
@@ -121,11 +121,11 @@ mod tests {
 
     use super::*;
 
-    fn add(folder: &mut Folder, key: &str, content: &[u8]) -> Picture {
-        let hidden = folder.hidden(key);
+    fn add(folder: &mut PictureFolder, key: &str, content: &[u8]) -> Picture {
+        let hidden = folder.hidden_path(key);
         fs::write(&hidden, content).unwrap();
-        let picture = keep(&hidden, key).unwrap();
-        folder.add(&picture);
+        let picture = store_picture(&hidden, key).unwrap();
+        folder.add_picture(&picture);
         picture
     }
 
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_picture_is_kept_under_its_name_with_its_hash() {
         let at = tempfile::tempdir().unwrap();
-        let mut folder = Folder::open(&at.path().join("pictures")).unwrap();
+        let mut folder = PictureFolder::open_at(&at.path().join("pictures")).unwrap();
 
         let picture = add(&mut folder, "1-1-nest.jpg", b"abc");
 
@@ -148,7 +148,7 @@ mod tests {
         let of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!((picture.bytes, picture.sha256.as_str()), (3, of_abc));
         assert_eq!(names(&at.path().join("pictures")), ["1-1-nest.jpg"]);
-        assert_eq!(folder.holds(), (1, 3));
+        assert_eq!(folder.kept_totals(), (1, 3));
     }
 
     /// NC-1.
@@ -156,10 +156,10 @@ mod tests {
     fn the_oldest_goes_for_the_newest_also_after_a_restart() {
         let at = tempfile::tempdir().unwrap();
         let quota = Quota { kept: 25, largest: 10 };
-        let mut folder = Folder::open(at.path()).unwrap();
+        let mut folder = PictureFolder::open_at(at.path()).unwrap();
         add(&mut folder, "00000001-000002-b.jpg", &[0; 10]);
         add(&mut folder, "00000001-000001-a.jpg", &[0; 10]);
-        let mut folder = Folder::open(at.path()).unwrap();
+        let mut folder = PictureFolder::open_at(at.path()).unwrap();
 
         assert_eq!(folder.make_room(quota, 5).unwrap(), 0);
         assert_eq!(folder.make_room(quota, 6).unwrap(), 1);
@@ -170,12 +170,12 @@ mod tests {
     #[test]
     fn what_a_power_cut_left_half_is_no_picture() {
         let at = tempfile::tempdir().unwrap();
-        let folder = Folder::open(at.path()).unwrap();
-        fs::write(folder.hidden("1-1-nest.jpg"), b"half").unwrap();
+        let folder = PictureFolder::open_at(at.path()).unwrap();
+        fs::write(folder.hidden_path("1-1-nest.jpg"), b"half").unwrap();
 
-        let folder = Folder::open(at.path()).unwrap();
+        let folder = PictureFolder::open_at(at.path()).unwrap();
 
-        assert_eq!(folder.holds(), (0, 0));
+        assert_eq!(folder.kept_totals(), (0, 0));
         assert_eq!(names(at.path()), [""; 0]);
     }
 }

@@ -17,9 +17,9 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 
-use super::album::Album;
-use super::folder::{self, Folder, Picture};
-use crate::platform::aside::Aside;
+use super::album::PictureStore;
+use super::folder::{self, Picture, PictureFolder};
+use crate::platform::aside::BlockingWorker;
 use crate::platform::durable;
 
 /// Largest part of a failed program's standard error that is logged on this device, in bytes.
@@ -35,25 +35,25 @@ pub(crate) struct Recipe {
 
 /// Takes a picture and stores it as `key`. Returns the picture and the number of older pictures
 /// deleted for it.
-pub(super) async fn take(
+pub(super) async fn take_picture(
     recipe: Recipe,
-    album: Album,
+    album: PictureStore,
     key: String,
     quota: Quota,
 ) -> Result<(Picture, usize), String> {
     let name = key.clone();
-    let hidden = album.work(move |folder| match folder.refuses(quota) {
+    let hidden = album.run_with_folder(move |folder| match folder.refusal_reason(quota) {
         Some(reason) => Err(reason),
-        None => Ok(folder.hidden(&name)),
+        None => Ok(folder.hidden_path(&name)),
     });
     let hidden = hidden.await?;
-    let taken = run(recipe, &hidden, quota.largest).await;
-    album.work(move |folder| keep(folder, &hidden, &key, quota, taken)).await
+    let taken = run_program(recipe, &hidden, quota.largest).await;
+    album.run_with_folder(move |folder| store_or_discard(folder, &hidden, &key, quota, taken)).await
 }
 
 /// Stores the file that a program has written, or removes the file on failure.
-fn keep(
-    folder: &mut Folder,
+fn store_or_discard(
+    folder: &mut PictureFolder,
     hidden: &Path,
     key: &str,
     quota: Quota,
@@ -61,7 +61,8 @@ fn keep(
 ) -> Result<(Picture, usize), String> {
     let kept = match taken {
         Ok(()) => is_picture(hidden, quota.largest).and_then(|()| {
-            folder::keep(hidden, key).map_err(|error| format!("it cannot be kept: {error}"))
+            folder::store_picture(hidden, key)
+                .map_err(|error| format!("it cannot be kept: {error}"))
         }),
         Err(Failure::Ended(reason)) => {
             let is_too_large =
@@ -76,11 +77,11 @@ fn keep(
                 tracing::error!(%error, "an old picture cannot be removed");
                 0
             });
-            folder.add(&picture);
+            folder.add_picture(&picture);
             Ok((picture, evicted))
         }
         Err(reason) => {
-            if let Err(error) = durable::remove(hidden) {
+            if let Err(error) = durable::remove_file(hidden) {
                 tracing::warn!(%error, "half a picture stays until the next start");
             }
             Err(reason)
@@ -95,7 +96,7 @@ enum Failure {
     Otherwise(String),
 }
 
-async fn run(recipe: Recipe, path: &Path, largest: u64) -> Result<(), Failure> {
+async fn run_program(recipe: Recipe, path: &Path, largest: u64) -> Result<(), Failure> {
     let deadline = recipe.deadline;
     let program = recipe.command.first().cloned().unwrap_or_default();
     let fault = |text: &str| Failure::Otherwise(format!("`{program}` {text}"));
@@ -103,36 +104,36 @@ async fn run(recipe: Recipe, path: &Path, largest: u64) -> Result<(), Failure> {
     let (runtime, path) = (Handle::current(), path.to_owned());
     let start = move || {
         let _inside = runtime.enter();
-        start(&recipe, &path, largest)
+        start_program(&recipe, &path, largest)
     };
-    let started = Aside::new("shot").run(deadline, start).await;
+    let started = BlockingWorker::new("shot").run(deadline, start).await;
     let mut group = started
         .map_err(|not_done| fault(&format!("cannot be run: {not_done}")))?
         .map_err(|error| fault(&format!("cannot be run: {error}")))?;
-    match tokio::time::timeout(deadline, group.wait()).await {
+    match tokio::time::timeout(deadline, group.wait_for_exit()).await {
         Ok(Ok((status, _))) if status.success() => Ok(()),
         Ok(Ok((status, last_words))) => {
             // Output of the program stays on this device.
             tracing::warn!(program, last_words, "a picture could not be taken");
-            Err(Failure::Ended(format!("`{program}` {}", ended(status))))
+            Err(Failure::Ended(format!("`{program}` {}", describe_status(status))))
         }
         Ok(Err(error)) => Err(fault(&format!("cannot be waited for: {error}"))),
         Err(_) => Err(fault(&format!("took more than {} s", deadline.as_secs()))),
     }
 }
 
-fn start(recipe: &Recipe, path: &Path, largest: u64) -> std::io::Result<Group> {
+fn start_program(recipe: &Recipe, path: &Path, largest: u64) -> std::io::Result<Group> {
     let path = path.to_string_lossy();
     let mut words = recipe.command.iter().map(|word| OsString::from(word.replace("{path}", &path)));
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words).process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let group = Group::of(command.spawn()?);
-    group.limit(largest);
+    let group = Group::from_child(command.spawn()?);
+    group.limit_file_size(largest);
     Ok(group)
 }
 
-fn ended(status: ExitStatus) -> String {
+fn describe_status(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with {code}"),
         (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
@@ -160,14 +161,14 @@ struct Group {
 }
 
 impl Group {
-    fn of(child: Child) -> Self {
+    fn from_child(child: Child) -> Self {
         let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         Self { child, leader }
     }
 
     /// Limits the size of each file written by the program. The size of a file written before the
     /// limit takes effect is checked afterwards.
-    fn limit(&self, bytes: u64) {
+    fn limit_file_size(&self, bytes: u64) {
         let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
         // Without a pid, prlimit(2) would set the agent's own limit.
         if self.leader.is_some()
@@ -178,7 +179,7 @@ impl Group {
     }
 
     /// Waits for the end of the program. Returns the exit status and the end of the standard error.
-    async fn wait(&mut self) -> std::io::Result<(ExitStatus, String)> {
+    async fn wait_for_exit(&mut self) -> std::io::Result<(ExitStatus, String)> {
         let mut stderr = self.child.stderr.take();
         let (mut said, mut block) = (Vec::new(), [0; 1024]);
         let status = loop {

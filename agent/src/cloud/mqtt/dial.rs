@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::cloud::tls::{self, Clients};
 use crate::config::Identity;
-use crate::platform::aside::Aside;
+use crate::platform::aside::BlockingWorker;
 
 /// Time for reading a few files of some kilobytes. A card that takes longer does not answer.
 const READING: Duration = Duration::from_secs(10);
@@ -23,13 +23,16 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// The threads for the steps before a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialer {
-    identity: Aside,
-    resolver: Aside,
+    identity: BlockingWorker,
+    resolver: BlockingWorker,
 }
 
 impl Dialer {
     pub(crate) fn new() -> Self {
-        Self { identity: Aside::new("certificates"), resolver: Aside::new("resolver") }
+        Self {
+            identity: BlockingWorker::new("certificates"),
+            resolver: BlockingWorker::new("resolver"),
+        }
     }
 
     /// Reads certificate, key and roots.
@@ -39,27 +42,27 @@ impl Dialer {
     /// answer within [`READING`].
     pub(super) async fn read_identity(&self, identity: &Identity) -> anyhow::Result<Clients> {
         let identity = identity.clone();
-        let read = self.identity.run(READING, move || tls::clients(&identity)).await;
+        let read = self.identity.run(READING, move || tls::load_clients(&identity)).await;
         read.context("cannot read certificate and key: is their disk mounted and well?")?
     }
 
     /// Makes connections of `mqtt` look up names on the resolver's thread, each within `limit`.
-    pub(super) fn serve(&self, mqtt: &mut MqttOptions, limit: Duration) {
+    pub(super) fn install_connector(&self, mqtt: &mut MqttOptions, limit: Duration) {
         let resolver = self.resolver.clone();
         mqtt.set_socket_connector(move |address, network| {
-            connect(resolver.clone(), limit, address, network)
+            connect_address(resolver.clone(), limit, address, network)
         });
     }
 }
 
 /// Connects to `address`, `host:port`.
-async fn connect(
-    resolver: Aside,
+async fn connect_address(
+    resolver: BlockingWorker,
     limit: Duration,
     address: String,
     network: NetworkOptions,
 ) -> io::Result<TcpStream> {
-    let addresses = look_up(&resolver, limit, address).await?;
+    let addresses = resolve_address(&resolver, limit, address).await?;
     let attempts = (0..).zip(addresses).map(|(rank, address)| {
         let network = network.clone();
         Box::pin(async move {
@@ -75,8 +78,8 @@ async fn connect(
     select_ok(attempts).await.map(|(stream, _)| stream)
 }
 
-async fn look_up(
-    resolver: &Aside,
+async fn resolve_address(
+    resolver: &BlockingWorker,
     limit: Duration,
     address: String,
 ) -> io::Result<Vec<SocketAddr>> {
@@ -103,8 +106,8 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(60);
 
     /// A resolver that answers nothing until the sender is dropped.
-    async fn hung() -> (Aside, mpsc::Sender<()>) {
-        let resolver = Aside::new("resolver");
+    async fn hung() -> (BlockingWorker, mpsc::Sender<()>) {
+        let resolver = BlockingWorker::new("resolver");
         let (release, released) = mpsc::channel::<()>();
         let hang = resolver.run(Duration::from_millis(20), move || released.recv().ok()).await;
         assert!(hang.is_err());
@@ -116,9 +119,10 @@ mod tests {
         let (resolver, release) = hung().await;
         let host = || "localhost:8883".to_owned();
 
-        let error = look_up(&resolver, Duration::from_millis(20), host()).await.unwrap_err();
+        let error =
+            resolve_address(&resolver, Duration::from_millis(20), host()).await.unwrap_err();
         drop(release);
-        let found = look_up(&resolver, DEADLINE, host()).await.unwrap();
+        let found = resolve_address(&resolver, DEADLINE, host()).await.unwrap();
 
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(error.to_string().contains("`localhost` hangs"), "{error}");
@@ -129,7 +133,8 @@ mod tests {
     async fn an_address_needs_no_look_up() {
         let (resolver, _release) = hung().await;
 
-        let found = look_up(&resolver, DEADLINE, "127.0.0.1:8883".to_owned()).await.unwrap();
+        let found =
+            resolve_address(&resolver, DEADLINE, "127.0.0.1:8883".to_owned()).await.unwrap();
 
         assert_eq!(found, [SocketAddr::from(([127, 0, 0, 1], 8883))]);
     }

@@ -3,8 +3,8 @@
 
 use std::io;
 
-use pulsegate_core::cloud::backoff::Failure;
-use pulsegate_core::cloud::delivery::Death;
+use pulsegate_core::cloud::backoff::ConnectFailure;
+use pulsegate_core::cloud::delivery::LinkEnd;
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError};
 
 use crate::cloud::tls::{self, Retry};
@@ -12,43 +12,45 @@ use crate::cloud::tls::{self, Retry};
 /// The end of a connection in words, with its consequences.
 pub(super) struct Reason {
     pub(super) text: String,
-    pub(super) failure: Failure,
-    pub(super) death: Death,
+    pub(super) failure: ConnectFailure,
+    pub(super) death: LinkEnd,
 }
 
 impl Reason {
-    pub(super) fn network(text: impl Into<String>) -> Self {
-        Self { text: text.into(), failure: Failure::Network, death: Death::Otherwise }
+    pub(super) fn from_network(text: impl Into<String>) -> Self {
+        Self { text: text.into(), failure: ConnectFailure::Network, death: LinkEnd::Otherwise }
     }
 
-    pub(super) fn refused(text: impl Into<String>) -> Self {
-        Self { text: text.into(), failure: Failure::Refused, death: Death::Otherwise }
+    pub(super) fn from_refusal(text: impl Into<String>) -> Self {
+        Self { text: text.into(), failure: ConnectFailure::Refused, death: LinkEnd::Otherwise }
     }
 
     fn hung_up() -> Self {
         let text = "the broker closed the connection".into();
-        Self { text, failure: Failure::Network, death: Death::ByPeer }
+        Self { text, failure: ConnectFailure::Network, death: LinkEnd::ByPeer }
     }
 }
 
 /// Turns the error of a connection into its reason.
-pub(super) fn of(error: &ConnectionError, is_clock_set: bool) -> Reason {
+pub(super) fn explain_connection_error(error: &ConnectionError, is_clock_set: bool) -> Reason {
     if let Some(error) = tls_error(error) {
-        let (text, retry) = tls::explain(error, is_clock_set);
+        let (text, retry) = tls::explain_handshake(error, is_clock_set);
         return match retry {
-            Retry::Soon => Reason::network(text),
-            Retry::Later => Reason::refused(text),
+            Retry::Soon => Reason::from_network(text),
+            Retry::Later => Reason::from_refusal(text),
         };
     }
     #[expect(clippy::wildcard_enum_match_arm, reason = "the rest says best itself what it is")]
     match error {
-        ConnectionError::ConnectionRefused(code) => refused(*code),
+        ConnectionError::ConnectionRefused(code) => explain_refusal(*code),
         // AWS IoT answers 7 where the standard has 5, and the codec knows only the standard.
         ConnectionError::MqttState(StateError::Deserialization(
             rumqttc::mqttbytes::Error::InvalidConnectReturnCode(_),
-        )) => refused(ConnectReturnCode::NotAuthorized),
-        ConnectionError::NetworkTimeout => Reason::network("no answer from the broker in time"),
-        ConnectionError::FlushTimeout => Reason::network("the network takes nothing any more"),
+        )) => explain_refusal(ConnectReturnCode::NotAuthorized),
+        ConnectionError::NetworkTimeout => {
+            Reason::from_network("no answer from the broker in time")
+        }
+        ConnectionError::FlushTimeout => Reason::from_network("the network takes nothing any more"),
         ConnectionError::Io(error) => io_error(error),
         ConnectionError::Tls(TlsError::Io(error)) => io_error(error),
         ConnectionError::MqttState(
@@ -57,24 +59,24 @@ pub(super) fn of(error: &ConnectionError, is_clock_set: bool) -> Reason {
         ) => io_error(error),
         ConnectionError::MqttState(StateError::ConnectionAborted) => Reason::hung_up(),
         ConnectionError::MqttState(StateError::AwaitPingResp) => {
-            Reason::network("the broker does not answer pings")
+            Reason::from_network("the broker does not answer pings")
         }
-        other => Reason::network(format!("the connection failed: {other}")),
+        other => Reason::from_network(format!("the connection failed: {other}")),
     }
 }
 
 /// A refused CONNECT. AWS IoT uses 7 where the standard has 5, or just closes.
-fn refused(code: ConnectReturnCode) -> Reason {
+fn explain_refusal(code: ConnectReturnCode) -> Reason {
     match code {
         ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNamePassword => {
-            Reason::refused("not authorised: the broker refuses this thing")
+            Reason::from_refusal("not authorised: the broker refuses this thing")
         }
-        ConnectReturnCode::BadClientId => Reason::refused("the broker refuses the client id"),
-        ConnectReturnCode::ServiceUnavailable => Reason::network("the broker is unavailable"),
+        ConnectReturnCode::BadClientId => Reason::from_refusal("the broker refuses the client id"),
+        ConnectReturnCode::ServiceUnavailable => Reason::from_network("the broker is unavailable"),
         ConnectReturnCode::RefusedProtocolVersion => {
-            Reason::refused("the broker does not speak MQTT 3.1.1")
+            Reason::from_refusal("the broker does not speak MQTT 3.1.1")
         }
-        ConnectReturnCode::Success => Reason::network("the broker contradicts itself"),
+        ConnectReturnCode::Success => Reason::from_network("the broker contradicts itself"),
     }
 }
 
@@ -85,11 +87,13 @@ fn io_error(error: &io::Error) -> Reason {
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => Reason::hung_up(),
-        io::ErrorKind::ConnectionRefused => Reason::network("nothing listens at the broker's port"),
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
-            Reason::network("no network")
+        io::ErrorKind::ConnectionRefused => {
+            Reason::from_network("nothing listens at the broker's port")
         }
-        _ => Reason::network(format!("the network failed: {error}")),
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+            Reason::from_network("no network")
+        }
+        _ => Reason::from_network(format!("the network failed: {error}")),
     }
 }
 

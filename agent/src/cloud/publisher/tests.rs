@@ -1,6 +1,6 @@
 //! The end of a connection that the publisher, which waited for the store, sees late.
 
-use pulsegate_core::cloud::batch::{Batch, Sheaf};
+use pulsegate_core::cloud::batch::{Batch, BatchGroup};
 
 use super::*;
 use crate::cloud::mqtt::Outage;
@@ -9,7 +9,7 @@ use crate::config::Link;
 /// A publisher on connection 1, of which one message was acknowledged `ago`.
 fn round_with_answer(ago: Duration) -> (Round, Session, Mono) {
     let settings =
-        Settings { window: 4, limits: Limits::default(), ..Settings::new(&Link::default()) };
+        Settings { window: 4, limits: PaceLimits::default(), ..Settings::new(&Link::default()) };
     let mut round = Round::new(settings, [Seq(0); 3]);
     let session = Session::unused(1);
     round.session = Some(session.clone());
@@ -21,32 +21,36 @@ fn round_with_answer(ago: Duration) -> (Round, Session, Mono) {
         last: Seq(1),
         count: 1,
     };
-    let sheaf =
-        Sheaf { through: Seq(1), batches: vec![batch], filtered: Vec::new(), withheld: Vec::new() };
-    round.delivery.add(Lane::Readings, sheaf);
+    let group = BatchGroup {
+        through: Seq(1),
+        batches: vec![batch],
+        filtered: Vec::new(),
+        withheld: Vec::new(),
+    };
+    round.delivery.add_group(Lane::Readings, group);
     let answered = clock::mono() - ago;
     let (id, _) = round.delivery.next(answered).unwrap();
-    round.delivery.sent(id, answered);
-    round.delivery.acknowledged(id, answered);
+    round.delivery.mark_sent(id, answered);
+    round.delivery.acknowledge_message(id, answered);
     (round, session, answered)
 }
 
 fn down() -> LinkState {
-    LinkState::Down(Outage::unknown(clock::mono()))
+    LinkState::Down(Outage::before_first_attempt(clock::mono()))
 }
 
 #[test]
 fn a_hang_up_counts_whatever_the_link_came_to_before_the_publisher_looked() {
-    let later_hung_up = Session::unused(3).ended(Death::ByPeer, clock::mono());
+    let later_hung_up = Session::unused(3).ended(LinkEnd::ByPeer, clock::mono());
     // The second is what a failed attempt leaves.
     let seen = [LinkState::Up(Session::unused(2)), down(), LinkState::Up(later_hung_up)];
     for state in seen {
         let (mut round, session, answered) = round_with_answer(Duration::from_secs(2));
-        let _ = session.ended(Death::ByPeer, answered + Duration::from_millis(5));
+        let _ = session.ended(LinkEnd::ByPeer, answered + Duration::from_millis(5));
         let (_links, mut seen) = watch::channel(state.clone());
 
         round.link_changed(&mut seen);
-        round.delivery.tick(clock::mono());
+        round.delivery.handle_timeout(clock::mono());
 
         assert!(!round.delivery.has_unmarked(), "{state:?}");
         assert_eq!(round.delivery.in_hand(), 1, "{state:?}");
@@ -59,7 +63,7 @@ fn a_hang_up_counts_whatever_the_link_came_to_before_the_publisher_looked() {
 #[test]
 fn a_hang_up_that_was_not_told_yet_counts_before_an_answer_is_believed() {
     let (mut round, session, answered) = round_with_answer(Duration::from_secs(2));
-    let _ = session.ended(Death::ByPeer, answered + Duration::from_millis(5));
+    let _ = session.ended(LinkEnd::ByPeer, answered + Duration::from_millis(5));
 
     round.judge_answers();
 
@@ -69,7 +73,7 @@ fn a_hang_up_that_was_not_told_yet_counts_before_an_answer_is_believed() {
 
 #[test]
 fn an_answer_that_stood_until_the_connection_ended_counts() {
-    let ends = [(Death::ByPeer, 1_000), (Death::ByPeer, 1_500), (Death::Otherwise, 5)];
+    let ends = [(LinkEnd::ByPeer, 1_000), (LinkEnd::ByPeer, 1_500), (LinkEnd::Otherwise, 5)];
     for (death, after_ms) in ends {
         let (mut round, session, answered) = round_with_answer(Duration::from_secs(2));
         let _ = session.ended(death, answered + Duration::from_millis(after_ms));

@@ -23,7 +23,7 @@ struct Arrived {
 }
 
 impl Cloud {
-    pub(super) async fn start() -> anyhow::Result<Self> {
+    pub(super) async fn start_broker() -> anyhow::Result<Self> {
         let pki = Pki::new().context("cannot make certificates")?;
         let mut options = Options::new(&pki).context("cannot make certificates")?;
         options.ports = vec![(0, Alpn::PORT_443)];
@@ -31,46 +31,46 @@ impl Cloud {
         let collect = Arc::clone(&arrived);
         options.on_publish = Arc::new(move |arrival| {
             if let Ok(Value::Array(records)) = serde_json::from_slice(&arrival.payload) {
-                let mut arrived = lock(&collect);
-                records.iter().for_each(|record| arrived.take(record));
+                let mut arrived = lock_arrived(&collect);
+                records.iter().for_each(|record| arrived.note_record(record));
             }
         });
         let broker = Broker::start(options).await.context("cannot start the broker")?;
         Ok(Self { pki, broker, arrived })
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(super) fn broker_port(&self) -> u16 {
         self.broker.port()
     }
 
-    pub(super) fn cut(&self) {
+    pub(super) fn cut_link(&self) {
         self.broker.set_doors(Door::Closed);
         self.broker.cut();
     }
 
-    pub(super) fn mend(&self) {
+    pub(super) fn restore_link(&self) {
         self.broker.set_doors(Door::Open);
     }
 
     /// Returns the number of different records.
-    pub(super) fn records(&self) -> usize {
-        lock(&self.arrived).names.len()
+    pub(super) fn count_arrived(&self) -> usize {
+        lock_arrived(&self.arrived).names.len()
     }
 
     /// Returns the news since the last call, as sentences.
-    pub(super) fn news(&self) -> Vec<String> {
-        std::mem::take(&mut lock(&self.arrived).news)
+    pub(super) fn take_news(&self) -> Vec<String> {
+        std::mem::take(&mut lock_arrived(&self.arrived).news)
     }
 
     /// Returns the number of different records, and the number of duplicates.
-    pub(super) fn count(&self) -> (u64, u64) {
-        let arrived = lock(&self.arrived);
+    pub(super) fn count_deliveries(&self) -> (u64, u64) {
+        let arrived = lock_arrived(&self.arrived);
         (arrived.names.len() as u64, arrived.duplicates)
     }
 }
 
 impl Arrived {
-    fn take(&mut self, record: &Value) {
+    fn note_record(&mut self, record: &Value) {
         let Some(name) = record["seq"].as_str() else { return };
         if !self.names.insert(name.to_owned()) {
             self.duplicates += 1;
@@ -87,6 +87,6 @@ impl Arrived {
     }
 }
 
-fn lock(arrived: &Mutex<Arrived>) -> MutexGuard<'_, Arrived> {
+fn lock_arrived(arrived: &Mutex<Arrived>) -> MutexGuard<'_, Arrived> {
     arrived.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,11 +14,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::super::{complain, status};
+use super::super::{print_error, status};
 use super::cloud::Cloud;
 use crate::db::{FILE, Reader};
 use crate::platform::clock;
-use crate::platform::terminal::shown;
+use crate::platform::terminal::escape_text;
 use crate::status::LinkStatus;
 
 /// Time for the agent to stop: up to ten seconds for draining, then the disconnect.
@@ -35,7 +35,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Writes keys and configuration to a temporary folder, and starts the agent.
-    pub(super) fn set(cloud: &Cloud, quiet: bool) -> anyhow::Result<Self> {
+    pub(super) fn set_up_stage(cloud: &Cloud, quiet: bool) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("pulsegate-demo-")
             .tempdir()
@@ -46,11 +46,11 @@ impl Stage {
         let device = device.write_to(path, "device").context("cannot write certificates")?;
         let config = CONFIG
             .replace("{dir}", &path.display().to_string())
-            .replace("{port}", &cloud.port().to_string())
+            .replace("{port}", &cloud.broker_port().to_string())
             .replace("{certificate}", &device.certificate.display().to_string())
             .replace("{private_key}", &device.private_key.display().to_string());
         let config_path = path.join("pulsegate.toml");
-        crate::platform::durable::replace(&config_path, config.as_bytes())
+        crate::platform::durable::replace_file(&config_path, config.as_bytes())
             .context("cannot write the configuration")?;
         let log = std::fs::File::create(path.join("agent.log")).context("cannot write a log")?;
         let agent = Command::new(std::env::current_exe().context("cannot find this program")?)
@@ -76,25 +76,25 @@ impl Stage {
     }
 
     /// Prints a line with the time since the start.
-    pub(super) fn say(&self, line: &str) {
+    pub(super) fn print_line(&self, line: &str) {
         if !self.quiet {
             let text = format!("{:>6.1} s  {line}", self.elapsed().as_secs_f32());
-            self.line.suspend(|| complain(&text));
+            self.line.suspend(|| print_error(&text));
         }
     }
 
     /// Shows the state of the link. Returns the number of pending records if the agent answers.
-    pub(super) fn look(&self, arrived: usize) -> Option<u64> {
-        let status = status::ask(&self.path("status.sock")).ok()?;
+    pub(super) fn show_progress(&self, arrived: usize) -> Option<u64> {
+        let status = status::ask_status(&self.file_path("status.sock")).ok()?;
         let pending =
-            status.lanes.accounts().iter().filter_map(|(_, account)| account.pending).sum();
+            status.lanes.lane_accounts().iter().filter_map(|(_, account)| account.pending).sum();
         let link = match status.link {
             LinkStatus::Up(_) => "up",
             LinkStatus::Down(_) => "down",
             LinkStatus::Unknown => "?",
         };
         let message = format!("link {link}, {arrived} records arrived, {pending} queued");
-        self.line.set_message(shown(&message).into_owned());
+        self.line.set_message(escape_text(&message).into_owned());
         self.line.tick();
         Some(pending)
     }
@@ -104,7 +104,7 @@ impl Stage {
     }
 
     /// Asks the agent to stop, and waits. The agent delivers the rest first.
-    pub(super) async fn end(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn stop_agent(&mut self) -> anyhow::Result<()> {
         self.line.finish_and_clear();
         let pid = self.agent.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         if let Some(pid) = pid {
@@ -118,18 +118,19 @@ impl Stage {
     }
 
     /// Returns the number of records in the store, and the number of alerts among them.
-    pub(super) fn recorded(&self) -> anyhow::Result<(u64, u64)> {
-        let mut reader = Reader::open(&self.path("state").join(FILE)).context("no store")?;
-        let accounts = reader.accounts().context("cannot read the store")?;
+    pub(super) fn count_recorded(&self) -> anyhow::Result<(u64, u64)> {
+        let mut reader =
+            Reader::open_readonly(&self.file_path("state").join(FILE)).context("no store")?;
+        let accounts = reader.read_accounts().context("cannot read the store")?;
         let recorded = accounts.iter().map(|account| account.recorded).sum();
         Ok((recorded, accounts[Lane::Alerts.index()].recorded))
     }
 
-    pub(super) fn log(&self) -> String {
-        std::fs::read_to_string(self.path("agent.log")).unwrap_or_default()
+    pub(super) fn read_log(&self) -> String {
+        std::fs::read_to_string(self.file_path("agent.log")).unwrap_or_default()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    fn file_path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }

@@ -8,25 +8,25 @@ use std::io::{self, Write};
 use serde_json::{Map, Value};
 
 /// A column: its name, and the keys of a record whose value belongs in the column.
-pub(super) type Column = (&'static str, &'static [&'static str]);
+pub(super) type CsvColumn = (&'static str, &'static [&'static str]);
 
 /// First characters of a formula in a spreadsheet.
 const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 
-pub(super) fn header(columns: &[Column], out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write_header(columns: &[CsvColumn], out: &mut impl Write) -> io::Result<()> {
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     write!(out, "{}\r\n", names.join(","))
 }
 
 /// Writes a record given as a flat JSON object.
-pub(super) fn row(columns: &[Column], json: &str, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write_row(columns: &[CsvColumn], json: &str, out: &mut impl Write) -> io::Result<()> {
     let record: Map<String, Value> = serde_json::from_str(json)?;
     for (at, (_, keys)) in columns.iter().enumerate() {
         if at > 0 {
             out.write_all(b",")?;
         }
         match keys.iter().find_map(|key| record.get(*key)) {
-            Some(Value::String(text)) => field(text, out)?,
+            Some(Value::String(text)) => write_field(text, out)?,
             Some(value) => write!(out, "{value}")?,
             None => {}
         }
@@ -35,7 +35,7 @@ pub(super) fn row(columns: &[Column], json: &str, out: &mut impl Write) -> io::R
 }
 
 /// Writes a text, quoted where a reader would otherwise split or trim the text.
-fn field(text: &str, out: &mut impl Write) -> io::Result<()> {
+fn write_field(text: &str, out: &mut impl Write) -> io::Result<()> {
     let guard = if text.starts_with(FORMULA) { "'" } else { "" };
     let is_plain = !text.contains(['"', ',', '\r', '\n']) && text.trim() == text;
     if is_plain {
@@ -50,13 +50,13 @@ mod tests {
 
     #[test]
     fn what_a_reader_would_take_apart_is_quoted() {
-        let columns: [Column; 4] =
+        let columns: [CsvColumn; 4] =
             [("seq", &["seq"]), ("value", &["bpm", "state"]), ("unit", &["unit"]), ("x", &["x"])];
         let mut out = Vec::new();
 
-        header(&columns, &mut out).unwrap();
-        row(&columns, r#"{"seq":"1-2","bpm":72.5}"#, &mut out).unwrap();
-        row(&columns, r#"{"state":"a \"b\", c","unit":" m","x":"é\n"}"#, &mut out).unwrap();
+        write_header(&columns, &mut out).unwrap();
+        write_row(&columns, r#"{"seq":"1-2","bpm":72.5}"#, &mut out).unwrap();
+        write_row(&columns, r#"{"state":"a \"b\", c","unit":" m","x":"é\n"}"#, &mut out).unwrap();
 
         assert_eq!(
             String::from_utf8(out).unwrap(),
@@ -66,11 +66,11 @@ mod tests {
 
     #[test]
     fn what_a_spreadsheet_would_run_is_a_text_and_a_number_stays_one() {
-        let columns: [Column; 2] = [("value", &["value", "state"]), ("rule", &["rule"])];
+        let columns: [CsvColumn; 2] = [("value", &["value", "state"]), ("rule", &["rule"])];
         let mut out = Vec::new();
 
-        row(&columns, r#"{"value":-3.5,"rule":"=1+1"}"#, &mut out).unwrap();
-        row(&columns, r#"{"state":"@a,b","rule":"a=b"}"#, &mut out).unwrap();
+        write_row(&columns, r#"{"value":-3.5,"rule":"=1+1"}"#, &mut out).unwrap();
+        write_row(&columns, r#"{"state":"@a,b","rule":"a=b"}"#, &mut out).unwrap();
 
         assert_eq!(String::from_utf8(out).unwrap(), "-3.5,'=1+1\r\n\"'@a,b\",a=b\r\n");
     }

@@ -14,16 +14,16 @@ use pulsegate_sensors::Source;
 use serde_json::json;
 
 use super::What;
-use super::csv::Column;
-use crate::commands::listing::{alert_record, named, visit_record};
-use crate::db::{Choice, Named, Reader, ReadingFound};
+use super::csv::CsvColumn;
+use crate::commands::listing::{alert_record, visit_record, with_record_name};
+use crate::db::{Choice, NamedRecords, Reader, ReadingFound};
 use crate::store::Formats;
 
 /// Records of a page. Bounds memory; a page takes little more time than its records.
 const PAGE: u32 = 4_096;
 
 /// Returns the columns for each kind of record.
-pub(super) fn columns(what: What) -> &'static [Column] {
+pub(super) fn record_columns(what: What) -> &'static [CsvColumn] {
     match what {
         What::Readings => &[
             ("seq", &["seq"]),
@@ -68,7 +68,7 @@ pub(super) fn columns(what: What) -> &'static [Column] {
 }
 
 /// A record as JSON text, with the time and the source by which records are chosen.
-pub(super) struct Written {
+pub(super) struct ExportedRecord {
     pub(super) time: Wall,
     pub(super) source: String,
     pub(super) json: String,
@@ -81,7 +81,7 @@ pub(super) struct Records<'a> {
     formats: &'a Formats,
     layouts: HashMap<Arc<Source>, ReadingLayout>,
     clock: ClockText,
-    page: Vec<Written>,
+    page: Vec<ExportedRecord>,
 }
 
 impl<'a> Records<'a> {
@@ -92,45 +92,49 @@ impl<'a> Records<'a> {
 
     /// Reads the records behind the place `after`. Returns the place of the last record; `None` at
     /// the end.
-    pub(super) fn page(&mut self, after: Seq) -> anyhow::Result<Option<Seq>> {
+    pub(super) fn read_page(&mut self, after: Seq) -> anyhow::Result<Option<Seq>> {
         Ok(match self.what {
             What::Readings => {
-                let found = self.reader.readings(Choice::Behind(after, PAGE))?;
-                self.take(found, |records, id, found| {
-                    let json = records.reading(id, &found);
-                    Written { time: found.time, source: found.source.name.to_string(), json }
+                let found = self.reader.last_readings(Choice::Behind(after, PAGE))?;
+                self.fill_page(found, |records, id, found| {
+                    let json = records.format_reading(id, &found);
+                    ExportedRecord { time: found.time, source: found.source.name.to_string(), json }
                 })
             }
             What::Alerts => {
-                let found = self.reader.alerts(Choice::Behind(after, PAGE))?;
-                self.take(found, |_, id, found| {
-                    let json = named(id, alert_record(&found));
-                    Written { time: found.time, source: found.source, json }
+                let found = self.reader.last_alerts(Choice::Behind(after, PAGE))?;
+                self.fill_page(found, |_, id, found| {
+                    let json = with_record_name(id, alert_record(&found));
+                    ExportedRecord { time: found.time, source: found.source, json }
                 })
             }
             What::Visits => {
-                let found = self.reader.visits(Choice::Behind(after, PAGE))?;
-                self.take(found, |records, id, found| {
+                let found = self.reader.last_visits(Choice::Behind(after, PAGE))?;
+                self.fill_page(found, |records, id, found| {
                     let mut record = visit_record(&found);
                     record["event"] = json!("visit");
-                    if let Some(text) = found.text(&records.formats.visits) {
+                    if let Some(text) = found.report_text(&records.formats.visits) {
                         record["text"] = json!(text);
                     }
-                    Written { time: found.end, source: found.source, json: named(id, record) }
+                    ExportedRecord {
+                        time: found.end,
+                        source: found.source,
+                        json: with_record_name(id, record),
+                    }
                 })
             }
         })
     }
 
     /// Removes and returns the records of the page.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Written> {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = ExportedRecord> {
         self.page.drain(..)
     }
 
-    fn take<T>(
+    fn fill_page<T>(
         &mut self,
-        found: Named<T>,
-        write: impl Fn(&mut Self, RecordId, T) -> Written,
+        found: NamedRecords<T>,
+        write: impl Fn(&mut Self, RecordId, T) -> ExportedRecord,
     ) -> Option<Seq> {
         let last = found.last().map(|(id, _)| id.seq);
         for (id, found) in found {
@@ -141,14 +145,14 @@ impl<'a> Records<'a> {
     }
 
     /// Formats a reading in the default published form, with the intervals between beats.
-    fn reading(&mut self, id: RecordId, found: &ReadingFound) -> String {
+    fn format_reading(&mut self, id: RecordId, found: &ReadingFound) -> String {
         let units = &self.formats.units;
         let source = Arc::clone(&found.source);
         let layout = self.layouts.entry(source).or_insert_with_key(|source| {
             let unit = units.iter().find(|(name, _)| *name == source.name);
             let open = Open { source: false, kind: false };
             let format = ReadingFormat {
-                topic: Template::parse("", "", open).expect("a text without placeholders"),
+                topic: Template::for_thing("", "", open).expect("a text without placeholders"),
                 fields: None,
                 framing: Framing::Lines,
                 add: "".into(),
@@ -157,7 +161,7 @@ impl<'a> Records<'a> {
         });
         let stamp = RecordStamp { id, time: found.time, trust: found.trust };
         let mut out = Vec::new();
-        layout.write(&found.reading, &stamp, &mut self.clock, &mut out);
+        layout.write_record(&found.reading, &stamp, &mut self.clock, &mut out);
         String::from_utf8(out).unwrap_or_default()
     }
 }

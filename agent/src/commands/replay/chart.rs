@@ -48,42 +48,49 @@ struct Plot<'a> {
 
 impl Chart<'_> {
     /// Returns the lines of the chart.
-    pub(super) fn draw(&self, paper: Paper) -> String {
+    pub(super) fn draw_chart(&self, paper: Paper) -> String {
         let mut out = format!("{}\n", self.title);
-        let Some(plot) = Plot::of(self, paper.width.saturating_sub(LABEL + 1).max(20)) else {
+        let Some(plot) = Plot::fit_chart(self, paper.width.saturating_sub(LABEL + 1).max(20))
+        else {
             return out + "nothing was asked\n";
         };
-        let (cells, raised) = (plot.cells(), plot.raised());
+        let (cells, raised) = (plot.draw_dots(), plot.raised_columns());
         for (row, cells) in cells.chunks(plot.columns).enumerate() {
             let threshold = self.thresholds.iter().find(|value| plot.row_of(**value) == Some(row));
             let mut pen = Pen { out: &mut out, is_coloured: paper.is_coloured, colour: "" };
             let label = match threshold {
-                Some(value) => number(*value),
-                None if row == 0 => number(plot.high),
-                None if row + 1 == ROWS => number(plot.low),
+                Some(value) => format_label(*value),
+                None if row == 0 => format_label(plot.high),
+                None if row + 1 == ROWS => format_label(plot.low),
                 None => String::new(),
             };
-            pen.put("", &format!("{label:>LABEL$} "));
+            pen.write_coloured("", &format!("{label:>LABEL$} "));
             for (cell, raised) in cells.iter().zip(&raised) {
                 match (cell, threshold) {
-                    (0, None) => pen.put("", " "),
-                    (0, Some(_)) => pen.put(YELLOW, "\u{2504}"),
+                    (0, None) => pen.write_coloured("", " "),
+                    (0, Some(_)) => pen.write_coloured(YELLOW, "\u{2504}"),
                     (dots, _) => {
                         let dots = char::from_u32(0x2800 + u32::from(*dots)).unwrap_or(' ');
-                        pen.put(if *raised { RED } else { "" }, dots.encode_utf8(&mut [0; 4]));
+                        pen.write_coloured(
+                            if *raised { RED } else { "" },
+                            dots.encode_utf8(&mut [0; 4]),
+                        );
                     }
                 }
             }
-            pen.end();
+            pen.end_line();
         }
-        plot.marks(&raised, &mut Pen { out: &mut out, is_coloured: paper.is_coloured, colour: "" });
-        plot.times(&mut out);
+        plot.draw_marks(
+            &raised,
+            &mut Pen { out: &mut out, is_coloured: paper.is_coloured, colour: "" },
+        );
+        plot.draw_times(&mut out);
         out
     }
 }
 
 impl<'a> Plot<'a> {
-    fn of(chart: &'a Chart<'a>, columns: usize) -> Option<Self> {
+    fn fit_chart(chart: &'a Chart<'a>, columns: usize) -> Option<Self> {
         let values = &chart.curve.values;
         let least = values.iter().map(|(_, least, _)| *least).min_by(f64::total_cmp)?;
         let greatest = values.iter().map(|(_, _, greatest)| *greatest).max_by(f64::total_cmp)?;
@@ -101,14 +108,14 @@ impl<'a> Plot<'a> {
     }
 
     /// Divides the time into `count` equal parts, and returns the index of the part with `time`.
-    fn part(&self, time: Wall, count: usize) -> usize {
+    fn time_part(&self, time: Wall, count: usize) -> usize {
         let past = i128::from(time.0.saturating_sub(self.from.0).max(0));
         let part = past * i128::try_from(count).unwrap_or(0) / (i128::from(self.span_ms) + 1);
         usize::try_from(part).unwrap_or(0).min(count - 1)
     }
 
     /// Returns the number of dots between the top and a value.
-    fn depth(&self, value: f64) -> usize {
+    fn dot_depth(&self, value: f64) -> usize {
         // Halves, since the difference of two finite numbers may overflow.
         let share = (self.high / 2.0 - value / 2.0) / (self.high / 2.0 - self.low / 2.0);
         let last = u32::try_from(ROWS * 4 - 1).unwrap_or(0);
@@ -117,24 +124,24 @@ impl<'a> Plot<'a> {
     }
 
     fn row_of(&self, threshold: f64) -> Option<usize> {
-        (self.low..=self.high).contains(&threshold).then(|| self.depth(threshold) / 4)
+        (self.low..=self.high).contains(&threshold).then(|| self.dot_depth(threshold) / 4)
     }
 
     /// Returns the dots of each character, line by line. Values are joined over at most an eighth
     /// of the time.
-    fn cells(&self) -> Vec<u8> {
+    fn draw_dots(&self) -> Vec<u8> {
         let mut cells = vec![0; self.columns * ROWS];
         let mut put =
             |x: usize, y: usize| cells[y / 4 * self.columns + x / 2] |= DOTS[x % 2][y % 4];
         let mut before: Option<(usize, usize)> = None;
         for (time, least, greatest) in &self.chart.curve.values {
-            let x = self.part(*time, self.columns * 2);
-            let (top, bottom) = (self.depth(*greatest), self.depth(*least));
+            let x = self.time_part(*time, self.columns * 2);
+            let (top, bottom) = (self.dot_depth(*greatest), self.dot_depth(*least));
             (top..=bottom).for_each(|y| put(x, y));
             if let Some((from, start)) = before.filter(|(from, _)| x - from <= self.columns / 4) {
                 let (mut y, end) = (start, start.clamp(top, bottom));
                 for at in from..=x {
-                    let next = between((from, start), (x, end), at);
+                    let next = interpolate_depth((from, start), (x, end), at);
                     (y.min(next)..=y.max(next)).for_each(|y| put(at, y));
                     y = next;
                 }
@@ -145,12 +152,12 @@ impl<'a> Plot<'a> {
     }
 
     /// Returns for each column whether the alert is raised during any part of its time.
-    fn raised(&self) -> Vec<bool> {
+    fn raised_columns(&self) -> Vec<bool> {
         let mut raised = vec![false; self.columns];
         let turns = &self.chart.turns;
         let mut since = turns.first().filter(|(_, is_raised)| !is_raised).map(|_| 0);
         for (time, is_raised) in turns {
-            let column = self.part(*time, self.columns);
+            let column = self.time_part(*time, self.columns);
             match since.take() {
                 Some(since) if !is_raised => raised[since..=column].fill(true),
                 before if *is_raised => since = before.or(Some(column)),
@@ -163,36 +170,39 @@ impl<'a> Plot<'a> {
         raised
     }
 
-    fn marks(&self, raised: &[bool], pen: &mut Pen<'_>) {
+    fn draw_marks(&self, raised: &[bool], pen: &mut Pen<'_>) {
         let mut marks: Vec<char> =
             raised.iter().map(|raised| if *raised { '\u{2501}' } else { ' ' }).collect();
         for (time, is_raised) in &self.chart.turns {
-            let mark = &mut marks[self.part(*time, self.columns)];
+            let mark = &mut marks[self.time_part(*time, self.columns)];
             *mark = match (*is_raised, *mark) {
                 (true, '\u{25bd}' | '\u{25c6}') | (false, '\u{25b2}' | '\u{25c6}') => '\u{25c6}',
                 (true, _) => '\u{25b2}',
                 (false, _) => '\u{25bd}',
             };
         }
-        pen.put("", &format!("{:>LABEL$} ", "alerts"));
-        pen.put(RED, &marks.iter().collect::<String>());
-        pen.end();
+        pen.write_coloured("", &format!("{:>LABEL$} ", "alerts"));
+        pen.write_coloured(RED, &marks.iter().collect::<String>());
+        pen.end_line();
     }
 
-    fn times(&self, out: &mut String) {
-        let (from, to) = (ClockText::format(self.from), ClockText::format(self.from + self.span()));
+    fn draw_times(&self, out: &mut String) {
+        let (from, to) = (
+            ClockText::format_time(self.from),
+            ClockText::format_time(self.from + self.time_span()),
+        );
         let room = self.columns.saturating_sub(from.len());
         let line = if room > to.len() { format!("{from}{to:>room$}") } else { from };
         out.push_str(&format!("{:>LABEL$} {line}\n", ""));
     }
 
-    fn span(&self) -> std::time::Duration {
+    fn time_span(&self) -> std::time::Duration {
         std::time::Duration::from_millis(u64::try_from(self.span_ms).unwrap_or(0))
     }
 }
 
 /// Returns the depth at `x` of a straight line between two dots.
-fn between((from, start): (usize, usize), (to, end): (usize, usize), x: usize) -> usize {
+fn interpolate_depth((from, start): (usize, usize), (to, end): (usize, usize), x: usize) -> usize {
     let (past, length) = (x - from, (to - from).max(1));
     if end >= start {
         start + (end - start) * past / length
@@ -209,7 +219,7 @@ struct Pen<'a> {
 }
 
 impl Pen<'_> {
-    fn put(&mut self, colour: &'static str, text: &str) {
+    fn write_coloured(&mut self, colour: &'static str, text: &str) {
         if self.is_coloured && colour != self.colour {
             self.out.push_str(if colour.is_empty() { PLAIN } else { colour });
             self.colour = colour;
@@ -217,8 +227,8 @@ impl Pen<'_> {
         self.out.push_str(text);
     }
 
-    fn end(&mut self) {
-        self.put("", "");
+    fn end_line(&mut self) {
+        self.write_coloured("", "");
         let blank = self.out.trim_end_matches(' ').len();
         self.out.truncate(blank);
         self.out.push('\n');
@@ -226,7 +236,7 @@ impl Pen<'_> {
 }
 
 /// Formats a number to fit into a label.
-fn number(value: f64) -> String {
+fn format_label(value: f64) -> String {
     let rounded = (value * 100.0).round() / 100.0;
     let plain = format!("{}", if rounded.is_finite() { rounded } else { value });
     if plain.len() <= LABEL { plain } else { format!("{value:.2e}") }
@@ -245,7 +255,8 @@ mod tests {
 
     fn drawn(curve: &Curve, thresholds: &[f64], paper: Paper) -> String {
         let turns = vec![(Wall(31_000), true), (Wall(45_000), false)];
-        Chart { title: "fast: 7".into(), curve, thresholds: thresholds.to_vec(), turns }.draw(paper)
+        Chart { title: "fast: 7".into(), curve, thresholds: thresholds.to_vec(), turns }
+            .draw_chart(paper)
     }
 
     #[test]

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 use pulsegate_core::record::reading::{Reading, Value};
-use pulsegate_core::rules::{Input, KernelBoot, MAX_LEAP};
+use pulsegate_core::rules::{KernelBoot, MAX_LEAP, TimedReading};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::Sources;
 use pulsegate_sensors::inbox::{Entry, EntryValue, Lines, MAX_LINE_BYTES};
 
-use crate::commands::{complain, progress};
-use crate::replay::{Plan, Replay, Replayed};
+use crate::commands::{print_error, progress_bar};
+use crate::replay::{Replay, ReplayPlan, Replayed};
 
 /// Lines between two updates of the progress bar.
 const SHOWN_EVERY: u64 = 4_096;
@@ -28,22 +28,22 @@ const BOOT: KernelBoot = KernelBoot(1);
 
 /// Runs `plan` over the lines of a file, or of standard input for `-`. Returns the outcomes and the
 /// number of invalid lines.
-pub(super) fn run(plan: Plan<'_>, path: &Path) -> anyhow::Result<(Replayed, u64)> {
+pub(super) fn run(plan: ReplayPlan<'_>, path: &Path) -> anyhow::Result<(Replayed, u64)> {
     let replayed = if path == Path::new("-") {
-        fold(plan, &mut stdin().lock(), &ProgressBar::hidden())
+        replay_lines(plan, &mut stdin().lock(), &ProgressBar::hidden())
     } else {
         let context = || format!("cannot read `{}`", path.display());
         let file = File::open(path).with_context(context)?;
-        let bar = progress(file.metadata().map_or(0, |metadata| metadata.len()));
-        let replayed = fold(plan, &mut BufReader::new(file), &bar).with_context(context);
+        let bar = progress_bar(file.metadata().map_or(0, |metadata| metadata.len()));
+        let replayed = replay_lines(plan, &mut BufReader::new(file), &bar).with_context(context);
         bar.finish_and_clear();
         replayed
     };
     replayed.context("cannot replay")
 }
 
-fn fold(
-    plan: Plan<'_>,
+fn replay_lines(
+    plan: ReplayPlan<'_>,
     from: &mut impl BufRead,
     bar: &ProgressBar,
 ) -> anyhow::Result<(Replayed, u64)> {
@@ -57,9 +57,9 @@ fn fold(
     let mut take = |reading: Reading| {
         let event = reading.time.unwrap_or_default();
         if !std::mem::replace(&mut begun, true) {
-            replay.begin(BOOT, reading.mono, event);
+            replay.begin_agent_start(BOOT, reading.mono, event);
         }
-        replay.take(&Input { reading: &reading, boot: BOOT, event });
+        replay.fold_reading(&TimedReading { reading: &reading, boot: BOOT, event });
     };
     while read_line(from, &mut line)? {
         number += 1;
@@ -68,8 +68,8 @@ fn fold(
             bar.set_position(bytes);
         }
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let readings = match lines.read(text) {
-            Some(Ok(entry)) => clock.stamp(entry),
+        let readings = match lines.parse_line(text) {
+            Some(Ok(entry)) => clock.stamp_entry(entry),
             Some(Err(error)) => Err(error.to_string()),
             None => continue,
         };
@@ -78,16 +78,16 @@ fn fold(
             Err(error) => {
                 refused += 1;
                 if refused <= MAX_TOLD {
-                    bar.suspend(|| complain(&format!("line {number}: {error}")));
+                    bar.suspend(|| print_error(&format!("line {number}: {error}")));
                 }
             }
         }
     }
-    clock.finish().into_iter().for_each(&mut take);
+    clock.take_doubted().into_iter().for_each(&mut take);
     if refused > MAX_TOLD {
-        complain(&format!("and {} more lines", refused - MAX_TOLD));
+        print_error(&format!("and {} more lines", refused - MAX_TOLD));
     }
-    Ok((replay.finish(), refused))
+    Ok((replay.finish_replay(), refused))
 }
 
 /// Reads a line, cut off a little above the limit of the inbox. Returns false at the end.
@@ -117,7 +117,7 @@ impl Arrivals {
     ///
     /// # Errors
     /// When neither this entry nor an earlier entry has a time.
-    fn stamp(&mut self, entry: Entry) -> Result<[Option<Reading>; 2], String> {
+    fn stamp_entry(&mut self, entry: Entry) -> Result<[Option<Reading>; 2], String> {
         let Some(time) = entry.time_ms.map(Wall).or(self.last) else {
             return Err("`time`: neither this line nor one before it has any".into());
         };
@@ -128,30 +128,33 @@ impl Arrivals {
         let agreed = doubted.as_ref().is_some_and(|(doubted, _)| time + MAX_LEAP >= *doubted);
         if is_leap && !agreed {
             self.doubted = Some((time, entry));
-            return Ok([doubted.map(|(doubted, entry)| self.arrived(doubted, entry)), None]);
+            return Ok([
+                doubted.map(|(doubted, entry)| self.arrived_reading(doubted, entry)),
+                None,
+            ]);
         }
         let before = doubted.map(|(doubted, entry)| {
             if is_leap {
-                self.believe(doubted.min(time));
+                self.raise_highest(doubted.min(time));
             }
-            self.arrived(doubted, entry)
+            self.arrived_reading(doubted, entry)
         });
-        self.believe(time);
-        Ok([before, Some(self.arrived(time, entry))])
+        self.raise_highest(time);
+        Ok([before, Some(self.arrived_reading(time, entry))])
     }
 
     /// Returns the last entry if its time is still doubted.
-    fn finish(&mut self) -> Option<Reading> {
-        self.doubted.take().map(|(time, entry)| self.arrived(time, entry))
+    fn take_doubted(&mut self) -> Option<Reading> {
+        self.doubted.take().map(|(time, entry)| self.arrived_reading(time, entry))
     }
 
-    fn believe(&mut self, time: Wall) {
+    fn raise_highest(&mut self, time: Wall) {
         if let Some((_, highest)) = &mut self.highest {
             *highest = time.max(*highest);
         }
     }
 
-    fn arrived(&self, time: Wall, entry: Entry) -> Reading {
+    fn arrived_reading(&self, time: Wall, entry: Entry) -> Reading {
         let since_first = self.highest.map(|(first, highest)| highest.since(first));
         let millis = since_first.unwrap_or_default().as_millis();
         let value = match entry.value {

@@ -59,7 +59,8 @@ impl Known {
         let simulated = tables.simulated.iter().map(|table| (&table.id, table.variability));
         for (id, _) in belts.chain(simulated).filter(|(_, variability)| *variability) {
             for derived in Derived::ALL {
-                let readings = Some(Readings { kind: derived.kind().to_owned(), states: &[] });
+                let readings =
+                    Some(Readings { kind: derived.reading_kind().to_owned(), states: &[] });
                 sources.push(KnownSource { id: id.to_string(), readings });
             }
         }

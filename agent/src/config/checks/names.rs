@@ -15,7 +15,7 @@ const MAX_THING_BYTES: usize = 128;
 /// Kinds whose readings the agent makes itself.
 const RESERVED_KINDS: [&str; 4] = ["heart_rate", "lid", "movement", "button"];
 
-pub(super) fn check(tables: &Tables, findings: &mut Findings) {
+pub(super) fn check_names(tables: &Tables, findings: &mut Findings) {
     thing(&tables.thing, findings);
     ids(tables, findings);
     for (index, number) in tables.number.iter().enumerate() {

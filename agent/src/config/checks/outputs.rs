@@ -16,7 +16,7 @@ use crate::config::tables::{NightTable, OutputTable, Tables};
 const LINES_OF_A_DIGIT: usize = 4;
 const MAX_DIGITS: usize = 4;
 
-pub(super) fn build(tables: &Tables, findings: &mut Findings) -> Vec<Output> {
+pub(super) fn build_outputs(tables: &Tables, findings: &mut Findings) -> Vec<Output> {
     let output = |table: &At<OutputTable>| {
         if let Some(only) = table.only.as_ref().filter(|_| tables.night.is_none()) {
             let fault = Finding::fault(only.span(), "nothing says when it is night");

@@ -71,7 +71,7 @@ const ALERT_KEYS: &[&str] = &[
 const _: () =
     assert!(BATCH_BYTES <= MAX_AWS_BATCH.0 && MAX_AWS_BATCH.0.is_multiple_of(BILLED_BYTES));
 
-pub(super) fn build(
+pub(super) fn build_publish(
     mut tables: PublishTables,
     thing: &str,
     (limits, window): (Limits, u16),
@@ -107,7 +107,7 @@ pub(super) fn build(
 }
 
 fn usual(topic: &str, thing: &str, delay: Duration) -> PublishConfig {
-    let topic = Template::parse(topic, thing, OPEN).expect("a template of this program");
+    let topic = Template::for_thing(topic, thing, OPEN).expect("a template of this program");
     PublishConfig {
         format: ReadingFormat { topic, fields: None, framing: Framing::Array, add: "".into() },
         limit_bytes: usize::try_from(BATCH_BYTES).unwrap_or(usize::MAX),
@@ -174,8 +174,9 @@ impl Section<'_> {
             Some(fields) => key == "clock" || fields.iter().any(|(own, _)| **own == *key),
             None => READING_KEYS.contains(&key),
         };
-        let add = table.add.as_ref().map(|add| additions::build(add, taken, self.findings));
-        let filter = filters::build(&table, kind, usual, self.known, self.findings);
+        let add =
+            table.add.as_ref().map(|add| additions::build_additions(add, taken, self.findings));
+        let filter = filters::build_filter(&table, kind, usual, self.known, self.findings);
         let add = add.unwrap_or_else(|| usual.format.add.clone());
         let own = PublishConfig { filter, ..usual.clone() };
         self.section(table, &longest, fields, add, own)
@@ -194,7 +195,8 @@ impl Section<'_> {
         }
         filters::none(&table, self.findings);
         let taken = |key: &str| keys.contains(&key);
-        let add = table.add.as_ref().map(|add| additions::build(add, taken, self.findings));
+        let add =
+            table.add.as_ref().map(|add| additions::build_additions(add, taken, self.findings));
         let longest = Longest { source, kind: None };
         self.section(table, &longest, None, add.unwrap_or_default(), usual.clone())
     }
@@ -231,15 +233,15 @@ impl Section<'_> {
             Limits::Aws => topic::Limits::Aws,
             Limits::None => topic::Limits::Mqtt,
         };
-        let checked = Template::parse(&topic, self.thing, open).and_then(|template| {
+        let checked = Template::for_thing(&topic, self.thing, open).and_then(|template| {
             let (source, kind) = (longest.source.unwrap_or(""), longest.kind.unwrap_or(""));
-            topic::check(&template.render(source, kind), limits)
+            topic::check_topic(&template.fill_in(source, kind), limits)
         });
         if let Err(fault) = checked {
-            let fix = fault.fix();
+            let fix = fault.suggest_fix();
             self.findings.push(Finding::fault(topic.span(), fault.to_string()).label(fix));
         }
-        Template::parse(&topic, self.thing, OPEN).ok()
+        Template::for_thing(&topic, self.thing, OPEN).ok()
     }
 
     fn fields(&mut self, fields: &At<BTreeMap<At<String>, At<Field>>>) -> Vec<(Box<str>, Field)> {

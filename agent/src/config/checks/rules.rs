@@ -22,7 +22,7 @@ const VARIABILITY: &str = "add `variability = true`";
 /// Bounds what a rule's name adds to each of its alerts.
 const MAX_NAME_BYTES: usize = 128;
 
-pub(super) fn build(
+pub(super) fn build_rules(
     tables: &[At<RuleTable>],
     known: &Known,
     findings: &mut Findings,
@@ -63,14 +63,15 @@ fn rule(table: &RuleTable, path: &str, known: &Known, findings: &mut Findings) -
         name: table.name.as_str().into(),
         on: boxed(table.on.as_ref()),
         source: boxed(table.source.as_ref()),
-        condition: condition::build(table, known),
-        window: window.map(|window| window::build(window, &format!("{path}.window"), findings)),
+        condition: condition::build_condition(table, known),
+        window: window
+            .map(|window| window::build_window(window, &format!("{path}.window"), findings)),
         limits: limits.collect(),
         hold_for: table.hold_for.map(|period| period.0).unwrap_or_default(),
         clear: clear.unwrap_or_default(),
         at_most_every: table.at_most_every.map(|every| every.0),
         severity: table.severity,
-        then: actions::build(table, known, findings),
+        then: actions::build_actions(table, known, findings),
     };
     if is_clear {
         faults(&rule, table, path, findings);
@@ -80,7 +81,7 @@ fn rule(table: &RuleTable, path: &str, known: &Known, findings: &mut Findings) -
 
 /// Reports each reason for which core cannot run the rule, at its place in the file.
 fn faults(rule: &RuleSpec, table: &RuleTable, path: &str, findings: &mut Findings) {
-    for fault in rule.faults() {
+    for fault in rule.find_faults() {
         let place = |key: &str| match key {
             "" => path.to_owned(),
             _ => format!("{path}.{}", condition::key_in_file(table, key)),
@@ -124,12 +125,12 @@ fn coverage(table: &RuleTable, known: &Known, findings: &mut Findings) {
     }
     let limited = table.limits.iter().map(|limit| &limit.source);
     for id in table.source.iter().chain(limited) {
-        source(id, table.on.as_ref(), known, findings);
+        check_source(id, table.on.as_ref(), known, findings);
     }
 }
 
 /// Checks that a source exists, and can have readings of the kind `on`.
-fn source(id: &At<String>, on: Option<&At<String>>, known: &Known, findings: &mut Findings) {
+fn check_source(id: &At<String>, on: Option<&At<String>>, known: &Known, findings: &mut Findings) {
     match known.source(id) {
         None if known.is_open() => {}
         None => findings.push(unknown_source(id, known)),
@@ -154,7 +155,7 @@ fn kind(kind: &At<String>, known: &Known, findings: &mut Findings) {
 }
 
 fn is_derived(kind: &str) -> bool {
-    Derived::ALL.iter().any(|derived| derived.kind() == kind)
+    Derived::ALL.iter().any(|derived| derived.reading_kind() == kind)
 }
 
 pub(super) fn unknown_source(id: &At<String>, known: &Known) -> Finding {

@@ -12,7 +12,7 @@ use crate::config::tables::Tables;
 const RASPBERRY_PI_LINES: u16 = 54;
 
 /// Checks the tables of all sources.
-pub(super) fn check(tables: &Tables, findings: &mut Findings) {
+pub(super) fn check_sensors(tables: &Tables, findings: &mut Findings) {
     check_pins(tables, findings);
     for (index, table) in tables.heart_rate.iter().enumerate() {
         findings.push_all(table.check(&format!("heart_rate[{index}]")));
@@ -40,7 +40,7 @@ pub(super) fn check(tables: &Tables, findings: &mut Findings) {
 pub(super) fn complete(tables: &mut Tables) {
     let mut forbidden = Forbidden::default();
     for text in &tables.privacy.forbidden {
-        forbidden.add(text);
+        forbidden.add_text(text);
     }
     tables.inbox.iter_mut().for_each(|inbox| inbox.forbidden = forbidden.clone());
     tables.lid.iter_mut().for_each(|lid| lid.visit = None);

@@ -1,7 +1,7 @@
 //! Visits: that their source can be opened, and that their report can be told.
 
 use jiff::tz::{self, TimeZone};
-use pulsegate_core::visits::{First, Report, ReportFault, VisitFormat, VisitSpec};
+use pulsegate_core::visits::{First, ReportFault, ReportTemplate, VisitFormat, VisitSpec};
 
 use super::known::Known;
 use super::names::repeated;
@@ -17,7 +17,11 @@ const MAX_TEXT_BYTES: usize = 1_024;
 /// What an opening is called unless something else is said or known.
 const OPENING: &str = "open";
 
-pub(super) fn build(tables: &Tables, known: &Known, findings: &mut Findings) -> Vec<VisitFormat> {
+pub(super) fn build_visits(
+    tables: &Tables,
+    known: &Known,
+    findings: &mut Findings,
+) -> Vec<VisitFormat> {
     for (index, table) in tables.simulated.iter().enumerate() {
         if table.visit.is_some() && table.kind != SimulatedKind::Lid {
             let message = format!("source `{}` is no lid: it has no openings", table.id);
@@ -109,18 +113,18 @@ fn usual_opening(id: &str, known: &Known) -> &'static str {
     readings.and_then(|readings| readings.states.first()).copied().unwrap_or(OPENING)
 }
 
-fn report(table: &ReportTable, findings: &mut Findings) -> Option<(Report, TimeZone)> {
+fn report(table: &ReportTable, findings: &mut Findings) -> Option<(ReportTemplate, TimeZone)> {
     let text = &table.text;
     if text.len() > MAX_TEXT_BYTES || text.contains(char::is_control) {
         let fault = Finding::fault(text.span(), "this cannot be the text of a report");
         findings.push(fault.label(format!("at most {MAX_TEXT_BYTES} bytes on one line")));
     }
-    let report = Report::parse(text);
+    let report = ReportTemplate::from_text(text);
     if let Err(fault) = &report {
         let finding = Finding::fault(text.span(), fault.to_string());
         findings.push(match fault {
             ReportFault::Unknown(word) => {
-                suggest(finding, word, &Report::placeholders(), "placeholders")
+                suggest(finding, word, &ReportTemplate::placeholder_names(), "placeholders")
             }
             ReportFault::Decimals(_) => finding.label("such as `{units:2}` or `{minutes:0}`"),
             ReportFault::Unbalanced => finding.label("a report has no braces of its own"),

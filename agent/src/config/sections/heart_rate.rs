@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulsegate_sensors::heart_rate::{Address, Identity};
+use pulsegate_sensors::heart_rate::{Address, MonitorIdentity};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -49,10 +49,10 @@ pub(crate) struct HeartRate {
 
 impl HeartRate {
     /// Returns how the driver recognises the monitor; `None` for a table with a fault.
-    pub(crate) fn identity(&self) -> Option<Identity> {
+    pub(crate) fn identity(&self) -> Option<MonitorIdentity> {
         match (&self.address, &self.name) {
-            (Some(address), None) => address.parse().ok().map(Identity::Address),
-            (None, Some(name)) => Some(Identity::named(name)),
+            (Some(address), None) => address.parse().ok().map(MonitorIdentity::Address),
+            (None, Some(name)) => Some(MonitorIdentity::from_name(name)),
             (Some(_), Some(_)) | (None, None) => None,
         }
     }

@@ -47,7 +47,7 @@ impl Identity {
         }
         let given = credentials.and_then(|directory| Some(directory.join(named.file_name()?)));
         let holds_a_key = |path: &PathBuf| {
-            regular::read(path, MAX_PEM_BYTES)
+            regular::read_file(path, MAX_PEM_BYTES)
                 .is_ok_and(|pem| PrivateKeyDer::from_pem_slice(&pem).is_ok())
         };
         if let Some(credential) = given.filter(holds_a_key) {
@@ -99,7 +99,7 @@ fn check_key(path: &Path, credentials: Option<&Path>) -> Result<(), Box<Finding>
 }
 
 fn read_pem(path: &Path, key: &str) -> Result<Vec<u8>, Box<Finding>> {
-    regular::read(path, MAX_PEM_BYTES).map_err(|error| {
+    regular::read_file(path, MAX_PEM_BYTES).map_err(|error| {
         let reason = if error.kind() == io::ErrorKind::FileTooLarge {
             "too large for a PEM file".to_owned()
         } else {

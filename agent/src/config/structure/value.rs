@@ -11,7 +11,7 @@ use crate::config::units::Quantity;
 
 /// Says what is wrong with the value of the key `name`. `place` is the schema where the key is
 /// declared, `schema` that of its type.
-pub(super) fn check(
+pub(super) fn check_value(
     place: &Value,
     schema: &Value,
     value: &DeValue<'_>,

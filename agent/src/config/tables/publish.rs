@@ -14,7 +14,7 @@ use crate::config::units::{Period, Size};
 pub(in crate::config) type PublishTables = BTreeMap<At<String>, PublishTable>;
 
 /// The sections that are no kind of reading: anything else is one.
-pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
+pub(super) fn publish_schema(generator: &mut SchemaGenerator) -> Schema {
     let section = generator.subschema_for::<PublishTable>();
     json_schema!({
         "type": "object",

@@ -393,7 +393,7 @@ fn the_prefix_of_basic_ingest_is_not_counted() {
     let (config, _) = with(&format!("publish.readings.topic = \"{topic}\""));
 
     assert_eq!(
-        config.publish.readings.format.topic.render("", ""),
+        config.publish.readings.format.topic.fill_in("", ""),
         topic.replace("{thing}", "pi-1")
     );
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pulsegate_core::cloud::filter::{FilterSpec, Test};
+use pulsegate_core::cloud::filter::{FilterSpec, FilterTest};
 use serde_json::Value;
 
 use super::{expect_fault, fix_of, with};
@@ -81,10 +81,14 @@ fn tests_periods_and_changes_are_read_and_inherited() {
          mean_every = \"1m\""
     ));
 
-    let closed =
-        Test { source: Some("feeder".into()), is: Some("closed".into()), ..Test::default() };
-    let outside = Test { above: Some(20.0), below: Some(10.0), ..Test::default() };
-    let above = Test { source: Some("air".into()), above: Some(0.0), ..Test::default() };
+    let closed = FilterTest {
+        source: Some("feeder".into()),
+        is: Some("closed".into()),
+        ..FilterTest::default()
+    };
+    let outside = FilterTest { above: Some(20.0), below: Some(10.0), ..FilterTest::default() };
+    let above =
+        FilterTest { source: Some("air".into()), above: Some(0.0), ..FilterTest::default() };
     let readings =
         FilterSpec { drop: vec![closed], min_change: Some(0.5), ..FilterSpec::default() };
     assert_eq!(config.publish.readings.filter, readings);

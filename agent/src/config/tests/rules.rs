@@ -211,7 +211,7 @@ fn limits_keep_what_they_do_not_replace() {
     ));
 
     let limited = Range { above: Some(150.0), below: Some(40.0) };
-    assert_eq!(config.rules[0].range("7"), limited);
+    assert_eq!(config.rules[0].range_for("7"), limited);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use pulsegate_core::record::reading::{Reading, Value};
-use pulsegate_core::rules::{Input, KernelBoot, Rules};
+use pulsegate_core::rules::{KernelBoot, Rules, TimedReading};
 use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{Source, SourceId, Sources};
 
@@ -141,7 +141,9 @@ fn additions(random: &mut fastrand::Rng) -> String {
 
 fn readings(random: &mut fastrand::Rng, sources: &Sources) -> Vec<Reading> {
     let ids: Vec<SourceId> = SOURCES
-        .map(|(id, kind)| sources.intern(Source { name: id.into(), kind: kind.into() }).unwrap())
+        .map(|(id, kind)| {
+            sources.intern_source(Source { name: id.into(), kind: kind.into() }).unwrap()
+        })
         .to_vec();
     let mut now = 3_600_000;
     let numbers = [-1e308, -40.0, 0.0, 1.0, 39.0, 44.0, 46.0, 80.0, 121.0, 1e308];
@@ -166,15 +168,15 @@ fn run(config: &Config, text: &str, random: &mut fastrand::Rng) {
     let (sources, boot, mut out) = (Sources::default(), KernelBoot(1), Vec::new());
     let rules = Rules::new(config.rules.to_vec());
     let mut rules = rules.unwrap_or_else(|error| panic!("accepted, and {error}:\n{text}"));
-    rules.begin(boot, Mono(3_600_000), Wall(3_600_000), &sources);
+    rules.await_sources(boot, Mono(3_600_000), Wall(3_600_000), &sources);
     for reading in readings(random, &sources) {
         let event = reading.time.unwrap_or(Wall(i64::try_from(reading.mono.0).unwrap()));
-        rules.fold(&Input { reading: &reading, boot, event }, &sources, &mut out);
+        rules.fold_reading(&TimedReading { reading: &reading, boot, event }, &sources, &mut out);
         if random.bool() {
-            rules.tick(boot, reading.mono, &mut out);
+            rules.advance_time(boot, reading.mono, &mut out);
         }
     }
-    rules.tick(boot, Mono(u64::MAX / 4), &mut out);
+    rules.advance_time(boot, Mono(u64::MAX / 4), &mut out);
 }
 
 #[test]
@@ -210,10 +212,10 @@ fn silence_of_a_source_that_was_never_heard_is_raised_for_every_kind() {
         let (sources, boot, mut raised) = (Sources::default(), KernelBoot(1), Vec::new());
         let mut rules = Rules::new(config.rules.to_vec()).unwrap();
 
-        rules.begin(boot, Mono(1_000), Wall(1_000), &sources);
-        rules.tick(boot, Mono(90_999), &mut raised);
+        rules.await_sources(boot, Mono(1_000), Wall(1_000), &sources);
+        rules.advance_time(boot, Mono(90_999), &mut raised);
         assert_eq!(raised, [], "{kind}");
-        rules.tick(boot, Mono(91_000), &mut raised);
+        rules.advance_time(boot, Mono(91_000), &mut raised);
 
         let of: Vec<_> = raised.iter().map(|raised| sources.get(raised.source).unwrap()).collect();
         assert_eq!(of, [Source { name: "7".into(), kind: kind.into() }.into()], "{kind}");

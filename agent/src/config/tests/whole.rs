@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pulsegate_core::cloud::record_text::Framing;
 use pulsegate_core::rules::Action;
-use pulsegate_sensors::heart_rate::{Address, Identity};
+use pulsegate_sensors::heart_rate::{Address, MonitorIdentity};
 use serde_json::Value;
 
 use super::{FULL, path, with};
@@ -25,13 +25,16 @@ fn the_full_example_passes() {
     assert_eq!(ports[1], Port { number: 443, alpn: true });
     assert_eq!(
         config.sensors.heart_rates[0].identity(),
-        Some(Identity::Address(Address::new([0xA0, 0x9E, 0x1A, 1, 2, 3])))
+        Some(MonitorIdentity::Address(Address::new([0xA0, 0x9E, 0x1A, 1, 2, 3])))
     );
     assert_eq!(config.sensors.numbers[0].kind, "temperature");
     let step = config.sensors.simulated[0].steps[1];
     assert_eq!((step.at, step.mean), (Duration::from_secs(20), 70.0));
     assert_eq!(config.rules[1].then, [Action::Alert]);
-    assert_eq!(config.publish.readings.format.topic.render("s", "k"), "pulsegate/pi-nestbox-3/k/s");
+    assert_eq!(
+        config.publish.readings.format.topic.fill_in("s", "k"),
+        "pulsegate/pi-nestbox-3/k/s"
+    );
     assert_eq!(config.buffer.max_bytes, 500_000_000);
     assert_eq!(config.visits.len(), 4);
     assert_eq!(&*config.visits[1].spec.opening, "active");
@@ -79,7 +82,7 @@ fn the_least_file_has_every_default() {
     assert_eq!(config.state_dir, PathBuf::from("/var/lib/pulsegate"));
     assert_eq!(config.buffer.commit_interval, Duration::from_secs(1));
     assert_eq!(config.buffer.history, Duration::from_secs(7 * 86_400));
-    assert_eq!(config.publish.readings.format.topic.render("s", "k"), "pulsegate/pi-1/readings");
+    assert_eq!(config.publish.readings.format.topic.fill_in("s", "k"), "pulsegate/pi-1/readings");
     let readings = &config.publish.readings;
     assert_eq!((readings.limit_bytes, readings.delay), (20 << 10, Duration::from_secs(5)));
     assert_eq!(config.publish.alerts.delay, Duration::ZERO);

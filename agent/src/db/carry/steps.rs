@@ -21,7 +21,7 @@ const STEP_TIME: Duration = Duration::from_secs(2);
 /// First distance of a leap in the walk through a damaged lane.
 const FIRST_LEAP: u64 = 16;
 
-/// The tables of the new database with the [`Reached`]. The file keeps them when moved into its
+/// The tables of the new database with the [`SalvageState`]. The file keeps them when moved into its
 /// place, and opening the file there drops them.
 const TABLES: &str = "
 CREATE TABLE salvage(
@@ -36,7 +36,7 @@ const DROP_TABLES: &str = "DROP TABLE IF EXISTS salvage; DROP TABLE IF EXISTS sa
 
 /// The state of a salvage. If there is a state, the frame is carried over.
 #[derive(Debug)]
-pub(crate) struct Reached {
+pub(crate) struct SalvageState {
     /// The name of the damaged database.
     pub(crate) set_aside: String,
     pub(crate) extent: Extent,
@@ -48,7 +48,7 @@ pub(crate) struct Reached {
     pub(super) rows: u64,
     /// Index of the lane under way; earlier lanes are done.
     pub(super) lane: usize,
-    pub(super) walk: Walk,
+    pub(super) walk: DamageWalk,
     /// By lane.
     pub(super) holes: [Holes; 3],
     /// True once the accounts are closed, the last step.
@@ -57,7 +57,7 @@ pub(crate) struct Reached {
 
 /// The position of a walk through a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Walk {
+pub(super) struct DamageWalk {
     /// The next place to read; 0 before the walk.
     pub(super) at: u64,
     /// Number of places to leap over if the next place is damaged.
@@ -67,16 +67,16 @@ pub(super) struct Walk {
     pub(super) back: Option<(u64, u64)>,
 }
 
-impl Walk {
+impl DamageWalk {
     /// Begins a walk at the place `at`, or behind damage.
-    pub(super) fn begin(at: u64) -> Self {
+    pub(super) fn begin_at(at: u64) -> Self {
         Self { at, leap: FIRST_LEAP, back: None }
     }
 }
 
-impl Reached {
-    pub(super) fn begin(set_aside: String, extent: Extent) -> Self {
-        let (walk, holes) = (Walk::begin(0), Default::default());
+impl SalvageState {
+    pub(super) fn begin_salvage(set_aside: String, extent: Extent) -> Self {
+        let (walk, holes) = (DamageWalk::begin_at(0), Default::default());
         let (left_rows, rows, lane) = (0, 0, 0);
         let (is_account_told, is_closed) = (false, false);
         Self { set_aside, extent, is_account_told, left_rows, rows, lane, walk, holes, is_closed }
@@ -86,7 +86,7 @@ impl Reached {
     ///
     /// # Errors
     /// Also when a number is out of bounds.
-    pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+    pub(crate) fn load_reached(connection: &Connection) -> rusqlite::Result<Option<Self>> {
         let is_there = "SELECT 1 FROM sqlite_schema WHERE name = 'salvage'";
         if connection.query_row(is_there, [], |_| Ok(())).optional()?.is_none() {
             return Ok(None);
@@ -106,7 +106,7 @@ impl Reached {
                 left_rows: bounds::read_place(row, 3)?,
                 rows: bounds::read_place(row, 4)?,
                 lane: row.get(5)?,
-                walk: Walk {
+                walk: DamageWalk {
                     at: bounds::read_place(row, 6)?,
                     leap: row.get::<_, u64>(7)?.max(1),
                     back,
@@ -127,7 +127,7 @@ impl Reached {
         Ok(Some(reached))
     }
 
-    fn save(&self, into: &Connection) -> rusqlite::Result<()> {
+    fn save_reached(&self, into: &Connection) -> rusqlite::Result<()> {
         let (place, leap, back) = (self.walk.at, self.walk.leap, self.walk.back);
         into.execute("DELETE FROM salvage", [])?;
         into.execute(
@@ -152,7 +152,7 @@ impl Reached {
 
 /// Drops the state of the salvage, once the database is in its place. If the drop fails, the next
 /// start tries again.
-pub(crate) fn forget(connection: &Connection) {
+pub(crate) fn forget_steps(connection: &Connection) {
     if let Err(error) = connection.execute_batch(DROP_TABLES) {
         tracing::debug!(%error, "the store still tells of its salvage");
     }
@@ -161,7 +161,7 @@ pub(crate) fn forget(connection: &Connection) {
 /// Writes the steps of a salvage.
 pub(super) struct Steps<'a> {
     into: &'a Connection,
-    pub(super) reached: Reached,
+    pub(super) reached: SalvageState,
     /// The holes in the new database.
     written_holes: [Holes; 3],
     /// Upper bound of the number of records.
@@ -174,9 +174,9 @@ pub(super) struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     /// Begins the step behind the state `reached`, in a transaction.
-    pub(super) fn begin(
+    pub(super) fn begin_steps(
         into: &'a Connection,
-        reached: Reached,
+        reached: SalvageState,
         tell: TellProgress<'a>,
     ) -> rusqlite::Result<Self> {
         into.execute_batch("BEGIN")?;
@@ -185,7 +185,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Counts rows read, and the invalid rows among them.
-    pub(super) fn took(&mut self, rows: u64, left_rows: u64) {
+    pub(super) fn note_rows(&mut self, rows: u64, left_rows: u64) {
         self.rows += rows;
         self.reached.rows += rows;
         self.reached.left_rows += left_rows;
@@ -194,12 +194,12 @@ impl<'a> Steps<'a> {
     /// Ends the step if large or long.
     pub(super) fn end_if_due(&mut self) -> rusqlite::Result<()> {
         let is_due = self.rows >= STEP_ROWS || clock::mono().since(self.since) >= STEP_TIME;
-        if is_due { self.end() } else { Ok(()) }
+        if is_due { self.end_step() } else { Ok(()) }
     }
 
     /// Ends the step and begins the next.
-    pub(super) fn end(&mut self) -> rusqlite::Result<()> {
-        self.save()?;
+    pub(super) fn end_step(&mut self) -> rusqlite::Result<()> {
+        self.save_step()?;
         self.into.execute_batch("COMMIT; BEGIN")?;
         (self.rows, self.since) = (0, clock::mono());
         let done = self.reached.rows;
@@ -208,15 +208,15 @@ impl<'a> Steps<'a> {
     }
 
     /// Ends the last step.
-    pub(super) fn close(mut self) -> rusqlite::Result<u64> {
+    pub(super) fn close_salvage(mut self) -> rusqlite::Result<u64> {
         self.reached.is_closed = true;
-        self.save()?;
+        self.save_step()?;
         self.into.execute_batch("COMMIT")?;
         Ok(self.reached.left_rows)
     }
 
-    fn save(&mut self) -> rusqlite::Result<()> {
-        self.reached.save(self.into)?;
+    fn save_step(&mut self) -> rusqlite::Result<()> {
+        self.reached.save_reached(self.into)?;
         if self.written_holes == self.reached.holes {
             return Ok(());
         }

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use pulsegate_core::time::clock::{Evidence, judge};
-use pulsegate_core::time::timeline::Trust;
+use pulsegate_core::time::clock::{ClockEvidence, judge_clock};
+use pulsegate_core::time::timeline::ClockTrust;
 use pulsegate_core::time::{Mono, Wall};
 use tokio::sync::oneshot;
 
@@ -29,7 +29,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 const VERSION_TIME: i64 = 1_793_491_200;
 /// Build time of this program. A reproducible build sets the time itself (reproducible-builds.org,
 /// `SOURCE_DATE_EPOCH`); the build machine's clock is not used.
-const MADE: Wall = Wall(made(option_env!("SOURCE_DATE_EPOCH")).saturating_mul(1000));
+const MADE: Wall = Wall(build_time(option_env!("SOURCE_DATE_EPOCH")).saturating_mul(1000));
 
 /// Witnesses of the wall clock for one start of the agent.
 pub(crate) struct Witnesses {
@@ -64,12 +64,12 @@ impl Witnesses {
     }
 
     /// Returns the trust in the wall clock by the evidence so far, without waiting.
-    pub(crate) fn trust(&mut self) -> Trust {
+    pub(crate) fn assess_trust(&mut self) -> ClockTrust {
         if self.believes_system {
-            return self.judge(wall(), true, None);
+            return self.judge_clock(wall(), true, None);
         }
         self.synchronised |= Path::new(SYNCHRONISED).exists();
-        self.hear_chip();
+        self.read_chip_answer();
         let is_due = self.asked_at.is_none_or(|at| mono().since(at) >= ASK_EVERY);
         if !self.synchronised && !self.trusts_chip && is_due && self.question.is_none() {
             self.asked_at = Some(mono());
@@ -77,21 +77,21 @@ impl Witnesses {
             self.chip = self.chip.take().or_else(ask_chip);
         }
         let now = wall();
-        self.judge(now, self.synchronised, self.trusts_chip.then_some(now))
+        self.judge_clock(now, self.synchronised, self.trusts_chip.then_some(now))
     }
 
     /// Waits for the answer to the pending question; for ever if none is pending.
-    pub(crate) async fn answered(&mut self) {
+    pub(crate) async fn wait_for_answer(&mut self) {
         let Some(question) = &mut self.question else { return std::future::pending().await };
         self.synchronised |= question.await;
         self.question = None;
     }
 
-    fn hear_chip(&mut self) {
+    fn read_chip_answer(&mut self) {
         let Some(chip) = &mut self.chip else { return };
         match chip.try_recv() {
             Ok((chip, wall)) => {
-                self.trusts_chip = self.judge(wall, false, Some(chip)) == Trust::Trusted;
+                self.trusts_chip = self.judge_clock(wall, false, Some(chip)) == ClockTrust::Trusted;
                 self.chip = None;
             }
             Err(oneshot::error::TryRecvError::Closed) => self.chip = None,
@@ -99,14 +99,14 @@ impl Witnesses {
         }
     }
 
-    fn judge(&self, wall: Wall, synchronised: bool, chip: Option<Wall>) -> Trust {
+    fn judge_clock(&self, wall: Wall, synchronised: bool, chip: Option<Wall>) -> ClockTrust {
         let last_trusted = self.last_trusted;
-        judge(&Evidence { wall, synchronised, chip, made: MADE, last_trusted })
+        judge_clock(&ClockEvidence { wall, synchronised, chip, made: MADE, last_trusted })
     }
 }
 
 /// Returns the build's time in seconds if later than the time of this version, else the latter.
-const fn made(told: Option<&str>) -> i64 {
+const fn build_time(told: Option<&str>) -> i64 {
     let Some(told) = told else { return VERSION_TIME };
     match i64::from_str_radix(told, 10) {
         Ok(told) if told > VERSION_TIME => told,
@@ -144,10 +144,10 @@ mod tests {
 
     #[test]
     fn the_time_of_the_build_is_a_later_one_that_it_tells_or_that_of_the_version() {
-        assert_eq!(made(None), VERSION_TIME);
-        assert_eq!(made(Some("1900000000")), 1_900_000_000);
+        assert_eq!(build_time(None), VERSION_TIME);
+        assert_eq!(build_time(Some("1900000000")), 1_900_000_000);
         for not_later in ["0", "-5", "", "soon", "1793491199"] {
-            assert_eq!(made(Some(not_later)), VERSION_TIME, "{not_later}");
+            assert_eq!(build_time(Some(not_later)), VERSION_TIME, "{not_later}");
         }
     }
 
@@ -155,11 +155,11 @@ mod tests {
     async fn nobody_is_asked_twice_in_a_minute_and_looking_waits_for_nobody() {
         let mut witnesses = Witnesses::new(false, None);
 
-        let trust = witnesses.trust();
+        let trust = witnesses.assess_trust();
 
         // A clock already set needs no witness.
-        assert_eq!(witnesses.question.take().is_some(), trust == Trust::Unset);
-        witnesses.trust();
+        assert_eq!(witnesses.question.take().is_some(), trust == ClockTrust::Unset);
+        witnesses.assess_trust();
         assert!(witnesses.question.is_none(), "not again so soon");
     }
 }

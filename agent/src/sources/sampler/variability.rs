@@ -17,11 +17,11 @@ pub(super) struct Variability {
     sources: Arc<Sources>,
     /// State of each source of readings with heart detail; `None` if the source's variability is
     /// not wanted.
-    monitors: HashMap<SourceId, Option<Monitor>>,
+    monitors: HashMap<SourceId, Option<MonitorVariability>>,
     told: Vec<(Derived, f64)>,
 }
 
-struct Monitor {
+struct MonitorVariability {
     name: Box<str>,
     heart: HeartVariability,
 }
@@ -32,7 +32,7 @@ impl Variability {
     }
 
     /// Returns the derived readings that `reading` completes.
-    pub(super) fn derive(&mut self, reading: &Reading) -> Vec<Reading> {
+    pub(super) fn derive_readings(&mut self, reading: &Reading) -> Vec<Reading> {
         let Some(detail) = &reading.detail else { return Vec::new() };
         if self.wanted.has_changed().unwrap_or(false) {
             self.wanted.mark_unchanged();
@@ -43,15 +43,15 @@ impl Variability {
             let source = sources.get(reading.source)?;
             let heart = HeartVariability::default();
             let name = source.name.clone();
-            wanted.borrow().contains(&name).then_some(Monitor { name, heart })
+            wanted.borrow().contains(&name).then_some(MonitorVariability { name, heart })
         });
-        let Some(Monitor { name, heart }) = monitor else { return Vec::new() };
-        heart.take(reading.mono, detail, &mut self.told);
+        let Some(MonitorVariability { name, heart }) = monitor else { return Vec::new() };
+        heart.add_packet(reading.mono, detail, &mut self.told);
         let read = |(derived, value): (Derived, f64)| {
-            let source = Source { name: name.clone(), kind: derived.kind().into() };
+            let source = Source { name: name.clone(), kind: derived.reading_kind().into() };
             Some(Reading {
                 // A full source table has no place for derived readings.
-                source: sources.intern(source).ok()?,
+                source: sources.intern_source(source).ok()?,
                 mono: reading.mono,
                 time: None,
                 value: Value::Number(value),

@@ -33,7 +33,7 @@ impl Recordings {
 
     /// Takes in the alerts since the last walk; before the first walk, the alerts whose recordings
     /// may reach beyond `after`.
-    pub(super) fn begin(
+    pub(super) fn note_new_alerts(
         &mut self,
         database: &Database,
         after: Seq,
@@ -49,7 +49,7 @@ impl Recordings {
         self.through = Some(through);
         let mut select =
             Select::<StoredAlerts>::from(&database.connection, through.saturating_add(1))?;
-        let mut cursor = select.open()?;
+        let mut cursor = select.open_cursor()?;
         while let Some((seq, alert)) = cursor.read_next()? {
             self.through = Some(seq);
             let length = self.lengths.iter().find(|(name, _)| **name == *alert.rule);
@@ -66,7 +66,7 @@ impl Recordings {
     }
 
     /// Returns true if a reading of this time is recorded.
-    pub(super) fn cover(&self, source: SourceId, event: Wall, sources: &Sources) -> bool {
+    pub(super) fn covers_reading(&self, source: SourceId, event: Wall, sources: &Sources) -> bool {
         if self.spans.is_empty() {
             return false;
         }

@@ -10,7 +10,7 @@ use super::*;
 /// Opens what a power cut left, and checks that everything that was durable is there.
 async fn assert_survived(device: Device, durable: &BTreeSet<(u32, u64)>, what: &str) {
     let agent = device.start();
-    assert_eq!(agent.store.progress().borrow().set_aside, None, "{what}: taken for damaged");
+    assert_eq!(agent.store.watch_progress().borrow().set_aside, None, "{what}: taken for damaged");
     let records = agent.take_all(Lane::Readings, 0).await;
     let there: Vec<_> = ids(&records).iter().map(|id| place(id)).collect();
     assert!(there.is_sorted() && there.windows(2).all(|pair| pair[0] != pair[1]), "{what}");
@@ -36,7 +36,7 @@ async fn whatever_was_answered_as_durable_is_there_after_a_power_cut_at_any_mome
         let (answer, answered) = oneshot::channel();
         let count = random.u64(1..300);
         let values = (0..count).map(|_| f64::from(random.u32(40..200)));
-        agent.store.append(agent.belt(values), Some(answer)).await.unwrap();
+        agent.store.append_readings(agent.belt(values), Some(answer)).await.unwrap();
         if round % 4 == 0 {
             // While the commit is on its way: what is durable is what was before.
             cuts.push((device.killed(), durable.clone(), format!("round {round}, during")));

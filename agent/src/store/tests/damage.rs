@@ -110,7 +110,7 @@ pub(super) async fn survives(
     agent.append([61.0, 62.0]).await;
     let pending = agent.pending().await;
     agent.assert_balanced().await;
-    let is_set_aside = agent.store.progress().borrow().set_aside.is_some();
+    let is_set_aside = agent.store.watch_progress().borrow().set_aside.is_some();
     assert_eq!(device.set_aside().len(), usize::from(is_set_aside), "{what}");
     let lost = before.keys().filter(|id| !pending.contains_key(*id)).count();
     let is_said = pending.values().any(|record| record["event"] == "store_damaged");
@@ -128,7 +128,7 @@ pub(super) async fn survives(
 
     // The next start finds it whole.
     let agent = device.start();
-    assert_eq!(agent.store.progress().borrow().set_aside, None, "{what}: damaged again");
+    assert_eq!(agent.store.watch_progress().borrow().set_aside, None, "{what}: damaged again");
     agent.assert_balanced().await;
     agent.stop().await;
     pending
@@ -228,7 +228,7 @@ async fn damage_that_was_met_before_is_met_again() {
         assert_eq!(device.set_aside().len(), 1, "{what}");
         agent.stop().await;
         let agent = device.start();
-        assert_eq!(agent.store.progress().borrow().set_aside, None, "{what}: damaged again");
+        assert_eq!(agent.store.watch_progress().borrow().set_aside, None, "{what}: damaged again");
         agent.stop().await;
     }
 }
@@ -281,10 +281,10 @@ async fn a_number_that_no_row_can_hold_is_left_and_told() {
         let agent = device.start();
         agent.append([61.0]).await;
         agent.pending().await;
-        agent.store.accounts().await.ok();
+        agent.store.count_accounts().await.ok();
         agent.append([62.0]).await;
         agent.assert_balanced().await;
-        let progress = agent.store.progress().borrow().clone();
+        let progress = agent.store.watch_progress().borrow().clone();
         assert_eq!(device.set_aside().len(), 1, "{statement}");
         assert!(progress.set_aside.is_some(), "{statement}");
         let is_sane = |id: &String| place(id).1 < 1 << 52;
@@ -294,7 +294,11 @@ async fn a_number_that_no_row_can_hold_is_left_and_told() {
         agent.stop().await;
 
         let agent = device.start();
-        assert_eq!(agent.store.progress().borrow().set_aside, None, "{statement}: damaged again");
+        assert_eq!(
+            agent.store.watch_progress().borrow().set_aside,
+            None,
+            "{statement}: damaged again"
+        );
         agent.assert_balanced().await;
         agent.stop().await;
     }
@@ -313,7 +317,7 @@ async fn rows_that_make_no_sense_are_left_alone_and_counted() {
     let pending = agent.pending().await;
     let lost = before.keys().filter(|id| !pending.contains_key(*id)).count() as u64;
     assert!(lost > 5);
-    assert_eq!(agent.store.progress().borrow().left_rows, lost);
+    assert_eq!(agent.store.watch_progress().borrow().left_rows, lost);
     let damaged = pending.values().find(|record| record["event"] == "store_damaged").unwrap();
     assert_eq!(damaged["left_rows"], lost);
     let told: u64 = gaps(&pending).iter().map(|gap| gap["count"].as_u64().unwrap()).sum();

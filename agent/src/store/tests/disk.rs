@@ -60,9 +60,9 @@ fn sqlite_distrusts_the_file_for_writing_and_for_reading() {
 fn fault_of(path: &Path) -> DiskFault {
     let sources = Arc::new(Sources::default());
     let device = Device::new();
-    let options = Options { path: path.to_owned(), ..device.options() };
-    let (store, thread) = Store::open(options, &sources).unwrap();
-    let fault = store.progress().borrow().fault.clone();
+    let options = StoreOptions { path: path.to_owned(), ..device.options() };
+    let (store, thread) = Store::open_on_thread(options, &sources).unwrap();
+    let fault = store.watch_progress().borrow().fault.clone();
     drop(store);
     thread.join().unwrap();
     fault.expect("a fault")

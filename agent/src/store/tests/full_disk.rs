@@ -118,22 +118,22 @@ async fn waits_and_gives_up(device: &Device, filling: &Filling) {
     let mut recorded = 500;
 
     // There is ballast to be dropped before the disk is really full.
-    while agent.store.progress().borrow().fault.is_none() {
+    while agent.store.watch_progress().borrow().fault.is_none() {
         filling.fill();
-        agent.store.append(agent.belt((0..1_000).map(|_| 73.0)), None).await.unwrap();
-        agent.store.hurry().await.unwrap();
+        agent.store.append_readings(agent.belt((0..1_000).map(|_| 73.0)), None).await.unwrap();
+        agent.store.request_commit().await.unwrap();
         recorded += 1_000;
         agent.take(Lane::Events, 0).await;
     }
     filling.fill();
-    let fault = agent.store.progress().borrow().fault.clone().unwrap();
+    let fault = agent.store.watch_progress().borrow().fault.clone().unwrap();
     assert!(fault.to_string().len() > fault.as_str().len(), "{fault}");
 
     // What is alive goes out from memory, alerts before all.
     let (answer, answered) = oneshot::channel();
-    agent.store.append(agent.belt([250.0]), Some(answer)).await.unwrap();
+    agent.store.append_readings(agent.belt([250.0]), Some(answer)).await.unwrap();
     recorded += 1;
-    agent.store.flush().await.unwrap();
+    agent.store.commit_now().await.unwrap();
     let receipt = tokio::time::timeout(PATIENCE, answered).await.unwrap().unwrap().unwrap();
     assert!(!receipt.is_durable, "it is in memory");
     let alerts = agent.take_all(Lane::Alerts, 0).await;
@@ -154,20 +154,20 @@ async fn waits_and_gives_up(device: &Device, filling: &Filling) {
     // What was delivered may have made room for some of it in the file.
     filling.fill();
     for _ in 0..WAITING / 1_000 + 40 {
-        agent.store.append(agent.belt((0..1_000).map(|_| 74.0)), None).await.unwrap();
+        agent.store.append_readings(agent.belt((0..1_000).map(|_| 74.0)), None).await.unwrap();
         recorded += 1_000;
     }
-    agent.store.append(agent.belt([251.0]), None).await.unwrap();
+    agent.store.append_readings(agent.belt([251.0]), None).await.unwrap();
     recorded += 1;
     // Another program is told at once.
     assert!(agent.offer(agent.belt((0..1_000).map(|_| 75.0))).await.is_err());
     agent.assert_balanced().await;
-    agent.store.flush().await.unwrap();
+    agent.store.commit_now().await.unwrap();
     let alerts = agent.take_all(Lane::Alerts, 0).await;
     assert!(alerts.iter().any(|alert| alert["value"] == 251), "rules stopped: {alerts:?}");
 
     filling.make_room();
-    agent.store.flush().await.unwrap();
+    agent.store.commit_now().await.unwrap();
     agent.until("room", |progress| progress.fault.is_none() && progress.waiting == 0).await;
     agent.append([76.0]).await;
     recorded += 1;
@@ -196,7 +196,7 @@ async fn starts_on_it(device: &Device, filling: &Filling) {
     assert!(watermark > 0, "what was delivered is known");
     assert!(!agent.take(Lane::Readings, watermark).await.1.is_empty(), "what is pending goes out");
     filling.fill();
-    agent.store.append(agent.belt((0..100).map(|_| 77.0)), None).await.unwrap();
+    agent.store.append_readings(agent.belt((0..100).map(|_| 77.0)), None).await.unwrap();
 
     filling.make_room();
 

@@ -158,7 +158,7 @@ async fn live_through(template: &Template, random: &mut Rng) {
 
         let agent = device.start();
         if was_damaged {
-            let progress = agent.store.progress().borrow().clone();
+            let progress = agent.store.watch_progress().borrow().clone();
             assert_eq!(progress.set_aside, None, "damaged again");
         }
         settle(&agent).await;
@@ -174,7 +174,7 @@ struct Publisher {
 
 impl Publisher {
     fn follow(&mut self, agent: &Running) -> [Seq; 3] {
-        let progress = agent.store.progress();
+        let progress = agent.store.watch_progress();
         let pass = &progress.borrow().pass;
         if pass.number != self.pass {
             (self.pass, self.taken) = (pass.number, pass.watermarks);
@@ -209,8 +209,8 @@ async fn live(agent: &Running, random: &mut Rng) -> bool {
             1 => agent.event("door").await,
             2 => drop(agent.take(lane, publisher.follow(agent)[lane.index()].0).await),
             3 => publisher.deliver(agent, lane).await,
-            4 => agent.store.flush().await.unwrap(),
-            _ => agent.store.accounts().await.map_or((), drop),
+            4 => agent.store.commit_now().await.unwrap(),
+            _ => agent.store.count_accounts().await.map_or((), drop),
         }
     }
     agent.settle().await;
@@ -218,7 +218,7 @@ async fn live(agent: &Running, random: &mut Rng) -> bool {
     let last = agent.append([62.0]).await;
     agent.settle().await;
     assert!(last.first_seq > first.first_seq, "places rise: {first:?}, then {last:?}");
-    let was_damaged = agent.store.progress().borrow().set_aside.is_some();
+    let was_damaged = agent.store.watch_progress().borrow().set_aside.is_some();
     if was_damaged {
         let told: u32 = Connection::open(&agent.store.path)
             .unwrap()
@@ -233,15 +233,15 @@ async fn live(agent: &Running, random: &mut Rng) -> bool {
 
 /// The accounts balance in the end; where they do not, that is damage, and mended.
 async fn settle(agent: &Running) {
-    let mut accounts = agent.store.accounts().await;
+    let mut accounts = agent.store.count_accounts().await;
     for _ in 0..2 {
-        if accounts.as_ref().is_ok_and(|accounts| accounts.iter().all(Account::balances)) {
+        if accounts.as_ref().is_ok_and(|accounts| accounts.iter().all(RecordAccount::is_balanced)) {
             return;
         }
         agent.settle().await;
-        accounts = agent.store.accounts().await;
+        accounts = agent.store.count_accounts().await;
     }
-    let is_balanced = accounts.as_ref().is_ok_and(|all| all.iter().all(Account::balances));
+    let is_balanced = accounts.as_ref().is_ok_and(|all| all.iter().all(RecordAccount::is_balanced));
     assert!(is_balanced, "{accounts:?}");
 }
 

@@ -1,7 +1,7 @@
 //! A backlog that a filter holds back as a whole (A18): it is walked through in steps, so that commits come
 //! in between, and what was walked through is not walked again.
 
-use pulsegate_core::cloud::filter::{FilterSpec, Test};
+use pulsegate_core::cloud::filter::{FilterSpec, FilterTest};
 
 use super::*;
 
@@ -14,11 +14,11 @@ const BACKLOG: u64 = 25_000;
 fn start(device: &Device) -> Running {
     let mut options = device.options();
     let mut formats = Formats::clone(&options.formats);
-    let high = Test { above: Some(200.0), ..Test::default() };
+    let high = FilterTest { above: Some(200.0), ..FilterTest::default() };
     formats.filters.readings = FilterSpec { keep: vec![high], ..FilterSpec::default() };
     options.formats = Arc::new(formats);
     let sources = Arc::new(Sources::default());
-    let (store, thread) = Store::open(options, &sources).unwrap();
+    let (store, thread) = Store::open_on_thread(options, &sources).unwrap();
     Running { store, thread, sources }
 }
 
@@ -26,17 +26,17 @@ fn start(device: &Device) -> Running {
 /// was reached, and the bodies of the messages.
 async fn walk(agent: &Running, after: u64) -> (u64, Vec<Json>) {
     let taken = agent.store.take(LANE, Seq(after), usize::MAX, true).await.unwrap();
-    let Taken::Sheaf(sheaf) = taken else { panic!("nothing behind {after}: {taken:?}") };
-    let records: Vec<Json> = sheaf
+    let TakeOutcome::Group(group) = taken else { panic!("nothing behind {after}: {taken:?}") };
+    let records: Vec<Json> = group
         .batches
         .iter()
         .flat_map(|batch| serde_json::from_slice::<Vec<Json>>(&batch.payload).unwrap())
         .collect();
-    let filtered = sheaf.filtered.iter().map(|(_, count)| count).sum();
+    let filtered = group.filtered.iter().map(|(_, count)| count).sum();
     let delivered = records.len() as u64;
-    let mark = Mark { lane: LANE, through: sheaf.through, delivered, filtered, gaps: Vec::new() };
+    let mark = Mark { lane: LANE, through: group.through, delivered, filtered, gaps: Vec::new() };
     agent.store.mark(vec![mark], true).await.unwrap().await.unwrap();
-    (sheaf.through.0, records)
+    (group.through.0, records)
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! What is forgotten and what is given up, in which order, and what is said of it (P3, P10).
 
-use pulsegate_core::time::timeline::Trust;
+use pulsegate_core::time::timeline::ClockTrust;
 
 use super::*;
-use crate::db::database::{AlertRow, Database, Work};
-use crate::db::retention::{self, Look};
+use crate::db::database::{AlertRow, CommitWork, Database};
+use crate::db::retention::{self, RetentionView};
 use crate::db::{load, schema};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -12,31 +12,31 @@ const HOUR: Duration = Duration::from_secs(3_600);
 fn open(device: &Device) -> Database {
     let options = device.options();
     let sources = Arc::new(Sources::default());
-    sources.intern(Source::new("7", "heart_rate").unwrap()).unwrap();
-    Database::open(&options.path, &options.identity, sources, &options.pulse).unwrap()
+    sources.intern_source(Source::new("7", "heart_rate").unwrap()).unwrap();
+    Database::open_database(&options.path, &options.identity, sources, &options.pulse).unwrap()
 }
 
 /// Writes readings taken at these times on the monotonic clock.
 fn record(database: &mut Database, times: impl IntoIterator<Item = u64>) {
     let readings = times.into_iter().map(|at| number(SourceId(0), Mono(at), 72.0)).collect();
-    database.commit(&Work { readings, ..Work::default() }).unwrap();
+    database.commit_work(&CommitWork { readings, ..CommitWork::default() }).unwrap();
 }
 
 fn deliver(database: &mut Database, lane: Lane, through: u64, delivered: u64) {
     let marks =
         vec![Mark { lane, through: Seq(through), delivered, filtered: 0, gaps: Vec::new() }];
-    database.commit(&Work { marks, ..Work::default() }).unwrap();
+    database.commit_work(&CommitWork { marks, ..CommitWork::default() }).unwrap();
 }
 
-fn set_clock(database: &mut Database, now: u64, wall: i64, trust: Trust) {
-    database.timeline.observe(database.epoch, Mono(now), Wall(wall), trust);
-    database.commit(&Work { clock: true, ..Work::default() }).unwrap();
+fn set_clock(database: &mut Database, now: u64, wall: i64, trust: ClockTrust) {
+    database.timeline.observe_clock(database.epoch, Mono(now), Wall(wall), trust);
+    database.commit_work(&CommitWork { clock: true, ..CommitWork::default() }).unwrap();
 }
 
 /// Takes steps until there is nothing more to do.
 fn retain(database: &mut Database, keep: &Buffer, in_hand: [Seq; 3], now: u64) {
-    let look = Look { keep, cap_bytes: keep.max_bytes, in_hand, now: Mono(now) };
-    let steps = (0..10_000).take_while(|_| retention::step(database, &look).unwrap()).count();
+    let look = RetentionView { keep, cap_bytes: keep.max_bytes, in_hand, now: Mono(now) };
+    let steps = (0..10_000).take_while(|_| retention::run_step(database, &look).unwrap()).count();
     assert!(steps < 10_000, "retention comes to an end");
 }
 
@@ -51,8 +51,8 @@ fn first(database: &Database, table: &str) -> Option<u64> {
 }
 
 fn assert_balanced(database: &mut Database) {
-    for account in load::accounts(&mut database.connection).unwrap() {
-        assert!(account.balances(), "{account:?}");
+    for account in load::load_accounts(&mut database.connection).unwrap() {
+        assert!(account.is_balanced(), "{account:?}");
     }
 }
 
@@ -94,7 +94,7 @@ fn delivered_history_is_forgotten_after_its_time_and_what_is_pending_never() {
 #[test]
 fn between_two_runs_of_the_kernel_only_clocks_that_are_set_tell_an_age() {
     for (before, after) in [(true, true), (true, false), (false, true), (false, false)] {
-        let trust = |set| if set { Trust::Trusted } else { Trust::Unset };
+        let trust = |set| if set { ClockTrust::Trusted } else { ClockTrust::Unset };
         let mut device = Device::new();
         let mut database = open(&device);
         set_clock(&mut database, 0, NOON, trust(before));
@@ -122,7 +122,7 @@ fn at_the_cap_the_oldest_delivered_go_first_then_the_oldest_pending_that_are_not
         record(&mut database, (0..3_000).map(|i| hour * 3_600_000 + i * 1_000));
     }
     deliver(&mut database, Lane::Readings, 6_000, 6_000);
-    let (used, _) = database.size().unwrap();
+    let (used, _) = database.measure_size().unwrap();
 
     let keep = Buffer { max_bytes: used * 95 / 100, ..device.keep };
     retain(&mut database, &keep, [Seq(0); 3], 36_000_000);
@@ -144,7 +144,7 @@ fn at_the_cap_the_oldest_delivered_go_first_then_the_oldest_pending_that_are_not
     assert_eq!(told[0]["last"], format!("1-{last}"));
     assert_eq!(told[0]["count"], *count);
     assert_eq!(told[0]["start"], text(Wall(NOON + 2 * 3_600_000 + 100_000)));
-    assert!(database.size().unwrap().0 <= used / 2);
+    assert!(database.measure_size().unwrap().0 <= used / 2);
     assert_balanced(&mut database);
 }
 
@@ -153,7 +153,7 @@ fn a_gap_whose_event_is_on_its_way_does_not_grow_any_more() {
     let device = Device::new();
     let mut database = open(&device);
     record(&mut database, (0..30_000).map(|i| i * 1_000));
-    let (used, _) = database.size().unwrap();
+    let (used, _) = database.measure_size().unwrap();
     let keep = |share| Buffer { max_bytes: used * share / 10, ..device.keep };
     retain(&mut database, &keep(8), [Seq(0); 3], 30_000_000);
     let event = database.last_seq;
@@ -201,12 +201,12 @@ fn readings_never_drive_out_alerts_and_events_and_these_are_bounded_all_the_same
     let mut database = open(&device);
     let lost = Event::SourceLost { source: "a".into(), reason: "gone".into() };
     let event = |at: u64| EventRow { event: lost.clone(), mono: Mono(at) };
-    let few = Work {
+    let few = CommitWork {
         alerts: vec![alert(true, NOON), alert(false, NOON)],
         events: (0..50).map(event).collect(),
-        ..Work::default()
+        ..CommitWork::default()
     };
-    database.commit(&few).unwrap();
+    database.commit_work(&few).unwrap();
     record(&mut database, 0..20_000);
     let keep = |max_bytes| Buffer { max_bytes, ..device.keep };
 
@@ -217,11 +217,11 @@ fn readings_never_drive_out_alerts_and_events_and_these_are_bounded_all_the_same
     // Months of events without a link and without a reading.
     for _ in 0..10 {
         let events = (0..2_000).map(event).collect();
-        database.commit(&Work { events, ..Work::default() }).unwrap();
+        database.commit_work(&CommitWork { events, ..CommitWork::default() }).unwrap();
     }
     retain(&mut database, &keep(100_000), [Seq(0); 3], 30_000);
 
-    assert!(database.size().unwrap().0 <= 100_000);
+    assert!(database.measure_size().unwrap().0 <= 100_000);
     assert_eq!(count(&database, "readings"), 0);
     assert_eq!(count(&database, "alerts"), 2, "alerts are the last that go");
     assert!(ledger(&database).iter().any(|gap| gap.0 == 1));
@@ -232,12 +232,12 @@ fn readings_never_drive_out_alerts_and_events_and_these_are_bounded_all_the_same
 fn alerts_and_events_are_forgotten_after_their_time_even_where_there_is_no_reading() {
     let device = Device::new();
     let mut database = open(&device);
-    let work = Work {
+    let work = CommitWork {
         alerts: vec![alert(true, NOON)],
         events: vec![EventRow { event: Event::StoreLost, mono: Mono(0) }],
-        ..Work::default()
+        ..CommitWork::default()
     };
-    database.commit(&work).unwrap();
+    database.commit_work(&work).unwrap();
     deliver(&mut database, Lane::Alerts, 1, 1);
     deliver(&mut database, Lane::Events, 2, 1);
     let keep = Buffer { history: HOUR, ..device.keep };
@@ -256,12 +256,13 @@ fn history_is_counted_from_when_a_record_arrived_whatever_time_another_program_g
     let device = Device::new();
     let mut database = open(&device);
     let month_ago = NOON - 30 * 86_400_000;
-    set_clock(&mut database, 0, NOON, Trust::Trusted);
+    set_clock(&mut database, 0, NOON, ClockTrust::Trusted);
     let imported =
         Reading { time: Some(Wall(month_ago)), ..number(SourceId(0), Mono(1_000), 180.0) };
     let raised = AlertRow { derived: false, ..alert(true, month_ago) };
-    let work = Work { readings: vec![imported], alerts: vec![raised], ..Work::default() };
-    database.commit(&work).unwrap();
+    let work =
+        CommitWork { readings: vec![imported], alerts: vec![raised], ..CommitWork::default() };
+    database.commit_work(&work).unwrap();
     deliver(&mut database, Lane::Readings, 1, 1);
     deliver(&mut database, Lane::Alerts, 2, 1);
     let keep = Buffer { history: HOUR, ..device.keep };
@@ -302,7 +303,7 @@ fn years_of_starts_and_clock_steps_leave_a_bounded_trace() {
         let mut database = open(&device);
         for step in 0..3 {
             let wall = NOON + i64::try_from(start * 1_000_000 + step * 5_000).unwrap();
-            set_clock(&mut database, step, wall, Trust::Trusted);
+            set_clock(&mut database, step, wall, ClockTrust::Trusted);
         }
         // Every second start records nothing.
         if start % 2 == 0 {
@@ -316,7 +317,7 @@ fn years_of_starts_and_clock_steps_leave_a_bounded_trace() {
     let mut database = open(&device);
     for step in 0..1_000 {
         let wall = NOON + i64::try_from(step * 1_000_000).unwrap();
-        set_clock(&mut database, 100 + step, wall, Trust::Unset);
+        set_clock(&mut database, 100 + step, wall, ClockTrust::Unset);
     }
 
     assert!(count(&database, "boots") <= 3);

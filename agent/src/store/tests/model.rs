@@ -64,7 +64,7 @@ async fn the_accounts_balance_after_any_sequence_of_operations() {
                     agent = restarted(&device, &mut model);
                 }
                 Operation::Kill => {
-                    agent.store.flush().await.unwrap();
+                    agent.store.commit_now().await.unwrap();
                     let killed = Device { keep: device.keep, ..device.killed() };
                     agent.stop().await;
                     device = killed;
@@ -79,13 +79,13 @@ async fn the_accounts_balance_after_any_sequence_of_operations() {
                 | Operation::Acknowledge(_) => model.run(&agent, operation).await,
             }
             let rules = Arc::new(Vec::new());
-            agent.store.configure(device.keep, rules, formats()).await.unwrap();
+            agent.store.apply_configuration(device.keep, rules, formats()).await.unwrap();
             agent.assert_balanced().await;
         }
         // Nothing is given up any more while it is counted.
         let keep = Device::new().keep;
-        agent.store.configure(keep, Arc::new(Vec::new()), formats()).await.unwrap();
-        agent.store.flush().await.unwrap();
+        agent.store.apply_configuration(keep, Arc::new(Vec::new()), formats()).await.unwrap();
+        agent.store.commit_now().await.unwrap();
         model.check(&agent).await;
         agent.stop().await;
     }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::Backlog;
-use crate::db::owner::Taking;
-use crate::db::{kept_aside, settle};
+use crate::db::owner::StoreChoice;
+use crate::db::{choose_store, kept_aside};
 
 /// Starts on a device as `thing`.
 fn start(device: &Device, thing: &str, backlog: Backlog) -> (Running, Option<ThingChange>) {
@@ -17,12 +17,12 @@ fn start_at(
     thing: &str,
     backlog: Backlog,
 ) -> (Running, Option<ThingChange>) {
-    let Taking { path, change: thing_change, .. } = settle(&path, thing, backlog);
+    let StoreChoice { path, change: thing_change, .. } = choose_store(&path, thing, backlog);
     let mut options =
-        Options { path, thing_change: thing_change.clone(), backlog, ..device.options() };
+        StoreOptions { path, thing_change: thing_change.clone(), backlog, ..device.options() };
     options.identity.thing = thing.into();
     let sources = Arc::new(Sources::default());
-    let (store, thread) = Store::open(options, &sources).unwrap();
+    let (store, thread) = Store::open_on_thread(options, &sources).unwrap();
     (Running { store, thread, sources }, thing_change)
 }
 
@@ -45,7 +45,7 @@ async fn values(agent: &Running) -> Vec<f64> {
 }
 
 async fn changes(agent: &Running) -> Vec<Json> {
-    agent.store.flush().await.unwrap();
+    agent.store.commit_now().await.unwrap();
     let mut events = agent.take_all(Lane::Events, 0).await;
     events.retain(|event| event["event"] == "thing_changed" || event["event"] == "gap");
     events
@@ -171,17 +171,17 @@ async fn record_while_away(
     let away = device.folder.path().join("away");
     std::fs::rename(place, &away).unwrap();
     let mut options =
-        Options { path: path.to_owned(), thing_change: known, backlog, ..device.options() };
+        StoreOptions { path: path.to_owned(), thing_change: known, backlog, ..device.options() };
     options.identity.thing = "new".into();
     let sources = Arc::new(Sources::default());
-    let (store, thread) = Store::open(options, &sources).unwrap();
+    let (store, thread) = Store::open_on_thread(options, &sources).unwrap();
     let agent = Running { store, thread, sources };
-    agent.store.append(agent.belt([90.0]), None).await.unwrap();
-    agent.store.flush().await.unwrap();
-    assert!(agent.store.progress().borrow().in_memory.is_some(), "there is a store");
+    agent.store.append_readings(agent.belt([90.0]), None).await.unwrap();
+    agent.store.commit_now().await.unwrap();
+    assert!(agent.store.watch_progress().borrow().in_memory.is_some(), "there is a store");
     std::fs::rename(&away, place).unwrap();
     // The agent ends instead of an answer.
-    agent.store.flush().await.ok();
+    agent.store.commit_now().await.ok();
     tokio::task::spawn_blocking(|| agent.thread.join().unwrap()).await.unwrap();
 }
 
@@ -190,7 +190,7 @@ async fn a_start_in_memory_gives_up_what_another_thing_recorded_when_the_store_i
     for is_known in [true, false] {
         let device = recorded_as_old().await;
         let path = move_to_own_folder(&device);
-        let known = is_known.then(|| settle(&path, "new", Backlog::Drop).change.unwrap());
+        let known = is_known.then(|| choose_store(&path, "new", Backlog::Drop).change.unwrap());
 
         record_while_away(&device, &path, Backlog::Drop, known).await;
 

@@ -75,19 +75,19 @@ async fn child_with_a_backlog() {
     for chunk in 0..CHUNKS {
         let values = (0..CHUNK).map(|i| f64::from(chunk * CHUNK + i) + 0.5);
         agent.append(values).await;
-        let progress = agent.store.progress().borrow().clone();
+        let progress = agent.store.watch_progress().borrow().clone();
         assert_eq!(progress.fault, None, "{progress:?}");
         assert!(progress.cap_bytes < device.keep.max_bytes);
     }
     let account = agent.account(Lane::Readings).await;
-    assert!(account.balances() && account.dropped > 0, "{account:?}");
+    assert!(account.is_balanced() && account.dropped > 0, "{account:?}");
     assert!(account.pending > OFFLINE / 3, "too much was dropped: {account:?}");
 
     drain(&agent, &mut [0; 3], None).await;
 
     let account = agent.account(Lane::Readings).await;
     assert_eq!((account.recorded, account.pending), (OFFLINE, 0), "{account:?}");
-    assert!(account.balances(), "{account:?}");
+    assert!(account.is_balanced(), "{account:?}");
     assert!(durable_watermark(&device.path()) > OFFLINE / 2, "nothing is sent again");
     agent.stop().await;
     println!("the child came to its end");
@@ -107,13 +107,17 @@ async fn child_on_a_disk_that_is_always_full() {
 
     for round in 0..20 {
         filling.fill();
-        agent.store.append(agent.belt((0..CHUNK).map(|i| f64::from(i) + 0.5)), None).await.unwrap();
-        agent.store.flush().await.unwrap();
+        agent
+            .store
+            .append_readings(agent.belt((0..CHUNK).map(|i| f64::from(i) + 0.5)), None)
+            .await
+            .unwrap();
+        agent.store.commit_now().await.unwrap();
         recorded += u64::from(CHUNK);
         drain(&agent, &mut reached, Some(&filling)).await;
         filling.fill();
-        agent.store.flush().await.unwrap();
-        agent.store.flush().await.unwrap();
+        agent.store.commit_now().await.unwrap();
+        agent.store.commit_now().await.unwrap();
         let account = agent.account(Lane::Readings).await;
         assert_eq!((account.recorded, account.pending), (recorded, 0), "{round}: {account:?}");
         assert_eq!((account.dropped, account.delivered), (0, recorded), "{round}: {account:?}");
@@ -121,7 +125,7 @@ async fn child_on_a_disk_that_is_always_full() {
     assert!(durable_watermark(&device.path()) >= u64::from(20 * CHUNK), "no watermark moved");
     let killed = device.killed();
     filling.make_room();
-    agent.store.flush().await.unwrap();
+    agent.store.commit_now().await.unwrap();
     agent.until("the file is taken up", |progress| progress.in_memory.is_none()).await;
     assert_eq!(agent.account(Lane::Readings).await.recorded, recorded);
     agent.assert_balanced().await;
@@ -129,7 +133,7 @@ async fn child_on_a_disk_that_is_always_full() {
 
     let agent = killed.start();
     agent.assert_balanced().await;
-    assert_eq!(agent.store.progress().borrow().set_aside, None);
+    assert_eq!(agent.store.watch_progress().borrow().set_aside, None);
     agent.stop().await;
     println!("the child came to its end");
 }
@@ -147,16 +151,20 @@ async fn child_beside_a_program_that_fills_the_disk() {
     // Small commits for which the ballast makes room, then more than fits.
     for count in [20; 50].into_iter().chain([CHUNK; 20]) {
         filling.fill();
-        agent.store.append(agent.belt((0..count).map(|i| f64::from(i) + 0.5)), None).await.unwrap();
-        agent.store.flush().await.unwrap();
+        agent
+            .store
+            .append_readings(agent.belt((0..count).map(|i| f64::from(i) + 0.5)), None)
+            .await
+            .unwrap();
+        agent.store.commit_now().await.unwrap();
         recorded += u64::from(count);
         let account = agent.account(Lane::Readings).await;
         assert_eq!((account.pending, account.dropped), (recorded, 0), "{account:?}");
     }
-    let progress = agent.store.progress().borrow().clone();
+    let progress = agent.store.watch_progress().borrow().clone();
     assert_eq!(progress.fault.map(|fault| fault.as_str()), Some("full"), "it fits");
     filling.make_room();
-    agent.store.flush().await.unwrap();
+    agent.store.commit_now().await.unwrap();
     agent.until("the file is taken up", |progress| progress.in_memory.is_none()).await;
 
     drain(&agent, &mut [0; 3], None).await;
@@ -174,7 +182,7 @@ async fn child_at_its_cap() {
     let device = Device::at(tempfile::tempdir_in(&folder).unwrap());
     let agent = device.start();
     let chunk = || agent.belt((0..CHUNK).map(|i| f64::from(i) + 0.5));
-    let progress = || agent.store.progress().borrow().clone();
+    let progress = || agent.store.watch_progress().borrow().clone();
     let log_bytes =
         || std::fs::metadata(device.folder.path().join("pulsegate.db-wal")).unwrap().len();
 
@@ -200,7 +208,7 @@ async fn child_at_its_cap() {
         agent.offer(chunk()).await.unwrap();
     }
     filling.make_room();
-    agent.store.flush().await.unwrap();
+    agent.store.commit_now().await.unwrap();
     agent.until("the file is taken up", |progress| progress.in_memory.is_none()).await;
     for _ in 0..20 {
         assert!(agent.offer(chunk()).await.unwrap().is_durable, "{:?}", progress());

@@ -1,8 +1,8 @@
 //! Records on their way from the store to the cloud: each with the bytes that every version sends.
 
 use pulsegate_core::record::reading::HeartDetail;
-use pulsegate_core::time::timeline::Trust;
-use pulsegate_core::visits::{First, Report, VisitFormat, VisitSpec};
+use pulsegate_core::time::timeline::ClockTrust;
+use pulsegate_core::visits::{First, ReportTemplate, VisitFormat, VisitSpec};
 use pulsegate_sensors::Contact;
 
 use super::*;
@@ -18,15 +18,19 @@ const PUBLISHED_RECORDS: &str = include_str!("published_records.txt");
 async fn every_event_is_published_with_the_same_bytes_as_ever() {
     let device = Device::new();
     let agent = device.start();
-    agent.store.clock(Mono(0), Wall(NOON), Trust::Trusted).await.unwrap();
+    agent.store.observe_clock(Mono(0), Wall(NOON), ClockTrust::Trusted).await.unwrap();
     let reporting = Formats { visits: vec![reported_visits()], ..(*formats()).clone() };
-    agent.store.configure(device.keep, Arc::default(), Arc::new(reporting)).await.unwrap();
+    agent
+        .store
+        .apply_configuration(device.keep, Arc::default(), Arc::new(reporting))
+        .await
+        .unwrap();
     for line in STORED.lines() {
         let (word, members) = line.split_once(' ').unwrap_or((line, ""));
-        let event = Event::read(word, members).expect("an event of this version");
-        agent.store.event(EventRow { event, mono: Mono(7_000) }).await.unwrap();
+        let event = Event::from_text(word, members).expect("an event of this version");
+        agent.store.append_event(EventRow { event, mono: Mono(7_000) }).await.unwrap();
     }
-    agent.store.flush().await.unwrap();
+    agent.store.commit_now().await.unwrap();
 
     assert_eq!(published(&agent, Lane::Events).await.join("\n"), PUBLISHED.trim_end());
     agent.stop().await;
@@ -58,7 +62,7 @@ async fn every_alert_and_reading_is_published_with_the_same_bytes_as_ever() {
     let agent = device.start();
     let [belt, air, lid] = [("7", "heart_rate"), ("air", "number"), ("feeder", "lid")]
         .map(|(name, kind)| agent.source(name, kind));
-    agent.store.clock(Mono(0), Wall(NOON), Trust::Trusted).await.unwrap();
+    agent.store.observe_clock(Mono(0), Wall(NOON), ClockTrust::Trusted).await.unwrap();
     let (contact, rr) = (Contact::Detected, vec![1_024, 512]);
     let detail = Some(Box::new(HeartDetail { contact, energy_kj: Some(300), rr }));
     let readings = vec![
@@ -99,7 +103,7 @@ fn reported_visits() -> VisitFormat {
         live: true,
         then: Vec::new(),
     };
-    let report = Report::parse("{openings} openings").unwrap();
+    let report = ReportTemplate::from_text("{openings} openings").unwrap();
     VisitFormat { spec, unit: None, report: Some((report, jiff::tz::TimeZone::UTC)) }
 }
 
@@ -108,12 +112,12 @@ async fn published(agent: &Running, lane: Lane) -> Vec<String> {
     let (mut after, mut records) = (Seq(0), Vec::new());
     loop {
         let taken = agent.store.take(lane, after, usize::MAX, true).await.unwrap();
-        let Taken::Sheaf(sheaf) = taken else { return records };
-        for batch in &sheaf.batches {
+        let TakeOutcome::Group(group) = taken else { return records };
+        for batch in &group.batches {
             let text = std::str::from_utf8(&batch.payload).unwrap();
             let text = text.strip_prefix('[').unwrap().strip_suffix(']').unwrap();
             records.extend(text.replace("},{", "}\n{").lines().map(str::to_owned));
         }
-        after = sheaf.through;
+        after = group.through;
     }
 }

@@ -8,7 +8,7 @@ use rusqlite::types::Value as Sql;
 
 use super::rules::above;
 use super::*;
-use crate::db::database::{AlertRow, Database, Work};
+use crate::db::database::{AlertRow, CommitWork, Database};
 use crate::store::fold::Fold;
 
 const READINGS: usize = 2_000;
@@ -125,14 +125,19 @@ impl Life {
     fn begin(device: &Device, now: Mono) -> Self {
         let options = device.options();
         let sources = Arc::new(Sources::default());
-        let database =
-            Database::open(&options.path, &options.identity, Arc::clone(&sources), &options.pulse)
-                .unwrap();
+        let database = Database::open_database(
+            &options.path,
+            &options.identity,
+            Arc::clone(&sources),
+            &options.pulse,
+        )
+        .unwrap();
         let belts = BELTS.iter().map(|name| (*name, "heart_rate"));
-        let source = |(name, kind)| sources.intern(Source::new(name, kind).unwrap()).unwrap();
+        let source =
+            |(name, kind)| sources.intern_source(Source::new(name, kind).unwrap()).unwrap();
         let ids = belts.chain([("lid", "lid")]).map(source).collect();
         let mut alerts = Vec::new();
-        let fold = Fold::rebuild(&device.rules, &database, now, &mut alerts);
+        let fold = Fold::rebuild_fold(&device.rules, &database, now, &mut alerts);
         assert_eq!(alerts, []);
         Self { database, sources, ids, fold }
     }
@@ -140,23 +145,25 @@ impl Life {
     /// What time decides until `now`.
     fn wait(&mut self, now: Mono, alerts: &mut Vec<AlertRow>) {
         let boot = KernelBoot(self.database.epoch.0);
-        while let Some(deadline) = self.fold.next_deadline().filter(|deadline| *deadline <= now) {
-            self.fold.tick(boot, deadline, alerts);
+        while let Some(deadline) =
+            self.fold.next_rule_deadline().filter(|deadline| *deadline <= now)
+        {
+            self.fold.tick_rules(boot, deadline, alerts);
         }
     }
 
     fn store(&mut self, heard: &[Heard]) {
-        let mut work = Work::default();
+        let mut work = CommitWork::default();
         for heard in heard {
             let mono = Mono(heard.arrival);
             self.wait(mono, &mut work.alerts);
             let (source, time) = (self.ids[heard.source], heard.time.map(Wall));
             let reading = Reading { source, mono, time, value: heard.value.clone(), detail: None };
             let readings = std::slice::from_ref(&reading);
-            self.fold.readings(readings, &self.database, &self.sources, &mut work.alerts);
+            self.fold.fold_readings(readings, &self.database, &self.sources, &mut work.alerts);
             work.readings.push(reading);
         }
-        self.database.commit(&work).unwrap();
+        self.database.commit_work(&work).unwrap();
     }
 }
 
@@ -173,14 +180,14 @@ fn lived(history: &[Heard], commits: &[usize], deaths: &BTreeSet<usize>) -> Vec<
             let mut alerts = Vec::new();
             life.wait(next, &mut alerts);
             if nth % 2 == 0 {
-                life.database.commit(&Work { alerts, ..Work::default() }).unwrap();
+                life.database.commit_work(&CommitWork { alerts, ..CommitWork::default() }).unwrap();
             }
             life = Life::begin(&device, next);
         }
     }
-    let mut work = Work::default();
+    let mut work = CommitWork::default();
     life.wait(Mono(history[READINGS - 1].arrival + HOUR), &mut work.alerts);
-    life.database.commit(&work).unwrap();
+    life.database.commit_work(&work).unwrap();
     let mut select = life
         .database
         .connection

@@ -3,7 +3,7 @@
 use pulsegate_core::rules::{
     Action, BACKLOG_ALERTS, Clear, Condition, Member, Range, Severity, Take, Test, WindowSpec,
 };
-use pulsegate_core::time::timeline::Trust;
+use pulsegate_core::time::timeline::ClockTrust;
 
 use super::*;
 
@@ -35,7 +35,7 @@ async fn an_alert_is_committed_at_once_with_its_reading_and_raised_once_however_
     device.keep.commit_interval = Duration::from_secs(3_600);
     let agent = device.start();
 
-    agent.store.append(agent.belt([250.0]), None).await.unwrap();
+    agent.store.append_readings(agent.belt([250.0]), None).await.unwrap();
     let progress = agent.until("the alert", |progress| progress.commits > 0).await;
 
     assert_eq!(progress.last.map(|last| last.0), [2, 0, 1]);
@@ -64,16 +64,16 @@ async fn a_rule_that_cannot_run_is_off_alone_and_told_until_it_is_corrected() {
     agent.append([250.0]).await;
 
     assert_eq!(states(&agent.take_all(Lane::Alerts, 0).await), ["raised"]);
-    let told = agent.store.progress().borrow().rules_off.clone();
+    let told = agent.store.watch_progress().borrow().rules_off.clone();
     assert!(
         told.len() == 1 && told[0].starts_with("rule `wrong` cannot run: `above` of `clear`"),
         "{told:?}"
     );
     let right = RuleSpec { clear: Clear::default(), ..wrong };
     let rules = Arc::new(vec![right, above(200.0)]);
-    agent.store.configure(device.keep, rules, formats()).await.unwrap();
+    agent.store.apply_configuration(device.keep, rules, formats()).await.unwrap();
     agent.append([251.0]).await;
-    assert!(agent.store.progress().borrow().rules_off.is_empty());
+    assert!(agent.store.watch_progress().borrow().rules_off.is_empty());
     assert_eq!(states(&agent.take_all(Lane::Alerts, 0).await), ["raised", "raised"]);
     agent.stop().await;
 }
@@ -87,12 +87,12 @@ async fn an_alert_that_no_rule_watches_any_more_is_cleared_when_the_configuratio
     let keep = device.keep;
 
     // The same rule with another limit still watches it.
-    agent.store.configure(keep, Arc::new(vec![above(220.0)]), formats()).await.unwrap();
-    agent.store.flush().await.unwrap();
+    agent.store.apply_configuration(keep, Arc::new(vec![above(220.0)]), formats()).await.unwrap();
+    agent.store.commit_now().await.unwrap();
     assert_eq!(states(&agent.take_all(Lane::Alerts, 0).await), ["raised"]);
     for _ in 0..2 {
-        agent.store.configure(keep, Arc::new(Vec::new()), formats()).await.unwrap();
-        agent.store.flush().await.unwrap();
+        agent.store.apply_configuration(keep, Arc::new(Vec::new()), formats()).await.unwrap();
+        agent.store.commit_now().await.unwrap();
         let alerts = agent.take_all(Lane::Alerts, 0).await;
         assert_eq!(states(&alerts), ["raised", "cleared"], "once");
         assert_eq!(alerts[1]["severity"], "warning");
@@ -156,7 +156,7 @@ async fn a_window_over_times_of_another_program_is_told_in_those_times_after_a_r
     let at = clock::mono() - Duration::from_secs(60);
     let given =
         |second: i64| Reading { time: Some(Wall(NOON + second * 1_000)), ..number(air, at, 250.0) };
-    agent.store.clock(Mono(0), Wall(NOON - 1), Trust::Trusted).await.unwrap();
+    agent.store.observe_clock(Mono(0), Wall(NOON - 1), ClockTrust::Trusted).await.unwrap();
     agent.offer(vec![given(0), given(1)]).await.unwrap();
     agent.stop().await;
     device.rules = rules;

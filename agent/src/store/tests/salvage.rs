@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::damage::{PAGE, ROWS_A_PAGE, device_with_history, leaves, overwrite, survives};
 use super::*;
-use crate::db::salvage::{Replaced, SalvageProgress, open, open_whole, replace};
+use crate::db::salvage::{Replaced, SalvageProgress, open, open_whole, replace_database};
 use crate::db::schema;
 
 #[tokio::test]
@@ -22,20 +22,21 @@ async fn a_power_cut_in_the_middle_of_a_salvage_leaves_the_old_store_or_the_new_
     // The new one was being written.
     let writing = device.killed();
     std::fs::write(
-        crate::platform::durable::beside(&writing.path(), "salvage"),
+        crate::platform::durable::append_extension(&writing.path(), "salvage"),
         &complete[..5_000],
     )
     .unwrap();
     survives(&writing, &before, "while it was written").await;
-    assert!(!crate::platform::durable::beside(&writing.path(), "salvage").exists());
+    assert!(!crate::platform::durable::append_extension(&writing.path(), "salvage").exists());
 
     // It was complete, and the old one still in its place, with its log.
     let swapping = device.killed();
-    std::fs::write(crate::platform::durable::beside(&swapping.path(), "new"), &complete).unwrap();
+    std::fs::write(crate::platform::durable::append_extension(&swapping.path(), "new"), &complete)
+        .unwrap();
     std::fs::write(swapping.folder.path().join("pulsegate.db-wal"), &damaged[..4_000]).unwrap();
     let agent = swapping.start();
     agent.append([63.0]).await;
-    assert_eq!(agent.store.progress().borrow().set_aside, None);
+    assert_eq!(agent.store.watch_progress().borrow().set_aside, None);
     agent.assert_balanced().await;
     agent.stop().await;
 }
@@ -43,7 +44,7 @@ async fn a_power_cut_in_the_middle_of_a_salvage_leaves_the_old_store_or_the_new_
 #[tokio::test]
 async fn a_power_cut_while_the_file_of_a_salvage_was_made_leaves_no_journal_behind() {
     let (device, before) = device_with_history().await;
-    let writing = crate::platform::durable::beside(&device.path(), "salvage");
+    let writing = crate::platform::durable::append_extension(&device.path(), "salvage");
     let journal = device.folder.path().join("pulsegate.db.salvage-journal");
     leave_hot_journal(&writing);
     assert!(journal.exists());
@@ -101,22 +102,22 @@ async fn a_store_that_cannot_be_had_yet_is_looked_for_until_it_can() {
     let mut options = device.options();
     options.path = place.join(FILE);
     let sources = Arc::new(Sources::default());
-    let (store, thread) = Store::open(options.clone(), &sources).unwrap();
+    let (store, thread) = Store::open_on_thread(options.clone(), &sources).unwrap();
     let agent = Running { store, thread, sources };
-    assert!(agent.store.progress().borrow().fault.is_some(), "says what is wrong");
+    assert!(agent.store.watch_progress().borrow().fault.is_some(), "says what is wrong");
     let belt = agent.source("7", "heart_rate");
     let reading = number(belt, clock::mono(), 72.0);
     let (answer, answered) = oneshot::channel();
-    agent.store.append(vec![reading], Some(answer)).await.unwrap();
-    agent.store.flush().await.unwrap();
+    agent.store.append_readings(vec![reading], Some(answer)).await.unwrap();
+    agent.store.commit_now().await.unwrap();
     // It is published from memory meanwhile.
     let receipt = tokio::time::timeout(PATIENCE, answered).await.unwrap().unwrap().unwrap();
     assert!(!receipt.is_durable);
     let (through, records) = agent.deliver(Lane::Readings, 0).await;
     assert_eq!(records[0]["bpm"], 72);
     assert_eq!(records[0]["seq"], format!("{}-{}", receipt.start, receipt.first_seq));
-    agent.store.append(vec![number(belt, clock::mono(), 73.0)], None).await.unwrap();
-    agent.store.flush().await.unwrap();
+    agent.store.append_readings(vec![number(belt, clock::mono(), 73.0)], None).await.unwrap();
+    agent.store.commit_now().await.unwrap();
     assert_eq!(agent.take(Lane::Readings, through).await.1[0]["bpm"], 73);
     let account = agent.account(Lane::Readings).await;
     assert_eq!((account.recorded, account.delivered, account.pending), (2, 1, 1));
@@ -126,7 +127,7 @@ async fn a_store_that_cannot_be_had_yet_is_looked_for_until_it_can() {
     // The process ends, and systemd starts it anew, with the numbers of the store.
     tokio::task::spawn_blocking(|| agent.thread.join().unwrap()).await.unwrap();
     let sources = Arc::new(Sources::default());
-    let (store, thread) = Store::open(options, &sources).unwrap();
+    let (store, thread) = Store::open_on_thread(options, &sources).unwrap();
     let agent = Running { store, thread, sources };
     assert_eq!(agent.take_all(Lane::Readings, 0).await[0]["bpm"], 73);
     let account = agent.account(Lane::Readings).await;
@@ -139,7 +140,7 @@ async fn a_store_that_cannot_be_had_yet_is_looked_for_until_it_can() {
 async fn after_an_unclean_stop_the_whole_database_is_looked_through_beside_the_work() {
     let (device, before) = device_with_history().await;
     let agent = device.start();
-    assert_eq!(agent.store.progress().borrow().checked, Checked::NotNeeded);
+    assert_eq!(agent.store.watch_progress().borrow().checked, Checked::NotNeeded);
     agent.append([61.0]).await;
     let (sound, damaged) = (device.killed(), device.killed());
     agent.stop().await;
@@ -190,13 +191,13 @@ async fn a_salvage_tells_how_far_it_is() {
     let (pulse, mut told) = (Pulse::default(), Vec::new());
 
     let mut tell = |progress: SalvageProgress| told.push(progress);
-    replace(&device.path(), None, &Sources::default(), &pulse, &mut tell).unwrap();
+    replace_database(&device.path(), None, &Sources::default(), &pulse, &mut tell).unwrap();
 
     let done: Vec<u64> = told.iter().map(|progress| progress.done).collect();
     assert!(done.is_sorted(), "{told:?}");
     assert!(told.iter().all(|progress| progress.done <= progress.of), "{told:?}");
     let last = told.last().unwrap();
-    assert!(last.percent() > 95 && last.of >= before.len() as u64, "{told:?}");
+    assert!(last.done_percent() > 95 && last.of >= before.len() as u64, "{told:?}");
 }
 
 /// A device with several steps of readings, some alerts and events among them, and damage on pages of each
@@ -247,7 +248,8 @@ fn open_store(device: &Device) -> (Option<Replaced>, Vec<SalvageProgress>) {
 /// Replaces the store as a start does that met the damage.
 fn replace_store(device: &Device, tell: &mut dyn FnMut(SalvageProgress)) -> Replaced {
     let sources = Sources::default();
-    let replaced = replace(&device.path(), None, &sources, &Pulse::default(), tell).unwrap();
+    let replaced =
+        replace_database(&device.path(), None, &sources, &Pulse::default(), tell).unwrap();
     assert_eq!(open_store(device).0, None, "damaged again");
     replaced
 }
@@ -274,7 +276,7 @@ fn rows(path: &Path) -> BTreeMap<String, Vec<String>> {
 
 /// The lane that a salvage walks through, the place that it reached, and that on its way back from a leap.
 fn reached(device: &Device) -> (u64, u64, Option<u64>) {
-    let new = crate::platform::durable::beside(&device.path(), "salvage");
+    let new = crate::platform::durable::append_extension(&device.path(), "salvage");
     let connection = rusqlite::Connection::open(new).unwrap();
     let select = "SELECT lane, place, back_at FROM salvage";
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
@@ -336,7 +338,10 @@ async fn a_salvage_that_is_cut_off_after_any_step_goes_on_behind_it() {
         assert!(told.iter().all(|step| step.done >= progress.done), "{what}: {told:?}");
         assert!(rows(&device.path()) == expected, "{what}: another result");
         assert_eq!(device.set_aside().len(), 1, "{what}");
-        assert!(!crate::platform::durable::beside(&device.path(), "salvage").exists(), "{what}");
+        assert!(
+            !crate::platform::durable::append_extension(&device.path(), "salvage").exists(),
+            "{what}"
+        );
     }
     assert!(is_on_the_way_back, "no step ends behind a leap");
 }
@@ -372,7 +377,7 @@ async fn a_new_store_of_another_damaged_one_is_not_gone_on_with() {
     let mut half = None;
     let mut tell = |progress: SalvageProgress| {
         // Two files, where there was one with two names: another store has its place.
-        half = half.take().or_else(|| (progress.percent() > 50).then(|| device.killed()));
+        half = half.take().or_else(|| (progress.done_percent() > 50).then(|| device.killed()));
     };
     replace_store(&device, &mut tell);
     let half = half.expect("there is a step in the middle");
@@ -380,7 +385,7 @@ async fn a_new_store_of_another_damaged_one_is_not_gone_on_with() {
     let mut told = Vec::new();
     replace_store(&half, &mut |progress| told.push(progress));
 
-    assert!(told[0].percent() < 5, "begins anew: {told:?}");
+    assert!(told[0].done_percent() < 5, "begins anew: {told:?}");
     assert!(rows(&half.path()) == expected, "another result");
 }
 
@@ -392,11 +397,11 @@ async fn a_salvage_goes_on_in_a_new_store_only_if_that_is_sound() {
     let expected = rows(&whole.path());
     let mut half = None;
     let mut tell = |progress: SalvageProgress| {
-        half = half.take().or_else(|| (progress.percent() > 50).then(|| cut(&device)));
+        half = half.take().or_else(|| (progress.done_percent() > 50).then(|| cut(&device)));
     };
     replace_store(&device, &mut tell);
     let half = half.expect("there is a step in the middle");
-    let new = crate::platform::durable::beside(&half.path(), "salvage");
+    let new = crate::platform::durable::append_extension(&half.path(), "salvage");
     rusqlite::Connection::open(&new)
         .unwrap()
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
@@ -423,7 +428,7 @@ async fn running_with_damage(
     let options = device.options();
     let salvaging = options.salvaging.subscribe();
     let sources = Arc::new(Sources::default());
-    let (store, thread) = Store::open(options, &sources).unwrap();
+    let (store, thread) = Store::open_on_thread(options, &sources).unwrap();
     (Running { store, thread, sources }, salvaging)
 }
 
@@ -441,21 +446,21 @@ async fn an_alert_and_a_reading_that_arrive_while_a_damaged_store_is_carried_ove
     assert!(found.len() < 15_000, "the damage was not met");
 
     let (answer, answered) = oneshot::channel();
-    agent.store.append(agent.belt([250.0]), Some(answer)).await.unwrap();
-    agent.store.flush().await.unwrap();
+    agent.store.append_readings(agent.belt([250.0]), Some(answer)).await.unwrap();
+    agent.store.commit_now().await.unwrap();
     let alert = agent.take(Lane::Alerts, behind[Lane::Alerts.index()].0).await.1;
     let (through, live) = agent.deliver(Lane::Readings, behind[Lane::Readings.index()].0).await;
 
     assert_eq!((alert.len(), live.len()), (1, 1), "they wait for the salvage");
     assert_eq!((&alert[0]["value"], &live[0]["bpm"]), (&250.into(), &250.into()));
-    assert!(agent.store.progress().borrow().set_aside.is_none(), "it was over before");
+    assert!(agent.store.watch_progress().borrow().set_aside.is_none(), "it was over before");
     agent.assert_balanced().await;
     let receipt = tokio::time::timeout(PATIENCE, answered).await.unwrap().unwrap().unwrap();
     assert!(!receipt.is_durable, "there is no store yet");
     drop(gate);
     assert_eq!((receipt.first_seq, live[0]["seq"].as_str()), (through, Some(&*ids(&live)[0])));
     agent.settle().await;
-    let progress = agent.store.progress().borrow().clone();
+    let progress = agent.store.watch_progress().borrow().clone();
     assert!(progress.set_aside.is_some() && progress.in_memory.is_none(), "{progress:?}");
     let from = progress.pass.watermarks[Lane::Readings.index()].0;
     let rest = agent.take_all(Lane::Readings, from).await;
@@ -471,7 +476,7 @@ async fn an_alert_and_a_reading_that_arrive_while_a_damaged_store_is_carried_ove
     agent.stop().await;
     let again = device.start();
     again.assert_balanced().await;
-    assert_eq!(again.store.progress().borrow().set_aside, None, "damaged again");
+    assert_eq!(again.store.watch_progress().borrow().set_aside, None, "damaged again");
     again.stop().await;
 }
 
@@ -505,18 +510,18 @@ async fn a_start_on_a_large_damaged_store_goes_on_in_memory_and_takes_up_the_new
     let connection = rusqlite::Connection::open(device.path()).unwrap();
     connection.execute_batch("DROP TABLE gaps").unwrap();
     drop(connection);
-    let options = Options { salvage_patience: Duration::ZERO, ..device.options() };
+    let options = StoreOptions { salvage_patience: Duration::ZERO, ..device.options() };
     let salvaging = options.salvaging.subscribe();
     let gate = salvaging.borrow();
     let sources = Arc::new(Sources::default());
-    let (store, thread) = Store::open(options, &sources).unwrap();
+    let (store, thread) = Store::open_on_thread(options, &sources).unwrap();
     let agent = Running { store, thread, sources };
-    let fault = agent.store.progress().borrow().fault.clone();
+    let fault = agent.store.watch_progress().borrow().fault.clone();
     assert_eq!(fault.as_ref().map(DiskFault::as_str), Some("damaged"));
 
     let (answer, answered) = oneshot::channel();
-    agent.store.append(agent.belt([251.0, 70.0]), Some(answer)).await.unwrap();
-    agent.store.flush().await.unwrap();
+    agent.store.append_readings(agent.belt([251.0, 70.0]), Some(answer)).await.unwrap();
+    agent.store.commit_now().await.unwrap();
     let live = agent.take_all(Lane::Readings, 0).await;
     assert_eq!(live.len(), 2, "they wait for the salvage");
     assert!(before.keys().all(|id| *id != ids(&live)[0]), "a name again");

@@ -1,7 +1,7 @@
 //! Constant cost (P9): what a start and a commit read and write does not depend on the backlog.
 
 use super::*;
-use crate::db::database::{Database, Work};
+use crate::db::database::{CommitWork, Database};
 use crate::store::fold::Fold;
 
 /// Bytes that this thread has read and written through system calls so far.
@@ -20,14 +20,14 @@ fn cost(readings: u64) -> (u64, u64) {
     device.rules = vec![rules::above(200.0)];
     {
         let options = device.options();
-        let mut database = Database::open(
+        let mut database = Database::open_database(
             &options.path,
             &options.identity,
             Arc::new(Sources::default()),
             &options.pulse,
         )
         .unwrap();
-        database.commit(&Work { clock: true, ..Work::default() }).unwrap();
+        database.commit_work(&CommitWork { clock: true, ..CommitWork::default() }).unwrap();
         let fill =
             "WITH RECURSIVE n(seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM n WHERE seq < ?1)
                     INSERT INTO readings SELECT seq, 0, seq * 1000, 72, NULL, NULL FROM n";
@@ -40,16 +40,16 @@ fn cost(readings: u64) -> (u64, u64) {
     let options = device.options();
     let before = io_bytes();
 
-    let mut database = Database::open(
+    let mut database = Database::open_database(
         &options.path,
         &options.identity,
         Arc::new(Sources::default()),
         &options.pulse,
     )
     .unwrap();
-    Fold::rebuild(&device.rules, &database, clock::mono(), &mut Vec::new());
+    Fold::rebuild_fold(&device.rules, &database, clock::mono(), &mut Vec::new());
     let readings = vec![number(SourceId(0), clock::mono(), 72.0)];
-    database.commit(&Work { readings, ..Work::default() }).unwrap();
+    database.commit_work(&CommitWork { readings, ..CommitWork::default() }).unwrap();
     let (read, written) = io_bytes();
     (read - before.0, written - before.1)
 }

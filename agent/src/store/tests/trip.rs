@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::db::{Choice, schema};
-use crate::replay::Plan;
+use crate::replay::ReplayPlan;
 
 #[tokio::test]
 async fn every_kind_of_value_and_detail_comes_back_as_it_was_appended() {
@@ -58,12 +58,12 @@ async fn a_trickle_is_one_commit_an_interval_and_a_burst_waits_for_none() {
     let agent = device.start();
 
     for beat in 0..50 {
-        agent.store.append(agent.belt([f64::from(beat)]), None).await.unwrap();
+        agent.store.append_readings(agent.belt([f64::from(beat)]), None).await.unwrap();
     }
     // The writer has them: what it is asked next it answers after them.
     agent.take(Lane::Readings, 0).await;
-    assert_eq!(agent.store.progress().borrow().commits, 0, "a trickle waits for company");
-    agent.store.append(agent.belt((0..2_000).map(f64::from)), None).await.unwrap();
+    assert_eq!(agent.store.watch_progress().borrow().commits, 0, "a trickle waits for company");
+    agent.store.append_readings(agent.belt((0..2_000).map(f64::from)), None).await.unwrap();
     let progress = agent.until("a burst that pauses", |progress| progress.commits > 0).await;
 
     assert_eq!(progress.commits, 1);
@@ -149,16 +149,17 @@ fn a_store_that_no_newer_agent_has_opened_can_be_looked_at() {
         old.execute_batch(FIRST_ROWS).unwrap();
         drop(old);
 
-        let mut reader = Reader::open(&device.path()).unwrap();
+        let mut reader = Reader::open_readonly(&device.path()).unwrap();
 
-        let (id, alert) = reader.alerts(Choice::Last(None, 10)).unwrap().remove(0);
+        let (id, alert) = reader.last_alerts(Choice::Last(None, 10)).unwrap().remove(0);
         assert_eq!((id.to_string(), alert.raised, alert.score), ("4-2".into(), true, None));
-        assert_eq!(reader.alerts(Choice::Behind(Seq(0), 10)).unwrap().len(), 1);
-        assert_eq!(reader.readings(Choice::Last(None, 10)).unwrap().len(), 1);
-        assert_eq!(reader.visits(Choice::Last(None, 10)).unwrap(), []);
-        assert_eq!(reader.accounts().unwrap()[0].recorded, 1);
-        let replayed =
-            reader.replay(Plan { rules: &[], visits: &[], charted: None }, |_, _| {}).unwrap();
+        assert_eq!(reader.last_alerts(Choice::Behind(Seq(0), 10)).unwrap().len(), 1);
+        assert_eq!(reader.last_readings(Choice::Last(None, 10)).unwrap().len(), 1);
+        assert_eq!(reader.last_visits(Choice::Last(None, 10)).unwrap(), []);
+        assert_eq!(reader.read_accounts().unwrap()[0].recorded, 1);
+        let replayed = reader
+            .replay_stored(ReplayPlan { rules: &[], visits: &[], charted: None }, |_, _| {})
+            .unwrap();
         assert_eq!((replayed.readings, replayed.outcomes.len()), (1, 1));
     }
 }
@@ -170,7 +171,7 @@ async fn records_keep_the_suffix_of_their_start_for_ever_also_through_a_salvage(
         let mut options = device.options();
         options.identity.boot = Boot::new(counter, random);
         let sources = Arc::new(Sources::default());
-        let (store, thread) = Store::open(options, &sources).unwrap();
+        let (store, thread) = Store::open_on_thread(options, &sources).unwrap();
         Running { store, thread, sources }
     };
     let first = start(1, 7);
@@ -183,7 +184,10 @@ async fn records_keep_the_suffix_of_their_start_for_ever_also_through_a_salvage(
     assert_eq!(&*receipt.start, Boot::new(1, 7).as_str(), "inbox clients are told the same");
     assert_eq!(ids(&second.take_all(Lane::Readings, 0).await), expected);
     second.stop().await;
-    let listed = Reader::open(&device.path()).unwrap().readings(Choice::Last(None, 10)).unwrap();
+    let listed = Reader::open_readonly(&device.path())
+        .unwrap()
+        .last_readings(Choice::Last(None, 10))
+        .unwrap();
     assert_eq!(listed.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>(), expected);
     let root: u64 = rusqlite::Connection::open(device.path())
         .unwrap()
@@ -194,7 +198,7 @@ async fn records_keep_the_suffix_of_their_start_for_ever_also_through_a_salvage(
     file[page..page + 1024].fill(0);
     std::fs::write(device.path(), file).unwrap();
     let third = start(3, 9);
-    assert!(third.store.progress().borrow().set_aside.is_some(), "it was salvaged");
+    assert!(third.store.watch_progress().borrow().set_aside.is_some(), "it was salvaged");
     assert_eq!(ids(&third.take_all(Lane::Readings, 0).await), expected);
     third.stop().await;
 }

@@ -3,8 +3,8 @@
 use pulsegate_core::record::lane::{DropReason, Gap};
 
 use super::*;
-use crate::db::database::{Database, Work};
-use crate::db::retention::{self, Look};
+use crate::db::database::{CommitWork, Database};
+use crate::db::retention::{self, RetentionView};
 
 /// A store, and what the cloud has heard of gaps: lane and count.
 struct Cloud {
@@ -17,9 +17,10 @@ impl Cloud {
     fn new(device: &Device) -> Self {
         let options = device.options();
         let sources = Arc::new(Sources::default());
-        sources.intern(Source::new("7", "heart_rate").unwrap()).unwrap();
+        sources.intern_source(Source::new("7", "heart_rate").unwrap()).unwrap();
         let database =
-            Database::open(&options.path, &options.identity, sources, &options.pulse).unwrap();
+            Database::open_database(&options.path, &options.identity, sources, &options.pulse)
+                .unwrap();
         Self { database, heard: Vec::new(), now: Mono(1_000) }
     }
 
@@ -27,8 +28,8 @@ impl Cloud {
         self.now = self.now + pause;
     }
 
-    fn commit(&mut self, work: Work) {
-        self.database.commit(&Work { now: self.now, ..work }).unwrap();
+    fn commit(&mut self, work: CommitWork) {
+        self.database.commit_work(&CommitWork { now: self.now, ..work }).unwrap();
     }
 
     fn event(&mut self) {
@@ -37,7 +38,7 @@ impl Cloud {
 
     fn events(&mut self, count: usize) {
         let event = EventRow { event: Event::StoreLost, mono: self.now };
-        self.commit(Work { events: vec![event; count], ..Work::default() });
+        self.commit(CommitWork { events: vec![event; count], ..CommitWork::default() });
     }
 
     /// The places and members of what is pending of a lane.
@@ -59,7 +60,7 @@ impl Cloud {
             Mark { lane, through: Seq(seq), delivered: 0, filtered: 0, gaps: vec![gap] }
         };
         let marks = self.pending(lane).into_iter().map(mark).collect();
-        self.commit(Work { marks, ..Work::default() });
+        self.commit(CommitWork { marks, ..CommitWork::default() });
     }
 
     /// The broker takes every event.
@@ -74,7 +75,7 @@ impl Cloud {
         }
         let delivered = pending.len() as u64;
         let mark = Mark { lane, through, delivered, filtered: 0, gaps: Vec::new() };
-        self.commit(Work { marks: vec![mark], ..Work::default() });
+        self.commit(CommitWork { marks: vec![mark], ..CommitWork::default() });
     }
 
     /// What the cloud has heard adds up to what was dropped.
@@ -97,7 +98,7 @@ fn a_cloud_that_takes_no_events_for_a_while_hears_of_every_loss_once_in_the_end(
     let device = Device::new();
     let mut cloud = Cloud::new(&device);
     let readings = (0..5).map(|at| number(SourceId(0), Mono(at), 72.0)).collect();
-    cloud.commit(Work { readings, ..Work::default() });
+    cloud.commit(CommitWork { readings, ..CommitWork::default() });
     cloud.refuse(Lane::Readings);
     (0..3).for_each(|_| cloud.event());
 
@@ -138,7 +139,7 @@ fn what_is_untold_is_told_after_a_restart_too() {
 
     let mut cloud = Cloud::new(&device);
     assert!(cloud.database.untold.is_due(cloud.now));
-    cloud.commit(Work::default());
+    cloud.commit(CommitWork::default());
     cloud.take_events();
 
     assert_eq!(cloud.heard, [("events".to_owned(), 2)]);
@@ -150,14 +151,14 @@ fn an_event_of_a_gap_that_is_given_up_for_room_loses_nothing_of_what_it_told() {
     let device = Device::new();
     let mut cloud = Cloud::new(&device);
     let readings = (0..5).map(|at| number(SourceId(0), Mono(at), 72.0)).collect();
-    cloud.commit(Work { readings, ..Work::default() });
+    cloud.commit(CommitWork { readings, ..CommitWork::default() });
     cloud.refuse(Lane::Readings);
     cloud.events(3_000);
 
     let keep = Buffer { max_bytes: 60_000, ..device.keep };
     let cap_bytes = keep.max_bytes;
-    let look = Look { keep: &keep, cap_bytes, in_hand: [Seq(0); 3], now: cloud.now };
-    let steps = (0..100).take_while(|_| retention::step(&mut cloud.database, &look).unwrap());
+    let look = RetentionView { keep: &keep, cap_bytes, in_hand: [Seq(0); 3], now: cloud.now };
+    let steps = (0..100).take_while(|_| retention::run_step(&mut cloud.database, &look).unwrap());
     assert!(steps.count() < 100, "retention comes to an end");
 
     assert!(cloud.database.lanes[Lane::Events.index()].dropped > 5);

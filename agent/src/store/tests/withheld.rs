@@ -2,31 +2,31 @@
 
 use std::collections::BTreeSet;
 
-use pulsegate_core::cloud::delivery::{Part, TopicMark, Wanted};
+use pulsegate_core::cloud::delivery::{LanePart, TakeRequest, TopicMark};
 use pulsegate_core::cloud::filter::FilterSpec;
 
 use super::*;
-use crate::db::database::{Database, Work};
-use crate::db::retention::{self, Look};
-use crate::db::withheld::{Settled, SourceMark};
+use crate::db::database::{CommitWork, Database};
+use crate::db::retention::{self, RetentionView};
+use crate::db::withheld::{SettledSources, SourceMark};
 use crate::db::{load, overflow};
 use crate::store::take::Encoder;
 
 const LANE: Lane = Lane::Readings;
 
 /// Readings go to a topic of each source.
-fn by_source(device: &Device) -> Options {
+fn by_source(device: &Device) -> StoreOptions {
     let mut options = device.options();
     let mut formats = Formats::clone(&options.formats);
     let open = Open { source: true, kind: true };
-    formats.readings.topic = Template::parse("readings/{source}", "pi-1", open).unwrap();
+    formats.readings.topic = Template::for_thing("readings/{source}", "pi-1", open).unwrap();
     options.formats = Arc::new(formats);
     options
 }
 
 fn start(device: &Device) -> Running {
     let sources = Arc::new(Sources::default());
-    let (store, thread) = Store::open(by_source(device), &sources).unwrap();
+    let (store, thread) = Store::open_on_thread(by_source(device), &sources).unwrap();
     Running { store, thread, sources }
 }
 
@@ -34,26 +34,26 @@ fn topic(source: &str) -> Arc<str> {
     format!("readings/{source}").into()
 }
 
-fn wanted(part: Part, records: usize) -> Wanted {
-    Wanted { lane: LANE, part, room: 16, records, bytes: usize::MAX }
+fn wanted(part: LanePart, records: usize) -> TakeRequest {
+    TakeRequest { lane: LANE, part, room: 16, records, bytes: usize::MAX }
 }
 
-fn without(after: u64, topics: &[&str]) -> Wanted {
+fn without(after: u64, topics: &[&str]) -> TakeRequest {
     let withheld: BTreeSet<_> = topics.iter().map(|source| topic(source)).collect();
-    wanted(Part::Lane { after: Seq(after), withheld: Arc::new(withheld) }, usize::MAX)
+    wanted(LanePart::Lane { after: Seq(after), withheld: Arc::new(withheld) }, usize::MAX)
 }
 
-fn of(source: &str, anew: bool, through: u64, records: usize) -> Wanted {
-    wanted(Part::Topic { topic: topic(source), anew, through: Seq(through) }, records)
+fn of(source: &str, anew: bool, through: u64, records: usize) -> TakeRequest {
+    wanted(LanePart::Topic { topic: topic(source), anew, through: Seq(through) }, records)
 }
 
 /// The places of the records that are taken.
-async fn take(agent: &Running, wanted: Wanted) -> Vec<u64> {
-    let sheaf = match agent.store.take_wanted(wanted, true).await.unwrap() {
-        Taken::Sheaf(sheaf) | Taken::OfTopic(sheaf, _) => sheaf,
-        Taken::Later { .. } | Taken::Nothing => return Vec::new(),
+async fn take(agent: &Running, wanted: TakeRequest) -> Vec<u64> {
+    let group = match agent.store.take_wanted(wanted, true).await.unwrap() {
+        TakeOutcome::Group(group) | TakeOutcome::OfTopic(group, _) => group,
+        TakeOutcome::Later { .. } | TakeOutcome::Nothing => return Vec::new(),
     };
-    let records = sheaf.batches.iter();
+    let records = group.batches.iter();
     let records =
         records.flat_map(|batch| serde_json::from_slice::<Vec<Json>>(&batch.payload).unwrap());
     let mut places: Vec<u64> =
@@ -122,19 +122,23 @@ async fn a_topic_that_is_withheld_under_an_earlier_name_is_told_under_its_own() 
     let configure = async |topic: &str| {
         let mut formats = Formats::clone(&by_source(&device).formats);
         let open = Open { source: true, kind: true };
-        formats.readings.topic = Template::parse(topic, "pi-1", open).unwrap();
-        agent.store.configure(device.keep, Arc::default(), Arc::new(formats)).await.unwrap();
+        formats.readings.topic = Template::for_thing(topic, "pi-1", open).unwrap();
+        agent
+            .store
+            .apply_configuration(device.keep, Arc::default(), Arc::new(formats))
+            .await
+            .unwrap();
     };
     let withhold = TopicMark::Withhold { lane: LANE, topic: topic("a"), after: Seq(1) };
     configure("between/{source}").await;
     configure("now/{source}").await;
     agent.until("it told of the last change", |progress| progress.withheld_told == 3).await;
 
-    agent.store.withhold(vec![withhold], 3, 0).await.unwrap();
+    agent.store.withhold_topics(vec![withhold], 3, 0).await.unwrap();
 
-    let progress = agent.store.progress().borrow().clone();
+    let progress = agent.store.watch_progress().borrow().clone();
     assert_eq!(progress.withheld, [(LANE, "now/a".into())]);
-    let part = Part::Topic { topic: "now/a".into(), anew: true, through: Seq(3) };
+    let part = LanePart::Topic { topic: "now/a".into(), anew: true, through: Seq(3) };
     assert_eq!(take(&agent, wanted(part, usize::MAX)).await, [2, 3]);
     agent.stop().await;
 }
@@ -147,13 +151,13 @@ async fn what_was_told_before_a_topic_was_withheld_is_told_again() {
     let source = agent.source("a", "heart_rate");
     agent.offer(vec![number(source, clock::mono(), 70.0)]).await.unwrap();
     let formats = by_source(&device).formats;
-    agent.store.configure(device.keep, Arc::default(), formats).await.unwrap();
+    agent.store.apply_configuration(device.keep, Arc::default(), formats).await.unwrap();
     agent.until("it told of the change", |progress| progress.withheld_told == 2).await;
 
     let withhold = TopicMark::Withhold { lane: LANE, topic: topic("a"), after: Seq(0) };
-    agent.store.withhold(vec![withhold], 1, 0).await.unwrap();
+    agent.store.withhold_topics(vec![withhold], 1, 0).await.unwrap();
 
-    let progress = agent.store.progress().borrow().clone();
+    let progress = agent.store.watch_progress().borrow().clone();
     assert_eq!((progress.withheld_told, progress.withheld), (3, vec![(LANE, topic("a"))]));
     agent.stop().await;
 }
@@ -164,10 +168,10 @@ async fn a_source_that_appears_later_is_withheld_with_its_topic() {
     let agent = device.start();
     agent.append([70.0, 71.0]).await;
     let withheld: BTreeSet<Arc<str>> = ["readings".into()].into();
-    let part = Part::Lane { after: Seq(0), withheld: Arc::new(withheld) };
+    let part = LanePart::Lane { after: Seq(0), withheld: Arc::new(withheld) };
 
     assert_eq!(take(&agent, wanted(part, usize::MAX)).await, [0; 0]);
-    agent.store.flush().await.unwrap();
+    agent.store.commit_now().await.unwrap();
     agent.stop().await;
 
     let connection = rusqlite::Connection::open(device.path()).unwrap();
@@ -183,17 +187,17 @@ fn what_is_withheld_outlives_what_was_delivered_and_is_given_up_first_at_the_cap
     let options = device.options();
     let sources = Arc::new(Sources::default());
     for name in ["a", "b"] {
-        sources.intern(Source::new(name, "heart_rate").unwrap()).unwrap();
+        sources.intern_source(Source::new(name, "heart_rate").unwrap()).unwrap();
     }
     let mut database =
-        Database::open(&options.path, &options.identity, sources, &options.pulse).unwrap();
+        Database::open_database(&options.path, &options.identity, sources, &options.pulse).unwrap();
     let reading =
         |at: u64| number(SourceId(u32::try_from(at % 2).unwrap()), Mono(at * 1_000), 72.0);
     let readings = (0..20_000).map(reading).collect();
-    database.commit(&Work { readings, ..Work::default() }).unwrap();
+    database.commit_work(&CommitWork { readings, ..CommitWork::default() }).unwrap();
     // Even places are of `b`; the first thousand of both were delivered.
     let withhold = SourceMark::Withhold { lane: LANE, sources: vec![1], after: 1_000 };
-    database.apply(&withhold);
+    database.apply_source_mark(&withhold);
     let marks = vec![Mark {
         lane: LANE,
         through: Seq(16_000),
@@ -202,16 +206,18 @@ fn what_is_withheld_outlives_what_was_delivered_and_is_given_up_first_at_the_cap
         gaps: Vec::new(),
     }];
     let source_marks = vec![withhold];
-    database.commit(&Work { marks, source_marks, ..Work::default() }).unwrap();
-    let account = |database: &mut Database| load::accounts(&mut database.connection).unwrap()[2];
+    database.commit_work(&CommitWork { marks, source_marks, ..CommitWork::default() }).unwrap();
+    let account =
+        |database: &mut Database| load::load_accounts(&mut database.connection).unwrap()[2];
     assert_eq!(account(&mut database).pending, 7_500 + 4_000);
-    assert!(account(&mut database).balances());
+    assert!(account(&mut database).is_balanced());
 
     let keep = Buffer { history: Duration::from_secs(60), ..device.keep };
     let retain = |database: &mut Database, keep: &Buffer| {
         let (cap_bytes, now) = (keep.max_bytes, Mono(90_000_000));
-        let look = Look { keep, cap_bytes, in_hand: [Seq(0); 3], now };
-        let steps = (0..10_000).take_while(|_| retention::step(database, &look).unwrap()).count();
+        let look = RetentionView { keep, cap_bytes, in_hand: [Seq(0); 3], now };
+        let steps =
+            (0..10_000).take_while(|_| retention::run_step(database, &look).unwrap()).count();
         assert!(steps < 10_000, "retention comes to an end");
     };
     retain(&mut database, &keep);
@@ -221,12 +227,12 @@ fn what_is_withheld_outlives_what_was_delivered_and_is_given_up_first_at_the_cap
     };
     assert_eq!(left(&database, "seq <= 16000 AND source = 0"), 0, "delivered history is forgotten");
     assert_eq!(left(&database, "seq <= 16000"), 7_500, "what is withheld stays");
-    assert!(account(&mut database).balances());
+    assert!(account(&mut database).is_balanced());
 
-    let (used, _) = database.size().unwrap();
+    let (used, _) = database.measure_size().unwrap();
     retain(&mut database, &Buffer { max_bytes: used * 8 / 10, ..keep });
     let after = account(&mut database);
-    assert!(after.dropped > 0 && after.balances(), "{after:?}");
+    assert!(after.dropped > 0 && after.is_balanced(), "{after:?}");
     assert_eq!(left(&database, "seq > 16000"), 4_000, "the oldest went first");
 }
 
@@ -235,10 +241,10 @@ fn filled(device: &Device, names: &[&str], count: u64) -> Database {
     let options = by_source(device);
     let sources = Arc::new(Sources::default());
     for name in names {
-        sources.intern(Source::new(name, "heart_rate").unwrap()).unwrap();
+        sources.intern_source(Source::new(name, "heart_rate").unwrap()).unwrap();
     }
     let mut database =
-        Database::open(&options.path, &options.identity, sources, &options.pulse).unwrap();
+        Database::open_database(&options.path, &options.identity, sources, &options.pulse).unwrap();
     fill(&mut database, names.len() as u64, count);
     database
 }
@@ -247,7 +253,7 @@ fn fill(database: &mut Database, sources: u64, count: u64) {
     let source = |at: u64| SourceId(u32::try_from(at % sources).unwrap());
     let reading = |at: u64| number(source(at), Mono(at * 1_000), 72.0);
     let readings = (0..count).map(reading).collect();
-    database.commit(&Work { readings, ..Work::default() }).unwrap();
+    database.commit_work(&CommitWork { readings, ..CommitWork::default() }).unwrap();
 }
 
 fn withhold(source: u32, after: u64) -> SourceMark {
@@ -256,7 +262,7 @@ fn withhold(source: u32, after: u64) -> SourceMark {
 
 fn settle(source: u32, through: u64, delivered: u64) -> SourceMark {
     let (filtered, gaps) = (0, Vec::new());
-    SourceMark::Settle(Settled {
+    SourceMark::Settle(SettledSources {
         lane: LANE,
         sources: vec![source],
         through,
@@ -273,13 +279,13 @@ fn commit(database: &mut Database, lane: Option<(u64, u64)>, source: Option<Sour
         Mark { lane: LANE, through, delivered, filtered, gaps }
     };
     let (marks, source_marks) = (lane.map(mark), Vec::from_iter(source));
-    source_marks.iter().for_each(|mark| database.apply(mark));
+    source_marks.iter().for_each(|mark| database.apply_source_mark(mark));
     let marks = Vec::from_iter(marks);
-    database.commit(&Work { marks, source_marks, ..Work::default() }).unwrap();
+    database.commit_work(&CommitWork { marks, source_marks, ..CommitWork::default() }).unwrap();
 }
 
-fn account_of(database: &mut Database) -> Account {
-    load::accounts(&mut database.connection).unwrap()[LANE.index()]
+fn account_of(database: &mut Database) -> RecordAccount {
+    load::load_accounts(&mut database.connection).unwrap()[LANE.index()]
 }
 
 /// Takes everything of a topic from the file and then from memory, as the writer does.
@@ -288,15 +294,15 @@ fn drain(encoder: &mut Encoder, databases: &[&Database], topic: &str, through: u
     loop {
         let wanted = of(topic, anew, through, 2);
         let mut take = |database: &&Database| {
-            let taken = encoder.take(database, &wanted, Mono(u64::MAX)).unwrap();
-            if let Taken::OfTopic(sheaf, _) = taken {
-                return Some(sheaf);
+            let taken = encoder.encode_wanted(database, &wanted, Mono(u64::MAX)).unwrap();
+            if let TakeOutcome::OfTopic(group, _) = taken {
+                return Some(group);
             }
-            assert!(matches!(taken, Taken::Nothing), "{taken:?}");
+            assert!(matches!(taken, TakeOutcome::Nothing), "{taken:?}");
             None
         };
-        let Some(sheaf) = databases.iter().find_map(&mut take) else { return places };
-        for batch in sheaf.batches {
+        let Some(group) = databases.iter().find_map(&mut take) else { return places };
+        for batch in group.batches {
             let records = serde_json::from_slice::<Vec<Json>>(&batch.payload).unwrap();
             places.extend(ids(&records).iter().map(|id| place(id).1));
         }
@@ -321,7 +327,7 @@ fn a_topic_that_is_allowed_again_is_read_from_the_file_and_then_from_memory() {
 fn sources_of(names: &[&str]) -> Arc<Sources> {
     let sources = Arc::new(Sources::default());
     for name in names {
-        sources.intern(Source::new(name, "heart_rate").unwrap()).unwrap();
+        sources.intern_source(Source::new(name, "heart_rate").unwrap()).unwrap();
     }
     sources
 }
@@ -334,7 +340,7 @@ fn a_filtered_record_of_a_withheld_topic_is_counted_once() {
     let value = |at: u32| f64::from(at / 3 * 10);
     let reading = |at: u32| number(SourceId(1), Mono(u64::from(at) * 1_000), value(at));
     let readings = (0..300).map(reading).collect();
-    database.commit(&Work { readings, ..Work::default() }).unwrap();
+    database.commit_work(&CommitWork { readings, ..CommitWork::default() }).unwrap();
     commit(&mut database, Some((300, 0)), Some(withhold(1, 0)));
     let mut formats = Formats::clone(&by_source(&device).formats);
     formats.filters.readings = FilterSpec { min_change: Some(5.0), ..FilterSpec::default() };
@@ -343,10 +349,10 @@ fn a_filtered_record_of_a_withheld_topic_is_counted_once() {
     let (mut delivered, mut filtered, mut anew) = (0, 0, true);
     loop {
         let wanted = of("b", anew, 300, 7);
-        let taken = encoder.take(&database, &wanted, Mono(u64::MAX)).unwrap();
-        let Taken::OfTopic(sheaf, _) = taken else { break };
-        delivered += sheaf.batches.iter().map(|batch| batch.count).sum::<u64>();
-        filtered += sheaf.filtered.iter().map(|(_, count)| count).sum::<u64>();
+        let taken = encoder.encode_wanted(&database, &wanted, Mono(u64::MAX)).unwrap();
+        let TakeOutcome::OfTopic(group, _) = taken else { break };
+        delivered += group.batches.iter().map(|batch| batch.count).sum::<u64>();
+        filtered += group.filtered.iter().map(|(_, count)| count).sum::<u64>();
         anew = false;
     }
 
@@ -366,10 +372,10 @@ fn what_is_settled_beyond_the_watermark_of_its_lane_is_not_pending_as_well() {
     let mut memory = database.go_on_in_memory().unwrap();
     fill(&mut memory, 2, 20);
     commit(&mut memory, None, Some(settle(1, 24, 4)));
-    let in_memory = overflow::look(&memory, Some(&database), None).unwrap();
-    let account = in_memory.accounts(&device.path()).unwrap()[LANE.index()];
+    let in_memory = overflow::count_in_memory(&memory, Some(&database), None).unwrap();
+    let account = in_memory.complete_accounts(&device.path()).unwrap()[LANE.index()];
     assert_eq!((account.recorded, account.delivered), (40, 17), "{account:?}");
-    assert!(account.balances(), "{account:?}");
+    assert!(account.is_balanced(), "{account:?}");
 }
 
 #[tokio::test]
@@ -385,8 +391,8 @@ async fn a_topic_settled_beyond_its_lane_does_not_rejoin_that_after_a_restart_be
     let early = agent.store.take_wanted(of("b", true, 10, 1), true).await.unwrap();
     let then = agent.store.take_wanted(of("b", true, 20, 1), true).await.unwrap();
 
-    assert!(matches!(early, Taken::Later { .. }), "{early:?}");
-    assert!(matches!(then, Taken::Nothing), "{then:?}");
+    assert!(matches!(early, TakeOutcome::Later { .. }), "{early:?}");
+    assert!(matches!(then, TakeOutcome::Nothing), "{then:?}");
     agent.assert_balanced().await;
     agent.stop().await;
 }
@@ -424,7 +430,7 @@ async fn the_records_of_a_source_that_the_table_lost_are_tried_with_its_topic() 
     agent.stop().await;
     let agent = start(&device);
     agent.until("nothing is withheld", |progress| progress.withheld_told > 0).await;
-    assert_eq!(agent.store.progress().borrow().withheld, []);
+    assert_eq!(agent.store.watch_progress().borrow().withheld, []);
     agent.stop().await;
 }
 
@@ -436,21 +442,27 @@ fn the_database_that_replaces_a_damaged_one_knows_the_marks_that_were_not_commit
     commit(&mut database, None, Some(withhold(2, 0)));
     let release = SourceMark::Release { lane: LANE, sources: vec![1] };
     let source_marks = vec![settle(1, 30, 10), release, settle(2, 15, 5)];
-    source_marks.iter().for_each(|mark| database.apply(mark));
-    database.withheld.took(LANE, &[2], 18);
+    source_marks.iter().for_each(|mark| database.apply_source_mark(mark));
+    database.withheld.note_in_hand(LANE, &[2], 18);
 
-    database.leave().unwrap();
+    database.abandon_file().unwrap();
     let sources = sources_of(&["a", "b", "c"]);
     let pulse = Pulse::default();
-    crate::db::salvage::replace(&device.path(), Some(&database), &sources, &pulse, &mut |_| ())
-        .unwrap();
-    let mut database = Database::reopen(&device.path(), &database).unwrap();
+    crate::db::salvage::replace_database(
+        &device.path(),
+        Some(&database),
+        &sources,
+        &pulse,
+        &mut |_| (),
+    )
+    .unwrap();
+    let mut database = Database::reopen_database(&device.path(), &database).unwrap();
 
     assert_eq!(account_of(&mut database).pending, 20, "as it was committed");
-    assert!(account_of(&mut database).balances());
-    assert_eq!(Vec::from_iter(database.withheld.rows()), [(LANE, 2, 15)]);
+    assert!(account_of(&mut database).is_balanced());
+    assert_eq!(Vec::from_iter(database.withheld.iter_rows()), [(LANE, 2, 15)]);
     assert!(!database.withheld.is_idle(LANE, 2), "still in hand");
-    database.commit(&Work { source_marks, ..Work::default() }).unwrap();
+    database.commit_work(&CommitWork { source_marks, ..CommitWork::default() }).unwrap();
     let account = account_of(&mut database);
     assert_eq!((account.delivered, account.pending, account.dropped), (25, 5, 0));
 }

@@ -2,10 +2,10 @@
 //! nothing of other sources with them (P3, P10).
 
 use super::*;
-use crate::db::database::{Database, Work};
+use crate::db::database::{CommitWork, Database};
 use crate::db::load;
-use crate::db::retention::{self, Look};
-use crate::db::withheld::{Settled, SourceMark};
+use crate::db::retention::{self, RetentionView};
+use crate::db::withheld::{SettledSources, SourceMark};
 
 const LANE: Lane = Lane::Readings;
 /// By number: the source whose topic is refused, and one that is allowed.
@@ -17,16 +17,16 @@ fn open(device: &Device) -> Database {
     let options = device.options();
     let sources = Arc::new(Sources::default());
     for name in ["refused", "allowed"] {
-        sources.intern(Source::new(name, "heart_rate").unwrap()).unwrap();
+        sources.intern_source(Source::new(name, "heart_rate").unwrap()).unwrap();
     }
-    Database::open(&options.path, &options.identity, sources, &options.pulse).unwrap()
+    Database::open_database(&options.path, &options.identity, sources, &options.pulse).unwrap()
 }
 
 /// Appends a reading of each of these sources and times.
 fn record(database: &mut Database, readings: impl IntoIterator<Item = (u32, u64)>) {
     let reading = |(source, at)| number(SourceId(source), Mono(at), 72.0);
     let readings = readings.into_iter().map(reading).collect();
-    database.commit(&Work { readings, ..Work::default() }).unwrap();
+    database.commit_work(&CommitWork { readings, ..CommitWork::default() }).unwrap();
 }
 
 /// Moves the watermark of the lane to its end: all but the refused source is delivered.
@@ -39,12 +39,14 @@ fn deliver_allowed(database: &mut Database) {
         .unwrap();
     let (through, filtered, gaps) = (Seq(row.last), 0, Vec::new());
     let marks = vec![Mark { lane: LANE, through, delivered, filtered, gaps }];
-    database.commit(&Work { marks, ..Work::default() }).unwrap();
+    database.commit_work(&CommitWork { marks, ..CommitWork::default() }).unwrap();
 }
 
 fn apply(database: &mut Database, mark: SourceMark) {
-    database.apply(&mark);
-    database.commit(&Work { source_marks: vec![mark], ..Work::default() }).unwrap();
+    database.apply_source_mark(&mark);
+    database
+        .commit_work(&CommitWork { source_marks: vec![mark], ..CommitWork::default() })
+        .unwrap();
 }
 
 fn withhold(database: &mut Database) {
@@ -53,21 +55,21 @@ fn withhold(database: &mut Database) {
 
 fn settle(database: &mut Database, through: u64, delivered: u64) {
     let (lane, sources, filtered, gaps) = (LANE, vec![REFUSED], 0, Vec::new());
-    let settled = Settled { lane, sources, through, delivered, filtered, gaps };
+    let settled = SettledSources { lane, sources, through, delivered, filtered, gaps };
     apply(database, SourceMark::Settle(settled));
 }
 
 /// Takes steps until there is nothing more to do. Nothing of the lane is in hand but what is on trial.
 fn retain(database: &mut Database, keep: &Buffer, now: u64) {
     let in_hand = [Seq(0), Seq(0), Seq(database.lanes[LANE.index()].last)];
-    let look = Look { keep, cap_bytes: keep.max_bytes, in_hand, now: Mono(now) };
-    let steps = (0..10_000).take_while(|_| retention::step(database, &look).unwrap()).count();
+    let look = RetentionView { keep, cap_bytes: keep.max_bytes, in_hand, now: Mono(now) };
+    let steps = (0..10_000).take_while(|_| retention::run_step(database, &look).unwrap()).count();
     assert!(steps < 10_000, "retention comes to an end");
 }
 
-fn account(database: &mut Database) -> Account {
-    let account = load::accounts(&mut database.connection).unwrap()[LANE.index()];
-    assert!(account.balances(), "{account:?}");
+fn account(database: &mut Database) -> RecordAccount {
+    let account = load::load_accounts(&mut database.connection).unwrap()[LANE.index()];
+    assert!(account.is_balanced(), "{account:?}");
     account
 }
 
@@ -83,23 +85,23 @@ fn what_waits_behind_an_acknowledged_trial_is_given_up_with_a_gap_or_kept() {
     withhold(&mut database);
     deliver_allowed(&mut database);
     let nothing = Buffer { max_bytes: 0, ..device.keep };
-    let look = |in_hand| Look {
+    let look = |in_hand| RetentionView {
         keep: &nothing,
         cap_bytes: 0,
         in_hand: [Seq(0), Seq(0), Seq(in_hand)],
         now: Mono(10_000),
     };
 
-    database.withheld.took(LANE, &[REFUSED], 1);
+    database.withheld.note_in_hand(LANE, &[REFUSED], 1);
     for _ in 0..10 {
-        retention::step(&mut database, &look(6_000)).unwrap();
+        retention::run_step(&mut database, &look(6_000)).unwrap();
     }
     settle(&mut database, 1, 1);
     record(&mut database, (0..10).map(|at| (REFUSED, 6_000 + at)));
     deliver_allowed(&mut database);
     let end = database.lanes[LANE.index()].last;
     for _ in 0..10 {
-        retention::step(&mut database, &look(end)).unwrap();
+        retention::run_step(&mut database, &look(end)).unwrap();
     }
 
     let account = account(&mut database);
@@ -117,7 +119,7 @@ fn what_a_source_has_in_hand_beside_an_idle_one_is_not_passed_over_for_ever() {
     deliver_allowed_of_none(&mut database);
     let nothing = Buffer { max_bytes: 0, ..device.keep };
 
-    database.withheld.took(LANE, &[REFUSED], 1);
+    database.withheld.note_in_hand(LANE, &[REFUSED], 1);
     retain(&mut database, &nothing, 1_000);
     account(&mut database);
     settle(&mut database, 1, 1);
@@ -133,7 +135,7 @@ fn what_a_source_has_in_hand_beside_an_idle_one_is_not_passed_over_for_ever() {
 fn deliver_allowed_of_none(database: &mut Database) {
     let through = Seq(database.lanes[LANE.index()].last);
     let marks = vec![Mark { lane: LANE, through, delivered: 0, filtered: 0, gaps: Vec::new() }];
-    database.commit(&Work { marks, ..Work::default() }).unwrap();
+    database.commit_work(&CommitWork { marks, ..CommitWork::default() }).unwrap();
 }
 
 #[test]
@@ -144,17 +146,18 @@ fn after_a_trial_the_cap_gives_up_the_refused_topic_and_not_an_allowed_one() {
     withhold(&mut database);
     deliver_allowed(&mut database);
     record(&mut database, (0..4_000).map(|at| (ALLOWED, 16_000 + at)));
-    let (used, _) = database.size().unwrap();
+    let (used, _) = database.measure_size().unwrap();
 
-    database.withheld.took(LANE, &[REFUSED], 1);
+    database.withheld.note_in_hand(LANE, &[REFUSED], 1);
     let keep = Buffer { max_bytes: used * 8 / 10, ..device.keep };
-    let look = |now| Look { keep: &keep, cap_bytes: keep.max_bytes, in_hand: [Seq(0); 3], now };
+    let look =
+        |now| RetentionView { keep: &keep, cap_bytes: keep.max_bytes, in_hand: [Seq(0); 3], now };
     let steps = (0..10_000)
-        .take_while(|_| retention::step(&mut database, &look(Mono(20_000))).unwrap())
+        .take_while(|_| retention::run_step(&mut database, &look(Mono(20_000))).unwrap())
         .count();
 
     assert!(steps < 10_000, "retention comes to an end");
-    assert!(database.size().unwrap().0 <= keep.max_bytes, "the cap holds");
+    assert!(database.measure_size().unwrap().0 <= keep.max_bytes, "the cap holds");
     let of = |source| format!("SELECT count(*) FROM readings WHERE source = {source}");
     assert_eq!(count(&database, &of(ALLOWED)), 4_000, "the allowed topic pays nothing");
     assert!(account(&mut database).dropped > 2_000);
@@ -172,7 +175,7 @@ fn a_ttl_gives_up_refused_records_alone_and_tells_of_them_in_one_growing_row() {
         history: Duration::from_millis(30 * DAY_MS),
         ..device.keep
     };
-    database.withheld.took(LANE, &[REFUSED], 0);
+    database.withheld.note_in_hand(LANE, &[REFUSED], 0);
 
     for now in 0..72 {
         record(&mut database, [(REFUSED, now * hour), (ALLOWED, now * hour + 1)]);

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::db::database::{Database, Work};
+use crate::db::database::{CommitWork, Database};
 use crate::db::load;
-use crate::db::retention::{self, Look};
-use crate::db::withheld::{Settled, SourceMark};
+use crate::db::retention::{self, RetentionView};
+use crate::db::withheld::{SettledSources, SourceMark};
 
 const LANE: Lane = Lane::Readings;
 const SOURCES: u32 = 3;
@@ -44,7 +44,7 @@ struct Model {
     known: Known,
     /// As the file has it.
     committed: Known,
-    work: Work,
+    work: CommitWork,
     now: u64,
 }
 
@@ -53,12 +53,12 @@ impl Model {
         let device = Device::new();
         let database = open(&device);
         let (known, committed) = Default::default();
-        Self { device, database, known, committed, work: Work::default(), now: 1_000 }
+        Self { device, database, known, committed, work: CommitWork::default(), now: 1_000 }
     }
 
     fn commit(&mut self) {
         let work = std::mem::take(&mut self.work);
-        self.database.commit(&work).unwrap();
+        self.database.commit_work(&work).unwrap();
         self.committed = self.known.clone();
     }
 
@@ -68,7 +68,7 @@ impl Model {
         let reading = |source: &u32| number(SourceId(*source), Mono(self.now), 72.0);
         self.work.readings = sources.iter().map(reading).collect();
         let work = std::mem::take(&mut self.work);
-        let first = self.database.commit(&work).unwrap().0;
+        let first = self.database.commit_work(&work).unwrap().0;
         for (place, source) in (first..).zip(sources) {
             self.known.readings.insert(place, (source, Fate::Pending));
         }
@@ -76,7 +76,7 @@ impl Model {
     }
 
     fn mark(&mut self, mark: SourceMark) {
-        self.database.apply(&mark);
+        self.database.apply_source_mark(&mark);
         self.work.source_marks.push(mark);
     }
 
@@ -112,14 +112,14 @@ impl Model {
         let pending = pending.filter(|(_, one)| **one == (source, Fate::Pending));
         in_hand.extend(pending.map(|(place, _)| *place).take(count));
         if let Some(through) = in_hand.last() {
-            self.database.withheld.took(LANE, &[source], *through);
+            self.database.withheld.note_in_hand(LANE, &[source], *through);
         }
     }
 
     fn drop_source(&mut self, source: u32) {
         if let Some(in_hand) = self.known.withheld.get_mut(&source) {
             in_hand.clear();
-            self.database.dropped(LANE, &[source]);
+            self.database.forget_in_hand(LANE, &[source]);
         }
     }
 
@@ -133,7 +133,7 @@ impl Model {
         }
         let (delivered, filtered, gaps) = (settled.len() as u64, 0, Vec::new());
         let (lane, sources) = (LANE, vec![source]);
-        let settled = Settled { lane, sources, through, delivered, filtered, gaps };
+        let settled = SettledSources { lane, sources, through, delivered, filtered, gaps };
         self.mark(SourceMark::Settle(settled));
     }
 
@@ -154,9 +154,9 @@ impl Model {
     fn step(&mut self, keep: &Buffer) {
         let in_hand = [Seq(0), Seq(0), Seq(self.known.taken)];
         let now = Mono(self.now);
-        let look = Look { keep, cap_bytes: keep.max_bytes, in_hand, now };
+        let look = RetentionView { keep, cap_bytes: keep.max_bytes, in_hand, now };
         let dropped = self.database.lanes[LANE.index()].dropped;
-        retention::step(&mut self.database, &look).unwrap();
+        retention::run_step(&mut self.database, &look).unwrap();
         if self.database.lanes[LANE.index()].dropped == dropped {
             return;
         }
@@ -179,7 +179,7 @@ impl Model {
 
     /// A power cut: marks that wait for a commit are lost.
     fn kill(&mut self) {
-        self.work = Work::default();
+        self.work = CommitWork::default();
         self.known = self.committed.clone();
         self.known.taken = self.known.watermark;
         self.known.withheld.values_mut().for_each(Vec::clear);
@@ -188,9 +188,9 @@ impl Model {
     }
 
     fn check(&mut self) {
-        let account = load::accounts(&mut self.database.connection).unwrap()[LANE.index()];
+        let account = load::load_accounts(&mut self.database.connection).unwrap()[LANE.index()];
         let of = |fate| self.committed.count(fate);
-        let expected = Account {
+        let expected = RecordAccount {
             recorded: self.committed.readings.len() as u64,
             delivered: of(Fate::Delivered),
             pending: of(Fate::Pending),
@@ -213,9 +213,9 @@ fn open(device: &Device) -> Database {
     let options = device.options();
     let sources = Arc::new(Sources::default());
     for name in ["a", "b", "c"] {
-        sources.intern(Source::new(name, "heart_rate").unwrap()).unwrap();
+        sources.intern_source(Source::new(name, "heart_rate").unwrap()).unwrap();
     }
-    Database::open(&options.path, &options.identity, sources, &options.pulse).unwrap()
+    Database::open_database(&options.path, &options.identity, sources, &options.pulse).unwrap()
 }
 
 #[test]

@@ -6,10 +6,10 @@ use pulsegate_core::record::lane::Lane;
 use pulsegate_core::record::reading::Seq;
 
 use super::Writer;
-use super::memory::Memory;
+use super::memory::MemoryMode;
 use crate::db::database::Database;
 use crate::db::load::LaneRow;
-use crate::db::overflow::{self, Apart};
+use crate::db::overflow::{self, DetachedFile};
 use crate::store::Pass;
 
 /// Returns the number of records pending in an unreadable file: the difference between the accounts
@@ -24,15 +24,16 @@ fn pending_in_file(lanes: &[LaneRow; 3], in_memory: [u64; 3]) -> [u64; 3] {
 
 impl Writer {
     /// Delivers memory alone, while the records in the file cannot be read.
-    pub(super) fn go_apart(&mut self) {
+    pub(super) fn detach_file(&mut self) {
         // Notes the records delivered from the file.
-        self.commit();
-        let Some(Memory { file: Some(file), apart: apart @ None, .. }) = &mut self.memory else {
+        self.commit_gathered();
+        let Some(MemoryMode { file: Some(file), apart: apart @ None, .. }) = &mut self.memory
+        else {
             return;
         };
         let Ok(in_memory) = overflow::count_pending(&self.database) else { return };
         let lanes = &self.database.lanes;
-        *apart = Some(Apart {
+        *apart = Some(DetachedFile {
             watermarks: lanes.map(|row| row.watermark),
             pending: pending_in_file(lanes, in_memory),
             withheld: self.database.withheld.clone(),
@@ -46,13 +47,14 @@ impl Writer {
             "the records in the store cannot be read and wait; new ones go out from memory"
         );
         self.begin_pass();
-        self.report();
+        self.report_progress();
     }
 
     /// Continues from a new `file` in place of the file continued by memory. The accounts in memory
     /// become the sum of the new file's and of the changes since memory took over.
     pub(super) fn go_on_from(&mut self, file: Database) {
-        let Some(Memory { file: Some(known), apart: Some(apart), .. }) = &mut self.memory else {
+        let Some(MemoryMode { file: Some(known), apart: Some(apart), .. }) = &mut self.memory
+        else {
             return;
         };
         let was = std::mem::replace(known, file);
@@ -77,14 +79,14 @@ impl Writer {
         let watermarks = self.database.lanes.map(|row| Seq(row.watermark));
         self.in_hand = watermarks;
         self.encoder.begin_pass();
-        self.tell_withheld(|progress| {
+        self.publish_withheld(|progress| {
             let number = progress.pass.number + 1;
             progress.pass = Pass { number, watermarks };
         });
     }
 
     /// Returns true while memory is delivered alone.
-    pub(super) fn is_apart(&self) -> bool {
+    pub(super) fn is_file_detached(&self) -> bool {
         self.memory.as_ref().is_some_and(|memory| memory.apart.is_some())
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{RETENTION_EVERY, Writer};
 use crate::db::disk::Room;
 use crate::db::error::is_damage;
-use crate::db::retention::{self, Look};
+use crate::db::retention::{self, RetentionView};
 
 /// Steps of retention before a commit on a full partition: together they free more room than the
 /// commit takes.
@@ -20,48 +20,48 @@ impl Writer {
     /// Gives up the oldest records if the gathered records have no room below the cap of the
     /// partition, so the file never grows until no write is possible any more.
     pub(super) fn stay_below_cap(&mut self) {
-        let (Some(room), bytes) = (self.room, self.work.bytes()) else { return };
+        let (Some(room), bytes) = (self.room, self.work.estimate_bytes()) else { return };
         let cap_bytes = room.cap_beside(self.others_before);
         let mut steps = 0;
         while self.used_bytes.saturating_add(bytes) > cap_bytes && steps < STEPS_BEFORE_COMMIT {
-            let look = Look {
+            let look = RetentionView {
                 keep: &self.options.keep,
                 cap_bytes: cap_bytes.saturating_sub(bytes),
                 in_hand: self.in_hand,
                 now: self.work.now,
             };
-            match retention::step(&mut self.database, &look) {
+            match retention::run_step(&mut self.database, &look) {
                 Ok(true) => {}
                 // An error shows again in the commit.
                 Ok(false) | Err(_) => return,
             }
-            self.used_bytes = self.database.size().unwrap_or_default().0;
+            self.used_bytes = self.database.measure_size().unwrap_or_default().0;
             steps += 1;
         }
     }
 
     /// Takes a step of retention, and plans the next. Nothing is forgotten while records go to
     /// memory.
-    pub(super) fn retain(&mut self, now: Mono) {
+    pub(super) fn run_retention(&mut self, now: Mono) {
         if self.memory.is_some() {
             self.retention_at = Instant::now() + RETENTION_EVERY;
             return;
         }
         self.look_at_room();
         let before = self.database.last_seq;
-        let look = Look {
+        let look = RetentionView {
             keep: &self.options.keep,
             cap_bytes: self.cap_now(),
             in_hand: self.in_hand,
             now,
         };
-        let more = retention::step(&mut self.database, &look);
+        let more = retention::run_step(&mut self.database, &look);
         let pause = match more {
             Ok(true) => RETENTION_PAUSE,
             Ok(false) => RETENTION_EVERY,
             Err(error) if is_damage(&error) => {
                 tracing::error!(%error, "the store is damaged");
-                self.replace();
+                self.replace_damaged();
                 RETENTION_EVERY
             }
             Err(error) => {
@@ -72,7 +72,7 @@ impl Writer {
         self.retention_at = Instant::now() + pause;
         if self.database.last_seq != before {
             // The event about a gap is to be published.
-            self.report();
+            self.report_progress();
         }
     }
 
@@ -88,7 +88,7 @@ impl Writer {
     /// Measures the partition, and remembers the size of other files while the store has room to
     /// spare.
     pub(super) fn measure_room(&mut self) {
-        self.room = Room::of(&self.options.path);
+        self.room = Room::measure_at(&self.options.path);
         let Some(room) = self.room else { return };
         let others = room.others_bytes();
         self.others_before = if self.memory.is_none() && room.is_spare(self.used_bytes) {
@@ -101,7 +101,7 @@ impl Writer {
     /// Measures the partition before the first commit. A store with room now has all the room left
     /// by other files.
     pub(super) fn measure_room_at_start(&mut self) {
-        self.used_bytes = self.database.size().unwrap_or_default().0;
+        self.used_bytes = self.database.measure_size().unwrap_or_default().0;
         self.measure_room();
         let is_free = |room: &Room| !room.is_taken_by_others(self.used_bytes);
         let others = self.room.filter(is_free).map(|room| room.others_bytes());

@@ -14,29 +14,29 @@ use pulsegate_sensors::Sources;
 use tokio::time::Instant;
 
 use super::faults::{WAITING_FEW, WAITING_ROWS};
-use super::{Answer, Receipt, Writer};
+use super::{PendingAnswer, Receipt, Writer};
 use crate::config::Backlog;
-use crate::db::database::{Database, EventRow, Place};
+use crate::db::database::{Database, EventRow, StoreLocation};
 use crate::db::disk::DiskFault;
 use crate::db::error::{is_damage, is_place_taken};
-use crate::db::overflow::Apart;
-use crate::db::owner::{self, Dropped, Taking};
+use crate::db::overflow::DetachedFile;
+use crate::db::owner::{self, DroppedBacklog, StoreChoice};
 use crate::db::{self, ThingChange, ballast, begun, overflow, salvage};
 use crate::platform::state_lock;
-use crate::store::Options;
+use crate::store::StoreOptions;
 
 /// The state of the writer while the file takes no writes.
-pub(super) struct Memory {
+pub(super) struct MemoryMode {
     /// The database in the file; `None` while the file cannot be opened or read.
     pub(super) file: Option<Database>,
-    /// Set while the records in the file cannot be read, see [`Writer::go_apart`].
-    pub(super) apart: Option<Apart>,
+    /// Set while the records in the file cannot be read, see [`Writer::detach_file`].
+    pub(super) apart: Option<DetachedFile>,
     since: Instant,
     /// Number of readings in memory.
     rows: usize,
 }
 
-impl Memory {
+impl MemoryMode {
     pub(super) fn new(file: Option<Database>) -> Self {
         Self { file, apart: None, since: Instant::now(), rows: 0 }
     }
@@ -51,38 +51,38 @@ impl Writer {
                 Ok(memory) => {
                     tracing::error!(%fault, "records are kept in memory, and are not durable");
                     let file = std::mem::replace(&mut self.database, memory);
-                    self.memory = Some(Memory::new(Some(file)));
-                    self.tell_fault(&fault);
+                    self.memory = Some(MemoryMode::new(Some(file)));
+                    self.report_fault(&fault);
                 }
                 Err(error) => tracing::error!(%error, "there is no memory for the records"),
             }
         }
-        self.faults.begin(fault);
+        self.faults.begin_refusal(fault);
         self.urgent = true;
-        self.report();
+        self.report_progress();
     }
 
     /// Reports once by an event that records are not durable.
-    pub(super) fn tell_fault(&mut self, fault: &DiskFault) {
+    pub(super) fn report_fault(&mut self, fault: &DiskFault) {
         let event = Event::StoreInMemory { reason: fault.as_str().to_owned() };
-        self.work.events.push(EventRow { event, mono: self.now() });
+        self.work.events.push(EventRow { event, mono: self.mono_now() });
         self.urgent = true;
     }
 
     /// Tries to move the records in memory into the file.
-    pub(super) fn take_up_file(&mut self) {
+    pub(super) fn retry_file(&mut self) {
         if self.salvage.is_some() {
             return;
         }
         // All gathered records move together with the rest.
-        self.commit();
-        let now = self.now();
+        self.commit_gathered();
+        let now = self.mono_now();
         let path = &self.options.path;
-        let fault = self.faults.fault().cloned();
+        let fault = self.faults.current_fault().cloned();
         let Some(memory) = &mut self.memory else { return };
-        let Some(file) = &mut memory.file else { return self.look_for_file() };
-        if file.place == Place::Lost {
-            return self.replace();
+        let Some(file) = &mut memory.file else { return self.reopen_file() };
+        if file.place == StoreLocation::Lost {
+            return self.replace_damaged();
         }
         let apart = memory.apart.clone();
         // A connection made while nothing could be written stays read-only, and a connection to a
@@ -91,7 +91,7 @@ impl Writer {
             match file.connect_again(path, self.database.last_seq) {
                 Ok(true) => {}
                 Ok(false) => return self.leave_file(),
-                Err(error) if is_damage(&error) => return self.damaged(&error),
+                Err(error) if is_damage(&error) => return self.handle_damage(&error),
                 Err(error) => {
                     let fault = DiskFault::find_sqlite(path, &error);
                     return self.go_on_in_memory(fault);
@@ -103,8 +103,8 @@ impl Writer {
             && !is_damage(error)
             && DiskFault::find_sqlite(path, error).wants_room()
         {
-            ballast::release(path);
-            let (bytes, _) = self.database.size().unwrap_or_default();
+            ballast::release_room(path);
+            let (bytes, _) = self.database.measure_size().unwrap_or_default();
             let marked = match apart {
                 // Records wait in the file behind the watermarks in memory.
                 Some(_) => Ok(()),
@@ -116,7 +116,7 @@ impl Writer {
         }
         match moved {
             Ok(()) => self.back_on_disk(),
-            Err(error) if is_damage(&error) => self.damaged(&error),
+            Err(error) if is_damage(&error) => self.handle_damage(&error),
             Err(error) => {
                 let fault = DiskFault::find_sqlite(path, &error);
                 self.go_on_in_memory(fault);
@@ -126,41 +126,41 @@ impl Writer {
 
     /// Handles an error that means damage. A place already taken may have been assigned by another
     /// program with the file open; anything else is damage, and the file is replaced.
-    pub(super) fn damaged(&mut self, error: &db::Error) {
+    pub(super) fn handle_damage(&mut self, error: &db::Error) {
         let path = &self.options.path;
         if let Some(pid) = is_place_taken(error).then(|| state_lock::other_user(path)).flatten() {
             return self.go_on_in_memory(DiskFault::InUse { path: path.clone(), pid });
         }
         tracing::error!(%error, "the store is damaged");
-        self.replace();
+        self.replace_damaged();
     }
 
     fn back_on_disk(&mut self) {
         let Some(memory) = self.memory.take() else { return };
         let Some(file) = memory.file else { return };
         self.database = file;
-        self.faults.end();
-        ballast::hold(&self.options.path);
-        begun::mark(&self.options.path);
+        self.faults.end_refusal();
+        ballast::hold_room(&self.options.path);
+        begun::write_mark(&self.options.path);
         let seconds = memory.since.elapsed().as_secs();
         tracing::info!(seconds, "the disk takes writes again; what was in memory is stored");
         let event = Event::StoreOnDisk { seconds };
-        self.work.events.push(EventRow { event, mono: self.now() });
+        self.work.events.push(EventRow { event, mono: self.mono_now() });
         self.urgent = true;
         if memory.apart.is_some() {
             self.begin_pass();
         }
-        self.report();
+        self.report_progress();
     }
 
     /// Answers the clients of a commit with their places, and whether the places are durable.
-    pub(super) fn answer(&mut self, first: Seq, rows: usize) {
+    pub(super) fn answer_clients(&mut self, first: Seq, rows: usize) {
         let start: Arc<str> = self.database.identity.boot.as_str().into();
         let is_durable = self.memory.is_none();
         if let Some(memory) = &mut self.memory {
             memory.rows += rows;
         }
-        for Answer { to, offset } in self.answers.drain(..) {
+        for PendingAnswer { to, offset } in self.answers.drain(..) {
             let first_seq = first.0 + offset;
             // A client that left does not wait for its answer.
             drop(to.send(Ok(Receipt { start: Arc::clone(&start), first_seq, is_durable })));
@@ -176,7 +176,7 @@ impl Writer {
         }
         let lane = Lane::Readings;
         let counted = overflow::forget_delivered(&self.database)
-            .and_then(|()| overflow::count(&self.database, lane, 0));
+            .and_then(|()| overflow::count_behind(&self.database, lane, 0));
         match counted {
             Ok(rows) => memory.rows = usize::try_from(rows).unwrap_or(usize::MAX),
             Err(error) => tracing::error!(%error, "nothing can be forgotten in memory"),
@@ -198,7 +198,7 @@ impl Writer {
                 continue;
             }
             let kept = |database: &Database| {
-                let kept = overflow::count(database, lane, 0);
+                let kept = overflow::count_behind(database, lane, 0);
                 kept.ok().and_then(|kept| usize::try_from(kept).ok()).unwrap_or(WAITING_FEW)
             };
             let mut room = WAITING_FEW.saturating_sub(kept(&self.database));
@@ -206,7 +206,7 @@ impl Writer {
                 room = WAITING_FEW.saturating_sub(kept(&self.database));
             }
             if gathered > room {
-                self.give_up(lane, (gathered - room) as u64);
+                self.count_given_up(lane, (gathered - room) as u64);
                 match lane {
                     Lane::Alerts => self.work.alerts.truncate(room),
                     Lane::Events | Lane::Readings => self.work.events.truncate(room),
@@ -217,7 +217,7 @@ impl Writer {
 
     /// Drops a file replaced from outside by another file: its records leave the accounts.
     fn leave_file(&mut self) {
-        self.go_apart();
+        self.detach_file();
         let Some(memory) = &mut self.memory else { return };
         let (Some(file), Some(apart)) = (memory.file.take(), memory.apart.take()) else { return };
         tracing::error!("another store is in the place of the one that was open");
@@ -230,13 +230,13 @@ impl Writer {
             row.dropped -= was.dropped.min(row.dropped);
             row.filtered -= was.filtered.min(row.filtered);
         }
-        self.report();
+        self.report_progress();
     }
 
     /// Tries to open the file again. Its sources have other numbers than the sources registered
     /// since the start, so waiting records are written under the file's numbers, and the agent
     /// starts anew.
-    pub(super) fn look_for_file(&mut self) {
+    pub(super) fn reopen_file(&mut self) {
         let was_there = self.options.path.exists();
         let change = match self.settle_owner() {
             Ok(change) => change,
@@ -260,11 +260,11 @@ impl Writer {
         };
         let adopted = opened.and_then(|mut file| {
             if change.is_some_and(|change| change.backlog == Backlog::Drop) {
-                Dropped::drop_backlog_of(&mut file, self.now())?;
+                DroppedBacklog::drop_backlog_of(&mut file, self.mono_now())?;
                 // The file is this thing's now, even if the rest fails and is tried again.
                 self.options.thing_change = None;
             }
-            overflow::adopt(&mut file, &self.database, &self.sources, &sources)?;
+            overflow::adopt_memory(&mut file, &self.database, &self.sources, &sources)?;
             Ok(file)
         });
         match adopted {
@@ -272,13 +272,13 @@ impl Writer {
                 tracing::warn!("there is a store again: the agent starts anew");
                 self.database = file;
                 self.memory = None;
-                self.faults.end();
+                self.faults.end_refusal();
                 self.urgent = true;
-                self.commit();
+                self.commit_gathered();
                 self.ended = true;
             }
             Err(error) => {
-                let fault = DiskFault::find(&self.options.path, &error);
+                let fault = DiskFault::find_fault(&self.options.path, &error);
                 self.go_on_in_memory(fault);
             }
         }
@@ -286,15 +286,16 @@ impl Writer {
 
     /// Decides on another thing's store that appeared after the start.
     fn settle_owner(&mut self) -> Result<Option<ThingChange>, DiskFault> {
-        let Options { path, identity, thing_change, backlog, .. } = &self.options;
-        let Taking { path: taken, change, .. } = owner::settle(path, &identity.thing, *backlog);
+        let StoreOptions { path, identity, thing_change, backlog, .. } = &self.options;
+        let StoreChoice { path: taken, change, .. } =
+            owner::choose_store(path, &identity.thing, *backlog);
         if taken != *path {
             let path = path.display();
             let fault = format!("`{path}` is another thing's store and cannot be set aside");
             return Err(DiskFault::Other(fault));
         }
         if let (Some(change), None) = (&change, thing_change) {
-            self.work.events.push(EventRow { event: change.event(), mono: self.now() });
+            self.work.events.push(EventRow { event: change.to_event(), mono: self.mono_now() });
             // Reported once, however often the file is tried.
             self.options.thing_change = Some(change.clone());
         }
@@ -305,12 +306,12 @@ impl Writer {
 /// Returns the readings for rules begun anew: the database with the stored readings, and the
 /// readings in memory only. Without a file, memory has all readings.
 pub(super) fn stored_readings<'a>(
-    memory: Option<&'a Memory>,
+    memory: Option<&'a MemoryMode>,
     database: &'a Database,
 ) -> (&'a Database, Vec<Reading>) {
     match memory.and_then(|memory| memory.file.as_ref()) {
-        Some(file) if file.place == Place::File => {
-            (file, overflow::readings(database, "TRUE").unwrap_or_default())
+        Some(file) if file.place == StoreLocation::File => {
+            (file, overflow::select_readings(database, "TRUE").unwrap_or_default())
         }
         Some(_) | None => (database, Vec::new()),
     }

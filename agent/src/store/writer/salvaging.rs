@@ -13,12 +13,12 @@ use tokio::time::Instant;
 
 use super::Writer;
 use super::faults::REPLACE_PAUSE;
-use super::memory::Memory;
-use crate::db::database::{Database, Place};
+use super::memory::MemoryMode;
+use crate::db::database::{Database, StoreLocation};
 use crate::db::disk::DiskFault;
 use crate::db::salvage::{self, Replaced};
 use crate::platform::pulse::Pulse;
-use crate::store::Options;
+use crate::store::StoreOptions;
 
 /// Pause between two looks at the progress of the new store.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -35,20 +35,23 @@ pub(super) struct Salvage {
 
 impl Salvage {
     /// Begins the salvage of a store without facts in memory.
-    pub(super) fn of_unknown(options: &Options) -> anyhow::Result<Self> {
-        let done = begin(None, options.clone(), Sources::default())?;
+    pub(super) fn of_unknown(options: &StoreOptions) -> anyhow::Result<Self> {
+        let done = spawn_salvage(None, options.clone(), Sources::default())?;
         Ok(Self { done, in_hand: [Seq(0); 3] })
     }
 
     /// Waits for the end of the salvage, as long as the options allow.
-    pub(super) fn wait(&self, options: &Options) -> Option<anyhow::Result<Replaced>> {
+    pub(super) fn wait_until_done(
+        &self,
+        options: &StoreOptions,
+    ) -> Option<anyhow::Result<Replaced>> {
         let until = Instant::now() + options.salvage_patience;
         loop {
             options.pulse.beat();
             let rest = until.saturating_duration_since(Instant::now());
             match self.done.recv_timeout(rest.min(BEAT_EVERY)) {
                 Ok(replaced) => return Some(replaced),
-                Err(RecvTimeoutError::Disconnected) => return Some(Err(panicked())),
+                Err(RecvTimeoutError::Disconnected) => return Some(Err(panic_error())),
                 Err(RecvTimeoutError::Timeout) if rest.is_zero() => return None,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -56,31 +59,31 @@ impl Salvage {
     }
 
     /// Returns the outcome of the salvage if it has ended.
-    fn look(&self) -> Option<anyhow::Result<Replaced>> {
+    fn poll_done(&self) -> Option<anyhow::Result<Replaced>> {
         match self.done.try_recv() {
             Ok(replaced) => Some(replaced),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Err(panicked())),
+            Err(TryRecvError::Disconnected) => Some(Err(panic_error())),
         }
     }
 }
 
-fn panicked() -> anyhow::Error {
+fn panic_error() -> anyhow::Error {
     anyhow::anyhow!("the salvage of the store panicked")
 }
 
 impl Writer {
     /// Sets the damaged database aside and begins its replacement, and continues in memory
     /// meanwhile. If the disk is at fault, the database may be intact and is not replaced.
-    pub(super) fn replace(&mut self) {
+    pub(super) fn replace_damaged(&mut self) {
         if self.salvage.is_some() {
             return;
         }
         if self.memory.as_ref().is_some_and(|memory| memory.file.is_none()) {
-            return self.look_for_file();
+            return self.reopen_file();
         }
         let path = self.options.path.clone();
-        if let Some(fault) = DiskFault::probe(&path) {
+        if let Some(fault) = DiskFault::probe_disk(&path) {
             return self.go_on_without_file(fault);
         }
         let in_hand = self.in_hand;
@@ -89,19 +92,19 @@ impl Writer {
             true => DiskFault::DamagedAgain { path: path.clone() },
             false => DiskFault::Damaged { path: path.clone() },
         });
-        let Some(Memory { file: Some(file), .. }) = &mut self.memory else { return };
-        let begun = match file.leave() {
+        let Some(MemoryMode { file: Some(file), .. }) = &mut self.memory else { return };
+        let begun = match file.abandon_file() {
             Ok(()) if is_again => return,
             Ok(()) => begin_of_known(file, &self.options, &self.sources),
             Err(error) => Err(error.into()),
         };
         match begun {
             Ok(done) => self.salvage = Some(Salvage { done, in_hand }),
-            Err(error) => self.go_on_without_file(DiskFault::find(&path, &error)),
+            Err(error) => self.go_on_without_file(DiskFault::find_fault(&path, &error)),
         }
     }
 
-    /// Works like [`Writer::replace`], for a store that was not open.
+    /// Works like [`Writer::replace_damaged`], for a store that was not open.
     pub(super) fn replace_unknown(&mut self) {
         let path = self.options.path.clone();
         if self.faults.replaced_at.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
@@ -112,19 +115,19 @@ impl Writer {
                 self.salvage = Some(salvage);
                 self.go_on_in_memory(DiskFault::Damaged { path });
             }
-            Err(error) => self.go_on_in_memory(DiskFault::find(&path, &error)),
+            Err(error) => self.go_on_in_memory(DiskFault::find_fault(&path, &error)),
         }
     }
 
     /// Takes up the new store if complete.
-    pub(super) fn look_at_salvage(&mut self) {
+    pub(super) fn finish_salvage(&mut self) {
         let Some(salvage) = &self.salvage else { return };
-        let Some(replaced) = salvage.look() else { return };
+        let Some(replaced) = salvage.poll_done() else { return };
         let in_hand = salvage.in_hand;
         self.salvage = None;
         let Some(memory) = &self.memory else { return };
         let path = &self.options.path;
-        let reopen = |known: &Database| Database::reopen(path, known);
+        let reopen = |known: &Database| Database::reopen_database(path, known);
         let opened = replaced
             .and_then(|replaced| Ok((memory.file.as_ref().map(reopen).transpose()?, replaced)));
         match opened {
@@ -137,11 +140,11 @@ impl Writer {
                 self.progress.send_modify(|progress| {
                     (progress.set_aside, progress.left_rows) = (Some(set_aside), left_rows);
                 });
-                self.say_what_was_lost();
-                self.take_up_file();
+                self.report_loss();
+                self.retry_file();
             }
             Err(error) => {
-                let fault = DiskFault::find(path, &error);
+                let fault = DiskFault::find_fault(path, &error);
                 self.go_on_without_file(fault);
             }
         }
@@ -151,22 +154,22 @@ impl Writer {
 /// Begins the salvage of `file`, whose facts are known in memory.
 fn begin_of_known(
     file: &Database,
-    options: &Options,
+    options: &StoreOptions,
     sources: &Sources,
 ) -> anyhow::Result<Receiver<anyhow::Result<Replaced>>> {
-    debug_assert_eq!(file.place, Place::Lost, "nobody writes to it meanwhile");
+    debug_assert_eq!(file.place, StoreLocation::Lost, "nobody writes to it meanwhile");
     let known = file.go_on_in_memory()?;
     // Sources registered meanwhile are written when the new store is taken up.
     let named = Sources::default();
-    for source in sources.since(0) {
-        named.intern((*source).clone())?;
+    for source in sources.list_since(0) {
+        named.intern_source((*source).clone())?;
     }
-    begin(Some(known), options.clone(), named)
+    spawn_salvage(Some(known), options.clone(), named)
 }
 
-fn begin(
+fn spawn_salvage(
     known: Option<Database>,
-    options: Options,
+    options: StoreOptions,
     named: Sources,
 ) -> anyhow::Result<Receiver<anyhow::Result<Replaced>>> {
     let (answer, done) = channel();
@@ -174,8 +177,8 @@ fn begin(
         // A watchdog would be wrong here: a thread hanging on a card delays nobody.
         let pulse = Pulse::default();
         let (path, known) = (&options.path, known.as_ref());
-        let replaced =
-            options.tell_salvage(|tell| salvage::replace(path, known, &named, &pulse, tell));
+        let replaced = options
+            .tell_salvage(|tell| salvage::replace_database(path, known, &named, &pulse, tell));
         // If the writer has stopped, the next start takes up the new store.
         answer.send(replaced).ok();
     };

@@ -2,30 +2,30 @@
 
 use std::path::PathBuf;
 
-use pulsegate_core::cloud::delivery::{Part, Wanted};
+use pulsegate_core::cloud::delivery::{LanePart, TakeRequest};
 use pulsegate_core::cloud::record_text::{Framing, ReadingFormat};
 use pulsegate_core::cloud::topic::{Open, Template};
-use pulsegate_core::record::lane::Account;
+use pulsegate_core::record::lane::RecordAccount;
 use pulsegate_core::record::reading::{Boot, Value};
 use pulsegate_sensors::Source;
 use rusqlite::Connection;
 
 use super::super::filters::Filters;
 use super::super::formats::LaneFormat;
-use super::super::{Pass, Taken};
+use super::super::{Pass, TakeOutcome};
 use super::*;
 use crate::config::Buffer;
 use crate::db::Reader;
 use crate::db::database::AlertRow;
-use crate::db::{Identity, disk};
+use crate::db::{WriterIdentity, disk};
 use crate::platform::durable;
 use crate::platform::pulse::Pulse;
 
 mod passes;
 
-fn options(path: PathBuf) -> Options {
+fn options(path: PathBuf) -> StoreOptions {
     let template =
-        |topic| Template::parse(topic, "pi-1", Open { source: true, kind: true }).unwrap();
+        |topic| Template::for_thing(topic, "pi-1", Open { source: true, kind: true }).unwrap();
     let lane = || LaneFormat {
         topic: template("lane"),
         framing: Framing::Array,
@@ -39,9 +39,9 @@ fn options(path: PathBuf) -> Options {
         framing: Framing::Array,
         add: "".into(),
     };
-    Options {
+    StoreOptions {
         path,
-        identity: Identity {
+        identity: WriterIdentity {
             boot: Boot::without_suffix(1),
             thing: "pi-1".into(),
             kernel_boot_id: "first".into(),
@@ -79,15 +79,16 @@ fn writer(folder: &std::path::Path) -> Writer {
 }
 
 /// A writer without a thread, with these `options`, after its start.
-fn writer_of(options: Options) -> Writer {
+fn writer_of(options: StoreOptions) -> Writer {
     let sources = Arc::new(Sources::default());
-    let faults::Opened { database, fault, .. } = faults::open(&options, &sources).unwrap();
+    let faults::OpenedStore { database, fault, .. } =
+        faults::open_at_start(&options, &sources).unwrap();
     let (progress, _) = watch::channel(Progress::default());
     let (told, _) = watch::channel(Standing::default());
     let mut writer = Writer::new(options, database, sources, progress, told);
     if let Some(fault) = fault {
-        writer.memory = Some(Memory::new(None));
-        writer.faults.begin(fault);
+        writer.memory = Some(MemoryMode::new(None));
+        writer.faults.begin_refusal(fault);
     }
     writer
 }
@@ -109,7 +110,7 @@ impl Unit {
 
     fn append(&mut self, count: u32) {
         let gathered = readings(&self.writer, count);
-        self.writer.append(gathered, None);
+        self.writer.append_chunk(gathered, None);
         self.writer.urgent = true;
         settle(&mut self.writer);
     }
@@ -126,11 +127,11 @@ impl Unit {
     fn fail(&mut self) {
         let path = &self.writer.options.path;
         self.writer.database.connection = Connection::open_in_memory().unwrap();
-        durable::rename(path, &self.folder.path().join("whole")).unwrap();
+        durable::rename_file(path, &self.folder.path().join("whole")).unwrap();
         std::os::unix::fs::symlink(UNREADABLE, path).unwrap();
         // SQLite says of a page that the disk does not give what it says of one that is damaged.
         let damaged = self.folder.path().join("nonsense");
-        durable::replace(&damaged, &[0xa5; 4_096]).unwrap();
+        durable::replace_file(&damaged, &[0xa5; 4_096]).unwrap();
         self.writer.database.connection = Connection::open(damaged).unwrap();
     }
 
@@ -138,7 +139,7 @@ impl Unit {
     fn mend(&mut self) {
         let path = &self.writer.options.path;
         std::fs::remove_file(path).unwrap();
-        durable::rename(&self.folder.path().join("whole"), path).unwrap();
+        durable::rename_file(&self.folder.path().join("whole"), path).unwrap();
         self.writer.faults.try_now();
         settle(&mut self.writer);
     }
@@ -151,16 +152,18 @@ impl Unit {
     fn take(&mut self, lane: Lane, mut after: Seq) -> (Seq, Vec<String>) {
         let mut ids = Vec::new();
         loop {
-            let part = Part::Lane { after, withheld: Arc::default() };
+            let part = LanePart::Lane { after, withheld: Arc::default() };
             let (records, bytes) = (usize::MAX, usize::MAX);
-            let wanted = Wanted { lane, part, room: usize::MAX, records, bytes };
-            let Taken::Sheaf(sheaf) = self.writer.take(&wanted, true) else { return (after, ids) };
-            for batch in &sheaf.batches {
+            let wanted = TakeRequest { lane, part, room: usize::MAX, records, bytes };
+            let TakeOutcome::Group(group) = self.writer.take_records(&wanted, true) else {
+                return (after, ids);
+            };
+            for batch in &group.batches {
                 let records: Vec<serde_json::Value> =
                     serde_json::from_slice(&batch.payload).unwrap();
                 ids.extend(records.iter().map(|one| one["seq"].as_str().unwrap().to_owned()));
             }
-            after = sheaf.through;
+            after = group.through;
         }
     }
 
@@ -169,7 +172,7 @@ impl Unit {
         let marks = vec![Mark { lane, through, delivered, filtered: 0, gaps: Vec::new() }];
         let (answer, _) = oneshot::channel();
         let mark = Request::Mark { marks, topics: Vec::new(), urgent: true, pass, answer };
-        self.writer.take_up(mark);
+        self.writer.handle_request(mark);
         settle(&mut self.writer);
     }
 
@@ -181,14 +184,14 @@ impl Unit {
         ids
     }
 
-    fn accounts(&self) -> [Account; 3] {
+    fn accounts(&self) -> [RecordAccount; 3] {
         let in_memory = self.writer.progress.borrow().in_memory.clone();
         let path = &self.writer.options.path;
         let accounts = match in_memory {
-            Some(in_memory) => in_memory.accounts(path).unwrap(),
-            None => Reader::open(path).unwrap().accounts().unwrap(),
+            Some(in_memory) => in_memory.complete_accounts(path).unwrap(),
+            None => Reader::open_readonly(path).unwrap().read_accounts().unwrap(),
         };
-        assert!(accounts.iter().all(Account::balances), "{accounts:?}");
+        assert!(accounts.iter().all(RecordAccount::is_balanced), "{accounts:?}");
         accounts
     }
 
@@ -202,7 +205,7 @@ impl Unit {
 /// Lets the writer go round until it would wait.
 fn settle(writer: &mut Writer) {
     for _ in 0..20 {
-        writer.after(writer.now(), true);
+        writer.finish_round(writer.mono_now(), true);
         if writer.wake_at() > Instant::now() {
             return;
         }
@@ -211,7 +214,7 @@ fn settle(writer: &mut Writer) {
 }
 
 fn alert_row(writer: &Writer) -> AlertRow {
-    let source = writer.sources.intern(Source::new("7", "heart_rate").unwrap()).unwrap();
+    let source = writer.sources.intern_source(Source::new("7", "heart_rate").unwrap()).unwrap();
     AlertRow {
         rule: "high".into(),
         source: source.0,
@@ -226,10 +229,10 @@ fn alert_row(writer: &Writer) -> AlertRow {
 }
 
 fn readings(writer: &Writer, count: u32) -> Vec<Reading> {
-    let source = writer.sources.intern(Source::new("7", "heart_rate").unwrap()).unwrap();
+    let source = writer.sources.intern_source(Source::new("7", "heart_rate").unwrap()).unwrap();
     let reading = |beat| Reading {
         source,
-        mono: writer.now(),
+        mono: writer.mono_now(),
         time: None,
         value: Value::Number(f64::from(beat)),
         detail: None,
@@ -243,7 +246,7 @@ async fn the_writer_waits_while_there_is_no_store() {
     let mut writer = writer(&folder.path().join("not").join("mounted"));
     for _ in 0..3 {
         let readings = readings(&writer, 10);
-        writer.append(readings, None);
+        writer.append_chunk(readings, None);
         writer.retention_at = Instant::now();
         writer.faults.try_now();
         settle(&mut writer);
@@ -258,18 +261,18 @@ async fn the_writer_waits_while_the_file_takes_no_writes_and_goes_back_to_it_by_
     let folder = tempfile::tempdir().unwrap();
     let mut writer = writer(folder.path());
     let gathered = readings(&writer, 10);
-    writer.append(gathered, None);
+    writer.append_chunk(gathered, None);
     settle(&mut writer);
     let path = writer.options.path.clone();
     let stand_in = |folder| disk::DiskFault::Full { folder, free_bytes: 0 };
     writer.go_on_in_memory(stand_in(path.parent().unwrap().to_owned()));
     let gathered = readings(&writer, 10);
     let (answer, mut answered) = oneshot::channel();
-    writer.append(gathered, Some(answer));
+    writer.append_chunk(gathered, Some(answer));
     writer.urgent = true;
     writer.retention_at = Instant::now();
     settle(&mut writer);
-    assert_eq!(writer.database.place, Place::Memory);
+    assert_eq!(writer.database.place, StoreLocation::Memory);
     let receipt = answered.try_recv().expect("an answer at once").unwrap();
     assert_eq!((receipt.first_seq, receipt.is_durable), (11, false));
     let before = writer.database.lanes[Lane::Readings.index()].recorded;
@@ -277,10 +280,10 @@ async fn the_writer_waits_while_the_file_takes_no_writes_and_goes_back_to_it_by_
     writer.faults.try_now();
     settle(&mut writer);
 
-    assert_eq!(writer.database.place, Place::File);
+    assert_eq!(writer.database.place, StoreLocation::File);
     assert_eq!(writer.faults.retry_at(), None);
     assert_eq!(writer.database.lanes[Lane::Readings.index()].recorded, before);
-    assert_eq!(overflow::count(&writer.database, Lane::Readings, 0), Ok(20));
+    assert_eq!(overflow::count_behind(&writer.database, Lane::Readings, 0), Ok(20));
 }
 
 /// The accounts are counted beside the writer, which may move the records into the file meanwhile.
@@ -289,23 +292,23 @@ async fn records_that_are_moved_from_memory_while_they_are_counted_count_once() 
     let folder = tempfile::tempdir().unwrap();
     let mut writer = writer(folder.path());
     let gathered = readings(&writer, 10);
-    writer.append(gathered, None);
+    writer.append_chunk(gathered, None);
     settle(&mut writer);
     let path = writer.options.path.clone();
     let folder_of_file = path.parent().unwrap().to_owned();
     writer.go_on_in_memory(disk::DiskFault::Full { folder: folder_of_file, free_bytes: 0 });
     let gathered = readings(&writer, 20);
-    writer.append(gathered, None);
+    writer.append_chunk(gathered, None);
     writer.urgent = true;
     settle(&mut writer);
     let before = writer.progress.borrow().in_memory.clone().expect("it is in memory");
 
     writer.faults.try_now();
     settle(&mut writer);
-    assert_eq!(writer.database.place, Place::File);
+    assert_eq!(writer.database.place, StoreLocation::File);
 
-    let [_, _, readings] = before.accounts(&path).unwrap();
-    assert!(readings.balances(), "{readings:?}");
+    let [_, _, readings] = before.complete_accounts(&path).unwrap();
+    assert!(readings.is_balanced(), "{readings:?}");
     assert_eq!((readings.recorded, readings.pending), (30, 30));
 }
 
@@ -319,7 +322,7 @@ async fn while_the_file_cannot_be_read_new_records_go_out_from_memory_and_the_ol
 
     let (_, of_file) = unit.take(Lane::Readings, first);
     assert!(of_file.is_empty());
-    assert_eq!(unit.writer.faults.fault().map(disk::DiskFault::as_str), Some("io_error"));
+    assert_eq!(unit.writer.faults.current_fault().map(disk::DiskFault::as_str), Some("io_error"));
     unit.append(30);
     unit.alert();
     let alerts = unit.deliver(Lane::Alerts);
@@ -337,7 +340,7 @@ async fn while_the_file_cannot_be_read_new_records_go_out_from_memory_and_the_ol
 
     unit.mend();
 
-    assert_eq!((unit.writer.database.place, unit.set_aside()), (Place::File, 0));
+    assert_eq!((unit.writer.database.place, unit.set_aside()), (StoreLocation::File, 0));
     assert_eq!(unit.accounts()[Lane::Readings.index()].pending, 67);
     let rest = unit.deliver(Lane::Readings);
     assert_eq!(rest.len(), 67, "{rest:?}");
@@ -417,7 +420,7 @@ async fn each_fault_of_the_disk_is_told_and_what_arrives_goes_out_from_memory() 
         assert_eq!(event.len(), 1, "{word}: no event");
         unit.writer.faults.try_now();
         settle(&mut unit.writer);
-        assert_eq!(unit.writer.database.place, Place::File, "{word}");
+        assert_eq!(unit.writer.database.place, StoreLocation::File, "{word}");
         assert_eq!(unit.accounts()[Lane::Readings.index()].pending, 0, "{word}");
     }
 }
@@ -432,7 +435,7 @@ async fn what_is_given_up_while_the_file_takes_no_writes_is_told_at_once() {
     let full = u32::try_from(faults::WAITING_ROWS).unwrap();
     for count in [full, 7] {
         let gathered = readings(&writer, count);
-        writer.append(gathered, None);
+        writer.append_chunk(gathered, None);
         writer.urgent = true;
         settle(&mut writer);
     }
@@ -441,7 +444,7 @@ async fn what_is_given_up_while_the_file_takes_no_writes_is_told_at_once() {
 
     writer.faults.try_now();
     settle(&mut writer);
-    assert_eq!(writer.database.place, Place::File);
+    assert_eq!(writer.database.place, StoreLocation::File);
     assert_eq!(told(&writer), 0, "its gap is written");
     assert_eq!(writer.database.lanes[Lane::Readings.index()].dropped, 7);
 }
@@ -455,7 +458,7 @@ async fn a_reload_while_there_is_no_file_folds_each_reading_in_memory_once() {
     unit.append(10);
     let count = |writer: &Writer| {
         let (stored, since) = memory::stored_readings(writer.memory.as_ref(), &writer.database);
-        (overflow::count(stored, Lane::Readings, 0).unwrap(), since.len())
+        (overflow::count_behind(stored, Lane::Readings, 0).unwrap(), since.len())
     };
     assert_eq!(count(&unit.writer), (5, 10));
 
@@ -479,7 +482,7 @@ async fn a_connection_that_failed_with_an_error_of_the_card_is_replaced_by_the_f
     unit.writer.faults.try_now();
     settle(&mut unit.writer);
 
-    assert_eq!(unit.writer.database.place, Place::File);
+    assert_eq!(unit.writer.database.place, StoreLocation::File);
     assert_eq!(unit.deliver(Lane::Readings).len(), 10);
 }
 
@@ -497,7 +500,7 @@ async fn alerts_that_come_with_time_stay_within_the_bound_of_memory() {
 
     settle(&mut unit.writer);
 
-    let kept = overflow::count(&unit.writer.database, Lane::Alerts, 0);
+    let kept = overflow::count_behind(&unit.writer.database, Lane::Alerts, 0);
     assert_eq!(kept, Ok(faults::WAITING_FEW as u64));
     let given_up = unit.writer.progress.borrow().given_up;
     assert_eq!(given_up[Lane::Alerts.index()], 7);
@@ -512,7 +515,7 @@ async fn what_is_given_up_is_told_though_nothing_else_is_gathered() {
     unit.writer.options.keep.commit_interval = Duration::ZERO;
     let gathered = readings(&unit.writer, 7);
 
-    unit.writer.append(gathered, None);
+    unit.writer.append_chunk(gathered, None);
     settle(&mut unit.writer);
 
     let given_up = unit.writer.progress.borrow().given_up;

@@ -48,7 +48,7 @@ fn has_controller(class: &Path) -> bool {
 }
 
 /// Awaits `call` for at most `limit`; `what` completes the sentence "could not ...".
-pub(super) async fn within<T>(
+pub(super) async fn call_within<T>(
     limit: Duration,
     what: &'static str,
     call: impl Future<Output = btleplug::Result<T>>,
@@ -60,14 +60,14 @@ pub(super) async fn within<T>(
 }
 
 /// Removes a device from BlueZ, unless the device is paired: a bond belongs to the user.
-pub(super) async fn forget(
+pub(super) async fn forget_device(
     adapter: String,
     device: String,
     limit: Duration,
 ) -> Result<(), CallFault> {
     on_bus("forget the monitor", limit, move |bus| {
         let belt = bus.with_proxy("org.bluez", device.clone(), limit);
-        if get::<bool>(&belt, "org.bluez.Device1", "Paired")? {
+        if get_property::<bool>(&belt, "org.bluez.Device1", "Paired")? {
             return Ok(());
         }
         let device = dbus::Path::from(device);
@@ -96,12 +96,16 @@ pub(super) async fn power_cycle(adapter: String, limit: Duration) -> Result<(), 
 /// since version 5.48.
 pub(super) async fn battery_percent(device: String, limit: Duration) -> Option<u8> {
     let ask = on_bus("read the battery", limit, move |bus| {
-        get(&bus.with_proxy("org.bluez", device, limit), "org.bluez.Battery1", "Percentage")
+        get_property(
+            &bus.with_proxy("org.bluez", device, limit),
+            "org.bluez.Battery1",
+            "Percentage",
+        )
     });
     ask.await.ok()
 }
 
-fn get<T: for<'a> dbus::arg::Get<'a> + dbus::arg::Arg + RefArg + 'static>(
+fn get_property<T: for<'a> dbus::arg::Get<'a> + dbus::arg::Arg + RefArg + 'static>(
     object: &Proxy<'_, &Connection>,
     interface: &str,
     property: &str,

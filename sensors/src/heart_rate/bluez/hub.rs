@@ -16,11 +16,11 @@ use futures_util::future::{join_all, try_join_all};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
-use super::attend::Attendant;
-use super::call::{CallFault, within};
+use super::call::{CallFault, call_within};
+use super::monitor_task::MonitorTask;
 use super::radio::{self, Radio};
-use super::{BluezFault, Monitor, MonitorState, Options, scout};
-use crate::heart_rate::Identity;
+use super::{BluezFault, BluezOptions, MonitorState, WatchedMonitor, search};
+use crate::heart_rate::MonitorIdentity;
 use crate::heart_rate::ladder::Reach;
 use crate::heart_rate::packet::{Decoded, Malformed};
 use crate::{Measurement, NoReading};
@@ -42,7 +42,7 @@ pub(super) struct Sighting<'a> {
 
 /// The health of one monitor.
 #[derive(Default)]
-struct Vital<'a> {
+struct MonitorHealth<'a> {
     /// `true` once the monitor has sent a measurement.
     heard: Cell<bool>,
     /// The time of the last measurement, or of the start before the first.
@@ -57,12 +57,12 @@ struct Vital<'a> {
 
 /// State shared by all tasks; see the module.
 pub(super) struct Hub<'a> {
-    pub(super) options: &'a Options,
+    pub(super) options: &'a BluezOptions,
     manager: &'a Manager,
     radios: &'a [Radio],
-    monitors: &'a [Monitor],
+    monitors: &'a [WatchedMonitor],
     states: &'a watch::Sender<Vec<MonitorState>>,
-    vitals: Vec<Vital<'a>>,
+    vitals: Vec<MonitorHealth<'a>>,
     /// A separate connection to the bus for each monitor.
     ears: Vec<Adapter>,
     seekers: RefCell<BTreeMap<usize, oneshot::Sender<Sighting<'a>>>>,
@@ -70,22 +70,22 @@ pub(super) struct Hub<'a> {
     started: Instant,
 }
 
-type Watcher<'h> = Pin<Box<dyn Future<Output = Result<Infallible, Stop>> + 'h>>;
+type WatcherFuture<'h> = Pin<Box<dyn Future<Output = Result<Infallible, Stop>> + 'h>>;
 
 /// Runs the tasks of all monitors and adapters until `stopped` fires, the receiver of readings is
 /// gone, or BlueZ has to be opened anew.
-pub(super) async fn watch(
-    monitors: &[Monitor],
-    options: &Options,
+pub(super) async fn run_watchers(
+    monitors: &[WatchedMonitor],
+    options: &BluezOptions,
     states: &watch::Sender<Vec<MonitorState>>,
     stopped: oneshot::Receiver<()>,
 ) -> Result<(), BluezFault> {
-    let manager = within(options.call, "reach the system bus", Manager::new()).await;
+    let manager = call_within(options.call, "reach the system bus", Manager::new()).await;
     let manager = manager.map_err(BluezFault::from)?;
-    let radios = radio::open(&manager, options).await?;
+    let radios = radio::open_adapters(&manager, options).await?;
     let mut ears = Vec::new();
     for _ in monitors {
-        ears.push(radio::ear(options).await?);
+        ears.push(radio::connect_to_bus(options).await?);
     }
     let hub = Hub {
         options,
@@ -94,24 +94,24 @@ pub(super) async fn watch(
         monitors,
         states,
         ears,
-        vitals: monitors.iter().map(|_| Vital::default()).collect(),
+        vitals: monitors.iter().map(|_| MonitorHealth::default()).collect(),
         seekers: RefCell::default(),
         seeking: Notify::new(),
         started: Instant::now(),
     };
-    let mut watchers: Vec<Watcher<'_>> = Vec::new();
+    let mut watchers: Vec<WatcherFuture<'_>> = Vec::new();
     for radio in &radios {
-        watchers.push(Box::pin(scout::search(&hub, radio)));
+        watchers.push(Box::pin(search::search_monitors(&hub, radio)));
     }
     for index in 0..monitors.len() {
-        watchers.push(Box::pin(Attendant::new(&hub, index).attend()));
-        watchers.push(Box::pin(hub.miss(index)));
+        watchers.push(Box::pin(MonitorTask::new(&hub, index).keep_connected()));
+        watchers.push(Box::pin(hub.watch_for_silence(index)));
     }
     let stop = tokio::select! {
         ended = try_join_all(watchers) => ended.err(),
         _ = stopped => None,
     };
-    hub.let_go().await;
+    hub.disconnect_all().await;
     match stop {
         Some(Stop::Fault(fault)) => Err(fault),
         Some(Stop::Closed) | None => Ok(()),
@@ -124,64 +124,65 @@ impl<'a> Hub<'a> {
         self.started.elapsed()
     }
 
-    pub(super) fn monitor(&self, index: usize) -> &'a Monitor {
+    pub(super) fn monitor(&self, index: usize) -> &'a WatchedMonitor {
         &self.monitors[index]
     }
 
     /// Changes the state of a monitor for `status`.
-    pub(super) fn update(&self, index: usize, change: impl FnOnce(&mut MonitorState)) {
+    pub(super) fn update_state(&self, index: usize, change: impl FnOnce(&mut MonitorState)) {
         self.states.send_modify(|states| change(&mut states[index]));
     }
 
     /// Records the last error of a monitor.
-    pub(super) fn note(&self, index: usize, fault: &CallFault) {
+    pub(super) fn record_error(&self, index: usize, fault: &CallFault) {
         tracing::debug!(source = self.monitor(index).outlet.source().0, %fault, "call to BlueZ failed");
-        self.update(index, |state| state.last_error = Some(fault.to_string()));
+        self.update_state(index, |state| state.last_error = Some(fault.to_string()));
     }
 
     /// Records the link of a monitor, from the start of the connect; `None`: not connected.
     pub(super) fn record_link(&self, index: usize, link: Option<&Sighting<'a>>) {
         *self.vitals[index].link.borrow_mut() = link.map(|at| (at.radio, at.belt.clone()));
-        self.update(index, |state| state.connected = false);
+        self.update_state(index, |state| state.connected = false);
     }
 
     /// Waits until an adapter sees the monitor. Returns the device as seen through the monitor's
     /// own connection to the bus.
-    pub(super) async fn seek(&self, index: usize) -> Result<Sighting<'a>, Stop> {
+    pub(super) async fn wait_for_sighting(&self, index: usize) -> Result<Sighting<'a>, Stop> {
         let (limit, ear) = (self.options.call, &self.ears[index]);
         loop {
             let (found, sighting) = oneshot::channel();
             self.seekers.borrow_mut().insert(index, found);
             self.seeking.notify_waiters();
             let Ok(Sighting { radio, belt }) = sighting.await else { continue };
-            match within(limit, "find the monitor", ear.peripheral(&belt.id())).await {
+            match call_within(limit, "find the monitor", ear.peripheral(&belt.id())).await {
                 Ok(belt) => return Ok(Sighting { radio, belt }),
-                Err(fault) => self.note(index, &fault),
+                Err(fault) => self.record_error(index, &fault),
             }
-            self.probe().await?;
-            let hears = within(limit, "ask an adapter", ear.adapter_info()).await;
+            self.check_adapters().await?;
+            let hears = call_within(limit, "ask an adapter", ear.adapter_info()).await;
             hears.map_err(|fault| Stop::Fault(fault.into()))?;
         }
     }
 
     /// Returns the indexes of the missing monitors.
-    pub(super) fn sought(&self) -> Vec<usize> {
+    pub(super) fn sought_monitors(&self) -> Vec<usize> {
         self.seekers.borrow().keys().copied().collect()
     }
 
     pub(super) fn anyone_sought_by_name(&self) -> bool {
-        let by_name = |index: &usize| matches!(self.monitors[*index].identity, Identity::Name(_));
+        let by_name =
+            |index: &usize| matches!(self.monitors[*index].identity, MonitorIdentity::Name(_));
         self.seekers.borrow().keys().any(by_name)
     }
 
     /// Returns the index of the missing monitor with this identity.
-    pub(super) fn seeker_of(&self, identity: &Identity) -> Option<usize> {
+    pub(super) fn seeker_of(&self, identity: &MonitorIdentity) -> Option<usize> {
         let is_it = |index: &usize| self.monitors[*index].identity == *identity;
         self.seekers.borrow().keys().copied().find(is_it)
     }
 
     /// Passes a sighting to the task waiting for the monitor.
-    pub(super) fn found(&self, index: usize, sighting: Sighting<'a>) {
+    pub(super) fn deliver_sighting(&self, index: usize, sighting: Sighting<'a>) {
         if let Some(seeker) = self.seekers.borrow_mut().remove(&index) {
             // Another adapter may have been faster: the task waits no more.
             seeker.send(sighting).ok();
@@ -196,8 +197,8 @@ impl<'a> Hub<'a> {
 
     /// Checks that BlueZ answers and has the same adapters as at the start. Called after any failed
     /// call, to tell a fault of one monitor from a fault of BlueZ.
-    pub(super) async fn probe(&self) -> Result<(), Stop> {
-        let radios = radio::open(self.manager, self.options).await.map_err(Stop::Fault)?;
+    pub(super) async fn check_adapters(&self) -> Result<(), Stop> {
+        let radios = radio::open_adapters(self.manager, self.options).await.map_err(Stop::Fault)?;
         if radios.iter().map(|radio| &radio.name).eq(self.radios.iter().map(|radio| &radio.name)) {
             Ok(())
         } else {
@@ -207,10 +208,10 @@ impl<'a> Hub<'a> {
 
     /// Returns the largest part of the system that a cure for a monitor on `radio` may disturb.
     pub(super) fn reach(&self, radio: &Radio) -> Reach {
-        let well = |vital: &&Vital<'_>| {
+        let well = |vital: &&MonitorHealth<'_>| {
             vital.heard.get() && self.now() < vital.since.get() + self.options.silence
         };
-        let on_radio = |vital: &Vital<'_>| {
+        let on_radio = |vital: &MonitorHealth<'_>| {
             vital.link.borrow().as_ref().is_some_and(|(other, _)| other.name == radio.name)
         };
         match self.vitals.iter().find(well) {
@@ -221,7 +222,11 @@ impl<'a> Hub<'a> {
     }
 
     /// Passes on a measurement and records the monitor as healthy.
-    pub(super) async fn heard(&self, index: usize, decoded: Decoded) -> Result<(), Stop> {
+    pub(super) async fn handle_measurement(
+        &self,
+        index: usize,
+        decoded: Decoded,
+    ) -> Result<(), Stop> {
         let vital = &self.vitals[index];
         let source = self.monitor(index).outlet.source();
         let silent = self.now().saturating_sub(vital.since.replace(self.now()));
@@ -230,7 +235,7 @@ impl<'a> Hub<'a> {
         if first {
             vital.begun.notify_one();
         }
-        self.update(index, |state| {
+        self.update_state(index, |state| {
             state.packets += 1;
             state.malformed += u64::from(decoded.dropped_bytes > 0);
             if std::mem::take(&mut state.lost) {
@@ -240,41 +245,41 @@ impl<'a> Hub<'a> {
             }
         });
         let measurement = Measurement::HeartRate(decoded.heart_rate);
-        listening(self.monitor(index).outlet.measured(measurement).await)
+        require_listener(self.monitor(index).outlet.send_measurement(measurement).await)
     }
 
     /// Counts a packet without a measurement. The fault is reported if no measurement follows in
     /// time.
-    pub(super) fn garbled(&self, index: usize, malformed: Malformed) {
+    pub(super) fn count_malformed(&self, index: usize, malformed: Malformed) {
         self.vitals[index].malformed.set(Some(malformed));
-        self.update(index, |state| state.malformed += 1);
+        self.update_state(index, |state| state.malformed += 1);
     }
 
     /// Reports a monitor as lost, once.
-    async fn lost(&self, index: usize, reason: NoReading) -> Result<(), Stop> {
+    async fn report_lost(&self, index: usize, reason: NoReading) -> Result<(), Stop> {
         let outlet = &self.monitor(index).outlet;
         if self.states.borrow()[index].lost {
             return Ok(());
         }
         tracing::warn!(source = outlet.source().0, %reason, "monitor is lost");
-        self.update(index, |state| state.lost = true);
-        listening(outlet.nothing(reason).await)
+        self.update_state(index, |state| state.lost = true);
+        require_listener(outlet.send_no_reading(reason).await)
     }
 
     /// Reports the monitor as lost after too long a silence, independently of the cures in
     /// progress.
-    async fn miss(&self, index: usize) -> Result<Infallible, Stop> {
+    async fn watch_for_silence(&self, index: usize) -> Result<Infallible, Stop> {
         let vital = &self.vitals[index];
         loop {
-            if self.patience(index).is_zero() && !self.states.borrow()[index].lost {
+            if self.time_until_lost(index).is_zero() && !self.states.borrow()[index].lost {
                 // After a standstill of this process, the missed packets arrive before the answer.
                 let ear = self.ears[index].adapter_info();
-                within(self.options.call, "ask an adapter", ear).await.ok();
-                if self.patience(index).is_zero() {
-                    self.lost(index, self.reason(index)).await?;
+                call_within(self.options.call, "ask an adapter", ear).await.ok();
+                if self.time_until_lost(index).is_zero() {
+                    self.report_lost(index, self.explain_silence(index)).await?;
                 }
             }
-            let left = self.patience(index);
+            let left = self.time_until_lost(index);
             let wait = if left.is_zero() { self.options.silence } else { left };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -284,14 +289,14 @@ impl<'a> Hub<'a> {
     }
 
     /// Returns the remaining time of silence before the monitor counts as lost.
-    fn patience(&self, index: usize) -> Duration {
+    fn time_until_lost(&self, index: usize) -> Duration {
         let vital = &self.vitals[index];
-        let Options { silence, first_packet, .. } = *self.options;
+        let BluezOptions { silence, first_packet, .. } = *self.options;
         let patience = if vital.heard.get() { silence } else { first_packet };
         (vital.since.get() + patience).saturating_sub(self.now())
     }
 
-    fn reason(&self, index: usize) -> NoReading {
+    fn explain_silence(&self, index: usize) -> NoReading {
         let quiet = self.now().saturating_sub(self.vitals[index].since.get());
         let state = &self.states.borrow()[index];
         match (state.connected, self.vitals[index].malformed.get()) {
@@ -306,7 +311,7 @@ impl<'a> Hub<'a> {
 
     /// Disconnects all monitors, and calls off connects in progress, so another program or the next
     /// run finds the monitors advertising.
-    async fn let_go(&self) {
+    async fn disconnect_all(&self) {
         let links = self.vitals.iter().filter_map(|vital| vital.link.take());
         let limit = self.options.call;
         join_all(links.map(|(radio, belt)| async move { radio.disconnect(&belt, limit).await }))
@@ -314,6 +319,6 @@ impl<'a> Hub<'a> {
     }
 }
 
-fn listening(someone: bool) -> Result<(), Stop> {
+fn require_listener(someone: bool) -> Result<(), Stop> {
     if someone { Ok(()) } else { Err(Stop::Closed) }
 }

@@ -12,8 +12,8 @@ fn at(seconds: u64) -> Duration {
 fn climb(times: u64, reach: Reach) -> Vec<Rung> {
     let mut ladder = Ladder::new(SILENCE);
     let silent = |step: u64| {
-        ladder.handle(Input::Subscribed, at(10 * step), reach);
-        ladder.handle(Input::Tick, at(10 * step + 10), reach).expect("it is silent")
+        ladder.handle_input(LadderInput::Subscribed, at(10 * step), reach);
+        ladder.handle_input(LadderInput::Tick, at(10 * step + 10), reach).expect("it is silent")
     };
     (0..times).map(silent).collect()
 }
@@ -40,49 +40,58 @@ fn nothing_is_reported_while_another_adapter_works() {
 #[test]
 fn a_packet_leads_back_to_the_foot() {
     let mut ladder = Ladder::new(SILENCE);
-    ladder.handle(Input::Subscribed, at(0), Reach::Everything);
-    ladder.handle(Input::Tick, at(10), Reach::Everything);
-    ladder.handle(Input::Subscribed, at(11), Reach::Everything);
+    ladder.handle_input(LadderInput::Subscribed, at(0), Reach::Everything);
+    ladder.handle_input(LadderInput::Tick, at(10), Reach::Everything);
+    ladder.handle_input(LadderInput::Subscribed, at(11), Reach::Everything);
 
-    ladder.handle(Input::Packet, at(12), Reach::Everything);
+    ladder.handle_input(LadderInput::Packet, at(12), Reach::Everything);
 
-    assert_eq!(ladder.handle(Input::Tick, at(21), Reach::Everything), None);
-    assert_eq!(ladder.handle(Input::Tick, at(22), Reach::Everything), Some(Rung::Subscribe));
+    assert_eq!(ladder.handle_input(LadderInput::Tick, at(21), Reach::Everything), None);
+    assert_eq!(
+        ladder.handle_input(LadderInput::Tick, at(22), Reach::Everything),
+        Some(Rung::Subscribe)
+    );
 }
 
 #[test]
 fn a_lost_link_is_made_again_rather_than_subscribed_to() {
     let mut ladder = Ladder::new(SILENCE);
-    ladder.handle(Input::Subscribed, at(0), Reach::Everything);
+    ladder.handle_input(LadderInput::Subscribed, at(0), Reach::Everything);
 
-    assert_eq!(ladder.handle(Input::Failed, at(1), Reach::Everything), Some(Rung::Reconnect));
-    assert_eq!(ladder.handle(Input::Failed, at(2), Reach::Everything), Some(Rung::Forget));
+    assert_eq!(
+        ladder.handle_input(LadderInput::Failed, at(1), Reach::Everything),
+        Some(Rung::Reconnect)
+    );
+    assert_eq!(
+        ladder.handle_input(LadderInput::Failed, at(2), Reach::Everything),
+        Some(Rung::Forget)
+    );
 }
 
 #[test]
 fn a_monitor_that_is_not_there_climbs_nothing() {
     let mut ladder = Ladder::new(SILENCE);
 
-    assert_eq!(ladder.handle(Input::Tick, at(1_000_000), Reach::Everything), None);
+    assert_eq!(ladder.handle_input(LadderInput::Tick, at(1_000_000), Reach::Everything), None);
 }
 
 #[test]
 fn every_rung_is_counted_by_its_name() {
     let mut climbs = Climbs::default();
     for rung in climb(5, Reach::Everything) {
-        climbs.count(rung);
+        climbs.count_climb(rung);
     }
 
     let once = Climbs { subscribe: 1, reconnect: 1, forget: 1, power_cycle: 1, report: 1 };
     assert_eq!(climbs, once);
 }
 
-fn any_input() -> impl Strategy<Value = Input> {
+fn any_input() -> impl Strategy<Value = LadderInput> {
     prop_oneof![
-        Just(Input::Subscribed),
-        Just(Input::Packet),
-        Just(Input::Tick),
-        Just(Input::Failed)
+        Just(LadderInput::Subscribed),
+        Just(LadderInput::Packet),
+        Just(LadderInput::Tick),
+        Just(LadderInput::Failed)
     ]
 }
 
@@ -93,7 +102,7 @@ proptest! {
         let mut now = 0;
         for (input, passed) in inputs {
             now += passed;
-            let rung = ladder.handle(input, at(now), Reach::Monitor);
+            let rung = ladder.handle_input(input, at(now), Reach::Monitor);
 
             prop_assert!(rung.is_none_or(|rung| rung <= Rung::Forget));
         }

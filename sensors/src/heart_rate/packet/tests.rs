@@ -28,13 +28,17 @@ fn decodes_what_real_monitors_send() {
     for (packet, bpm, contact, energy_kj, rr) in vectors {
         let heart_rate = HeartRate { bpm, contact, energy_kj, rr: rr.to_vec() };
 
-        assert_eq!(decode(packet), Ok(Decoded { heart_rate, dropped_bytes: 0 }), "{packet:02x?}");
+        assert_eq!(
+            decode_measurement(packet),
+            Ok(Decoded { heart_rate, dropped_bytes: 0 }),
+            "{packet:02x?}"
+        );
     }
 }
 
 #[test]
 fn drops_half_an_interval_and_says_so() {
-    let decoded = decode(&[0x10, 0x3e, 0xb1, 0x03, 0xde]).unwrap();
+    let decoded = decode_measurement(&[0x10, 0x3e, 0xb1, 0x03, 0xde]).unwrap();
 
     assert_eq!((decoded.heart_rate.bpm, decoded.heart_rate.rr), (62, vec![945]));
     assert_eq!(decoded.dropped_bytes, 1);
@@ -42,49 +46,52 @@ fn drops_half_an_interval_and_says_so() {
 
 #[test]
 fn drops_bytes_that_no_flag_announces_and_says_so() {
-    assert_eq!(decode(&[0x00, 0x48, 1, 2, 3]).unwrap().dropped_bytes, 3);
+    assert_eq!(decode_measurement(&[0x00, 0x48, 1, 2, 3]).unwrap().dropped_bytes, 3);
 }
 
 #[test]
 fn ignores_reserved_flags() {
-    assert_eq!(decode(&[0xe0, 0x48]), decode(&[0x00, 0x48]));
+    assert_eq!(decode_measurement(&[0xe0, 0x48]), decode_measurement(&[0x00, 0x48]));
 }
 
 #[test]
 fn rejects_what_ends_within_a_field() {
-    assert_eq!(decode(&[]), Err(Malformed::Empty));
-    assert_eq!(decode(&[0x00]), Err(Malformed::Truncated("heart rate")));
-    assert_eq!(decode(&[0x01, 0x48]), Err(Malformed::Truncated("heart rate")));
-    assert_eq!(decode(&[0x08, 0x48, 0x2c]), Err(Malformed::Truncated("energy expended")));
+    assert_eq!(decode_measurement(&[]), Err(Malformed::Empty));
+    assert_eq!(decode_measurement(&[0x00]), Err(Malformed::Truncated("heart rate")));
+    assert_eq!(decode_measurement(&[0x01, 0x48]), Err(Malformed::Truncated("heart rate")));
+    assert_eq!(
+        decode_measurement(&[0x08, 0x48, 0x2c]),
+        Err(Malformed::Truncated("energy expended"))
+    );
 }
 
 #[test]
 fn rejects_what_is_longer_than_any_attribute() {
     let mut packet = vec![0x10; MAX_PACKET_BYTES];
-    assert!(decode(&packet).is_ok());
+    assert!(decode_measurement(&packet).is_ok());
 
     packet.push(0);
 
-    assert_eq!(decode(&packet), Err(Malformed::TooLong(513)));
+    assert_eq!(decode_measurement(&packet), Err(Malformed::TooLong(513)));
 }
 
 #[test]
 fn an_encoded_packet_never_outgrows_an_attribute() {
     let long = HeartRate { bpm: 300, contact: Detected, energy_kj: Some(1), rr: vec![800; 1000] };
 
-    let packet = encode(&long);
+    let packet = encode_measurement(&long);
 
     assert!(packet.len() <= MAX_PACKET_BYTES);
-    assert_eq!(decode(&packet).unwrap().heart_rate.rr.len(), 253);
+    assert_eq!(decode_measurement(&packet).unwrap().heart_rate.rr.len(), 253);
 }
 
 #[test]
 fn knows_the_seven_places_and_no_other() {
-    let places: Vec<_> = (0..=255).filter_map(|code| Location::decode(&[code])).collect();
+    let places: Vec<_> = (0..=255).filter_map(|code| Location::from_bytes(&[code])).collect();
 
     assert_eq!(places.len(), 7);
     assert_eq!(places[1], Location::Chest);
-    assert_eq!(Location::decode(&[]), None);
+    assert_eq!(Location::from_bytes(&[]), None);
 }
 
 #[test]
@@ -111,7 +118,7 @@ fn kept() -> Vec<Vec<u8>> {
 
 #[test]
 fn every_packet_of_the_corpus_is_a_measurement() {
-    kept().iter().for_each(|packet| assert!(decode(packet).is_ok(), "{packet:02x?}"));
+    kept().iter().for_each(|packet| assert!(decode_measurement(packet).is_ok(), "{packet:02x?}"));
 }
 
 proptest! {
@@ -130,24 +137,24 @@ proptest! {
             let end = (start + length).min(packet.len());
             packet.splice(start..end, with);
         }
-        if let Ok(decoded) = decode(&packet) {
+        if let Ok(decoded) = decode_measurement(&packet) {
             let used = packet.len() - decoded.dropped_bytes;
-            let whole = decode(&packet[..used]).unwrap();
+            let whole = decode_measurement(&packet[..used]).unwrap();
             prop_assert_eq!(whole.heart_rate, decoded.heart_rate, "what is dropped says nothing");
         }
     }
 
     #[test]
     fn decoding_undoes_encoding(heart_rate in any_heart_rate()) {
-        let decoded = decode(&encode(&heart_rate));
+        let decoded = decode_measurement(&encode_measurement(&heart_rate));
 
         prop_assert_eq!(decoded, Ok(Decoded { heart_rate, dropped_bytes: 0 }));
     }
 
     #[test]
     fn any_bytes_are_a_value_or_an_error(packet in prop::collection::vec(any::<u8>(), 0..=512)) {
-        if let Ok(decoded) = decode(&packet) {
-            let again = decode(&encode(&decoded.heart_rate)).unwrap();
+        if let Ok(decoded) = decode_measurement(&packet) {
+            let again = decode_measurement(&encode_measurement(&decoded.heart_rate)).unwrap();
 
             prop_assert_eq!(again.heart_rate, decoded.heart_rate);
             prop_assert!(decoded.dropped_bytes < packet.len());

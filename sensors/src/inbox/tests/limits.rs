@@ -1,7 +1,7 @@
 //! What clients may take: memory, places, sources, times.
 
 use super::*;
-use crate::inbox::desk::BUFFER_BYTES;
+use crate::inbox::line_reader::BUFFER_BYTES;
 
 /// Sends `text` repeatedly without reading an answer, until the socket has accepted no byte for a
 /// while.
@@ -18,7 +18,7 @@ fn clients_that_read_no_answers_hold_a_few_mebibytes_together() {
     for refused in ["x\n", "{\"x\":1}\n"] {
         run(async {
             tokio::time::pause();
-            let mut rig = Rig::new(Admission::Any);
+            let mut rig = Rig::new(SourceAdmission::Any);
             let mut clients = JoinSet::new();
             for _ in 0..64 {
                 let mut stream = rig.connect().await;
@@ -49,7 +49,7 @@ fn clients_that_read_no_answers_hold_a_few_mebibytes_together() {
 fn clients_that_only_began_a_line_keep_nobody_out() {
     run(async {
         tokio::time::pause();
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let mut half = Vec::new();
         for _ in 0..MAX_CLIENTS {
             let stream = rig.connect().await;
@@ -74,7 +74,7 @@ fn a_line_that_has_no_end_is_answered_and_its_client_closed() {
     for begun in ["{".to_owned(), "x".repeat(2 * MAX_LINE_BYTES)] {
         run(async {
             tokio::time::pause();
-            let rig = Rig::new(Admission::Any);
+            let rig = Rig::new(SourceAdmission::Any);
             let mut client = rig.connect().await;
             client.write_all(begun.as_bytes()).await.expect("room");
 
@@ -93,7 +93,7 @@ fn a_line_that_has_no_end_is_answered_and_its_client_closed() {
 fn an_idle_client_that_ends_its_lines_stays_as_long_as_there_are_places() {
     run(async {
         tokio::time::pause();
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let client = rig.connect().await;
         let (reading, mut writing) = client.into_split();
         let mut answers = BufReader::new(reading).lines();
@@ -113,7 +113,7 @@ fn an_idle_client_that_ends_its_lines_stays_as_long_as_there_are_places() {
 fn clients_that_go_while_their_answers_wait_give_back_what_they_held() {
     run(async {
         tokio::time::pause();
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let mut unanswered = Vec::new();
         for _ in 0..MAX_CLIENTS_OF_A_USER {
             let mut client = rig.connect().await;
@@ -140,7 +140,7 @@ fn clients_that_go_while_their_answers_wait_give_back_what_they_held() {
 fn a_client_that_only_ended_its_lines_gets_its_answer_however_late() {
     run(async {
         tokio::time::pause();
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let mut client = rig.connect().await;
         client.write_all(GOOD.as_bytes()).await.expect("room");
         client.shutdown().await.expect("a half-close");
@@ -160,8 +160,8 @@ fn a_client_that_only_ended_its_lines_gets_its_answer_however_late() {
 fn all_inboxes_have_one_number_of_places_and_none_locks_another_out() {
     run(async {
         tokio::time::pause();
-        let mut one = Rig::new(Admission::Any);
-        let mut other = one.beside(Admission::Any);
+        let mut one = Rig::new(SourceAdmission::Any);
+        let mut other = one.beside(SourceAdmission::Any);
         let connected =
             |one: &Rig, other: &Rig| [one, other].map(|rig| rig.counters.clients.load(Relaxed));
         let mut held = Vec::new();
@@ -191,7 +191,7 @@ fn all_inboxes_have_one_number_of_places_and_none_locks_another_out() {
 fn one_client_too_many_is_told_so() {
     run(async {
         tokio::time::pause();
-        let rig = Rig::new(Admission::Any);
+        let rig = Rig::new(SourceAdmission::Any);
         let mut clients = Vec::new();
         for _ in 0..MAX_CLIENTS_OF_A_USER {
             clients.push(rig.connect().await);
@@ -209,7 +209,7 @@ fn one_client_too_many_is_told_so() {
 #[test]
 fn never_speaks_for_a_sensor_of_the_device() {
     run(async {
-        let mut rig = Rig::new(Admission::Only(HashSet::from(["7".into()])));
+        let mut rig = Rig::new(SourceAdmission::Only(HashSet::from(["7".into()])));
         assert_eq!(rig.exchange(GOOD.as_bytes()).await, ids(1..2));
 
         // A reload adds a sensor of that name; the inbox knows the source already.
@@ -228,7 +228,7 @@ fn never_speaks_for_a_sensor_of_the_device() {
 #[test]
 fn refuses_times_from_the_future_while_the_clock_is_trusted() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let now = 1_000_000_000_000;
         let line = |time: i64| {
             format!("{{\"source\":\"7\",\"kind\":\"x\",\"value\":1,\"time\":{time}}}\n")
@@ -247,7 +247,7 @@ fn refuses_times_from_the_future_while_the_clock_is_trusted() {
 #[test]
 fn each_inbox_fills_its_own_share_of_the_table_and_no_other() {
     run(async {
-        let mut rig = Rig::new(Admission::Only(HashSet::from(["7".into()])));
+        let mut rig = Rig::new(SourceAdmission::Only(HashSet::from(["7".into()])));
         let only = |id: &str| Some(HashSet::from([id.into()]));
         let inboxes = vec![only("7"), only("8"), None, None];
         rig.owners.send_replace(Arc::new(Owners { sensors: HashSet::new(), inboxes }));
@@ -263,7 +263,7 @@ fn each_inbox_fills_its_own_share_of_the_table_and_no_other() {
         assert_eq!(rig.counters.sources.load(Relaxed), 2000);
         assert_eq!(rig.counters.max_sources.load(Relaxed), 2000);
         let sensor = Source::new("thermometer", "number").expect("names");
-        assert!(rig.sources.intern(sensor).is_ok(), "a sensor has its place");
+        assert!(rig.sources.intern_source(sensor).is_ok(), "a sensor has its place");
     });
 }
 
@@ -281,10 +281,10 @@ fn refused(answers: &str) -> usize {
 #[test]
 fn inboxes_that_are_not_limited_share_one_account_of_new_names() {
     run(async {
-        let mut one = Rig::new(Admission::Any);
+        let mut one = Rig::new(SourceAdmission::Any);
         let inboxes = vec![None, None];
         one.owners.send_replace(Arc::new(Owners { sensors: HashSet::new(), inboxes }));
-        let mut other = one.beside(Admission::Any);
+        let mut other = one.beside(SourceAdmission::Any);
         let share = crate::MAX_CLIENT_SOURCES;
         // Each inbox counts the table once at its first line.
         assert_eq!(refused(&other.exchange(GOOD.as_bytes()).await), 0);
@@ -295,40 +295,46 @@ fn inboxes_that_are_not_limited_share_one_account_of_new_names() {
         assert_eq!(one.sources.len(), share);
         assert_eq!(other.counters.sources.load(Relaxed), 8000);
         let sensor = |n| Source::new(&format!("sensor{n}"), "number").expect("names");
-        assert!((0..4000).all(|n| one.sources.intern(sensor(n)).is_ok()), "sensors have places");
+        assert!(
+            (0..4000).all(|n| one.sources.intern_source(sensor(n)).is_ok()),
+            "sensors have places"
+        );
     });
 }
 
 #[test]
 fn sensors_have_places_however_often_the_limits_of_an_inbox_change() {
     run(async {
-        let one = Rig::new(Admission::Any);
+        let one = Rig::new(SourceAdmission::Any);
         let sensors: HashSet<Box<str>> = HashSet::from(["thermometer".into()]);
         for id in ["7", "8", "9", "10"] {
             let only = HashSet::from([id.into()]);
             let inboxes = vec![None, Some(only.clone())];
             one.owners.send_replace(Arc::new(Owners { sensors: sensors.clone(), inboxes }));
-            let mut limited = one.beside(Admission::Only(only));
+            let mut limited = one.beside(SourceAdmission::Only(only));
             limited.exchange(kinds_of(id, 0, 4000).as_bytes()).await;
         }
 
         let sensor = |n| Source::new("thermometer", &format!("k{n}")).expect("names");
-        assert!((0..1000).all(|n| one.sources.intern(sensor(n)).is_ok()), "sensors have places");
+        assert!(
+            (0..1000).all(|n| one.sources.intern_source(sensor(n)).is_ok()),
+            "sensors have places"
+        );
     });
 }
 
 #[test]
 fn an_inbox_speaks_for_what_it_is_limited_to_also_beside_a_table_of_other_names() {
     run(async {
-        let one = Rig::new(Admission::Any);
+        let one = Rig::new(SourceAdmission::Any);
         for n in 0..10_000 {
             let source = Source::new(&format!("s{n}"), "x").expect("names");
-            one.sources.intern(source).expect("room");
+            one.sources.intern_source(source).expect("room");
         }
         let only = HashSet::from(["7".into()]);
         let inboxes = vec![None, Some(only.clone())];
         one.owners.send_replace(Arc::new(Owners { sensors: HashSet::new(), inboxes }));
-        let mut limited = one.beside(Admission::Only(only));
+        let mut limited = one.beside(SourceAdmission::Only(only));
 
         assert_eq!(limited.exchange(GOOD.as_bytes()).await, ids(1..2));
     });
@@ -337,10 +343,10 @@ fn an_inbox_speaks_for_what_it_is_limited_to_also_beside_a_table_of_other_names(
 #[test]
 fn a_table_that_an_older_version_filled_has_places_for_sensors_and_none_for_new_names() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         for n in 0..10_000 {
             let source = Source::new(&format!("s{n}"), "x").expect("names");
-            rig.sources.intern(source).expect("room");
+            rig.sources.intern_source(source).expect("room");
         }
 
         let known = "{\"source\":\"s9999\",\"kind\":\"x\",\"value\":1}\n";
@@ -350,14 +356,14 @@ fn a_table_that_an_older_version_filled_has_places_for_sensors_and_none_for_new_
             "{\"error\":\"a new source, of which this inbox has too many\",\"field\":\"source\"}\n";
         assert_eq!(answers, ids(1..2) + refused);
         let sensor = |n| Source::new(&format!("sensor{n}"), "number").expect("names");
-        assert!((0..2000).all(|n| rig.sources.intern(sensor(n)).is_ok()));
+        assert!((0..2000).all(|n| rig.sources.intern_source(sensor(n)).is_ok()));
     });
 }
 
 #[test]
 fn refuses_one_source_more_than_clients_may_name() {
     run(async {
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let lines = |range: std::ops::Range<usize>| -> String {
             range.map(|n| format!("{{\"source\":\"s{n}\",\"kind\":\"x\",\"value\":1}}\n")).collect()
         };
@@ -377,7 +383,7 @@ fn answers_that_use_up_the_turn_of_a_client_stop_neither_it_nor_the_others() {
     within_the_deadline(|| {
         run(async {
             const TURNS: u32 = 256;
-            let mut rig = Rig::new(Admission::Any);
+            let mut rig = Rig::new(SourceAdmission::Any);
             let mut client = rig.connect().await;
             let mut chunks = Vec::new();
             for _ in 0..TURNS {
@@ -407,7 +413,7 @@ fn answers_that_use_up_the_turn_of_a_client_stop_neither_it_nor_the_others() {
 fn a_client_whose_lines_wait_until_the_store_takes_them_is_not_idle() {
     run(async {
         tokio::time::pause();
-        let mut rig = Rig::new(Admission::Any);
+        let mut rig = Rig::new(SourceAdmission::Any);
         let mut clients = Vec::new();
         let mut chunks = Vec::new();
         for _ in 0..MAX_CLIENTS_OF_A_USER {

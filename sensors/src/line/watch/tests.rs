@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::line::edge_pipe::{self, EdgeReceiver, EdgeSender};
-use crate::line::port::{Opened, Port};
+use crate::line::port::{LinePort, OpenedLine};
 use crate::line::state::Edge;
 use crate::line::{Bias, Level, Role};
 use crate::{LineState, Observation, SourceId};
@@ -26,16 +26,16 @@ struct Wire {
     high: Arc<AtomicBool>,
 }
 
-impl Port for Wire {
+impl LinePort for Wire {
     fn fd(&self) -> BorrowedFd<'_> {
         self.edges.as_fd()
     }
 
-    fn edge(&mut self) -> Result<Edge, NoReading> {
-        self.edges.receive().map_err(|_| NoReading::Failed("the wire is cut".to_owned()))
+    fn read_edge(&mut self) -> Result<Edge, NoReading> {
+        self.edges.receive_edge().map_err(|_| NoReading::Failed("the wire is cut".to_owned()))
     }
 
-    fn level(&self) -> Result<Level, NoReading> {
+    fn read_level(&self) -> Result<Level, NoReading> {
         Ok(if self.high.load(Ordering::SeqCst) { Level::High } else { Level::Low })
     }
 }
@@ -61,11 +61,11 @@ impl Rig {
             let edges = waiting.lock().unwrap().pop_front();
             let edges = edges.ok_or_else(|| NoReading::Absent("a wire".to_owned()))?;
             let port = Box::new(Wire { edges, high: Arc::clone(&level) });
-            Ok(Opened { port, kernel_debounces: debounce.is_zero() })
+            Ok(OpenedLine { port, kernel_debounces: debounce.is_zero() })
         };
         let outlet = Outlet::new(SourceId(3), sender);
-        let machine = Machine::new(LID, debounce);
-        let watch = start("line-17".to_owned(), machine, open, outlet, monotonic).unwrap();
+        let machine = LineMachine::new(LID, debounce);
+        let watch = start_thread("line-17".to_owned(), machine, open, outlet, monotonic).unwrap();
         Self { watch, observations, high, wires, tries }
     }
 
@@ -106,7 +106,7 @@ async fn the_first_level_is_told_and_then_each_edge_with_the_kernels_time() {
 
     let at = monotonic();
     rig.high.store(true, Ordering::SeqCst);
-    wire.send(edge(at, Level::High, 1)).unwrap();
+    wire.send_edge(edge(at, Level::High, 1)).unwrap();
 
     assert_eq!(rig.expect(LineState::Open).await, Some(at));
     assert_eq!(rig.watch.counters().state, Some(LineState::Open));
@@ -122,7 +122,7 @@ async fn bounce_is_one_opening_where_the_kernel_does_not_debounce() {
     let at = monotonic();
     rig.high.store(true, Ordering::SeqCst);
     for (level, seqno) in [(Level::High, 1), (Level::Low, 2), (Level::High, 3)] {
-        wire.send(edge(at + Duration::from_millis(seqno.into()), level, seqno)).unwrap();
+        wire.send_edge(edge(at + Duration::from_millis(seqno.into()), level, seqno)).unwrap();
     }
 
     assert_eq!(rig.expect(LineState::Open).await, Some(at + Duration::from_millis(1)));
@@ -178,7 +178,7 @@ async fn a_line_that_is_not_there_is_told_and_can_be_stopped() {
 
     assert_eq!(rig.next().await.outcome, Err(NoReading::Absent("a wire".to_owned())));
 
-    timeout(DEADLINE, rig.watch.stop()).await.expect("the thread ends");
+    timeout(DEADLINE, rig.watch.stop_thread()).await.expect("the thread ends");
     assert_eq!(rig.observations.recv().await, None);
 }
 
@@ -188,9 +188,9 @@ async fn a_stopped_line_is_given_back_before_stop_returns() {
     let mut wire = rig.plug();
     rig.expect_found(LineState::Closed).await;
 
-    timeout(DEADLINE, rig.watch.stop()).await.expect("the thread ends");
+    timeout(DEADLINE, rig.watch.stop_thread()).await.expect("the thread ends");
 
-    assert!(wire.send(edge(Duration::ZERO, Level::High, 1)).is_err());
+    assert!(wire.send_edge(edge(Duration::ZERO, Level::High, 1)).is_err());
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn a_thread_ends_when_nobody_listens() {
 
     drop(rig.observations);
 
-    timeout(DEADLINE, rig.watch.ended()).await.expect("the thread ends");
+    timeout(DEADLINE, rig.watch.wait_until_ended()).await.expect("the thread ends");
 }
 
 #[tokio::test]
@@ -215,10 +215,11 @@ async fn a_configured_line_without_hardware_says_so() {
     };
     let (sender, mut observations) = mpsc::channel(4);
 
-    let watch = spawn(line, Backend::Auto, Outlet::new(SourceId(3), sender), monotonic).unwrap();
+    let watch =
+        spawn_line(line, Backend::Auto, Outlet::new(SourceId(3), sender), monotonic).unwrap();
     let first = timeout(DEADLINE, observations.recv()).await.expect("a reason").unwrap();
 
     assert_eq!(first.source, SourceId(3));
     assert!(matches!(first.outcome, Err(NoReading::Absent(_))), "{first:?}");
-    timeout(DEADLINE, watch.stop()).await.expect("the thread ends");
+    timeout(DEADLINE, watch.stop_thread()).await.expect("the thread ends");
 }

@@ -45,14 +45,14 @@ pub struct Hours {
 
 /// Tells night from day.
 #[derive(Debug, Clone)]
-pub struct Night {
+pub struct NightJudge {
     spec: NightSpec,
     /// The last decision by brightness, while the brightness is known: `true` for night.
     dark: Option<bool>,
     last: Option<bool>,
 }
 
-impl Night {
+impl NightJudge {
     /// Creates the state without any decision.
     #[must_use]
     pub fn new(spec: NightSpec) -> Self {
@@ -61,13 +61,13 @@ impl Night {
 
     /// Returns the last decision: `true` for night.
     #[must_use]
-    pub fn last(&self) -> Option<bool> {
+    pub fn was_night(&self) -> Option<bool> {
         self.last
     }
 
     /// Returns `true` for night, `false` for day, and `None` if neither the brightness nor the time
     /// of day is known. `light` is the newest brightness and the time of its arrival.
-    pub fn ask(
+    pub fn decide_night(
         &mut self,
         light: Option<(f64, Mono)>,
         now: Mono,
@@ -76,7 +76,7 @@ impl Night {
         let fresh = light.filter(|(_, at)| now.since(*at) < STALE_AFTER);
         let light = self.spec.light.zip(fresh);
         self.dark = light.and_then(|(light, (value, _))| light.is_dark(value, self.dark));
-        let hours = || self.spec.hours.as_ref()?.contain(wall?);
+        let hours = || self.spec.hours.as_ref()?.contains_time(wall?);
         self.last = self.dark.or_else(hours);
         self.last
     }
@@ -96,8 +96,8 @@ impl Light {
 }
 
 impl Hours {
-    fn contain(&self, wall: Wall) -> Option<bool> {
-        let minute = minute(wall, &self.zone)?;
+    fn contains_time(&self, wall: Wall) -> Option<bool> {
+        let minute = minute_of_day(wall, &self.zone)?;
         Some(if self.from <= self.to {
             (self.from..self.to).contains(&minute)
         } else {
@@ -107,7 +107,7 @@ impl Hours {
 }
 
 /// Returns the minute of the day in `zone`; `None` for a time outside the calendar.
-fn minute(wall: Wall, zone: &TimeZone) -> Option<u16> {
+fn minute_of_day(wall: Wall, zone: &TimeZone) -> Option<u16> {
     let time = Timestamp::from_millisecond(wall.0).ok()?.to_zoned(zone.clone());
     u16::try_from(i32::from(time.hour()) * 60 + i32::from(time.minute())).ok()
 }

@@ -43,11 +43,11 @@ fn visit(standing: &mut Standing, openings: u32) {
         openings,
         boot: Some(KernelBoot(1)),
     };
-    standing.take_visits((openings > 0).then_some(visit).into_iter());
+    standing.update_visits((openings > 0).then_some(visit).into_iter());
 }
 
-fn opening() -> Turn {
-    Turn::Visit { source: "feeder".into(), visit: "v".into(), moment: Moment::Opening }
+fn opening() -> ActionTrigger {
+    ActionTrigger::Visit { source: "feeder".into(), visit: "v".into(), moment: Moment::Opening }
 }
 
 /// SQ-3.
@@ -60,7 +60,7 @@ fn a_display_counts_the_openings_of_a_visit_and_goes_back_to_0() {
 
     for openings in (0..=9).chain([10, 0]) {
         visit(&mut standing, openings);
-        let levels = outputs.levels(&standing, Mono(1), None);
+        let levels = outputs.compute_levels(&standing, Mono(1), None);
 
         let lamp = u32::from(openings > 0);
         assert_eq!(levels.values, [openings.min(9), lamp], "more than it can show is a 9");
@@ -83,8 +83,8 @@ fn an_output_is_on_while_anything_wants_it() {
         boot: None,
     };
     let mut at = |visits: Vec<Visit>, standing: &mut Standing| {
-        standing.take_visits(visits.into_iter());
-        outputs.levels(standing, Mono(1), None).values[0]
+        standing.update_visits(visits.into_iter());
+        outputs.compute_levels(standing, Mono(1), None).values[0]
     };
 
     let mut feeder = at_door.clone();
@@ -100,12 +100,12 @@ fn a_pulse_ends_by_itself_and_one_in_its_midst_makes_it_last() {
     let mut outputs = Outputs::new(vec![output("buzzer", 1, None)], &[], &[spec], None);
     let standing = Standing::default();
 
-    outputs.handle_turn(&opening(), Mono(1_000));
-    let levels = outputs.levels(&standing, Mono(1_000), None);
+    outputs.handle_trigger(&opening(), Mono(1_000));
+    let levels = outputs.compute_levels(&standing, Mono(1_000), None);
     assert_eq!(levels, Levels { values: vec![1], due: Some(Mono(1_500)) });
-    outputs.handle_turn(&opening(), Mono(1_300));
-    assert_eq!(outputs.levels(&standing, Mono(1_500), None).due, Some(Mono(1_800)));
-    let levels = outputs.levels(&standing, Mono(1_800), None);
+    outputs.handle_trigger(&opening(), Mono(1_300));
+    assert_eq!(outputs.compute_levels(&standing, Mono(1_500), None).due, Some(Mono(1_800)));
+    let levels = outputs.compute_levels(&standing, Mono(1_800), None);
     assert_eq!(levels, Levels { values: vec![0], due: None });
 }
 
@@ -116,11 +116,14 @@ fn only_openings_and_alerts_pulse() {
 
     for moment in [Moment::Begin, Moment::End] {
         let (source, visit) = ("feeder".into(), "v".into());
-        outputs.handle_turn(&Turn::Visit { source, visit, moment }, Mono(1));
+        outputs.handle_trigger(&ActionTrigger::Visit { source, visit, moment }, Mono(1));
     }
-    outputs.handle_turn(&Turn::Raised { rule: "feeder".into(), source: SourceId(0) }, Mono(1));
+    outputs.handle_trigger(
+        &ActionTrigger::Raised { rule: "feeder".into(), source: SourceId(0) },
+        Mono(1),
+    );
 
-    assert_eq!(outputs.levels(&Standing::default(), Mono(2), None).values, [0]);
+    assert_eq!(outputs.compute_levels(&Standing::default(), Mono(2), None).values, [0]);
 }
 
 /// A box with an IR filter and an IR lamp for the night, and a visible lamp for the day.
@@ -151,7 +154,7 @@ fn at_night_a_visit_switches_infrared_and_never_visible_light() {
     visit(&mut standing, 1);
     let mut at = |light: f64| {
         standing.light = Some((light, Mono(0)));
-        outputs.levels(&standing, Mono(1), None).values
+        outputs.compute_levels(&standing, Mono(1), None).values
     };
 
     assert_eq!(at(50.0), [0, 0, 1], "day");
@@ -161,7 +164,7 @@ fn at_night_a_visit_switches_infrared_and_never_visible_light() {
     assert_eq!(at(20.0), [0, 0, 1], "still day");
     visit(&mut standing, 0);
     standing.light = Some((0.0, Mono(0)));
-    assert_eq!(outputs.levels(&standing, Mono(1), None).values, [0, 0, 0], "nobody there");
+    assert_eq!(outputs.compute_levels(&standing, Mono(1), None).values, [0, 0, 0], "nobody there");
 }
 
 /// NB-1.
@@ -174,13 +177,29 @@ fn as_long_as_nobody_knows_whether_it_is_night_nothing_is_switched() {
     let mut by_clock = nest_box(by_clock());
     let late = Mono(0) + STALE_AFTER;
 
-    assert_eq!(by_light.levels(&standing, Mono(1), Some(NOON)).values, dark, "no reading yet");
+    assert_eq!(
+        by_light.compute_levels(&standing, Mono(1), Some(NOON)).values,
+        dark,
+        "no reading yet"
+    );
     standing.light = Some((20.0, Mono(0)));
-    assert_eq!(by_light.levels(&standing, Mono(1), None).values, dark, "neither dark nor bright");
+    assert_eq!(
+        by_light.compute_levels(&standing, Mono(1), None).values,
+        dark,
+        "neither dark nor bright"
+    );
     standing.light = Some((50.0, Mono(0)));
-    assert_eq!(by_light.levels(&standing, Mono(1), None).values, [0, 0, 1]);
-    assert_eq!(by_light.levels(&standing, late, None).values, dark, "the sensor died at noon");
-    assert_eq!(by_clock.levels(&standing, Mono(1), None).values, dark, "the clock is not set");
+    assert_eq!(by_light.compute_levels(&standing, Mono(1), None).values, [0, 0, 1]);
+    assert_eq!(
+        by_light.compute_levels(&standing, late, None).values,
+        dark,
+        "the sensor died at noon"
+    );
+    assert_eq!(
+        by_clock.compute_levels(&standing, Mono(1), None).values,
+        dark,
+        "the clock is not set"
+    );
 }
 
 /// NB-1.
@@ -190,13 +209,16 @@ fn by_the_clock_night_goes_past_midnight_and_is_looked_at_while_it_matters() {
     let mut standing = Standing::default();
     visit(&mut standing, 1);
     let hours = |hours: i64| Some(Wall(NOON.0 + hours * 3_600_000));
-    let mut is_night = |wall| outputs.levels(&standing, Mono(1), wall).values[0] == 1;
+    let mut is_night = |wall| outputs.compute_levels(&standing, Mono(1), wall).values[0] == 1;
 
     let nights: Vec<i64> = (0..24).filter(|hour| is_night(hours(*hour))).collect();
     assert_eq!(nights, [9, 10, 11, 12, 13, 14, 15, 16, 17], "21:00 to 06:00, from noon");
-    assert_eq!(outputs.levels(&standing, Mono(1), hours(0)).due, Some(Mono(1) + LOOK_EVERY));
+    assert_eq!(
+        outputs.compute_levels(&standing, Mono(1), hours(0)).due,
+        Some(Mono(1) + LOOK_EVERY)
+    );
     visit(&mut standing, 0);
-    assert_eq!(outputs.levels(&standing, Mono(1), hours(0)).due, None);
+    assert_eq!(outputs.compute_levels(&standing, Mono(1), hours(0)).due, None);
 }
 
 #[test]
@@ -206,7 +228,11 @@ fn the_clock_tells_while_the_light_is_not_known() {
     let mut standing = Standing::default();
     visit(&mut standing, 1);
 
-    assert_eq!(outputs.levels(&standing, Mono(1), Some(NOON)).values, [0, 0, 1]);
+    assert_eq!(outputs.compute_levels(&standing, Mono(1), Some(NOON)).values, [0, 0, 1]);
     standing.light = Some((1.0, Mono(1)));
-    assert_eq!(outputs.levels(&standing, Mono(2), Some(NOON)).values, [1, 1, 0], "an eclipse");
+    assert_eq!(
+        outputs.compute_levels(&standing, Mono(2), Some(NOON)).values,
+        [1, 1, 0],
+        "an eclipse"
+    );
 }

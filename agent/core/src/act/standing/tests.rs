@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::record::reading::Value;
 use crate::rules::Drive;
-use crate::rules::{Clear, Condition, KernelBoot, Range, Report, Severity, Test};
+use crate::rules::{Clear, Condition, KernelBoot, Publication, Range, Severity, Test};
 use crate::time::Wall;
 use crate::visits::{First, VisitSpec};
 
@@ -39,7 +39,7 @@ fn turned(rule: &Arc<RuleSpec>, source: u32, state: AlertState) -> Transition {
         score: None,
         window: None,
         time: Wall(0),
-        report: Report::Now,
+        report: Publication::Now,
     }
 }
 
@@ -66,15 +66,15 @@ fn visit(start: i64, openings: u32) -> Visit {
 /// The state after a start without any history.
 fn known() -> Standing {
     let mut standing = Standing::default();
-    standing.begin(std::iter::empty());
+    standing.restore_visits(std::iter::empty());
     standing
 }
 
 /// Returns the visits among `turns`, each with its moment.
-fn moments(turns: Vec<Turn>) -> Vec<(String, Moment)> {
+fn moments(turns: Vec<ActionTrigger>) -> Vec<(String, Moment)> {
     let moment = |turn| match turn {
-        Turn::Visit { visit, moment, .. } => Some((visit.into(), moment)),
-        Turn::Raised { .. } => None,
+        ActionTrigger::Visit { visit, moment, .. } => Some((visit.into(), moment)),
+        ActionTrigger::Raised { .. } => None,
     };
     turns.into_iter().filter_map(moment).collect()
 }
@@ -85,15 +85,19 @@ fn alerts_that_are_raised_are_counted_and_each_raise_is_a_turn() {
     let mut standing = before.clone();
 
     for source in [1, 2] {
-        assert!(standing.alerts.take(&turned(&warm, source, AlertState::Raised)));
+        assert!(standing.alerts.apply_transition(&turned(&warm, source, AlertState::Raised)));
     }
-    assert_eq!(standing.count(&Cause::Rule("warm".into())), 2);
-    let turn = Turn::Raised { rule: "warm".into(), source: SourceId(2) };
-    assert_eq!(standing.since(&before), [turn], "what was not looked at between is one turn");
+    assert_eq!(standing.count_active(&ActionCause::Rule("warm".into())), 2);
+    let turn = ActionTrigger::Raised { rule: "warm".into(), source: SourceId(2) };
+    assert_eq!(
+        standing.triggers_since(&before),
+        [turn],
+        "what was not looked at between is one turn"
+    );
 
-    standing.alerts.take(&turned(&warm, 1, AlertState::Cleared));
-    assert_eq!(standing.count(&Cause::Rule("warm".into())), 1);
-    assert_eq!(standing.since(&standing.clone()), []);
+    standing.alerts.apply_transition(&turned(&warm, 1, AlertState::Cleared));
+    assert_eq!(standing.count_active(&ActionCause::Rule("warm".into())), 1);
+    assert_eq!(standing.triggers_since(&standing.clone()), []);
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn a_rule_that_only_tells_makes_no_difference() {
     let tells = rule("tells", vec![Action::Alert, Action::Record(Duration::from_secs(5))]);
     let mut standing = known();
 
-    assert!(!standing.alerts.take(&turned(&tells, 1, AlertState::Raised)));
+    assert!(!standing.alerts.apply_transition(&turned(&tells, 1, AlertState::Raised)));
     assert_eq!(standing, known());
 }
 
@@ -110,13 +114,13 @@ fn what_a_start_remembers_stands_and_has_not_just_happened() {
     let (warm, tells) = (acting("warm"), rule("tells", vec![Action::Alert]));
     let mut standing = Standing::default();
 
-    standing.alerts.resume([(&*warm, SourceId(7)), (&*tells, SourceId(7))].into_iter());
-    standing.begin([visit(10, 4)].into_iter());
+    standing.alerts.restore_raised([(&*warm, SourceId(7)), (&*tells, SourceId(7))].into_iter());
+    standing.restore_visits([visit(10, 4)].into_iter());
 
-    assert_eq!(standing.count(&Cause::Rule("warm".into())), 1);
-    assert_eq!(standing.count(&Cause::Rule("tells".into())), 0);
-    assert_eq!(standing.count(&Cause::Visit("feeder".into())), 4);
-    assert_eq!(standing.since(&Standing::default()), []);
+    assert_eq!(standing.count_active(&ActionCause::Rule("warm".into())), 1);
+    assert_eq!(standing.count_active(&ActionCause::Rule("tells".into())), 0);
+    assert_eq!(standing.count_active(&ActionCause::Visit("feeder".into())), 4);
+    assert_eq!(standing.triggers_since(&Standing::default()), []);
 }
 
 #[test]
@@ -124,13 +128,13 @@ fn what_happens_before_the_first_look_is_seen_at_that() {
     let warm = acting("warm");
     let never_looked = Standing::default();
     let mut standing = Standing::default();
-    standing.begin([visit(10, 4)].into_iter());
+    standing.restore_visits([visit(10, 4)].into_iter());
 
-    standing.alerts.take(&turned(&warm, 1, AlertState::Raised));
-    standing.take_visits([visit(10, 5)].into_iter());
-    let turns = standing.since(&never_looked);
+    standing.alerts.apply_transition(&turned(&warm, 1, AlertState::Raised));
+    standing.update_visits([visit(10, 5)].into_iter());
+    let turns = standing.triggers_since(&never_looked);
 
-    let raised = Turn::Raised { rule: "warm".into(), source: SourceId(1) };
+    let raised = ActionTrigger::Raised { rule: "warm".into(), source: SourceId(1) };
     assert!(turns.contains(&raised), "{turns:?}");
     assert_eq!(moments(turns), [("feeder-3-a".to_owned(), Moment::Opening)]);
 }
@@ -140,8 +144,11 @@ fn a_visit_begins_goes_on_and_ends() {
     let mut standing = known();
     let mut follow = |visits: Vec<Visit>| {
         let before = standing.clone();
-        standing.take_visits(visits.into_iter());
-        (moments(standing.since(&before)), standing.count(&Cause::Visit("feeder".into())))
+        standing.update_visits(visits.into_iter());
+        (
+            moments(standing.triggers_since(&before)),
+            standing.count_active(&ActionCause::Visit("feeder".into())),
+        )
     };
 
     let first = |moment| ("feeder-3-a".to_owned(), moment);
@@ -156,13 +163,13 @@ fn a_visit_begins_goes_on_and_ends() {
 #[test]
 fn a_visit_that_follows_unseen_ends_the_one_before() {
     let mut before = known();
-    before.take_visits([visit(10, 2)].into_iter());
+    before.update_visits([visit(10, 2)].into_iter());
     let mut standing = before.clone();
 
-    standing.take_visits([visit(500, 1)].into_iter());
+    standing.update_visits([visit(500, 1)].into_iter());
 
     let second = |moment| ("feeder-3-1f4".to_owned(), moment);
     let first = ("feeder-3-a".to_owned(), Moment::End);
     let expected = [first, second(Moment::Begin), second(Moment::Opening)];
-    assert_eq!(moments(standing.since(&before)), expected);
+    assert_eq!(moments(standing.triggers_since(&before)), expected);
 }

@@ -24,14 +24,15 @@ impl Delivery {
         let all_stand = self.messages.values().all(|message| message.answered.is_none());
         let lone = self.next_on_trial(now).filter(|_| all_stand);
         let only_alerts = lone.is_some() || on_their_way().any(|message| self.is_lone(message));
-        let doubted_goes = all_stand && !on_their_way().any(|message| self.failures(message) > 0);
+        let doubted_goes =
+            all_stand && !on_their_way().any(|message| self.topic_failures(message) > 0);
         let ordinary = waiting
             .filter(|(_, message)| !self.is_lone(message))
             .filter(|(_, message)| !only_alerts || message.batch.lane == Lane::Alerts)
-            .filter(|(_, message)| doubted_goes || self.failures(message) == 0)
+            .filter(|(_, message)| doubted_goes || self.topic_failures(message) == 0)
             .min_by_key(|(id, message)| {
                 let lane = message.batch.lane;
-                (lane != Lane::Alerts, self.failures(message), lane, **id)
+                (lane != Lane::Alerts, self.topic_failures(message), lane, **id)
             });
         let lone = lone.filter(|_| self.in_flight() == 0);
         let (id, message) = ordinary.or(lone)?;
@@ -53,9 +54,9 @@ impl Delivery {
                 message.trial.as_ref() == Some(topic) && message.batch.lane == *lane
             });
             let first = of_topic.next();
-            let goes = if on.trial.wants() > 1 { of_topic.next() } else { first };
+            let goes = if on.trial.messages_needed() > 1 { of_topic.next() } else { first };
             let goes = goes.filter(|(_, message)| message.sent.is_none());
-            goes.map(|(id, message)| ((on.trial.doubt().failures(), *id), (id, message)))
+            goes.map(|(id, message)| ((on.trial.doubt().failure_count(), *id), (id, message)))
         };
         let due = self.on_trial.iter().filter_map(due);
         due.min_by_key(|(key, _)| *key).map(|(_, found)| found)
@@ -70,8 +71,8 @@ impl Delivery {
     }
 
     /// Returns the number of connections in a row that count against the topic of `message`.
-    pub(super) fn failures(&self, message: &Message) -> u32 {
+    pub(super) fn topic_failures(&self, message: &Message) -> u32 {
         let topic = self.topics.get(message.batch.lane, &message.batch.topic);
-        topic.map_or(0, |topic| topic.doubt.failures())
+        topic.map_or(0, |topic| topic.doubt.failure_count())
     }
 }

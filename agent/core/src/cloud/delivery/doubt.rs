@@ -23,7 +23,7 @@ pub struct Doubt {
 
 impl Doubt {
     /// Counts a failure.
-    pub fn add(&mut self, now: Mono) {
+    pub fn add_failure(&mut self, now: Mono) {
         if self.failures == 0 {
             self.since = now;
         }
@@ -33,13 +33,13 @@ impl Doubt {
 
     /// Returns `true` if the topic failed since the last success.
     #[must_use]
-    pub fn exists(&self) -> bool {
+    pub fn has_failures(&self) -> bool {
         self.failures > 0
     }
 
     /// Returns the number of failures in a row.
     #[must_use]
-    pub fn failures(&self) -> u32 {
+    pub fn failure_count(&self) -> u32 {
         self.failures
     }
 
@@ -51,7 +51,7 @@ impl Doubt {
 
     /// Returns the time of the first failure.
     #[must_use]
-    pub fn since(&self) -> Mono {
+    pub fn failing_since(&self) -> Mono {
         self.since
     }
 
@@ -75,7 +75,7 @@ mod tests {
         let mut doubt = Doubt::default();
         let mut pauses = Vec::new();
         for _ in 0..10 {
-            doubt.add(Mono(1_000));
+            doubt.add_failure(Mono(1_000));
             pauses.push(doubt.next_trial().since(Mono(1_000)).as_secs());
         }
 

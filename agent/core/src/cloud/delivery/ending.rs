@@ -5,27 +5,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::doubt::Doubt;
-use super::exchange::{Death, TopicMark};
+use super::exchange::{LinkEnd, TopicMark};
 use super::queue::Queue;
-use super::topics::{Evidence, Finding, OnTrial, SUSPECT_WITHIN};
-use super::trial::{Trial, Tried, Verdict};
-use super::{Delivery, MAX_DEATHS, Message, MessageId, tried};
+use super::topics::{ConnectionEvidence, OnTrial, SUSPECT_WITHIN, TopicVerdict};
+use super::trial::{Trial, TrialVerdict, Tried};
+use super::{Delivery, MAX_DEATHS, Message, MessageId, measure_batch};
 use crate::record::lane::{Gap, Lane};
 use crate::record::reading::Seq;
 use crate::time::Mono;
 
 impl Delivery {
     /// Takes the loss of the link at `at`, possibly some time ago. Acknowledgements count only if
-    /// old enough at `at`, so the caller must report the loss before [`Delivery::tick`] with a
+    /// old enough at `at`, so the caller must report the loss before [`Delivery::handle_timeout`] with a
     /// later time. Returns the gaps of quarantined messages.
-    pub fn link_lost(&mut self, death: Death, at: Mono) -> Vec<Gap> {
-        let by_peer = death == Death::ByPeer;
+    pub fn link_lost(&mut self, death: LinkEnd, at: Mono) -> Vec<Gap> {
+        let by_peer = death == LinkEnd::ByPeer;
         let was_alone = self.in_flight() <= 1;
         if !by_peer {
-            self.believe_where(at, |_| true);
+            self.confirm_where(at, |_| true);
         }
-        self.tick(at);
-        let evidence = self.evidence(by_peer, at);
+        self.handle_timeout(at);
+        let evidence = self.collect_evidence(by_peer, at);
         let is_lone = |message: &Message| self.is_lone(message).then_some(message.batch.first);
         let lone: BTreeSet<Seq> = self.messages.values().filter_map(is_lone).collect();
         let lone_sent = self.messages.values().filter(|message| self.is_lone(message));
@@ -43,7 +43,7 @@ impl Delivery {
                 Some(topic) if lone.contains(&message.batch.first) => {
                     if was_alone || was_answered {
                         let of = (message.batch.lane, Arc::clone(topic));
-                        tried_in_vain.push((of, tried(&message.batch)));
+                        tried_in_vain.push((of, measure_batch(&message.batch)));
                     }
                 }
                 Some(_) | None => message.deaths += 1,
@@ -53,8 +53,8 @@ impl Delivery {
         for ((lane, name), evidence) in evidence {
             let topic = self.topics.get_mut(lane, &name);
             let is_lone = topic.trial.as_ref().is_some_and(|on| !on.trial.is_recovered());
-            if !is_lone && evidence.finding() == Finding::Against {
-                topic.doubt.add(at);
+            if !is_lone && evidence.judge_topic() == TopicVerdict::Against {
+                topic.doubt.add_failure(at);
                 if topic.doubt.is_refused() {
                     accused.push((lane, name));
                 }
@@ -64,23 +64,30 @@ impl Delivery {
         accused.extend(deadly.map(|one| {
             (one.batch.lane, Arc::clone(one.trial.as_ref().unwrap_or(&one.batch.topic)))
         }));
-        accused.into_iter().for_each(|(lane, topic)| self.withhold(lane, topic, at));
+        accused.into_iter().for_each(|(lane, topic)| self.withhold_topic(lane, topic, at));
         for (_, _, topic) in self.topics.iter_mut() {
             (topic.answers, topic.is_known) = (0, false);
         }
         self.count_doubted();
         let failed = tried_in_vain.into_iter();
-        failed.filter_map(|((lane, topic), tried)| self.failed(lane, &topic, tried, at)).collect()
+        failed
+            .filter_map(|((lane, topic), tried)| self.handle_failed_trial(lane, &topic, tried, at))
+            .collect()
     }
 
     /// Returns the evidence about each topic used on the connection.
-    fn evidence(&self, by_peer: bool, now: Mono) -> BTreeMap<(Lane, Arc<str>), Evidence> {
+    fn collect_evidence(
+        &self,
+        by_peer: bool,
+        now: Mono,
+    ) -> BTreeMap<(Lane, Arc<str>), ConnectionEvidence> {
         let mut evidence = BTreeMap::new();
         for message in self.messages.values() {
             let Some(sent) = message.sent else { continue };
             let (lane, topic) = (message.batch.lane, &message.batch.topic);
             let answers = self.topics.get(lane, topic).map_or(0, |topic| topic.answers);
-            let nothing = Evidence { by_peer, answers, since_answer: None, since_publish: None };
+            let nothing =
+                ConnectionEvidence { by_peer, answers, since_answer: None, since_publish: None };
             let of = evidence.entry((lane, Arc::clone(topic))).or_insert(nothing);
             match message.answered {
                 Some(at) => of.since_answer = Some(now.since(at)),
@@ -93,7 +100,7 @@ impl Delivery {
     /// Puts a topic on trial: the messages of the topic leave the window, and the records leave the
     /// lane. Acknowledged records of the topic without a durable mark are sent again, because a
     /// source has a single watermark.
-    fn withhold(&mut self, lane: Lane, name: Arc<str>, now: Mono) {
+    fn withhold_topic(&mut self, lane: Lane, name: Arc<str>, now: Mono) {
         if self.on_trial.contains(&(lane, Arc::clone(&name))) {
             // The topic had recovered, but has not rejoined the lane yet.
             let topic = self.topics.get_mut(lane, &name);
@@ -121,12 +128,12 @@ impl Delivery {
         for id in ids {
             if let Some(message) = self.messages.remove(&id) {
                 records += message.batch.count;
-                self.settle(&message);
+                self.settle_message(&message);
             }
         }
         let queue = &mut self.lanes[lane.index()].queue;
         let (is_in_hand, after) = (!queue.is_empty(), queue.settled_through);
-        queue.forget(&name);
+        queue.forget_topic(&name);
         let topic = self.topics.get_mut(lane, &name);
         topic.doubt = Doubt::default();
         topic.withheld += records;
@@ -138,21 +145,27 @@ impl Delivery {
 
     /// Takes the end of the connection by a message on trial. Returns the gap if the message is
     /// quarantined.
-    fn failed(&mut self, lane: Lane, topic: &Arc<str>, tried: Tried, now: Mono) -> Option<Gap> {
+    fn handle_failed_trial(
+        &mut self,
+        lane: Lane,
+        topic: &Arc<str>,
+        tried: Tried,
+        now: Mono,
+    ) -> Option<Gap> {
         let on = self.topics.get_mut(lane, topic).trial.as_mut()?;
-        match on.trial.failed(tried, now) {
-            Verdict::TakeAnew => {
+        match on.trial.handle_failure(tried, now) {
+            TrialVerdict::TakeAnew => {
                 self.take_anew(lane, topic);
                 None
             }
-            Verdict::Poison(first) => {
+            TrialVerdict::Poison(first) => {
                 let poison = self.messages.iter().find(|(_, message)| {
                     message.trial.as_ref() == Some(topic) && message.batch.first == first
                 });
                 let id = *poison?.0;
-                self.quarantine(id)
+                self.quarantine_message(id)
             }
-            Verdict::GoOn | Verdict::TooLarge(_) | Verdict::Recovered => None,
+            TrialVerdict::GoOn | TrialVerdict::TooLarge(_) | TrialVerdict::Recovered => None,
         }
     }
 
@@ -164,7 +177,7 @@ impl Delivery {
         });
         let dropped = before - self.messages.len();
         if let Some(on) = &mut self.topics.get_mut(lane, topic).trial {
-            self.settled -= on.queue.messages() - dropped;
+            self.settled -= on.queue.count_messages() - dropped;
             on.queue = Queue::new(Seq(0));
             (on.in_hand, on.anew, on.caught_up) = (0, true, None);
         }

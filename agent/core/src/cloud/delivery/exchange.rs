@@ -14,7 +14,7 @@ pub struct MessageId(pub(super) u64);
 
 /// Cause of the end of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Death {
+pub enum LinkEnd {
     /// The peer closed the link, possibly because of a message.
     ByPeer,
     /// A timeout, a network failure, or a close by the agent.
@@ -75,11 +75,11 @@ pub enum TopicMark {
 
 /// A request to take a group of batches from the store now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct TakeRequest {
     /// Lane to take from.
     pub lane: Lane,
     /// Part of the lane to take from.
-    pub part: Part,
+    pub part: LanePart,
     /// Maximum number of messages.
     pub room: usize,
     /// Maximum number of records a message.
@@ -90,7 +90,7 @@ pub struct Wanted {
 
 /// A part of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum LanePart {
     /// The records of the lane after `after`, without the withheld topics.
     Lane {
         /// Last record already taken from the lane.
@@ -111,7 +111,7 @@ pub enum Part {
 
 /// A topic that the broker refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedTopic {
     /// Name of the topic.
     pub topic: Arc<str>,
     /// Time of the first failure since the last success.

@@ -24,7 +24,7 @@ impl Delivery {
     }
 
     /// Returns the marks of settled records, to be made durable together, and removes them from
-    /// delivery. The caller calls [`Delivery::marked`] once the marks are durable.
+    /// delivery. The caller calls [`Delivery::note_marks_durable`] once the marks are durable.
     #[must_use]
     pub fn take_marks(&mut self) -> (Vec<Mark>, Vec<TopicMark>) {
         let mut marks = Vec::new();
@@ -78,7 +78,7 @@ impl Delivery {
     }
 
     /// Notes that all taken marks are durable.
-    pub fn marked(&mut self) {
+    pub fn note_marks_durable(&mut self) {
         self.marking = 0;
     }
 

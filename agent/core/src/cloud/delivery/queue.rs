@@ -10,7 +10,7 @@ use crate::record::reading::Seq;
 /// The groups of a lane or of a withheld topic.
 #[derive(Debug)]
 pub(super) struct Queue {
-    sheaves: VecDeque<OpenSheaf>,
+    groups: VecDeque<OpenGroup>,
     /// The end of the last settled group; at first, the watermark.
     pub(super) settled_through: Seq,
     /// The number of messages in the last group, as an estimate for the next group.
@@ -19,7 +19,7 @@ pub(super) struct Queue {
 
 /// A group of batches with `open` unsettled messages.
 #[derive(Debug)]
-pub(super) struct OpenSheaf {
+pub(super) struct OpenGroup {
     pub(super) through: Seq,
     pub(super) messages: usize,
     pub(super) open: usize,
@@ -33,7 +33,7 @@ pub(super) struct OpenSheaf {
 
 /// The sum of settled groups.
 #[derive(Debug, Default)]
-pub(super) struct Settled {
+pub(super) struct SettledGroups {
     pub(super) through: Seq,
     pub(super) messages: usize,
     pub(super) delivered: u64,
@@ -44,60 +44,60 @@ pub(super) struct Settled {
 
 impl Queue {
     pub(super) fn new(settled_through: Seq) -> Self {
-        Self { sheaves: VecDeque::new(), settled_through, usual: 1 }
+        Self { groups: VecDeque::new(), settled_through, usual: 1 }
     }
 
-    pub(super) fn push(&mut self, sheaf: OpenSheaf) {
-        self.usual = sheaf.messages;
-        self.sheaves.push_back(sheaf);
+    pub(super) fn push(&mut self, group: OpenGroup) {
+        self.usual = group.messages;
+        self.groups.push_back(group);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.sheaves.is_empty()
+        self.groups.is_empty()
     }
 
     /// Returns the number of messages in all groups, settled and unsettled.
-    pub(super) fn messages(&self) -> usize {
-        self.sheaves.iter().map(|sheaf| sheaf.messages).sum()
+    pub(super) fn count_messages(&self) -> usize {
+        self.groups.iter().map(|group| group.messages).sum()
     }
 
     /// Settles one message of the group ending at `through`, and returns the group.
-    pub(super) fn settle(&mut self, through: Seq) -> &mut OpenSheaf {
-        let at = self.sheaves.partition_point(|sheaf| sheaf.through < through);
-        let sheaf = &mut self.sheaves[at];
-        sheaf.open -= 1;
-        sheaf
+    pub(super) fn settle_one(&mut self, through: Seq) -> &mut OpenGroup {
+        let at = self.groups.partition_point(|group| group.through < through);
+        let group = &mut self.groups[at];
+        group.open -= 1;
+        group
     }
 
     /// Removes the counts of `topic` from every group.
-    pub(super) fn forget(&mut self, topic: &str) {
-        for sheaf in &mut self.sheaves {
-            sheaf.delivered.retain(|(of, _)| **of != *topic);
-            sheaf.filtered.retain(|(of, _)| **of != *topic);
+    pub(super) fn forget_topic(&mut self, topic: &str) {
+        for group in &mut self.groups {
+            group.delivered.retain(|(of, _)| **of != *topic);
+            group.filtered.retain(|(of, _)| **of != *topic);
         }
     }
 
     /// Removes the settled groups at the front, and returns their sum.
-    pub(super) fn take_settled(&mut self) -> Option<Settled> {
-        let mut settled: Option<Settled> = None;
-        while self.sheaves.front().is_some_and(|sheaf| sheaf.open == 0) {
-            let Some(sheaf) = self.sheaves.pop_front() else { break };
+    pub(super) fn take_settled(&mut self) -> Option<SettledGroups> {
+        let mut settled: Option<SettledGroups> = None;
+        while self.groups.front().is_some_and(|group| group.open == 0) {
+            let Some(group) = self.groups.pop_front() else { break };
             let sum = settled.get_or_insert_default();
             let count = |of: &[(Arc<str>, u64)]| of.iter().map(|(_, count)| count).sum::<u64>();
-            sum.through = sheaf.through;
-            sum.messages += sheaf.messages;
-            sum.delivered += count(&sheaf.delivered);
-            sum.filtered += count(&sheaf.filtered);
-            sheaf.gaps.into_iter().for_each(|gap| join(&mut sum.gaps, gap));
-            sum.sources.extend(sheaf.sources);
-            self.settled_through = sheaf.through;
+            sum.through = group.through;
+            sum.messages += group.messages;
+            sum.delivered += count(&group.delivered);
+            sum.filtered += count(&group.filtered);
+            group.gaps.into_iter().for_each(|gap| merge_gap(&mut sum.gaps, gap));
+            sum.sources.extend(group.sources);
+            self.settled_through = group.through;
         }
         settled
     }
 }
 
 /// Adds `count` to the count of `topic`.
-pub(super) fn add(counts: &mut Vec<(Arc<str>, u64)>, topic: &Arc<str>, count: u64) {
+pub(super) fn add_count(counts: &mut Vec<(Arc<str>, u64)>, topic: &Arc<str>, count: u64) {
     match counts.iter_mut().find(|(of, _)| Arc::ptr_eq(of, topic) || *of == *topic) {
         Some((_, sum)) => *sum += count,
         None => counts.push((Arc::clone(topic), count)),
@@ -105,7 +105,7 @@ pub(super) fn add(counts: &mut Vec<(Arc<str>, u64)>, topic: &Arc<str>, count: u6
 }
 
 /// Appends a gap. Consecutive quarantined messages of one topic make a single gap.
-fn join(gaps: &mut Vec<Gap>, gap: Gap) {
+fn merge_gap(gaps: &mut Vec<Gap>, gap: Gap) {
     match gaps.last_mut() {
         Some(last) if last.reason == gap.reason => {
             last.last = gap.last;

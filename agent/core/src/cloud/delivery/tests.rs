@@ -19,7 +19,7 @@ fn a_topic_that_the_broker_forbids_waits_and_the_others_go_on() {
     assert_eq!((world.watermark, world.counted), (3_000, 2_000));
     assert_eq!(world.quarantined, []);
     assert_eq!(world.was_refused.len(), 1);
-    let refused = world.delivery.refused().remove(0);
+    let refused = world.delivery.list_refused().remove(0);
     assert_eq!((&*refused.topic, refused.records), ("b", 1_000));
     let deaths = world.deaths;
     world.run(3_600, &mut forbids);
@@ -28,7 +28,7 @@ fn a_topic_that_the_broker_forbids_waits_and_the_others_go_on() {
     world.run(400, &mut |_, _| Fate::Ack);
 
     assert_eq!((world.arrived.len(), world.counted), (3_000, 3_000));
-    assert!(world.withheld.is_empty() && world.delivery.refused().is_empty());
+    assert!(world.withheld.is_empty() && world.delivery.list_refused().is_empty());
     assert!(world.delivery.is_taken("b"));
 }
 
@@ -39,12 +39,12 @@ fn a_topic_of_which_no_record_is_left_is_not_withheld_any_more_and_not_taken_eit
         if &*batch.topic == "b" { Fate::HangUp } else { Fate::Ack }
     };
     world.run(60, &mut forbids);
-    assert_eq!(world.delivery.refused().len(), 1);
+    assert_eq!(world.delivery.list_refused().len(), 1);
 
     world.withheld.clear();
     world.run(400, &mut forbids);
 
-    assert!(world.delivery.refused().is_empty());
+    assert!(world.delivery.list_refused().is_empty());
     assert!(!world.delivery.is_taken("b"));
 }
 
@@ -169,7 +169,7 @@ fn a_topic_that_was_taken_before_is_not_believed_on_the_next_connection() {
     let mut world = World::new(mixed(300));
     world.run(10, &mut |_, _| Fate::Ack);
     assert_eq!(world.counted, 300);
-    world.delivery.link_lost(Death::Otherwise, world.now);
+    world.delivery.link_lost(LinkEnd::Otherwise, world.now);
     let mut lies = |batch: &Batch, _| {
         if &*batch.topic == "b" { Fate::AckAndHangUp } else { Fate::Ack }
     };
@@ -279,17 +279,17 @@ fn a_new_pass_takes_everything_behind_its_watermarks_and_counts_nothing_of_the_o
     let now = world.now;
     let mut sent = Vec::new();
     while let Some((id, _)) = world.delivery.next(now) {
-        world.delivery.sent(id, now);
+        world.delivery.mark_sent(id, now);
         sent.push(id);
     }
     assert!(sent.len() > 1);
-    world.delivery.acknowledged(sent[0], now);
+    world.delivery.acknowledge_message(sent[0], now);
 
     world.delivery.begin_pass([Seq(0), Seq(0), Seq(100)]);
     world.delivery.withheld_in_store(&[], now);
-    world.delivery.committed([Seq(0), Seq(0), Seq(300)]);
+    world.delivery.note_committed([Seq(0), Seq(0), Seq(300)]);
     for id in sent {
-        world.delivery.acknowledged(id, now);
+        world.delivery.acknowledge_message(id, now);
     }
 
     assert_eq!(world.delivery.in_hand(), 0);
@@ -306,15 +306,15 @@ fn records_that_wait_are_counted_once_over_a_new_pass_and_a_rename() {
         if &*batch.topic == "b" { Fate::HangUp } else { Fate::Ack }
     };
     world.run(60, &mut forbids);
-    assert_eq!(world.delivery.refused().remove(0).records, 100);
+    assert_eq!(world.delivery.list_refused().remove(0).records, 100);
     let withheld = [(Lane::Readings, "b".into())];
 
     world.delivery.begin_pass([Seq(0); 3]);
     world.delivery.withheld_in_store(&withheld, world.now);
-    world.delivery.committed([Seq(0), Seq(0), Seq(300)]);
+    world.delivery.note_committed([Seq(0), Seq(0), Seq(300)]);
     world.run(1, &mut forbids);
 
-    assert_eq!(world.delivery.refused().remove(0).records, 100);
+    assert_eq!(world.delivery.list_refused().remove(0).records, 100);
     world.delivery.withheld_in_store(&[], world.now);
     let topic = world.delivery.topics.get(Lane::Readings, "b").unwrap();
     assert!(topic.trial.is_none());
@@ -332,7 +332,7 @@ fn recovered(records: usize) -> World {
     assert_eq!((world.was_refused.len(), world.watermark), (1, records as u64));
     let mut slow = |batch: &Batch, _| if batch.count > 32 { Fate::Silence } else { Fate::Ack };
     world.run(400, &mut slow);
-    assert!(world.delivery.refused().is_empty() && !world.unanswered.is_empty());
+    assert!(world.delivery.list_refused().is_empty() && !world.unanswered.is_empty());
     world
 }
 

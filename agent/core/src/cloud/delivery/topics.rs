@@ -57,7 +57,7 @@ impl OnTrial {
 
 /// The evidence about a topic from the end of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Evidence {
+pub(super) struct ConnectionEvidence {
     /// `true` if the peer ended the connection.
     pub(super) by_peer: bool,
     /// The number of acknowledgements on the topic.
@@ -70,7 +70,7 @@ pub(super) struct Evidence {
 
 /// The conclusion about a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum TopicVerdict {
     /// The peer may have hung up because of the topic.
     Against,
     /// No conclusion.
@@ -79,18 +79,18 @@ pub(super) enum Finding {
     For,
 }
 
-impl Evidence {
-    pub(super) fn finding(self) -> Finding {
+impl ConnectionEvidence {
+    pub(super) fn judge_topic(self) -> TopicVerdict {
         let hung_up_after_answer =
             self.by_peer && self.since_answer.is_some_and(|since| since < ANSWER_STANDS);
         match self.answers {
-            0 if !self.by_peer => Finding::Nothing,
+            0 if !self.by_peer => TopicVerdict::Nothing,
             0 if self.since_publish.is_some_and(|since| since <= SUSPECT_WITHIN) => {
-                Finding::Against
+                TopicVerdict::Against
             }
-            0 => Finding::Nothing,
-            1 if hung_up_after_answer => Finding::Against,
-            _ => Finding::For,
+            0 => TopicVerdict::Nothing,
+            1 if hung_up_after_answer => TopicVerdict::Against,
+            _ => TopicVerdict::For,
         }
     }
 }
@@ -123,7 +123,7 @@ impl Topics {
 
 #[cfg(test)]
 mod tests {
-    use super::Finding::{Against, For, Nothing};
+    use super::TopicVerdict::{Against, For, Nothing};
     use super::*;
 
     #[test]
@@ -150,8 +150,8 @@ mod tests {
             ("a path that resets amid a flow", true, 7, Some(ms(1)), Some(ms(1)), For),
         ];
         for (what, by_peer, answers, since_answer, since_publish, finding) in rows {
-            let evidence = Evidence { by_peer, answers, since_answer, since_publish };
-            assert_eq!(evidence.finding(), finding, "{what}");
+            let evidence = ConnectionEvidence { by_peer, answers, since_answer, since_publish };
+            assert_eq!(evidence.judge_topic(), finding, "{what}");
         }
     }
 }

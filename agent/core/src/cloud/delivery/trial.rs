@@ -65,7 +65,7 @@ pub(super) struct Tried {
 
 /// The consequence of a tried message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum TrialVerdict {
     /// Send the next message.
     GoOn,
     /// Drop the messages in hand and take their records again, in the new size.
@@ -96,7 +96,7 @@ impl Trial {
     pub(super) fn of_refused(now: Mono) -> Self {
         let mut trial = Self::new(now);
         while !trial.doubt.is_refused() {
-            trial.doubt.add(now);
+            trial.doubt.add_failure(now);
         }
         trial
     }
@@ -120,23 +120,28 @@ impl Trial {
     }
 
     /// Returns the most records in the next message.
-    pub(super) fn size(&self) -> usize {
+    pub(super) fn next_size(&self) -> usize {
         if self.is_recovered { usize::MAX } else { self.size }
     }
 
     /// Returns the number of messages that must be in hand to send the next: 2 to send the message
     /// after the accused message, otherwise 1.
-    pub(super) fn wants(&self) -> usize {
+    pub(super) fn messages_needed(&self) -> usize {
         1 + usize::from(self.tries_other)
     }
 
     /// Notes that no message follows the accused message.
-    pub(super) fn has_no_other(&mut self) {
+    pub(super) fn note_no_other(&mut self) {
         self.tries_other = false;
     }
 
     /// Takes the acknowledgement of a tried message, and returns the consequence.
-    pub(super) fn passed(&mut self, tried: Tried, limit_bytes: usize, now: Mono) -> Verdict {
+    pub(super) fn handle_pass(
+        &mut self,
+        tried: Tried,
+        limit_bytes: usize,
+        now: Mono,
+    ) -> TrialVerdict {
         self.doubt = Doubt::default();
         if self.tries_other {
             self.tries_other = false;
@@ -144,45 +149,45 @@ impl Trial {
                 accused.others_pass = true;
                 self.next = now + STRIKE_PAUSE;
             }
-            return Verdict::GoOn;
+            return TrialVerdict::GoOn;
         }
         self.accused = self.accused.filter(|accused| accused.first != tried.first);
         self.next = now;
         if let Some((through, bytes)) = self.killed {
             if tried.last < through {
-                return Verdict::GoOn;
+                return TrialVerdict::GoOn;
             }
             self.killed = None;
             self.too_large += 1;
             if self.too_large >= TOO_LARGE {
                 self.is_recovered = true;
-                return Verdict::TooLarge(bytes / 2);
+                return TrialVerdict::TooLarge(bytes / 2);
             }
         }
         // Fewer records than requested: the message is full, or no more records wait.
         if tried.records < self.size || tried.bytes.saturating_mul(2) > limit_bytes {
             self.is_recovered = true;
-            return Verdict::Recovered;
+            return TrialVerdict::Recovered;
         }
         self.size *= 2;
-        Verdict::GoOn
+        TrialVerdict::GoOn
     }
 
     /// Takes the end of the connection by a tried message, and returns the consequence.
-    pub(super) fn failed(&mut self, tried: Tried, now: Mono) -> Verdict {
+    pub(super) fn handle_failure(&mut self, tried: Tried, now: Mono) -> TrialVerdict {
         if tried.records > 1 {
             self.size = (tried.records / 2).max(1);
             self.killed = Some((tried.last, tried.bytes));
             self.next = now;
-            return Verdict::TakeAnew;
+            return TrialVerdict::TakeAnew;
         }
         self.size = 1;
-        self.doubt.add(now);
+        self.doubt.add_failure(now);
         self.next = self.doubt.next_trial();
         if self.tries_other {
             self.tries_other = false;
             self.accused = None;
-            return Verdict::TakeAnew;
+            return TrialVerdict::TakeAnew;
         }
         let accused = match &mut self.accused {
             Some(accused) if accused.first == tried.first => accused,
@@ -191,20 +196,20 @@ impl Trial {
         accused.strikes += 1;
         if !accused.others_pass {
             self.tries_other = true;
-            return Verdict::TakeAnew;
+            return TrialVerdict::TakeAnew;
         }
         self.next = now + STRIKE_PAUSE;
         if accused.strikes >= POISON_STRIKES {
             (self.accused, self.killed) = (None, None);
             self.next = now;
             self.doubt = Doubt::default();
-            return Verdict::Poison(tried.first);
+            return TrialVerdict::Poison(tried.first);
         }
-        Verdict::GoOn
+        TrialVerdict::GoOn
     }
 
     /// Ends the trial, because no record of the topic waits.
-    pub(super) fn has_nothing(&mut self) {
+    pub(super) fn note_nothing_left(&mut self) {
         self.is_recovered = true;
     }
 }

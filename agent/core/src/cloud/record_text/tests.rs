@@ -11,7 +11,7 @@ fn source(kind: &str) -> Source {
 }
 
 fn format(fields: Option<Vec<(Box<str>, Field)>>) -> ReadingFormat {
-    let topic = Template::parse("t/{source}", "pi", Open { source: true, kind: true }).unwrap();
+    let topic = Template::for_thing("t/{source}", "pi", Open { source: true, kind: true }).unwrap();
     ReadingFormat { topic, fields, framing: Framing::Array, add: "".into() }
 }
 
@@ -22,9 +22,9 @@ fn reading(value: Value, detail: Option<&HeartDetail>) -> Reading {
 
 fn written(layout: &ReadingLayout, value: Value, detail: Option<&HeartDetail>) -> String {
     let id = RecordId { boot: Boot::without_suffix(12), seq: Seq(345) };
-    let stamp = RecordStamp { id, time: TEN, trust: Trust::Trusted };
+    let stamp = RecordStamp { id, time: TEN, trust: ClockTrust::Trusted };
     let mut out = Vec::new();
-    layout.write(&reading(value, detail), &stamp, &mut ClockText::default(), &mut out);
+    layout.write_record(&reading(value, detail), &stamp, &mut ClockText::default(), &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -94,11 +94,11 @@ fn what_a_monitor_tells_besides_is_added_and_intervals_only_when_asked_for() {
 fn a_time_that_is_not_trusted_is_flagged() {
     let layout = ReadingLayout::new(&format(None), &source("number"), None, false);
     let id = RecordId { boot: Boot::without_suffix(1), seq: Seq(1) };
-    let stamp = RecordStamp { id, time: Wall(0), trust: Trust::Unset };
+    let stamp = RecordStamp { id, time: Wall(0), trust: ClockTrust::Unset };
     let mut out = Vec::new();
 
     let reading = reading(Value::Number(1.0), None);
-    layout.write(&reading, &stamp, &mut ClockText::default(), &mut out);
+    layout.write_record(&reading, &stamp, &mut ClockText::default(), &mut out);
 
     assert!(out.ends_with(br#""value":1,"clock":"unset"}"#));
 }

@@ -35,7 +35,7 @@ fn follow(heart: &mut HeartVariability, rr_ms: impl IntoIterator<Item = f64>) ->
     let (mut told, mut now) = (Vec::new(), heart.heard.unwrap_or(Mono(1_000)));
     for rr_ms in rr_ms {
         now = now + Duration::from_secs_f64(rr_ms / 1000.0);
-        heart.take(now, &packet(&[raw(rr_ms)]), &mut told);
+        heart.add_packet(now, &packet(&[raw(rr_ms)]), &mut told);
     }
     told
 }
@@ -55,7 +55,7 @@ fn calm(beats: u32) -> impl Iterator<Item = f64> {
 fn an_hour_of_a_heart_gives_the_figures_of_the_reference() {
     let recording = recording();
 
-    let figures = Figures::of(&recording).expect("figures");
+    let figures = Figures::from_rr_ms(&recording).expect("figures");
 
     assert_eq!(f64::from(u32::try_from(recording.len()).unwrap()), reference("beats"));
     assert_near(figures.mean_rr_ms, reference("mean_rr_ms"), 1e-9);
@@ -66,9 +66,9 @@ fn an_hour_of_a_heart_gives_the_figures_of_the_reference() {
 
 #[test]
 fn no_difference_no_figures() {
-    assert_eq!(Figures::of(&[]), None);
-    assert_eq!(Figures::of(&[800.0]), None);
-    assert!(Figures::of(&[800.0, 810.0]).is_some());
+    assert_eq!(Figures::from_rr_ms(&[]), None);
+    assert_eq!(Figures::from_rr_ms(&[800.0]), None);
+    assert!(Figures::from_rr_ms(&[800.0, 810.0]).is_some());
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn an_hour_is_sixty_minutes_and_twelve_times_five() {
         all(&told, Derived::Ectopic).iter().chain(&all(&told, Derived::Lost)).sum();
     assert!(set_aside < 0.03 * reference("beats"), "{set_aside} of a healthy heart");
     let means = all(&told, Derived::MeanRr5);
-    let mean = means.iter().sum::<f64>() / count(means.len());
+    let mean = means.iter().sum::<f64>() / to_f64(means.len());
     assert_near(mean, reference("mean_rr_ms"), 10.0);
 }
 
@@ -116,7 +116,7 @@ fn lost_beats_are_counted_from_long_intervals_and_from_holes() {
     let mut heart = HeartVariability::default();
     let mut told = follow(&mut heart, calm(20).chain([1640.0]));
     let after_a_hole = heart.heard.unwrap() + Duration::from_secs(5);
-    heart.take(after_a_hole, &packet(&[raw(820.0)]), &mut told);
+    heart.add_packet(after_a_hole, &packet(&[raw(820.0)]), &mut told);
     told.extend(follow(&mut heart, calm(60)));
 
     assert_eq!(all(&told, Derived::Lost), [1.0 + 5.0], "1, and 4.2 s of beats");
@@ -127,7 +127,11 @@ fn lost_beats_are_counted_from_long_intervals_and_from_holes() {
 fn a_long_hole_begins_the_minute_anew() {
     let mut heart = HeartVariability::default();
     let mut told = follow(&mut heart, calm(60));
-    heart.take(heart.heard.unwrap() + Duration::from_secs(60), &packet(&[raw(820.0)]), &mut told);
+    heart.add_packet(
+        heart.heard.unwrap() + Duration::from_secs(60),
+        &packet(&[raw(820.0)]),
+        &mut told,
+    );
     told.extend(follow(&mut heart, calm(60)));
 
     assert!(told.is_empty(), "{told:?}");
@@ -157,7 +161,7 @@ fn without_contact_beats_tell_nothing() {
     for second in 0..200 {
         let contact = if second % 2 == 0 { Contact::Detected } else { Contact::Lost };
         let detail = HeartDetail { contact, ..packet(&[1024]) };
-        heart.take(Mono(second * 1000), &detail, &mut told);
+        heart.add_packet(Mono(second * 1000), &detail, &mut told);
     }
 
     assert_eq!(all(&told, Derived::Ectopic).len(), 1);
@@ -171,7 +175,7 @@ fn energy_is_what_was_spent_also_across_a_reset() {
     let mut told = Vec::new();
     for (second, energy) in (0..60).map(|second| (second, if second < 30 { 100 } else { 7 })) {
         let detail = HeartDetail { energy_kj: Some(energy), ..packet(&[1024]) };
-        heart.take(Mono(second * 1000), &detail, &mut told);
+        heart.add_packet(Mono(second * 1000), &detail, &mut told);
     }
 
     assert_eq!(all(&told, Derived::Energy), [7.0]);
@@ -183,7 +187,7 @@ fn energy_of_a_long_hole_belongs_to_no_minute() {
         let (mut heart, mut told) = (HeartVariability::default(), Vec::new());
         let mut hear = |second: u64, energy_kj| {
             let detail = HeartDetail { energy_kj, ..packet(&[1024]) };
-            heart.take(Mono(second * 1000), &detail, &mut told);
+            heart.add_packet(Mono(second * 1000), &detail, &mut told);
         };
         (0..10).for_each(|second| hear(second, Some(100)));
         for second in 600..660 {
@@ -206,7 +210,7 @@ fn no_bytes_of_a_packet_do_harm() {
         let rr: Vec<u16> = (0..random.usize(0..9)).map(|_| random.u16(..)).collect();
         let energy_kj = random.bool().then(|| random.u16(..));
         let contact = random.choice([Contact::Lost, Contact::Detected]).unwrap();
-        heart.take(Mono(now), &HeartDetail { contact, energy_kj, rr }, &mut told);
+        heart.add_packet(Mono(now), &HeartDetail { contact, energy_kj, rr }, &mut told);
     }
 
     assert!(heart.intervals.len() < 1_100);

@@ -23,16 +23,17 @@ fn every_event_keeps_its_word_and_the_names_order_and_format_of_its_members() {
 fn every_stored_event_is_read_back() {
     for event in all() {
         let EventText { word, members } = event.to_text();
-        assert_eq!(Event::read(&word, &members), Some(event));
+        assert_eq!(Event::from_text(&word, &members), Some(event));
     }
 }
 
 #[test]
 fn events_of_another_version_are_read_as_far_as_they_are_known() {
-    let known = Event::read("source_lost", r#""source":"7","reason":"gone","since":{"a":[1]}"#);
-    let unknown = Event::read("comet", r#""source":"7""#);
-    let incomplete = Event::read("source_lost", r#""source":"7""#);
-    let hostile = Event::read(r#"gap","event":"store_lost"#, "");
+    let known =
+        Event::from_text("source_lost", r#""source":"7","reason":"gone","since":{"a":[1]}"#);
+    let unknown = Event::from_text("comet", r#""source":"7""#);
+    let incomplete = Event::from_text("source_lost", r#""source":"7""#);
+    let hostile = Event::from_text(r#"gap","event":"store_lost"#, "");
 
     let (source, reason) = ("7".into(), "gone".into());
     assert_eq!(known, Some(Event::SourceLost { source, reason }));
@@ -42,9 +43,9 @@ fn events_of_another_version_are_read_as_far_as_they_are_known() {
 #[test]
 fn only_visits_and_live_sources_have_the_members_of_a_visit() {
     let members = Event::Visit(visit(None)).to_text().members;
-    let read = |word| VisitMembers::read(word, &members);
+    let read = |word| VisitMembers::from_text(word, &members);
     assert_eq!((read(VISIT), read(LIVE)), (Some(visit(None)), Some(visit(None))));
-    assert_eq!((read("gap"), VisitMembers::read(VISIT, r#""x":1"#)), (None, None));
+    assert_eq!((read("gap"), VisitMembers::from_text(VISIT, r#""x":1"#)), (None, None));
 }
 
 #[test]
@@ -53,7 +54,7 @@ fn a_whole_number_of_seconds_has_no_point_and_a_text_may_be_anything() {
     for (seconds, text) in [(0.0, "0"), (3.0, "3"), (0.001, "0.001"), (86_400.5, "86400.5")] {
         let EventText { word, members } = returned(seconds).to_text();
         assert_eq!(members, format!(r#""source":"}}\"{{\u0001","seconds":{text}"#));
-        assert_eq!(Event::read(&word, &members), Some(returned(seconds)));
+        assert_eq!(Event::from_text(&word, &members), Some(returned(seconds)));
         assert_eq!(seconds.to_string(), text, "as earlier versions wrote it");
     }
 }

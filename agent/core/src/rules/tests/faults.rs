@@ -5,7 +5,7 @@ use super::*;
 /// Asserts that each specification has one fault, at the path, with the words in its message.
 fn assert_faults(cases: impl IntoIterator<Item = (RuleSpec, &'static str, &'static str)>) {
     for (spec, path, words) in cases {
-        let faults = spec.faults();
+        let faults = spec.find_faults();
         let [fault] = &faults[..] else { panic!("{spec:?}: {faults:?}") };
         assert_eq!(fault.path, path, "{fault:?}");
         assert!(fault.message.contains(words), "{fault:?}");
@@ -55,7 +55,7 @@ fn says_why_a_rule_makes_no_sense() {
     ];
 
     assert_faults(cases);
-    assert_eq!(good.faults(), []);
+    assert_eq!(good.find_faults(), []);
     assert_eq!(Rules::new(vec![good.clone(), good]).unwrap_err().fault.path, "name");
 }
 
@@ -163,7 +163,7 @@ fn a_rule_that_cannot_run_leaves_the_others() {
     let named = |name: &str, condition| RuleSpec { name: name.into(), ..rule(condition) };
     let specs = [named("a", over(1.0)), named("b", over(f64::NAN)), named("a", under(1.0))];
 
-    let (good, off) = runnable(&specs);
+    let (good, off) = split_runnable(&specs);
 
     assert_eq!(good, specs[..1]);
     let off: Vec<String> = off.iter().map(ToString::to_string).collect();

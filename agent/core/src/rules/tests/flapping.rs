@@ -18,7 +18,7 @@ impl Bench {
     }
 
     fn told(&self) -> Vec<&Transition> {
-        self.out.iter().filter(|transition| transition.report != Report::Held).collect()
+        self.out.iter().filter(|transition| transition.report != Publication::Held).collect()
     }
 }
 
@@ -37,7 +37,7 @@ fn of_a_value_that_swings_for_eight_seconds_few_alerts_are_told_and_the_last_is_
     let last = told.last().expect("alerts");
     assert_eq!(
         (told.len(), last.state, last.report),
-        (MAX_ALERTS + 1, AlertState::Raised, Report::Later)
+        (MAX_ALERTS + 1, AlertState::Raised, Publication::Later)
     );
     assert_eq!(last.time, wall(8.0));
     assert_eq!(bench.rules.counts().flapping, 801 - 20);
@@ -51,7 +51,7 @@ fn what_acts_by_a_rule_sees_each_transition_once() {
     bench.swing(tank, 0.0, 801);
     bench.tick(200.0);
 
-    let seen = bench.out.iter().filter(|transition| transition.report != Report::Later);
+    let seen = bench.out.iter().filter(|transition| transition.report != Publication::Later);
     assert_eq!(seen.count(), 801);
 }
 
@@ -60,7 +60,7 @@ fn flapping_is_told_when_it_begins_and_when_it_is_over() {
     let mut bench = Bench::new(vec![hot()]);
     let tank = bench.source("tank", "number");
     let flaps = |bench: &mut Bench| {
-        let flaps = bench.rules.take_flaps();
+        let flaps = bench.rules.drain_flaps();
         flaps.map(|flap| (flap.source, flap.suppressed, flap.is_over)).collect::<Vec<_>>()
     };
 
@@ -112,7 +112,7 @@ impl Bench {
     }
 
     fn flaps(&mut self) -> Vec<bool> {
-        self.rules.take_flaps().map(|flap| flap.is_over).collect()
+        self.rules.drain_flaps().map(|flap| flap.is_over).collect()
     }
 }
 
@@ -137,7 +137,7 @@ fn no_times_that_a_program_gives_make_more_alerts_than_a_backlog_has() {
         assert_eq!(bench.flaps(), [false], "at steps of {step} s");
         bench.tick(200.0);
         let last = bench.told().last().map(|last| (last.state, last.report));
-        assert_eq!(last, Some((AlertState::Raised, Report::Later)), "at steps of {step} s");
+        assert_eq!(last, Some((AlertState::Raised, Publication::Later)), "at steps of {step} s");
         assert!(bench.told().len() <= 241, "at steps of {step} s");
         assert_eq!(bench.flaps(), [true], "at steps of {step} s");
         assert_eq!(bench.rules.next_deadline(), None);
@@ -157,7 +157,7 @@ fn a_source_whose_time_is_set_back_ceases_to_flap_and_its_last_news_has_the_time
 
     let last = bench.told().last().map(|last| (last.state, last.report, last.time));
     let (_, _, time) = last.expect("alerts");
-    assert_eq!(last, Some((AlertState::Raised, Report::Later, time)));
+    assert_eq!(last, Some((AlertState::Raised, Publication::Later, time)));
     assert!(time <= wall(200.0), "two days later");
     assert_eq!(bench.flaps(), [true]);
 }
@@ -197,10 +197,11 @@ fn a_restart_gives_no_program_more_alerts() {
     bench.flood(tank, 0.0, steps(1000, 61.0));
     let before = bench.told().len();
 
-    let arrival = Some(Arrival { boot: BOOT, mono: mono(0.0) });
+    let arrival = Some(ArrivalTime { boot: BOOT, mono: mono(0.0) });
     let past = super::history::past(&bench.out);
     let past = past.into_iter().map(|alert| PastAlert { arrival, ..alert });
-    bench.rules = Rules::rebuild(vec![hot()], past, &bench.sources).expect("valid").done();
+    bench.rules =
+        Rules::begin_rebuild(vec![hot()], past, &bench.sources).expect("valid").finish_rebuild();
     bench.flood(tank, 1.0, steps(1000, 61.0).map(|at| 61_000.0 + at));
 
     assert!(bench.told().len() <= before + 1, "{} after {before}", bench.told().len());
@@ -246,15 +247,15 @@ impl Bench {
     /// readings within the horizon.
     fn begin_anew(&mut self, source: SourceId, folded: &[(f64, f64)]) {
         let past = super::history::past(&self.out);
-        let mut rebuild = Rules::rebuild(vec![hot()], past, &self.sources).expect("valid");
+        let mut rebuild = Rules::begin_rebuild(vec![hot()], past, &self.sources).expect("valid");
         let newest = folded.last().map_or(0.0, |(at, _)| *at);
         for (at, value) in folded {
-            if *at >= newest - rebuild.horizon().as_secs_f64() {
+            if *at >= newest - rebuild.history_length().as_secs_f64() {
                 let reading = reading(source, mono(*at), *value);
-                let input = Input { reading: &reading, boot: BOOT, event: wall(*at) };
-                rebuild.fold(&input, &self.sources);
+                let input = TimedReading { reading: &reading, boot: BOOT, event: wall(*at) };
+                rebuild.fold_stored(&input, &self.sources);
             }
         }
-        self.rules = rebuild.done();
+        self.rules = rebuild.finish_rebuild();
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 /// Returns the stored alerts of the transitions, without arrivals.
 pub(super) fn past(out: &[Transition]) -> Vec<PastAlert<'_>> {
     out.iter()
-        .filter(|transition| transition.report != Report::Held)
+        .filter(|transition| transition.report != Publication::Held)
         .map(|transition| PastAlert {
             rule: &transition.rule.name,
             source: transition.source,
@@ -21,8 +21,8 @@ impl Bench {
     /// Loses the state of the rules, and rebuilds the state from the alerts alone.
     pub(super) fn forget(&mut self) {
         let specs = self.rules.rules.iter().map(|rule| RuleSpec::clone(rule)).collect();
-        let rebuild = Rules::rebuild(specs, past(&self.out), &self.sources);
-        self.rules = rebuild.unwrap().done();
+        let rebuild = Rules::begin_rebuild(specs, past(&self.out), &self.sources);
+        self.rules = rebuild.unwrap().finish_rebuild();
     }
 }
 
@@ -83,10 +83,14 @@ fn stays_on_the_grid_when_the_length_of_a_window_changes_with_a_restart() {
     bench.tick(40.0);
     assert_eq!(bench.out.len(), 1);
 
-    let mut rebuild = Rules::rebuild(vec![counting(60)], past(&bench.out), &bench.sources).unwrap();
+    let mut rebuild =
+        Rules::begin_rebuild(vec![counting(60)], past(&bench.out), &bench.sources).unwrap();
     let only = reading(belt, mono(30.0), 80.0);
-    rebuild.fold(&Input { reading: &only, boot: BOOT, event: wall(30.0) }, &bench.sources);
-    bench.rules = rebuild.done();
+    rebuild.fold_stored(
+        &TimedReading { reading: &only, boot: BOOT, event: wall(30.0) },
+        &bench.sources,
+    );
+    bench.rules = rebuild.finish_rebuild();
     bench.tick(300.0);
 
     assert_eq!(bench.said()[1..], ["cleared 7 0 @120 (60..120)"]);
@@ -105,13 +109,13 @@ fn raises_no_second_time_for_a_reading_that_came_too_late_before_a_restart() {
     assert_eq!(bench.said(), ["raised 7 130 @8", "cleared 7 80 @15"]);
 
     let specs = bench.rules.rules.iter().map(|rule| RuleSpec::clone(rule)).collect();
-    let mut rebuild = Rules::rebuild(specs, past(&bench.out), &bench.sources).unwrap();
+    let mut rebuild = Rules::begin_rebuild(specs, past(&bench.out), &bench.sources).unwrap();
     for (at, arrival, bpm) in told {
         let event = wall(at);
         let reading = Reading { time: Some(event), ..reading(belt, mono(arrival), bpm) };
-        rebuild.fold(&Input { reading: &reading, boot: BOOT, event }, &bench.sources);
+        rebuild.fold_stored(&TimedReading { reading: &reading, boot: BOOT, event }, &bench.sources);
     }
-    bench.rules = rebuild.done();
+    bench.rules = rebuild.finish_rebuild();
     bench.tick(60.0);
 
     assert_eq!(bench.out.len(), 2);
@@ -131,7 +135,9 @@ fn passes_over_the_alerts_of_rules_and_sources_that_are_no_more() {
     let belt = bench.belt("7");
     let alerts = [alert("no more", belt.0), alert("out of range", 4711)];
 
-    bench.rules = Rules::rebuild(vec![rule(over(120.0))], alerts, &bench.sources).unwrap().done();
+    bench.rules = Rules::begin_rebuild(vec![rule(over(120.0))], alerts, &bench.sources)
+        .unwrap()
+        .finish_rebuild();
     bench.put(belt, 1.0, 130.0);
 
     assert_eq!(bench.said(), ["raised 7 130 @1"]);
@@ -149,11 +155,14 @@ fn forgets_an_alert_of_the_future_but_for_its_being_raised() {
         arrival: None,
         window_end: Some(Wall(4_070_908_800_000)),
     };
-    let mut rebuild = Rules::rebuild(vec![heart_rule()], [alert], &bench.sources).unwrap();
+    let mut rebuild = Rules::begin_rebuild(vec![heart_rule()], [alert], &bench.sources).unwrap();
     let first = reading(belt, mono(0.0), 80.0);
-    rebuild.fold(&Input { reading: &first, boot: BOOT, event: wall(0.0) }, &bench.sources);
+    rebuild.fold_stored(
+        &TimedReading { reading: &first, boot: BOOT, event: wall(0.0) },
+        &bench.sources,
+    );
 
-    bench.rules = rebuild.done();
+    bench.rules = rebuild.finish_rebuild();
     bench.beat(belt, 0..1, 80.0);
     bench.tick(65.0);
 
@@ -167,10 +176,10 @@ fn goes_on_after_a_kernel_start_where_the_source_had_stopped() {
     bench.put(belt, 30.0, 130.0);
     let next = KernelBoot(2);
 
-    bench.rules.tick(next, Mono(34_999), &mut bench.out);
+    bench.rules.advance_time(next, Mono(34_999), &mut bench.out);
     assert_eq!(bench.said(), [""; 0]);
     assert_eq!(bench.rules.next_deadline(), Some(Mono(35_000)));
-    bench.rules.tick(next, Mono(35_000), &mut bench.out);
+    bench.rules.advance_time(next, Mono(35_000), &mut bench.out);
 
     assert_eq!(bench.said(), ["raised 7 130 @60 (0..60)"]);
 }
@@ -185,15 +194,15 @@ fn takes_up_a_source_after_the_device_was_off_for_a_month() {
     for second in 0..61 {
         let reading = reading(belt, Mono(20_000 + u64::try_from(second).unwrap() * 1000), 80.0);
         let event = wall(seconds(month + second));
-        bench.rules.fold(
-            &Input { reading: &reading, boot: KernelBoot(2), event },
+        bench.rules.fold_reading(
+            &TimedReading { reading: &reading, boot: KernelBoot(2), event },
             &bench.sources,
             &mut bench.out,
         );
     }
-    bench.rules.tick(KernelBoot(2), Mono(86_000), &mut bench.out);
+    bench.rules.advance_time(KernelBoot(2), Mono(86_000), &mut bench.out);
 
     let cleared = "cleared 7 80 @2592060 (2592000..2592060)";
     assert_eq!(bench.said(), ["raised 7 130 @60 (0..60)", cleared]);
-    assert_eq!(bench.rules.counts(), Counts::default());
+    assert_eq!(bench.rules.counts(), RuleCounts::default());
 }

@@ -231,7 +231,7 @@ fn sets_one_broken_timestamp_aside() {
     bench.tick(125.0);
 
     assert_eq!(bench.said(), ["raised 7 130 @60 (0..60)", "cleared 7 80 @120 (60..120)"]);
-    assert_eq!(bench.rules.counts(), Counts { doubtful: 2, ..Counts::default() });
+    assert_eq!(bench.rules.counts(), RuleCounts { doubtful: 2, ..RuleCounts::default() });
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn goes_back_with_a_source_that_was_far_ahead_after_an_hour() {
     bench.beat(belt, 2..65, 80.0);
 
     assert_eq!(bench.said()[1], "cleared 7 80 @3780 (3720..3780)");
-    assert_eq!(bench.rules.counts(), Counts { doubtful: 3600, ..Counts::default() });
+    assert_eq!(bench.rules.counts(), RuleCounts { doubtful: 3600, ..RuleCounts::default() });
 }
 
 #[test]
@@ -295,9 +295,9 @@ fn survives_times_and_numbers_at_the_ends_of_their_range() {
     {
         for mono in [0, u64::MAX] {
             let reading = reading(belt, Mono(mono), number);
-            let input = Input { reading: &reading, boot: BOOT, event: Wall(event) };
-            bench.rules.fold(&input, &bench.sources, &mut bench.out);
-            bench.rules.tick(BOOT, Mono(u64::MAX), &mut bench.out);
+            let input = TimedReading { reading: &reading, boot: BOOT, event: Wall(event) };
+            bench.rules.fold_reading(&input, &bench.sources, &mut bench.out);
+            bench.rules.advance_time(BOOT, Mono(u64::MAX), &mut bench.out);
         }
     }
 

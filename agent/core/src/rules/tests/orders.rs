@@ -74,9 +74,9 @@ proptest! {
         let is_raised = |history: &[Heard]| {
             let (sources, mut out) = (sources(), Vec::new());
             let mut rules = begin(specs(), &sources);
-            history.iter().for_each(|one| fold(*one, |input| rules.fold(input, &sources, &mut out)));
+            history.iter().for_each(|one| fold(*one, |input| rules.fold_reading(input, &sources, &mut out)));
             let mut raised = BTreeSet::new();
-            out.retain(|one: &Transition| one.report != Report::Later);
+            out.retain(|one: &Transition| one.report != Publication::Later);
             for Transition { rule, source, state, .. } in out {
                 // A rule over several sources names the first source that holds.
                 let key = (rule.name.clone(), rule.members().is_none().then_some(source.0));
@@ -115,7 +115,7 @@ proptest! {
         let mut rules = begin(vec![spec], &sources);
 
         for one in &history {
-            fold(*one, |input| rules.fold(input, &sources, &mut out));
+            fold(*one, |input| rules.fold_reading(input, &sources, &mut out));
             let is_complete = one.arrival >= minute + last;
             prop_assert!(is_complete || out.is_empty(), "before the last of them");
         }

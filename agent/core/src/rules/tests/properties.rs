@@ -155,14 +155,14 @@ fn with_silence() -> Vec<RuleSpec> {
 
 pub(super) fn begin(specs: Vec<RuleSpec>, sources: &Sources) -> Rules {
     let mut rules = Rules::new(specs).unwrap();
-    rules.begin(BOOT, at(0).0, at(0).1, sources);
+    rules.await_sources(BOOT, at(0).0, at(0).1, sources);
     rules
 }
 
 pub(super) fn sources() -> Sources {
     let sources = Sources::default();
     for name in ["1", "2", "3"] {
-        sources.intern(Source::new(name, "heart_rate").unwrap()).unwrap();
+        sources.intern_source(Source::new(name, "heart_rate").unwrap()).unwrap();
     }
     sources
 }
@@ -216,11 +216,11 @@ pub(super) fn at(millis: i64) -> (Mono, Wall) {
     (Mono(u64::try_from(millis + 3_600_000).unwrap()), Wall(START * 1000 + millis))
 }
 
-pub(super) fn fold(told: Heard, mut take: impl FnMut(&Input<'_>)) {
+pub(super) fn fold(told: Heard, mut take: impl FnMut(&TimedReading<'_>)) {
     let event = at(told.event).1;
     let time = told.dated.then_some(event);
     let reading = reading(SourceId(told.source), at(told.arrival).0, told.number);
-    take(&Input { reading: &Reading { time, ..reading }, boot: BOOT, event });
+    take(&TimedReading { reading: &Reading { time, ..reading }, boot: BOOT, event });
 }
 
 /// Returns a time after all decisions.
@@ -232,7 +232,7 @@ fn end(history: &[Heard]) -> Mono {
 /// Returns the published transitions as text, sorted by rule and source: different rules and
 /// sources have no order.
 fn sorted(mut out: Vec<Transition>) -> Vec<String> {
-    out.retain(|transition| transition.report != Report::Held);
+    out.retain(|transition| transition.report != Publication::Held);
     out.sort_by(|a, b| (&a.rule.name, a.source).cmp(&(&b.rule.name, b.source)));
     let sources = sources();
     out.iter().map(|t| format!("{}: {}", t.rule.name, short(t, &sources))).collect()
@@ -253,16 +253,16 @@ fn run_to_end(specs: Vec<RuleSpec>, history: &[Heard]) -> Vec<Transition> {
     let (sources, mut out) = (sources(), Vec::new());
     let mut rules = begin(specs, &sources);
     for told in history {
-        fold(*told, |input| rules.fold(input, &sources, &mut out));
+        fold(*told, |input| rules.fold_reading(input, &sources, &mut out));
     }
-    rules.tick(BOOT, end(history), &mut out);
+    rules.advance_time(BOOT, end(history), &mut out);
     out
 }
 
 /// Returns the rules and sources with an alert held back as flapping. Held alerts are not stored,
 /// so a restart may change the alerts of these rules and sources.
 fn find_flapping(out: &[Transition]) -> HashSet<(Box<str>, SourceId)> {
-    let held = out.iter().filter(|transition| transition.report == Report::Held);
+    let held = out.iter().filter(|transition| transition.report == Publication::Held);
     held.map(|transition| (transition.rule.name.clone(), transition.source)).collect()
 }
 
@@ -279,7 +279,7 @@ fn split_flapping(
 /// Checks that the published alerts of one rule and source alternate between raised and cleared.
 fn assert_alternate(out: &[Transition]) -> Result<(), TestCaseError> {
     let mut last = HashMap::new();
-    for transition in out.iter().filter(|transition| transition.report != Report::Held) {
+    for transition in out.iter().filter(|transition| transition.report != Publication::Held) {
         let before = last.insert((&transition.rule.name, transition.source), transition.state);
         prop_assert_eq!(before == Some(transition.state), false, "twice: {:?}", transition);
     }
@@ -295,13 +295,13 @@ struct Store {
 impl Store {
     /// Rebuilds the rules from the last readings and the last alerts alone.
     fn rebuild(&self, specs: Vec<RuleSpec>, sources: &Sources) -> Rules {
-        let mut rebuild = Rules::rebuild(specs, past(&self.out), sources).unwrap();
-        let horizon = i64::try_from(rebuild.horizon().as_millis()).unwrap();
+        let mut rebuild = Rules::begin_rebuild(specs, past(&self.out), sources).unwrap();
+        let horizon = i64::try_from(rebuild.history_length().as_millis()).unwrap();
         let newest = self.folded.iter().map(|told| told.arrival).max().unwrap_or(0);
         for told in self.folded.iter().filter(|told| told.arrival >= newest - horizon) {
-            fold(*told, |input| rebuild.fold(input, sources));
+            fold(*told, |input| rebuild.fold_stored(input, sources));
         }
-        rebuild.done()
+        rebuild.finish_rebuild()
     }
 }
 
@@ -319,12 +319,12 @@ proptest! {
         let mut now = 0;
         for told in &history {
             while now < told.arrival {
-                rules.tick(BOOT, at(now).0, &mut out);
+                rules.advance_time(BOOT, at(now).0, &mut out);
                 now += every;
             }
-            fold(*told, |input| rules.fold(input, &sources, &mut out));
+            fold(*told, |input| rules.fold_reading(input, &sources, &mut out));
         }
-        rules.tick(BOOT, end(&history), &mut out);
+        rules.advance_time(BOOT, end(&history), &mut out);
 
         same(&sorted(out), &expected)?;
     }
@@ -341,7 +341,7 @@ proptest! {
 
         let wait = |rules: &mut Rules, out: &mut Vec<Transition>, until: Mono| {
             while let Some(deadline) = rules.next_deadline().filter(|at| *at <= until) {
-                rules.tick(BOOT, deadline, out);
+                rules.advance_time(BOOT, deadline, out);
                 if rules.next_deadline().is_some_and(|next| next <= deadline) {
                     return Err(TestCaseError::fail("a deadline that stays"));
                 }
@@ -350,7 +350,7 @@ proptest! {
         };
         for told in &history {
             wait(&mut rules, &mut out, at(told.arrival).0)?;
-            fold(*told, |input| rules.fold(input, &sources, &mut out));
+            fold(*told, |input| rules.fold_reading(input, &sources, &mut out));
         }
         wait(&mut rules, &mut out, end(&history))?;
 
@@ -374,21 +374,21 @@ proptest! {
         let mut store = Store { folded: Vec::new(), out: Vec::new() };
 
         for (index, told) in history.iter().enumerate() {
-            fold(*told, |input| rules.fold(input, &sources, &mut store.out));
+            fold(*told, |input| rules.fold_reading(input, &sources, &mut store.out));
             store.folded.push(*told);
             for _ in crashes.iter().filter(|crash| **crash == index) {
                 // Tick before the next reading. The transitions of the tick may be lost with the
                 // state.
                 let next = history.get(index + 1).map_or(told.arrival, |next| next.arrival);
                 let mut ticked = Vec::new();
-                rules.tick(BOOT, at(i64::midpoint(told.arrival, next)).0, &mut ticked);
+                rules.advance_time(BOOT, at(i64::midpoint(told.arrival, next)).0, &mut ticked);
                 if stored[index % stored.len()] {
                     store.out.append(&mut ticked);
                 }
                 rules = store.rebuild(of_readings(), &sources);
             }
         }
-        rules.tick(BOOT, end(&history), &mut store.out);
+        rules.advance_time(BOOT, end(&history), &mut store.out);
 
         let (kept, flapping) = split_flapping(store.out, &flapping);
         same(&sorted(kept), &sorted(expected))?;
@@ -401,8 +401,8 @@ proptest! {
     ) {
         let sum = |numbers: &mut dyn Iterator<Item = &f64>| {
             let mut sum = ExactSum::default();
-            numbers.for_each(|number| sum.add(*number));
-            sum.value().to_bits()
+            numbers.for_each(|number| sum.add_number(*number));
+            sum.rounded_sum().to_bits()
         };
         let mut by_size = numbers.clone();
         by_size.sort_by(f64::total_cmp);
@@ -416,14 +416,14 @@ proptest! {
         let mut sum = ExactSum::default();
         for half in &halves {
             // Adding and subtracting 1e15 must not lose a bit.
-            sum.add(1e15);
-            sum.add(f64::from(*half) / 1024.0);
+            sum.add_number(1e15);
+            sum.add_number(f64::from(*half) / 1024.0);
         }
-        halves.iter().for_each(|_| sum.add(-1e15));
+        halves.iter().for_each(|_| sum.add_number(-1e15));
 
         let exact: i64 = halves.iter().map(|half| i64::from(*half)).sum();
         #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
         let exact = exact as f64 / 1024.0;
-        prop_assert_eq!(sum.value(), exact);
+        prop_assert_eq!(sum.rounded_sum(), exact);
     }
 }

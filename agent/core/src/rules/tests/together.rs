@@ -145,7 +145,7 @@ fn silent(after: u64, expected: &[&str]) -> RuleSpec {
 
 impl Bench {
     fn begin(&mut self, at: f64) {
-        self.rules.begin(BOOT, mono(at), wall(at), &self.sources);
+        self.rules.await_sources(BOOT, mono(at), wall(at), &self.sources);
     }
 }
 
@@ -215,12 +215,15 @@ fn does_not_take_the_absence_before_the_last_start_for_silence() {
     bench.begin(100.0);
     bench.put(other, 101.0, 20.0);
 
-    let mut rebuild = Rules::rebuild(vec![silent(60, &["7"])], [], &bench.sources).unwrap();
+    let mut rebuild = Rules::begin_rebuild(vec![silent(60, &["7"])], [], &bench.sources).unwrap();
     for (source, at) in folded {
         let reading = reading(source, mono(at), 80.0);
-        rebuild.fold(&Input { reading: &reading, boot: BOOT, event: wall(at) }, &bench.sources);
+        rebuild.fold_stored(
+            &TimedReading { reading: &reading, boot: BOOT, event: wall(at) },
+            &bench.sources,
+        );
     }
-    bench.rules = rebuild.done();
+    bench.rules = rebuild.finish_rebuild();
     bench.begin(102.0);
     bench.tick(161.0);
     assert_eq!(bench.said(), [""; 0]);

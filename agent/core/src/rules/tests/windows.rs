@@ -112,7 +112,7 @@ fn tells_rule_source_value_window_and_severity_in_an_alert() {
         score: None,
         window: Some((wall(0.0), wall(60.0))),
         time: wall(60.0),
-        report: Report::Now,
+        report: Publication::Now,
     };
     assert_eq!(bench.out, [alert]);
 }
@@ -189,7 +189,7 @@ fn closes_an_hour_of_windows_by_their_own_times_when_it_arrives_within_a_second(
 
     assert_eq!(bench.out.len(), 59);
     assert_eq!(bench.said()[58], "raised 7 130 @3540 (3480..3540)");
-    assert_eq!(bench.rules.counts(), Counts::default());
+    assert_eq!(bench.rules.counts(), RuleCounts::default());
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn raises_no_second_alert_for_a_backlog_however_old() {
 
         let said = ["raised 7 130 @60 (0..60)", "cleared 7 80 @120 (60..120)"];
         assert_eq!(bench.said(), said, "{days} days old");
-        let Counts { late, doubtful, .. } = bench.rules.counts();
+        let RuleCounts { late, doubtful, .. } = bench.rules.counts();
         assert_eq!(late + doubtful, 120, "{days} days old");
     }
 }
@@ -339,7 +339,7 @@ fn slides_on_over_a_source_that_fell_silent_until_nothing_is_left() {
     let mut deadlines = Vec::new();
     while let Some(deadline) = bench.rules.next_deadline() {
         deadlines.push(deadline);
-        bench.rules.tick(BOOT, deadline, &mut bench.out);
+        bench.rules.advance_time(BOOT, deadline, &mut bench.out);
     }
 
     assert_eq!(deadlines, [45.0, 65.0, 85.0].map(mono));

@@ -135,12 +135,12 @@ impl Ledger {
     /// from the records.
     pub(super) fn gather(
         &self,
-        wanted: &Wanted,
+        wanted: &TakeRequest,
         limit: usize,
         after: u64,
         through: u64,
         of_topic: Option<usize>,
-    ) -> Result<Option<Sheaf>, String> {
+    ) -> Result<Option<BatchGroup>, String> {
         let lane = wanted.lane;
         let mut gatherer = Gatherer::new(lane, limit, wanted.room).max_records(wanted.records);
         let mut expected: Vec<(usize, Vec<u64>)> = Vec::new();
@@ -149,19 +149,19 @@ impl Ledger {
         for (place, record) in self.of_lane(lane).filter(in_reach) {
             let name = topic(lane, record.topic);
             let is_withheld = match &wanted.part {
-                Part::Lane { withheld, .. } => withheld.contains(&name),
-                Part::Topic { .. } => false,
+                LanePart::Lane { withheld, .. } => withheld.contains(&name),
+                LanePart::Topic { .. } => false,
             };
             if of_topic.is_some_and(|number| number != record.topic) {
                 continue;
             }
             if is_withheld {
-                gatherer.withhold(Seq(place), &name);
+                gatherer.skip_withheld(Seq(place), &name);
             } else if record.is_filtered {
-                gatherer.filter(Seq(place), &name);
+                gatherer.skip_filtered(Seq(place), &name);
             } else {
                 let has_room = put(&mut expected, (record.topic, place), wanted, limit, name.len());
-                let offer = gatherer.offer(Seq(place), &name, Framing::Array, |out| {
+                let offer = gatherer.offer_record(Seq(place), &name, Framing::Array, |out| {
                     out.extend_from_slice(format!("{place:>RECORD_BYTES$}").as_bytes());
                 });
                 if (offer == Offer::Taken) != has_room {
@@ -173,17 +173,17 @@ impl Ledger {
             }
             reached = Some(place);
         }
-        let sheaf = gatherer.finish();
-        let got = sheaf.iter().flat_map(|sheaf| &sheaf.batches);
+        let group = gatherer.finish_walk();
+        let got = group.iter().flat_map(|group| &group.batches);
         let got: Vec<_> = got.map(|one| (number(&one.topic), self.places(one))).collect();
-        let is_same = got == expected && sheaf.as_ref().map(|sheaf| sheaf.through.0) == reached;
-        let is_small = sheaf
+        let is_same = got == expected && group.as_ref().map(|group| group.through.0) == reached;
+        let is_small = group
             .iter()
-            .flat_map(|sheaf| &sheaf.batches)
+            .flat_map(|group| &group.batches)
             .all(|batch| batch.count == 1 || batch.payload.len() + batch.topic.len() <= limit);
         match is_same && is_small {
-            true => Ok(sheaf),
-            false => Err(format!("{sheaf:?} is not {expected:?} up to {reached:?}")),
+            true => Ok(group),
+            false => Err(format!("{group:?} is not {expected:?} up to {reached:?}")),
         }
     }
 
@@ -292,7 +292,7 @@ impl Ledger {
 fn put(
     messages: &mut Vec<(usize, Vec<u64>)>,
     (topic, place): (usize, u64),
-    wanted: &Wanted,
+    wanted: &TakeRequest,
     limit: usize,
     topic_bytes: usize,
 ) -> bool {

@@ -15,7 +15,7 @@ fn recipe(script: &str, deadline: Duration) -> Recipe {
 
 async fn taken(recipe: Recipe, folder: &Path) -> Result<Picture, String> {
     let quota = Quota { largest: LARGEST, ..Quota::new(u64::MAX, 1) };
-    let taken = take(recipe, Album::new(folder), "1.jpg".to_owned(), quota).await;
+    let taken = take_picture(recipe, PictureStore::new(folder), "1.jpg".to_owned(), quota).await;
     taken.map(|(picture, _)| picture)
 }
 

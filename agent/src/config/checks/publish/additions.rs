@@ -34,7 +34,7 @@ const PHONE_DIGITS: usize = 7;
 
 /// Makes the members of every record of them: JSON without braces. `is_taken` knows the keys that
 /// a record has anyway.
-pub(super) fn build(
+pub(super) fn build_additions(
     add: &At<BTreeMap<At<String>, At<Scalar>>>,
     is_taken: impl Fn(&str) -> bool,
     findings: &mut Findings,

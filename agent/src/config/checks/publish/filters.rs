@@ -1,6 +1,6 @@
 //! What is held back of readings: that each test can be met, and that means are of numbers.
 
-use pulsegate_core::cloud::filter::{FilterSpec, Test};
+use pulsegate_core::cloud::filter::{FilterSpec, FilterTest};
 
 use crate::config::checks::known::Known;
 use crate::config::checks::rules::unknown_source;
@@ -10,14 +10,14 @@ use crate::config::place::At;
 use crate::config::tables::{PublishTable, TestTable};
 
 /// Makes the filter of a section; what it leaves out is as in `usual`.
-pub(super) fn build(
+pub(super) fn build_filter(
     table: &PublishTable,
     kind: &str,
     usual: &PublishConfig,
     known: &Known,
     findings: &mut Findings,
 ) -> FilterSpec {
-    let mut tests = |tables: Option<&At<Vec<At<TestTable>>>>, usual: &[Test]| match tables {
+    let mut tests = |tables: Option<&At<Vec<At<TestTable>>>>, usual: &[FilterTest]| match tables {
         Some(tables) => tables.iter().map(|table| test(table, known, findings)).collect(),
         None => usual.to_vec(),
     };
@@ -55,7 +55,7 @@ pub(super) fn none(table: &PublishTable, findings: &mut Findings) {
     }
 }
 
-fn test(table: &At<TestTable>, known: &Known, findings: &mut Findings) -> Test {
+fn test(table: &At<TestTable>, known: &Known, findings: &mut Findings) -> FilterTest {
     let TestTable { source, above, below, outside, is } = &**table;
     if let Some(source) = source
         && known.source(source).is_none()
@@ -92,7 +92,7 @@ fn test(table: &At<TestTable>, known: &Known, findings: &mut Findings) -> Test {
         }
     };
     let number = |number: &Option<At<f64>>| number.as_ref().map(|number| **number);
-    Test {
+    FilterTest {
         source: source.as_ref().map(|source| source.as_str().into()),
         above: number(above).or(high),
         below: number(below).or(low),

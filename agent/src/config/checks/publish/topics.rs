@@ -30,7 +30,7 @@ pub(super) fn count(
             widest = Some(topic);
         }
     }
-    let share = delivery::share(window.into(), Lane::Readings);
+    let share = delivery::window_share(window.into(), Lane::Readings);
     if let Some(topic) = widest.filter(|_| topics.len() > share) {
         let message = format!("{} topics share a window of {share} messages", topics.len());
         let warning = Finding::warning(topic.span(), message);

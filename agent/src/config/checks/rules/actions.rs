@@ -21,7 +21,11 @@ const VISIT_ACTIONS: [&str; 2] = ["capture:<camera>", "output:<output>"];
 const MAX_RECORD_MS: u64 = 600_000;
 
 /// The actions of a rule, each once; never empty if nothing is a fault.
-pub(super) fn build(table: &RuleTable, known: &Known, findings: &mut Findings) -> Vec<Action> {
+pub(super) fn build_actions(
+    table: &RuleTable,
+    known: &Known,
+    findings: &mut Findings,
+) -> Vec<Action> {
     if table.then.is_empty() {
         let fault = Finding::fault(table.then.span(), "this rule does nothing when it fires");
         findings.push(fault.label("such as [\"alert\"]"));

@@ -4,7 +4,7 @@ use pulsegate_core::rules::{Condition, Member, Range, Take, Test};
 use pulsegate_sensors::{Source, is_kind, is_source_name};
 
 use super::super::known::Known;
-use super::{Finding, Findings, boxed, is_derived, kind, source};
+use super::{Finding, Findings, boxed, check_source, is_derived, kind};
 use crate::config::nearest::suggest;
 use crate::config::place::At;
 use crate::config::tables::{MemberTable, RuleTable};
@@ -144,7 +144,7 @@ pub(super) fn key_in_file(table: &RuleTable, key: &str) -> String {
 }
 
 /// Builds the condition; a range without thresholds if the file has none.
-pub(super) fn build(table: &RuleTable, known: &Known) -> Condition {
+pub(super) fn build_condition(table: &RuleTable, known: &Known) -> Condition {
     let members = |tables: &[MemberTable]| tables.iter().map(member).collect();
     if let Some(state) = &table.is {
         Condition::Reading(Test::Is(state.as_str().into()))
@@ -204,7 +204,7 @@ pub(super) fn check_names(table: &RuleTable, path: &str, known: &Known, findings
             if let Some(on) = &member.on {
                 kind(on, known, findings);
             }
-            source(&member.source, member.on.as_ref(), known, findings);
+            check_source(&member.source, member.on.as_ref(), known, findings);
             let number = threshold_of(member).map(|key| format!("{path}.{word}[{at}].{key}"));
             let which = (member.on.as_ref().map(|on| on.as_str()), Some(member.source.as_str()));
             of_one_sort(which, member.is.as_ref(), number, known, findings);

@@ -8,7 +8,7 @@ use super::{Finding, Findings};
 use crate::config::tables::WindowTable;
 
 /// Builds the window at `path` in the file.
-pub(super) fn build(table: &WindowTable, path: &str, findings: &mut Findings) -> WindowSpec {
+pub(super) fn build_window(table: &WindowTable, path: &str, findings: &mut Findings) -> WindowSpec {
     let every = table.every.map(|every| every.0);
     let (length, step) = match (table.tumbling, table.sliding) {
         (None, Some(length)) => (length.0, every.unwrap_or(WindowSpec::finest_step(length.0))),

@@ -22,16 +22,17 @@ fn unit(change: impl FnOnce(&mut Formats)) -> Unit {
 impl Unit {
     /// Appends readings of 10 s each, from a time in seconds on.
     fn append_from(&mut self, seconds: i64, count: i64) {
-        let source = self.writer.sources.intern(Source::new("7", "heart_rate").unwrap()).unwrap();
+        let source =
+            self.writer.sources.intern_source(Source::new("7", "heart_rate").unwrap()).unwrap();
         let reading = |number| Reading {
             source,
-            mono: self.writer.now(),
+            mono: self.writer.mono_now(),
             time: Some(Wall((seconds + 10 * number) * 1_000)),
             value: Value::Number(70.0),
             detail: None,
         };
         let gathered = (0..count).map(reading).collect();
-        self.writer.append(gathered, None);
+        self.writer.append_chunk(gathered, None);
         self.writer.urgent = true;
         settle(&mut self.writer);
     }
@@ -58,7 +59,7 @@ async fn means_of_the_time_before_the_file_failed_are_published_when_it_is_back(
 fn by_source() -> Unit {
     unit(|formats| {
         let open = Open { source: true, kind: true };
-        formats.readings.topic = Template::parse("readings/{source}", "pi-1", open).unwrap();
+        formats.readings.topic = Template::for_thing("readings/{source}", "pi-1", open).unwrap();
     })
 }
 
@@ -67,14 +68,14 @@ impl Unit {
     fn append_of_two(&mut self, count: u32) {
         let intern = |name| {
             let source = Source::new(name, "heart_rate").unwrap();
-            self.writer.sources.intern(source).unwrap()
+            self.writer.sources.intern_source(source).unwrap()
         };
         let both = [intern("7"), intern("8")];
         let mut gathered = readings(&self.writer, count);
         for (reading, source) in gathered.iter_mut().zip(both.into_iter().cycle()) {
             reading.source = source;
         }
-        self.writer.append(gathered, None);
+        self.writer.append_chunk(gathered, None);
         self.writer.urgent = true;
         settle(&mut self.writer);
     }
@@ -82,7 +83,7 @@ impl Unit {
     fn mark_topic(&mut self, mark: TopicMark) {
         let (answer, _) = oneshot::channel();
         let (marks, topics, pass) = (Vec::new(), vec![mark], self.pass().number);
-        self.writer.take_up(Request::Mark { marks, topics, urgent: true, pass, answer });
+        self.writer.handle_request(Request::Mark { marks, topics, urgent: true, pass, answer });
         settle(&mut self.writer);
     }
 
@@ -119,7 +120,7 @@ async fn a_source_settled_beyond_its_lane_stays_settled_when_the_file_is_back() 
 
     unit.mend();
 
-    assert_eq!((unit.writer.database.place, unit.set_aside()), (Place::File, 0));
+    assert_eq!((unit.writer.database.place, unit.set_aside()), (StoreLocation::File, 0));
     let account = unit.accounts()[LANE.index()];
     assert_eq!((account.recorded, account.delivered, account.pending), (24, 8, 16));
 }
@@ -150,12 +151,13 @@ impl Unit {
 
     /// Does to the file what a full disk still allows. Returns the account of its readings, as the next start
     /// would find it.
-    fn account_of_file(&mut self) -> Account {
+    fn account_of_file(&mut self) -> RecordAccount {
         let memory = self.writer.memory.as_mut().expect("it is in memory");
         let file = memory.file.as_mut().expect("there is a file");
         overflow::move_watermarks(file, &self.writer.database).unwrap();
-        let account = Reader::open(&self.writer.options.path).unwrap().accounts().unwrap();
-        assert!(account.iter().all(Account::balances), "{account:?}");
+        let account =
+            Reader::open_readonly(&self.writer.options.path).unwrap().read_accounts().unwrap();
+        assert!(account.iter().all(RecordAccount::is_balanced), "{account:?}");
         account[LANE.index()]
     }
 }
@@ -184,7 +186,7 @@ async fn what_a_source_settles_while_the_disk_is_full_is_counted_in_the_file_whe
     assert_eq!(unit.account_of_file().delivered, 8, "the rest is in memory only");
     unit.writer.faults.try_now();
     settle(&mut unit.writer);
-    assert_eq!(unit.writer.database.place, Place::File);
+    assert_eq!(unit.writer.database.place, StoreLocation::File);
     let account = unit.accounts()[LANE.index()];
     assert_eq!((account.recorded, account.delivered, account.pending), (14, 10, 2));
     assert_eq!(account.dropped, 2);

@@ -54,7 +54,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(records: Vec<&'static str>) -> Self {
         let mut delivery = Delivery::new(WINDOW, [Seq(0); 3]);
-        delivery.committed([Seq(0), Seq(0), Seq(records.len() as u64)]);
+        delivery.note_committed([Seq(0), Seq(0), Seq(records.len() as u64)]);
         Self {
             delivery,
             now: Mono(1_000),
@@ -82,20 +82,20 @@ impl World {
     /// Commits further records, given by their topics.
     pub(super) fn record(&mut self, records: Vec<&'static str>) {
         self.records.extend(records);
-        self.delivery.committed([Seq(0), Seq(0), Seq(self.records.len() as u64)]);
+        self.delivery.note_committed([Seq(0), Seq(0), Seq(self.records.len() as u64)]);
     }
 
     /// Acknowledges each unanswered message on `topic`.
     pub(super) fn answer(&mut self, topic: &str) {
         for (id, _) in self.unanswered.extract_if(.., |_, of| **of == *topic) {
-            self.delivery.acknowledged(id, self.now);
+            self.delivery.acknowledge_message(id, self.now);
         }
     }
 
     pub(super) fn run(&mut self, seconds: u64, broker: &mut Broker) {
         for _ in 0..seconds * 10 {
             self.now = self.now + STEP;
-            self.delivery.tick(self.now);
+            self.delivery.handle_timeout(self.now);
             if self.now >= self.up_at {
                 if !self.is_up {
                     self.is_up = true;
@@ -105,7 +105,7 @@ impl World {
             }
             self.mark();
             assert!(self.delivery.in_hand() <= WINDOW, "{:?}", self.delivery);
-            self.was_refused.extend(self.delivery.refused().into_iter().map(|one| one.topic));
+            self.was_refused.extend(self.delivery.list_refused().into_iter().map(|one| one.topic));
         }
     }
 
@@ -114,7 +114,7 @@ impl World {
             let mut acknowledged = Vec::new();
             while let Some((id, batch)) = self.delivery.next(self.now) {
                 let batch = batch.clone();
-                self.delivery.sent(id, self.now);
+                self.delivery.mark_sent(id, self.now);
                 let fate = broker(&batch, self.now);
                 match fate {
                     Fate::Ack | Fate::AckAndHangUp => acknowledged.push(id),
@@ -126,10 +126,12 @@ impl World {
                 if matches!(fate, Fate::Ack | Fate::Silence) {
                     self.arrived.extend(places(&batch));
                 } else {
-                    acknowledged.drain(..).for_each(|id| self.delivery.acknowledged(id, self.now));
+                    acknowledged
+                        .drain(..)
+                        .for_each(|id| self.delivery.acknowledge_message(id, self.now));
                     let ended = self.now;
                     self.now = self.now + self.blind_for;
-                    let gaps = self.delivery.link_lost(Death::ByPeer, ended);
+                    let gaps = self.delivery.link_lost(LinkEnd::ByPeer, ended);
                     self.quarantined.extend(gaps.iter().map(|gap| (gap.first.0, gap.last.0)));
                     self.deaths += 1;
                     self.up_at = self.now + Duration::from_secs(1);
@@ -137,7 +139,7 @@ impl World {
                     return;
                 }
             }
-            acknowledged.into_iter().for_each(|id| self.delivery.acknowledged(id, self.now));
+            acknowledged.into_iter().for_each(|id| self.delivery.acknowledge_message(id, self.now));
             if !self.take() {
                 return;
             }
@@ -145,34 +147,34 @@ impl World {
     }
 
     pub(super) fn take(&mut self) -> bool {
-        for wanted in self.delivery.wanted(self.now) {
+        for wanted in self.delivery.list_requests(self.now) {
             match &wanted.part {
-                Part::Lane { after, withheld } => {
+                LanePart::Lane { after, withheld } => {
                     let through = self.records.len() as u64;
                     let skipped = |topic: &str| withheld.contains(topic);
-                    let sheaf = self.gather(after.0, through, &wanted, skipped);
-                    if let Some(sheaf) = sheaf {
-                        self.delivery.add(wanted.lane, sheaf);
+                    let group = self.gather(after.0, through, &wanted, skipped);
+                    if let Some(group) = group {
+                        self.delivery.add_group(wanted.lane, group);
                         return true;
                     }
                 }
-                Part::Topic { topic, anew, through } => {
+                LanePart::Topic { topic, anew, through } => {
                     let Some(settled) = self.withheld.get(topic).copied() else {
-                        self.delivery.exhausted(&wanted);
+                        self.delivery.mark_exhausted(&wanted);
                         continue;
                     };
                     let taken = self.taken.get(topic).copied().unwrap_or(0);
                     let after = if *anew { settled } else { taken.max(settled) };
                     let other = |of: &str| *of != **topic;
-                    let sheaf = self.gather(after, through.0, &wanted, other);
-                    if let Some(sheaf) = sheaf.filter(|sheaf| !sheaf.batches.is_empty()) {
-                        self.taken.insert(Arc::clone(topic), sheaf.through.0);
-                        self.delivery.add_of_topic(wanted.lane, topic, sheaf, vec![0]);
+                    let group = self.gather(after, through.0, &wanted, other);
+                    if let Some(group) = group.filter(|group| !group.batches.is_empty()) {
+                        self.taken.insert(Arc::clone(topic), group.through.0);
+                        self.delivery.add_topic_group(wanted.lane, topic, group, vec![0]);
                         return true;
                     }
                 }
             }
-            self.delivery.exhausted(&wanted);
+            self.delivery.mark_exhausted(&wanted);
         }
         false
     }
@@ -181,10 +183,10 @@ impl World {
         &self,
         after: u64,
         through: u64,
-        wanted: &Wanted,
+        wanted: &TakeRequest,
         skips: impl Fn(&str) -> bool,
-    ) -> Option<Sheaf> {
-        let is_of_lane = matches!(wanted.part, Part::Lane { .. });
+    ) -> Option<BatchGroup> {
+        let is_of_lane = matches!(wanted.part, LanePart::Lane { .. });
         let limit = wanted.bytes.min(6_000);
         let mut gatherer = crate::cloud::batch::Gatherer::new(wanted.lane, limit, wanted.room)
             .max_records(wanted.records.min(self.most_records));
@@ -192,20 +194,20 @@ impl World {
             let topic = self.records[usize::try_from(place).unwrap() - 1];
             if skips(topic) {
                 if is_of_lane {
-                    gatherer.withhold(Seq(place), &topic.into());
+                    gatherer.skip_withheld(Seq(place), &topic.into());
                 }
                 continue;
             }
             let topic: Arc<str> = topic.into();
             let framing = crate::cloud::record_text::Framing::Array;
-            let offer = gatherer.offer(Seq(place), &topic, framing, |out| {
+            let offer = gatherer.offer_record(Seq(place), &topic, framing, |out| {
                 out.extend_from_slice(format!("{place:>0$}", RECORD_BYTES - 1).as_bytes());
             });
             if offer == crate::cloud::batch::Offer::Full {
                 break;
             }
         }
-        gatherer.finish()
+        gatherer.finish_walk()
     }
 
     /// Takes marks like the publisher: marks wait until earlier marks are durable, newly withheld
@@ -233,7 +235,7 @@ impl World {
         }
         if self.durable_at.is_some_and(|at| at <= self.now) {
             self.durable_at = None;
-            self.delivery.marked();
+            self.delivery.note_marks_durable();
         }
         if self.durable_at.is_some() {
             return;

@@ -38,15 +38,15 @@ pub enum Beat {
 
 /// Judges intervals one after the other, by their running median.
 #[derive(Debug, Clone, Default)]
-pub struct Sieve {
+pub struct BeatFilter {
     good: VecDeque<f64>,
     off: u8,
 }
 
-impl Sieve {
+impl BeatFilter {
     /// Classifies the next interval, in milliseconds.
-    pub fn judge(&mut self, rr_ms: f64) -> Beat {
-        let beat = self.verdict(rr_ms);
+    pub fn classify_interval(&mut self, rr_ms: f64) -> Beat {
+        let beat = self.judge_by_median(rr_ms);
         if beat == Beat::Good {
             self.off = 0;
             self.good.push_back(rr_ms);
@@ -64,7 +64,7 @@ impl Sieve {
 
     /// Returns the running median in milliseconds; `None` below five good intervals.
     #[must_use]
-    pub fn median(&self) -> Option<f64> {
+    pub fn running_median(&self) -> Option<f64> {
         if self.good.len() < MEDIAN_FROM {
             return None;
         }
@@ -73,8 +73,8 @@ impl Sieve {
         sorted.get(sorted.len() / 2).copied()
     }
 
-    fn verdict(&self, rr_ms: f64) -> Beat {
-        let median = self.median();
+    fn judge_by_median(&self, rr_ms: f64) -> Beat {
+        let median = self.running_median();
         if rr_ms > MAX_MS || median.is_some_and(|median| rr_ms >= LOST_FACTOR * median) {
             Beat::Lost
         } else if rr_ms < MIN_MS

@@ -9,12 +9,12 @@ use std::task::{Context, Poll};
 
 use tokio::io::{self, AsyncRead, ReadBuf};
 
-use super::answer::Faults;
-use super::fault::{Code, Fault, Field, Wrong};
-use super::line::{self, Line, Value};
+use super::answer::LineFaults;
+use super::fault::{Code, LineFault, LineField, Wrong};
+use super::line::{self, InboxLine, LineValue};
 use super::rights::Rights;
-use super::stamp::Calendar;
-use super::{Admission, Clock, Entry, EntryValue, MAX_LINE_BYTES};
+use super::stamp::TimeParser;
+use super::{Entry, EntryValue, MAX_LINE_BYTES, SourceAdmission, WallClock};
 use crate::forbidden::Forbidden;
 use crate::{MAX_NAME_BYTES, Source, SourceId, Sources, is_kind};
 
@@ -57,7 +57,7 @@ pub(super) const MOST_ROOM: usize = heap_bytes(BUFFER_BYTES);
 
 /// The received beginning of a client's unfinished line.
 #[derive(Debug, Default)]
-pub(super) struct Intake {
+pub(super) struct PartialLine {
     /// At most [`MAX_LINE_BYTES`].
     kept: Vec<u8>,
     /// `true` while the rest of an overlong line is skipped.
@@ -65,7 +65,7 @@ pub(super) struct Intake {
     eof: bool,
 }
 
-impl Intake {
+impl PartialLine {
     /// Returns `true` after the client's last line was handled.
     pub(super) fn is_over(&self) -> bool {
         self.eof
@@ -79,9 +79,9 @@ impl Intake {
 
 /// The lines of one read.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct LineBatch {
     pub(super) entries: Vec<Entry>,
-    pub(super) faults: Faults,
+    pub(super) faults: LineFaults,
     /// The number of bytes read.
     pub(super) bytes: usize,
     /// The heap bytes of the words among the values.
@@ -90,13 +90,13 @@ pub(super) struct Batch {
 
 /// The shared buffer and the table of recent sources.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct LineReader {
     buffer: Vec<u8>,
-    register: Register,
+    register: EntryParser,
 }
 
-impl Desk {
-    pub(super) fn new(register: Register) -> Self {
+impl LineReader {
+    pub(super) fn new(register: EntryParser) -> Self {
         Self { buffer: vec![0; BUFFER_BYTES], register }
     }
 
@@ -106,9 +106,9 @@ impl Desk {
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut (impl AsyncRead + Unpin),
-        intake: &mut Intake,
+        intake: &mut PartialLine,
         room: usize,
-    ) -> io::Result<Option<Batch>> {
+    ) -> io::Result<Option<LineBatch>> {
         let kept = intake.kept.len();
         let most = room.saturating_sub(heap_bytes(0)) / HEAP_FOR_A_BYTE;
         let end = (kept + most).clamp(kept + 1, BUFFER_BYTES);
@@ -119,44 +119,44 @@ impl Desk {
         read?;
         let read = buffer.filled().len();
         intake.eof = read == 0;
-        self.register.look_around();
+        self.register.refresh_limits();
         self.buffer[..kept].copy_from_slice(&intake.kept);
-        Ok(Some(self.sort(intake, kept + read)))
+        Ok(Some(self.process_lines(intake, kept + read)))
     }
 
     /// Handles the lines in the buffer; keeps the beginning of an unfinished line in `intake`.
-    fn sort(&mut self, intake: &mut Intake, filled: usize) -> Batch {
+    fn process_lines(&mut self, intake: &mut PartialLine, filled: usize) -> LineBatch {
         let Self { buffer, register } = self;
         let mut rest = &buffer[..filled];
         let read = filled - intake.kept.len();
-        let mut batch = Batch {
+        let mut batch = LineBatch {
             entries: Vec::with_capacity(read / USUAL_LINE_BYTES + 1),
-            faults: Faults::default(),
+            faults: LineFaults::default(),
             bytes: read,
             words: 0,
         };
         while let Some((line, after)) = next_line(rest, intake.eof) {
             rest = after;
             if !std::mem::take(&mut intake.skipping) {
-                batch.take(register.entry(line));
+                batch.push_line(register.parse_entry(line));
             }
         }
         if intake.skipping || rest.len() > MAX_LINE_BYTES {
             if !std::mem::replace(&mut intake.skipping, true) {
-                batch.take(Some(Err(too_long())));
+                batch.push_line(Some(Err(too_long())));
             }
             rest = &[];
         }
         intake.kept.clear();
         intake.kept.reserve_exact(rest.len());
         intake.kept.extend_from_slice(rest);
-        batch.faults.shrink();
+        batch.faults.shrink_to_fit();
         batch
     }
 }
 
-impl Batch {
-    fn take(&mut self, line: Option<Result<Entry, Fault>>) {
+impl LineBatch {
+    fn push_line(&mut self, line: Option<Result<Entry, LineFault>>) {
         match line {
             Some(Ok(entry)) => {
                 if let EntryValue::State(word) = &entry.value {
@@ -164,7 +164,7 @@ impl Batch {
                 }
                 self.entries.push(entry);
             }
-            Some(Err(fault)) => self.faults.push(self.entries.len(), &fault),
+            Some(Err(fault)) => self.faults.push_fault(self.entries.len(), &fault),
             None => {}
         }
     }
@@ -189,37 +189,41 @@ fn next_line(text: &[u8], eof: bool) -> Option<(&[u8], &[u8])> {
     }
 }
 
-fn too_long() -> Fault {
-    Fault::line(Code::TooLong)
+fn too_long() -> LineFault {
+    LineFault::from_code(Code::TooLong)
 }
 
 /// Turns parsed lines into entries, and checks their names, words and times.
 #[derive(Debug)]
-pub(super) struct Register {
-    admission: Admission,
+pub(super) struct EntryParser {
+    admission: SourceAdmission,
     forbidden: Forbidden,
     sources: Arc<Sources>,
     /// Recent sources, each at the index of its hashed names.
-    known: Box<[Option<Known>]>,
+    known: Box<[Option<RecentSource>]>,
     /// The index of the last source, which most likely comes again.
     latest: usize,
-    calendar: Calendar,
+    calendar: TimeParser,
     /// `None` for lines from a file: any source may be named.
     rights: Option<Rights>,
-    clock: Option<Clock>,
+    clock: Option<WallClock>,
     /// The latest accepted time, in milliseconds since 1970; `None` without a trusted clock.
     latest_ms: Option<i64>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct RecentSource {
     source: Box<str>,
     kind: Box<str>,
     id: SourceId,
 }
 
-impl Register {
-    pub(super) fn new(admission: Admission, forbidden: Forbidden, sources: Arc<Sources>) -> Self {
+impl EntryParser {
+    pub(super) fn new(
+        admission: SourceAdmission,
+        forbidden: Forbidden,
+        sources: Arc<Sources>,
+    ) -> Self {
         let known = (0..REMEMBERED).map(|_| None).collect();
         Self {
             admission,
@@ -227,7 +231,7 @@ impl Register {
             sources,
             known,
             latest: 0,
-            calendar: Calendar::default(),
+            calendar: TimeParser::default(),
             rights: None,
             clock: None,
             latest_ms: None,
@@ -235,116 +239,117 @@ impl Register {
     }
 
     /// Adds the checks of an inbox: sources of other owners and times in the future are refused.
-    pub(super) fn guarded(self, rights: Rights, clock: Clock) -> Self {
+    pub(super) fn with_rights(self, rights: Rights, clock: WallClock) -> Self {
         Self { rights: Some(rights), clock: Some(clock), ..self }
     }
 
     /// Reads the clock, and forgets the recent sources after a change of the rights.
-    fn look_around(&mut self) {
-        let now = self.clock.as_ref().and_then(Clock::milliseconds);
+    fn refresh_limits(&mut self) {
+        let now = self.clock.as_ref().and_then(WallClock::now_ms);
         self.latest_ms = now.map(|now| now.saturating_add(MAX_AHEAD_MS));
         if let Some(rights) = &mut self.rights
-            && rights.follow(&self.admission, &self.sources)
+            && rights.refresh_counts(&self.admission, &self.sources)
         {
             self.known.fill_with(|| None);
         }
     }
 
     /// Parses and checks a line; returns `None` for an empty line.
-    pub(super) fn entry(&mut self, line: &[u8]) -> Option<Result<Entry, Fault>> {
+    pub(super) fn parse_entry(&mut self, line: &[u8]) -> Option<Result<Entry, LineFault>> {
         if line.len() > MAX_LINE_BYTES {
             return Some(Err(too_long()));
         }
         if line.trim_ascii().is_empty() {
             return None;
         }
-        Some(line::parse(line).and_then(|line| self.check(line)))
+        Some(line::parse_line(line).and_then(|line| self.check_line(line)))
     }
 
-    fn check(&mut self, line: Line<'_>) -> Result<Entry, Fault> {
+    fn check_line(&mut self, line: InboxLine<'_>) -> Result<Entry, LineFault> {
         let time_ms = match line.time {
-            Some(time) => Some(self.calendar.milliseconds(&time)?),
+            Some(time) => Some(self.calendar.parse_time(&time)?),
             None => None,
         };
         if self.latest_ms.is_some() && time_ms > self.latest_ms {
-            return Err(Fault::field(Field::Time, Wrong::Ahead));
+            return Err(LineFault::in_field(LineField::Time, Wrong::Ahead));
         }
         let value = match line.value {
-            Value::Number(number) => EntryValue::Number(number),
-            Value::State(word) => {
-                self.opaque(Field::Value, &word)?;
-                EntryValue::State(state(&word)?.into())
+            LineValue::Number(number) => EntryValue::Number(number),
+            LineValue::State(word) => {
+                self.check_forbidden(LineField::Value, &word)?;
+                EntryValue::State(check_word(&word)?.into())
             }
         };
         // Last, since a refused line must take no number from the table.
-        let source = self.source(&line.source, &line.kind)?;
+        let source = self.resolve_source(&line.source, &line.kind)?;
         Ok(Entry { source, time_ms, value })
     }
 
-    fn source(&mut self, source: &str, kind: &str) -> Result<SourceId, Fault> {
-        if let Some(id) = self.recall(self.latest, source, kind) {
+    fn resolve_source(&mut self, source: &str, kind: &str) -> Result<SourceId, LineFault> {
+        if let Some(id) = self.recall_source(self.latest, source, kind) {
             return Ok(id);
         }
-        self.latest = place(source, kind);
-        if let Some(id) = self.recall(self.latest, source, kind) {
+        self.latest = cache_slot(source, kind);
+        if let Some(id) = self.recall_source(self.latest, source, kind) {
             return Ok(id);
         }
-        let id = self.intern(source, kind)?;
-        self.known[self.latest] = Some(Known { source: source.into(), kind: kind.into(), id });
+        let id = self.register_source(source, kind)?;
+        self.known[self.latest] =
+            Some(RecentSource { source: source.into(), kind: kind.into(), id });
         Ok(id)
     }
 
-    fn recall(&self, place: usize, source: &str, kind: &str) -> Option<SourceId> {
+    fn recall_source(&self, place: usize, source: &str, kind: &str) -> Option<SourceId> {
         let known = self.known[place].as_ref()?;
         (*known.source == *source && *known.kind == *kind).then_some(known.id)
     }
 
-    fn intern(&mut self, source: &str, kind: &str) -> Result<SourceId, Fault> {
+    fn register_source(&mut self, source: &str, kind: &str) -> Result<SourceId, LineFault> {
         let checked = Source::new(source, kind).map_err(|_| {
             if is_kind(kind) {
-                Fault::field(Field::Source, Wrong::NotName)
+                LineFault::in_field(LineField::Source, Wrong::NotName)
             } else {
-                Fault::field(Field::Kind, Wrong::NotKind)
+                LineFault::in_field(LineField::Kind, Wrong::NotKind)
             }
         })?;
-        if !self.admission.admits(source) {
-            return Err(Fault::field(Field::Source, Wrong::NotAdmitted));
+        if !self.admission.allows_source(source) {
+            return Err(LineFault::in_field(LineField::Source, Wrong::NotAdmitted));
         }
         if self.rights.as_ref().is_some_and(|rights| rights.is_of_sensor(source)) {
-            return Err(Fault::field(Field::Source, Wrong::OfSensor));
+            return Err(LineFault::in_field(LineField::Source, Wrong::OfSensor));
         }
         // The names of recent sources were checked at their first line.
-        self.opaque(Field::Source, source)?;
-        self.opaque(Field::Kind, kind)?;
+        self.check_forbidden(LineField::Source, source)?;
+        self.check_forbidden(LineField::Kind, kind)?;
         let id = match &mut self.rights {
-            Some(rights) => rights.intern(checked, &self.admission, &self.sources),
-            None => self.sources.intern(checked).ok(),
+            Some(rights) => rights.intern_source(checked, &self.admission, &self.sources),
+            None => self.sources.intern_source(checked).ok(),
         };
-        id.ok_or(Fault::field(Field::Source, Wrong::NoRoom))
+        id.ok_or(LineFault::in_field(LineField::Source, Wrong::NoRoom))
     }
 
     /// Refuses a text that contains a forbidden text. The answer does not repeat the text.
-    fn opaque(&self, field: Field, text: &str) -> Result<(), Fault> {
+    fn check_forbidden(&self, field: LineField, text: &str) -> Result<(), LineFault> {
         if self.forbidden.is_in(text) {
-            return Err(Fault::field(field, Wrong::Forbidden));
+            return Err(LineFault::in_field(field, Wrong::Forbidden));
         }
         Ok(())
     }
 }
 
-fn state(word: &str) -> Result<&str, Fault> {
+fn check_word(word: &str) -> Result<&str, LineFault> {
     if !(1..=MAX_NAME_BYTES).contains(&word.len()) {
-        return Err(Fault::field(Field::Value, Wrong::WordLength));
+        return Err(LineFault::in_field(LineField::Value, Wrong::WordLength));
     }
     if word.chars().any(char::is_control) {
-        return Err(Fault::field(Field::Value, Wrong::WordControl));
+        return Err(LineFault::in_field(LineField::Value, Wrong::WordControl));
     }
     Ok(word)
 }
 
 /// Returns the index of a source in the table of recent sources: FNV-1a over both names, which is
 /// short, and good enough to keep similar names apart.
-fn place(source: &str, kind: &str) -> usize {
+fn cache_slot(source: &str, kind: &str) -> usize {
     let hash = source
         .bytes()
         .chain(kind.bytes())

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::grid::{Grid, Turn};
+use crate::grid::{Grid, GridAction};
 
 /// The longest pause while no file is due, since the clock may step.
 const LONGEST_NAP: Duration = Duration::from_secs(30);
 
 /// A file on a bus.
 #[derive(Debug)]
-pub(super) struct Place<T> {
+pub(super) struct BusFile<T> {
     pub(super) id: u64,
     pub(super) path: Arc<Path>,
     /// The time after which a read counts as hung.
@@ -26,9 +26,9 @@ pub(super) struct Place<T> {
 
 /// The files of one bus; see the module.
 #[derive(Debug)]
-pub(super) struct Roster<T> {
+pub(super) struct ReadSchedule<T> {
     /// The files: first those never read, then the others in the order of their last reads.
-    places: Vec<Place<T>>,
+    places: Vec<BusFile<T>>,
 }
 
 /// The next action of the thread of a bus.
@@ -40,13 +40,13 @@ pub(super) enum Next<P> {
     Wait(Duration),
 }
 
-impl<T> Place<T> {
+impl<T> BusFile<T> {
     /// Creates a file that is due at the first point of its grid at or after the wall time
     /// `now_ms`.
     pub(super) fn new(id: u64, path: &Path, every: Duration, now_ms: i64, results: T) -> Self {
-        let (path, patience) = (path.into(), super::patience(every));
+        let (path, patience) = (path.into(), super::hung_after(every));
         let mut grid = Grid::new(every);
-        let is_due = matches!(grid.ask(now_ms), Turn::Due(_));
+        let is_due = matches!(grid.next_action(now_ms), GridAction::Due(_));
         Self { id, path, patience, results, grid, is_due, missed: 0 }
     }
 
@@ -57,16 +57,16 @@ impl<T> Place<T> {
     }
 }
 
-impl<T> Roster<T> {
+impl<T> ReadSchedule<T> {
     pub(super) fn new() -> Self {
         Self { places: Vec::new() }
     }
 
-    pub(super) fn add(&mut self, place: Place<T>) {
+    pub(super) fn add_file(&mut self, place: BusFile<T>) {
         self.places.insert(0, place);
     }
 
-    pub(super) fn remove(&mut self, id: u64) {
+    pub(super) fn remove_id(&mut self, id: u64) {
         self.places.retain(|place| place.id != id);
     }
 
@@ -79,14 +79,14 @@ impl<T> Roster<T> {
     pub(super) fn next<P>(
         &mut self,
         now_ms: i64,
-        claim: impl Fn(&mut Place<T>) -> Option<P>,
+        claim: impl Fn(&mut BusFile<T>) -> Option<P>,
     ) -> Next<P> {
         let mut nap = LONGEST_NAP;
         for place in &mut self.places {
-            match place.grid.ask(now_ms) {
-                Turn::Wait(wait) => nap = nap.min(wait),
-                Turn::Due(_) if place.is_due => place.missed += 1,
-                Turn::Due(_) => place.is_due = true,
+            match place.grid.next_action(now_ms) {
+                GridAction::Wait(wait) => nap = nap.min(wait),
+                GridAction::Due(_) if place.is_due => place.missed += 1,
+                GridAction::Due(_) => place.is_due = true,
             }
         }
         for at in 0..self.places.len() {
@@ -113,20 +113,20 @@ mod tests {
     /// 2026-11-20T10:00:00Z.
     const TEN: i64 = 1_795_168_800_000;
 
-    fn roster(count: u64) -> Roster<()> {
-        let mut roster = Roster::new();
+    fn roster(count: u64) -> ReadSchedule<()> {
+        let mut roster = ReadSchedule::new();
         for id in (0..count).rev() {
-            roster.add(Place::new(id, Path::new("temperature"), EVERY, TEN, ()));
+            roster.add_file(BusFile::new(id, Path::new("temperature"), EVERY, TEN, ()));
         }
         roster
     }
 
-    fn claim(place: &mut Place<()>) -> Option<(u64, u64)> {
+    fn claim(place: &mut BusFile<()>) -> Option<(u64, u64)> {
         Some((place.id, place.take_missed()))
     }
 
     /// Reads for so long, and returns which places were read, and how many points were missed.
-    fn read_for(roster: &mut Roster<()>, lasts_ms: i64) -> (Vec<u64>, u64) {
+    fn read_for(roster: &mut ReadSchedule<()>, lasts_ms: i64) -> (Vec<u64>, u64) {
         let (mut read, mut missed, mut now_ms) = (Vec::new(), 0, TEN);
         while now_ms < TEN + lasts_ms {
             match roster.next(now_ms, claim) {
@@ -165,7 +165,7 @@ mod tests {
     fn a_file_whose_last_reading_was_not_fetched_does_not_hold_up_the_others() {
         let mut roster = roster(2);
 
-        let skip_first = |place: &mut Place<()>| (place.id != 0).then_some(place.id);
+        let skip_first = |place: &mut BusFile<()>| (place.id != 0).then_some(place.id);
 
         assert_eq!(roster.next(TEN, skip_first), Next::Read(1));
         assert_eq!(roster.next(TEN + 1, skip_first), Next::Wait(Duration::from_millis(9_999)));
@@ -175,10 +175,10 @@ mod tests {
     #[test]
     fn a_file_that_left_is_not_read_any_more() {
         let mut roster = roster(2);
-        roster.remove(0);
+        roster.remove_id(0);
 
         assert_eq!(roster.next(TEN, |place| Some(place.id)), Next::Read(1));
-        roster.remove(1);
+        roster.remove_id(1);
         assert!(roster.is_empty());
         assert_eq!(roster.next::<u64>(TEN + 10_000, |_| None), Next::Wait(LONGEST_NAP));
     }

@@ -10,28 +10,28 @@ use std::time::Duration;
 
 use pulsegate_sensors::SourceId;
 
-use super::judge::{Finding, Judge, Sink};
+use super::judge::{Judge, RuleFinding, TransitionSink};
 use super::{Condition, RuleSpec};
 use crate::record::reading::Value;
 use crate::time::Wall;
 
 #[derive(Debug, Clone)]
-pub(super) struct Joint {
+pub(super) struct Combination {
     all: bool,
     within: Duration,
     /// The newest reading of each member, by member index.
-    newest: Vec<Option<Told>>,
+    newest: Vec<Option<MemberReading>>,
 }
 
 #[derive(Debug, Clone)]
-struct Told {
+struct MemberReading {
     source: SourceId,
     event: Wall,
     value: Value,
     holds: bool,
 }
 
-impl Joint {
+impl Combination {
     pub(super) fn new(rule: &RuleSpec) -> Self {
         let (all, within) = match &rule.condition {
             Condition::All { within, .. } => (true, *within),
@@ -45,49 +45,49 @@ impl Joint {
     }
 
     /// Takes a reading of the member with index `member`.
-    pub(super) fn take(
+    pub(super) fn judge_member(
         &mut self,
         (member, source): (usize, SourceId),
         event: Wall,
         value: &Value,
         judge: &mut Judge,
-        sink: &mut Sink<'_>,
+        sink: &mut TransitionSink<'_>,
     ) {
         let test = judge.rule().members().and_then(|members| members.get(member));
-        let Some(holds) = test.and_then(|member| member.test.holds(value)) else { return };
+        let Some(holds) = test.and_then(|member| member.test.holds_for(value)) else { return };
         let newest = &mut self.newest[member];
         if newest.as_ref().is_some_and(|newest| event < newest.event) {
             sink.counts.late += 1;
             return;
         }
-        *newest = Some(Told { source, event, value: value.clone(), holds });
-        let time = self.known().map(|told| told.event).max().unwrap_or(event);
-        judge.release(time, sink);
+        *newest = Some(MemberReading { source, event, value: value.clone(), holds });
+        let time = self.known_members().map(|told| told.event).max().unwrap_or(event);
+        judge.release_pending(time, sink);
         let held = judge.is_raised() || judge.is_pending();
-        let holds = if held { self.goes_on(judge) } else { self.holds() };
+        let holds = if held { self.goes_on(judge) } else { self.begins_to_hold() };
         if !held {
-            let first = self.known().find(|told| told.holds);
+            let first = self.known_members().find(|told| told.holds);
             judge.speak_for(first.map_or(source, |told| told.source));
         }
-        let own = self.known().find(|told| told.source == judge.source());
+        let own = self.known_members().find(|told| told.source == judge.alert_source());
         let value = own.map_or(value, |told| &told.value).clone();
-        judge.decide(holds, || Finding::new(value, time), sink);
+        judge.apply_finding(holds, || RuleFinding::new(value, time), sink);
     }
 
-    pub(super) fn restart(&mut self) {
+    pub(super) fn forget_members(&mut self) {
         self.newest.fill(None);
     }
 
-    fn known(&self) -> impl Iterator<Item = &Told> {
+    fn known_members(&self) -> impl Iterator<Item = &MemberReading> {
         self.newest.iter().flatten()
     }
 
     /// Returns `true` if the condition begins to hold.
-    fn holds(&self) -> bool {
+    fn begins_to_hold(&self) -> bool {
         if !self.all {
-            return self.known().any(|told| told.holds);
+            return self.known_members().any(|told| told.holds);
         }
-        let events = || self.known().map(|told| told.event);
+        let events = || self.known_members().map(|told| told.event);
         let apart = events().min().zip(events().max()).map(|(first, last)| last.since(first));
         self.newest.iter().all(|told| told.as_ref().is_some_and(|told| told.holds))
             && apart.is_some_and(|apart| apart <= self.within)
@@ -97,9 +97,9 @@ impl Joint {
     /// restart; a raised alert then stays until a reading against the condition.
     fn goes_on(&self, judge: &Judge) -> bool {
         if self.all {
-            return self.known().all(|told| told.holds);
+            return self.known_members().all(|told| told.holds);
         }
-        let known = self.known().any(|told| told.source == judge.source());
-        !known || self.known().any(|told| told.holds)
+        let known = self.known_members().any(|told| told.source == judge.alert_source());
+        !known || self.known_members().any(|told| told.holds)
     }
 }
