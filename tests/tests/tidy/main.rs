@@ -5,6 +5,7 @@
 //! line and by word, not by grammar: it is there to catch a slip, not an opponent.
 
 mod rooms;
+mod walks;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
