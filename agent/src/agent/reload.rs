@@ -77,7 +77,7 @@ impl Changes {
             pictures: _,
             visits: _,
             rules: _,
-            publish: _,
+            publish,
             buffer: _,
         } = new;
         let fixed = [
@@ -87,6 +87,10 @@ impl Changes {
             keep_old("clock", &old.clock, clock),
             keep_old("log", &old.log, log),
         ];
+        // The topics contain the name of the thing, so they change with it at the restart.
+        if fixed[0].is_some() {
+            publish.clone_from(&old.publish);
+        }
         Self {
             needs_restart: fixed.into_iter().flatten().collect(),
             sources: *sensors != old.sensors,
