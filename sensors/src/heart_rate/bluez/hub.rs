@@ -111,7 +111,10 @@ pub(super) async fn run_watchers(
         ended = try_join_all(watchers) => ended.err(),
         _ = stopped => None,
     };
-    hub.disconnect_all().await;
+    // After a change of adapters, the next run takes the links up again within seconds.
+    if !matches!(stop, Some(Stop::Fault(BluezFault::AdaptersChanged))) {
+        hub.disconnect_all().await;
+    }
     match stop {
         Some(Stop::Fault(fault)) => Err(fault),
         Some(Stop::Closed) | None => Ok(()),
@@ -208,15 +211,24 @@ impl<'a> Hub<'a> {
 
     /// Returns the largest part of the system that a cure for a monitor on `radio` may disturb.
     pub(super) fn reach(&self, radio: &Radio) -> Reach {
+        let states = self.states.borrow();
         let well = |vital: &&MonitorHealth<'_>| {
             vital.heard.get() && self.now() < vital.since.get() + self.options.silence
         };
-        let on_radio = |vital: &MonitorHealth<'_>| {
+        let is_on_radio = |vital: &MonitorHealth<'_>| {
             vital.link.borrow().as_ref().is_some_and(|(other, _)| other.name == radio.name)
         };
+        let mut monitors = self.vitals.iter().zip(states.iter());
         match self.vitals.iter().find(well) {
             None => Reach::Everything,
-            Some(_) if !self.vitals.iter().filter(well).any(on_radio) => Reach::Adapter,
+            // A link is recorded from the start of the connect, so it alone says nothing.
+            Some(_)
+                if !monitors.any(|(vital, state)| {
+                    state.connected && well(&vital) && is_on_radio(vital)
+                }) =>
+            {
+                Reach::Adapter
+            }
             Some(_) => Reach::Monitor,
         }
     }

@@ -70,8 +70,8 @@ impl<'h, 'a> MonitorTask<'h, 'a> {
                 Ok(notifications) => notifications,
                 Err(fault) => return self.handle_failure(at, &fault).await,
             };
-        self.hub.record_link(self.index, Some(at));
-        if let Err(fault) = at.radio.connect(&at.belt, options).await {
+        let record_link = || self.hub.record_link(self.index, Some(at));
+        if let Err(fault) = at.radio.connect(&at.belt, options, record_link).await {
             return self.handle_failure(at, &fault).await;
         }
         let mut asking = pin!(read_battery_and_location(self.hub, self.index, &at.belt));

@@ -106,14 +106,16 @@ impl Radio {
         call_within(limit, "list monitors", self.adapter.peripherals()).await
     }
 
-    /// Connects while no scan runs. A connect that takes too long is cancelled, since BlueZ would
-    /// continue.
+    /// Connects while no scan runs; `begin` is called directly before. A connect that takes too long
+    /// is cancelled, since BlueZ would continue.
     pub(super) async fn connect(
         &self,
         belt: &Peripheral,
         options: &BluezOptions,
+        begin: impl FnOnce(),
     ) -> Result<(), CallFault> {
         let _air = self.pause_scan(options.call).await;
+        begin();
         let connected = call_within(options.connect, "connect", belt.connect()).await;
         if connected.is_err() {
             self.disconnect(belt, options.call).await;
