@@ -42,7 +42,6 @@ use crate::forbidden::Forbidden;
 use crate::{SourceId, Sources};
 use client::SharedInbox;
 use fault::LineFault;
-pub use line_reader::MAX_AHEAD_MS;
 use line_reader::{EntryParser, LineReader};
 pub use memory::ClientMemory;
 pub use rights::Owners;

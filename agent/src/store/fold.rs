@@ -1,7 +1,6 @@
 //! The rules: folded over readings as they arrive, and over the last stored readings at a start.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use pulsegate_core::act::standing::Alerts;
 use pulsegate_core::record::event::Event;
@@ -12,7 +11,6 @@ use pulsegate_core::rules::{
     split_runnable,
 };
 use pulsegate_core::time::{Mono, Wall};
-use pulsegate_sensors::inbox::MAX_AHEAD_MS;
 use pulsegate_sensors::{SourceId, Sources};
 
 use crate::db::cursor::{LAST_PLACE, Record, Select};
@@ -375,19 +373,23 @@ where
     Ok(alerts)
 }
 
-/// Returns the place of the first reading that arrived within the horizon of the rules before the newest. Arrivals
-/// count, because a time that another program gives says nothing about the readings of other sources.
+/// Returns the place of the first reading within the horizon of the rules before the newest, by arrival, or by its own
+/// time among the readings that have one. One broken time then ends no history, and neither does the outage before
+/// a kernel start, whose length is unknown to a device without a clock.
 fn first_within(database: &Database, rebuild: &Rebuild) -> db::Result<u64> {
     let mut select =
         Select::<StoredReadings>::select_backward(&database.connection, 0, LAST_PLACE)?
             .at_most(REBUILD_ROWS);
     let mut cursor = select.open_cursor()?;
-    let horizon = rebuild.history_length() + Duration::from_millis(MAX_AHEAD_MS.unsigned_abs());
-    let (mut first, mut newest) = (LAST_PLACE, None);
+    let horizon = rebuild.history_length();
+    let (mut first, mut newest_arrival, mut newest_own) = (LAST_PLACE, None, None);
     while let Some((seq, reading)) = cursor.read_next()? {
-        let arrival = database.timeline.reference_time(database.boot_of(seq).epoch, reading.mono);
-        let newest = *newest.get_or_insert(arrival);
-        if arrival + horizon < newest {
+        let epoch = database.boot_of(seq).epoch;
+        let arrival = database.timeline.reference_time(epoch, reading.mono);
+        let arrived_within = arrival + horizon >= *newest_arrival.get_or_insert(arrival);
+        let taken_within =
+            reading.time.is_some_and(|own| own + horizon >= *newest_own.get_or_insert(own));
+        if !arrived_within && !taken_within {
             break;
         }
         first = seq;

@@ -35,7 +35,7 @@ const HEAP_FOR_A_BYTE: usize = 4;
 /// The overhead of an allocation, in bytes.
 const WORD_BYTES: usize = 16;
 /// The largest accepted lead of a time over the clock: more than two clocks differ that were set.
-pub const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
+const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
 /// The size of the table of recent sources: more than the programs of a gateway usually have; a
 /// power of two.
 const REMEMBERED: usize = 256;
