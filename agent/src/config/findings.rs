@@ -230,8 +230,14 @@ impl Findings {
     }
 
     fn add(&mut self, finding: Finding<Span>) {
+        let is_warning = |kept: &&mut Finding<Span>| kept.class == Class::Warning;
         if self.list.len() < MAX_FINDINGS {
             self.list.push(finding);
+        } else if finding.class == Class::Fault
+            && let Some(warning) = self.list.iter_mut().rev().find(is_warning)
+        {
+            // No number of warnings may hide a fault.
+            *warning = finding;
         }
     }
 

@@ -121,6 +121,14 @@ impl Link {
         if self.ports.is_empty() {
             found.push(Finding::fault("link.ports", "`ports` names no port"));
         }
+        let is_set = self.ack_timeout != Self::default().ack_timeout;
+        if is_set && self.ack_timeout > self.keep_alive {
+            let message = format!(
+                "a publish waits for its acknowledgement no longer than `keep_alive` ({})",
+                Period(self.keep_alive)
+            );
+            found.push(Finding::warning("link.ack_timeout", message));
+        }
         if self.limits == Limits::Aws {
             found.extend(self.check_aws_limits());
         }

@@ -324,6 +324,34 @@ fn a_camera_needs_a_program() {
 }
 
 #[test]
+fn many_warnings_hide_no_fault() {
+    let rule = |name: &str, action: &str| {
+        format!(
+            "[[rule]]\nname = \"{name}\"\non = \"heart_rate\"\nabove = 100\nthen = [\"alert\", \"{action}\"]\n"
+        )
+    };
+    let belt = "[[simulated]]\nid = \"7\"\nkind = \"heart_rate\"\n";
+    let warned: String = (0..1_001).map(|n| rule(&format!("r{n}"), "record:30s")).collect();
+    let text = format!("{LEAST}\n{belt}{warned}{}", rule("wrong", "sing"));
+
+    let faults = super::Config::from_str_at(&text, super::path()).err();
+
+    assert_eq!(faults.map(|faults| faults.report().faults()), Some(1));
+}
+
+#[test]
+fn an_acknowledgement_timeout_that_keep_alive_cuts_short_is_a_warning() {
+    let warnings = |link: &str| {
+        let (_, warnings) = with(&format!("[link]\n{link}"));
+        warnings.iter().map(|warning| warning.message.to_string()).collect::<Vec<_>>()
+    };
+
+    let message = "a publish waits for its acknowledgement no longer than `keep_alive` (30s)";
+    assert_eq!(warnings("ack_timeout = \"2m\""), [message]);
+    assert_eq!(warnings("ack_timeout = \"2m\"\nkeep_alive = \"2m\""), [""; 0]);
+}
+
+#[test]
 fn a_one_wire_bus_that_cannot_be_read_that_often_is_a_warning() {
     let numbers = |count: u32, every: &str| {
         let number = |n| {
