@@ -162,7 +162,7 @@ impl BluezFault {
 /// function can be called again with the same `states`, whose counts continue.
 ///
 /// Dropping the future ends the thread of the driver. The driver disconnects the monitors before it
-/// ends, also after an error.
+/// ends, also after an error. After [`BluezFault::AdaptersChanged`], the links stay for the next call.
 ///
 /// # Errors
 /// [`BluezFault`], without any address.
