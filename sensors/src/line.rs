@@ -84,17 +84,17 @@ pub enum Level {
     High,
 }
 
-/// The resistor that holds a line when nothing drives it.
+/// The resistor that holds a line while nothing drives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bias {
-    /// Left as firmware or device tree set it.
+    /// Left as the firmware or the device tree set it.
     AsIs,
-    /// Pulled high: right for a switch to ground.
+    /// A resistor to the supply: for a switch between the pin and ground.
     PullUp,
-    /// Pulled low: right for a switch to the supply.
+    /// A resistor to ground: for a switch between the pin and the supply.
     PullDown,
-    /// None: right for a sensor that drives both levels.
+    /// No resistor: for a sensor that drives both levels.
     Off,
 }
 
@@ -102,12 +102,14 @@ pub enum Bias {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Backend {
-    /// The registers on a Raspberry Pi, else the character device. The character device always
-    /// serves a line that names a chip, or whose bias is `as-is`, which the registers cannot do.
+    /// The registers on a Raspberry Pi, else the character device. A line that names a chip, or
+    /// whose bias is `as-is`, always uses the character device, because the registers cannot leave
+    /// a bias unchanged.
     #[default]
     Auto,
-    /// The registers of a Raspberry Pi, by rpi-pal, for levels and bias; edges come from the kernel.
+    /// The registers of a Raspberry Pi for levels and bias; the kernel reports the edges.
     RaspberryPi,
-    /// The GPIO character device, version 2 of its interface: Linux 5.10 or later.
+    /// The GPIO character device, version 2 of its interface: any Linux board, with Linux 5.10 or
+    /// later.
     CharacterDevice,
 }

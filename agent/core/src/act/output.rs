@@ -38,9 +38,9 @@ pub struct OutputSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Only {
-    /// By night.
+    /// By night, as `[night]` decides.
     Night,
-    /// By day.
+    /// By day, as `[night]` decides.
     Day,
 }
 

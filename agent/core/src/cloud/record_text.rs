@@ -21,10 +21,10 @@ use crate::time::timeline::ClockTrust;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Framing {
-    /// A JSON array, for AWS IoT rules with batch mode.
+    /// One JSON array per message: for AWS IoT rules with batch mode.
     #[default]
     Array,
-    /// One object per line.
+    /// One JSON object per line.
     Lines,
 }
 
@@ -32,33 +32,35 @@ pub enum Framing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Field {
-    /// The record id, `<start>-<seq>`: unique for ever, together with the name of the thing.
+    /// The record id, unique for ever within the thing. Needed to remove duplicates.
     Seq,
     /// The id of the source.
     Source,
     /// The kind of the reading.
     Kind,
-    /// The time in RFC 3339 with milliseconds, in UTC.
+    /// The time in RFC 3339 with milliseconds, in UTC, such as `2026-11-20T10:00:00.123Z`.
     Time,
-    /// The time in milliseconds since 1970.
+    /// The time in milliseconds since 1970, in UTC.
     TimeMs,
-    /// The time in seconds since 1970.
+    /// The time in seconds since 1970, in UTC.
     TimeS,
-    /// The number or the state.
+    /// The number or the state of the reading.
     Value,
-    /// The number, of a heart rate.
+    /// The same as `value`: a heart rate is a number, in beats per minute.
     Bpm,
-    /// The state, of a line or of another program.
+    /// The same as `value`: the state of a line or of another program's reading.
     State,
-    /// The configured unit of the source.
+    /// The configured unit of the source; left out if the source has no unit.
     Unit,
-    /// Skin contact, `detected` or `lost`, if the monitor reports contact.
+    /// Skin contact, `detected` or `lost`; left out if the monitor reports no contact.
     Contact,
-    /// The energy expended in kilojoule, if the monitor reports energy.
+    /// The energy expended in kilojoule; left out if the monitor reports no energy.
     EnergyKj,
-    /// The beat-to-beat intervals in milliseconds, in one string to keep the record flat.
+    /// The beat-to-beat intervals in milliseconds, separated by spaces in one string, so that the
+    /// record stays flat; left out if the packet has none.
     RrMs,
-    /// `unset`, only while the time is not trusted.
+    /// No key of its own: each record has `"clock":"unset"` while the time is not trusted, whatever
+    /// `fields` lists.
     Clock,
 }
 

@@ -165,11 +165,11 @@ pub struct WindowSpec {
 pub enum Take {
     /// The arithmetic mean.
     Mean,
-    /// The least.
+    /// The least reading.
     Min,
-    /// The greatest.
+    /// The greatest reading.
     Max,
-    /// The number of readings.
+    /// The number of readings, states included.
     Count,
     /// The sum of the readings.
     Sum,
@@ -195,7 +195,7 @@ pub enum Take {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Information only.
+    /// For information only.
     Info,
     /// Somebody should look.
     #[default]

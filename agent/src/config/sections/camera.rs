@@ -12,27 +12,32 @@ use crate::config::units::{Period, duration, millis};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Camera {
-    /// Its opaque id.
+    /// Id of the camera in actions such as `capture:nest`, and in events: 1 to 64 of `A-Z a-z 0-9 .
+    /// _ : -`, unique in this file.
     pub id: String,
-    /// How a picture is taken.
+    /// Program that takes a picture, and its time limits.
     pub capture: Capture,
-    /// How often it takes one unasked, on the grid of the clock. This version does not yet.
+    /// Time between two pictures without a trigger. This version accepts the key with a warning,
+    /// and takes no such pictures. Range: `1s` to `7d`.
     #[serde(default, with = "duration")]
     #[schemars(with = "Option<Period>", extend("x-range" = ["1s", "7d"]))]
     pub every: Option<Duration>,
 }
 
-/// How a picture is taken.
+/// Program that takes a picture, and its time limits.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Capture {
-    /// The program and its arguments; `{path}` is where the picture goes.
+    /// Program and its arguments; `{path}` stands for the file in which the program must write the
+    /// picture. Such as `["rpicam-still", "-n", "-t", "1", "-o", "{path}"]`.
     pub command: Vec<String>,
-    /// The program is killed after that long, with all that it started.
+    /// Time after which a running program is killed with all processes that it started, and the
+    /// picture counts as failed. Range: `1s` to `10m`.
     #[serde(default = "millis::<20_000>", with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["1s", "10m"]))]
     pub deadline: Duration,
-    /// How long the camera rests after each picture; what happens meanwhile gets none.
+    /// Pause of the camera after each picture or failure. A trigger during a picture or the pause
+    /// gets no picture. Range: `0s` to `1d`.
     #[serde(default = "millis::<1_000>", with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["0s", "1d"]))]
     pub rest: Duration,

@@ -1,26 +1,27 @@
-//! When wall time counts as right.
+//! Trust in the system clock.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// When wall time counts as right.
+/// Trust in the system clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Clock {
-    /// Whom to believe.
+    /// Evidence that makes the system clock trusted. A change takes effect at a restart.
     pub trust: Trust,
 }
 
-/// Whom to believe about wall time.
+/// The evidence that makes the system clock trusted.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Trust {
-    /// A time server, once the kernel or systemd says that one has set the clock; or a real-time clock,
-    /// if its time is neither before the build of this program nor before the last time that was trusted.
+    /// A report of the kernel or systemd that a time server has set the clock; or a real-time clock
+    /// whose time is neither before the build of this program nor before the last trusted time.
     #[default]
     Auto,
-    /// The system clock, as it is.
+    /// None: the system clock is trusted from the start. For a device whose clock is always right
+    /// but never set by a time server.
     System,
 }

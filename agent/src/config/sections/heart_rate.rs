@@ -1,4 +1,4 @@
-//! Heart-rate monitors, and how Bluetooth is used.
+//! Heart-rate monitors, and the Bluetooth adapters that reach them.
 
 use std::time::Duration;
 
@@ -9,14 +9,17 @@ use serde::{Deserialize, Serialize};
 use crate::config::findings::Finding;
 use crate::config::units::{Period, duration};
 
-/// How Bluetooth is used.
+/// Bluetooth adapter and healing, for all heart-rate monitors.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Bluetooth {
-    /// The adapter, such as `hci0`; every adapter if absent.
+    /// Name or address of the only Bluetooth adapter to use, such as `hci0`. Default: every
+    /// adapter.
     #[schemars(length(min = 1))]
     pub adapter: Option<String>,
-    /// After that long without a notification a monitor is healed.
+    /// Time without a packet after which the agent heals a connected monitor: first subscribes
+    /// again, then reconnects, then takes stronger measures. Heart-rate belts send about one packet
+    /// per second. Range: `2s` to `10m`.
     #[serde(with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["2s", "10m"]))]
     pub silence: Duration,
@@ -28,21 +31,28 @@ impl Default for Bluetooth {
     }
 }
 
-/// A heart-rate monitor: by `address` or by `name`.
+/// A heart-rate monitor, found by `address` or by `name`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HeartRate {
-    /// Its opaque id.
+    /// Id of the source in records and rules: 1 to 64 of `A-Z a-z 0-9 . _ : -`, unique in this
+    /// file. Use an opaque id such as `7`, so that only the cloud knows the wearer.
     pub id: String,
-    /// Its Bluetooth address, such as `A0:9E:1A:01:02:03`.
+    /// Bluetooth address of the monitor, such as `A0:9E:1A:01:02:03`. Exactly one of `address` and
+    /// `name` is required.
     pub address: Option<String>,
-    /// The name that it advertises, such as `Polar H10 0102`.
+    /// Name that the monitor advertises, such as `Polar H10 0102`, compared exactly: an alternative
+    /// to `address`.
     #[schemars(length(min = 1))]
     pub name: Option<String>,
-    /// Publishes RR intervals, as one string of milliseconds.
+    /// Adds the beat-to-beat (RR) intervals to the standard record, if the monitor sends any:
+    /// `rr_ms`, one string of milliseconds with spaces between them. The store keeps the intervals
+    /// in any case.
     #[serde(default)]
     pub rr: bool,
-    /// Derives heart-rate variability, as readings of kinds such as `heart_rate.rmssd`.
+    /// Derives heart-rate variability from the beat-to-beat intervals, each minute and over five
+    /// minutes, as readings of further kinds: `heart_rate.rmssd`, `heart_rate.sdnn`,
+    /// `heart_rate.pnn50` and others.
     #[serde(default)]
     pub variability: bool,
 }

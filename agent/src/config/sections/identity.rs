@@ -1,4 +1,5 @@
-//! Certificate and key of this device: readable, PEM, and the key nobody else's.
+//! Certificate and private key of this device, and the checks of their files: readable, PEM, and
+//! the key closed to other users.
 
 use std::fs;
 use std::io;
@@ -19,17 +20,20 @@ const OTHERS: u32 = 0o077;
 /// systemd gives a credential to the service's user by an access list, which shows as the group's.
 const OTHERS_OF_A_CREDENTIAL: u32 = 0o037;
 
-/// Certificate and key of this device.
+/// Certificate and private key of this device.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Identity {
-    /// The device certificate, a PEM file.
+    /// PEM file of the device certificate, such as `/etc/pulsegate/device.pem.crt`.
     #[schemars(length(min = 1))]
     pub certificate: PathBuf,
-    /// Its private key, a PEM file that nobody else may read.
+    /// PEM file of the private key of `certificate`, such as `/etc/pulsegate/device.pem.key`. A
+    /// file that group or others may access is a fault: use `chmod 0600`. If the agent cannot open
+    /// the file, a systemd credential of the same file name takes its place.
     #[schemars(length(min = 1))]
     pub private_key: PathBuf,
-    /// A PEM file of authorities to trust instead of the built-in Amazon roots.
+    /// PEM file of certificate authorities, for a broker other than AWS IoT Core. Default: the
+    /// built-in Amazon roots.
     #[schemars(length(min = 1))]
     pub roots: Option<PathBuf>,
 }

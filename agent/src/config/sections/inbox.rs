@@ -1,4 +1,4 @@
-//! Sockets for readings from other programs.
+//! Sockets for readings of other programs.
 
 use std::path::PathBuf;
 
@@ -11,17 +11,20 @@ use crate::config::findings::Finding;
 /// `sun_path` of `unix(7)`, without its final NUL.
 const MAX_SOCKET_BYTES: usize = 107;
 
-/// A socket for readings from other programs: JSON lines, each answered with its record id once it is durable,
-/// or with `"durable": false` beside the id while it is in memory only.
+/// A Unix socket for readings of other programs: JSON lines, each answered with its record id once
+/// stored on the disk, or with `"durable":false` beside the id while the reading is in memory only.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Inbox {
-    /// The Unix socket.
+    /// Path of the Unix stream socket, at most 107 bytes, such as `/run/pulsegate/inbox.sock`.
+    /// Programs need write access, which members of the group `pulsegate-inbox` have.
     #[schemars(length(min = 1))]
     pub path: PathBuf,
-    /// The only ids that may speak; any may if absent, and rules may then name any source.
+    /// Ids for which programs may send readings, such as `["meter"]`; other ids are refused.
+    /// Default: any id except those of sensors in this file, and rules may then name sources that
+    /// this file does not list.
     pub sources: Option<Vec<String>>,
-    /// What none of its lines may contain: `privacy.forbidden`.
+    /// Texts from `privacy.forbidden`, which no line may contain.
     #[serde(skip)]
     pub forbidden: Forbidden,
 }

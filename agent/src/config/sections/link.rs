@@ -1,4 +1,4 @@
-//! The broker, and how the connection is used.
+//! The broker's address, and the ports, timeouts and limits of the connection.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use crate::config::placeholder;
 use crate::config::places::Place;
 use crate::config::units::{Period, Size, duration, size};
 
-/// What AWS IoT Core takes of one connection: "AWS IoT Core message broker and protocol limits".
+/// The limits of AWS IoT Core for one connection: "AWS IoT Core message broker and protocol
+/// limits".
 mod aws {
     use std::time::Duration;
 
@@ -24,45 +25,56 @@ mod aws {
     pub(super) const BYTES_PER_SECOND: Size = Size(512 << 10);
 }
 
-/// How the connection is used.
+/// Ports, timeouts and limits of the connection to the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Link {
-    /// Ports, tried in turn. An `endpoint` with a port has only that one.
+    /// Ports of the broker, at least one: after a failed attempt, the next port is tried. A port in
+    /// `endpoint` replaces the list.
     #[schemars(inner(range(min = 1)))]
     pub ports: Vec<u16>,
-    /// Ports at which TLS offers `x-amzn-mqtt-ca`.
+    /// Ports on which TLS offers the protocol `x-amzn-mqtt-ca` (ALPN), as AWS IoT Core requires on
+    /// port 443. A port that is not in use has no effect here.
     pub alpn_ports: Vec<u16>,
-    /// MQTT keep-alive; 30s to 1200s at AWS. A publish that is not acknowledged for so long, or for
-    /// `ack_timeout`, ends the connection.
+    /// Interval of MQTT pings on an idle connection, in whole seconds; AWS takes `30s` to `1200s`.
+    /// A short interval notices a dead connection early. Also the upper limit of `ack_timeout`.
+    /// Range: `5s` to `12h`.
     #[serde(with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["5s", "12h"]))]
     pub keep_alive: Duration,
-    /// Longest time that a publish may stay unacknowledged on a living connection; a slow mobile
-    /// network needs more, and a longer `keep_alive`.
+    /// Longest wait for the acknowledgement of a published message; after it, or after `keep_alive`
+    /// if shorter, the agent connects again and sends the message again. For a slow mobile network,
+    /// raise both. Range: `5s` to `10m`.
     #[serde(with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["5s", "10m"]))]
     pub ack_timeout: Duration,
-    /// Unacknowledged messages at any time; a crash sends at most these twice. AWS takes 100.
+    /// Most messages without an acknowledgement at any time, 1 to 10000; AWS takes 100. A crash
+    /// sends at most these messages twice. A quarter is reserved for alerts.
     #[schemars(range(min = 1, max = 10_000))]
     pub window: u16,
-    /// Publishes a second. AWS takes 100, and drops the rest without a word.
+    /// Most messages published per second, 1 to 100000. AWS takes 100, and drops further ones
+    /// without notice; the default leaves half of that unused. No effect with `limits = "none"`.
     #[schemars(range(min = 1, max = 100_000))]
     pub messages_per_second: u32,
-    /// Payload bytes a second. AWS takes 512KiB.
+    /// Most bytes of topics and payloads published per second. AWS takes `512KiB`; the default
+    /// leaves a quarter of that unused. No effect with `limits = "none"`. Range: `1KiB` to `1GiB`.
     #[serde(with = "size")]
     #[schemars(with = "Size", extend("x-range" = ["1KiB", "1GiB"]))]
     pub bytes_per_second: u64,
-    /// Records a second, for what is behind the broker: a Kinesis shard takes 1000.
+    /// Most records published per second, 1 to 1000000, for a service behind the broker: a Kinesis
+    /// shard takes 1000. Default: no limit.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub records_per_second: Option<u32>,
-    /// `none` for another broker than AWS IoT Core: the caps above may then be exceeded.
+    /// Broker whose limits apply: `aws` for AWS IoT Core, `none` for any other broker.
     pub limits: Limits,
-    /// Bounds dialling, TLS and CONNACK together.
+    /// Time limit of one attempt to connect: name look-up, TCP, TLS and the broker's answer
+    /// together, in whole seconds. The look-up has at most half of the limit. Range: `1s` to `5m`.
     #[serde(with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["1s", "5m"]))]
     pub connect_timeout: Duration,
-    /// The longest wait before another attempt to connect.
+    /// Longest wait before another attempt to connect. A wait is random: at most 2 s after the
+    /// first failure, at most twice the previous bound after each further one, and at most
+    /// `retry_max` after a refusal by the broker. Range: `1s` to `1h`.
     #[serde(with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["1s", "1h"]))]
     pub retry_max: Duration,
@@ -86,25 +98,27 @@ impl Default for Link {
     }
 }
 
-/// Whose limits the broker has.
+/// The broker whose limits apply.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Limits {
-    /// Those of AWS IoT Core.
+    /// AWS IoT Core: a larger value of `keep_alive`, `window`, `messages_per_second`,
+    /// `bytes_per_second`, `batch.bytes` or a topic is a fault.
     #[default]
     Aws,
-    /// Another broker's: only those of this program hold.
+    /// Another broker: values beyond the limits of AWS are accepted, and neither
+    /// `messages_per_second` nor `bytes_per_second` is applied.
     None,
 }
 
 /// A port of the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Port {
-    /// Its number.
+    /// The number of the port.
     pub number: u16,
-    /// Whether TLS offers `x-amzn-mqtt-ca` there.
+    /// `true` if TLS offers `x-amzn-mqtt-ca` on the port.
     pub alpn: bool,
 }
 
@@ -220,7 +234,8 @@ pub(in crate::config) fn split_endpoint(
     (host.to_owned(), number.flatten())
 }
 
-/// The Data endpoint from before Amazon's own authorities: `<prefix>.iot.<region>.amazonaws.com`.
+/// Returns `true` for a Data endpoint from before Amazon's own authorities:
+/// `<prefix>.iot.<region>.amazonaws.com`.
 fn is_legacy(host: &str) -> bool {
     let mut labels = host.split('.');
     let first = labels.next().unwrap_or_default();

@@ -1,37 +1,37 @@
-//! How much is logged.
+//! Detail of the log.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How much is logged.
+/// Detail of the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Log {
-    /// The least severity.
+    /// Least severity of logged messages. A change takes effect at a restart.
     pub level: LogLevel,
 }
 
-/// The least severity that is logged.
+/// The least severity of logged messages. Each level includes the levels before it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum LogLevel {
-    /// Broken, someone must act.
+    /// Faults that somebody must act on.
     Error,
-    /// Unusual, still working.
+    /// Also conditions that are unusual while the agent still works.
     Warn,
-    /// What an operator cares about.
+    /// Also changes of state that an operator cares about.
     #[default]
     Info,
-    /// Each decision.
+    /// Also single decisions.
     Debug,
-    /// Each packet.
+    /// Also single packets.
     Trace,
 }
 
 impl LogLevel {
-    /// The word for it, as `tracing` takes it.
+    /// Returns the name of the level, as `tracing` takes it.
     #[must_use]
     pub(crate) fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! Numbers in files, and the buses that they are read over.
+//! Numbers in files, and the buses through which the files are read.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,31 +11,38 @@ use serde::Deserialize;
 use crate::config::findings::Finding;
 use crate::config::units::{Period, duration, millis};
 
-/// A bus that is read all the time; a sum of fractions may be a little more than 1.
+/// The load of a bus in use all the time, as a fraction; a sum of fractions may slightly exceed 1.
 const FULL: f64 = 1.0 + 1e-9;
 
-/// A number in a file: any sensor that Linux shows as one.
+/// A number in a file: any sensor that Linux shows as a file.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Number {
-    /// Its opaque id.
+    /// Id of the source in records and rules: 1 to 64 of `A-Z a-z 0-9 . _ : -`, unique in this
+    /// file, such as `air`.
     pub id: String,
-    /// The kind of its readings.
+    /// Kind of the readings, in records, in `on` of a rule, and as `[publish.<kind>]`: a lower-case
+    /// letter, then up to 63 of `a-z 0-9 _`, such as `temperature`; not `heart_rate`, `lid`,
+    /// `movement` or `button`.
     #[serde(default = "number")]
     pub kind: String,
-    /// The file.
+    /// File whose first word is the number, such as
+    /// `/sys/bus/w1/devices/28-0000055f1020/temperature`.
     #[schemars(length(min = 1))]
     pub file: PathBuf,
-    /// The value is the number in the file times `scale` plus `offset`.
+    /// Factor for the number in the file, before `offset` is added: `0.001` for a file in
+    /// thousandths.
     #[serde(default = "super::one")]
     pub scale: f64,
-    /// See `scale`.
+    /// Number added after the multiplication by `scale`.
     #[serde(default)]
     pub offset: f64,
-    /// The unit of the value.
+    /// Unit of the value, such as `celsius`: the field `unit` of each record. Default: no such
+    /// field.
     #[schemars(length(min = 1))]
     pub unit: Option<String>,
-    /// How often it is read.
+    /// Time between two reads, on the grid of the clock: `10s` reads at seconds 0, 10, 20 and so
+    /// on. Sensors on one 1-wire bus take 0.75 s each, one after the other. Range: `10ms` to `7d`.
     #[serde(default = "millis::<10_000>", with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["10ms", "7d"]))]
     pub every: Duration,

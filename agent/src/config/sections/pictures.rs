@@ -1,16 +1,17 @@
-//! The pictures of all cameras.
+//! Limit of the pictures of all cameras.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::units::{Size, size};
 
-/// The pictures of all cameras.
+/// Limit of the pictures of all cameras together.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Pictures {
-    /// What they may have on this device; above it the oldest goes first. An eighth is kept free for
-    /// what is being taken, which is also the most that the pictures of one moment can have.
+    /// Most bytes of all pictures in `state_dir`; above it, the oldest picture is deleted. One
+    /// eighth is reserved for pictures being taken: the largest picture may have that eighth,
+    /// divided by the number of cameras. Range: `1MiB` to `1024GiB`.
     #[serde(with = "size")]
     #[schemars(with = "Size", extend("x-range" = ["1MiB", "1024GiB"]))]
     pub max_bytes: u64,

@@ -1,4 +1,4 @@
-//! Sources that are made up, to try things out.
+//! Simulated sources, for demonstrations and tests.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,62 +10,71 @@ use crate::config::findings::Finding;
 use crate::config::tables::VisitTable;
 use crate::config::units::{Period, duration, millis};
 
-/// A source that is made up, to try things out.
+/// A simulated source, for demonstrations and tests.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Simulated {
-    /// Its opaque id.
+    /// Id of the source in records and rules: 1 to 64 of `A-Z a-z 0-9 . _ : -`, unique in this
+    /// file, such as `sim-1`.
     pub id: String,
-    /// What it pretends to be; the kind of its readings.
+    /// Type of the simulated sensor, which is also the kind of its readings.
     pub kind: SimulatedKind,
-    /// Time between two measurements; `0s` is flat out.
+    /// Time between two measurements, or between two openings of a lid; `0s` measures as often as
+    /// possible, to test the load. Range: `0s` to `1d`.
     #[serde(default = "millis::<1_000>", with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["0s", "1d"]))]
     pub every: Duration,
-    /// The same seed gives the same measurements.
+    /// Seed of the random numbers: the same seed gives the same measurements.
     #[serde(default)]
     pub seed: u64,
-    /// The mean at the start; 70 for a heart rate, 20 for a number.
+    /// Mean of the measurements at the start. Default: 70 for a heart rate, 20 for a number. No
+    /// effect on a lid.
     pub mean: Option<f64>,
-    /// How far measurements stray from the mean.
+    /// Greatest distance of a measurement from the mean, 0 or more, faults aside.
     #[serde(default = "super::one")]
     #[schemars(range(min = 0))]
     pub spread: f64,
-    /// How the mean changes.
+    /// Changes of the mean, in the order of time, such as `[{ at = "8s", mean = 150 }]`. Default:
+    /// none.
     #[serde(default)]
     pub steps: Vec<Step>,
-    /// A file of RR intervals that is played back instead.
+    /// CSV file of beat-to-beat (RR) intervals to play back, in place of random heart rates: a
+    /// first line `rr_ms`, then one whole number of milliseconds per line. Starts again after the
+    /// end. Only for `kind = "heart_rate"`. Default: none.
     #[schemars(length(min = 1))]
     pub replay: Option<PathBuf>,
-    /// What goes wrong, and how often.
+    /// Faults to simulate. Default: none.
     #[serde(default)]
     pub faults: SimulatedFaults,
-    /// Publishes RR intervals, as one string of milliseconds.
+    /// Simulates beat-to-beat (RR) intervals, and adds them to the standard record: `rr_ms`, one
+    /// string of milliseconds. Only for `kind = "heart_rate"`.
     #[serde(default)]
     pub rr: bool,
-    /// Derives heart-rate variability, as readings of kinds such as `heart_rate.rmssd`.
+    /// Derives heart-rate variability from the beat-to-beat intervals, as readings of kinds such as
+    /// `heart_rate.rmssd`. Only for `kind = "heart_rate"`, with `rr` or `replay`.
     #[serde(default)]
     pub variability: bool,
-    /// When openings of a simulated lid are one visit, and what a visit takes.
+    /// Visits of a simulated lid: groups of openings close in time, each reported as one event.
+    /// Default: no visits.
     pub(in crate::config) visit: Option<VisitTable>,
 }
 
-/// What a simulated source pretends to be; the kind of its readings.
+/// The type of a simulated sensor, and the kind of its readings.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SimulatedKind {
-    /// A heart-rate monitor.
+    /// A heart-rate monitor, in beats per minute.
     HeartRate,
     /// A number.
     Number,
-    /// A lid switch.
+    /// A lid switch that is open for 0.4 s at each opening.
     Lid,
 }
 
 impl SimulatedKind {
-    /// The kind of its readings.
+    /// Returns the kind of the readings.
     #[must_use]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -80,44 +89,45 @@ impl SimulatedKind {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Step {
-    /// When, after the start of the agent.
+    /// Time of the change, counted from the start of the source. Range: `0s` to `7d`.
     #[serde(with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["0s", "7d"]))]
     pub at: Duration,
-    /// The mean from then on.
+    /// Mean from `at` on.
     pub mean: f64,
 }
 
-/// A time in which nothing comes.
+/// A span of time without measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Silence {
-    /// When it begins, after the start of the agent.
+    /// Start of the silence, counted from the start of the source. Range: `0s` to `7d`.
     #[serde(with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["0s", "7d"]))]
     pub at: Duration,
-    /// How long it lasts.
+    /// Length of the silence. Range: `1ms` to `7d`.
     #[serde(with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["1ms", "7d"]))]
     pub lasts: Duration,
 }
 
-/// What goes wrong; numbers from 0 to 1 are chances, each for one measurement.
+/// Faults to simulate. A number from 0 to 1 is the chance of the fault at each measurement.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SimulatedFaults {
-    /// The belt feels no skin.
+    /// Chance, 0 to 1, that a heart-rate monitor reports lost skin contact.
     #[schemars(range(min = 0, max = 1))]
     pub contact_lost: f64,
-    /// When nothing comes.
+    /// Spans of time without measurements, such as `[{ at = "5s", lasts = "2s" }]`.
     pub silences: Vec<Silence>,
-    /// How often a lid's contact bounces at most when the lid moves.
+    /// Most bounces of a lid's contact at each move, 0 to 20.
     #[schemars(range(min = 0, max = 20))]
     pub bounces: u8,
-    /// A value far off.
+    /// Chance, 0 to 1, of a value far from the mean: a heart rate of 0 or 300, or a number ten
+    /// times `spread` (at least 10) away.
     #[schemars(range(min = 0, max = 1))]
     pub spikes: f64,
-    /// Bytes that are no measurement.
+    /// Chance, 0 to 1, of data that is no measurement.
     #[schemars(range(min = 0, max = 1))]
     pub garbage: f64,
 }

@@ -1,15 +1,16 @@
-//! Where a running agent answers questions.
+//! The socket of the status.
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where a running agent answers questions.
+/// The socket of the status.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Status {
-    /// A Unix socket.
+    /// Path of the Unix socket on which the running agent answers; `pulsegate status` reads the
+    /// path from this file, too. A change takes effect at a restart.
     #[schemars(length(min = 1))]
     pub socket: PathBuf,
 }

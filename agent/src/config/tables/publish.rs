@@ -1,4 +1,4 @@
-//! Tables of what is published.
+//! Tables of published records.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,10 +10,11 @@ use serde::Deserialize;
 use crate::config::place::At;
 use crate::config::units::{Period, Size};
 
-/// By name, in the order of the file.
+/// The tables of `publish` by name, in the order of the file.
 pub(in crate::config) type PublishTables = BTreeMap<At<String>, PublishTable>;
 
-/// The sections that are no kind of reading: anything else is one.
+/// Returns the schema of `publish`: three sections with fixed names, and a section for any kind of
+/// reading.
 pub(super) fn publish_schema(generator: &mut SchemaGenerator) -> Schema {
     let section = generator.subschema_for::<PublishTable>();
     json_schema!({
@@ -23,47 +24,66 @@ pub(super) fn publish_schema(generator: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// How one sort of record is published. What a kind of reading leaves out is as in `readings`.
+/// Topic, fields, batches and filters of one sort of records. A key left out for a kind of readings
+/// has the value of `readings`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct PublishTable {
-    /// The topic, with `{thing}`, `{source}` and `{kind}`.
+    /// Topic of the messages, with the placeholders `{thing}`, `{source}` and `{kind}` for
+    /// readings, `{thing}` and `{source}` for alerts, and `{thing}` for events. At AWS IoT Core at
+    /// most 256 bytes and 7 slashes. Default: `pulsegate/{thing}/readings`, `/alerts` or `/events`.
     pub(in crate::config) topic: Option<At<String>>,
-    /// The keys of a record, each with what stands there; the standard record if absent.
+    /// Keys of a record, each with its content, such as
+    /// `{ seq = "seq", at = "time", bpm = "value" }`; only for readings. Contents: `seq`, `source`,
+    /// `kind`, `time` (RFC 3339), `time_ms`, `time_s`, `value`, `bpm`, `state`, `unit`, `contact`,
+    /// `energy_kj`, `rr_ms`, `clock`. A key has 1 to 64 of `a-z 0-9 _`. Default: the standard
+    /// record.
     pub(in crate::config) fields: Option<At<BTreeMap<At<String>, At<Field>>>>,
-    /// How the records of a batch are put together.
+    /// Arrangement of the records in a message. Default: `array`.
     pub(in crate::config) format: Option<Framing>,
-    /// When a batch is full.
+    /// Limits at which a batch of records is published as one message.
     pub(in crate::config) batch: BatchTable,
-    /// Fixed keys of every record, such as `{ site = "garden" }`.
+    /// Fixed keys of every record, such as `{ site = "garden", floor = 3 }`: strings and numbers,
+    /// at most 512 bytes together. A key that the record has anyway, or one that identifies a
+    /// person or a place, is a fault. Default: none.
     pub(in crate::config) add: Option<At<BTreeMap<At<String>, At<Scalar>>>>,
-    /// Publishes only readings that meet one of these.
+    /// Tests, such as `[{ outside = [10, 20] }]`: only readings that pass at least one of them are
+    /// published. The others stay in the store, and rules see them. Default: every reading is
+    /// published.
     pub(in crate::config) keep: Option<At<Vec<At<TestTable>>>>,
-    /// Publishes no readings that meet one of these.
+    /// Tests, such as `[{ above = 80 }]`: readings that pass any of them are not published, even if
+    /// they pass `keep`. Default: none.
     pub(in crate::config) drop: Option<At<Vec<At<TestTable>>>>,
-    /// Publishes the mean of each such period instead of single readings, once the next one has begun. A
-    /// reading that comes after one of a later period is in no mean.
+    /// Period, on the grid of the clock, whose mean is published in place of its numbers, with the
+    /// end of the period as its time. Published with the first number of a later period; a number
+    /// that arrives after that is in no mean. Default: single readings. Range: `1s` to `1d`.
     #[schemars(extend("x-range" = ["1s", "1d"]))]
     pub(in crate::config) mean_every: Option<At<Period>>,
-    /// Publishes a reading only if it is so far from the last one published of its source.
+    /// Least difference, 0 or more, from the last published number of the source: a smaller change
+    /// is not published. A state is published if it differs from the last published state. Default:
+    /// every reading is published.
     #[schemars(range(min = 0))]
     pub(in crate::config) min_change: Option<At<f64>>,
 }
 
-/// A test of a reading: all that it says must fit.
+/// A test of a reading, with at least one key. Several keys must all fit, except `above` and
+/// `below`, of which one must fit.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct TestTable {
-    /// Readings of this source.
+    /// Id of the source, such as `air`. Default: any source.
     pub(in crate::config) source: Option<At<String>>,
-    /// Numbers strictly above, or below `below` if that is given too.
+    /// Number that the reading must exceed; with `below`, either is enough. Default: no such
+    /// threshold.
     pub(in crate::config) above: Option<At<f64>>,
-    /// Numbers strictly below.
+    /// Number that the reading must stay below; with `above`, either is enough. Default: no such
+    /// threshold.
     pub(in crate::config) below: Option<At<f64>>,
-    /// Numbers below the first or above the second.
+    /// Two numbers, the lower first, such as `[10, 20]`: the reading must be below the first or
+    /// above the second. In place of `below` and `above`.
     #[schemars(length(min = 2, max = 2))]
     pub(in crate::config) outside: Option<At<Vec<At<f64>>>>,
-    /// This state.
+    /// State that the reading must have, such as `open`. Default: any state.
     #[schemars(length(min = 1))]
     pub(in crate::config) is: Option<At<String>>,
 }
@@ -94,14 +114,16 @@ impl JsonSchema for Scalar {
     }
 }
 
-/// When a batch is full.
+/// Limits at which a batch of records is published as one message. The first limit reached counts.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct BatchTable {
-    /// Payload bytes; a multiple of 5KiB, which is what AWS bills.
+    /// Most bytes of payload in a message. At AWS IoT Core a multiple of `5KiB`, the unit of its
+    /// bills, and at most `125KiB`. Default: `20KiB`. Range: `1KiB` to `1MiB`.
     #[schemars(extend("x-range" = ["1KiB", "1MiB"]))]
     pub(in crate::config) bytes: Option<At<Size>>,
-    /// How long its first record may wait for others.
+    /// Longest time that the first record of a batch waits for further records. Default: `5s` for
+    /// readings, `0s` for alerts and events. Range: `0s` to `1h`.
     #[schemars(extend("x-range" = ["0s", "1h"]))]
     pub(in crate::config) delay: Option<Period>,
 }

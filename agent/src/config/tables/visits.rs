@@ -6,74 +6,81 @@ use serde::{Deserialize, Serialize};
 use crate::config::place::At;
 use crate::config::units::Period;
 
-/// When openings are one visit, and what a visit takes.
+/// Visits: groups of openings (of a lid) or of movements close in time, each reported as one event.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct VisitTable {
-    /// A visit ends when there was no opening for that long.
+    /// Time without an opening after which a visit ends. Range: `1s` to `1d`.
     #[schemars(extend("x-range" = ["1s", "1d"]))]
     pub(in crate::config) gap: Period,
-    /// Units that an opening takes on average.
+    /// Units taken by one opening on average, 0 to 1000000, such as `0.5`; a visit reports its
+    /// openings times this number.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub(in crate::config) units_per_opening: f64,
-    /// What is taken.
+    /// Word for the units in the event and its report, such as `nuts`. Default: none.
     #[schemars(length(min = 1))]
     pub(in crate::config) unit: Option<String>,
-    /// Whether the beginning and the end of a visit are events as well.
+    /// `true` publishes events at the beginning and at the end of a visit, besides the event of the
+    /// whole visit.
     #[serde(default)]
     pub(in crate::config) live: bool,
-    /// A text that tells the visit.
+    /// Text for people about the visit, added to its event. Default: no text.
     pub(in crate::config) report: Option<ReportTable>,
-    /// What else it does: `output:<output>` switches it on while the visit lasts,
-    /// `output:<output>:pulse` for a moment with each opening, `output:<output>:count` shows the
-    /// openings so far; `capture:<camera>` takes a picture when it begins, `capture:<camera>:opening`
-    /// with each opening, `capture:<camera>:end` when it ended.
+    /// Actions. `output:<id>` switches an output on during the visit, `output:<id>:pulse` for the
+    /// length of its pulse at each opening, and `output:<id>:count` shows the openings so far;
+    /// `capture:<id>` takes a picture with a camera at the beginning, `capture:<id>:opening` at
+    /// each opening, `capture:<id>:end` at the end.
     #[serde(default)]
     pub(in crate::config) then: Vec<At<String>>,
 }
 
-/// Visits to a source that has no table with `visit`, such as one of another program.
+/// Visits to a source without a `visit` table of its own, such as a source of another program.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct SourceVisitTable {
-    /// The source.
+    /// Id of the source, such as `meter`; its readings must be states.
     pub(in crate::config) source: At<String>,
-    /// The state that is an opening; `open`, or `active` of a trigger, if absent.
+    /// State that counts as an opening. Default: `active` for a trigger, `open` for any other
+    /// source.
     #[schemars(length(min = 1))]
     pub(in crate::config) is: Option<At<String>>,
-    /// A visit ends when there was no opening for that long.
+    /// Time without an opening after which a visit ends. Range: `1s` to `1d`.
     #[schemars(extend("x-range" = ["1s", "1d"]))]
     pub(in crate::config) gap: Period,
-    /// Units that an opening takes on average.
+    /// Units taken by one opening on average, 0 to 1000000, such as `0.5`; a visit reports its
+    /// openings times this number.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub(in crate::config) units_per_opening: f64,
-    /// What is taken.
+    /// Word for the units in the event and its report, such as `nuts`. Default: none.
     #[schemars(length(min = 1))]
     pub(in crate::config) unit: Option<String>,
-    /// Whether the beginning and the end of a visit are events as well.
+    /// `true` publishes events at the beginning and at the end of a visit, besides the event of the
+    /// whole visit.
     #[serde(default)]
     pub(in crate::config) live: bool,
-    /// A text that tells the visit.
+    /// Text for people about the visit, added to its event. Default: no text.
     pub(in crate::config) report: Option<ReportTable>,
-    /// What else it does: `output:<output>` switches it on while the visit lasts,
-    /// `output:<output>:pulse` for a moment with each opening, `output:<output>:count` shows the
-    /// openings so far; `capture:<camera>` takes a picture when it begins, `capture:<camera>:opening`
-    /// with each opening, `capture:<camera>:end` when it ended.
+    /// Actions. `output:<id>` switches an output on during the visit, `output:<id>:pulse` for the
+    /// length of its pulse at each opening, and `output:<id>:count` shows the openings so far;
+    /// `capture:<id>` takes a picture with a camera at the beginning, `capture:<id>:opening` at
+    /// each opening, `capture:<id>:end` at the end.
     #[serde(default)]
     pub(in crate::config) then: Vec<At<String>>,
 }
 
-/// A text that tells a visit.
+/// A text for people about a visit.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct ReportTable {
-    /// The text, with `{units}`, `{unit}`, `{minutes}`, `{seconds}`, `{openings}`, `{source}`,
-    /// `{start}`, `{end}`, `{start_date}`, `{end_date}`; `{units:2}` has two decimals.
+    /// Template of the text, at most 1024 bytes on one line, with the placeholders `{units}`,
+    /// `{unit}`, `{minutes}`, `{seconds}`, `{openings}`, `{source}`, `{start}`, `{end}`,
+    /// `{start_date}` and `{end_date}`. `{units:2}` has two decimals. Such as
+    /// `{units} {unit} in {minutes} min`.
     #[schemars(length(min = 1))]
     pub(in crate::config) text: At<String>,
-    /// The time zone of its times, such as `Europe/Berlin`.
+    /// Time zone of the times in the text, such as `Europe/Berlin`.
     #[serde(default = "utc")]
     pub(in crate::config) zone: At<String>,
 }
