@@ -20,10 +20,11 @@ pub(crate) struct ConfigArgument {
 /// The span of time of a command.
 #[derive(Debug, Args)]
 pub(crate) struct TimeRange {
-    /// The earliest time: a duration back from now, such as `7d`, or a time such as `2026-11-20T10:00:00Z`
+    /// The start of the time span, inclusive: a duration back from now, such as `7d`, or a time
+    /// such as `2026-11-20T10:00:00Z`
     #[arg(long, value_name = "WHEN", value_parser = parse_moment)]
     since: Option<Wall>,
-    /// The end of the span, exclusive, in the same format
+    /// The end of the time span, exclusive, in the format of `--since`
     #[arg(long, value_name = "WHEN", value_parser = parse_moment)]
     until: Option<Wall>,
 }

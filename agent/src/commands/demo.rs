@@ -30,7 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The arguments of `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// The duration
+    /// The duration of the demonstration; below `27s`, the link is not cut
     #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = parse_duration_argument)]
     duration: Duration,
     /// Print only one JSON object, at the end

@@ -29,19 +29,19 @@ use records::{ExportedRecord, Records};
 /// The arguments of `export`.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-    /// The records to write
+    /// The type of records to write
     what: What,
     #[command(flatten)]
     config: ConfigArgument,
     #[command(flatten)]
     span: TimeRange,
-    /// Write only records of this source
+    /// Write only records of the source with this id
     #[arg(long, value_name = "ID")]
     source: Option<String>,
-    /// The format
+    /// The output format
     #[arg(long, value_name = "FORMAT", default_value = "csv")]
     format: ExportFormat,
-    /// Write to this file instead of standard output
+    /// Write to this file, which is replaced, instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }

@@ -21,13 +21,13 @@ use crate::db::{AlertFound, Choice, FILE, Reader, ReadingFound};
 pub(crate) struct Listing {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The number of records, from the newest back
+    /// The number of records to print, counted back from the newest
     #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
     last: u32,
-    /// Print only records of this source
+    /// Print only records of the source with this id
     #[arg(long, value_name = "ID")]
     source: Option<String>,
-    /// Print JSON Lines
+    /// Print one JSON object per line instead of text
     #[arg(long)]
     json: bool,
 }

@@ -33,22 +33,24 @@ const MAX_WIDTH: usize = 240;
 pub(crate) struct ReplayArguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// Use the rules and visits of this file: a whole configuration, or only `[[rule]]` and `[[visit]]` tables
+    /// Use the rules and visits of this file in place of those of the configuration: a whole
+    /// configuration, or only `[[rule]]` and `[[visit]]` tables
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     #[command(flatten)]
     span: TimeRange,
-    /// Print only alerts and visits of this source
+    /// Print only alerts and visits of the source with this id
     #[arg(long, value_name = "ID")]
     source: Option<String>,
-    /// Read lines in the form of the inbox from a file, or `-` for standard input, instead of the
-    /// stored history
+    /// Read lines in the format of the inbox from this file, or `-` for standard input, instead of
+    /// the stored history; compares with nothing
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// Draw the readings of this rule with its thresholds and alerts, instead of the list
+    /// Draw a chart of the readings of the rule with this name, with its thresholds and alerts,
+    /// instead of the list
     #[arg(long, value_name = "RULE", conflicts_with = "json")]
     chart: Option<String>,
-    /// Print JSON Lines
+    /// Print one JSON object per line instead of text
     #[arg(long)]
     json: bool,
 }
