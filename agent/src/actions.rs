@@ -1,4 +1,4 @@
-//! Outputs and cameras, which act on rules and visits.
+//! Outputs and cameras: the actions of rules and visits.
 
 pub(crate) mod cameras;
 pub(crate) mod outputs;

@@ -1,9 +1,9 @@
 //! The configuration: one TOML file, checked as a whole before anything starts.
 //!
-//! A file is checked in three passes: its structure against the schema of its tables, what the
-//! tables say together, and the files that it names. Every fault is reported at once, with line,
-//! caret and the fix; a file with a fault is not used at all, and nothing is guessed. Whoever holds a
-//! [`Config`] need not check it again. The file is only read, never written.
+//! A file is checked in three passes: its structure against the schema of its tables, the tables
+//! against each other, and the files that they name. All faults are reported at once, each with
+//! line, caret and fix. A file with a fault is not used at all, and no value is guessed. A
+//! [`Config`] is valid and needs no further check. The file is only read, never written.
 
 mod checks;
 mod exchange;
@@ -40,44 +40,46 @@ use findings::{Finding, Findings};
 use places::Places;
 use tables::Tables;
 
-/// Where the configuration is unless the command line says otherwise.
+/// The path of the configuration, unless the command line gives another.
 pub(crate) const DEFAULT_PATH: &str = "/etc/pulsegate/pulsegate.toml";
-/// Bounds what is read of a file: a thousand sources with a rule each have a tenth of it.
+/// The largest file that is read, in bytes: ten times the size of a file with a thousand sources
+/// and a rule for each.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// A configuration, and all that was found in its file.
+/// A configuration, and the findings in its file.
 struct Outcome {
     config: Option<Config>,
     report: Report,
 }
 
-/// Whether the files that a configuration names are looked at.
+/// The treatment of the files that a configuration names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Named {
     Checked,
     Ignored,
 }
 
-/// Reads a configuration, with the certificate and key that it names.
+/// Reads a configuration, and checks the certificate and key that the configuration names.
 ///
 /// # Errors
-/// Every fault of the file, if it has any.
+/// Returns every fault of the file.
 pub(crate) fn load(path: &Path) -> Result<(Config, Vec<Warning>), Faults> {
     usable(read(path))
 }
 
-/// Reads what can be read of a configuration: for those who only look for a running agent, or for
-/// what it stored. A fault elsewhere in the file, or a key that they may not see, is nothing to them.
+/// Reads a configuration as far as possible, for commands that only look for a running agent or its
+/// store: a fault elsewhere in the file, or a key that the user may not read, does not matter to
+/// them.
 ///
 /// # Errors
-/// Every fault of a file that makes no sense at all.
+/// Returns every fault of a file without any usable content.
 pub(crate) fn peek(path: &Path) -> Result<Config, Faults> {
     let outcome = read(path);
     outcome.config.ok_or(Faults(outcome.report))
 }
 
-/// Says everything that is wrong with a configuration, and what `look_at` says of the device, such as of the state
-/// directory that it names.
+/// Returns all findings in a configuration, and the warnings of `look_at` about the device, such as
+/// about the state directory.
 #[must_use]
 pub(crate) fn examine(path: &Path, look_at: impl FnOnce(&Config) -> Vec<String>) -> Report {
     let Outcome { config, mut report } = read(path);
@@ -87,16 +89,16 @@ pub(crate) fn examine(path: &Path, look_at: impl FnOnce(&Config) -> Vec<String>)
     report
 }
 
-/// Reads a duration as it is written in a configuration.
+/// Parses a duration in the form of the configuration.
 ///
 /// # Errors
-/// What a duration looks like.
+/// Returns a description of a valid duration.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     let quantity = units::Quantity::Duration;
     quantity.parse(text).map(Duration::from_millis).ok_or(quantity.example())
 }
 
-/// The JSON Schema of a configuration.
+/// Returns the JSON Schema of a configuration.
 #[must_use]
 pub(crate) fn schema() -> Schema {
     tables::build_schema()
@@ -104,10 +106,11 @@ pub(crate) fn schema() -> Schema {
 
 #[cfg(test)]
 impl Config {
-    /// Reads a configuration from `text`, as if it stood at `path`, without the files that it names.
+    /// Reads a configuration from `text` as if from a file at `path`. The files that `text` names
+    /// are not checked.
     ///
     /// # Errors
-    /// Every fault of the text, if it has any.
+    /// Returns every fault of the text.
     pub(crate) fn from_str_at(text: &str, path: &Path) -> Result<(Self, Vec<Warning>), Faults> {
         usable(parse(path, text.to_owned(), Named::Ignored))
     }
@@ -128,7 +131,7 @@ fn read(path: &Path) -> Outcome {
     }
 }
 
-/// The text of a file, or why there is none.
+/// Returns the text of a file, or an outcome with the reason for its absence.
 fn text(path: &Path) -> Result<String, Box<Outcome>> {
     let mut bytes = Vec::new();
     let file = fs::File::open(path);
@@ -168,7 +171,7 @@ fn parse(path: &Path, text: String, named: Named) -> Outcome {
     Outcome { config, report: Report::new(path, text, findings) }
 }
 
-/// Reads the tables, mended where they must be. None if the text is not TOML.
+/// Reads the tables, with stand-ins for broken values; `None` if the text is not TOML.
 fn tables(text: &str, findings: &mut Findings) -> Option<Tables> {
     let file = toml(text, findings)?;
     mended(file, findings)

@@ -1,8 +1,8 @@
-//! The manual pages and completions of the package, made from the command line and the schema themselves.
+//! Writes the manual pages and completions of the package, from the command line and the schema.
 //!
-//! They are written by a test, so that what is shipped need not be able to: into the directory that
-//! `PULSEGATE_PAGES` names (cross/build), or one that goes away. A command or key without a word of help is
-//! a failure.
+//! A test writes the pages, so the shipped program needs no code for them: into the directory
+//! `PULSEGATE_PAGES` (set by cross/build), or into a temporary one. A command or key without a
+//! description fails the test.
 
 #![expect(clippy::disallowed_methods, reason = "pages need not survive a power cut")]
 
@@ -28,7 +28,7 @@ fn write(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The page of the configuration file.
+/// Returns the page of the configuration file.
 fn configuration() -> String {
     let schema = crate::config::schema().to_value();
     let version = env!("CARGO_PKG_VERSION");
@@ -92,7 +92,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The table that a key holds, and in what brackets its name stands.
+    /// Returns the table that a key holds, and the brackets around its name.
     fn inner(&self, about: &'a Value) -> (Option<&'a str>, (&'static str, &'static str)) {
         let many = &about["items"];
         let each = &about["additionalProperties"];
@@ -117,7 +117,7 @@ fn text(about: &Value) -> String {
     escaped(about["description"].as_str().expect("every key is described"))
 }
 
-/// What troff would take for its own.
+/// Escapes characters with a meaning in troff.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-").replace('"', "\\(dq");
     let text = text.replace('`', "").replace('\n', " ");

@@ -1,6 +1,6 @@
-//! The second pass: what the tables say together, made into the values that the agent reads.
+//! The second pass: checks the tables together, and builds the configuration of the agent.
 //!
-//! Each check reports what it finds and goes on; the result counts only if nothing was a fault.
+//! Each check reports its findings and goes on. The result is used only if no finding is a fault.
 
 mod known;
 mod names;
@@ -18,7 +18,7 @@ use super::sections::split_endpoint;
 use super::tables::Tables;
 use known::Known;
 
-/// Checks everything but the files that are named, and makes the configuration.
+/// Checks everything except the named files, and builds the configuration.
 pub(super) fn build_config(mut tables: Tables, findings: &mut Findings) -> Config {
     let known = Known::of(&tables);
     names::check_names(&tables, findings);
@@ -65,7 +65,7 @@ pub(super) fn build_config(mut tables: Tables, findings: &mut Findings) -> Confi
     }
 }
 
-/// Whether the cloud sees less than the device.
+/// Returns `true` if any filter holds back readings from the cloud.
 fn is_filtered(publish: &Publish) -> bool {
     let mut all = publish.kinds.values().chain([&publish.readings]);
     all.any(|format| !format.filter.is_open())

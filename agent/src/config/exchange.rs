@@ -1,8 +1,9 @@
-//! A configuration with the rules and visits of another file: what a replay tries out.
+//! A configuration with the rules and visits of another file, for a replay that tries them out.
 //!
-//! The other file is a whole configuration, or has nothing but `[[rule]]` and `[[visit]]` tables;
-//! then it is checked beside the sources of the configuration, and its faults are shown in it. The
-//! keys and certificates that a configuration names are not looked at: a replay needs none.
+//! The other file is a whole configuration, or has only `[[rule]]` and `[[visit]]` tables. In the
+//! second case it is checked together with the sources of the configuration, and its faults are
+//! shown in its own lines. The keys and certificates that a configuration names are not checked,
+//! because a replay needs none.
 
 use std::path::Path;
 
@@ -12,16 +13,16 @@ use toml::de::DeTable;
 use super::findings::{Faults, Finding, Findings, Report};
 use super::{Config, Named, Outcome, checks, mended, parse, text, toml, usable};
 
-/// What the other file can bring.
+/// The keys that the other file may have, unless it is a whole configuration.
 const BROUGHT: [&str; 2] = ["rule", "visit"];
-/// A file with that key is a whole configuration.
+/// The key that marks a whole configuration.
 const THING: &str = "thing";
 
-/// The configuration at `path`, with the rules and visits of the file `rules` if there is one; that
-/// file alone if it is a whole configuration.
+/// Returns the configuration at `path` with the rules and visits of the file `rules`, or the file
+/// `rules` alone if it is a whole configuration.
 ///
 /// # Errors
-/// Every fault of the file that has faults.
+/// Returns every fault of the first file that has faults.
 pub(crate) fn plan(path: &Path, rules: Option<&Path>) -> Result<Config, Faults> {
     let Some(rules) = rules else { return whole(path, readable(path)?) };
     let other = readable(rules)?;
@@ -37,7 +38,7 @@ fn whole(path: &Path, text: String) -> Result<Config, Faults> {
 }
 
 fn exchanged(path: &Path, base: String, rules: &Path, other: String) -> Result<Config, Faults> {
-    // Behind the configuration, so that no place in one file is also one in the other.
+    // Placed after the configuration, so that no place occurs in both files.
     let behind = " ".repeat(base.len()) + &other;
     let mut findings = Findings::default();
     let report =
@@ -45,7 +46,7 @@ fn exchanged(path: &Path, base: String, rules: &Path, other: String) -> Result<C
     let Some(brought) = toml(&behind, &mut findings) else {
         return Err(Faults(report(findings)));
     };
-    // Rules of its own may be wrong: they are not those that are tried out.
+    // The configuration's own rules may be wrong: they are not tried out.
     let bare = |findings: &mut Findings| {
         let mut file = toml(&base, findings)?;
         for key in BROUGHT.into_iter().filter(|key| brought.get_ref().contains_key(*key)) {

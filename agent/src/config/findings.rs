@@ -1,7 +1,7 @@
-//! Faults and warnings, and how they are shown: with file, line, caret and the fix.
+//! Faults and warnings, shown with file, line, caret and fix.
 //!
-//! One mistake gives one fault. What was reported once mutes whatever later checks find at the same
-//! place, so a check may go on with a stand-in for a broken value.
+//! One mistake gives one fault: a reported place is muted, and later checks report nothing there. A
+//! check may therefore go on with a stand-in for a broken value.
 
 use crate::platform::terminal::{blank_controls, escape_text};
 use std::fmt;
@@ -13,25 +13,26 @@ use serde_json::{Value, json};
 
 use super::places::{Place, Places};
 
-/// Bytes of the file.
+/// A range of bytes of the file.
 pub(super) type Span = Range<usize>;
 
-/// The place of what the file does not contain: a default, a stand-in. Always muted.
+/// The place of a value that is not in the file: a default or a stand-in. Always muted.
 pub(super) const NOWHERE: Span = usize::MAX..usize::MAX;
 
-/// Bounds the time that a hopeless file takes: each finding is drawn, and looked up by later ones.
+/// The most findings of one file. Bounds the time for a file full of faults: each finding is drawn,
+/// and compared with later ones.
 const MAX_FINDINGS: usize = 1_000;
-/// Bounds what is drawn of one line; a longer one is no help to anybody.
+/// The longest line that is drawn, in bytes; a longer line helps nobody.
 const MAX_LINE_BYTES: usize = 1_000;
 
-/// Whether the file may be used in spite of it.
+/// The consequence of a finding: a file with a fault is not used, a file with warnings is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Fault,
     Warning,
 }
 
-/// One thing that is wrong, and where.
+/// A fault or a warning, with its place.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Finding<P = Place> {
     class: Class,
@@ -39,48 +40,48 @@ pub(super) struct Finding<P = Place> {
     message: String,
     label: Option<String>,
     also: Option<(P, String)>,
-    /// Whether its line is not shown.
+    /// `true` if the line at the place is not shown, because it holds a forbidden text.
     veiled: bool,
     help: Option<String>,
 }
 
 impl Finding {
-    /// Something that must be mended.
+    /// Creates a fault, which prevents the use of the file.
     pub(super) fn fault(place: impl Into<Place>, message: impl Into<String>) -> Self {
         Self { place: Some(place.into()), ..Self::of_the_file(message) }
     }
 
-    /// Something that is as it should not be.
+    /// Creates a warning.
     pub(super) fn warning(place: impl Into<Place>, message: impl Into<String>) -> Self {
         Self { class: Class::Warning, ..Self::fault(place, message) }
     }
 
-    /// Gives it its place.
+    /// Sets the place.
     pub(super) fn at(self, place: impl Into<Place>) -> Self {
         Self { place: Some(place.into()), ..self }
     }
 
-    /// Tells the place, but does not show what stands there.
+    /// Hides the line at the place; line and column are still shown.
     pub(super) fn veiled(self) -> Self {
         Self { veiled: true, ..self }
     }
 
-    /// Says something right at the caret.
+    /// Adds a text at the caret.
     pub(super) fn label(self, label: impl Into<String>) -> Self {
         Self { label: Some(label.into()), ..self }
     }
 
-    /// Shows a second place.
+    /// Adds a second place with its text.
     pub(super) fn also(self, place: impl Into<Place>, label: impl Into<String>) -> Self {
         Self { also: Some((place.into(), label.into())), ..self }
     }
 
-    /// Says how to mend it.
+    /// Adds a text with the fix, below the lines.
     pub(super) fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 
-    /// Looks its places up.
+    /// Converts the places to ranges of bytes.
     fn placed(self, places: &Places) -> Finding<Span> {
         let Self { class, place, message, label, also, veiled, help } = self;
         let place = place.map(|place| places.find(&place));
@@ -90,7 +91,7 @@ impl Finding {
 }
 
 impl<P> Finding<P> {
-    /// A fault of the file as a whole.
+    /// Creates a fault of the file as a whole.
     pub(super) fn of_the_file(message: impl Into<String>) -> Self {
         Self {
             class: Class::Fault,
@@ -109,7 +110,7 @@ impl Finding<Span> {
         self.place.as_ref().map_or(0, |span| span.start)
     }
 
-    /// The same with texts that a terminal does not obey.
+    /// Returns the finding with texts that contain no terminal escapes.
     fn shown(&self) -> Self {
         let plain = |text: &String| escape_text(text).into_owned();
         Self {
@@ -142,8 +143,8 @@ impl Finding<Span> {
         group
     }
 
-    /// Only the lines from the first place to the last: a file may be large. None if one of them is
-    /// too long to be drawn.
+    /// Draws the lines from the first place to the last, since a file may be large. Returns `None`
+    /// for a veiled finding, or if one of the lines is too long.
     fn snippet<'a>(&'a self, span: &Span, path: &'a str, text: &'a str) -> Option<Drawing<'a>> {
         if self.veiled {
             return None;
@@ -176,29 +177,29 @@ impl Finding<Span> {
 /// Lines with carets.
 type Drawing<'a> = Snippet<'a, Annotation<'a>>;
 
-/// The part of `span` that stands on its first line, on character boundaries.
+/// Returns the part of `span` on its first line, on character boundaries.
 fn visible(text: &str, span: &Span) -> Span {
     let start = boundary(text, span.start);
     let line = text[start..].find('\n').map_or(text.len(), |length| start + length);
     start..boundary(text, span.end.clamp(start, line))
 }
 
-/// The first character boundary from `offset` on.
+/// Returns the first character boundary at or after `offset`.
 fn boundary(text: &str, offset: usize) -> usize {
     (offset..text.len()).find(|offset| text.is_char_boundary(*offset)).unwrap_or(text.len())
 }
 
-/// What was found so far.
+/// The findings so far.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     list: Vec<Finding<Span>>,
     muted: Vec<Span>,
-    /// Where what is found at a path stands.
+    /// The places of all values of the file.
     pub(super) places: Places,
 }
 
 impl Findings {
-    /// Adds a finding, unless what it is about was reported before.
+    /// Adds a finding, unless one of its places is muted.
     pub(super) fn push(&mut self, finding: Finding) {
         let finding = finding.placed(&self.places);
         let spans = finding.place.iter().chain(finding.also.iter().map(|(span, _)| span));
@@ -207,24 +208,25 @@ impl Findings {
         }
     }
 
-    /// Returns where the value at `path` stands.
+    /// Returns the range of bytes of the value at `path`.
     pub(super) fn span_of(&self, path: String) -> Span {
         self.places.find(&Place::Value(path))
     }
 
-    /// Adds each finding, unless what it is about was reported before.
+    /// Adds each finding, unless one of its places is muted.
     pub(super) fn push_all(&mut self, findings: impl IntoIterator<Item = Finding>) {
         findings.into_iter().for_each(|finding| self.push(finding));
     }
 
-    /// Adds a finding of the first pass; later ones at this place follow from it.
+    /// Adds a finding of the first pass, and mutes its place, because later findings there would be
+    /// its consequences.
     pub(super) fn record(&mut self, finding: Finding) {
         let finding = finding.placed(&self.places);
         self.muted.extend(finding.place.clone());
         self.add(finding);
     }
 
-    /// Adds a finding of the first pass that mutes nothing.
+    /// Adds a finding of the first pass without muting its place.
     pub(super) fn report(&mut self, finding: Finding) {
         self.add(finding.placed(&self.places));
     }
@@ -241,12 +243,12 @@ impl Findings {
         }
     }
 
-    /// Keeps quiet about this place from now on.
+    /// Mutes a place: later findings there are dropped.
     pub(super) fn mute(&mut self, span: Span) {
         self.muted.push(span);
     }
 
-    /// What was found from `offset` on, as of a text that begins there.
+    /// Returns the findings after `offset`, with places counted from `offset`.
     pub(super) fn behind(self, offset: usize) -> Self {
         let moved = |span: Span| {
             (span.start >= offset).then(|| span.start - offset..span.end.max(offset) - offset)
@@ -267,7 +269,7 @@ impl Findings {
     }
 }
 
-/// Everything that is wrong with one file.
+/// All findings in one file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Report {
     path: PathBuf,
@@ -282,19 +284,19 @@ impl Report {
         Self { path: path.to_owned(), text, findings }
     }
 
-    /// Adds warnings of something that the file names; they belong to no line.
+    /// Adds warnings without a line, about something that the file names.
     pub(super) fn warn(&mut self, messages: impl IntoIterator<Item = String>) {
         let warning = |message| Finding { class: Class::Warning, ..Finding::of_the_file(message) };
         self.findings.extend(messages.into_iter().map(warning));
     }
 
-    /// How many faults there are.
+    /// Returns the number of faults.
     #[must_use]
     pub(crate) fn faults(&self) -> usize {
         self.count(Class::Fault)
     }
 
-    /// The warnings, in the order of the file.
+    /// Returns the warnings in the order of the file.
     #[must_use]
     pub(crate) fn warnings(&self) -> Vec<Warning> {
         let warnings = self.findings.iter().filter(|finding| finding.class == Class::Warning);
@@ -306,12 +308,12 @@ impl Report {
             .collect()
     }
 
-    /// Draws every finding, in the order of the file, and counts them in a last line.
+    /// Draws all findings in the order of the file, and counts them in a last line.
     #[must_use]
     pub(crate) fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let path = self.path.to_string_lossy();
-        // Only the renderer colours: what the file has of that is shown as text.
+        // Only the renderer colours: escapes in the file are shown as text.
         let (path, text) = (escape_text(&path), blank_controls(&self.text));
         let mut drawn = String::new();
         for finding in &self.findings {
@@ -330,7 +332,7 @@ impl Report {
         }
     }
 
-    /// The same for scripts: `{"file", "faults": [...], "warnings": [...]}`.
+    /// Returns the findings for scripts: `{"file", "faults": [...], "warnings": [...]}`.
     #[must_use]
     pub(crate) fn to_json(&self) -> Value {
         json!({
@@ -362,7 +364,7 @@ impl Report {
     }
 }
 
-/// Line and column, in characters, both from 1.
+/// Returns the line and the column, in characters, both from 1.
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..boundary(text, offset)];
     let line = before.rsplit('\n').next().unwrap_or_default();
@@ -377,12 +379,12 @@ fn plural(count: usize, word: &str) -> String {
     }
 }
 
-/// A file that cannot be used. Shown as every fault with line and caret.
+/// The findings in a file that cannot be used. Displayed as all findings with line and caret.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Faults(pub(super) Report);
 
 impl Faults {
-    /// All of it, warnings too.
+    /// Returns all findings, warnings included.
     #[must_use]
     pub(crate) fn report(&self) -> &Report {
         &self.0
@@ -397,16 +399,16 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// Something in a file that is in use that is as it should not be.
+/// A warning about a file that is in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Warning {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
-    /// From 1, in characters.
+    /// The column in characters, from 1.
     pub column: usize,
-    /// What is wrong.
+    /// The text.
     pub message: String,
 }
 

@@ -1,7 +1,7 @@
-//! What a configuration says, after every check: plain values that the agent reads as they are.
+//! The checked content of a configuration: plain values for the parts of the agent.
 //!
-//! Whatever is here is valid: names are well-formed and known, ranges hold, templates fit their
-//! limits. All of it compares, so that a reload can see which sections changed.
+//! Every value is valid: names are well-formed and known, ranges hold, templates fit their limits.
+//! All types can be compared, so that a reload can find the changed sections.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -20,45 +20,45 @@ pub(crate) use super::sections::{
     Log, Number, Pictures, Port, Simulated, SimulatedKind, Status, Trigger, Trust,
 };
 
-/// Everything that one configuration file says.
+/// The content of one configuration file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
-    /// The client id, and the name in every topic.
+    /// The client id, and the name of the thing in every topic.
     pub thing: String,
     /// The host of the broker, without a port.
     pub host: String,
-    /// Where the store and the boot file live.
+    /// The directory of the store, the counter of starts and the pictures.
     pub state_dir: PathBuf,
-    /// Certificate and key of this device.
+    /// The certificate and the private key of this device.
     pub identity: Identity,
-    /// How the connection is used.
+    /// The ports, timeouts and limits of the connection to the broker.
     pub link: Link,
-    /// When wall time counts as right.
+    /// The trust in the system clock.
     pub clock: Clock,
-    /// Where a running agent answers questions.
+    /// The socket of the status.
     pub status: Status,
-    /// Every source, and what reaches it.
+    /// All sources and cameras, with their hardware.
     pub sensors: Sensors,
-    /// What rules and visits switch.
+    /// The outputs that rules and visits switch.
     pub outputs: Vec<Output>,
-    /// How night is told from day.
+    /// The decision between night and day, if configured.
     pub night: Option<Night>,
-    /// The pictures of all cameras.
+    /// The limit of the pictures of all cameras.
     pub pictures: Pictures,
-    /// Which sources have visits.
+    /// The visits, one entry for each source that has visits.
     pub visits: Vec<VisitFormat>,
     /// The rules, in the order of the file.
     pub rules: Arc<Vec<RuleSpec>>,
-    /// Topics, fields and batches.
+    /// Topics, fields, batches and filters.
     pub publish: Publish,
-    /// What the store keeps, and for how long.
+    /// Size, age and durability of the records in the store.
     pub buffer: Buffer,
-    /// How much is logged.
+    /// The detail of the log.
     pub log: Log,
 }
 
 impl Config {
-    /// Returns the monitors whose variability is derived.
+    /// Returns the ids of the sources whose heart-rate variability is derived.
     pub(crate) fn variability(&self) -> HashSet<Box<str>> {
         let monitors = self.sensors.heart_rates.iter().filter(|m| m.variability).map(|m| &m.id);
         let simulated = self.sensors.simulated.iter().filter(|s| s.variability).map(|s| &s.id);
@@ -70,7 +70,7 @@ impl Config {
         self.visits.iter().map(|visit| visit.spec.clone()).collect()
     }
 
-    /// Returns the topic on which the thing reports if it is online.
+    /// Returns the topic of the status messages: online, offline and lost.
     pub(crate) fn status_topic(&self) -> String {
         let open = Open { source: false, kind: false };
         let topic = Template::for_thing(topic::STATUS, &self.thing, open);
@@ -78,12 +78,12 @@ impl Config {
     }
 }
 
-/// Every source, and what reaches it.
+/// All sources and cameras, with their hardware.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sensors {
-    /// How Bluetooth is used.
+    /// The Bluetooth adapter and the healing of monitors.
     pub bluetooth: Bluetooth,
-    /// How lines are read.
+    /// The access to GPIO lines.
     pub gpio: Gpio,
     /// Heart-rate monitors.
     pub heart_rates: Vec<HeartRate>,
@@ -93,36 +93,36 @@ pub(crate) struct Sensors {
     pub triggers: Vec<Trigger>,
     /// Numbers in files.
     pub numbers: Vec<Number>,
-    /// Sockets for other programs' readings.
+    /// Sockets for readings of other programs.
     pub inboxes: Vec<Inbox>,
-    /// Sources that are made up.
+    /// Simulated sources.
     pub simulated: Vec<Simulated>,
     /// Cameras.
     pub cameras: Vec<Camera>,
 }
 
-/// Topics, fields and batches.
+/// Topics, fields, batches and filters.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Publish {
-    /// Readings of kinds that have no section of their own.
+    /// Readings of kinds without a section of their own.
     pub readings: PublishConfig,
     /// Readings by kind.
     pub kinds: BTreeMap<Box<str>, PublishConfig>,
     /// Alerts raised and cleared.
     pub alerts: PublishConfig,
-    /// Visits, gaps, state of the agent.
+    /// Events: visits, gaps, changes of state of the agent and its sources.
     pub events: PublishConfig,
 }
 
-/// How one sort of record is published.
+/// The publishing of one sort of records.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PublishConfig {
     /// Topic, fields, framing and fixed members; alerts and events have no fields.
     pub format: ReadingFormat,
-    /// The payload bytes of a batch.
+    /// The most bytes of payload in a message.
     pub limit_bytes: usize,
-    /// How long the first record of a batch may wait for others.
+    /// The longest time that the first record of a batch waits for further records.
     pub delay: Duration,
-    /// What is held back; nothing of alerts and events.
+    /// The filter of readings; holds back nothing for alerts and events.
     pub filter: FilterSpec,
 }

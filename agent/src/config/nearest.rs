@@ -1,18 +1,19 @@
-//! The nearest valid name for one that is not.
+//! Finds the nearest valid name for an invalid name.
 
 use super::findings::Finding;
 
-/// Bounds how many names a fault lists.
+/// The most names that a fault lists.
 const LISTED: usize = 8;
 
-/// The name that `word` may be a slip of.
+/// Returns the valid name of which `word` may be a misspelling.
 pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let best = *sorted(word, known).first()?;
     let slips = strsim::damerau_levenshtein(word, best);
     (slips <= (word.chars().count() / 3).max(1) && slips < best.chars().count()).then_some(best)
 }
 
-/// Says at the caret which name may be meant; else lists the valid ones, the nearest first.
+/// Adds the name of which `word` may be a misspelling to the caret, or else a list of valid names,
+/// the nearest first.
 pub(super) fn suggest(finding: Finding, word: &str, known: &[&str], what: &str) -> Finding {
     if let Some(meant) = nearest(word, known) {
         return finding.label(format!("did you mean `{meant}`?"));

@@ -1,4 +1,4 @@
-//! What a configuration says of outputs, and of night and day.
+//! The checked configuration of outputs, and of night and day.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,35 +6,35 @@ use std::time::Duration;
 use pulsegate_core::act::output::{NightSpec, Only};
 use pulsegate_sensors::line::Level;
 
-/// Something that rules and visits switch.
+/// An output that rules and visits switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Output {
-    /// Its id.
+    /// The id of the output.
     pub id: String,
-    /// What it is connected to.
+    /// The connection of the output.
     pub wiring: Wiring,
-    /// How long a pulse is.
+    /// The length of a pulse.
     pub pulse: Duration,
-    /// When it may be on; always if absent.
+    /// The part of the day in which the output may be on; `None` allows both.
     pub only: Option<Only>,
 }
 
-/// What an output is connected to.
+/// The connection of an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wiring {
-    /// A line, or four for each digit.
+    /// One line, or four lines for each decimal digit.
     Lines {
-        /// BCM numbers, or offsets on the chip.
+        /// The BCM numbers, or the offsets on the chip.
         pins: Vec<u16>,
-        /// The level of what is on.
+        /// The level for on.
         active: Level,
     },
-    /// A file that takes a number.
+    /// A file to which a number is written.
     File(PathBuf),
 }
 
 impl Wiring {
-    /// The greatest number that it can show.
+    /// Returns the greatest number that the output can show.
     #[must_use]
     pub(crate) fn most(&self) -> u32 {
         match self {
@@ -47,11 +47,11 @@ impl Wiring {
     }
 }
 
-/// How night is told from day: by the light while that is known, else by the clock.
+/// The decision between night and day: by the light while it is known, otherwise by the clock.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Night {
-    /// The source of the light.
+    /// The id of the source that measures the light, if any.
     pub source: Option<Box<str>>,
-    /// The thresholds of the light, and the time of day.
+    /// The thresholds of the light, and the hours of the night.
     pub spec: NightSpec,
 }

@@ -1,4 +1,4 @@
-//! A value and where in the file it stands.
+//! A value with its place in the file.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::findings::{NOWHERE, Span};
 
-/// A value and where in the file it stands. Sorts by place.
+/// A value with its place in the file. Sorts by place.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct At<T> {
     start: usize,
@@ -18,13 +18,13 @@ pub(super) struct At<T> {
 }
 
 impl<T> At<T> {
-    /// Where it stands.
+    /// Returns the range of bytes in the file.
     pub(super) fn span(&self) -> Span {
         self.start..self.end
     }
 }
 
-/// A default, which stands nowhere.
+/// Wraps a default, whose place is [`NOWHERE`].
 impl<T> From<T> for At<T> {
     fn from(value: T) -> Self {
         Self { start: NOWHERE.start, end: NOWHERE.end, value }

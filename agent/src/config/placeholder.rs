@@ -1,12 +1,12 @@
-//! What a template left to be filled in, and nobody did.
+//! Finds placeholders of a template that nobody has replaced.
 
-/// Marks that stand alone as a word, in any case.
+/// Placeholders that stand as separate words, in any case.
 const WORDS: &[&str] =
     &["replace_me", "replaceme", "replace-me", "changeme", "change_me", "change-me"];
-/// Marks that stand alone as a word, only as they are here: in lower case they are names.
+/// Placeholders that stand as separate words, in capitals only: in lower case they may be names.
 const SHOUTED: &[&str] = &["TODO", "FIXME", "TBD"];
 
-/// Why `text` is not meant to stay; nothing if it may be.
+/// Returns the placeholder in `text`, or `None`.
 pub(super) fn reason(text: &str) -> Option<String> {
     bracketed(text)
         .or_else(|| WORDS.iter().find_map(|word| alone(text, word, true)))
@@ -16,14 +16,15 @@ pub(super) fn reason(text: &str) -> Option<String> {
         .map(|mark| format!("`{mark}`"))
 }
 
-/// Why `host` is not one that exists.
+/// Returns the domain reserved for examples to which `host` belongs, or `None`.
 pub(super) fn reserved_host(host: &str) -> Option<&'static str> {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let is = |name: &&&str| host == **name || host.ends_with(&format!(".{name}"));
     ["example.com", "example.org", "example.net", "example", "invalid"].iter().find(is).copied()
 }
 
-/// `<prefix>`, but not `rate <40 or >120`: starts with a letter, ends with a letter or digit.
+/// Finds `<prefix>`, but not `rate <40 or >120`: a placeholder starts with a letter, and ends with
+/// a letter or digit.
 fn bracketed(text: &str) -> Option<&str> {
     text.match_indices('<').find_map(|(start, _)| {
         let length = text[start..].find('>')?;
@@ -35,7 +36,7 @@ fn bracketed(text: &str) -> Option<&str> {
     })
 }
 
-/// `your-thing`, `your_key.pem`, also within a path or a host.
+/// Finds `your-thing` and `your_key.pem`, also within a path or a host.
 fn your(text: &str) -> Option<&str> {
     let lower = text.to_ascii_lowercase();
     let found = ["your-", "your_"].iter().find_map(|mark| {
@@ -48,7 +49,8 @@ fn your(text: &str) -> Option<&str> {
     })
 }
 
-/// `xxx`, `XXXXXXXX`: three or more, and nothing else, between dots, dashes and the like.
+/// Finds `xxx` and `XXXXXXXX`: three or more of the letter, with no other letter or digit beside
+/// them.
 fn crossed(text: &str) -> Option<&str> {
     let crosses =
         |word: &&str| word.len() >= 3 && word.bytes().all(|b| b.eq_ignore_ascii_case(&b'x'));

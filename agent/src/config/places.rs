@@ -1,4 +1,4 @@
-//! The place of each value in the file, by path.
+//! The place of each value in the file, found by its path.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::findings::{NOWHERE, Span};
 
-/// A place in the file. A path is as in `rule[1].clear.below`: elements are counted from 0.
+/// A place in the file. A path such as `rule[1].clear.below` counts elements from 0.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Place {
-    /// These bytes.
+    /// A range of bytes.
     Bytes(Span),
     /// The value at this path.
     Value(String),
@@ -39,13 +39,13 @@ impl From<String> for Place {
 pub(super) struct Places(Node);
 
 impl Places {
-    /// Notes the places of `file`.
+    /// Records the places of all values of `file`.
     pub(super) fn of(file: &Spanned<DeTable<'_>>) -> Self {
         Self(Node { value: NOWHERE, inner: Inner::of_table(file.get_ref()) })
     }
 
-    /// Returns the bytes of `place`. The place of a value that is not in the file, such as a default,
-    /// is that of the innermost table that would hold it.
+    /// Returns the range of bytes of `place`. A value that is not in the file, such as a default,
+    /// has the place of the innermost table that would hold the value.
     pub(super) fn find(&self, place: &Place) -> Span {
         match place {
             Place::Bytes(span) => span.clone(),
@@ -87,7 +87,7 @@ impl Node {
         Self { value: value.span(), inner }
     }
 
-    /// Returns the node at `path`, or the innermost one on the way.
+    /// Returns the node at `path`, or the innermost existing node on the way.
     fn find(&self, path: &str) -> &Self {
         let path = path.trim_start_matches(['.', '[']);
         if path.is_empty() {

@@ -1,10 +1,10 @@
-//! Opaque people (P13): what the operator forbids stands nowhere in the file where it could get into a
-//! topic, a record, a log line or the status.
+//! Searches the file for texts that `privacy.forbidden` lists, so that no such text can get into a
+//! topic, a record, a log line or the status (P13).
 //!
-//! The whole text is looked at, keys and values, not a list of what is published: whatever is added
-//! to the tables later is covered. What is found is shown by its place alone; the forbidden text is
-//! not repeated in the fault, which may end in a log, and no other fault is shown beside it, since
-//! those show their lines.
+//! The search covers all keys and values, not a list of published ones, so later additions to the
+//! tables are covered, too. A found text is reported by its place alone and not repeated, because
+//! the report may end in a log. No other fault is shown beside it, since other faults show their
+//! lines.
 
 use pulsegate_sensors::forbidden::{Forbidden, MIN_CHARS};
 use toml::Spanned;
@@ -12,10 +12,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::findings::{Finding, Findings, Span};
 
-/// By these a monitor is found; they are never published or logged.
+/// The keys by which a heart-rate monitor is found. Their values are never published or logged.
 const RECOGNISES: [&str; 2] = ["name", "address"];
 
-/// Looks for what `privacy.forbidden` lists. Returns whether it is nowhere.
+/// Searches the file for the texts of `privacy.forbidden`. Returns `true` if there are none.
 pub(super) fn is_kept(file: &DeTable<'_>, findings: &mut Findings) -> bool {
     let listed = file.get("privacy").and_then(|privacy| match privacy.get_ref() {
         DeValue::Table(privacy) => privacy.get("forbidden"),

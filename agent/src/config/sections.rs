@@ -1,4 +1,4 @@
-//! The tables by which a part of the agent runs as they are: one file a table, with its keys, types,
+//! The tables that a part of the agent uses unchanged: one file for each, with its keys, types,
 //! ranges, defaults and checks.
 
 mod buffer;
@@ -31,7 +31,7 @@ pub(crate) use pictures::Pictures;
 pub(crate) use simulated::{Simulated, SimulatedKind};
 pub(crate) use status::Status;
 
-/// The factor that changes nothing, for `#[serde(default)]`.
+/// Returns the factor without effect, for `#[serde(default)]`.
 fn one() -> f64 {
     1.0
 }

@@ -1,8 +1,8 @@
-//! The first pass: a file against the JSON Schema of its tables.
+//! The first pass: compares a file with the JSON Schema of its tables.
 //!
-//! It finds every unknown key, missing key and value of the wrong sort or range, and mends each as it
-//! goes (a misspelt key gets its right name, a bad value a stand-in), so that the tables can be read
-//! and the later checks see the whole file. What it mended is muted: see [`super::findings`].
+//! Finds every unknown key, missing key, and value of the wrong type or range, and mends each at
+//! once: a misspelt key gets its right name, and a broken value a stand-in. The tables can then be
+//! read, and the later checks see the whole file. Mended places are muted: see [`super::findings`].
 
 mod value;
 
@@ -21,21 +21,21 @@ pub(super) fn mend(file: &mut Spanned<DeTable<'_>>, schema: &Schema, findings: &
     Walk { root, findings }.table(root, file.get_mut(), "", NOWHERE);
 }
 
-/// The sort of value that a schema asks for.
+/// Returns the type of value that a schema requires.
 fn sort(schema: &Value) -> &str {
-    // The only choice of types that there is: a string or a number.
+    // The only choice of types in the schema: a string or a number.
     if schema["type"].is_array() {
         return "scalar";
     }
     schema["type"].as_str().unwrap_or("string")
 }
 
-/// The words that a schema lists under `key`.
+/// Returns the words that a schema lists under `key`.
 fn words<'a>(schema: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
     schema[key].as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// The words that a string may be; none if it may be any.
+/// Returns the words to which a string is limited; empty if any string is valid.
 fn choices(schema: &Value) -> Vec<&str> {
     let documented = schema["oneOf"].as_array().into_iter().flatten();
     words(schema, "enum").chain(documented.filter_map(|choice| choice["const"].as_str())).collect()
@@ -45,12 +45,13 @@ fn quantity(schema: &Value) -> Option<Quantity> {
     Quantity::of_name(schema["x-quantity"].as_str()?)
 }
 
-/// Whether a string may be any.
+/// Returns `true` if any string is valid.
 fn is_text(schema: &Value) -> bool {
     sort(schema) == "string" && quantity(schema).is_none() && choices(schema).is_empty()
 }
 
-/// What a value would be in quotes: an id without them is still the one that a rule names.
+/// Returns the text of a value as if in quotes: a rule may name an id by its text even if the
+/// quotes are missing.
 fn text_of<'i>(value: &DeValue<'i>) -> Option<DeString<'i>> {
     match value {
         DeValue::String(text) => Some(text.clone()),
@@ -120,7 +121,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Reports a key that the table does not know. Returns the one that is meant.
+    /// Reports a key that the table does not have. Returns the key that was probably meant.
     fn unknown_key<'k>(
         &mut self,
         key: &str,
@@ -179,7 +180,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A value that the tables can read, in the place of one that they cannot.
+    /// Returns a valid value in place of a broken one.
     fn stand_in<'i>(&self, schema: &'a Value, span: Span) -> Spanned<DeValue<'i>> {
         let schema = self.resolve(schema);
         let value = match sort(schema) {

@@ -1,4 +1,4 @@
-//! Durations and sizes, which carry their unit.
+//! Durations and sizes, written with their unit.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,17 +8,17 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What can be measured in a configuration.
+/// A quantity that is written with its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Quantity {
-    /// In milliseconds.
+    /// A duration, counted in milliseconds.
     Duration,
-    /// In bytes.
+    /// A size, counted in bytes.
     Size,
 }
 
 impl Quantity {
-    /// Units from small to large, and what they are worth.
+    /// Returns the units with their values, from small to large.
     const fn units(self) -> &'static [(&'static str, u64)] {
         match self {
             Self::Duration => {
@@ -36,7 +36,7 @@ impl Quantity {
         }
     }
 
-    /// The word for it, in messages and in the schema.
+    /// Returns the name of the quantity in messages and in the schema.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Duration => "duration",
@@ -44,12 +44,12 @@ impl Quantity {
         }
     }
 
-    /// The quantity of that name.
+    /// Returns the quantity with this name.
     pub(super) fn of_name(name: &str) -> Option<Self> {
         [Self::Duration, Self::Size].into_iter().find(|quantity| quantity.name() == name)
     }
 
-    /// What a valid text looks like.
+    /// Returns a description of a valid text.
     pub(super) const fn example(self) -> &'static str {
         match self {
             Self::Duration => {
@@ -61,14 +61,14 @@ impl Quantity {
         }
     }
 
-    /// Reads `text`; nothing if it is no such quantity or too large to count.
+    /// Parses `text`; `None` if it is no such quantity, or too large to count.
     pub(super) fn parse(self, text: &str) -> Option<u64> {
         let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
         let (_, worth) = self.units().iter().find(|(name, _)| *name == unit)?;
         number.parse::<u64>().ok()?.checked_mul(*worth)
     }
 
-    /// The shortest exact text.
+    /// Returns the shortest exact text.
     fn write(self, amount: u64) -> String {
         let fits = |(_, worth): &&(&str, u64)| amount.is_multiple_of(*worth) && amount > 0;
         let (unit, worth) = self.units().iter().rfind(fits).unwrap_or(&self.units()[0]);
@@ -85,11 +85,11 @@ impl Quantity {
     }
 }
 
-/// A duration with its unit.
+/// A duration, written with its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Period(pub(super) Duration);
 
-/// A number of bytes with its unit.
+/// A number of bytes, written with its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Size(pub(super) u64);
 
@@ -163,12 +163,12 @@ impl JsonSchema for Size {
     }
 }
 
-/// A duration, for `#[serde(default)]`.
+/// Returns a duration of `MILLIS` milliseconds, for `#[serde(default)]`.
 pub(super) fn millis<const MILLIS: u64>() -> Duration {
     Duration::from_millis(MILLIS)
 }
 
-/// Reads and writes a [`Duration`], or an optional one, as a [`Period`]: for `#[serde(with)]`.
+/// Reads and writes a [`Duration`], or an optional one, as a [`Period`], for `#[serde(with)]`.
 pub(super) mod duration {
     use super::{Deserialize, Deserializer, Duration, Period, Serialize, Serializer};
 
@@ -186,7 +186,7 @@ pub(super) mod duration {
     }
 }
 
-/// Reads and writes a number of bytes as a [`Size`]: for `#[serde(with)]`.
+/// Reads and writes a number of bytes as a [`Size`], for `#[serde(with)]`.
 pub(super) mod size {
     use super::{Deserialize, Deserializer, Serialize, Serializer, Size};
 

@@ -1,4 +1,5 @@
-//! The keys of the status, each with its types. Scripts read them: a key is added, and never renamed or removed.
+//! The keys of the status with their types. Scripts read the keys: keys are added, and never
+//! renamed or removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The end of a connection that the publisher, which waited for the store, sees late.
+//! The publisher, when it sees the end of a connection late because it waited for the store.
 
 use pulsegate_core::cloud::batch::{Batch, BatchGroup};
 

@@ -1,4 +1,4 @@
-//! The sources, kinds, cameras and outputs that a rule, an action or a section may name.
+//! The sources, kinds, cameras and outputs that a rule, an action or a section may refer to.
 
 use pulsegate_core::derive::heart_variability::Derived;
 
@@ -9,7 +9,7 @@ const LID: &[&str] = &["open", "closed"];
 /// The states of a trigger.
 const TRIGGER: &[&str] = &["active", "idle"];
 
-/// Every name that may be named.
+/// All names that a rule, an action or a section may refer to.
 pub(super) struct Known {
     sources: Vec<KnownSource>,
     cameras: Vec<String>,
@@ -17,26 +17,27 @@ pub(super) struct Known {
     open: bool,
 }
 
-/// A source that may be named.
+/// A source that may be referred to.
 pub(super) struct KnownSource {
     pub(super) id: String,
-    /// What its readings are; another program's may be anything.
+    /// The type of its readings; `None` for a source of another program, whose readings are of any
+    /// type.
     pub(super) readings: Option<Readings>,
 }
 
-/// An output that may be named.
+/// An output that may be referred to.
 pub(super) struct KnownOutput {
     id: String,
-    /// Whether it can show more than on and off.
+    /// `true` if the output can show more than on and off.
     pub(super) shows_numbers: bool,
-    /// Whether it can show nothing else.
+    /// `true` if the output shows only numbers.
     pub(super) is_display: bool,
 }
 
-/// What the readings of a source are.
+/// The type of the readings of a source.
 pub(super) struct Readings {
     pub(super) kind: String,
-    /// The states that they may have; none if they are numbers.
+    /// The possible states; empty for numbers.
     pub(super) states: &'static [&'static str],
 }
 
@@ -80,17 +81,17 @@ impl Known {
         }
     }
 
-    /// Whether other programs may use ids that are not in the file.
+    /// Returns `true` if other programs may use ids that are not in the file.
     pub(super) fn is_open(&self) -> bool {
         self.open
     }
 
-    /// Whether other programs may use kinds that are not in the file.
+    /// Returns `true` if other programs may use kinds that are not in the file.
     pub(super) fn has_foreign_kinds(&self) -> bool {
         self.open || self.sources.iter().any(|source| source.readings.is_none())
     }
 
-    /// A source by its id, as what is measured, not as what is derived of it.
+    /// Returns the source with this id: the measured source, not one derived from its readings.
     pub(super) fn source(&self, id: &str) -> Option<&KnownSource> {
         self.sources.iter().find(|source| source.id == id)
     }
@@ -123,7 +124,7 @@ impl Known {
         self.cameras.iter().map(|camera| &**camera).collect()
     }
 
-    /// The sources that readings of this kind and from this source can come from.
+    /// Returns the sources whose readings may have this kind and this id.
     pub(super) fn covered(&self, kind: Option<&str>, id: Option<&str>) -> Vec<&KnownSource> {
         let fits = |source: &&KnownSource| {
             id.is_none_or(|id| source.id == id)

@@ -1,4 +1,4 @@
-//! Names: of the thing, of sources and cameras, of kinds.
+//! Checks the names of the thing, of sources, cameras and outputs, and of kinds.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,9 +10,10 @@ use crate::config::place::At;
 use crate::config::places::Place;
 use crate::config::tables::Tables;
 
-/// AWS IoT: `CreateThing`, `thingName`; a client id has the same bound.
+/// The longest name of a thing: AWS IoT, `CreateThing`, `thingName`. A client id has the same
+/// limit.
 const MAX_THING_BYTES: usize = 128;
-/// Kinds whose readings the agent makes itself.
+/// Kinds of readings that only the agent creates.
 const RESERVED_KINDS: [&str; 4] = ["heart_rate", "lid", "movement", "button"];
 
 pub(super) fn check_names(tables: &Tables, findings: &mut Findings) {
@@ -76,15 +77,15 @@ fn add_ids<'a>(
     ids.extend(given.enumerate().map(|(index, id)| (id.as_str(), place(index))));
 }
 
-/// The fault of an inbox that lists a sensor of this device among its sources: the agent would refuse each
-/// of the lines.
+/// Returns the fault of an inbox that lists a sensor of this device among its sources: the agent
+/// would refuse each line of that source.
 fn of_sensor(id: &str, place: Span, sensor: Span) -> Finding {
     let message = format!("an inbox cannot speak for `{id}`, which is a sensor of this device");
     let fault = Finding::fault(place, message).label("give the program an id of its own");
     fault.also(sensor, "the sensor")
 }
 
-/// Reports each name that stands in the file twice.
+/// Reports each name that occurs twice in the file.
 pub(super) fn unique<'a>(
     names: impl Iterator<Item = &'a At<String>>,
     what: &str,
@@ -104,7 +105,7 @@ fn report_repeated<'a>(
     }
 }
 
-/// What is given more than once, each time but the first, and where it was first.
+/// Returns each further occurrence of a key, together with the place of its first occurrence.
 pub(super) fn repeated<K: Copy + Eq + Hash>(
     given: impl Iterator<Item = (K, Span)>,
 ) -> Vec<((K, Span), Span)> {

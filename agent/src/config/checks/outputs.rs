@@ -1,4 +1,4 @@
-//! Outputs: that each is connected to one thing, and that night can be told from day.
+//! Checks that each output has one connection, and that night can be told from day.
 
 use jiff::tz::TimeZone;
 use pulsegate_core::act::output::{Hours, Light, NightSpec};
@@ -12,8 +12,9 @@ use crate::config::model::{Night, Output, Wiring};
 use crate::config::place::At;
 use crate::config::tables::{NightTable, OutputTable, Tables};
 
-/// Lines of a digit, and the most digits: a visit of ten thousand openings is none.
+/// The number of lines of a decimal digit.
 const LINES_OF_A_DIGIT: usize = 4;
+/// The most digits of a display: no visit has ten thousand openings.
 const MAX_DIGITS: usize = 4;
 
 pub(super) fn build_outputs(tables: &Tables, findings: &mut Findings) -> Vec<Output> {
@@ -72,7 +73,7 @@ fn wiring(table: &At<OutputTable>, findings: &mut Findings) -> Wiring {
     Wiring::Lines { pins: table.pin.iter().map(|pin| **pin).collect(), active }
 }
 
-/// How night is told from day.
+/// Builds the decision between night and day.
 pub(super) fn night(
     table: Option<&At<NightTable>>,
     known: &Known,
@@ -143,7 +144,7 @@ fn hours(table: &At<NightTable>, from: &At<String>, findings: &mut Findings) -> 
     Some(Hours { from: first, to: end, zone })
 }
 
-/// A time of day as `21:00`, in minutes since midnight.
+/// Parses a time of day such as `21:00`. Returns the minutes since midnight.
 fn minute(text: &At<String>, findings: &mut Findings) -> Option<u16> {
     let number = |part: &str, below: u16| {
         let digits = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! What is published: topics, fields, batches.
+//! Builds topics, fields, batches and filters of published records, and checks them.
 
 mod additions;
 mod filters;
@@ -24,22 +24,22 @@ use crate::config::sections::beyond_aws;
 use crate::config::tables::{BatchTable, PublishTable, PublishTables};
 use crate::config::units::Size;
 
-/// AWS IoT Core bills each message by 5 KiB.
+/// The unit in which AWS IoT Core bills messages: 5 KiB.
 const BILLED_BYTES: u64 = 5 << 10;
-/// The greatest multiple of it below the 128 KiB that a message may have.
+/// The greatest multiple of [`BILLED_BYTES`] below 128 KiB, the limit of a message.
 const MAX_AWS_BATCH: Size = Size(125 << 10);
-/// Four billed units: a second of some two hundred readings.
+/// The default size of a batch: four billed units, a second of some two hundred readings.
 const BATCH_BYTES: u64 = 4 * BILLED_BYTES;
-/// How long a reading waits for others.
+/// The default time that a reading waits for further readings.
 const READINGS_DELAY: Duration = Duration::from_secs(5);
-/// Bounds what a key adds to each record.
+/// The longest key, in bytes, since a key is part of every record.
 const MAX_KEY_BYTES: usize = 64;
-/// A template of readings may name both.
+/// The placeholders of a template of readings.
 const OPEN: Open = Open { source: true, kind: true };
-/// As long as another program's id or kind may be.
+/// A name as long as the longest id or kind of another program.
 const FOREIGN: [u8; MAX_NAME_BYTES] = [b'x'; MAX_NAME_BYTES];
 
-/// The keys of a record that is not put together otherwise.
+/// The keys of a standard record of a reading.
 const READING_KEYS: &[&str] = &[
     "seq",
     "source",
@@ -116,8 +116,8 @@ fn usual(topic: &str, thing: &str, delay: Duration) -> PublishConfig {
     }
 }
 
-/// The longest names that can stand for the placeholders of a template; absent where not every
-/// record has one.
+/// The longest names for the placeholders of a template; `None` for a placeholder without a value
+/// in some records.
 struct Longest<'a> {
     source: Option<&'a str>,
     kind: Option<&'a str>,
@@ -131,7 +131,7 @@ struct Section<'a> {
 }
 
 impl Section<'_> {
-    /// The longest source and kind among those of `kind`.
+    /// Returns the longest id and the longest kind of the sources of `kind`.
     fn longest(&self, kind: Option<&str>) -> (String, String) {
         let foreign = || String::from_utf8_lossy(&FOREIGN).into_owned();
         let covered = self.known.covered(kind, None);
@@ -201,7 +201,7 @@ impl Section<'_> {
         self.section(table, &longest, None, add.unwrap_or_default(), usual.clone())
     }
 
-    /// Completes a section; what the table leaves out is as in `usual`.
+    /// Completes a section; keys missing in the table have the values of `usual`.
     fn section(
         &mut self,
         table: PublishTable,

@@ -1,4 +1,4 @@
-//! Rules: the words of the file, and names that exist. Core checks if the rule can run.
+//! Checks the words of a rule, and the names in the rule. Core checks whether the rule can run.
 
 mod actions;
 mod condition;
@@ -17,9 +17,9 @@ use crate::config::nearest::suggest;
 use crate::config::place::At;
 use crate::config::tables::RuleTable;
 
-/// What a source needs for readings that are derived.
+/// The fix for a source without derived readings.
 const VARIABILITY: &str = "add `variability = true`";
-/// Bounds what a rule's name adds to each of its alerts.
+/// The longest name of a rule, in bytes, since the name is part of each alert.
 const MAX_NAME_BYTES: usize = 128;
 
 pub(super) fn build_rules(
@@ -32,7 +32,7 @@ pub(super) fn build_rules(
     rules.map(|(at, table)| rule(table, &format!("rule[{at}]"), known, findings)).collect()
 }
 
-/// Warns of recordings of what is published in full anyway.
+/// Warns of a recording without effect, because all readings are published in full anyway.
 pub(super) fn recordings(tables: &[At<RuleTable>], is_filtered: bool, findings: &mut Findings) {
     let words = tables.iter().flat_map(|table| table.then.iter());
     for word in words.filter(|word| !is_filtered && word.starts_with("record:")) {
@@ -115,7 +115,7 @@ fn name(name: &At<String>, findings: &mut Findings) {
     }
 }
 
-/// Checks the names of the readings that the rule looks at.
+/// Checks the names of the readings that the rule covers.
 fn coverage(table: &RuleTable, known: &Known, findings: &mut Findings) {
     if table.all.is_some() || table.any.is_some() {
         return;
@@ -163,7 +163,7 @@ pub(super) fn unknown_source(id: &At<String>, known: &Known) -> Finding {
     suggest(fault, id, &known.ids(), "sources")
 }
 
-/// A rule on one kind never sees a source of another.
+/// Reports a rule on one kind that names a source of another kind.
 fn of_kind(
     id: &At<String>,
     source: &KnownSource,
@@ -177,7 +177,7 @@ fn of_kind(
     }
     let kind = &readings.kind;
     if is_derived(on) && kind == "heart_rate" {
-        // Where nothing derives it, that is said already.
+        // If no source derives the kind, that is reported already.
         if known.has_kind(on) {
             let message = format!("source `{}` derives no `{}`", **id, **on);
             let fault = Finding::fault(id.span(), message);

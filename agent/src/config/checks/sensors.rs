@@ -1,4 +1,4 @@
-//! Sources, and the hardware that they share with each other and with outputs.
+//! Checks the sources, and the hardware that they share with each other and with outputs.
 
 use pulsegate_sensors::forbidden::Forbidden;
 use pulsegate_sensors::line::Backend;
@@ -8,7 +8,7 @@ use crate::config::findings::{Finding, Findings};
 use crate::config::sections::check_buses;
 use crate::config::tables::Tables;
 
-/// BCM2835 ARM Peripherals, section 6.1: 54 lines.
+/// The number of lines of a Raspberry Pi: BCM2835 ARM Peripherals, section 6.1.
 const RASPBERRY_PI_LINES: u16 = 54;
 
 /// Checks the tables of all sources.
@@ -35,8 +35,8 @@ pub(super) fn check_sensors(tables: &Tables, findings: &mut Findings) {
     }
 }
 
-/// Gives each part of the sources what other tables say of them: inboxes refuse forbidden texts, and
-/// visits, which were built, are no business of a driver.
+/// Adds to the sources the settings of other tables: inboxes get the forbidden texts. Removes the
+/// visits, which are already built and which no driver needs.
 pub(super) fn complete(tables: &mut Tables) {
     let mut forbidden = Forbidden::default();
     for text in &tables.privacy.forbidden {
@@ -70,7 +70,7 @@ fn check_pins(tables: &Tables, findings: &mut Findings) {
     }
 }
 
-/// Two ids for one monitor would both get its readings, or neither.
+/// Reports a monitor with two ids: its readings would get either both ids or neither.
 fn check_monitors_differ(tables: &Tables, findings: &mut Findings) {
     let mut given = Vec::new();
     for (index, table) in tables.heart_rate.iter().enumerate() {

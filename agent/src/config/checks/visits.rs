@@ -1,4 +1,4 @@
-//! Visits: that their source can be opened, and that their report can be told.
+//! Builds visits, and checks that their source has openings and that their report can be rendered.
 
 use jiff::tz::{self, TimeZone};
 use pulsegate_core::visits::{First, ReportFault, ReportTemplate, VisitFormat, VisitSpec};
@@ -12,9 +12,10 @@ use crate::config::nearest::suggest;
 use crate::config::place::At;
 use crate::config::tables::{ReportTable, SourceVisitTable, Tables, VisitTable};
 
-/// Bounds what a report adds to its visit's record.
+/// The longest template of a report, in bytes, since the text is part of the visit's record.
 const MAX_TEXT_BYTES: usize = 1_024;
-/// What an opening is called unless something else is said or known.
+/// The state that counts as an opening, unless the configuration or the type of the source gives
+/// another.
 const OPENING: &str = "open";
 
 pub(super) fn build_visits(
@@ -134,8 +135,7 @@ fn report(table: &ReportTable, findings: &mut Findings) -> Option<(ReportTemplat
     Some((report.ok()?, zone))
 }
 
-/// Returns a time zone by name. A system without a time zone database is no fault of the file: times
-/// are then in UTC.
+/// Returns a time zone by name. On a system without a time zone database, warns and returns UTC.
 pub(super) fn zone(name: &At<String>, findings: &mut Findings) -> TimeZone {
     if let Ok(zone) = TimeZone::get(name) {
         return zone;

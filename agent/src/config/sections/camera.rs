@@ -44,7 +44,7 @@ pub(crate) struct Capture {
 }
 
 impl Camera {
-    /// Checks the table at `path`. The warnings name the keys that this version does not follow.
+    /// Checks the table at `path`. Warns of keys that have no effect in this version.
     pub(in crate::config) fn check(&self, path: &str) -> Vec<Finding> {
         let mut found = Vec::new();
         let command = &self.capture.command;

@@ -15,9 +15,10 @@ use crate::config::findings::Finding;
 use crate::config::placeholder;
 use crate::platform::regular::{self, MAX_PEM_BYTES};
 
-/// What a private key grants to group and others: nothing.
+/// Rights to a private key that group and others must not have.
 const OTHERS: u32 = 0o077;
-/// systemd gives a credential to the service's user by an access list, which shows as the group's.
+/// The same for a credential of systemd: the service's user has access by an access list, which
+/// shows as a right of the group.
 const OTHERS_OF_A_CREDENTIAL: u32 = 0o037;
 
 /// Certificate and private key of this device.
@@ -39,9 +40,9 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Takes the credential of the same name that systemd gave to the service in the place of a private key that
-    /// is missing or that this user may not open. `credentials` is `$CREDENTIALS_DIRECTORY`. A credential without
-    /// a key in it is what the unit has for a device without that file.
+    /// Replaces a private key that is missing, or that this user may not open, by the systemd
+    /// credential with the same file name. `credentials` is `$CREDENTIALS_DIRECTORY`. A credential
+    /// without a key is ignored: it is the unit's default for a device without the file.
     pub(in crate::config) fn find_key(&mut self, credentials: Option<&Path>) {
         let named = &self.private_key;
         // A pipe or a device is not opened; the check says what is wrong with it.
@@ -113,7 +114,7 @@ fn read_pem(path: &Path, key: &str) -> Result<Vec<u8>, Box<Finding>> {
     })
 }
 
-/// Returns the fault of a file that has `content` instead of what the key asks for.
+/// Returns the fault of a file that has `content` instead of the content that the key requires.
 fn wrong_content(path: &Path, key: &str, pem: &[u8], content: &str) -> Finding {
     let text = String::from_utf8_lossy(pem);
     let fault = Finding::fault(key, format!("`{}` holds {content}", path.display()));

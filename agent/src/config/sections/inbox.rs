@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::config::findings::Finding;
 
-/// `sun_path` of `unix(7)`, without its final NUL.
+/// The longest path of a socket, in bytes: `sun_path` of `unix(7)`, without its final NUL.
 const MAX_SOCKET_BYTES: usize = 107;
 
 /// A Unix socket for readings of other programs: JSON lines, each answered with its record id once
@@ -30,7 +30,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Checks the table at `path`.
+    /// Checks the length of the path of the table at `path`.
     pub(in crate::config) fn check(&self, path: &str) -> Option<Finding> {
         let message = format!("the path of a socket has at most {MAX_SOCKET_BYTES} bytes");
         let is_long = self.path.as_os_str().len() > MAX_SOCKET_BYTES;

@@ -129,7 +129,7 @@ impl Link {
         self.ports.iter().map(port)
     }
 
-    /// Checks what the ranges of the keys do not say.
+    /// Checks the keys beyond their ranges.
     pub(in crate::config) fn check(&self) -> Vec<Finding> {
         let mut found = Vec::new();
         if self.ports.is_empty() {
@@ -187,7 +187,7 @@ impl Link {
     }
 }
 
-/// Returns the fault of a value that another broker may take.
+/// Returns the fault of a value beyond the limits of AWS that another broker may accept.
 pub(in crate::config) fn beyond_aws(
     place: impl Into<Place>,
     value: impl Display,

@@ -1,4 +1,4 @@
-//! One value against its schema.
+//! Checks one value against its schema.
 
 use serde_json::Value;
 use toml::de::{DeInteger, DeValue};
@@ -9,8 +9,8 @@ use crate::config::nearest::suggest;
 use crate::config::placeholder;
 use crate::config::units::Quantity;
 
-/// Says what is wrong with the value of the key `name`. `place` is the schema where the key is
-/// declared, `schema` that of its type.
+/// Returns the fault of the value of the key `name`, if any. `place` is the schema in which the key
+/// is declared, `schema` the schema of its type.
 pub(super) fn check_value(
     place: &Value,
     schema: &Value,
@@ -44,7 +44,7 @@ pub(super) fn check_value(
     }
 }
 
-/// Its place is that of the value.
+/// Creates a fault; the caller sets its place.
 fn fault(message: String) -> Finding {
     Finding::fault(NOWHERE, message)
 }

@@ -1,4 +1,4 @@
-//! One test for each class of fault, but those of rules.
+//! One test for each class of fault, except the faults of rules.
 
 use super::{LEAST, expect_fault, expect_fault_in, fix_of, with};
 use crate::config::Port;

@@ -1,4 +1,4 @@
-//! Whatever stands in the file: faults or a configuration, never a panic, and soon.
+//! Any content of the file gives faults or a configuration within bounded time, and never a panic.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! Outputs, night, and what rules and visits do: what is taken, and one test for each class of fault.
+//! Outputs, night, and actions of rules and visits: accepted forms, and one test for each class of
+//! fault.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What must never leave the device (P13).
+//! Texts that must never leave the device (P13).
 
 use super::{Config, LEAST, expect_fault, path, with};
 

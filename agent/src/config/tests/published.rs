@@ -1,4 +1,4 @@
-//! What is added to records, and what is held back.
+//! Fixed keys of records, and filters of readings.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a person sees, to the letter.
+//! The exact output for people.
 
 use super::{LEAST, path};
 use crate::config::Config;

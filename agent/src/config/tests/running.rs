@@ -1,4 +1,5 @@
-//! Whatever the check accepts runs: random rules in the whole vocabulary, and random readings for them.
+//! Every configuration that passes the check runs: random rules with all keys, and random readings
+//! for them.
 
 use std::fmt::Write as _;
 

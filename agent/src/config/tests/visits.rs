@@ -1,4 +1,4 @@
-//! Visits and what they report; what is derived of a heart.
+//! Visits, their reports, and heart-rate variability.
 
 use std::time::Duration;
 

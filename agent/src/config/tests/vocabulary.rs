@@ -1,4 +1,4 @@
-//! The words of a rule: what each becomes, and which do not go together.
+//! The keys of a rule: the specification that each becomes, and the combinations that are refused.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! Power cuts (P1). A copy of the files while the writer works stands in for one: it holds what
-//! the kernel had been given, in any state between two commits; with the log cut off at any byte,
-//! what a card had of it. A card that writes pages in another order, or half of them, is more than
-//! a copy can show: that is for a real device.
+//! Power cuts (P1). A copy of the files while the writer works stands in for a power cut: it holds
+//! the data given to the kernel, in any state between two commits. With the log cut off at any
+//! byte, the copy also stands in for a card that has written part of the log. Only a real device
+//! can show a card that writes pages in another order, or half a page.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
-//! Whatever is where the database should be: the agent starts, sets it aside once, and carries
-//! over what can be read under the names that it had; what is lost is in the accounts and in an
-//! event (P3, P4, P7).
+//! Any content in place of the database: the agent starts, sets the file aside once, and carries
+//! over all readable records with their ids. Lost records are in the accounts and in an event (P3,
+//! P4, P7).
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;

@@ -1,4 +1,5 @@
-//! The files of the store are the agent's alone, and a disk that takes no writes is told by its cause.
+//! The files of the store belong to the agent alone, and a disk that takes no writes is reported
+//! with the cause.
 
 use std::os::unix::fs::{PermissionsExt as _, chown};
 

@@ -1,9 +1,9 @@
-//! A disk that is full, for real: a file system of 4 MiB where an ordinary user may have one of
-//! his own, and a limit on the size of files everywhere. Records are published from memory, which holds
-//! them up to a bound; beyond it they are given up and that is said; nothing else is lost (P3, P7).
+//! A disk that is really full: a file system of 4 MiB where an ordinary user may mount one, and a
+//! limit on the size of files everywhere. Records are published from memory, which holds them up to
+//! a bound; beyond the bound they are given up and reported. No other record is lost (P3, P7).
 //!
-//! Both need a process of their own: this test binary again, asked for one test and told by the
-//! environment that it is the child.
+//! Both tests need a process of their own: this test binary again, run with one test and an
+//! environment variable that marks the child.
 
 use std::process::Command;
 

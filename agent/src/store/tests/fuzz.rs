@@ -1,9 +1,9 @@
-//! Any damage to the file, between any operations: the store opens, appends, is taken from, marked and
-//! closed, its accounts balance in the end, and what was damaged once is not damaged again (P3, P7).
+//! Random damage to the file between random operations: the store opens, appends, is read, marked
+//! and closed, its accounts balance in the end, and repaired damage does not come back (P3, P7).
 //!
-//! A seed makes a sequence: hostile values in rows, and broken pages, before each of one or two starts
-//! of the agent, and operations between them. `SEED=` runs one seed alone. A seed that fails stops no
-//! other; one that does not end ends the run.
+//! A seed makes a sequence: hostile values in rows and broken pages before each of one or two
+//! starts of the agent, with operations between them. `SEED=` runs one seed alone. A failing seed
+//! does not stop the others; a seed that does not end ends the run.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -1,5 +1,5 @@
-//! A backlog that a filter holds back as a whole (A18): it is walked through in steps, so that commits come
-//! in between, and what was walked through is not walked again.
+//! A backlog that a filter holds back as a whole (A18): the publisher skips the backlog in steps,
+//! so that commits come in between, and skips nothing twice.
 
 use pulsegate_core::cloud::filter::{FilterSpec, FilterTest};
 

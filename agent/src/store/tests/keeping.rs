@@ -1,4 +1,4 @@
-//! What is forgotten and what is given up, in which order, and what is said of it (P3, P10).
+//! Deleted and given-up records: their order, and their report (P3, P10).
 
 use pulsegate_core::time::timeline::ClockTrust;
 

@@ -1,5 +1,6 @@
-//! Any sequence of operations, with stops, kills and retention between them, against a model that
-//! keeps sets of names (P3, P4). The operations are printed, and can be run again by their seed.
+//! Random sequences of operations, with stops, kills and retention between them, compared with a
+//! model that keeps sets of record ids (P3, P4). The operations are printed, and can be repeated by
+//! their seed.
 
 use std::collections::BTreeSet;
 

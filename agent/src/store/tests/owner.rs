@@ -1,4 +1,5 @@
-//! A store whose thing was another one's: nothing is published under a wrong name, and nothing lost.
+//! A store that belonged to another thing: no record is published under a wrong name, and none is
+//! lost.
 
 use super::*;
 use crate::config::Backlog;

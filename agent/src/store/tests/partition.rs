@@ -1,7 +1,8 @@
-//! A partition that is smaller than what the configuration allows, and one that another program keeps
-//! full: the store never grows until it can neither move a watermark nor forget (P3, P10).
+//! A partition smaller than the configured limit, and a partition that another program keeps full:
+//! the store always keeps enough room to move a watermark and to delete records (P3, P10).
 //!
-//! They need a file system of their own, and so a process of their own: see `full_disk`.
+//! The tests need a file system of their own, and therefore a process of their own: see
+//! `full_disk`.
 
 use super::full_disk::{CHILD, Filling, may_mount, run_child_test};
 use super::*;

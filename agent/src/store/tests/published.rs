@@ -1,4 +1,4 @@
-//! Records on their way from the store to the cloud: each with the bytes that every version sends.
+//! Records on their way from the store to the cloud: every version sends the same bytes.
 
 use pulsegate_core::record::reading::HeartDetail;
 use pulsegate_core::time::timeline::ClockTrust;

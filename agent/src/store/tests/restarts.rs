@@ -1,5 +1,6 @@
-//! State is a fold: an agent that is killed anywhere, and begins again with nothing but its store,
-//! decides what one decides that lived on. Every form of rule, through the real store.
+//! State is a fold: an agent that is killed at any moment, and starts again with nothing but its
+//! store, makes the decisions of an agent that was never killed. Covers every form of rule, through
+//! the real store.
 
 use std::collections::BTreeSet;
 

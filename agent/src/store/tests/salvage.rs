@@ -1,4 +1,4 @@
-//! A salvage that is cut off in the middle, or meets names, places and pages that are lost (P4, P7).
+//! A salvage that is interrupted, or that meets lost names, places and pages (P4, P7).
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;

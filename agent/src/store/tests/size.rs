@@ -1,4 +1,5 @@
-//! Constant cost (P9): what a start and a commit read and write does not depend on the backlog.
+//! Constant cost (P9): the bytes that a start and a commit read and write do not depend on the
+//! backlog.
 
 use super::*;
 use crate::db::database::{CommitWork, Database};

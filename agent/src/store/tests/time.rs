@@ -1,4 +1,4 @@
-//! Honest time through the store (P8): what was taken before the clock was set has its right time
+//! Correct times through the store (P8): a reading from before the clock was set has its right time
 //! afterwards, and is flagged until then.
 
 use pulsegate_core::time::timeline::ClockTrust;

@@ -1,4 +1,4 @@
-//! What is appended comes back as it was, under a name that is never given twice (P1, P4).
+//! A stored record comes back unchanged, under an id that is never given twice (P1, P4).
 
 use pulsegate_core::record::reading::HeartDetail;
 use pulsegate_sensors::Contact;

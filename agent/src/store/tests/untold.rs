@@ -1,4 +1,4 @@
-//! Gaps whose event is given up itself: told once in the end, at a bounded cost (P3, P10).
+//! Gaps whose event was given up itself: reported once in the end, at a bounded cost (P3, P10).
 
 use pulsegate_core::record::lane::{DropReason, Gap};
 

@@ -1,4 +1,4 @@
-//! Sources that are withheld: what is taken of them, what is kept, what is forgotten (P3, P4).
+//! Withheld sources: which of their records are taken, kept and deleted (P3, P4).
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! Withheld records at the cap and after their `ttl`: given up with a gap, whatever a trial has in hand, and
-//! nothing of other sources with them (P3, P10).
+//! Withheld records at the cap and beyond their `ttl`: given up with a gap even during a trial,
+//! without any record of other sources (P3, P10).
 
 use super::*;
 use crate::db::database::{CommitWork, Database};

@@ -1,6 +1,6 @@
-//! Any sequence of withheld sources, trials, marks, commits, kills and retention, against a model that knows what
-//! became of each reading (P3). The account on disk is right after each of them, also while marks wait for a
-//! commit: a power cut may come then.
+//! Random sequences of withheld sources, trials, marks, commits, kills and retention, compared with
+//! a model that knows the fate of each reading (P3). The account on disk is right after each
+//! operation, also while marks wait for a commit, since a power cut may come then.
 
 use std::collections::BTreeMap;
 

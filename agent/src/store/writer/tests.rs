@@ -1,4 +1,5 @@
-//! The writer waits for its next deadline, whatever is wrong with the disk (no thread of its own here).
+//! The writer waits for its next deadline, regardless of faults of the disk. The tests run without
+//! the writer's thread.
 
 use std::path::PathBuf;
 

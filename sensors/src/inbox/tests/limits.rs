@@ -1,4 +1,4 @@
-//! What clients may take: memory, places, sources, times.
+//! The limits for clients: memory, places, sources, times.
 
 use super::*;
 use crate::inbox::line_reader::BUFFER_BYTES;

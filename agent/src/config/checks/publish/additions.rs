@@ -1,4 +1,4 @@
-//! Fixed keys of every record.
+//! Checks the fixed keys of every record.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use crate::config::findings::{Finding, Findings};
 use crate::config::place::At;
 use crate::config::tables::Scalar;
 
-/// Bounds what they add to every record.
+/// The most bytes that fixed keys add to every record.
 const MAX_BYTES: usize = 512;
-/// What is called so tells who somebody is, or where (P13).
+/// Keys whose values identify a person or a place (P13).
 const TELLING: [&str; 16] = [
     "name",
     "first_name",
@@ -29,11 +29,11 @@ const TELLING: [&str; 16] = [
     "gps",
     "coordinates",
 ];
-/// What has so many digits behind a `+` is a phone number.
+/// The number of digits after a `+` from which a text counts as a phone number.
 const PHONE_DIGITS: usize = 7;
 
-/// Makes the members of every record of them: JSON without braces. `is_taken` knows the keys that
-/// a record has anyway.
+/// Builds the fixed members of every record, as JSON without braces. `is_taken` returns `true` for
+/// a key that a record has anyway.
 pub(super) fn build_additions(
     add: &At<BTreeMap<At<String>, At<Scalar>>>,
     is_taken: impl Fn(&str) -> bool,
@@ -71,7 +71,7 @@ pub(super) fn build_additions(
     members.into()
 }
 
-/// Whether it is a phone number or a mail address.
+/// Returns `true` for a phone number or a mail address.
 fn reaches(text: &str) -> bool {
     let number = text.trim_start().strip_prefix('+');
     let is_phone = number.is_some_and(|number| {

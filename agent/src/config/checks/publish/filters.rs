@@ -1,4 +1,5 @@
-//! What is held back of readings: that each test can be met, and that means are of numbers.
+//! Builds the filters of readings, and checks that tests can be passed and that means are of
+//! numbers.
 
 use pulsegate_core::cloud::filter::{FilterSpec, FilterTest};
 
@@ -9,7 +10,7 @@ use crate::config::model::PublishConfig;
 use crate::config::place::At;
 use crate::config::tables::{PublishTable, TestTable};
 
-/// Makes the filter of a section; what it leaves out is as in `usual`.
+/// Builds the filter of a section; keys missing in the table have the values of `usual`.
 pub(super) fn build_filter(
     table: &PublishTable,
     kind: &str,
@@ -42,7 +43,7 @@ pub(super) fn build_filter(
     }
 }
 
-/// Alerts and events are never held back.
+/// Reports each filter key in a section of alerts or events, which are never held back.
 pub(super) fn none(table: &PublishTable, findings: &mut Findings) {
     let spans = [
         table.keep.as_ref().map(At::span),

@@ -1,4 +1,4 @@
-//! How many topics there are: a batch goes to one of them.
+//! Counts the topics of readings, since a message holds readings of one topic only.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,8 @@ use crate::config::findings::{Finding, Findings};
 use crate::config::place::At;
 use crate::config::tables::{PublishTable, PublishTables};
 
-/// Warns of topics that are more than can be on their way at once. Only known sources count.
+/// Warns if there are more topics than messages that may be on their way at once. Counts only known
+/// sources.
 pub(super) fn count(
     readings: &PublishTable,
     kinds: &PublishTables,

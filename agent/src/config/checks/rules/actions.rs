@@ -1,4 +1,4 @@
-//! What a rule or a visit does: that it can be done.
+//! Builds the actions of rules and visits, and checks that each can be taken.
 
 use std::time::Duration;
 
@@ -13,14 +13,15 @@ use crate::config::place::At;
 use crate::config::tables::RuleTable;
 use crate::config::units::Quantity;
 
-/// Each action of a rule, as it is written.
+/// The forms of the actions of a rule.
 const ACTIONS: [&str; 4] = ["alert", "capture:<camera>", "output:<output>", "record:<duration>"];
-/// Each action of a visit.
+/// The forms of the actions of a visit.
 const VISIT_ACTIONS: [&str; 2] = ["capture:<camera>", "output:<output>"];
-/// Bounds what one alert can send beyond the filters, in milliseconds.
+/// The longest recording, in milliseconds: bounds the readings that one alert sends beyond the
+/// filters.
 const MAX_RECORD_MS: u64 = 600_000;
 
-/// The actions of a rule, each once; never empty if nothing is a fault.
+/// Returns the actions of a rule, each once; not empty unless a fault was reported.
 pub(super) fn build_actions(
     table: &RuleTable,
     known: &Known,
@@ -41,7 +42,7 @@ pub(super) fn build_actions(
     actions
 }
 
-/// The actions of visits, each once.
+/// Returns the actions of a visit, each once.
 pub(in super::super) fn of_visits(
     words: &[At<String>],
     known: &Known,

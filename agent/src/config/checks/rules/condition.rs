@@ -1,4 +1,4 @@
-//! The condition of a rule: one, in words that go together.
+//! Builds the condition of a rule, and checks that there is exactly one.
 
 use pulsegate_core::rules::{Condition, Member, Range, Take, Test};
 use pulsegate_sensors::{Source, is_kind, is_source_name};
@@ -9,8 +9,8 @@ use crate::config::nearest::suggest;
 use crate::config::place::At;
 use crate::config::tables::{MemberTable, RuleTable};
 
-/// Reports words of the file that no rule has: two conditions, or words that say the same twice.
-/// Returns `true` if there are none, so that the rule is as the file gives the rule.
+/// Reports combinations of keys that no rule can have: two conditions, or two keys for the same
+/// threshold. Returns `true` if there are none, so that the condition is what the file says.
 pub(super) fn has_clear_words(table: &RuleTable, path: &str, findings: &mut Findings) -> bool {
     let threshold = threshold(table.above, table.below, table.outside.as_ref());
     let words = [
@@ -88,7 +88,7 @@ fn is_member_clear(member: &MemberTable, path: &str, findings: &mut Findings) ->
     has_clear_range(outside, path, findings) && two.is_none()
 }
 
-/// `above`, `below` and `outside` of the file.
+/// The values of `above`, `below` and `outside` in the file.
 type Given<'a> = (Option<f64>, Option<f64>, Option<&'a Vec<f64>>);
 
 /// Returns `true` if `outside` has two thresholds, and stands without `above` and `below`.
@@ -120,8 +120,7 @@ fn range((above, below, outside): Given<'_>) -> Range {
     }
 }
 
-/// Returns the key by which the file gives what core calls `key`: thresholds may be those of
-/// `outside`.
+/// Returns the key in the file for the key `key` of core: a threshold may be part of `outside`.
 pub(super) fn key_in_file(table: &RuleTable, key: &str) -> String {
     let (holder, side) = key.rsplit_once('.').map_or(("", key), |(holder, side)| (holder, side));
     let (word, at) = holder.split_once('[').unwrap_or((holder, ""));
@@ -143,7 +142,7 @@ pub(super) fn key_in_file(table: &RuleTable, key: &str) -> String {
     }
 }
 
-/// Builds the condition; a range without thresholds if the file has none.
+/// Builds the condition; a range without thresholds if the file gives no condition.
 pub(super) fn build_condition(table: &RuleTable, known: &Known) -> Condition {
     let members = |tables: &[MemberTable]| tables.iter().map(member).collect();
     if let Some(state) = &table.is {
@@ -173,18 +172,18 @@ fn member(table: &MemberTable) -> Member {
     }
 }
 
-/// Returns each source that must send readings: those of the file, and the source of another program if the
-/// rule names its id and its kind.
+/// Returns each source that must send readings: the sources of the file, and a source of another
+/// program if the rule names both its id and its kind.
 fn expected(table: &RuleTable, known: &Known) -> Vec<Source> {
     // Not `Source::new`, which takes only kinds that programs may name, and no derived kind.
     let source = |id: &str, kind: &str| Source { name: id.into(), kind: kind.into() };
     let kind = table.on.as_ref().map(|on| on.as_str());
     let id = table.source.as_ref().map(|id| id.as_str());
-    // Other programs' readings are of no derived kind.
+    // Readings of other programs have no derived kind.
     let foreign_kind = kind.filter(|kind| is_kind(kind));
     let named = known.covered(kind, id).into_iter().filter_map(|source| {
         let kind = match &source.readings {
-            // A rule that names no kind is about what is measured.
+            // A rule without a kind covers measured readings only.
             Some(readings) if kind.is_none() && is_derived(&readings.kind) => return None,
             Some(readings) => readings.kind.as_str(),
             None => foreign_kind?,

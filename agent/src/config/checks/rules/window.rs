@@ -1,4 +1,4 @@
-//! Windows: tumbling or sliding, and in which steps.
+//! Builds the window of a rule: tumbling, or sliding in steps.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Delivery while the records in the file cannot be read, and after: filters, and sources that are withheld.
+//! Delivery while the records in the file cannot be read, and afterwards: filters and withheld
+//! sources.
 
 use pulsegate_core::cloud::delivery::TopicMark;
 use pulsegate_core::cloud::filter::FilterSpec;
