@@ -21,7 +21,7 @@ pub(crate) enum Trust {
     /// whose time is neither before the build of this program nor before the last trusted time.
     #[default]
     Auto,
-    /// None: the system clock is trusted from the start. For a device whose clock is always right
-    /// but never set by a time server.
+    /// No evidence: the system clock is trusted from the start. For a device whose clock is right
+    /// without a time server.
     System,
 }

@@ -104,8 +104,8 @@ impl Default for Link {
 )]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Limits {
-    /// AWS IoT Core: a larger value of `keep_alive`, `window`, `messages_per_second`,
-    /// `bytes_per_second`, `batch.bytes` or a topic is a fault.
+    /// AWS IoT Core: a value of `keep_alive`, `window`, `messages_per_second`, `bytes_per_second`,
+    /// `batch.bytes` or a topic beyond its limits is a fault.
     #[default]
     Aws,
     /// Another broker: values beyond the limits of AWS are accepted, and neither
