@@ -115,8 +115,9 @@ pub(super) struct Damper {
     allowance: AlertReserve,
     /// The last published state.
     state: Option<AlertState>,
-    /// The last transition, if its state differs from the published state.
-    held: Option<Transition>,
+    /// The last transition, if its state differs from the published state. Boxed, since it is rare
+    /// and each rule has a damper for each source.
+    held: Option<Box<Transition>>,
     /// The number of transitions held back since the flapping began, and the event time of the
     /// last.
     flapping: Option<(u64, Wall)>,
@@ -151,7 +152,7 @@ impl Damper {
         }
         let count = self.flapping.map_or(0, |(count, _)| count);
         self.flapping = Some((count + 1, time));
-        self.held = (self.state != Some(state)).then(|| transition.clone());
+        self.held = (self.state != Some(state)).then(|| Box::new(transition.clone()));
         false
     }
 
@@ -169,7 +170,7 @@ impl Damper {
     pub(super) fn release_held(&mut self, time: Wall, now: ArrivalTime) -> Option<Transition> {
         let has_room = self.told.front().is_none_or(|first| *first + WITHIN <= time)
             && self.allowance.has_room(now, 1);
-        let held = self.held.take_if(|_| has_room)?;
+        let held = *self.held.take_if(|_| has_room)?;
         self.allowance.spend_one(now);
         // A held transition in the future dates from before the clock of the source was set back.
         // The state of the transition still holds.

@@ -63,8 +63,9 @@ pub(super) struct Judge {
     last_raise: Option<Wall>,
     /// The event time of the last transition.
     turned: Option<Wall>,
-    /// The first finding in favour of the next transition, while the transition waits.
-    pending: Option<RuleFinding>,
+    /// The first finding in favour of the next transition, while the transition waits. Boxed, since
+    /// it is rare and each rule has a judge for each source.
+    pending: Option<Box<RuleFinding>>,
     damper: Damper,
 }
 
@@ -144,7 +145,7 @@ impl Judge {
         }
         let finding = find();
         let is_new = self.pending.is_none();
-        let since = self.pending.get_or_insert_with(|| finding.clone()).time;
+        let since = self.pending.get_or_insert_with(|| Box::new(finding.clone())).time;
         if self.transition_time(since) <= finding.time {
             self.make_transition(finding, sink);
         } else if is_new && self.cooling_until(since).is_some() && sink.out.is_some() {
@@ -157,7 +158,7 @@ impl Judge {
         if let Some(turn) = self.pending_until().filter(|turn| *turn <= time)
             && let Some(pending) = self.pending.clone()
         {
-            self.make_transition(RuleFinding { time: turn, ..pending }, sink);
+            self.make_transition(RuleFinding { time: turn, ..*pending }, sink);
         }
     }
 

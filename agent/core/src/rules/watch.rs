@@ -22,6 +22,11 @@ use crate::time::{Mono, Wall};
 /// The resolution of event time.
 const MOMENT: Duration = Duration::from_millis(1);
 
+/// The most bytes of one rule for one source, without its queues: a rule over any source has a watch
+/// for each of hundreds.
+const MAX_WATCH_BYTES: usize = 360;
+const _: () = assert!(size_of::<RuleWatch>() <= MAX_WATCH_BYTES);
+
 /// One rule for one source.
 #[derive(Debug, Clone)]
 pub(super) struct RuleWatch {
