@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use pulsegate_core::cloud::topic::{Limits, Open, Template, check_topic};
-use pulsegate_core::record::event::Event;
+use pulsegate_core::record::event::{Event, GapMembers, VisitMembers};
 use pulsegate_core::record::id::RecordId;
 use pulsegate_core::time::Wall;
 use pulsegate_core::visits::{Facts, ReportTemplate};
@@ -122,7 +122,19 @@ fn read_report(text: &str) {
 
 fn read_event(line: &str) {
     let (word, members) = line.split_once(' ').unwrap_or((line, ""));
-    if let Some(event) = Event::from_text(word, members) {
+    let event = Event::from_text(word, members);
+    // As members of their own, a second tag is one more unknown member.
+    if !members.contains("event") {
+        let of_event = match &event {
+            Some(Event::Visit(visit) | Event::Live(visit)) => Some(visit.clone()),
+            _ => None,
+        };
+        assert_eq!(VisitMembers::from_text(word, members), of_event, "{line:?}");
+        if let Some(Event::Gap(gap)) = &event {
+            assert_eq!(GapMembers::from_members(members).as_ref(), Some(gap), "{line:?}");
+        }
+    }
+    if let Some(event) = event {
         // A number of more than 15 digits may lose the last digits, so the event may differ.
         let written = event.to_text();
         let again = Event::from_text(&written.word, &written.members);
