@@ -19,7 +19,6 @@ pub(super) use publish::{BatchTable, PublishTable, PublishTables, Scalar, TestTa
 pub(super) use rules::{MemberTable, RuleTable, WindowTable};
 pub(super) use visits::{ReportTable, SourceVisitTable, VisitTable};
 
-use super::place::At;
 use super::sections::{
     Bluetooth, Buffer, Camera, Clock, Gpio, HeartRate, Identity, Inbox, Lid, Link, Log, Number,
     Pictures, Simulated, Status, Trigger,
@@ -93,16 +92,16 @@ pub(super) struct Tables {
     pub(super) pictures: Pictures,
     /// Lamps, buzzers, relays and displays that rules and visits switch.
     #[serde(default)]
-    pub(super) output: Vec<At<OutputTable>>,
+    pub(super) output: Vec<OutputTable>,
     /// Decision between night and day, for outputs with `only`.
-    pub(super) night: Option<At<NightTable>>,
+    pub(super) night: Option<NightTable>,
     /// Visits (groups of openings close in time) to sources without a `visit` table of their own,
     /// such as sources of other programs.
     #[serde(default)]
-    pub(super) visit: Vec<At<SourceVisitTable>>,
+    pub(super) visit: Vec<SourceVisitTable>,
     /// Rules: conditions on readings that raise alerts and start other actions.
     #[serde(default)]
-    pub(super) rule: Vec<At<RuleTable>>,
+    pub(super) rule: Vec<RuleTable>,
     /// Topics, fields, batches and filters of published records, in one table for each sort:
     /// `readings` (all kinds), a kind of readings such as `heart_rate`, `alerts`, `events`.
     #[serde(default)]

@@ -6,7 +6,6 @@ use std::hash::Hash;
 use pulsegate_sensors::{is_kind, is_source_name};
 
 use crate::config::findings::{Finding, Findings, Span};
-use crate::config::place::At;
 use crate::config::places::Place;
 use crate::config::tables::Tables;
 
@@ -22,7 +21,7 @@ pub(super) fn check_names(tables: &Tables, findings: &mut Findings) {
     for (index, number) in tables.number.iter().enumerate() {
         let place = format!("number[{index}].kind");
         if !is_kind(&number.kind) {
-            findings.push(wrong_kind(&number.kind, place));
+            findings.push(malformed_kind(&number.kind, place));
         } else if RESERVED_KINDS.contains(&number.kind.as_str()) {
             let message = format!("`{}` is the kind of another table's readings", number.kind);
             findings.push(Finding::fault(place, message));
@@ -47,7 +46,7 @@ fn ids(tables: &Tables, findings: &mut Findings) {
     add_ids(&mut ids, "simulated", tables.simulated.iter().map(|table| &table.id), findings);
     let sensors = ids.clone();
     add_ids(&mut ids, "camera", tables.camera.iter().map(|table| &table.id), findings);
-    ids.extend(tables.output.iter().map(|table| (table.id.as_str(), table.id.span())));
+    add_ids(&mut ids, "output", tables.output.iter().map(|table| &table.id), findings);
     for (inbox, table) in tables.inbox.iter().enumerate() {
         for (index, id) in table.sources.iter().flatten().enumerate() {
             let span = findings.span_of(format!("inbox[{inbox}].sources[{index}]"));
@@ -85,13 +84,14 @@ fn of_sensor(id: &str, place: Span, sensor: Span) -> Finding {
     fault.also(sensor, "the sensor")
 }
 
-/// Reports each name that occurs twice in the file.
-pub(super) fn unique<'a>(
-    names: impl Iterator<Item = &'a At<String>>,
+/// Reports each name that occurs twice in the file. Each name has its path.
+pub(super) fn check_unique<'a>(
+    names: impl Iterator<Item = (&'a str, String)>,
     what: &str,
     findings: &mut Findings,
 ) {
-    report_repeated(names.map(|name| (name.as_str(), name.span())), what, findings);
+    let names: Vec<_> = names.map(|(name, path)| (name, findings.span_of(path))).collect();
+    report_repeated(names.into_iter(), what, findings);
 }
 
 fn report_repeated<'a>(
@@ -121,11 +121,7 @@ pub(super) fn repeated<K: Copy + Eq + Hash>(
         .collect()
 }
 
-pub(super) fn malformed_kind(kind: &At<String>) -> Finding {
-    wrong_kind(kind, kind.span())
-}
-
-fn wrong_kind(kind: &str, place: impl Into<Place>) -> Finding {
+pub(super) fn malformed_kind(kind: &str, place: impl Into<Place>) -> Finding {
     Finding::fault(place, format!("`{kind}` cannot be a kind of reading"))
         .label("a lower-case letter, then up to 63 of `a-z 0-9 _`")
 }

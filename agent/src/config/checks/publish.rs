@@ -157,7 +157,7 @@ impl Section<'_> {
                 "sections",
             ));
         } else if !is_kind(kind) {
-            self.findings.push(names::malformed_kind(kind));
+            self.findings.push(names::malformed_kind(kind, kind.span()));
         }
     }
 

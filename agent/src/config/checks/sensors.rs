@@ -52,11 +52,15 @@ fn check_pins(tables: &Tables, findings: &mut Findings) {
     let paths = |name: &'static str| (0..).map(move |index: usize| format!("{name}[{index}].pin"));
     let lids = paths("lid").zip(tables.lid.iter().map(|table| table.pin));
     let triggers = paths("trigger").zip(tables.trigger.iter().map(|table| table.pin));
-    let read = lids.chain(triggers).map(|(path, pin)| (pin, findings.span_of(path)));
-    let single = tables.output.iter().filter_map(|table| table.pin.as_ref());
-    let displays = tables.output.iter().filter_map(|table| table.pins.as_ref());
-    let driven = single.chain(displays.flat_map(|pins| pins.iter()));
-    let pins: Vec<_> = read.chain(driven.map(|pin| (**pin, pin.span()))).collect();
+    let driven = tables.output.iter().enumerate().flat_map(|(index, table)| {
+        let single = table.pin.map(|pin| (format!("output[{index}].pin"), pin));
+        let pins = table.pins.iter().flatten().enumerate();
+        single
+            .into_iter()
+            .chain(pins.map(move |(line, pin)| (format!("output[{index}].pins[{line}]"), *pin)))
+    });
+    let all = lids.chain(triggers).chain(driven);
+    let pins: Vec<_> = all.map(|(path, pin)| (pin, findings.span_of(path))).collect();
     for (pin, span) in &pins {
         if tables.gpio.backend == Backend::RaspberryPi && *pin >= RASPBERRY_PI_LINES {
             let last = RASPBERRY_PI_LINES - 1;

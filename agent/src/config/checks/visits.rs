@@ -9,7 +9,6 @@ use super::rules::{self, unknown_source};
 use crate::config::findings::{Finding, Findings, Span};
 use crate::config::model::SimulatedKind;
 use crate::config::nearest::suggest;
-use crate::config::place::At;
 use crate::config::tables::{ReportTable, SourceVisitTable, Tables, VisitTable};
 
 /// The longest template of a report, in bytes, since the text is part of the visit's record.
@@ -41,18 +40,23 @@ pub(super) fn build_visits(
     for (name, tables) in own {
         for (index, (id, visit)) in tables {
             if let Some(visit) = visit {
-                let span = findings.span_of(format!("{name}[{index}].id"));
-                visits.push((line(id, visit, known, findings), span));
+                let path = format!("{name}[{index}]");
+                let span = findings.span_of(format!("{path}.id"));
+                let visit = line(id, visit, &format!("{path}.visit"), known, findings);
+                visits.push((visit, span));
             }
         }
     }
-    for table in &tables.visit {
-        visits.push((other(table, known, findings), table.source.span()));
+    let of_lines = visits.len();
+    for (index, table) in tables.visit.iter().enumerate() {
+        let path = format!("visit[{index}]");
+        let span = findings.span_of(format!("{path}.source"));
+        visits.push((other(table, &path, known, findings), span));
     }
     let named = visits.iter().map(|(visit, span)| (&*visit.spec.source, span.clone()));
     for ((source, span), first) in repeated(named) {
         // Two tables of one id were reported as such.
-        if !tables.visit.iter().any(|table| table.source.span() == span) {
+        if !visits[of_lines..].iter().any(|(_, source)| *source == span) {
             continue;
         }
         let fault = Finding::fault(span, format!("source `{source}` has its visits twice"));
@@ -61,7 +65,13 @@ pub(super) fn build_visits(
     visits.into_iter().map(|(visit, _)| visit).collect()
 }
 
-fn line(id: &str, table: &VisitTable, known: &Known, findings: &mut Findings) -> VisitFormat {
+fn line(
+    id: &str,
+    table: &VisitTable,
+    path: &str,
+    known: &Known,
+    findings: &mut Findings,
+) -> VisitFormat {
     VisitFormat {
         spec: VisitSpec {
             source: id.into(),
@@ -70,30 +80,37 @@ fn line(id: &str, table: &VisitTable, known: &Known, findings: &mut Findings) ->
             gap: table.gap.0,
             units_per_opening: table.units_per_opening,
             live: table.live,
-            then: rules::of_visits(&table.then, known, findings),
+            then: rules::of_visits(&table.then, path, known, findings),
         },
         unit: table.unit.as_deref().map(Into::into),
-        report: table.report.as_ref().and_then(|table| report(table, findings)),
+        report: table.report.as_ref().and_then(|table| report(table, path, findings)),
     }
 }
 
-fn other(table: &At<SourceVisitTable>, known: &Known, findings: &mut Findings) -> VisitFormat {
+fn other(
+    table: &SourceVisitTable,
+    path: &str,
+    known: &Known,
+    findings: &mut Findings,
+) -> VisitFormat {
     let source = known.source(&table.source);
+    let place = format!("{path}.source");
     if source.is_none() && !known.is_open() {
-        findings.push(unknown_source(&table.source, known));
+        findings.push(unknown_source(&table.source, &*place, known));
     }
     let readings = source.and_then(|source| source.readings.as_ref());
     if let Some(readings) = readings {
         let states = readings.states;
         if states.is_empty() {
             let message = format!("readings of kind `{}` are numbers: no openings", readings.kind);
-            findings.push(Finding::fault(table.source.span(), message));
-        } else if let Some(is) = table.is.as_ref().filter(|is| !states.contains(&is.as_str())) {
-            let message = format!("readings of kind `{}` are never `{}`", readings.kind, **is);
-            findings.push(suggest(Finding::fault(is.span(), message), is, states, "states"));
+            findings.push(Finding::fault(place, message));
+        } else if let Some(is) = table.is.as_deref().filter(|is| !states.contains(is)) {
+            let message = format!("readings of kind `{}` are never `{is}`", readings.kind);
+            let fault = Finding::fault(format!("{path}.is"), message);
+            findings.push(suggest(fault, is, states, "states"));
         }
     }
-    let opening = table.is.as_ref().map_or(usual_opening(&table.source, known), |is| is.as_str());
+    let opening = table.is.as_deref().unwrap_or_else(|| usual_opening(&table.source, known));
     VisitFormat {
         spec: VisitSpec {
             source: table.source.as_str().into(),
@@ -102,10 +119,10 @@ fn other(table: &At<SourceVisitTable>, known: &Known, findings: &mut Findings) -
             gap: table.gap.0,
             units_per_opening: table.units_per_opening,
             live: table.live,
-            then: rules::of_visits(&table.then, known, findings),
+            then: rules::of_visits(&table.then, path, known, findings),
         },
         unit: table.unit.as_deref().map(Into::into),
-        report: table.report.as_ref().and_then(|table| report(table, findings)),
+        report: table.report.as_ref().and_then(|table| report(table, path, findings)),
     }
 }
 
@@ -114,15 +131,21 @@ fn usual_opening(id: &str, known: &Known) -> &'static str {
     readings.and_then(|readings| readings.states.first()).copied().unwrap_or(OPENING)
 }
 
-fn report(table: &ReportTable, findings: &mut Findings) -> Option<(ReportTemplate, TimeZone)> {
+/// Builds the report of the visit at `path`.
+fn report(
+    table: &ReportTable,
+    path: &str,
+    findings: &mut Findings,
+) -> Option<(ReportTemplate, TimeZone)> {
     let text = &table.text;
+    let place = format!("{path}.report.text");
     if text.len() > MAX_TEXT_BYTES || text.contains(char::is_control) {
-        let fault = Finding::fault(text.span(), "this cannot be the text of a report");
+        let fault = Finding::fault(&*place, "this cannot be the text of a report");
         findings.push(fault.label(format!("at most {MAX_TEXT_BYTES} bytes on one line")));
     }
     let report = ReportTemplate::from_text(text);
     if let Err(fault) = &report {
-        let finding = Finding::fault(text.span(), fault.to_string());
+        let finding = Finding::fault(place, fault.to_string());
         findings.push(match fault {
             ReportFault::Unknown(word) => {
                 suggest(finding, word, &ReportTemplate::placeholder_names(), "placeholders")
@@ -131,23 +154,24 @@ fn report(table: &ReportTable, findings: &mut Findings) -> Option<(ReportTemplat
             ReportFault::Unbalanced => finding.label("a report has no braces of its own"),
         });
     }
-    let zone = zone(&table.zone, findings);
+    let zone = zone(&table.zone, &format!("{path}.report.zone"), findings);
     Some((report.ok()?, zone))
 }
 
-/// Returns a time zone by name. On a system without a time zone database, warns and returns UTC.
-pub(super) fn zone(name: &At<String>, findings: &mut Findings) -> TimeZone {
+/// Returns the time zone whose name is at `place`. On a system without a time zone database, warns
+/// and returns UTC.
+pub(super) fn zone(name: &str, place: &str, findings: &mut Findings) -> TimeZone {
     if let Ok(zone) = TimeZone::get(name) {
         return zone;
     }
     let available: Vec<String> = tz::db().available().map(|zone| zone.to_string()).collect();
     if available.is_empty() {
-        let warning = Finding::warning(name.span(), "this system knows no time zones");
+        let warning = Finding::warning(place, "this system knows no time zones");
         findings.push(warning.label("times are told in UTC: install `tzdata`"));
         return TimeZone::UTC;
     }
     let names: Vec<&str> = available.iter().map(String::as_str).collect();
-    let fault = Finding::fault(name.span(), format!("unknown time zone `{}`", **name));
+    let fault = Finding::fault(place, format!("unknown time zone `{name}`"));
     findings.push(suggest(fault, name, &names, "time zones"));
     TimeZone::UTC
 }

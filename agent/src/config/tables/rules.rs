@@ -4,7 +4,6 @@ use pulsegate_core::rules::{Severity, Take};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::place::At;
 use crate::config::units::Period;
 
 /// A rule: one condition on readings, and the actions when the condition begins to hold.
@@ -13,13 +12,13 @@ use crate::config::units::Period;
 pub(in crate::config) struct RuleTable {
     /// Name of the rule in its alerts, such as `too warm`: 1 to 128 bytes, unique. A rule with a
     /// new name counts as a new rule.
-    pub(in crate::config) name: At<String>,
+    pub(in crate::config) name: String,
     /// Kind of the readings, such as `heart_rate`. Each source of that kind is judged by itself.
     /// Default: every measured kind of `source`. One of `on` and `source` is required, except with
     /// `all` or `any`.
-    pub(in crate::config) on: Option<At<String>>,
+    pub(in crate::config) on: Option<String>,
     /// Id of the only source, such as `air`. Default: all sources of the kind `on`.
-    pub(in crate::config) source: Option<At<String>>,
+    pub(in crate::config) source: Option<String>,
     /// Condition: the number is greater than this threshold; with `below`, either is enough.
     pub(in crate::config) above: Option<f64>,
     /// Condition: the number is less than this threshold; with `above`, either is enough.
@@ -28,7 +27,7 @@ pub(in crate::config) struct RuleTable {
     /// such as `[-10, 40]`. In place of `below` and `above`.
     pub(in crate::config) outside: Option<Vec<f64>>,
     /// Condition: the reading has this state, such as `open`.
-    pub(in crate::config) is: Option<At<String>>,
+    pub(in crate::config) is: Option<String>,
     /// Condition: no reading has arrived for this time, counted at the earliest from the start of
     /// the agent. The next reading clears the alert. A source of another program is waited for
     /// after its first reading; from the start, if the rule names the kind, and the rule or the
@@ -75,11 +74,11 @@ pub(in crate::config) struct RuleTable {
     /// `alert`) publishes all readings of the source for that long after the alert, regardless of
     /// filters.
     #[serde(default = "alert")]
-    pub(in crate::config) then: At<Vec<At<String>>>,
+    pub(in crate::config) then: Vec<String>,
 }
 
-fn alert() -> At<Vec<At<String>>> {
-    vec!["alert".to_owned().into()].into()
+fn alert() -> Vec<String> {
+    vec!["alert".to_owned()]
 }
 
 /// The comparison of a number with the numbers of the same source before it.
@@ -107,9 +106,9 @@ fn score() -> f64 {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct MemberTable {
     /// Id of the source, such as `feeder`.
-    pub(in crate::config) source: At<String>,
+    pub(in crate::config) source: String,
     /// Kind of the readings. Default: every measured kind of the source.
-    pub(in crate::config) on: Option<At<String>>,
+    pub(in crate::config) on: Option<String>,
     /// Fits a number greater than this threshold; with `below`, either is enough.
     pub(in crate::config) above: Option<f64>,
     /// Fits a number less than this threshold; with `above`, either is enough.
@@ -118,7 +117,7 @@ pub(in crate::config) struct MemberTable {
     /// `[40, 120]`. In place of `below` and `above`.
     pub(in crate::config) outside: Option<Vec<f64>>,
     /// Fits this state, such as `open`.
-    pub(in crate::config) is: Option<At<String>>,
+    pub(in crate::config) is: Option<String>,
 }
 
 /// Requirements for clearing a raised alert, with at least one key.
@@ -165,7 +164,7 @@ pub(in crate::config) struct WindowTable {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct LimitTable {
     /// Id of the source, such as `7`.
-    pub(in crate::config) source: At<String>,
+    pub(in crate::config) source: String,
     /// Threshold in place of `above` of the rule. Default: the threshold of the rule.
     pub(in crate::config) above: Option<f64>,
     /// Threshold in place of `below` of the rule. Default: the threshold of the rule.

@@ -3,7 +3,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::place::At;
 use crate::config::units::Period;
 
 /// Visits: groups of openings (of a lid) or of movements close in time, each reported as one event.
@@ -32,7 +31,7 @@ pub(in crate::config) struct VisitTable {
     /// `capture:<id>` takes a picture with a camera at the beginning, `capture:<id>:opening` at
     /// each opening, `capture:<id>:end` at the end.
     #[serde(default)]
-    pub(in crate::config) then: Vec<At<String>>,
+    pub(in crate::config) then: Vec<String>,
 }
 
 /// Visits to a source without a `visit` table of its own, such as a source of another program.
@@ -40,11 +39,11 @@ pub(in crate::config) struct VisitTable {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct SourceVisitTable {
     /// Id of the source, such as `meter`; its readings must be states.
-    pub(in crate::config) source: At<String>,
+    pub(in crate::config) source: String,
     /// State that counts as an opening. Default: `active` for a trigger, `open` for any other
     /// source.
     #[schemars(length(min = 1))]
-    pub(in crate::config) is: Option<At<String>>,
+    pub(in crate::config) is: Option<String>,
     /// Time without an opening after which a visit ends. Range: `1s` to `1d`.
     #[schemars(extend("x-range" = ["1s", "1d"]))]
     pub(in crate::config) gap: Period,
@@ -67,7 +66,7 @@ pub(in crate::config) struct SourceVisitTable {
     /// `capture:<id>` takes a picture with a camera at the beginning, `capture:<id>:opening` at
     /// each opening, `capture:<id>:end` at the end.
     #[serde(default)]
-    pub(in crate::config) then: Vec<At<String>>,
+    pub(in crate::config) then: Vec<String>,
 }
 
 /// A text for people about a visit.
@@ -79,16 +78,16 @@ pub(in crate::config) struct ReportTable {
     /// `{start_date}` and `{end_date}`. `{units:2}` has two decimals. Such as
     /// `{units} {unit} in {minutes} min`.
     #[schemars(length(min = 1))]
-    pub(in crate::config) text: At<String>,
+    pub(in crate::config) text: String,
     /// Time zone of the times in the text, such as `Europe/Berlin`.
     #[serde(default = "utc")]
-    pub(in crate::config) zone: At<String>,
+    pub(in crate::config) zone: String,
 }
 
 fn one() -> f64 {
     1.0
 }
 
-fn utc() -> At<String> {
-    "UTC".to_owned().into()
+fn utc() -> String {
+    "UTC".to_owned()
 }

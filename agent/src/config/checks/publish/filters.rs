@@ -62,7 +62,7 @@ fn test(table: &At<TestTable>, known: &Known, findings: &mut Findings) -> Filter
         && known.source(source).is_none()
         && !known.is_open()
     {
-        findings.push(unknown_source(source, known));
+        findings.push(unknown_source(source, source.span(), known));
     }
     let range = above.as_ref().or(below.as_ref()).map(At::span).or(outside.as_ref().map(At::span));
     if source.is_none() && range.is_none() && is.is_none() {

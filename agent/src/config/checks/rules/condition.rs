@@ -4,9 +4,8 @@ use pulsegate_core::rules::{Condition, Member, Range, Take, Test};
 use pulsegate_sensors::{Source, is_kind, is_source_name};
 
 use super::super::known::Known;
-use super::{Finding, Findings, boxed, check_source, is_derived, kind};
+use super::{Finding, Findings, check_kind, check_source, is_derived};
 use crate::config::nearest::suggest;
-use crate::config::place::At;
 use crate::config::tables::{MemberTable, RuleTable};
 
 /// Reports combinations of keys that no rule can have: two conditions, or two keys for the same
@@ -164,7 +163,7 @@ pub(super) fn build_condition(table: &RuleTable, known: &Known) -> Condition {
 fn member(table: &MemberTable) -> Member {
     Member {
         source: table.source.as_str().into(),
-        on: boxed(table.on.as_ref()),
+        on: table.on.as_deref().map(Into::into),
         test: match &table.is {
             Some(is) => Test::Is(is.as_str().into()),
             None => Test::Outside(range((table.above, table.below, table.outside.as_ref()))),
@@ -177,8 +176,8 @@ fn member(table: &MemberTable) -> Member {
 fn expected(table: &RuleTable, known: &Known) -> Vec<Source> {
     // Not `Source::new`, which takes only kinds that programs may name, and no derived kind.
     let source = |id: &str, kind: &str| Source { name: id.into(), kind: kind.into() };
-    let kind = table.on.as_ref().map(|on| on.as_str());
-    let id = table.source.as_ref().map(|id| id.as_str());
+    let kind = table.on.as_deref();
+    let id = table.source.as_deref();
     // Readings of other programs have no derived kind.
     let foreign_kind = kind.filter(|kind| is_kind(kind));
     let named = known.covered(kind, id).into_iter().filter_map(|source| {
@@ -200,13 +199,16 @@ fn expected(table: &RuleTable, known: &Known) -> Vec<Source> {
 pub(super) fn check_names(table: &RuleTable, path: &str, known: &Known, findings: &mut Findings) {
     for (word, members) in [("all", &table.all), ("any", &table.any)] {
         for (at, member) in members.iter().flatten().enumerate() {
-            if let Some(on) = &member.on {
-                kind(on, known, findings);
+            let path = format!("{path}.{word}[{at}]");
+            let on = member.on.as_deref().map(|on| (on, format!("{path}.on")));
+            if let Some((on, place)) = &on {
+                check_kind(on, place, known, findings);
             }
-            check_source(&member.source, member.on.as_ref(), known, findings);
-            let number = threshold_of(member).map(|key| format!("{path}.{word}[{at}].{key}"));
-            let which = (member.on.as_ref().map(|on| on.as_str()), Some(member.source.as_str()));
-            of_one_sort(which, member.is.as_ref(), number, known, findings);
+            check_source((&member.source, format!("{path}.source")), on, known, findings);
+            let number = threshold_of(member).map(|key| format!("{path}.{key}"));
+            let is = member.is.as_deref().map(|is| (is, format!("{path}.is")));
+            let which = (member.on.as_deref(), Some(member.source.as_str()));
+            of_one_sort(which, is, number, known, findings);
         }
     }
     if table.all.is_some() || table.any.is_some() {
@@ -219,17 +221,18 @@ pub(super) fn check_names(table: &RuleTable, path: &str, known: &Known, findings
     });
     let number = number.or(limit).filter(|_| !counts);
     let number = number.or(table.anomaly.as_ref().map(|_| "anomaly".to_owned()));
-    let kind = table.on.as_ref().map(|on| on.as_str());
-    let id = table.source.as_ref().map(|id| id.as_str());
+    let kind = table.on.as_deref();
+    let id = table.source.as_deref();
     let number = number.map(|key| format!("{path}.{key}"));
-    of_one_sort((kind, id), table.is.as_ref(), number, known, findings);
+    let is = table.is.as_deref().map(|is| (is, format!("{path}.is")));
+    of_one_sort((kind, id), is, number, known, findings);
 }
 
-/// Checks that the readings of a kind and source can be this state, or can be the number at the
-/// path `number`.
+/// Checks that the readings of a kind and source can be the state `is`, which has a path, or can be
+/// the number at the path `number`.
 fn of_one_sort(
     (kind, id): (Option<&str>, Option<&str>),
-    is: Option<&At<String>>,
+    is: Option<(&str, String)>,
     number: Option<String>,
     known: &Known,
     findings: &mut Findings,
@@ -243,12 +246,12 @@ fn of_one_sort(
     let what = format!("readings of kind `{}`", readings[0].kind);
 
     let states: Vec<&str> = readings.iter().flat_map(|readings| readings.states).copied().collect();
-    if let Some(is) = is {
+    if let Some((is, place)) = is {
         if states.is_empty() {
             let message = format!("`is` compares a state, and {what} are numbers");
-            findings.push(Finding::fault(is.span(), message).label("use `above` or `below`"));
-        } else if !states.contains(&is.as_str()) {
-            let fault = Finding::fault(is.span(), format!("{what} are never `{}`", **is));
+            findings.push(Finding::fault(place, message).label("use `above` or `below`"));
+        } else if !states.contains(&is) {
+            let fault = Finding::fault(place, format!("{what} are never `{is}`"));
             findings.push(suggest(fault, is, &states, "states"));
         }
     }
