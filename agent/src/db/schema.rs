@@ -215,12 +215,15 @@ fn read_version(connection: &Connection) -> rusqlite::Result<usize> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// Brings the tables up to the latest version.
+/// Brings the tables up to the latest version, in one commit: a new store has one fsync for all
+/// versions.
 pub(crate) fn migrate_tables(connection: &Connection) -> rusqlite::Result<()> {
-    for (number, migration) in MIGRATIONS.iter().enumerate().skip(read_version(connection)?) {
-        let batch =
-            format!("BEGIN IMMEDIATE; {migration} PRAGMA user_version = {}; COMMIT;", number + 1);
-        connection.execute_batch(&batch)?;
+    let latest = MIGRATIONS.len();
+    let missing = MIGRATIONS.get(read_version(connection)?..).unwrap_or_default().concat();
+    if missing.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE; {missing} PRAGMA user_version = {latest}; COMMIT;"
+    ))
 }
