@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod batch;
+mod columns;
 pub mod delivery;
 pub mod filter;
 pub mod pace;

@@ -281,10 +281,7 @@ impl Encoder {
                 continue;
             }
             let layout = source_layout(&mut self.layouts, &self.formats, &self.sources, source);
-            let offer =
-                walk.gatherer.offer_record(Seq(seq), &layout.topic, layout.framing, |out| {
-                    layout.write_record(reading, &stamp, &mut self.clock, out);
-                });
+            let offer = walk.gatherer.offer_reading(layout, reading, &stamp, &mut self.clock);
             if offer == Offer::Full {
                 self.sieve.take_back(source);
                 return Ok(Offer::Full);

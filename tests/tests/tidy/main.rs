@@ -115,7 +115,7 @@ const EMPTY_WORDS: [&str; 7] = ["Manager", "Helper", "Util", "Utils", "Handler",
 /// Beyond it nobody reads a file to its end.
 const MAX_FILE_LINES: usize = 600;
 /// The part that everybody must know.
-const MAX_CORE_LINES: usize = 6450;
+const MAX_CORE_LINES: usize = 6800;
 const PROMISES: usize = 13;
 
 /// Files whose tests may contain dates, by the beginnings of their paths, and why none of them depends on
@@ -368,6 +368,13 @@ fn links_between_documents_lead_somewhere() {
             assert!(file.is_empty() || to.exists(), "{path} links to {target}, which is missing");
         }
     }
+}
+
+#[test]
+fn the_readme_shows_the_decoder_of_columns() {
+    let decoder = read("agent/decode_columns.py");
+    let shown = format!("```python\n{decoder}```\n");
+    assert!(read("README.md").contains(&shown), "README.md shows another decode_columns.py");
 }
 
 #[test]

@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
-use crate::cloud::record_text::Framing;
+use crate::cloud::columns::ColumnBatch;
+use crate::cloud::record_text::{ClockText, Framing, ReadingLayout, RecordStamp};
 use crate::record::lane::Lane;
-use crate::record::reading::Seq;
+use crate::record::reading::{Reading, Seq};
 
 /// AWS IoT meters every started 5 KiB of payload and topic.
 pub const BILLING_UNIT_BYTES: usize = 5 * 1024;
@@ -74,6 +75,8 @@ struct OpenBatch {
     topic: Arc<str>,
     framing: Framing,
     payload: Vec<u8>,
+    /// The readings in columns, in place of `payload`.
+    columns: Option<Box<ColumnBatch>>,
     first: Seq,
     last: Seq,
     count: u64,
@@ -104,6 +107,37 @@ impl Gatherer {
         self
     }
 
+    /// Offers a reading in the framing of its layout.
+    pub fn offer_reading(
+        &mut self,
+        layout: &ReadingLayout,
+        reading: &Reading,
+        stamp: &RecordStamp,
+        clock: &mut ClockText,
+    ) -> Offer {
+        let (seq, topic) = (stamp.id.seq, &layout.topic);
+        if layout.framing != Framing::Columns {
+            return self.offer_record(seq, topic, layout.framing, |out| {
+                layout.write_record(reading, stamp, clock, out);
+            });
+        }
+        let room = self.limit_bytes.saturating_sub(topic.len());
+        let max_records = self.max_records;
+        let Some(batch) = self.find_or_open_batch(seq, topic, Framing::Columns) else {
+            return Offer::Full;
+        };
+        // A single record is always taken, as by `offer_record`.
+        let room = if batch.count == 0 { usize::MAX } else { room };
+        let columns = batch.columns.get_or_insert_with(|| Box::new(ColumnBatch::new()));
+        if batch.count >= max_records || !columns.push_reading(layout, reading, stamp, room) {
+            return Offer::Full;
+        }
+        batch.last = seq;
+        batch.count += 1;
+        self.through = seq;
+        Offer::Taken
+    }
+
     /// Offers the record `seq`; `write` appends the record to the given buffer.
     pub fn offer_record(
         &mut self,
@@ -120,8 +154,9 @@ impl Gatherer {
         }
         let before = batch.payload.len();
         batch.payload.push(match (framing, batch.count) {
-            (Framing::Array, 0) => b'[',
-            (Framing::Array, _) => b',',
+            // Only readings have columns.
+            (Framing::Array | Framing::Columns, 0) => b'[',
+            (Framing::Array | Framing::Columns, _) => b',',
             (Framing::Lines, _) => b'\n',
         });
         write(&mut batch.payload);
@@ -159,7 +194,7 @@ impl Gatherer {
     /// Returns the payload size of the largest open batch and the size limit, both in bytes.
     #[must_use]
     pub fn fill_level(&self) -> (usize, usize) {
-        let fullest = self.open.iter().map(|batch| batch.payload.len()).max();
+        let fullest = self.open.iter().map(OpenBatch::encoded_len).max();
         (fullest.unwrap_or(0), self.limit_bytes)
     }
 
@@ -197,10 +232,14 @@ impl Gatherer {
             if self.open.len() >= self.max_batches {
                 return None;
             }
-            let payload = Vec::with_capacity(self.limit_bytes);
+            let payload = match framing {
+                Framing::Array | Framing::Lines => Vec::with_capacity(self.limit_bytes),
+                Framing::Columns => Vec::new(),
+            };
             let topic = Arc::clone(topic);
             let (first, last) = (seq, seq);
-            self.open.push(OpenBatch { topic, framing, payload, first, last, count: 0 });
+            let columns = None;
+            self.open.push(OpenBatch { topic, framing, payload, columns, first, last, count: 0 });
         }
         match known {
             Some(at) => self.open.get_mut(at),
@@ -219,16 +258,24 @@ fn count_record(counts: &mut Vec<(Arc<str>, u64)>, topic: &Arc<str>) {
 }
 
 impl OpenBatch {
+    fn encoded_len(&self) -> usize {
+        match &self.columns {
+            Some(columns) => columns.encoded_len(),
+            None => self.payload.len(),
+        }
+    }
+
     fn into_batch(mut self, lane: Lane) -> Batch {
-        let payload = match self.framing {
-            Framing::Array => {
+        let payload = match (&self.columns, self.framing) {
+            (Some(columns), _) => columns.to_payload().into(),
+            (None, Framing::Lines) => self.payload[1..].into(),
+            (None, Framing::Array | Framing::Columns) => {
                 self.payload.push(b']');
-                &self.payload[..]
+                self.payload[..].into()
             }
-            Framing::Lines => &self.payload[1..],
         };
         let (topic, first, last, count) = (self.topic, self.first, self.last, self.count);
-        Batch { lane, topic, payload: payload.into(), first, last, count }
+        Batch { lane, topic, payload, first, last, count }
     }
 }
 

@@ -168,6 +168,7 @@ impl Section<'_> {
         usual: &PublishConfig,
     ) -> PublishConfig {
         let longest = Longest { source: Some(source), kind: Some(kind) };
+        self.check_columns(&table, usual);
         let fields = table.fields.as_ref().map(|fields| self.fields(fields));
         let fields = fields.or_else(|| usual.format.fields.clone());
         let taken = |key: &str| match &fields {
@@ -193,6 +194,10 @@ impl Section<'_> {
             let message = "only readings have fields that can be chosen";
             self.findings.push(Finding::fault(fields.span(), message));
         }
+        if let Some(format) = table.format.as_ref().filter(|format| ***format == Framing::Columns) {
+            let fault = Finding::fault(format.span(), "only readings can be in columns");
+            self.findings.push(fault.label("`array` or `lines`"));
+        }
         filters::none(&table, self.findings);
         let taken = |key: &str| keys.contains(&key);
         let add =
@@ -215,7 +220,7 @@ impl Section<'_> {
         let format = ReadingFormat {
             topic: self.topic(table.topic, longest).unwrap_or(usual.format.topic),
             fields,
-            framing: table.format.unwrap_or(usual.format.framing),
+            framing: table.format.map_or(usual.format.framing, |format| *format),
             add,
         };
         PublishConfig {
@@ -254,6 +259,23 @@ impl Section<'_> {
         }
         fields.keys().for_each(|name| key(name, self.findings));
         fields.iter().map(|(key, field)| (key.as_str().into(), **field)).collect()
+    }
+
+    /// Checks that readings in columns have the fields of the standard record.
+    fn check_columns(&mut self, table: &PublishTable, usual: &PublishConfig) {
+        let own = table.format.as_ref();
+        if own.map_or(usual.format.framing, |format| **format) != Framing::Columns {
+            return;
+        }
+        let message = "readings in columns have the fields of the standard record";
+        if let Some(fields) = &table.fields {
+            let fault = Finding::fault(fields.span(), message);
+            self.findings.push(fault.label("leave out `fields`, or set `format = \"array\"`"));
+        } else if let (Some(format), Some(_)) = (own, &usual.format.fields) {
+            let fault = Finding::fault(format.span(), message);
+            let help = "move `fields` of `publish.readings` to the kinds that need other fields";
+            self.findings.push(fault.label("`publish.readings` has other `fields`").help(help));
+        }
     }
 
     fn check_batch(&mut self, table: &BatchTable) {

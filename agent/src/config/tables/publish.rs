@@ -36,11 +36,11 @@ pub(in crate::config) struct PublishTable {
     /// Keys of a record, each with its content, such as
     /// `{ seq = "seq", at = "time", bpm = "value" }`; only for readings. Contents: `seq`, `source`,
     /// `kind`, `time` (RFC 3339), `time_ms`, `time_s`, `value`, `bpm`, `state`, `unit`, `contact`,
-    /// `energy_kj`, `rr_ms`, `clock`. A key has 1 to 64 of `a-z 0-9 _`. Default: the standard
-    /// record.
+    /// `energy_kj`, `rr_ms`, `clock`. A key has 1 to 64 of `a-z 0-9 _`. Not for readings
+    /// in columns. Default: the standard record.
     pub(in crate::config) fields: Option<At<BTreeMap<At<String>, At<Field>>>>,
     /// Arrangement of the records in a message. Default: `array`.
-    pub(in crate::config) format: Option<Framing>,
+    pub(in crate::config) format: Option<At<Framing>>,
     /// Limits at which a batch of records is published as one message.
     pub(in crate::config) batch: BatchTable,
     /// Fixed keys of every record, such as `{ site = "garden", floor = 3 }`: strings and numbers,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pulsegate_core::cloud::filter::{FilterSpec, FilterTest};
+use pulsegate_core::cloud::record_text::Framing;
 use serde_json::Value;
 
 use super::{expect_fault, fix_of, with};
@@ -58,6 +59,38 @@ fn a_record_keeps_its_own_keys_and_stays_flat() {
     let named =
         "[publish.readings]\nfields = { seq = \"seq\", site = \"source\" }\nadd = { site = 1 }";
     expect(named, "a record has its own `site`", "site = 1");
+}
+
+#[test]
+fn readings_in_columns_have_the_fields_of_the_standard_record() {
+    let (config, warnings) = with(&format!(
+        "{AIR}[publish.readings]\nformat = \"columns\"\nadd = {{ site = \"a\" }}\n\
+         [publish.lid]\nformat = \"lines\"\nfields = {{ s = \"seq\" }}\n[publish.temperature]\n\
+         batch = {{ bytes = \"5KiB\" }}"
+    ));
+    assert_eq!(warnings, []);
+    let publish = &config.publish;
+    assert_eq!(publish.readings.format.framing, Framing::Columns);
+    assert_eq!(publish.kinds["temperature"].format.framing, Framing::Columns);
+    assert_eq!(publish.kinds["lid"].format.framing, Framing::Lines);
+    assert_eq!(publish.alerts.format.framing, Framing::Array);
+
+    let message = "readings in columns have the fields of the standard record";
+    let fields = "fields = { s = \"seq\" }";
+    let own = format!("[publish.readings]\nformat = \"columns\"\n{fields}");
+    expect(&own, message, "{ s");
+    let fix = fix_of(&format!("{AIR}{own}"));
+    assert_eq!(fix, "leave out `fields`, or set `format = \"array\"`");
+    let of_all = format!("publish.readings.format = \"columns\"\npublish.lid.{fields}");
+    expect(&of_all, message, "{ s");
+    let of_kind = format!("publish.readings.{fields}\npublish.lid.format = \"columns\"");
+    expect(&of_kind, message, "\"columns\"");
+
+    let message = "only readings can be in columns";
+    expect("publish.alerts.format = \"columns\"", message, "\"columns\"");
+    expect("publish.events.format = \"columns\"", message, "\"columns\"");
+    let events = fix_of(&format!("{AIR}publish.events.format = \"columns\""));
+    assert_eq!(events, "`array` or `lines`");
 }
 
 #[test]
