@@ -15,7 +15,7 @@ use crate::cloud::Cloud;
 use crate::feed;
 use crate::measure::{self, Usage};
 use crate::passes::{DEADLINE, float};
-use crate::subject::{GATEWAY, device};
+use crate::subject::{GATEWAY, RecordForm, device};
 
 /// As many show what one of them costs; a replay takes all.
 const MOST: u32 = 200_000;
@@ -56,7 +56,7 @@ pub(crate) struct Decisions {
     pub(crate) replay_peak_rss_mb: f64,
 }
 
-pub(crate) async fn decisions(cloud: &Cloud, count: u32, fields: &'static str) -> Decisions {
+pub(crate) async fn decisions(cloud: &Cloud, count: u32) -> Decisions {
     let rules = rules();
     let number = rules.matches("[[rule]]").count();
     let (mut without, mut with, mut unfiltered, mut filtered) = (vec![], vec![], vec![], vec![]);
@@ -64,8 +64,8 @@ pub(crate) async fn decisions(cloud: &Cloud, count: u32, fields: &'static str) -
     for _ in 0..REPEAT {
         without.push(stored(cloud, "", few).await.0);
         with.push(stored(cloud, &rules, few).await.0);
-        unfiltered.push(published(cloud, "", few, fields).await);
-        filtered.push(published(cloud, FILTERS, few, fields).await);
+        unfiltered.push(published(cloud, "", few).await);
+        filtered.push(published(cloud, FILTERS, few).await);
     }
     let (_, device) = stored(cloud, &rules, count).await;
     let replay = replay(&device).await;
@@ -126,7 +126,7 @@ fn line(n: u32, sources: u32) -> String {
 }
 
 fn offline(cloud: &Cloud, rules: &str) -> Device {
-    device(cloud, GATEWAY, free_port(), None).with(rules)
+    device(cloud, GATEWAY, free_port(), RecordForm::Standard).with(rules)
 }
 
 /// Stores readings while the cloud is away. Returns the CPU microseconds of one of them.
@@ -149,9 +149,9 @@ async fn fed(device: &Device, sources: u32, count: u32) -> (Agent, f64) {
 }
 
 /// CPU microseconds of a reading all the way to the cloud.
-async fn published(cloud: &Cloud, filters: &str, count: u32, fields: &str) -> f64 {
+async fn published(cloud: &Cloud, filters: &str, count: u32) -> f64 {
     let port = cloud.broker.port();
-    let device = device(cloud, GATEWAY, port, Some(fields)).with(filters);
+    let device = device(cloud, GATEWAY, port, RecordForm::Short).with(filters);
     let mut agent = device.start();
     cloud.expect(1);
     feed::socket(&device.inbox_path(), 1, 0..1).await;

@@ -20,11 +20,9 @@ use std::time::Duration;
 use cloud::Cloud;
 use decisions::decisions;
 use passes::{flow, memory, queue, wear};
-use subject::{GATEWAY, Subject, THINGS};
+use subject::{GATEWAY, RecordForm, Subject, THINGS};
 use table::Report;
 
-/// Short keys: what a record needs to be told apart, placed and read.
-const SHORT: &str = "{ s = \"seq\", i = \"source\", t = \"time_ms\", v = \"value\" }";
 const FEW: u32 = 20_000;
 const MANY: u32 = 1_000_000;
 /// Peers that need minutes for a million show the same with fewer.
@@ -76,7 +74,8 @@ async fn measure(asked: &Asked) -> Report {
     let repeat = if asked.quick { 1 } else { REPEAT };
     let mut subjects = Vec::new();
     if wanted("agent") {
-        subjects.extend([Some(SHORT), None].map(|fields| Subject::Agent { fields }));
+        let forms = [RecordForm::Short, RecordForm::Standard, RecordForm::Columns];
+        subjects.extend(forms.map(|form| Subject::Agent { form }));
     }
     if wanted("peers") {
         subjects.push(Subject::Bridge);
@@ -97,12 +96,12 @@ async fn measure(asked: &Asked) -> Report {
     if wanted("queue") {
         let count = if asked.quick { FEW } else { MANY };
         eprint(&format!("a queue of {count} readings"));
-        report.queue = Some(queue(&cloud, count, SHORT).await);
+        report.queue = Some(queue(&cloud, count).await);
     }
     if wanted("rules") {
         let count = if asked.quick { FEW } else { MANY };
         eprint(&format!("rules and filters, {count} readings"));
-        report.decisions = Some(decisions(&cloud, count, SHORT).await);
+        report.decisions = Some(decisions(&cloud, count).await);
     }
     if wanted("wear") && !asked.quick {
         eprint(&format!("ten belts for {WEAR:?}"));

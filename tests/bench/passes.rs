@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::cloud::Cloud;
 use crate::feed;
 use crate::measure::{self, Usage};
-use crate::subject::{GATEWAY, Running, Subject, device};
+use crate::subject::{GATEWAY, RecordForm, Running, Subject, device};
 
 /// Longer than the slowest peer takes for a hundred thousand readings.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
@@ -119,8 +119,8 @@ pub(crate) struct Queue {
     pub(crate) duplicates: u32,
 }
 
-pub(crate) async fn queue(cloud: &Cloud, count: u32, fields: &'static str) -> Queue {
-    let device = device(cloud, GATEWAY, free_port(), Some(fields));
+pub(crate) async fn queue(cloud: &Cloud, count: u32) -> Queue {
+    let device = device(cloud, GATEWAY, free_port(), RecordForm::Short);
     let mut agent = device.start();
     feed::socket(&device.inbox_path(), 1, count..count + 1).await;
     let before = Usage::of(agent.pid());
@@ -241,7 +241,7 @@ fn ten_belts(cloud: &Cloud, thing: &str, commit_interval: &str) -> Device {
         )
     };
     let belts: String = (0..10).map(belt).collect();
-    device(cloud, thing, cloud.broker.port(), None)
+    device(cloud, thing, cloud.broker.port(), RecordForm::Standard)
         .set("publish.readings", "batch", "{ delay = \"5s\" }")
         .set("buffer", "commit_interval", &format!("\"{commit_interval}\""))
         .with(&belts)

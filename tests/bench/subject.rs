@@ -22,14 +22,24 @@ use crate::measure;
 /// The names of the things, which are also in their topics.
 pub(crate) const THINGS: [&str; 4] = [GATEWAY, "bridge", "python", "gateway-10s"];
 pub(crate) const GATEWAY: &str = "gateway";
+const SHORT: &str = "{ s = \"seq\", i = \"source\", t = \"time_ms\", v = \"value\" }";
 /// As large as most brokers take without being asked.
 pub(crate) const BATCH: &str = "{ bytes = \"40KiB\", delay = \"10ms\" }";
+
+/// The form of the readings that the agent publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordForm {
+    Standard,
+    /// Short keys: what a record needs to be told apart, placed and read.
+    Short,
+    Columns,
+}
 
 /// What carries readings to the cloud.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Subject {
-    /// The agent, with these fields in a record; its own if there are none.
-    Agent { fields: Option<&'static str> },
+    /// The agent, which publishes readings in this form.
+    Agent { form: RecordForm },
     /// A mosquitto as it is on a device, with a bridge to the cloud.
     Bridge,
     /// A script, by this interpreter.
@@ -39,8 +49,9 @@ pub(crate) enum Subject {
 impl Subject {
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Agent { fields: Some(_) } => "pulsegate, short records",
-            Self::Agent { fields: None } => "pulsegate",
+            Self::Agent { form: RecordForm::Short } => "pulsegate, short records",
+            Self::Agent { form: RecordForm::Standard } => "pulsegate",
+            Self::Agent { form: RecordForm::Columns } => "pulsegate, columns",
             Self::Bridge => "mosquitto bridge",
             Self::Python(_) => "Python + SQLite",
         }
@@ -49,8 +60,8 @@ impl Subject {
     /// Starts it, and waits until a first reading has come through.
     pub(crate) async fn start(&self, cloud: &Cloud, port: u16, counts: Option<&Path>) -> Running {
         let running = match self {
-            Self::Agent { fields } => {
-                let device = device(cloud, GATEWAY, port, *fields);
+            Self::Agent { form } => {
+                let device = device(cloud, GATEWAY, port, *form);
                 let device = match counts {
                     Some(counts) => device.under(&measure::tracer(counts)),
                     None => device,
@@ -68,16 +79,17 @@ impl Subject {
 }
 
 /// A device that publishes to `port`, at a pace that nobody limits.
-pub(crate) fn device(cloud: &Cloud, thing: &str, port: u16, fields: Option<&str>) -> Device {
+pub(crate) fn device(cloud: &Cloud, thing: &str, port: u16, form: RecordForm) -> Device {
     let identity = cloud.certs.device(thing);
     let device = Device::new(thing)
         .identity(&identity.files)
         .broker(port, &cloud.certs.ca())
         .set("link", "window", "16")
         .set("publish.readings", "batch", BATCH);
-    match fields {
-        Some(fields) => device.set("publish.readings", "fields", fields),
-        None => device,
+    match form {
+        RecordForm::Standard => device,
+        RecordForm::Short => device.set("publish.readings", "fields", SHORT),
+        RecordForm::Columns => device.set("publish.readings", "format", "\"columns\""),
     }
 }
 

@@ -209,6 +209,10 @@ fn bars(report: &Report) -> Vec<Bar> {
             at_most("peak RSS, MB", flow.peak_rss_mb, 11.0),
         ]);
     }
+    let mut in_columns = report.flows.iter().filter(|flow| flow.subject.contains("columns"));
+    if let Some(flow) = in_columns.next_back() {
+        bars.push(at_most("wire bytes a reading, columns", flow.wire_bytes, 12.0));
+    }
     if let Some(queue) = &report.queue {
         bars.extend([
             at_most("disk bytes a reading, offline", queue.disk_bytes, 60.0),
