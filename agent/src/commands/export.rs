@@ -6,6 +6,7 @@
 //! writer of a running agent is never held up. Parquet is missing on purpose: see ARCHITECTURE.md.
 
 mod csv;
+mod readings;
 mod records;
 
 use std::fs::File;
@@ -24,7 +25,7 @@ use super::{exit_with_error, peek_config, progress_bar};
 use crate::db::{FILE, Reader};
 use crate::platform::terminal::escape_text;
 use crate::store::Formats;
-use records::{ExportedRecord, Records};
+use records::Records;
 
 /// The arguments of `export`.
 #[derive(Debug, Args)]
@@ -97,30 +98,22 @@ fn write_export(export: &Export, config: &crate::config::Config) -> anyhow::Resu
     };
     // Data are written unchanged, except to a terminal.
     let is_shown = export.output.is_none() && stdout().is_terminal();
-    let mut records = Records::new(&reader, export.what, &formats);
-    let columns = records::record_columns(export.what);
+    let mut records = Records::new(&reader, export.what, export.format, &formats);
     if export.format == ExportFormat::Csv {
-        csv::write_header(columns, &mut out)?;
+        csv::write_header(records::record_columns(export.what), &mut out)?;
     }
-    let asked = |time: Wall, source: &str| {
+    let is_wanted = |time: Wall, source: &str| {
         export.span.contains_time(time)
             && export.source.as_deref().is_none_or(|asked| asked == source)
     };
-    let (mut after, mut line) = (Seq(0), Vec::new());
-    while let Some(last) = records.read_page(after).with_context(context)? {
-        for written in records.drain().filter(|written| asked(written.time, &written.source)) {
-            let ExportedRecord { json, .. } = written;
-            line.clear();
-            match export.format {
-                ExportFormat::Jsonl => writeln!(line, "{json}")?,
-                ExportFormat::Csv => csv::write_row(columns, &json, &mut line)?,
-            }
-            if is_shown {
-                out.write_all(escape_text(&String::from_utf8_lossy(&line)).as_bytes())?;
-            } else {
-                out.write_all(&line)?;
-            }
+    let (mut after, mut page) = (Seq(0), Vec::new());
+    while let Some(last) = records.write_page(after, is_wanted, &mut page).with_context(context)? {
+        if is_shown {
+            out.write_all(escape_text(&String::from_utf8_lossy(&page)).as_bytes())?;
+        } else {
+            out.write_all(&page)?;
         }
+        page.clear();
         after = last;
         bar.set_position(last.0);
     }

@@ -121,7 +121,7 @@ fn visit_line(id: RecordId, found: &VisitFound, json: bool) -> String {
 }
 
 /// Adds the record id to a record as `seq`, and returns the JSON text.
-pub(super) fn with_record_name(id: RecordId, mut record: serde_json::Value) -> String {
+fn with_record_name(id: RecordId, mut record: serde_json::Value) -> String {
     record["seq"] = json!(id.to_string());
     record.to_string()
 }

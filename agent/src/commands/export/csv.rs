@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// A column: its name, and the keys of a record whose value belongs in the column.
 pub(super) type CsvColumn = (&'static str, &'static [&'static str]);
@@ -19,8 +19,11 @@ pub(super) fn write_header(columns: &[CsvColumn], out: &mut impl Write) -> io::R
 }
 
 /// Writes a record given as a flat JSON object.
-pub(super) fn write_row(columns: &[CsvColumn], json: &str, out: &mut impl Write) -> io::Result<()> {
-    let record: Map<String, Value> = serde_json::from_str(json)?;
+pub(super) fn write_row(
+    columns: &[CsvColumn],
+    record: &Value,
+    out: &mut impl Write,
+) -> io::Result<()> {
     for (at, (_, keys)) in columns.iter().enumerate() {
         if at > 0 {
             out.write_all(b",")?;
@@ -35,7 +38,7 @@ pub(super) fn write_row(columns: &[CsvColumn], json: &str, out: &mut impl Write)
 }
 
 /// Writes a text, quoted where a reader would otherwise split or trim the text.
-fn write_field(text: &str, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write_field(text: &str, out: &mut impl Write) -> io::Result<()> {
     let guard = if text.starts_with(FORMULA) { "'" } else { "" };
     let is_plain = !text.contains(['"', ',', '\r', '\n']) && text.trim() == text;
     if is_plain {
@@ -46,6 +49,8 @@ fn write_field(text: &str, out: &mut impl Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -55,8 +60,9 @@ mod tests {
         let mut out = Vec::new();
 
         write_header(&columns, &mut out).unwrap();
-        write_row(&columns, r#"{"seq":"1-2","bpm":72.5}"#, &mut out).unwrap();
-        write_row(&columns, r#"{"state":"a \"b\", c","unit":" m","x":"é\n"}"#, &mut out).unwrap();
+        write_row(&columns, &json!({ "seq": "1-2", "bpm": 72.5 }), &mut out).unwrap();
+        let quoted = json!({ "state": "a \"b\", c", "unit": " m", "x": "é\n" });
+        write_row(&columns, &quoted, &mut out).unwrap();
 
         assert_eq!(
             String::from_utf8(out).unwrap(),
@@ -69,8 +75,8 @@ mod tests {
         let columns: [CsvColumn; 2] = [("value", &["value", "state"]), ("rule", &["rule"])];
         let mut out = Vec::new();
 
-        write_row(&columns, r#"{"value":-3.5,"rule":"=1+1"}"#, &mut out).unwrap();
-        write_row(&columns, r#"{"state":"@a,b","rule":"a=b"}"#, &mut out).unwrap();
+        write_row(&columns, &json!({ "value": -3.5, "rule": "=1+1" }), &mut out).unwrap();
+        write_row(&columns, &json!({ "state": "@a,b", "rule": "a=b" }), &mut out).unwrap();
 
         assert_eq!(String::from_utf8(out).unwrap(), "-3.5,'=1+1\r\n\"'@a,b\",a=b\r\n");
     }
