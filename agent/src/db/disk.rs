@@ -30,6 +30,9 @@ const LOG_BYTES: u64 = 4 << 20;
 /// log would be moved by each commit.
 const LOG_SHARE: u64 = 16;
 const MIN_LOG_BYTES: u64 = 128 << 10;
+/// Bytes by which the log is filled in advance: a hundred commits, and some milliseconds of writing on
+/// a slow card.
+const FILL_BYTES: u64 = 256 << 10;
 /// Bytes of the ballast beyond the log: for the index of the log, without which nothing can be
 /// read, and for a log of forgetting some delivered readings.
 const INDEX_BYTES: u64 = 256 << 10;
@@ -114,6 +117,15 @@ impl Room {
     /// Returns the bytes kept by the log. A transaction with a larger log gives the rest back.
     pub(crate) fn log_limit_bytes(&self) -> u64 {
         usual_log_bytes(self.log_bytes)
+    }
+
+    /// Returns the length in bytes to which the log is filled in advance; `None` if the log needs no filling. A
+    /// commit that lengthens its log also writes metadata of the file system, up to six times the bytes of a
+    /// small commit. A log that grew since it had `before` bytes is therefore filled ahead of the commits, if the
+    /// store with `used_bytes` has room to spare.
+    pub(crate) fn log_length_ahead(&self, before: u64, used_bytes: u64) -> Option<u64> {
+        let length = (self.log + FILL_BYTES).min(self.log_limit_bytes());
+        (self.log > before && length > self.log && self.is_spare(used_bytes)).then_some(length)
     }
 
     /// Returns whether the log is larger than `max_bytes`, or, with less than `log_bytes` free on the partition, larger
@@ -366,6 +378,11 @@ impl fmt::Display for DiskFault {
             Self::Other(error) => f.write_str(error),
         }
     }
+}
+
+/// Returns the path of the write-ahead log of the database at `path`.
+pub(crate) fn log_path(path: &Path) -> PathBuf {
+    with_suffix(path, "-wal")
 }
 
 /// Returns `path` with `suffix` appended to the file name.

@@ -32,6 +32,18 @@ pub(crate) fn allocate_file(path: &Path, bytes: u64) -> io::Result<()> {
     })
 }
 
+/// Lengthens a file to `length` bytes with written zeros, so that later writes within this length change no
+/// metadata of the file system. Allocated space would not do: the first write to it changes metadata as well.
+///
+/// # Errors
+/// Returns the error of the file system; the file may have got a part of the zeros.
+pub(crate) fn lengthen_file(path: &Path, length: u64) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).open(path)?;
+    let missing = length.saturating_sub(file.metadata()?.len());
+    io::copy(&mut io::repeat(0).take(missing), &mut file)?;
+    file.sync_all()
+}
+
 /// Fills a new file with `fill` and renames it to `path`. If that fails, the new file is removed,
 /// since it would use space on a full disk.
 fn fill_and_rename(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {

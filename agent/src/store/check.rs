@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::WeakSender;
 
 use super::Request;
-use crate::db::disk::Room;
+use crate::db::disk::{Room, log_path};
 use crate::db::error::{is_damage, is_interrupted};
 use crate::db::{self, reader};
 
@@ -66,7 +66,7 @@ pub(super) struct Check {
 impl Check {
     /// Returns true if the database at `path` was not closed: a closed database has no log.
     pub(super) fn is_needed(path: &Path) -> bool {
-        std::fs::metadata(wal_path(path)).is_ok_and(|log| log.len() > 0)
+        std::fs::metadata(log_path(path)).is_ok_and(|log| log.len() > 0)
     }
 
     /// Starts a search. The outcome is sent to the writer as a request.
@@ -145,10 +145,4 @@ fn search_damage(
 fn pause_until_stop(stopped: &std::sync::Mutex<Receiver<()>>, how_long: Duration) -> bool {
     let stopped = stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     stopped.recv_timeout(how_long) != Err(RecvTimeoutError::Timeout)
-}
-
-fn wal_path(path: &Path) -> PathBuf {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    PathBuf::from(log)
 }

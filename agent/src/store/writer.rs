@@ -82,6 +82,8 @@ struct Writer {
     /// Bytes used by records at the last commit.
     used_bytes: u64,
     room: Option<Room>,
+    /// Length of the log when last looked at, in bytes.
+    log_seen: Option<u64>,
     /// Bytes of other files when the store last had room to spare.
     others_before: Option<u64>,
     retention_at: Instant,
@@ -201,6 +203,7 @@ impl Writer {
             given_up: [0; 3],
             used_bytes: 0,
             room: None,
+            log_seen: None,
             others_before: None,
             retention_at: Instant::now(),
             in_hand: [Seq(0); 3],

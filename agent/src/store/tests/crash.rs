@@ -106,6 +106,73 @@ async fn a_power_cut_after_a_checkpoint_or_in_a_new_start_loses_nothing() {
     assert_survived(again, &durable, "two cuts").await;
 }
 
+/// The zeros behind the frames are no frames, and frames are written over them without changing the length.
+#[tokio::test]
+async fn a_log_that_is_filled_in_advance_loses_nothing_in_a_power_cut() {
+    let device = Device::new();
+    let agent = device.start();
+    let log = device.folder.path().join("pulsegate.db-wal");
+    let length = || std::fs::metadata(&log).unwrap().len();
+    // Each new configuration lets the writer look at its room at once; filling needs a log that grew in between.
+    let look = async || {
+        agent.store.apply_configuration(device.keep, Arc::default(), formats()).await.unwrap();
+        // The second commit is of a later round: the look of the first round has ended.
+        agent.store.commit_now().await.unwrap();
+        agent.store.commit_now().await.unwrap();
+    };
+    let mut durable = BTreeSet::new();
+    let mut append = async |count: u64| {
+        let receipt = agent.append((0..count).map(|_| 72.0)).await;
+        durable.extend((0..count).map(|i| (counter(&receipt), receipt.first_seq + i)));
+    };
+    append(10).await;
+    let grown = length();
+    // The first look, which the start may have taken already, only notes the length.
+    look().await;
+    append(10).await;
+    look().await;
+    let filled = length();
+    assert!(filled > grown + (64 << 10), "{filled} bytes after {grown}");
+
+    for _ in 0..20 {
+        append(10).await;
+    }
+
+    assert_eq!(length(), filled, "commits write over the zeros");
+    let cut = device.killed();
+    agent.stop().await;
+    assert_survived(cut, &durable, "filled").await;
+}
+
+/// A mark that is called durable too early lets a crash repeat more than the window (P4).
+#[tokio::test]
+async fn a_moved_watermark_is_called_durable_only_after_its_commit() {
+    let mut device = Device::new();
+    device.keep.commit_interval = Duration::from_secs(3_600);
+    let agent = device.start();
+    agent.store.append_readings(agent.belt([72.0, 73.0]), None).await.unwrap();
+    agent.store.commit_now().await.unwrap();
+    let watermark = || {
+        let connection = crate::db::schema::open_reader(&device.path()).unwrap();
+        let select = "SELECT watermark FROM lanes WHERE lane = 2";
+        connection.query_row(select, [], |row| row.get::<_, u64>(0)).unwrap()
+    };
+    let (through, records) = agent.take(Lane::Readings, 0).await;
+    assert_eq!(records.len(), 2);
+
+    let lane = Lane::Readings;
+    let mark = Mark { lane, through: Seq(through), delivered: 2, filtered: 0, gaps: Vec::new() };
+    let mut durable = agent.store.mark(vec![mark], false).await.unwrap();
+    // The writer answers a later request after it has seen the mark.
+    agent.take(Lane::Readings, through).await;
+    assert_eq!((durable.try_recv().ok(), watermark()), (None, 0), "nothing is committed yet");
+    agent.store.commit_now().await.unwrap();
+
+    durable.await.unwrap();
+    assert_eq!(watermark(), through);
+    agent.stop().await;
+}
+
 /// SQLite ends its log at the first frame that is not whole, as it must after a power cut. So what
 /// a card spoils in the middle of the log costs what came after it, and nothing tells that it was
 /// there: this is the one loss without a word, of at most what is behind the last checkpoint.

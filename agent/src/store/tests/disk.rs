@@ -84,6 +84,25 @@ fn any_room() -> Room {
 }
 
 #[test]
+fn a_log_that_grew_is_filled_ahead_up_to_its_usual_length_and_only_into_room_to_spare() {
+    const KIB: u64 = 1 << 10;
+    let ahead = |log, before, free_bytes| {
+        let mut room = any_room();
+        (room.cap_bytes, room.log_bytes) = (64 << 20, 4 << 20);
+        (room.log, room.free_bytes) = (log, free_bytes);
+        room.log_length_ahead(before, 1 << 20)
+    };
+    let free = 100 << 20;
+
+    assert_eq!(ahead(100 * KIB, 60 * KIB, free), Some(356 * KIB));
+    assert_eq!(ahead(100 * KIB, 100 * KIB, free), None, "no commit lengthened the log");
+    assert_eq!(ahead(5_100 * KIB, 5_000 * KIB, free), Some(5_120 * KIB), "to a quarter above");
+    assert_eq!(ahead(5_120 * KIB, 5_000 * KIB, free), None);
+    assert_eq!(ahead(9_000 * KIB, 5_000 * KIB, free), None, "a long reader held the log");
+    assert_eq!(ahead(100 * KIB, 60 * KIB, 4 << 20), None, "the room is for commits");
+}
+
+#[test]
 fn a_store_stops_at_its_cap_unless_another_program_took_the_room_beside_it() {
     const MIB: u64 = 1 << 20;
     let partition_bytes = 200 * MIB;

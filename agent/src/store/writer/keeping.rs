@@ -6,9 +6,10 @@ use pulsegate_core::time::Mono;
 use tokio::time::Instant;
 
 use super::{RETENTION_EVERY, Writer};
-use crate::db::disk::Room;
+use crate::db::disk::{Room, log_path};
 use crate::db::error::is_damage;
 use crate::db::retention::{self, RetentionView};
+use crate::platform::durable;
 
 /// Steps of retention before a commit on a full partition: together they free more room than the
 /// commit takes.
@@ -80,9 +81,24 @@ impl Writer {
     fn look_at_room(&mut self) {
         let before = self.room;
         self.measure_room();
+        self.fill_log();
         if self.room != before {
             self.progress.send_modify(|progress| progress.room = self.room);
         }
+    }
+
+    /// Fills the log ahead of the commits if commits lengthened the log since the last call. Between commits and
+    /// some seconds apart, so neither a start nor a flood of readings waits for the zeros.
+    fn fill_log(&mut self) {
+        let Some(room) = self.room else { return };
+        let before = self.log_seen.unwrap_or(room.log);
+        if let Some(length) = room.log_length_ahead(before, self.used_bytes) {
+            if let Err(error) = durable::lengthen_file(&log_path(&self.options.path), length) {
+                tracing::debug!(%error, "the log is not filled in advance");
+            }
+            self.measure_room();
+        }
+        self.log_seen = self.room.map(|room| room.log);
     }
 
     /// Measures the partition, and remembers the size of other files while the store has room to
