@@ -124,7 +124,7 @@ demo: ## shows everything on this machine: no root, no configuration, no install
 	@$(CARGO) run --release -- demo $(DEMO)
 
 bench: ## compares the agent with others on this machine, in ten minutes; prints a table (BENCHMARKS.md)
-	tests/install-packages strace:strace
+	tests/install-packages
 	$(CARGO) build --release --package pulsegate
 	$(CARGO) run --release --package pulsegate-tests --bin bench -- $(BENCH)
 

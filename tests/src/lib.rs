@@ -22,6 +22,7 @@ pub mod site;
 pub mod small_disk;
 pub mod state;
 pub mod subscriber;
+pub mod trace;
 mod wait;
 
 pub use seed::{choose_seed, given_seed};
