@@ -5,13 +5,14 @@ use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use pulsegate_tests::{PATIENCE, eventually};
 use rumqttc::mqttbytes::v4::Packet;
 use rumqttc::{AsyncClient, Event, MqttOptions, PublishOptions, QoS};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
 /// Programs that speak to the inbox at once.
@@ -69,6 +70,26 @@ pub(crate) async fn socket(path: &Path, clients: u32, readings: Range<u32>) -> F
     };
     let taken = tokio::task::spawn_blocking(join).await.expect("joining does not panic");
     Fed { began, taken }
+}
+
+/// Sends the readings of ten belts one by one, `every` so often, with the agent's own times. Reads the answers, and
+/// ends with an error when the agent does.
+pub(crate) async fn trickle(path: PathBuf, every: Duration) -> io::Result<()> {
+    let (answers, mut sender) = tokio::net::UnixStream::connect(path).await?.into_split();
+    let drain = async move { tokio::io::copy(&mut { answers }, &mut tokio::io::sink()).await };
+    let send = async move {
+        let mut ticks = tokio::time::interval(every);
+        for n in 0_u32.. {
+            ticks.tick().await;
+            let (belt, value) = (n % BELTS, 60 + n % 61);
+            let line = format!(
+                "{{\"source\":\"belt-{belt:02}\",\"kind\":\"heart_rate\",\"value\":{value}}}\n"
+            );
+            sender.write_all(line.as_bytes()).await?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(drain, send).map(drop)
 }
 
 /// Sends lines through one client.

@@ -9,6 +9,7 @@
 mod cloud;
 mod decisions;
 mod feed;
+mod loop_disk;
 mod measure;
 mod passes;
 mod subject;
@@ -38,12 +39,21 @@ struct Asked {
     only: Option<String>,
 }
 
+impl Asked {
+    fn wants(&self, part: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == part)
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let Some(asked) = asked() else {
         eprint("bench [--quick] [--json] [--only agent|peers|queue|rules|wear]");
         return ExitCode::FAILURE;
     };
+    if asked.wants("wear") && !asked.quick {
+        loop_disk::enter_namespace();
+    }
     let report = measure(&asked).await;
     if asked.json {
         table::json(&report)
@@ -68,7 +78,7 @@ fn asked() -> Option<Asked> {
 }
 
 async fn measure(asked: &Asked) -> Report {
-    let wanted = |part: &str| asked.only.as_deref().is_none_or(|only| only == part);
+    let wanted = |part: &str| asked.wants(part);
     let mut report = Report { machine: measure::machine(), ..Report::default() };
     let cloud = Cloud::start(&THINGS).await;
     let repeat = if asked.quick { 1 } else { REPEAT };
@@ -104,7 +114,7 @@ async fn measure(asked: &Asked) -> Report {
         report.decisions = Some(decisions(&cloud, count).await);
     }
     if wanted("wear") && !asked.quick {
-        eprint(&format!("ten belts for {WEAR:?}"));
+        eprint(&format!("ten readings a second for {WEAR:?}"));
         report.memory = Some(memory(&cloud).await);
         let (fast, slow) =
             tokio::join!(wear(&cloud, GATEWAY, "1s", WEAR), wear(&cloud, THINGS[3], "10s", WEAR));

@@ -56,7 +56,7 @@ pub(crate) fn pss(pid: u32) -> u64 {
 
 /// Its anonymous memory in bytes.
 pub(crate) fn anonymous(pid: u32) -> u64 {
-    number(&read(pid, "status"), "RssAnon:") * 1024
+    number(&read(pid, "smaps_rollup"), "Anonymous:") * 1024
 }
 
 fn read(pid: u32, file: &str) -> String {

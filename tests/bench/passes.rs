@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use pulsegate_tests::PATIENCE;
-use pulsegate_tests::agent_process::{Agent, Device};
+use pulsegate_tests::agent_process::{Agent, Device, lane_count};
 use pulsegate_tests::link::Link;
 use pulsegate_tests::mosquitto::free_port;
 use serde::Serialize;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::cloud::Cloud;
 use crate::feed;
+use crate::loop_disk::LoopDisk;
 use crate::measure::{self, Usage};
 use crate::subject::{GATEWAY, RecordForm, Running, Subject, device};
 
@@ -21,6 +23,11 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
 const BURST: u32 = 2_000;
 /// One of the longest commit intervals measured, and a little more.
 const SETTLING: Duration = Duration::from_secs(11);
+
+/// Readings that bring the log to its full length, at which it is moved into the database.
+const LOG_FILLING: u32 = 250_000;
+/// Time between two readings of ten a second.
+const SPREAD: Duration = Duration::from_millis(100);
 
 /// Readings that went all the way, and what one of them cost.
 #[derive(Debug, Clone, Serialize)]
@@ -33,6 +40,9 @@ pub(crate) struct Flow {
     pub(crate) taken_per_second: f64,
     pub(crate) cpu_us: f64,
     pub(crate) peak_rss_mb: f64,
+    /// At the end of the pass: the proportional share, and what is no file.
+    pub(crate) pss_mb: f64,
+    pub(crate) anonymous_mb: f64,
     pub(crate) disk_bytes: f64,
     /// Counted in a pass of its own, as the fsyncs are.
     pub(crate) wire_bytes: f64,
@@ -69,6 +79,8 @@ async fn once(subject: &Subject, cloud: &Cloud, count: u32) -> Flow {
         taken_per_second: f64::from(count) / (fed.taken - fed.began).as_secs_f64(),
         cpu_us: used.cpu.as_secs_f64() * 1e6 / f64::from(count),
         peak_rss_mb: float(measure::peak_rss(pid)) / 1e6,
+        pss_mb: float(measure::pss(pid)) / 1e6,
+        anonymous_mb: float(measure::anonymous(pid)) / 1e6,
         disk_bytes: float(used.written) / f64::from(count),
         wire_bytes: 0.0,
         fsyncs: None,
@@ -164,40 +176,57 @@ pub(crate) async fn queue(cloud: &Cloud, count: u32) -> Queue {
     }
 }
 
-/// What a device with ten belts writes in a day while it publishes.
+/// What a device writes in a day while it publishes ten readings a second, spread over the second.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Wear {
     pub(crate) commit_interval: &'static str,
     pub(crate) measured_s: f64,
+    /// By the kernel's count for the process.
     pub(crate) disk_mb_a_day: f64,
-    /// With what ending it writes: a checkpoint, which in a long life is rarer.
-    pub(crate) disk_mb_a_day_ended: f64,
+    /// By the count of a block device with ext4, on which only the store is: with the journal and all other
+    /// metadata. `None` without root and loop devices.
+    pub(crate) device_mb_a_day: Option<f64>,
     pub(crate) cpu_percent: f64,
 }
 
+/// The log has its full length before the measurement, as on a device that has run for an hour.
 pub(crate) async fn wear(
     cloud: &Cloud,
     thing: &str,
     commit_interval: &'static str,
     span: Duration,
 ) -> Wear {
-    let (_device, mut agent) = settled(cloud, thing, commit_interval).await;
-    let (began, before) = (Instant::now(), Usage::of(agent.pid()));
+    let disk = LoopDisk::mount_new();
+    let device = device(cloud, thing, cloud.broker.port(), RecordForm::Standard)
+        .set("publish.readings", "batch", "{ delay = \"5s\" }")
+        .set("buffer", "commit_interval", &format!("\"{commit_interval}\""));
+    let device = match &disk {
+        Some(disk) => device.set("", "state_dir", &format!("{:?}", disk.path())),
+        None => device,
+    };
+    let mut agent = device.started().await;
+    feed::socket(&device.inbox_path(), feed::CLIENTS, 0..LOG_FILLING).await;
+    let sent = |status: &serde_json::Value| lane_count(status, "readings", "pending") == 0;
+    agent.wait_status("everything is sent", DEADLINE, sent).await;
+    let mut feeding = JoinSet::new();
+    feeding.spawn(feed::trickle(device.inbox_path(), SPREAD));
+    tokio::time::sleep(SETTLING).await;
+
+    let on_device = || disk.as_ref().map(LoopDisk::sync_and_count);
+    let (device_before, began, before) = (on_device(), Instant::now(), Usage::of(agent.pid()));
     tokio::time::sleep(span).await;
     let (took, used) = (began.elapsed(), Usage::of(agent.pid()).since(before));
-    let pid = agent.pid();
-    agent.sigterm();
-    let ended = pulsegate_tests::eventually("the agent ends", PATIENCE, async || {
-        measure::is_zombie(pid).then(|| Usage::of(pid))
-    });
-    let ended = ended.await.written.saturating_sub(before.written).max(used.written);
-    agent.wait(PATIENCE).await;
+    let device_after = on_device();
+    feeding.abort_all();
+    agent.stop().await;
     let a_day = |bytes: u64| float(bytes) * 86_400.0 / took.as_secs_f64() / 1e6;
     Wear {
         commit_interval,
         measured_s: took.as_secs_f64(),
         disk_mb_a_day: a_day(used.written),
-        disk_mb_a_day_ended: a_day(ended),
+        device_mb_a_day: device_before
+            .zip(device_after)
+            .map(|(before, after)| a_day(after - before)),
         cpu_percent: 100.0 * used.cpu.as_secs_f64() / took.as_secs_f64(),
     }
 }
