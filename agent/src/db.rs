@@ -26,7 +26,6 @@ pub(crate) mod write;
 pub(crate) use database::{EventRow, Reached, WriterIdentity};
 pub(crate) use disk::{DiskFault, Room, format_mebibytes};
 pub(crate) use error::{Error, Result};
-pub(crate) use overflow::InMemory;
 pub(crate) use owner::{ThingChange, choose_store, kept_aside};
 pub(crate) use reader::{AlertFound, Choice, NamedRecords, Reader, ReadingFound, VisitFound};
 pub(crate) use salvage::SalvageProgress;

@@ -26,7 +26,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use pulsegate_core::act::standing::Standing;
 #[cfg(test)]
 use pulsegate_core::cloud::delivery::LanePart;
@@ -42,11 +41,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Backlog, Buffer};
 use crate::db::database::Database;
-use crate::db::{
-    DiskFault, EventRow, InMemory, Reached, Reader, Room, SalvageProgress, ThingChange,
-    WriterIdentity, error,
-};
-use crate::platform::aside::BlockingWorker;
+use crate::db::{DiskFault, EventRow, Reached, Room, SalvageProgress, ThingChange, WriterIdentity};
 use crate::platform::pulse::Pulse;
 pub(crate) use check::Checked;
 pub(crate) use fold::Flapping;
@@ -98,8 +93,10 @@ pub(crate) struct Progress {
     pub(crate) commits: u64,
     /// The fault for which the disk refuses writes.
     pub(crate) fault: Option<DiskFault>,
-    /// The records in memory while the disk refuses writes.
-    pub(crate) in_memory: Option<InMemory>,
+    /// The account of each lane.
+    pub(crate) accounts: [RecordAccount; 3],
+    /// True while the disk refuses writes, and records are kept in memory.
+    pub(crate) is_in_memory: bool,
     /// Bytes allowed for records: the cap of the configuration, or less on a small partition.
     pub(crate) cap_bytes: u64,
     /// The room on the partition; `None` if the file system does not answer.
@@ -164,18 +161,10 @@ enum Request {
     },
     /// The search for damage ended.
     Checked(Checked),
-    /// The accounts do not balance, in the database that replaced `set_aside` (`None`: in the first
-    /// one).
-    Unbalanced {
-        set_aside: Option<String>,
-    },
     /// Commit now.
     Hurry,
     Flush(oneshot::Sender<()>),
 }
-
-/// Time for counting the records: less than the patience of `pulsegate status`.
-const COUNTING: Duration = Duration::from_secs(3);
 
 /// The agent's end of the channel to the writer.
 #[derive(Clone)]
@@ -191,7 +180,6 @@ pub(crate) struct Store {
     /// The last trusted time known from earlier starts.
     pub(crate) last_trusted: Option<Wall>,
     path: PathBuf,
-    counting: BlockingWorker,
     /// The pulse of the part with this handle: it beats while the part waits for the writer.
     waiting: Pulse,
 }
@@ -321,38 +309,6 @@ impl Store {
         self.waiting.beat_during(noted).await.map_err(|_| Stopped)
     }
 
-    /// Counts the accounts of the lanes in the file, and in memory while the file takes no writes.
-    /// Uses a thread and a connection of its own beside the writer, because the count of a large
-    /// backlog takes a while.
-    ///
-    /// # Errors
-    /// When the count fails or takes longer than [`COUNTING`].
-    pub(crate) async fn count_accounts(&self) -> anyhow::Result<[RecordAccount; 3]> {
-        let before = self.progress.borrow().clone();
-        let (in_memory, path) = (before.in_memory.clone(), self.path.clone());
-        let count = move || match in_memory {
-            None => Reader::open_readonly(&path)?.read_accounts(),
-            Some(in_memory) => in_memory.complete_accounts(&path),
-        };
-        let accounts = self.counting.run(COUNTING, count).await;
-        let accounts = accounts.context("the records could not be counted")?;
-        let is_damage = match &accounts {
-            // The counts of memory were taken before the file was counted, so a difference is no
-            // damage.
-            Ok(accounts) => {
-                before.in_memory.is_none() && !accounts.iter().all(RecordAccount::is_balanced)
-            }
-            Err(error) => error::is_damage(error),
-        };
-        if is_damage {
-            tracing::error!(?accounts, "the accounts of the store make no sense");
-            // If the writer is busy, the next count reports the damage.
-            let set_aside = before.set_aside;
-            self.requests.try_send(Request::Unbalanced { set_aside }).ok();
-        }
-        Ok(accounts?)
-    }
-
     /// Applies another configuration.
     pub(crate) async fn apply_configuration(
         &self,
@@ -397,16 +353,13 @@ impl Store {
 
 #[cfg(test)]
 impl Store {
-    /// Returns a store without a writer in the state `progress`. Counting returns `accounts`, or
-    /// fails.
-    pub(crate) fn standing_still(
-        mut progress: Progress,
-        salvaging: Option<SalvageProgress>,
-        accounts: Option<[RecordAccount; 3]>,
-    ) -> Self {
-        let in_memory =
-            |accounts| InMemory { accounts, readings: 0, in_file: None, withheld: Vec::new() };
-        progress.in_memory = accounts.map(in_memory);
+    /// Returns the accounts of the lanes after the last commit.
+    pub(crate) fn lane_accounts(&self) -> [RecordAccount; 3] {
+        self.progress.borrow().accounts
+    }
+
+    /// Returns a store without a writer in the state `progress`.
+    pub(crate) fn standing_still(progress: Progress, salvaging: Option<SalvageProgress>) -> Self {
         Self {
             requests: mpsc::channel(1).0,
             progress: watch::channel(progress).1,
@@ -416,7 +369,6 @@ impl Store {
             boot: Boot::without_suffix(12),
             last_trusted: None,
             path: "/nonexistent/pulsegate.db".into(),
-            counting: BlockingWorker::new("counting"),
             waiting: Pulse::default(),
         }
     }

@@ -259,7 +259,7 @@ fn damage_large_store(path: &Path) -> u64 {
                  WITH RECURSIVE more(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM more WHERE n < 400000)
                  SELECT last.seq + n, source, mono_ms, value, time_ms, detail FROM more,
                      (SELECT * FROM readings ORDER BY seq DESC LIMIT 1) AS last;
-             DELETE FROM lanes WHERE lane = 1;",
+             DELETE FROM accounts WHERE lane = 1;",
         )
         .expect("a store that takes readings");
     let count = "SELECT count(*) FROM readings";

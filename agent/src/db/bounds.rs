@@ -88,6 +88,17 @@ pub(crate) fn read_place(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> 
     if place < MAX_PLACE { Ok(place) } else { Err(out_of_bounds(column)) }
 }
 
+/// Reads a count, or NULL.
+///
+/// # Errors
+/// When the number is out of bounds.
+pub(crate) fn read_optional_place(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+    if row.get_ref(column)? == ValueRef::Null {
+        return Ok(None);
+    }
+    read_place(row, column).map(Some)
+}
+
 /// Checks that the next places and starts of a store are far from their bounds.
 ///
 /// # Errors
@@ -241,6 +252,7 @@ fn read_text<'a>(row: &'a Row<'_>, column: usize, most: usize) -> rusqlite::Resu
 enum ColumnKind {
     /// A place or a count.
     Place,
+    OptionalPlace,
     Start,
     OptionalStart,
     Lane,
@@ -261,8 +273,8 @@ enum ColumnKind {
 /// Returns the checked columns of a table.
 fn table_columns(table: &str) -> &'static [ColumnKind] {
     use ColumnKind::{
-        Detail, Flag, Lane, Members, Mono, Name, OptionalStart, OptionalTime, Place, Score, Source,
-        SourceName, Start, Time, Value,
+        Detail, Flag, Lane, Members, Mono, Name, OptionalPlace, OptionalStart, OptionalTime, Place,
+        Score, Source, SourceName, Start, Time, Value,
     };
     match table {
         "meta" => &[Name, Place],
@@ -271,7 +283,7 @@ fn table_columns(table: &str) -> &'static [ColumnKind] {
         "boots" => &[Start, Start, Place],
         "starts" => &[Start, Name, Name],
         "sources" => &[Source, SourceName],
-        "lanes" => &[Lane, Place, Place, Place, Place],
+        "accounts" => &[Lane, Place, Place, Place, Place, OptionalPlace],
         "gaps" => &[Place, Lane, Place, Place, Place, Name, Start, Mono],
         "standing" => &[Name, Source, Flag, Place, Name, Value, OptionalTime, Time],
         "scores" => &[Place, Score],
@@ -348,6 +360,9 @@ fn check_column(
 ) -> rusqlite::Result<()> {
     let is_sane = match column {
         ColumnKind::Place => close.holds_place(read_place(row, at)?),
+        ColumnKind::OptionalPlace => {
+            read_optional_place(row, at)?.is_none_or(|place| close.holds_place(place))
+        }
         ColumnKind::Start => close.holds_start(read_start(row, at)?),
         ColumnKind::OptionalStart => {
             read_optional_epoch(row, at)?.is_none_or(|epoch| close.holds_start(epoch.0))

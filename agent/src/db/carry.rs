@@ -15,7 +15,7 @@ use super::bounds::{self, Closeness, MAX_FRAME_ROWS, MAX_PLACE};
 use super::database::Database;
 use super::load::{self, BASE_SEQ, END_SEQ, FILTERED, LaneRow, UNTOLD_GAP};
 use super::salvage::TellProgress;
-use super::{schema, withheld};
+use super::{schema, withheld, write};
 use crate::platform::pulse::Pulse;
 use steps::{DamageWalk, STEP_ROWS, Steps};
 pub(crate) use steps::{SalvageState, forget_steps};
@@ -28,7 +28,7 @@ const FRAME: [&str; 13] = [
     "boots",
     "starts",
     "sources",
-    "lanes",
+    "accounts",
     "gaps",
     "untold_gaps",
     "standing",
@@ -152,7 +152,7 @@ fn copy_frame(
     for table in FRAME {
         let copied = copy_rows(damaged, into, table, CopyPart::Whole, close)?;
         reached.left_rows += copied.left_rows;
-        reached.is_account_told |= table == "lanes" && copied.rows - copied.left_rows == 3;
+        reached.is_account_told |= table == "accounts" && copied.rows - copied.left_rows == 3;
         if let Some(error) = copied.damage {
             tracing::warn!(table, %error, "part of the store's frame is lost");
         }
@@ -405,7 +405,7 @@ fn write_known(into: &Connection, known: &Database) -> rusqlite::Result<()> {
         )?;
     }
     for lane in Lane::ALL {
-        write_lane(into, lane, &known.lanes[lane.index()])?;
+        write::write_account(into, lane, &known.lanes[lane.index()])?;
     }
     // In the committed form: the accounts know nothing of later marks.
     known.stored_withheld.write_withheld(into)?;
@@ -461,10 +461,10 @@ fn close_accounts(into: &Connection, is_told: bool, walked: &[Holes; 3]) -> rusq
     let mut gaps = Vec::new();
     for lane in Lane::ALL {
         let row = &mut lanes[lane.index()];
-        let pending = withheld::count_pending(into, lane, row.watermark)?;
+        row.pending = withheld::count_pending(into, lane, row.watermark)?;
         let holes = find_holes(into, lane, row.watermark, walked)?;
         let in_holes = holes.iter().map(|gap| gap.count).sum();
-        let accounted = row.delivered + row.dropped + row.filtered + pending;
+        let accounted = row.delivered + row.dropped + row.filtered + row.pending;
         let lost = match (is_told, lane) {
             (true, _) => row.recorded.saturating_sub(accounted),
             (false, Lane::Readings) => in_holes,
@@ -491,7 +491,8 @@ fn close_accounts(into: &Connection, is_told: bool, walked: &[Holes; 3]) -> rusq
         let row = write_gap(into, gap)?;
         into.execute("INSERT OR IGNORE INTO meta VALUES (?1, ?2)", params![UNTOLD_GAP, row])?;
     }
-    Lane::ALL.into_iter().try_for_each(|lane| write_lane(into, lane, &lanes[lane.index()]))
+    let write = |lane: Lane| write::write_account(into, lane, &lanes[lane.index()]);
+    Lane::ALL.into_iter().try_for_each(write)
 }
 
 /// Returns the pending records of a lane that could not be carried over: places unused by all
@@ -530,14 +531,6 @@ fn write_gap(into: &Connection, gap: &Gap) -> rusqlite::Result<i64> {
         params![gap.lane.index(), gap.first.0, gap.last.0, gap.count, gap.reason.as_str()],
     )?;
     Ok(into.last_insert_rowid())
-}
-
-fn write_lane(into: &Connection, lane: Lane, row: &LaneRow) -> rusqlite::Result<()> {
-    into.execute(
-        "INSERT OR REPLACE INTO lanes VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![lane.index(), row.watermark, row.recorded, row.delivered, row.dropped],
-    )?;
-    Ok(())
 }
 
 fn write_meta(into: &Connection, key: &str, value: u64) -> rusqlite::Result<()> {

@@ -281,10 +281,10 @@ impl Database {
         pulse: &Pulse,
     ) -> rusqlite::Result<Self> {
         let lanes = load::read_lanes(&connection)?;
-        load::check_accounts(&lanes)?;
         let boots = load::read_boots(&connection)?;
         let last_seq = load::last_seq(&connection, &lanes)?;
         let stored_withheld = Withheld::load_withheld(&connection)?;
+        load::check_accounts(&lanes, &stored_withheld)?;
         Ok(Self {
             place: StoreLocation::File,
             pulse: pulse.clone(),
@@ -512,6 +512,11 @@ impl Database {
     pub(crate) fn forget_in_hand(&mut self, lane: Lane, sources: &[u32]) {
         self.withheld.forget_in_hand(lane, sources);
         self.given_up[lane.index()] = 0;
+    }
+
+    /// Checks the accounts, see [`load::check_accounts`].
+    pub(crate) fn check_accounts(&self) -> rusqlite::Result<()> {
+        load::check_accounts(&self.lanes, &self.stored_withheld)
     }
 
     /// Returns the bytes in use, and the bytes of the file.

@@ -131,7 +131,7 @@ fn grow_gap(
     gap: &Gap,
     members: &GapMembers,
 ) -> rusqlite::Result<()> {
-    writer.lanes[gap.lane.index()].dropped += gap.count - grown.gap.count;
+    writer.lanes[gap.lane.index()].move_to_dropped(gap.count - grown.gap.count);
     writer
         .tx
         .prepare_cached("UPDATE gaps SET last = ?2, count = ?3 WHERE id = ?1")?

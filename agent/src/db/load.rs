@@ -9,9 +9,8 @@ use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{Source, SourceId, Sources};
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::withheld;
-
 use super::bounds::{self, MAX_FRAME_ROWS, RisingPlaces};
+use super::withheld::{self, Withheld};
 
 /// The place before the first record, in a database begun after the loss of another database.
 pub(crate) const BASE_SEQ: &str = "base_seq";
@@ -24,15 +23,68 @@ pub(crate) const UNTOLD_GAP: &str = "untold_gap";
 /// Number of readings not published by choice.
 pub(crate) const FILTERED: &str = "filtered";
 
-/// A row of `lanes`, and the last record of the lane.
-#[derive(Debug, Clone, Copy, Default)]
+/// A row of `accounts`, and the last record of the lane. Each record counts as pending until it
+/// moves to another count, so the account always adds up (P3).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LaneRow {
     pub(crate) watermark: u64,
     pub(crate) recorded: u64,
     pub(crate) delivered: u64,
+    pub(crate) pending: u64,
     pub(crate) dropped: u64,
     pub(crate) filtered: u64,
     pub(crate) last: u64,
+}
+
+impl LaneRow {
+    /// Counts new records, the last at the place `last`.
+    pub(crate) fn add_pending(&mut self, count: u64, last: u64) {
+        self.recorded += count;
+        self.pending += count;
+        self.last = last;
+    }
+
+    /// Counts pending records as delivered. With more than are pending the account no longer adds
+    /// up, which [`LaneRow::check_account`] reports. The same holds for the other counts.
+    pub(crate) fn move_to_delivered(&mut self, count: u64) {
+        self.pending = self.pending.saturating_sub(count);
+        self.delivered += count;
+    }
+
+    /// Counts pending records as filtered.
+    pub(crate) fn move_to_filtered(&mut self, count: u64) {
+        self.pending = self.pending.saturating_sub(count);
+        self.filtered += count;
+    }
+
+    /// Counts pending records as dropped.
+    pub(crate) fn move_to_dropped(&mut self, count: u64) {
+        self.pending = self.pending.saturating_sub(count);
+        self.dropped += count;
+    }
+
+    /// Sets the pending records to a number that was counted; the others are delivered.
+    pub(crate) fn set_pending(&mut self, pending: u64) {
+        self.pending = pending;
+        self.delivered = self.recorded.saturating_sub(self.dropped + self.filtered + pending);
+    }
+
+    pub(crate) fn account(&self) -> RecordAccount {
+        RecordAccount {
+            recorded: self.recorded,
+            delivered: self.delivered,
+            pending: self.pending,
+            dropped: self.dropped,
+            filtered: self.filtered,
+        }
+    }
+
+    /// Returns true if the account adds up, and the lane has as many places behind its watermarks
+    /// as pending records. `first_after` is the least watermark of its withheld sources.
+    fn is_sound(&self, first_after: Option<u64>) -> bool {
+        let settled = first_after.map_or(self.watermark, |after| after.min(self.watermark));
+        self.account().is_balanced() && self.pending <= self.last.saturating_sub(settled)
+    }
 }
 
 /// A row of `boots`: a start of the agent, and the place of its first record.
@@ -50,34 +102,36 @@ pub(crate) fn boot_of(boots: &[BootRow], seq: u64) -> BootRow {
     boots.get(after.saturating_sub(1)).copied().unwrap_or(nowhere)
 }
 
-/// Counts the accounts of the lanes in a snapshot. Pending records are counted rather than derived,
-/// so the account can reveal an error. The cost grows with the backlog, and is paid only when
-/// requested.
+/// Reads the accounts of the lanes in a snapshot.
 pub(crate) fn load_accounts(connection: &mut Connection) -> rusqlite::Result<[RecordAccount; 3]> {
     let snapshot = connection.transaction()?;
-    let lanes = read_lanes(&snapshot)?;
-    let mut accounts = [RecordAccount::default(); 3];
-    for lane in Lane::ALL {
-        let row = lanes[lane.index()];
-        accounts[lane.index()] = RecordAccount {
-            recorded: row.recorded,
-            delivered: row.delivered,
-            pending: withheld::count_pending(&snapshot, lane, row.watermark)?,
-            dropped: row.dropped,
-            filtered: row.filtered,
-        };
-    }
-    Ok(accounts)
+    Ok(read_lanes(&snapshot)?.map(|row| row.account()))
 }
 
-/// Checks that no lane settled more records than it recorded. The rest of an account needs a count
-/// of the pending records, and is checked on request.
+/// Counts the pending records, and returns a lane with fewer than its account says. The cost grows
+/// with the backlog.
+pub(crate) fn find_missing_records(connection: &mut Connection) -> rusqlite::Result<Option<Lane>> {
+    let snapshot = connection.transaction()?;
+    let lanes = read_lanes(&snapshot)?;
+    for lane in Lane::ALL {
+        let row = lanes[lane.index()];
+        if withheld::count_pending(&snapshot, lane, row.watermark)? < row.pending {
+            return Ok(Some(lane));
+        }
+    }
+    Ok(None)
+}
+
+/// Checks the accounts as far as possible without counting records.
 ///
 /// # Errors
-/// When a lane settled more.
-pub(crate) fn check_accounts(lanes: &[LaneRow; 3]) -> rusqlite::Result<()> {
-    let is_settled = |row: &LaneRow| row.delivered + row.dropped + row.filtered <= row.recorded;
-    if lanes.iter().all(is_settled) { Ok(()) } else { Err(bounds::out_of_bounds(0)) }
+/// When an account does not add up, or more records are pending than there are places for.
+pub(crate) fn check_accounts(lanes: &[LaneRow; 3], withheld: &Withheld) -> rusqlite::Result<()> {
+    let is_sound = |lane: Lane| {
+        let sources: Vec<u32> = withheld.withheld_sources(lane).collect();
+        lanes[lane.index()].is_sound(withheld.first_after(lane, &sources))
+    };
+    if Lane::ALL.into_iter().all(is_sound) { Ok(()) } else { Err(bounds::out_of_bounds(0)) }
 }
 
 /// Returns the last assigned place.
@@ -140,6 +194,7 @@ pub(crate) fn last_trusted(
 
 pub(crate) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 3]> {
     let mut lanes = [LaneRow::default(); 3];
+    let mut stored_pending = [None; 3];
     for lane in Lane::ALL {
         let table = lane.as_str();
         let last: Option<u64> = connection
@@ -149,13 +204,16 @@ pub(crate) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 
             .optional()?;
         let row = connection
             .query_row(
-                "SELECT watermark, recorded, delivered, dropped FROM lanes WHERE lane = ?1",
+                "SELECT watermark, recorded, delivered, dropped, pending
+                 FROM accounts WHERE lane = ?1",
                 [lane.index()],
                 |row| {
+                    stored_pending[lane.index()] = bounds::read_optional_place(row, 4)?;
                     Ok(LaneRow {
                         watermark: bounds::read_place(row, 0)?,
                         recorded: bounds::read_place(row, 1)?,
                         delivered: bounds::read_place(row, 2)?,
+                        pending: 0,
                         dropped: bounds::read_place(row, 3)?,
                         filtered: 0,
                         last: last.unwrap_or(0),
@@ -166,6 +224,7 @@ pub(crate) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 
         // Every store has an account of each lane.
         lanes[lane.index()] = row.ok_or_else(|| bounds::out_of_bounds(0))?;
     }
+    let stored_recorded = lanes.map(|row| row.recorded);
     // Only readings have filters, and not on every device: the number is a row of its own where
     // needed.
     lanes[Lane::Readings.index()].filtered = read_meta(connection, FILTERED)?.unwrap_or(0);
@@ -174,6 +233,13 @@ pub(crate) fn read_lanes(connection: &Connection) -> rusqlite::Result<[LaneRow; 
     let base = read_meta(connection, BASE_SEQ)?.unwrap_or(0);
     let others: u64 = [Lane::Alerts, Lane::Events].map(|l| lanes[l.index()].recorded).iter().sum();
     lanes[Lane::Readings.index()].recorded = end.saturating_sub(base + others);
+    for ((row, pending), recorded) in lanes.iter_mut().zip(stored_pending).zip(stored_recorded) {
+        row.pending = match pending {
+            // Readings recorded since the row was written change no row.
+            Some(pending) => pending + row.recorded.saturating_sub(recorded),
+            None => row.recorded.saturating_sub(row.delivered + row.dropped + row.filtered),
+        };
+    }
     Ok(lanes)
 }
 

@@ -1,10 +1,7 @@
 //! The database in memory for new records while the file takes no writes. It has the same tables,
 //! continues with the next places, and is moved into the file as soon as the file takes writes.
 
-use std::path::Path;
-
-use pulsegate_core::record::lane::{Lane, RecordAccount};
-use pulsegate_core::record::reading::Seq;
+use pulsegate_core::record::lane::Lane;
 use pulsegate_core::time::Mono;
 use pulsegate_sensors::{SourceId, Sources};
 use rusqlite::types::Value;
@@ -13,10 +10,10 @@ use rusqlite::{Connection, Row, params, params_from_iter};
 use super::cursor::Record as _;
 use super::database::Database;
 use super::load::{END_SEQ, LaneRow};
+use super::retention;
 use super::rows::StoredReadings;
 use super::withheld::{self, Withheld, is_pending_sql, is_settled_sql};
 use super::write::{self, LaneWriter};
-use super::{retention, schema};
 
 /// Columns of a gap, without its id. The first three identify a gap in [`move_gaps`].
 const GAP: &str = "lane, first, last, count, reason, epoch, mono_ms";
@@ -26,8 +23,6 @@ const GAP: &str = "lane, first, last, count, reason, epoch, mono_ms";
 pub(crate) struct DetachedFile {
     /// By lane: the watermark in the file.
     pub(crate) watermarks: [u64; 3],
-    /// By lane: number of pending records in the file.
-    pub(crate) pending: [u64; 3],
     /// The withheld sources of the file: a source may have settled records beyond the watermark of
     /// its lane.
     pub(crate) withheld: Withheld,
@@ -57,87 +52,6 @@ impl DetachedFile {
     }
 }
 
-/// The share of memory in the accounts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct InMemory {
-    /// The accounts without records pending in the file.
-    pub(crate) accounts: [RecordAccount; 3],
-    /// Readings in memory only and not delivered.
-    pub(crate) readings: u64,
-    /// By lane: the watermark, which the file may not know yet, and the last place of the file when
-    /// memory took over. `None` where the file cannot be read: then the accounts include the
-    /// records known to be pending.
-    pub(crate) in_file: Option<[(Seq, Seq); 3]>,
-    /// Lane, number and watermark of each withheld source.
-    pub(crate) withheld: Vec<(Lane, u32, u64)>,
-}
-
-impl InMemory {
-    /// Adds the records pending in the file at `path`. Also correct if the records in memory were
-    /// moved into the file meanwhile.
-    pub(crate) fn complete_accounts(&self, path: &Path) -> rusqlite::Result<[RecordAccount; 3]> {
-        let mut accounts = self.accounts;
-        let Some(in_file) = self.in_file else { return Ok(accounts) };
-        let file = schema::open_reader(path)?;
-        for lane in Lane::ALL {
-            let (Seq(watermark), Seq(last)) = in_file[lane.index()];
-            let count =
-                format!("SELECT count(*) FROM {} WHERE seq > ?1 AND seq <= ?2", lane.as_str());
-            let mut pending: u64 =
-                file.query_row(&count, params![watermark, last], |row| row.get(0))?;
-            for (_, source, after) in self.withheld.iter().filter(|(of, ..)| *of == lane) {
-                let source = match lane {
-                    Lane::Alerts | Lane::Readings => format!("AND source = {source}"),
-                    Lane::Events => String::new(),
-                };
-                let table = lane.as_str();
-                let count =
-                    format!("SELECT count(*) FROM {table} WHERE seq > ?1 AND seq <= ?2 {source}");
-                let (from, to) = (*after.min(&watermark), *after.max(&watermark).min(&last));
-                let between: u64 = file.query_row(&count, [from, to], |row| row.get(0))?;
-                // Above the lane's watermark the source has settled records; below, it withholds
-                // them.
-                pending = match *after > watermark {
-                    true => pending.saturating_sub(between),
-                    false => pending + between,
-                };
-            }
-            accounts[lane.index()].pending += pending;
-        }
-        Ok(accounts)
-    }
-}
-
-/// Counts the records in `memory`, which continues `file`. Records of an unreadable file are in
-/// `apart`.
-pub(crate) fn count_in_memory(
-    memory: &Database,
-    file: Option<&Database>,
-    apart: Option<&DetachedFile>,
-) -> rusqlite::Result<InMemory> {
-    let waiting = apart.map_or([0; 3], |apart| apart.pending);
-    let pending = count_pending(memory)?;
-    let accounts = Lane::ALL.map(|lane| {
-        let row = memory.lanes[lane.index()];
-        RecordAccount {
-            recorded: row.recorded,
-            delivered: row.delivered,
-            pending: pending[lane.index()] + waiting[lane.index()],
-            dropped: row.dropped,
-            filtered: row.filtered,
-        }
-    });
-    let in_file = file.filter(|_| apart.is_none()).map(|file| {
-        Lane::ALL.map(|lane| {
-            let lane = lane.index();
-            (Seq(memory.lanes[lane].watermark), Seq(file.lanes[lane].last))
-        })
-    });
-    let readings = pending[Lane::Readings.index()];
-    let withheld = memory.stored_withheld.iter_rows().collect();
-    Ok(InMemory { accounts, readings, in_file, withheld })
-}
-
 /// Counts the pending records in `memory`, by lane.
 pub(crate) fn count_pending(memory: &Database) -> rusqlite::Result<[u64; 3]> {
     let mut pending = [0; 3];
@@ -146,6 +60,16 @@ pub(crate) fn count_pending(memory: &Database) -> rusqlite::Result<[u64; 3]> {
         pending[lane.index()] = withheld::count_pending(&memory.connection, lane, watermark)?;
     }
     Ok(pending)
+}
+
+/// Counts the pending records in the file continued by `memory`, by lane: all but the records in
+/// memory.
+pub(crate) fn count_pending_in_file(memory: &Database) -> rusqlite::Result<[u64; 3]> {
+    let in_memory = count_pending(memory)?;
+    Ok(Lane::ALL.map(|lane| {
+        let lane = lane.index();
+        memory.lanes[lane].pending.saturating_sub(in_memory[lane])
+    }))
 }
 
 /// Counts the records of a lane behind the place `after`.
@@ -218,8 +142,7 @@ pub(crate) fn move_into(
         for lane in Lane::ALL {
             let (row, was) = (&mut lanes[lane.index()], before[lane.index()]);
             if is_carried_over || was.watermark < doubtful[lane.index()].0 {
-                let pending = withheld::count_pending(writer.tx, lane, row.watermark)?;
-                row.delivered = row.recorded.saturating_sub(row.dropped + row.filtered + pending);
+                row.set_pending(withheld::count_pending(writer.tx, lane, row.watermark)?);
             }
         }
         *writer.lanes = lanes;
@@ -238,6 +161,7 @@ pub(crate) fn move_into(
 /// The accounts of lanes and of withheld sources move too.
 pub(crate) fn move_watermarks(file: &mut Database, memory: &Database) -> rusqlite::Result<()> {
     let mut moved = Vec::new();
+    let pending = count_pending_in_file(memory)?;
     let withheld = memory.stored_withheld.up_to(file.lanes.map(|row| row.last));
     let before = file.stored_withheld.clone();
     file.run_transaction(|writer| {
@@ -251,17 +175,12 @@ pub(crate) fn move_watermarks(file: &mut Database, memory: &Database) -> rusqlit
             row.watermark = through;
             // A source may have settled more than the lane.
             row.dropped += move_gaps(&memory.connection, writer.tx, Some((lane, row.last)))?;
-            let is_whole = withheld.is_empty(lane) && before.is_empty(lane);
-            if is_whole && now.watermark <= row.last {
-                (row.delivered, row.filtered) = (now.delivered, now.filtered);
-            } else {
-                // Records of the file that are not pending are settled; the counts in memory
-                // include other records.
-                let pending = withheld::count_pending(writer.tx, lane, through)?;
-                let settled = row.recorded.saturating_sub(row.dropped + pending);
-                row.filtered = now.filtered.min(settled.saturating_sub(row.delivered));
-                row.delivered = settled - row.filtered;
-            }
+            // Records of the file that are not pending are settled; the other counts in memory
+            // include records in memory.
+            row.pending = pending[lane.index()];
+            let settled = row.recorded.saturating_sub(row.dropped + row.pending);
+            row.filtered = now.filtered.min(settled.saturating_sub(row.delivered));
+            row.delivered = settled - row.filtered;
             moved.push((lane, row.last));
         }
         Ok(())
@@ -341,8 +260,8 @@ pub(crate) fn adopt_memory(
         for lane in Lane::ALL {
             let settled = memory.lanes[lane.index()];
             writer.count_records(lane, settled.delivered + settled.filtered);
-            writer.lanes[lane.index()].delivered += settled.delivered;
-            writer.lanes[lane.index()].filtered += settled.filtered;
+            writer.lanes[lane.index()].move_to_delivered(settled.delivered);
+            writer.lanes[lane.index()].move_to_filtered(settled.filtered);
         }
         adopt_gaps(writer, &memory.connection)?;
         adopt_readings(writer, memory, &numbers)?;
@@ -361,7 +280,7 @@ fn adopt_gaps(writer: &mut LaneWriter<'_>, memory: &Connection) -> rusqlite::Res
         let lane = Lane::ALL.get(index).copied().unwrap_or(Lane::Readings);
         let first = writer.last_seq + 1;
         writer.count_records(lane, count);
-        writer.lanes[lane.index()].dropped += count;
+        writer.lanes[lane.index()].move_to_dropped(count);
         let insert = format!("INSERT INTO gaps({GAP}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
         let (reason, mono): (String, u64) = (row.get(2)?, row.get(3)?);
         writer.tx.execute(

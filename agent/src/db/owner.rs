@@ -101,7 +101,7 @@ impl DroppedBacklog {
         let mut dropped = Self::default();
         for lane in Lane::ALL {
             let (connection, row) = (&database.connection, database.lanes[lane.index()]);
-            let count = withheld::count_pending(connection, lane, row.watermark)?;
+            let count = row.pending;
             if count == 0 {
                 continue;
             }
@@ -171,10 +171,7 @@ fn belongs_to(path: &Path) -> Option<(String, [u64; 3])> {
                     ORDER BY first_seq DESC, boot DESC LIMIT 1";
         let thing: Option<String> = connection.query_row(last, [], |row| row.get(0)).optional()?;
         let Some(thing) = thing.filter(|thing| !thing.is_empty()) else { return Ok(None) };
-        let lanes = load::read_lanes(&connection)?;
-        let pending = lanes.map(|lane| {
-            lane.recorded.saturating_sub(lane.delivered + lane.dropped + lane.filtered)
-        });
+        let pending = load::read_lanes(&connection)?.map(|lane| lane.pending);
         Ok(Some((thing, pending)))
     };
     read().ok().flatten()

@@ -85,7 +85,7 @@ impl Reader {
         Ok(Self { connection, boots, timeline })
     }
 
-    /// Counts the accounts of the lanes.
+    /// Reads the accounts of the lanes.
     pub(crate) fn read_accounts(&mut self) -> rusqlite::Result<[RecordAccount; 3]> {
         load::load_accounts(&mut self.connection)
     }
@@ -186,7 +186,7 @@ impl Reader {
     }
 }
 
-/// Searches the whole database at `path` for damage. Every `steps` steps of SQLite, asks whether to
+/// Searches the whole database at `path` for damage and for missing records. Every `steps` steps of SQLite, asks whether to
 /// stop. Returns a description of the first fault.
 ///
 /// # Errors
@@ -200,7 +200,11 @@ pub(crate) fn find_damage(
     let mut connection = schema::open_reader(path)?;
     connection.progress_handler(steps, Some(is_over))?;
     let told: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    Ok((told != "ok").then_some(told))
+    if told != "ok" {
+        return Ok(Some(told));
+    }
+    let lane = load::find_missing_records(&mut connection)?;
+    Ok(lane.map(|lane| format!("pending records of the lane `{}` are missing", lane.as_str())))
 }
 
 /// The stored sources, each read on first use.

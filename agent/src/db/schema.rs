@@ -123,14 +123,28 @@ CREATE TABLE untold_gaps(
 CREATE TABLE withheld(
     lane INTEGER NOT NULL, source INTEGER NOT NULL, after INTEGER NOT NULL, PRIMARY KEY(lane, source)
 ) STRICT, WITHOUT ROWID;
+",
+// The pending records of each lane, counted with every change. A row without the number was last
+// written by a version that knows nothing of the count: then the number follows from the others.
+// Such a version reads and writes the view.
+"
+ALTER TABLE lanes RENAME TO accounts;
+ALTER TABLE accounts ADD COLUMN pending INTEGER;
+CREATE VIEW lanes AS SELECT lane, watermark, recorded, delivered, dropped FROM accounts;
+CREATE TRIGGER writes_lanes INSTEAD OF INSERT ON lanes BEGIN
+    INSERT OR REPLACE INTO accounts
+        VALUES (new.lane, new.watermark, new.recorded, new.delivered, new.dropped, NULL);
+END;
 "];
 
-/// Tables read from outside and added after the first version: the version, and the table.
+/// Tables read from outside and added after the first version: the version, and the table or a
+/// view in its place.
 const LATER: &[(usize, &str)] = &[
-    (3, "scores(seq INTEGER PRIMARY KEY, score REAL NOT NULL)"),
-    (4, "alert_arrivals(seq INTEGER PRIMARY KEY, mono_ms INTEGER NOT NULL)"),
-    (5, "starts(boot INTEGER PRIMARY KEY, suffix TEXT NOT NULL, thing TEXT NOT NULL)"),
-    (7, "withheld(lane INTEGER NOT NULL, source INTEGER NOT NULL, after INTEGER NOT NULL)"),
+    (3, "TABLE scores(seq INTEGER PRIMARY KEY, score REAL NOT NULL)"),
+    (4, "TABLE alert_arrivals(seq INTEGER PRIMARY KEY, mono_ms INTEGER NOT NULL)"),
+    (5, "TABLE starts(boot INTEGER PRIMARY KEY, suffix TEXT NOT NULL, thing TEXT NOT NULL)"),
+    (7, "TABLE withheld(lane INTEGER NOT NULL, source INTEGER NOT NULL, after INTEGER NOT NULL)"),
+    (8, "VIEW accounts AS SELECT *, NULL AS pending FROM lanes"),
 ];
 
 /// Opens the database for the only writer, and migrates the tables. Long statements beat `pulse`.
@@ -196,7 +210,7 @@ pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let version = read_version(&connection)?;
     drop(in_place);
     for (_, table) in LATER.iter().filter(|(since, _)| version < *since) {
-        connection.execute_batch(&format!("CREATE TEMP TABLE {table}"))?;
+        connection.execute_batch(&format!("CREATE TEMP {table}"))?;
     }
     Ok(connection)
 }

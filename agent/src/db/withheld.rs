@@ -286,8 +286,8 @@ pub(crate) fn write_source_mark(
                 update.execute(params![settled.lane.index(), source, settled.through])?;
             }
             let row = &mut writer.lanes[settled.lane.index()];
-            row.delivered += settled.delivered;
-            row.filtered += settled.filtered;
+            row.move_to_delivered(settled.delivered);
+            row.move_to_filtered(settled.filtered);
             settled.gaps.iter().try_for_each(|gap| writer.write_gap_row(gap, now).map(drop))?;
         }
         SourceMark::Release { lane, sources } => {
@@ -330,6 +330,23 @@ fn source_sql(lane: Lane, of: &str) -> String {
         Lane::Alerts | Lane::Readings => format!("{of}.source"),
         Lane::Events => EVENTS.to_string(),
     }
+}
+
+/// Counts the records in `(after, through]` that a lane settles when its watermark moves there: all
+/// but the records of withheld sources.
+pub(crate) fn count_settled(
+    connection: &Connection,
+    lane: Lane,
+    (after, through): (u64, u64),
+) -> rusqlite::Result<u64> {
+    let table = lane.as_str();
+    let count = format!(
+        "SELECT count(*) FROM {table} WHERE seq > ?1 AND seq <= ?2
+         AND NOT EXISTS (SELECT 1 FROM withheld WHERE withheld.lane = {} AND withheld.source = {})",
+        lane.index(),
+        source_sql(lane, table)
+    );
+    connection.query_row(&count, [after, through], |row| row.get(0))
 }
 
 /// Counts the pending records of a lane: records behind the watermark and not settled by their

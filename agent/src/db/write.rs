@@ -10,7 +10,7 @@ use pulsegate_core::time::Mono;
 use pulsegate_core::time::timeline::{ClockTrust, Epoch, Segment};
 use pulsegate_sensors::Source;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{ToSql, Transaction, params};
+use rusqlite::{Connection, ToSql, Transaction, params};
 
 use super::database::{AlertRow, EventRow, WriterIdentity};
 use super::detail;
@@ -58,9 +58,7 @@ impl LaneWriter<'_> {
     pub(crate) fn count_records(&mut self, lane: Lane, count: u64) {
         if count > 0 {
             self.last_seq += count;
-            let row = &mut self.lanes[lane.index()];
-            row.recorded += count;
-            row.last = self.last_seq;
+            self.lanes[lane.index()].add_pending(count, self.last_seq);
         }
     }
 
@@ -102,22 +100,23 @@ impl LaneWriter<'_> {
 
     pub(crate) fn write_watermark(&mut self, mark: &Mark, now: Mono) -> rusqlite::Result<()> {
         let row = &mut self.lanes[mark.lane.index()];
-        let is_doubtful = row.watermark < self.doubtful[mark.lane.index()].0;
+        let before = *row;
         row.watermark = row.watermark.max(mark.through.0);
-        row.delivered += mark.delivered;
-        row.filtered += mark.filtered;
+        row.move_to_delivered(mark.delivered);
+        row.move_to_filtered(mark.filtered);
         mark.gaps.iter().try_for_each(|gap| self.write_gap_row(gap, now).map(drop))?;
-        if is_doubtful {
+        if before.watermark < self.doubtful[mark.lane.index()].0 {
             let row = &mut self.lanes[mark.lane.index()];
-            let pending = withheld::count_pending(self.tx, mark.lane, row.watermark)?;
-            row.delivered = row.recorded.saturating_sub(row.dropped + row.filtered + pending);
+            let span = (before.watermark, row.watermark);
+            let settled = withheld::count_settled(self.tx, mark.lane, span)?;
+            row.set_pending(before.pending.saturating_sub(settled));
         }
         Ok(())
     }
 
     /// Adds a row to the ledger. Returns its id.
     pub(crate) fn write_gap_row(&mut self, gap: &Gap, now: Mono) -> rusqlite::Result<i64> {
-        self.lanes[gap.lane.index()].dropped += gap.count;
+        self.lanes[gap.lane.index()].move_to_dropped(gap.count);
         let insert = "INSERT INTO gaps(lane, first, last, count, reason, epoch, mono_ms)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         self.tx.prepare_cached(insert)?.execute(params![
@@ -221,8 +220,8 @@ pub(crate) fn write_meta_value(
     Ok(())
 }
 
-/// Writes the changed rows. A count of recorded readings is no change: the count follows from the
-/// places, and writing it would cost a page in every commit.
+/// Writes the changed rows. A recorded reading is no change: the counts of recorded and pending
+/// readings follow from the places, and writing them would cost a page in every commit.
 pub(crate) fn write_lanes(
     tx: &Transaction<'_>,
     before: &[LaneRow; 3],
@@ -233,20 +232,27 @@ pub(crate) fn write_lanes(
         let recorded = lane != Lane::Readings && old.recorded != new.recorded;
         let moved = old.watermark != new.watermark
             || old.delivered != new.delivered
-            || old.dropped != new.dropped;
+            || old.dropped != new.dropped
+            || old.filtered != new.filtered;
         if old.filtered != new.filtered {
             write_meta_value(tx, FILTERED, new.filtered)?;
         }
         if recorded || moved {
-            tx.prepare_cached("INSERT OR REPLACE INTO lanes VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![
-                    lane.index(),
-                    new.watermark,
-                    new.recorded,
-                    new.delivered,
-                    new.dropped
-                ])?;
+            write_account(tx, lane, &new)?;
         }
     }
+    Ok(())
+}
+
+/// Writes the account of a lane, all but the filtered records.
+pub(crate) fn write_account(
+    connection: &Connection,
+    lane: Lane,
+    row: &LaneRow,
+) -> rusqlite::Result<()> {
+    let LaneRow { watermark, recorded, delivered, pending, dropped, .. } = row;
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO accounts VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![lane.index(), watermark, recorded, delivered, dropped, pending])?;
     Ok(())
 }

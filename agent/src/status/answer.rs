@@ -14,10 +14,10 @@ use pulsegate_sensors::number::NumberState;
 
 use super::Observed;
 use super::model::{
-    CameraStatus, ClockStatus, DiskStatus, DriverStatus, FlappingRule, InboxDriver, LaneAccount,
-    LanesStatus, LineDriver, LinkDown, LinkStatus, LinkUp, MonitorDriver, NumberDriver,
-    OutputStatus, PicturesStatus, PublisherStatus, RulesStatus, SalvageStatus, SourceStatus,
-    Status, WithheldTopic,
+    CameraStatus, ClockStatus, DiskStatus, DriverStatus, FlappingRule, InboxDriver, LanesStatus,
+    LineDriver, LinkDown, LinkStatus, LinkUp, MonitorDriver, NumberDriver, OutputStatus,
+    PicturesStatus, PublisherStatus, RulesStatus, SalvageStatus, SourceStatus, Status,
+    WithheldTopic,
 };
 use crate::actions::cameras::{CameraState, CameraStates};
 use crate::actions::outputs::{OutputState, OutputStates};
@@ -29,14 +29,13 @@ use crate::sources::inbox_watch;
 use crate::sources::sampler::{SourceState, SourceStates};
 use crate::store::{Flapping, Progress};
 
-/// Asks every part, and counts the records.
+/// Asks every part.
 pub(super) async fn compose_status(observed: &Observed, now: Mono) -> Status {
     let progress = observed.store.watch_progress().borrow().clone();
-    let accounts = observed.store.count_accounts().await;
-    let uncounted = accounts.as_ref().err().map(|error| format!("{error:#}"));
+    let lanes = describe_lanes(&progress.accounts);
     let states = select_present(observed);
     let mut degraded = list_troubles(observed, &progress, &states);
-    degraded.extend(uncounted.clone());
+    degraded.extend(lanes.error.clone());
     let publisher = *observed.parts.publisher.borrow();
     Status {
         thing: observed.thing.clone(),
@@ -45,7 +44,7 @@ pub(super) async fn compose_status(observed: &Observed, now: Mono) -> Status {
         start: observed.store.boot.as_str().to_owned(),
         uptime_s: now.since(observed.started).as_secs(),
         degraded,
-        lanes: describe_lanes(accounts.as_ref().ok(), uncounted),
+        lanes,
         link: describe_link(&observed.parts.link.borrow(), now),
         publisher: PublisherStatus {
             in_flight: publisher.in_flight,
@@ -73,16 +72,15 @@ pub(super) async fn compose_status(observed: &Observed, now: Mono) -> Status {
     }
 }
 
-/// Returns the accounts of the lanes; without numbers, and with an error, if the count failed.
-fn describe_lanes(accounts: Option<&[RecordAccount; 3]>, error: Option<String>) -> LanesStatus {
-    let account = |lane: Lane| {
-        accounts.map_or_else(LaneAccount::default, |accounts| (&accounts[lane.index()]).into())
-    };
+/// Returns the accounts of the lanes, with an error if they do not add up.
+fn describe_lanes(accounts: &[RecordAccount; 3]) -> LanesStatus {
+    let account = |lane: Lane| (&accounts[lane.index()]).into();
+    let is_balanced = accounts.iter().all(RecordAccount::is_balanced);
     LanesStatus {
         alerts: account(Lane::Alerts),
         events: account(Lane::Events),
         readings: account(Lane::Readings),
-        error,
+        error: (!is_balanced).then(|| "the accounts of the store do not add up".to_owned()),
     }
 }
 
@@ -326,7 +324,7 @@ fn describe_disk(observed: &Observed, progress: &Progress, now: Mono) -> DiskSta
         free_bytes: progress.room.map_or(0, |room| room.free_bytes),
         others_bytes: progress.room.map(|room| room.others_bytes()),
         partition_bytes: progress.room.map(|room| room.partition_bytes),
-        durable: progress.in_memory.is_none(),
+        durable: !progress.is_in_memory,
         written_bytes: written,
         written_bytes_a_day: a_day.map(|bytes| bytes.saturating_mul(86_400) / uptime),
         commits: progress.commits,

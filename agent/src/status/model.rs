@@ -84,7 +84,7 @@ pub(crate) struct LanesStatus {
     pub(crate) events: LaneAccount,
     /// Readings of all sources.
     pub(crate) readings: LaneAccount,
-    /// Reason for which the records could not be counted; then all numbers are missing.
+    /// Reason for which the numbers cannot be relied upon; `None` while all accounts add up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
 }

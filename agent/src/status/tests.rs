@@ -119,6 +119,15 @@ fn fixed<T>(value: T) -> watch::Receiver<T> {
     watch::channel(value).1
 }
 
+#[tokio::test]
+async fn the_accounts_are_told_while_neither_the_writer_nor_the_file_answers() {
+    let status = answer::compose_status(&all_is_wrong(), Mono(1_000_000_000)).await;
+
+    let account = &status.lanes.readings;
+    assert_eq!((account.recorded, account.delivered, account.pending), (Some(2), Some(1), Some(0)));
+    assert!(status.lanes.error.is_some(), "they do not add up");
+}
+
 fn unseen_monitor(source: SourceId) -> MonitorState {
     MonitorState {
         source,
@@ -156,6 +165,7 @@ fn all_is_wrong() -> Observed {
         ..Progress::default()
     };
     let account = RecordAccount { recorded: 1, delivered: 1, ..RecordAccount::default() };
+    let accounts = [account, account, RecordAccount { recorded: 2, ..account }];
     let salvage = SalvageProgress { done: 1, of: 2 };
     let (since, next_trial, topic) = (Mono(0), Mono(u64::MAX), Arc::from("readings"));
     let outage = Outage {
@@ -193,7 +203,7 @@ fn all_is_wrong() -> Observed {
     };
     Observed {
         started: Mono(0),
-        store: Store::standing_still(progress, Some(salvage), Some([account; 3])),
+        store: Store::standing_still(Progress { accounts, ..progress }, Some(salvage)),
         clock_set: fixed(false),
         parts: PartStates {
             link: fixed(LinkState::Down(outage)),
@@ -220,7 +230,7 @@ fn just_started() -> Observed {
     observed
 }
 
-/// An agent with the same parts, of which none has seen anything yet; only its records cannot be counted.
+/// An agent with the same parts, of which none has seen anything yet.
 fn all_is_well() -> Observed {
     let progress = Progress { checked: Checked::Sound, ..Progress::default() };
     let gauges = vec![
@@ -233,7 +243,7 @@ fn all_is_well() -> Observed {
         thing: "box".into(),
         started: Mono(1_000_000_000),
         max_bytes: 1 << 30,
-        store: Store::standing_still(progress, None, None),
+        store: Store::standing_still(progress, None),
         clock_set: fixed(true),
         parts: PartStates {
             link: fixed(LinkState::Up(Session::unused(1))),

@@ -40,7 +40,6 @@ use crate::db::disk::Room;
 use crate::db::owner::DroppedBacklog;
 use crate::db::withheld::SourceMark;
 use crate::db::{begun, overflow};
-use crate::platform::aside::BlockingWorker;
 use crate::platform::pulse::{AT_REST, Pulse};
 use faults::WriteFaults;
 use memory::MemoryMode;
@@ -120,7 +119,8 @@ pub(super) fn start_writer(
     let left_rows = replaced.as_ref().map_or(0, |replaced| replaced.left_rows);
     let set_aside = replaced.map(|replaced| replaced.set_aside);
     let last = last_places(&database);
-    let first = Progress { set_aside, left_rows, fault, last, ..Progress::default() };
+    let accounts = database.lanes.map(|row| row.account());
+    let first = Progress { set_aside, left_rows, fault, last, accounts, ..Progress::default() };
     let (progress, watched) = watch::channel(first);
     let (told, standing) = watch::channel(Standing::default());
     let store = Store {
@@ -132,7 +132,6 @@ pub(super) fn start_writer(
         boot: database.identity.boot,
         last_trusted: database.last_trusted(),
         path: options.path.clone(),
-        counting: BlockingWorker::new("accounts"),
         waiting: Pulse::default(),
     };
     let is_whole = database.place == StoreLocation::File && progress.borrow().set_aside.is_none();
@@ -320,13 +319,10 @@ impl Writer {
             }
             Request::Checked(checked) => {
                 self.progress.send_modify(|progress| progress.checked = checked);
-                if checked == Checked::Damaged {
-                    self.replace_if_same(None);
+                // A store replaced since then was damaged in the same way.
+                if checked == Checked::Damaged && self.progress.borrow().set_aside.is_none() {
+                    self.replace_damaged();
                 }
-            }
-            Request::Unbalanced { set_aside } => {
-                self.progress.send_modify(|progress| progress.checked = Checked::Damaged);
-                self.replace_if_same(set_aside.as_deref());
             }
             Request::Hurry => self.urgent = true,
             Request::Flush(answer) => {
@@ -335,16 +331,6 @@ impl Writer {
                 self.gather_work(|_| ());
                 self.waiting.push(answer);
             }
-        }
-    }
-
-    /// Replaces the database in which damage was seen, unless replaced since then: two observers
-    /// may see the same damage. `set_aside` was the last database set aside when the damage was
-    /// seen.
-    fn replace_if_same(&mut self, set_aside: Option<&str>) {
-        let is_same = self.progress.borrow().set_aside.as_deref() == set_aside;
-        if is_same {
-            self.replace_damaged();
         }
     }
 
@@ -528,8 +514,19 @@ impl Writer {
         self.commits += 1;
         self.report_progress();
         self.answer_clients(first, rows);
+        self.check_accounts();
         for waiting in self.waiting.drain(..) {
             waiting.send(()).ok();
+        }
+    }
+
+    /// Replaces the database if its accounts make no sense.
+    pub(super) fn check_accounts(&mut self) {
+        if self.memory.is_none()
+            && let Err(error) = self.database.check_accounts()
+        {
+            tracing::error!(lanes = ?self.database.lanes, "the accounts of the store make no sense");
+            self.handle_damage(&error);
         }
     }
 
@@ -547,22 +544,26 @@ impl Writer {
         let (used_bytes, file_bytes) =
             file.unwrap_or(&self.database).measure_size().unwrap_or_default();
         self.used_bytes = used_bytes;
-        let in_memory = memory
-            .map(|memory| overflow::count_in_memory(&self.database, file, memory.apart.as_ref()));
-        let in_memory = in_memory.and_then(|found| {
-            found.inspect_err(|error| tracing::error!(%error, "memory cannot be counted")).ok()
-        });
+        let is_in_memory = memory.is_some();
+        let kept = match is_in_memory.then(|| overflow::count_pending(&self.database)) {
+            Some(Ok(pending)) => pending[Lane::Readings.index()],
+            Some(Err(error)) => {
+                tracing::error!(%error, "memory cannot be counted");
+                0
+            }
+            None => 0,
+        };
         self.measure_room();
         let waiting = self.work.readings.len() as u64;
-        let kept = in_memory.as_ref().map_or(0, |in_memory| in_memory.readings);
         let (fault, cap_bytes) = (self.faults.current_fault().cloned(), self.cap_bytes());
         self.progress.send_modify(|progress| {
             progress.last = last_places(&self.database);
+            progress.accounts = self.database.lanes.map(|row| row.account());
             progress.commits = self.commits;
             progress.fault = fault;
             progress.rules = self.fold.rule_counts();
             progress.flapping = self.fold.list_flapping(&self.sources);
-            progress.in_memory = in_memory;
+            progress.is_in_memory = is_in_memory;
             progress.given_up = self.given_up;
             (progress.used_bytes, progress.file_bytes) = (used_bytes, file_bytes);
             progress.cap_bytes = cap_bytes;

@@ -41,7 +41,7 @@ pub(super) async fn device_with_history() -> (Device, BTreeMap<String, Json>) {
 pub(super) async fn everything_pending(agent: &Running) -> BTreeMap<String, Json> {
     let mut all = BTreeMap::new();
     for lane in Lane::ALL {
-        let watermark = agent.account(lane).await.delivered;
+        let watermark = agent.account(lane).delivered;
         let after = if watermark == 0 { 0 } else { agent.watermark(lane) };
         for record in agent.take_all(lane, after).await {
             all.insert(record["seq"].as_str().unwrap().to_owned(), record);
@@ -89,7 +89,7 @@ pub(super) fn leaves(path: &Path) -> Vec<u64> {
 }
 
 /// The number of rows on a page (SQLite file format, section 1.6).
-fn rows_of_page(path: &Path, page: u64) -> usize {
+pub(super) fn rows_of_page(path: &Path, page: u64) -> usize {
     let mut count = [0; 2];
     std::fs::File::open(path).unwrap().read_exact_at(&mut count, page * PAGE + 3).unwrap();
     usize::from(u16::from_be_bytes(count))
@@ -217,7 +217,7 @@ async fn damage_that_was_met_before_is_met_again() {
         ("number", sql("UPDATE readings SET source = 3000000000 WHERE seq > 4030")),
         ("value", sql("UPDATE readings SET value = x'00' WHERE seq = 3000")),
         ("boots", sql("UPDATE boots SET first_seq = -5 WHERE boot = 2")),
-        ("lanes", sql("DELETE FROM lanes WHERE lane = 1")),
+        ("accounts", sql("DELETE FROM accounts WHERE lane = 1")),
     ];
     for (what, device) in met {
         let agent = device.start();
@@ -258,14 +258,14 @@ async fn a_number_that_no_row_can_hold_is_left_and_told() {
         "UPDATE boots SET boot = 2147483647 WHERE boot = 2",
         "UPDATE boots SET first_seq = 9007199254740991 WHERE boot = 2",
         "UPDATE kernel_boots SET reference_ms = 9223372036854775807",
-        "UPDATE lanes SET watermark = -1",
-        "UPDATE lanes SET watermark = 9223372036854775807",
-        "UPDATE lanes SET delivered = -1",
-        "UPDATE lanes SET delivered = 9007199254740991",
-        "UPDATE lanes SET delivered = delivered + 1",
-        "UPDATE lanes SET watermark = watermark + 1000 WHERE lane = 2",
-        "UPDATE lanes SET recorded = 9223372036854775807",
-        "UPDATE lanes SET dropped = 1 << 40",
+        "UPDATE accounts SET watermark = -1",
+        "UPDATE accounts SET watermark = 9223372036854775807",
+        "UPDATE accounts SET delivered = -1",
+        "UPDATE accounts SET delivered = 9007199254740991",
+        "UPDATE accounts SET delivered = delivered + 1",
+        "UPDATE accounts SET watermark = watermark + 1000 WHERE lane = 2",
+        "UPDATE accounts SET recorded = 9223372036854775807",
+        "UPDATE accounts SET dropped = 1 << 40",
         "INSERT INTO meta VALUES ('base_seq', -9)",
         "INSERT INTO meta VALUES ('base_seq', 1 << 60)",
         "INSERT INTO meta VALUES ('end_seq', 9223372036854775807)",
@@ -281,7 +281,6 @@ async fn a_number_that_no_row_can_hold_is_left_and_told() {
         let agent = device.start();
         agent.append([61.0]).await;
         agent.pending().await;
-        agent.store.count_accounts().await.ok();
         agent.append([62.0]).await;
         agent.assert_balanced().await;
         let progress = agent.store.watch_progress().borrow().clone();
@@ -433,7 +432,7 @@ async fn damage_that_shows_only_when_a_lane_is_read_or_written_is_mended_in_the_
     let middle = leaves[leaves.len() / 2];
 
     for (what, page) in
-        [("read", middle), ("write", root_of("gaps") - 1), ("frame", root_of("lanes") - 1)]
+        [("read", middle), ("write", root_of("gaps") - 1), ("frame", root_of("accounts") - 1)]
     {
         let device = device.killed();
         let agent = device.start();
@@ -441,6 +440,9 @@ async fn damage_that_shows_only_when_a_lane_is_read_or_written_is_mended_in_the_
         overwrite(&device.path(), page * PAGE, &[0; 1024]);
         agent.refresh(&device);
 
+        // An event is written to its account too.
+        agent.event("door").await;
+        agent.settle().await;
         let pending = agent.pending().await;
         let second = agent.append([62.0]).await;
 
@@ -498,5 +500,56 @@ async fn what_was_in_hand_when_its_rows_were_lost_is_counted_once() {
     agent.store.mark(vec![mark], true).await.unwrap().await.unwrap();
 
     agent.assert_balanced().await;
+    agent.stop().await;
+}
+
+/// A store with a thousand pending readings, of which every third vanished without a trace.
+async fn device_with_vanished_readings(is_log_kept: bool) -> (Device, u64) {
+    let device = Device::new();
+    let agent = device.start();
+    agent.append((0..1_000).map(f64::from)).await;
+    agent.stop().await;
+    let connection = rusqlite::Connection::open(device.path()).unwrap();
+    let keeps_log = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    connection.set_db_config(keeps_log, is_log_kept).unwrap();
+    let vanished = connection.execute("DELETE FROM readings WHERE seq % 3 = 0", []).unwrap();
+    (device, u64::try_from(vanished).unwrap())
+}
+
+async fn assert_lost(agent: &Running, lost: u64) {
+    agent.settle().await;
+    let account = agent.account(Lane::Readings);
+    assert_eq!((account.recorded, account.dropped), (1_000, lost), "{account:?}");
+    let pending = agent.pending().await;
+    let told: u64 = gaps(&pending).iter().map(|gap| gap["count"].as_u64().unwrap()).sum();
+    assert_eq!(told, lost);
+    agent.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn the_look_through_after_a_stop_out_of_order_finds_records_that_are_missing() {
+    let (device, vanished) = device_with_vanished_readings(true).await;
+
+    let agent = device.start();
+    agent.until("a new store", |progress| progress.set_aside.is_some()).await;
+
+    assert_lost(&agent, vanished).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn records_that_are_missing_are_a_gap_at_the_latest_when_their_lane_is_delivered() {
+    let (device, vanished) = device_with_vanished_readings(false).await;
+
+    let agent = device.start();
+    let mut at = 0;
+    while agent.store.watch_progress().borrow().set_aside.is_none() {
+        let (through, records) = agent.deliver(Lane::Readings, at).await;
+        assert!(!records.is_empty(), "all is delivered, and nothing was found");
+        at = through;
+        agent.settle().await;
+    }
+
+    assert_lost(&agent, vanished).await;
     agent.stop().await;
 }

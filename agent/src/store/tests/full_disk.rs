@@ -147,7 +147,7 @@ async fn waits_and_gives_up(device: &Device, filling: &Filling) {
         }
         through = next;
     }
-    let before = agent.account(Lane::Readings).await;
+    let before = agent.account(Lane::Readings);
     assert_eq!((before.delivered, before.dropped), (recorded, 0), "{before:?}");
     agent.assert_balanced().await;
 
@@ -172,7 +172,7 @@ async fn waits_and_gives_up(device: &Device, filling: &Filling) {
     agent.append([76.0]).await;
     recorded += 1;
 
-    let account = agent.account(Lane::Readings).await;
+    let account = agent.account(Lane::Readings);
     assert_eq!(account.recorded, recorded, "what was refused was never recorded");
     let waited = account.pending - 1;
     assert!(waited >= WAITING - 2_000, "{waited} waited: {account:?}");

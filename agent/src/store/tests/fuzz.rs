@@ -210,7 +210,7 @@ async fn live(agent: &Running, random: &mut Rng) -> bool {
             2 => drop(agent.take(lane, publisher.follow(agent)[lane.index()].0).await),
             3 => publisher.deliver(agent, lane).await,
             4 => agent.store.commit_now().await.unwrap(),
-            _ => agent.store.count_accounts().await.map_or((), drop),
+            _ => drop(agent.store.lane_accounts()),
         }
     }
     agent.settle().await;
@@ -233,16 +233,14 @@ async fn live(agent: &Running, random: &mut Rng) -> bool {
 
 /// The accounts balance in the end; where they do not, that is damage, and mended.
 async fn settle(agent: &Running) {
-    let mut accounts = agent.store.count_accounts().await;
     for _ in 0..2 {
-        if accounts.as_ref().is_ok_and(|accounts| accounts.iter().all(RecordAccount::is_balanced)) {
+        if agent.store.lane_accounts().iter().all(RecordAccount::is_balanced) {
             return;
         }
         agent.settle().await;
-        accounts = agent.store.count_accounts().await;
     }
-    let is_balanced = accounts.as_ref().is_ok_and(|all| all.iter().all(RecordAccount::is_balanced));
-    assert!(is_balanced, "{accounts:?}");
+    let accounts = agent.store.lane_accounts();
+    assert!(accounts.iter().all(RecordAccount::is_balanced), "{accounts:?}");
 }
 
 fn damage(path: &Path, template: &Template, random: &mut Rng) {
@@ -314,15 +312,15 @@ const COLUMNS: &[(&str, &[&str])] = &[
 
 /// Whole statements that no agent runs.
 const STATEMENTS: &[&str] = &[
-    "DELETE FROM lanes WHERE lane = 1",
-    "DELETE FROM lanes",
+    "DELETE FROM accounts WHERE lane = 1",
+    "DELETE FROM accounts",
     "DELETE FROM boots",
     "DELETE FROM kernel_boots",
     "DELETE FROM sources",
     "DELETE FROM readings WHERE seq % 3 = 0",
     "DELETE FROM events",
     "DROP TABLE gaps",
-    "DROP TABLE lanes",
+    "DROP TABLE accounts",
     "DROP TABLE scores",
     "DROP TABLE standing",
     "DROP TRIGGER stands",
@@ -476,8 +474,8 @@ async fn a_trigger_that_makes_no_sense_is_damage_when_it_runs() {
     agent.append([250.0]).await;
 
     assert_eq!(device.set_aside().len(), 1);
-    assert_eq!(agent.account(Lane::Alerts).await.recorded, 1);
-    assert_eq!(agent.account(Lane::Readings).await.recorded, 2);
+    assert_eq!(agent.account(Lane::Alerts).recorded, 1);
+    assert_eq!(agent.account(Lane::Readings).recorded, 2);
     agent.assert_balanced().await;
     agent.stop().await;
 }

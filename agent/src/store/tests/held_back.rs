@@ -48,7 +48,7 @@ async fn a_backlog_that_a_filter_holds_back_is_walked_in_steps_and_a_restart_goe
 
     let (mut at, records) = walk(&agent, 0).await;
     assert_eq!((at, records.len()), (first + STEP - 1, 0), "one step, and no further");
-    let account = agent.account(LANE).await;
+    let account = agent.account(LANE);
     assert_eq!((account.filtered, account.pending), (STEP, BACKLOG + 1 - STEP));
     let killed = device.killed();
     agent.stop().await;
@@ -57,13 +57,13 @@ async fn a_backlog_that_a_filter_holds_back_is_walked_in_steps_and_a_restart_goe
     assert_eq!(agent.store.watermarks[LANE.index()], Seq(at), "what was reached is kept");
     (at, _) = walk(&agent, at).await;
     assert_eq!(at, first + 2 * STEP - 1);
-    let account = agent.account(LANE).await;
+    let account = agent.account(LANE);
     assert_eq!((account.filtered, account.pending), (2 * STEP, BACKLOG + 1 - 2 * STEP));
     // The writer took this in between two steps.
     agent.append([251.0]).await;
     let (_, records) = walk(&agent, at).await;
     assert_eq!(records.iter().map(|record| &record["bpm"]).collect::<Vec<_>>(), [250, 251]);
-    let account = agent.account(LANE).await;
+    let account = agent.account(LANE);
     assert_eq!((account.filtered, account.delivered, account.pending), (BACKLOG, 2, 0));
     agent.assert_balanced().await;
     agent.stop().await;

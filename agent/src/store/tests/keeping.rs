@@ -54,6 +54,7 @@ fn assert_balanced(database: &mut Database) {
     for account in load::load_accounts(&mut database.connection).unwrap() {
         assert!(account.is_balanced(), "{account:?}");
     }
+    assert_counted(Path::new(database.connection.path().unwrap()));
 }
 
 /// Lane, first, last, count and reason of the ledger's rows.
@@ -283,7 +284,8 @@ fn alerts_that_an_earlier_version_stored_are_kept_from_when_they_arrived_too() {
     before.execute_batch(&schema::MIGRATIONS[..3].concat()).unwrap();
     before.pragma_update(None, "user_version", 3).unwrap();
     let rows = "INSERT INTO readings VALUES (1, 0, 5000, 180, 5, NULL);
-        INSERT INTO alerts VALUES (2, 'r', 0, 1, 'warning', 180, NULL, NULL, 5, NULL);";
+        INSERT INTO alerts VALUES (2, 'r', 0, 1, 'warning', 180, NULL, NULL, 5, NULL);
+        INSERT OR REPLACE INTO lanes VALUES (0, 0, 1, 0, 0);";
     before.execute_batch(rows).unwrap();
     drop(before);
 

@@ -142,7 +142,7 @@ impl Model {
     /// Every reading that was durable is delivered, pending, or in a gap that was told.
     async fn check(&mut self, agent: &Running) {
         let lane = Lane::Readings;
-        let accounts = agent.accounts().await;
+        let accounts = agent.store.lane_accounts();
         let recorded = &self.recorded[lane.index()];
         let delivered = &self.delivered[lane.index()];
         let account = accounts[lane.index()];

@@ -80,13 +80,13 @@ async fn child_with_a_backlog() {
         assert_eq!(progress.fault, None, "{progress:?}");
         assert!(progress.cap_bytes < device.keep.max_bytes);
     }
-    let account = agent.account(Lane::Readings).await;
+    let account = agent.account(Lane::Readings);
     assert!(account.is_balanced() && account.dropped > 0, "{account:?}");
     assert!(account.pending > OFFLINE / 3, "too much was dropped: {account:?}");
 
     drain(&agent, &mut [0; 3], None).await;
 
-    let account = agent.account(Lane::Readings).await;
+    let account = agent.account(Lane::Readings);
     assert_eq!((account.recorded, account.pending), (OFFLINE, 0), "{account:?}");
     assert!(account.is_balanced(), "{account:?}");
     assert!(durable_watermark(&device.path()) > OFFLINE / 2, "nothing is sent again");
@@ -119,7 +119,7 @@ async fn child_on_a_disk_that_is_always_full() {
         filling.fill();
         agent.store.commit_now().await.unwrap();
         agent.store.commit_now().await.unwrap();
-        let account = agent.account(Lane::Readings).await;
+        let account = agent.account(Lane::Readings);
         assert_eq!((account.recorded, account.pending), (recorded, 0), "{round}: {account:?}");
         assert_eq!((account.dropped, account.delivered), (0, recorded), "{round}: {account:?}");
     }
@@ -127,8 +127,8 @@ async fn child_on_a_disk_that_is_always_full() {
     let killed = device.killed();
     filling.make_room();
     agent.store.commit_now().await.unwrap();
-    agent.until("the file is taken up", |progress| progress.in_memory.is_none()).await;
-    assert_eq!(agent.account(Lane::Readings).await.recorded, recorded);
+    agent.until("the file is taken up", |progress| !progress.is_in_memory).await;
+    assert_eq!(agent.account(Lane::Readings).recorded, recorded);
     agent.assert_balanced().await;
     agent.stop().await;
 
@@ -159,18 +159,18 @@ async fn child_beside_a_program_that_fills_the_disk() {
             .unwrap();
         agent.store.commit_now().await.unwrap();
         recorded += u64::from(count);
-        let account = agent.account(Lane::Readings).await;
+        let account = agent.account(Lane::Readings);
         assert_eq!((account.pending, account.dropped), (recorded, 0), "{account:?}");
     }
     let progress = agent.store.watch_progress().borrow().clone();
     assert_eq!(progress.fault.map(|fault| fault.as_str()), Some("full"), "it fits");
     filling.make_room();
     agent.store.commit_now().await.unwrap();
-    agent.until("the file is taken up", |progress| progress.in_memory.is_none()).await;
+    agent.until("the file is taken up", |progress| !progress.is_in_memory).await;
 
     drain(&agent, &mut [0; 3], None).await;
 
-    let account = agent.account(Lane::Readings).await;
+    let account = agent.account(Lane::Readings);
     assert_eq!((account.delivered, account.dropped), (recorded, 0), "{account:?}");
     agent.stop().await;
     println!("the child came to its end");
@@ -204,13 +204,13 @@ async fn child_at_its_cap() {
     assert!(log_bytes() <= limit, "{} bytes of the log stay", log_bytes());
 
     // Memory takes what the full disk does not, and has more than the store may still grow by.
-    while progress().in_memory.is_none_or(|in_memory| in_memory.readings < 20 * u64::from(CHUNK)) {
+    while progress().waiting < 20 * u64::from(CHUNK) {
         filling.fill();
         agent.offer(chunk()).await.unwrap();
     }
     filling.make_room();
     agent.store.commit_now().await.unwrap();
-    agent.until("the file is taken up", |progress| progress.in_memory.is_none()).await;
+    agent.until("the file is taken up", |progress| !progress.is_in_memory).await;
     for _ in 0..20 {
         assert!(agent.offer(chunk()).await.unwrap().is_durable, "{:?}", progress());
     }

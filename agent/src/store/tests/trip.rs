@@ -5,7 +5,7 @@ use pulsegate_sensors::Contact;
 use serde_json::json;
 
 use super::*;
-use crate::db::{Choice, schema};
+use crate::db::{Choice, Reader, schema};
 use crate::replay::ReplayPlan;
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn a_trickle_is_one_commit_an_interval_and_a_burst_waits_for_none() {
     let progress = agent.until("a burst that pauses", |progress| progress.commits > 0).await;
 
     assert_eq!(progress.commits, 1);
-    assert_eq!(agent.account(Lane::Readings).await.recorded, 2_050);
+    assert_eq!(agent.account(Lane::Readings).recorded, 2_050);
     agent.stop().await;
 }
 
@@ -209,7 +209,7 @@ const FIRST_ROWS: &str = "
     INSERT INTO boots VALUES (4, 1, 1); INSERT INTO sources VALUES (0, '7', 'heart_rate');
     INSERT INTO readings VALUES (1, 0, 5, 72, NULL, NULL);
     INSERT INTO alerts VALUES (2, 'r', 0, 1, 'warning', 150, NULL, NULL, 5, 1);
-    UPDATE lanes SET recorded = 1 WHERE lane = 0;";
+    INSERT OR REPLACE INTO lanes VALUES (0, 0, 1, 0, 0);";
 
 #[tokio::test]
 async fn a_store_of_the_first_version_is_read_on_and_the_first_version_can_read_this_one() {
@@ -242,4 +242,47 @@ async fn a_store_of_the_first_version_is_read_on_and_the_first_version_can_read_
         .query_row("SELECT count(*) FROM standing WHERE rule = 'new'", [], |row| row.get(0))
         .unwrap();
     assert_eq!(standing, 1);
+}
+
+#[tokio::test]
+async fn the_accounts_of_the_version_before_are_taken_over_and_that_version_can_go_on_with_them() {
+    let device = Device::new();
+    let before = rusqlite::Connection::open(device.path()).unwrap();
+    before.pragma_update(None, "journal_mode", "WAL").unwrap();
+    before.execute_batch(&schema::MIGRATIONS[..7].concat()).unwrap();
+    before.pragma_update(None, "user_version", 7).unwrap();
+    // Of the readings one is delivered, one filtered, and three are pending.
+    let written = "
+        INSERT INTO readings SELECT 2 + value, 0, 5, 72, NULL, NULL FROM json_each('[1,2,3,4]');
+        INSERT OR REPLACE INTO lanes VALUES (2, 3, 2, 1, 0);
+        INSERT INTO meta VALUES ('filtered', 1);";
+    before.execute_batch(&[FIRST_ROWS, written].concat()).unwrap();
+    drop(before);
+    let expected = |delivered, pending| RecordAccount {
+        recorded: 5,
+        delivered,
+        pending,
+        dropped: 0,
+        filtered: 1,
+    };
+
+    let agent = device.start();
+    agent.store.commit_now().await.unwrap();
+    assert_eq!(agent.account(Lane::Readings), expected(1, 3));
+    // The alert, and that it is cleared, since no rule watches it any more.
+    assert_eq!(agent.account(Lane::Alerts).pending, 2);
+    agent.assert_balanced().await;
+    agent.stop().await;
+    let before = rusqlite::Connection::open(device.path()).unwrap();
+    let watermark = "SELECT watermark FROM lanes WHERE lane = 2";
+    let watermark: u64 = before.query_row(watermark, [], |row| row.get(0)).unwrap();
+    assert_eq!(watermark, 3);
+    before.execute_batch("INSERT OR REPLACE INTO lanes VALUES (2, 5, 5, 3, 0)").unwrap();
+    drop(before);
+
+    let agent = device.start();
+    assert_eq!(agent.store.watch_progress().borrow().set_aside, None);
+    assert_eq!(agent.account(Lane::Readings), expected(3, 1));
+    agent.assert_balanced().await;
+    agent.stop().await;
 }

@@ -7,9 +7,9 @@ use pulsegate_core::cloud::filter::FilterSpec;
 
 use super::*;
 use crate::db::database::{CommitWork, Database};
+use crate::db::load;
 use crate::db::retention::{self, RetentionView};
 use crate::db::withheld::{SettledSources, SourceMark};
-use crate::db::{load, overflow};
 use crate::store::take::Encoder;
 
 const LANE: Lane = Lane::Readings;
@@ -77,7 +77,7 @@ async fn a_withheld_topic_is_read_by_itself_and_from_where_it_stood_after_a_rest
     let withhold = TopicMark::Withhold { lane: LANE, topic: topic("b"), after: Seq(0) };
     let mark = Mark { lane: LANE, through: Seq(20), delivered: 10, filtered: 0, gaps: Vec::new() };
     agent.store.mark_all(vec![mark], vec![withhold], true, 0).await.unwrap().await.unwrap();
-    assert_eq!(agent.account(LANE).await.pending, 10);
+    assert_eq!(agent.account(LANE).pending, 10);
     agent.assert_balanced().await;
     assert_eq!(take(&agent, of("b", true, 20, 1)).await, [2]);
     assert_eq!(take(&agent, of("b", false, 20, 1)).await, [4]);
@@ -94,7 +94,7 @@ async fn a_withheld_topic_is_read_by_itself_and_from_where_it_stood_after_a_rest
 
     let agent = start(&device);
     agent.until("it tells", |progress| progress.withheld == [(LANE, topic("b"))]).await;
-    assert_eq!(agent.account(LANE).await.pending, 8);
+    assert_eq!(agent.account(LANE).pending, 8);
     assert_eq!(take(&agent, of("b", true, 20, 100)).await, (6..=20).step_by(2).collect::<Vec<_>>());
     let settle = TopicMark::Settle {
         lane: LANE,
@@ -106,7 +106,7 @@ async fn a_withheld_topic_is_read_by_itself_and_from_where_it_stood_after_a_rest
     };
     let release = TopicMark::Release { lane: LANE, topic: topic("b") };
     agent.store.mark_all(Vec::new(), vec![settle, release], true, 0).await.unwrap().await.unwrap();
-    assert_eq!(agent.account(LANE).await.delivered, 20);
+    assert_eq!(agent.account(LANE).delivered, 20);
     agent.assert_balanced().await;
     agent.stop().await;
 }
@@ -372,8 +372,7 @@ fn what_is_settled_beyond_the_watermark_of_its_lane_is_not_pending_as_well() {
     let mut memory = database.go_on_in_memory().unwrap();
     fill(&mut memory, 2, 20);
     commit(&mut memory, None, Some(settle(1, 24, 4)));
-    let in_memory = overflow::count_in_memory(&memory, Some(&database), None).unwrap();
-    let account = in_memory.complete_accounts(&device.path()).unwrap()[LANE.index()];
+    let account = memory.lanes[LANE.index()].account();
     assert_eq!((account.recorded, account.delivered), (40, 17), "{account:?}");
     assert!(account.is_balanced(), "{account:?}");
 }
@@ -411,7 +410,7 @@ async fn the_records_of_a_source_that_the_table_lost_are_tried_with_its_topic() 
         .execute_batch(
             "UPDATE readings SET source = 7 WHERE seq IN (2, 4);
              INSERT INTO withheld VALUES (2, 7, 0);
-             UPDATE lanes SET watermark = 4, delivered = 2 WHERE lane = 2;",
+             UPDATE accounts SET watermark = 4, delivered = 2 WHERE lane = 2;",
         )
         .unwrap();
     drop(connection);
@@ -425,7 +424,7 @@ async fn the_records_of_a_source_that_the_table_lost_are_tried_with_its_topic() 
     let release = TopicMark::Release { lane: LANE, topic: topic("source-7") };
     agent.store.mark_all(Vec::new(), vec![settle, release], true, 0).await.unwrap().await.unwrap();
 
-    assert_eq!(agent.account(LANE).await.delivered, 4);
+    assert_eq!(agent.account(LANE).delivered, 4);
     agent.assert_balanced().await;
     agent.stop().await;
     let agent = start(&device);

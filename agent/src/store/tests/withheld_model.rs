@@ -198,6 +198,7 @@ impl Model {
             filtered: 0,
         };
         assert_eq!(account, expected);
+        assert_counted(&self.device.path());
         let left = self.left();
         let pending = self.committed.readings.iter().filter(|(_, one)| one.1 == Fate::Pending);
         for (place, _) in pending {

@@ -2,25 +2,13 @@
 //! delivered from memory in a pass of their own. Once the file is back, another pass begins behind
 //! the records delivered from the file. Records delivered from memory are not sent again.
 
-use pulsegate_core::record::lane::Lane;
 use pulsegate_core::record::reading::Seq;
 
 use super::Writer;
 use super::memory::MemoryMode;
 use crate::db::database::Database;
-use crate::db::load::LaneRow;
-use crate::db::overflow::{self, DetachedFile};
+use crate::db::overflow::DetachedFile;
 use crate::store::Pass;
-
-/// Returns the number of records pending in an unreadable file: the difference between the accounts
-/// and the records in memory.
-fn pending_in_file(lanes: &[LaneRow; 3], in_memory: [u64; 3]) -> [u64; 3] {
-    Lane::ALL.map(|lane| {
-        let row = lanes[lane.index()];
-        let settled = row.delivered + row.dropped + row.filtered;
-        row.recorded.saturating_sub(settled + in_memory[lane.index()])
-    })
-}
 
 impl Writer {
     /// Delivers memory alone, while the records in the file cannot be read.
@@ -31,11 +19,8 @@ impl Writer {
         else {
             return;
         };
-        let Ok(in_memory) = overflow::count_pending(&self.database) else { return };
-        let lanes = &self.database.lanes;
         *apart = Some(DetachedFile {
-            watermarks: lanes.map(|row| row.watermark),
-            pending: pending_in_file(lanes, in_memory),
+            watermarks: self.database.lanes.map(|row| row.watermark),
             withheld: self.database.withheld.clone(),
             last_seq: file.last_seq,
             is_carried_over: false,
@@ -62,15 +47,13 @@ impl Writer {
             let since = |row: u64, was: u64| row.saturating_sub(was);
             row.recorded = now.recorded + since(row.recorded, was.recorded);
             row.delivered = now.delivered + since(row.delivered, was.delivered);
+            row.pending = (now.pending + row.pending).saturating_sub(was.pending);
             row.dropped = now.dropped + since(row.dropped, was.dropped);
             row.filtered = now.filtered + since(row.filtered, was.filtered);
         }
         // The salvage may find more records than were counted; memory must not assign their places.
         self.database.last_seq += known.last_seq.saturating_sub(was.last_seq);
         apart.carry_over(&known.lanes, &was.lanes);
-        if let Ok(in_memory) = overflow::count_pending(&self.database) {
-            apart.pending = pending_in_file(&self.database.lanes, in_memory);
-        }
     }
 
     /// Begins another pass behind the watermarks. Nothing is in the publisher's hands then, and the

@@ -49,7 +49,7 @@ impl Writer {
             return;
         }
         self.look_at_room();
-        let before = self.database.last_seq;
+        let before = self.database.lanes;
         let look = RetentionView {
             keep: &self.options.keep,
             cap_bytes: self.cap_now(),
@@ -71,8 +71,8 @@ impl Writer {
             }
         };
         self.retention_at = Instant::now() + pause;
-        if self.database.last_seq != before {
-            // The event about a gap is to be published.
+        if self.database.lanes != before {
+            // The event about a gap is to be published, and the accounts have changed.
             self.report_progress();
         }
     }

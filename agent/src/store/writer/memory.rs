@@ -219,14 +219,14 @@ impl Writer {
     fn leave_file(&mut self) {
         self.detach_file();
         let Some(memory) = &mut self.memory else { return };
-        let (Some(file), Some(apart)) = (memory.file.take(), memory.apart.take()) else { return };
+        let (Some(file), Some(_)) = (memory.file.take(), memory.apart.take()) else { return };
         tracing::error!("another store is in the place of the one that was open");
-        for ((row, was), pending) in
-            self.database.lanes.iter_mut().zip(file.lanes).zip(apart.pending)
-        {
+        let pending = overflow::count_pending_in_file(&self.database).unwrap_or_default();
+        for ((row, was), pending) in self.database.lanes.iter_mut().zip(file.lanes).zip(pending) {
             let delivered = was.recorded.saturating_sub(pending + was.dropped + was.filtered);
             row.recorded -= was.recorded.min(row.recorded);
             row.delivered -= delivered.min(row.delivered);
+            row.pending -= pending.min(row.pending);
             row.dropped -= was.dropped.min(row.dropped);
             row.filtered -= was.filtered.min(row.filtered);
         }
