@@ -1,18 +1,17 @@
 //! The cloud's side: a mosquitto that everything is published to over mutual TLS, and a subscriber
 //! over TLS that notes which readings arrived, how often, and when the last did.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use memchr::memmem::Finder;
 use pulsegate_tests::PATIENCE;
 use pulsegate_tests::certs::{Certs, HOST};
+use pulsegate_tests::columns::reading_times;
 use pulsegate_tests::mosquitto::{Mosquitto, Options, WATCHER};
 use pulsegate_tests::subscriber::tls;
 use rumqttc::mqttbytes::v4::Packet;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, QoS, Transport};
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -119,7 +118,11 @@ impl Seen {
         self.first.get_or_insert(now);
         self.last = Some(now);
         if payload.starts_with(b"{\"columns\"") {
-            column_times(payload).into_iter().for_each(|ms| self.count(usize::try_from(ms).ok()));
+            let message = serde_json::from_slice(payload).expect("the agent publishes JSON");
+            for ms in reading_times(&message).expect("columns") {
+                let since_ten = u64::try_from(ms).ok().and_then(|ms| ms.checked_sub(TEN_MS));
+                self.count(since_ten.and_then(|ms| usize::try_from(ms).ok()));
+            }
             return self.different;
         }
         for at in number.find_iter(payload) {
@@ -141,25 +144,6 @@ impl Seen {
             None => {} // of an earlier pass
         }
     }
-}
-
-/// Returns the times of readings in columns, in milliseconds since ten.
-fn column_times(payload: &[u8]) -> Vec<i64> {
-    let batch: Value = serde_json::from_slice(payload).expect("the agent publishes JSON");
-    let numbers = |key: &str| -> Option<Vec<i64>> {
-        batch[key].as_array()?.iter().map(Value::as_i64).collect()
-    };
-    let changes = numbers("ms").expect("a column of numbers");
-    let index = numbers("index").unwrap_or_else(|| vec![0; changes.len()]);
-    let begin = batch["time"].as_i64().expect("a time");
-    let mut series: HashMap<i64, (i64, i64)> = HashMap::new();
-    let times = index.into_iter().zip(changes).map(|(at, change)| {
-        let (time, step) = series.entry(at).or_insert((begin, 0));
-        *step += change;
-        *time += *step;
-        *time - i64::try_from(TEN_MS).expect("a time")
-    });
-    times.collect()
 }
 
 fn milliseconds(text: &[u8]) -> Option<usize> {

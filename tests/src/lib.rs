@@ -8,6 +8,7 @@ pub mod agent_process;
 pub mod answered;
 pub mod certs;
 pub mod cloud;
+pub mod columns;
 pub mod date;
 pub mod fake_bluez;
 pub mod figures;

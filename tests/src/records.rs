@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
+use crate::columns::decode_columns;
 use crate::subscriber::Message;
 
 /// The records of every message whose topic ends in `topic_end`, in order.
@@ -16,7 +17,7 @@ pub fn of(messages: &[Message], topic_end: &str) -> Vec<Value> {
     matching.flat_map(|message| parse(&message.payload)).collect()
 }
 
-/// The records of one payload: a JSON array, or a line of JSON for each.
+/// The records of one payload: a JSON array, a line of JSON for each, or columns.
 ///
 /// # Panics
 /// When it is neither.
@@ -27,7 +28,10 @@ pub fn parse(payload: &[u8]) -> Vec<Value> {
     for value in values {
         match value {
             Ok(Value::Array(elements)) => records.extend(elements),
-            Ok(record) => records.push(record),
+            Ok(object) => match decode_columns(&object) {
+                Some(readings) => records.extend(readings),
+                None => records.push(object),
+            },
             Err(error) => {
                 panic!("not JSON: {error} in `{}`", String::from_utf8_lossy(payload))
             }

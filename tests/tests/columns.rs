@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 
 use pulsegate_tests::PATIENCE;
 use pulsegate_tests::agent_process::{Agent, Device, lane_count};
-use pulsegate_tests::date;
 use pulsegate_tests::site::Site;
 use pulsegate_tests::subscriber::Message;
+use pulsegate_tests::{date, records};
 use serde_json::{Value, json};
 
 const TOPIC: &str = "pulsegate/box/readings";
@@ -54,7 +54,9 @@ fn decode(messages: &[Message]) -> Vec<Value> {
     writing.join().expect("writing does not panic");
     assert!(output.status.success());
     let arrays = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Vec<Value>>();
-    arrays.flat_map(|records| records.expect("an array of records")).collect()
+    let decoded = arrays.flat_map(|records| records.expect("an array of records")).collect();
+    assert_eq!(decoded, records::of(messages, TOPIC), "the decoder of the tests");
+    decoded
 }
 
 /// The standard records of all stored readings, by their ids.

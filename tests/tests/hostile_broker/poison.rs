@@ -14,9 +14,19 @@ use crate::{Feeder, SMALL_BATCHES, seeds};
 
 #[tokio::test]
 async fn a_message_that_the_broker_hangs_up_on_becomes_a_gap_and_the_rest_goes_on() {
+    quarantine_one_record("array").await;
+}
+
+#[tokio::test]
+async fn a_reading_in_columns_that_the_broker_hangs_up_on_becomes_a_gap_of_its_own() {
+    quarantine_one_record("columns").await;
+}
+
+async fn quarantine_one_record(format: &str) {
     let poison = vec![Poison::Payload("cursed".into())];
     let cloud = Cloud::with_faults(seeds(0)[0], Faults { poison, ..Faults::default() }).await;
     let device = cloud.device().set("publish.readings", "batch", SMALL_BATCHES);
+    let device = device.set("publish.readings", "format", &format!("{format:?}"));
     let mut agent = device.started().await;
     let mut feeder = Feeder::on(&agent, "meter").await;
     let mut cursed = Feeder::on(&agent, "cursed").await;
