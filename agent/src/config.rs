@@ -11,10 +11,10 @@ mod findings;
 mod model;
 mod nearest;
 mod outputs;
-mod place;
 mod placeholder;
 mod places;
 mod privacy;
+mod reader;
 mod sections;
 mod structure;
 mod tables;
@@ -38,6 +38,7 @@ pub(crate) use model::*;
 
 use findings::{Finding, Findings};
 use places::Places;
+use reader::Reader;
 use tables::Tables;
 
 /// The path of the configuration, unless the command line gives another.
@@ -189,8 +190,8 @@ fn mended(mut file: Spanned<DeTable<'_>>, findings: &mut Findings) -> Option<Tab
     }
     structure::mend(&mut file, &tables::build_schema(), findings);
     findings.places = Places::of(&file);
-    Tables::deserialize(toml::Deserializer::from(file))
-        .inspect_err(|error| findings.report(not_read(error)))
+    Tables::deserialize(Reader::of(file.into_inner()))
+        .inspect_err(|error| findings.report(Finding::of_the_file(error.to_string())))
         .ok()
 }
 

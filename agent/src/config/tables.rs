@@ -15,7 +15,7 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 
 pub(super) use outputs::{NightTable, OutputTable};
-pub(super) use publish::{BatchTable, PublishTable, PublishTables, Scalar, TestTable};
+pub(super) use publish::{Members, PublishTable, PublishTables, TestTable};
 pub(super) use rules::{MemberTable, RuleTable, WindowTable};
 pub(super) use visits::{ReportTable, SourceVisitTable, VisitTable};
 

@@ -19,9 +19,9 @@ use super::names;
 use crate::config::findings::{Finding, Findings};
 use crate::config::model::{Limits, Publish, PublishConfig};
 use crate::config::nearest::suggest;
-use crate::config::place::At;
+use crate::config::places::Place;
 use crate::config::sections::beyond_aws;
-use crate::config::tables::{BatchTable, PublishTable, PublishTables};
+use crate::config::tables::{Members, PublishTable, PublishTables};
 use crate::config::units::Size;
 
 /// The unit in which AWS IoT Core bills messages: 5 KiB.
@@ -72,15 +72,19 @@ const _: () =
     assert!(BATCH_BYTES <= MAX_AWS_BATCH.0 && MAX_AWS_BATCH.0.is_multiple_of(BILLED_BYTES));
 
 pub(super) fn build_publish(
-    mut tables: PublishTables,
+    tables: PublishTables,
     thing: &str,
     (limits, window): (Limits, u16),
     known: &Known,
     findings: &mut Findings,
 ) -> Publish {
+    let mut tables = tables.0;
+    for (index, (_, table)) in tables.iter_mut().enumerate() {
+        table.path = format!("publish[{index}]");
+    }
     let mut take = |name: &str| {
-        let key = tables.keys().find(|key| key.as_str() == name).cloned();
-        key.and_then(|key| tables.remove(&key)).unwrap_or_default()
+        let index = tables.iter().position(|(given, _)| given == name);
+        index.map(|index| tables.remove(index).1).unwrap_or_default()
     };
     let (readings, alerts, events) = (take("readings"), take("alerts"), take("events"));
     topics::count(&readings, &tables, window, known, findings);
@@ -89,10 +93,10 @@ pub(super) fn build_publish(
     let any = section.longest(None);
     let readings = section.build(readings, &any, &usual(topic::READINGS, thing, READINGS_DELAY));
     let kinds = tables.into_iter().map(|(kind, table)| {
-        section.kind(&kind);
+        section.check_kind(&kind, &table.path);
         let longest = section.longest(Some(&kind));
         let config = section.build(table, &longest, &readings);
-        (kind.as_str().into(), config)
+        (kind.into(), config)
     });
     let kinds: BTreeMap<Box<str>, PublishConfig> = kinds.collect();
     let alerts_usual = usual(topic::ALERTS, thing, Duration::ZERO);
@@ -143,21 +147,17 @@ impl Section<'_> {
         (source.unwrap_or_default(), kind.map(str::to_owned).or(any).unwrap_or_default())
     }
 
-    fn kind(&mut self, kind: &At<String>) {
+    fn check_kind(&mut self, kind: &str, path: &str) {
         if self.known.has_kind(kind) {
             return;
         }
+        let place = Place::Key(path.to_owned());
         if !self.known.has_foreign_kinds() {
-            let message = format!("no source gives readings of kind `{}`", **kind);
+            let message = format!("no source gives readings of kind `{kind}`");
             let names = [self.known.kinds(), vec!["readings", "alerts", "events"]].concat();
-            self.findings.push(suggest(
-                Finding::fault(kind.span(), message),
-                kind,
-                &names,
-                "sections",
-            ));
+            self.findings.push(suggest(Finding::fault(place, message), kind, &names, "sections"));
         } else if !is_kind(kind) {
-            self.findings.push(names::malformed_kind(kind, kind.span()));
+            self.findings.push(names::malformed_kind(kind, place));
         }
     }
 
@@ -169,14 +169,13 @@ impl Section<'_> {
     ) -> PublishConfig {
         let longest = Longest { source: Some(source), kind: Some(kind) };
         self.check_columns(&table, usual);
-        let fields = table.fields.as_ref().map(|fields| self.fields(fields));
+        let fields = table.fields.as_ref().map(|fields| self.fields(fields, &table.path));
         let fields = fields.or_else(|| usual.format.fields.clone());
         let taken = |key: &str| match &fields {
             Some(fields) => key == "clock" || fields.iter().any(|(own, _)| **own == *key),
             None => READING_KEYS.contains(&key),
         };
-        let add =
-            table.add.as_ref().map(|add| additions::build_additions(add, taken, self.findings));
+        let add = self.build_additions(&table, taken);
         let filter = filters::build_filter(&table, kind, usual, self.known, self.findings);
         let add = add.unwrap_or_else(|| usual.format.add.clone());
         let own = PublishConfig { filter, ..usual.clone() };
@@ -190,20 +189,31 @@ impl Section<'_> {
         source: Option<&str>,
         keys: &[&str],
     ) -> PublishConfig {
-        if let Some(fields) = &table.fields {
+        if table.fields.is_some() {
             let message = "only readings have fields that can be chosen";
-            self.findings.push(Finding::fault(fields.span(), message));
+            self.findings.push(Finding::fault(format!("{}.fields", table.path), message));
         }
-        if let Some(format) = table.format.as_ref().filter(|format| ***format == Framing::Columns) {
-            let fault = Finding::fault(format.span(), "only readings can be in columns");
+        if table.format == Some(Framing::Columns) {
+            let place = format!("{}.format", table.path);
+            let fault = Finding::fault(place, "only readings can be in columns");
             self.findings.push(fault.label("`array` or `lines`"));
         }
         filters::none(&table, self.findings);
         let taken = |key: &str| keys.contains(&key);
-        let add =
-            table.add.as_ref().map(|add| additions::build_additions(add, taken, self.findings));
+        let add = self.build_additions(&table, taken);
         let longest = Longest { source, kind: None };
         self.section(table, &longest, None, add.unwrap_or_default(), usual.clone())
+    }
+
+    /// Builds the fixed members of every record, if the table has any.
+    fn build_additions(
+        &mut self,
+        table: &PublishTable,
+        is_taken: impl Fn(&str) -> bool,
+    ) -> Option<Box<str>> {
+        let path = format!("{}.add", table.path);
+        let add = table.add.as_ref()?;
+        Some(additions::build_additions(add, &path, is_taken, self.findings))
     }
 
     /// Completes a section; keys missing in the table have the values of `usual`.
@@ -215,12 +225,12 @@ impl Section<'_> {
         add: Box<str>,
         usual: PublishConfig,
     ) -> PublishConfig {
-        self.check_batch(&table.batch);
+        self.check_batch(&table);
         let bytes = table.batch.bytes.map(|bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX));
         let format = ReadingFormat {
-            topic: self.topic(table.topic, longest).unwrap_or(usual.format.topic),
+            topic: self.topic(&table, longest).unwrap_or(usual.format.topic),
             fields,
-            framing: table.format.map_or(usual.format.framing, |format| *format),
+            framing: table.format.unwrap_or(usual.format.framing),
             add,
         };
         PublishConfig {
@@ -231,72 +241,77 @@ impl Section<'_> {
         }
     }
 
-    fn topic(&mut self, topic: Option<At<String>>, longest: &Longest<'_>) -> Option<Template> {
-        let topic = topic?;
+    fn topic(&mut self, table: &PublishTable, longest: &Longest<'_>) -> Option<Template> {
+        let topic = table.topic.as_ref()?;
         let open = Open { source: longest.source.is_some(), kind: longest.kind.is_some() };
         let limits = match self.limits {
             Limits::Aws => topic::Limits::Aws,
             Limits::None => topic::Limits::Mqtt,
         };
-        let checked = Template::for_thing(&topic, self.thing, open).and_then(|template| {
+        let checked = Template::for_thing(topic, self.thing, open).and_then(|template| {
             let (source, kind) = (longest.source.unwrap_or(""), longest.kind.unwrap_or(""));
             topic::check_topic(&template.fill_in(source, kind), limits)
         });
         if let Err(fault) = checked {
             let fix = fault.suggest_fix();
-            self.findings.push(Finding::fault(topic.span(), fault.to_string()).label(fix));
+            let place = format!("{}.topic", table.path);
+            self.findings.push(Finding::fault(place, fault.to_string()).label(fix));
         }
-        Template::for_thing(&topic, self.thing, OPEN).ok()
+        Template::for_thing(topic, self.thing, OPEN).ok()
     }
 
-    fn fields(&mut self, fields: &At<BTreeMap<At<String>, At<Field>>>) -> Vec<(Box<str>, Field)> {
+    fn fields(&mut self, fields: &Members<Field>, path: &str) -> Vec<(Box<str>, Field)> {
+        let (fields, path) = (&fields.0, format!("{path}.fields"));
         if fields.is_empty() {
-            self.findings.push(Finding::fault(fields.span(), "a record needs at least one field"));
-        } else if !fields.values().any(|field| **field == Field::Seq) {
+            self.findings.push(Finding::fault(&*path, "a record needs at least one field"));
+        } else if !fields.iter().any(|(_, field)| *field == Field::Seq) {
             let message = "without `seq` the cloud cannot remove duplicates";
-            let warning = Finding::warning(fields.span(), message);
+            let warning = Finding::warning(&*path, message);
             self.findings.push(warning.help("add a key for it, such as `seq = \"seq\"`"));
         }
-        fields.keys().for_each(|name| key(name, self.findings));
-        fields.iter().map(|(key, field)| (key.as_str().into(), **field)).collect()
+        for (at, (key, _)) in fields.iter().enumerate() {
+            check_key(key, Place::Key(format!("{path}[{at}]")), self.findings);
+        }
+        fields.iter().map(|(key, field)| (key.as_str().into(), *field)).collect()
     }
 
     /// Checks that readings in columns have the fields of the standard record.
     fn check_columns(&mut self, table: &PublishTable, usual: &PublishConfig) {
-        let own = table.format.as_ref();
-        if own.map_or(usual.format.framing, |format| **format) != Framing::Columns {
+        if table.format.unwrap_or(usual.format.framing) != Framing::Columns {
             return;
         }
+        let place = |key: &str| format!("{}.{key}", table.path);
         let message = "readings in columns have the fields of the standard record";
-        if let Some(fields) = &table.fields {
-            let fault = Finding::fault(fields.span(), message);
+        if table.fields.is_some() {
+            let fault = Finding::fault(place("fields"), message);
             self.findings.push(fault.label("leave out `fields`, or set `format = \"array\"`"));
-        } else if let (Some(format), Some(_)) = (own, &usual.format.fields) {
-            let fault = Finding::fault(format.span(), message);
+        } else if table.format.is_some() && usual.format.fields.is_some() {
+            let fault = Finding::fault(place("format"), message);
             let help = "move `fields` of `publish.readings` to the kinds that need other fields";
             self.findings.push(fault.label("`publish.readings` has other `fields`").help(help));
         }
     }
 
-    fn check_batch(&mut self, table: &BatchTable) {
-        if let (Limits::Aws, Some(bytes)) = (self.limits, &table.bytes) {
+    fn check_batch(&mut self, table: &PublishTable) {
+        if let (Limits::Aws, Some(bytes)) = (self.limits, table.batch.bytes) {
+            let place = format!("{}.batch.bytes", table.path);
             if !bytes.0.is_multiple_of(BILLED_BYTES) {
-                let message = format!("`bytes` must be a multiple of 5KiB, not {}", **bytes);
-                let fault = Finding::fault(bytes.span(), message);
+                let message = format!("`bytes` must be a multiple of 5KiB, not {bytes}");
+                let fault = Finding::fault(place, message);
                 self.findings.push(fault.label("AWS bills each message by 5 KiB"));
-            } else if **bytes > MAX_AWS_BATCH {
+            } else if bytes > MAX_AWS_BATCH {
                 let wanted = format!("at most {MAX_AWS_BATCH}");
-                self.findings.push(beyond_aws(bytes.span(), **bytes, "bytes", &wanted));
+                self.findings.push(beyond_aws(place, bytes, "bytes", &wanted));
             }
         }
     }
 }
 
-fn key(key: &At<String>, findings: &mut Findings) {
+fn check_key(key: &str, place: Place, findings: &mut Findings) {
     let fits = (1..=MAX_KEY_BYTES).contains(&key.len())
         && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if !fits {
-        let fault = Finding::fault(key.span(), format!("`{}` cannot be a key of a record", **key));
+        let fault = Finding::fault(place, format!("`{key}` cannot be a key of a record"));
         findings.push(fault.label("1 to 64 of `a-z 0-9 _`"));
     }
 }

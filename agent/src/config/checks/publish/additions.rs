@@ -1,12 +1,10 @@
 //! Checks the fixed keys of every record.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use crate::config::findings::{Finding, Findings};
-use crate::config::place::At;
-use crate::config::tables::Scalar;
+use crate::config::places::Place;
+use crate::config::tables::Members;
 
 /// The most bytes that fixed keys add to every record.
 const MAX_BYTES: usize = 512;
@@ -32,40 +30,38 @@ const TELLING: [&str; 16] = [
 /// The number of digits after a `+` from which a text counts as a phone number.
 const PHONE_DIGITS: usize = 7;
 
-/// Builds the fixed members of every record, as JSON without braces. `is_taken` returns `true` for
+/// Builds the fixed members of every record, as JSON without braces, from the table at `path`. `is_taken` returns `true` for
 /// a key that a record has anyway.
 pub(super) fn build_additions(
-    add: &At<BTreeMap<At<String>, At<Scalar>>>,
+    add: &Members<Value>,
+    path: &str,
     is_taken: impl Fn(&str) -> bool,
     findings: &mut Findings,
 ) -> Box<str> {
     let mut members = Vec::new();
-    for (key, value) in add.iter() {
-        super::key(key, findings);
+    for (at, (key, value)) in add.0.iter().enumerate() {
+        let path = format!("{path}[{at}]");
+        let place = Place::Key(path.clone());
+        super::check_key(key, place.clone(), findings);
         if is_taken(key) {
-            let fault = Finding::fault(key.span(), format!("a record has its own `{}`", **key));
+            let fault = Finding::fault(place.clone(), format!("a record has its own `{key}`"));
             findings.push(fault.label("choose another key"));
         }
-        let telling = match &**value {
-            _ if TELLING.contains(&key.as_str()) => Some(key.span()),
-            Scalar::Text(text) if reaches(text) => Some(value.span()),
-            Scalar::Text(_) | Scalar::Whole(_) | Scalar::Number(_) => None,
+        let telling = match value.as_str() {
+            _ if TELLING.contains(&key.as_str()) => Some(place),
+            Some(text) if reaches(text) => Some(Place::Value(path)),
+            _ => None,
         };
-        if let Some(span) = telling {
+        if let Some(place) = telling {
             let message = "a fixed field tells neither a person nor a place";
-            let fault = Finding::fault(span, message).veiled();
+            let fault = Finding::fault(place, message).veiled();
             findings.push(fault.help("use an opaque id: only the cloud knows whose it is"));
         }
-        let value = match &**value {
-            Scalar::Whole(number) => Value::from(*number),
-            Scalar::Number(number) => Value::from(*number),
-            Scalar::Text(text) => Value::from(text.as_str()),
-        };
         members.push(format!("{}:{value}", Value::from(key.as_str())));
     }
     let members = members.join(",");
     if members.len() > MAX_BYTES {
-        let fault = Finding::fault(add.span(), "this is too much for every record");
+        let fault = Finding::fault(path, "this is too much for every record");
         findings.push(fault.label(format!("at most {MAX_BYTES} bytes")));
     }
     members.into()
