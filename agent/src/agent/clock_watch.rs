@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pulsegate_core::time::clock::ClockReports;
 use pulsegate_core::time::timeline::ClockTrust;
 use tokio::sync::watch;
 
@@ -23,6 +24,7 @@ pub(super) fn start(tasks: &mut Tasks, policy: Policy, store: &Store) -> watch::
 /// Watches until the store stops.
 async fn run(policy: Policy, store: Store, is_set: watch::Sender<bool>) -> anyhow::Result<()> {
     let mut witnesses = Witnesses::new(policy == Policy::System, store.last_trusted);
+    let mut reports = ClockReports::default();
     let mut interval = tokio::time::interval(WATCH_EVERY);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -35,6 +37,9 @@ async fn run(policy: Policy, store: Store, is_set: watch::Sender<bool>) -> anyho
         if trust == ClockTrust::Trusted && !was_set {
             tracing::info!("the clock is set");
         }
-        store.observe_clock(clock::mono(), clock::wall(), trust).await?;
+        let (mono, wall) = (clock::mono(), clock::wall());
+        if reports.is_due(mono, wall, trust) {
+            store.observe_clock(mono, wall, trust).await?;
+        }
     }
 }

@@ -18,8 +18,9 @@ use crate::platform::clock;
 use crate::sources::drivers::{Gauge, Overview};
 use crate::store::Store;
 
-/// Interval between two checks of the counters.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Interval between two checks of the counters: seldom, since an event comes at most once an hour, and each check
+/// wakes the processor.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Shortest interval between two events of one inbox, since a flood may last; `status` always has
 /// the totals.
 const TELL_EVERY: Duration = Duration::from_secs(3600);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::time::timeline::ClockTrust;
+use crate::time::timeline::{ClockTrust, STEP_MS};
 use crate::time::{Mono, Wall};
 
 /// The greatest difference between a clock chip and the wall clock set by the chip, in
@@ -67,9 +67,71 @@ impl ClockGrace {
     }
 }
 
+/// Drift of the wall clock that is worth a report, in milliseconds: small beside the step that begins a new
+/// segment of the timeline.
+const DRIFT_MS: u64 = STEP_MS / 10;
+/// Longest time between two reports.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+
+/// Selects the observations of the clock that the timeline needs. A report wakes the thread of the store, and a
+/// clock that keeps time tells the timeline nothing new.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClockReports {
+    /// Time, offset from the monotonic clock in milliseconds, and trust of the last report.
+    last: Option<(Mono, i64, ClockTrust)>,
+}
+
+impl ClockReports {
+    /// Returns true if an observation is to be reported: the first, a step or a change of trust, a drift of
+    /// [`DRIFT_MS`], and one every [`REPORT_EVERY`].
+    pub fn is_due(&mut self, now: Mono, wall: Wall, trust: ClockTrust) -> bool {
+        let offset_ms = wall.0.saturating_sub(i64::try_from(now.0).unwrap_or(i64::MAX));
+        let is_known = self.last.is_some_and(|(at, last_ms, last_trust)| {
+            last_trust == trust
+                && last_ms.abs_diff(offset_ms) < DRIFT_MS
+                && now.since(at) < REPORT_EVERY
+        });
+        if !is_known {
+            self.last = Some((now, offset_ms, trust));
+        }
+        !is_known
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_keeps_time_is_reported_once_a_minute_and_a_change_of_it_at_once() {
+        let mut reports = ClockReports::default();
+        let mut report = |second: u64, drift_ms: i64, trust| {
+            let now = Mono(second * 1_000);
+            reports.is_due(now, Wall(MADE.0 + i64::try_from(now.0).unwrap() + drift_ms), trust)
+        };
+        let (set, unset) = (ClockTrust::Trusted, ClockTrust::Unset);
+
+        assert!(report(0, 0, unset), "the first");
+        assert!(!report(2, 0, unset) && !report(58, 49, unset));
+        assert!(report(60, 0, unset), "a minute later");
+        assert!(report(62, 0, set), "set");
+        assert!(report(64, -500, set), "a step");
+        assert!(report(66, -450, set) && !report(68, -450, set), "a drift");
+    }
+
+    #[test]
+    fn a_drift_is_reported_long_before_it_is_a_step_of_the_timeline() {
+        let mut reports = ClockReports::default();
+        let mut seen_ms = 0;
+        for drift_ms in 0..2_000_i64 {
+            let now = Mono(u64::try_from(drift_ms).unwrap() * 10);
+            let wall = Wall(i64::try_from(now.0).unwrap() + drift_ms);
+            if reports.is_due(now, wall, ClockTrust::Trusted) {
+                seen_ms = drift_ms;
+            }
+            assert!(drift_ms.abs_diff(seen_ms) < STEP_MS / 4, "{drift_ms} ms, reported {seen_ms}");
+        }
+    }
 
     const MADE: Wall = Wall(1_000_000_000_000);
     const YEAR: i64 = 365 * 86_400_000;
