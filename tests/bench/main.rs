@@ -1,8 +1,8 @@
 //! The benchmark: the agent beside others on this machine, one after the other, each over mutual
 //! TLS to a mosquitto that stands for the cloud. BENCHMARKS.md says what is measured and how.
 //!
-//! `bench [--quick] [--json] [--only PART]`, with a part of `agent`, `peers`, `queue`, `rules`
-//! and `wear`.
+//! `bench [--quick] [--json] [--only PART]`, with a part of `agent`, `peers`, `queue`, `rules`,
+//! `idle` and `wear`.
 //!
 //! It measures, and judges nothing: a slow machine makes large numbers, not a failure.
 
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use cloud::Cloud;
 use decisions::decisions;
-use passes::{flow, memory, queue, wear};
+use passes::{flow, idle, memory, queue, wear};
 use subject::{GATEWAY, RecordForm, Subject, THINGS};
 use table::Report;
 
@@ -31,6 +31,7 @@ const MANY_FOR_PEERS: u32 = 100_000;
 /// Passes of [`FEW`] readings, of which the one in the middle counts.
 const REPEAT: u32 = 5;
 const WEAR: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_secs(60);
 
 /// What is asked for.
 struct Asked {
@@ -48,7 +49,7 @@ impl Asked {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Some(asked) = asked() else {
-        eprint("bench [--quick] [--json] [--only agent|peers|queue|rules|wear]");
+        eprint("bench [--quick] [--json] [--only agent|peers|queue|rules|idle|wear]");
         return ExitCode::FAILURE;
     };
     if asked.wants("wear") && !asked.quick {
@@ -112,6 +113,10 @@ async fn measure(asked: &Asked) -> Report {
         let count = if asked.quick { FEW } else { MANY };
         eprint(&format!("rules and filters, {count} readings"));
         report.decisions = Some(decisions(&cloud, count).await);
+    }
+    if wanted("idle") && !asked.quick {
+        eprint(&format!("one reading a second for {IDLE:?}"));
+        report.idle = Some(idle(&cloud, IDLE).await);
     }
     if wanted("wear") && !asked.quick {
         eprint(&format!("ten readings a second for {WEAR:?}"));

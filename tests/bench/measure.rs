@@ -1,5 +1,6 @@
 //! What the kernel says of a process.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
@@ -37,6 +38,18 @@ fn cpu(pid: u32) -> Duration {
         text.split_whitespace().next()?.parse::<u64>().ok()
     });
     Duration::from_nanos(spent.sum())
+}
+
+/// Times that its threads waited and woke up, by name of the thread.
+pub(crate) fn wake_ups(pid: u32) -> BTreeMap<String, u64> {
+    let mut by_thread = BTreeMap::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let name = status.lines().find_map(|line| line.strip_prefix("Name:")).unwrap_or_default();
+        *by_thread.entry(name.trim().to_owned()).or_default() +=
+            number(&status, "voluntary_ctxt_switches:");
+    }
+    by_thread
 }
 
 /// Its peak resident memory in bytes.

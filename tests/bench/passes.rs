@@ -231,6 +231,41 @@ pub(crate) async fn wear(
     }
 }
 
+/// The agent with one source at one reading a second, published.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Idle {
+    pub(crate) cpu_s_an_hour: f64,
+    pub(crate) wake_ups_per_second: f64,
+    /// The same by thread.
+    pub(crate) by_thread: Vec<(String, f64)>,
+}
+
+pub(crate) async fn idle(cloud: &Cloud, span: Duration) -> Idle {
+    let device = device(cloud, GATEWAY, cloud.broker.port(), RecordForm::Standard)
+        .unset("publish.readings", "batch")
+        .with("[[simulated]]\nid = \"belt\"\nkind = \"heart_rate\"\nevery = \"1s\"\n");
+    let mut agent = device.started().await;
+    let up = |status: &serde_json::Value| status["link"]["state"] == "up";
+    agent.wait_status("the link is up", PATIENCE, up).await;
+    tokio::time::sleep(SETTLING).await;
+    let pid = agent.pid();
+    let (began, used, before) = (Instant::now(), Usage::of(pid), measure::wake_ups(pid));
+    tokio::time::sleep(span).await;
+    let seconds = began.elapsed().as_secs_f64();
+    let (used, after) = (Usage::of(pid).since(used), measure::wake_ups(pid));
+    agent.stop().await;
+    let rate = |(name, count): (String, u64)| {
+        let count = count - before.get(&name).copied().unwrap_or(0).min(count);
+        (name, float(count) / seconds)
+    };
+    let by_thread: Vec<_> = after.into_iter().map(rate).collect();
+    Idle {
+        cpu_s_an_hour: used.cpu.as_secs_f64() * 3_600.0 / seconds,
+        wake_ups_per_second: by_thread.iter().map(|(_, rate)| rate).sum(),
+        by_thread,
+    }
+}
+
 /// What a gateway with ten belts holds in memory while it publishes.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Memory {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::decisions::{Beside, Decisions};
-use crate::passes::{Flow, Memory, Queue, Wear};
+use crate::passes::{Flow, Idle, Memory, Queue, Wear};
 
 /// Everything that was measured.
 #[derive(Debug, Default, Serialize)]
@@ -17,6 +17,7 @@ pub(crate) struct Report {
     pub(crate) queue: Option<Queue>,
     pub(crate) decisions: Option<Decisions>,
     pub(crate) memory: Option<Memory>,
+    pub(crate) idle: Option<Idle>,
     pub(crate) wear: Vec<Wear>,
 }
 
@@ -187,6 +188,14 @@ fn ten_belts(report: &Report) {
              {anonymous_mb:.1} MB of it anonymous"
         );
     }
+    if let Some(Idle { cpu_s_an_hour, wake_ups_per_second, by_thread }) = &report.idle {
+        println!(
+            "\nOne reading a second: {cpu_s_an_hour:.1} s of CPU an hour, {wake_ups_per_second:.1} wake-ups a second:"
+        );
+        for (thread, rate) in by_thread {
+            println!("  {thread:16} {rate:.2}");
+        }
+    }
     if !report.wear.is_empty() {
         println!("\nTen readings a second, spread over the second, published:");
     }
@@ -230,6 +239,12 @@ fn bars(report: &Report) -> Vec<Bar> {
     if let Some(decisions) = &report.decisions {
         let speed = decisions.replayed_per_second;
         bars.push(at_least("readings a second replayed", speed, 200_000.0));
+    }
+    if let Some(idle) = &report.idle {
+        bars.extend([
+            at_most("idle, CPU s an hour", idle.cpu_s_an_hour, 1.0),
+            at_most("idle, wake-ups a second", idle.wake_ups_per_second, 3.0),
+        ]);
     }
     for (wear, bar) in report.wear.iter().zip([450.0, 60.0]) {
         let what = match wear.commit_interval {
