@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
 
 use super::*;
+use crate::db::database::{CommitWork, Database};
 
 pub(super) const PAGE: u64 = 1024;
 /// The smallest reading takes 14 bytes of one.
@@ -132,6 +133,28 @@ pub(super) async fn survives(
     agent.assert_balanced().await;
     agent.stop().await;
     pending
+}
+
+/// The log of a damaged database may have the only readable copy of a page, and pages moved over others would hide
+/// what was there.
+#[test]
+fn a_damaged_database_is_left_without_moving_its_log_into_it() {
+    let device = Device::new();
+    let options = device.options();
+    let sources = Arc::new(Sources::default());
+    let source = sources.intern_source(Source::new("7", "heart_rate").unwrap()).unwrap();
+    let mut database =
+        Database::open_database(&options.path, &options.identity, sources, &options.pulse).unwrap();
+    let readings = vec![number(source, Mono(1), 72.0)];
+    database.commit_work(&CommitWork { readings, ..CommitWork::default() }).unwrap();
+    let log = crate::db::disk::log_path(&options.path);
+    let content = || [std::fs::read(&options.path).unwrap(), std::fs::read(&log).unwrap()];
+    let before = content();
+
+    database.abandon_file().unwrap();
+
+    assert!(content() == before, "a file of the database was changed");
+    assert!(!before[1].is_empty());
 }
 
 #[tokio::test]
