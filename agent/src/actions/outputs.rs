@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use pulsegate_core::act::output::{OutputSpec, Outputs};
+use pulsegate_core::act::output::Outputs;
 use pulsegate_core::act::standing::Standing;
 use pulsegate_core::record::event::Event;
 use pulsegate_core::time::Mono;
@@ -21,7 +21,7 @@ use pulsegate_sensors::output::Wiring;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{Config, Output};
 use crate::context::{Context, QUIESCE, send_if_changed, wait_for_stop};
 use crate::db::EventRow;
 use crate::platform::clock;
@@ -172,19 +172,18 @@ async fn run(mut task: OutputTask) -> anyhow::Result<()> {
 /// Builds the decisions and the outputs of `plan`. Outputs with unchanged wiring stay open; the
 /// others are switched off before any output is opened.
 async fn build_outputs(plan: &Plan, before: Vec<WiredOutput>) -> (Outputs, Vec<WiredOutput>) {
-    let specs = plan.outputs.iter().map(|(spec, _)| spec.clone()).collect();
+    let specs = plan.outputs.iter().map(|output| output.spec.clone()).collect();
     let decisions = Outputs::new(specs, &plan.rules, &plan.visits, plan.night.clone());
-    let same = |spec: &OutputSpec, wiring: &Wiring, other: &WiredOutput| {
-        other.state.id == spec.id && other.wiring == *wiring
+    let same = |output: &Output, other: &WiredOutput| {
+        other.state.id == output.spec.id && other.wiring == output.wiring
     };
-    let (mut before, gone): (Vec<_>, Vec<_>) = before
-        .into_iter()
-        .partition(|other| plan.outputs.iter().any(|(spec, wiring)| same(spec, wiring, other)));
+    let (mut before, gone): (Vec<_>, Vec<_>) =
+        before.into_iter().partition(|other| plan.outputs.iter().any(|output| same(output, other)));
     join_all(gone.into_iter().map(|output| output.setter.switch_off())).await;
-    let driven = plan.outputs.iter().map(|(spec, wiring)| {
-        match before.iter().position(|other| same(spec, wiring, other)) {
+    let driven = plan.outputs.iter().map(|output| {
+        match before.iter().position(|other| same(output, other)) {
             Some(at) => before.swap_remove(at),
-            None => WiredOutput::new(spec.id.clone(), wiring.clone()),
+            None => WiredOutput::new(output.spec.id.clone(), output.wiring.clone()),
         }
     });
     (decisions, driven.collect())

@@ -14,7 +14,7 @@ use pulsegate_core::cloud::topic::{self, Open, Template};
 use pulsegate_core::rules::RuleSpec;
 use pulsegate_core::visits::{VisitFormat, VisitSpec};
 
-pub(crate) use super::outputs::{Night, Output, Wiring};
+pub(crate) use super::outputs::{Night, Output};
 pub(crate) use super::sections::{
     Backlog, Bluetooth, Buffer, Camera, Clock, Gpio, HeartRate, Identity, Inbox, Lid, Limits, Link,
     Log, Number, Pictures, Port, Simulated, SimulatedKind, Status, Trigger, Trust,

@@ -1,14 +1,15 @@
 //! Checks that each output has one connection, and that night can be told from day.
 
 use jiff::tz::TimeZone;
-use pulsegate_core::act::output::{Hours, Light, NightSpec};
+use pulsegate_core::act::output::{Hours, Light, NightSpec, OutputSpec};
 use pulsegate_sensors::line::Level;
+use pulsegate_sensors::output::Wiring;
 
 use super::known::Known;
 use super::rules::unknown_source;
 use super::visits::zone;
 use crate::config::findings::{Finding, Findings};
-use crate::config::model::{Night, Output, Wiring};
+use crate::config::model::{Gpio, Night, Output};
 use crate::config::tables::{NightTable, OutputTable, Tables};
 
 /// The number of lines of a decimal digit.
@@ -25,16 +26,32 @@ pub(super) fn build_outputs(tables: &Tables, findings: &mut Findings) -> Vec<Out
                 .push(fault.help("such as `[night]` with `from = \"21:00\"`, `to = \"06:00\"`"));
         }
         Output {
-            id: table.id.to_string(),
-            wiring: wiring(table, &path, findings),
-            pulse: table.pulse.0,
-            only: table.only,
+            spec: OutputSpec {
+                id: table.id.as_str().into(),
+                most: greatest_number(table),
+                only: table.only,
+                pulse: table.pulse.0,
+            },
+            wiring: build_wiring(table, &tables.gpio, &path, findings),
         }
     };
     tables.output.iter().enumerate().map(output).collect()
 }
 
-fn wiring(table: &OutputTable, path: &str, findings: &mut Findings) -> Wiring {
+/// Returns the greatest number that the output can show: 1 for a line, `99` for two digits.
+fn greatest_number(table: &OutputTable) -> u32 {
+    match &table.pins {
+        _ if table.file.is_some() => u32::MAX,
+        Some(pins) => {
+            let digits = u32::try_from(pins.len() / LINES_OF_A_DIGIT).unwrap_or(u32::MAX);
+            10_u32.saturating_pow(digits) - 1
+        }
+        None => 1,
+    }
+}
+
+/// Builds the connection of the output at `path` in the file.
+fn build_wiring(table: &OutputTable, gpio: &Gpio, path: &str, findings: &mut Findings) -> Wiring {
     let id = &*table.id;
     let keys = [
         table.pin.as_ref().map(|_| "pin"),
@@ -60,7 +77,6 @@ fn wiring(table: &OutputTable, path: &str, findings: &mut Findings) -> Wiring {
         }
         return Wiring::File(file.clone());
     }
-    let active = table.active.unwrap_or(Level::High);
     if let Some(pins) = &table.pins {
         let digits = pins.len() / LINES_OF_A_DIGIT;
         if !pins.len().is_multiple_of(LINES_OF_A_DIGIT) || !(1..=MAX_DIGITS).contains(&digits) {
@@ -68,9 +84,14 @@ fn wiring(table: &OutputTable, path: &str, findings: &mut Findings) -> Wiring {
             let fault = Finding::fault(format!("{path}.pins"), message);
             findings.push(fault.label("4 lines for each of 1 to 4 digits, the lowest bit first"));
         }
-        return Wiring::Lines { pins: pins.clone(), active };
     }
-    Wiring::Lines { pins: Vec::from_iter(table.pin), active }
+    let pins = table.pin.iter().chain(table.pins.iter().flatten());
+    Wiring::Lines {
+        pins: pins.copied().map(u32::from).collect(),
+        chip: gpio.chip.as_ref().map(|chip| chip.to_string_lossy().into_owned()),
+        active: table.active.unwrap_or(Level::High),
+        backend: gpio.backend,
+    }
 }
 
 /// Builds the decision between night and day.

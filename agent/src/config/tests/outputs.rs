@@ -6,10 +6,11 @@ use std::time::Duration;
 use pulsegate_core::act::output::{Hours, Light, NightSpec, Only};
 use pulsegate_core::rules::{Action, Drive};
 use pulsegate_core::visits::{Moment, VisitAction};
-use pulsegate_sensors::line::Level;
+use pulsegate_sensors::line::{Backend, Level};
+use pulsegate_sensors::output::Wiring;
 
 use super::{expect_fault, fix_of, with};
-use crate::config::{Night, Wiring};
+use crate::config::Night;
 
 const SOURCES: &str = r#"
 lid = [{ id = "feeder", pin = 1 }]
@@ -78,9 +79,10 @@ fn a_visit_switches_outputs_and_takes_pictures_at_its_moments() {
 fn a_display_shows_as_many_nines_as_it_has_digits() {
     let (config, _) = with(SOURCES);
 
-    let most: Vec<u32> = config.outputs.iter().map(|output| output.wiring.most()).collect();
+    let most: Vec<u32> = config.outputs.iter().map(|output| output.spec.most).collect();
     assert_eq!(most, [1, 99, u32::MAX]);
-    let lamp = Wiring::Lines { pins: vec![17], active: Level::High };
+    let (active, backend) = (Level::High, Backend::Auto);
+    let lamp = Wiring::Lines { pins: vec![17], chip: None, active, backend };
     assert_eq!(config.outputs[0].wiring, lamp);
 }
 
@@ -161,7 +163,7 @@ fn night_is_told_by_a_source_or_by_the_clock() {
             spec: NightSpec { light: Some(light), hours: None }
         })
     );
-    assert_eq!(config.outputs[3].only, Some(Only::Day));
+    assert_eq!(config.outputs[3].spec.only, Some(Only::Day));
     let (config, _) = with(&only("from = \"21:00\"\nto = \"06:30\"\nzone = \"Europe/Berlin\""));
     let hours =
         Hours { from: 1260, to: 390, zone: jiff::tz::TimeZone::get("Europe/Berlin").unwrap() };
