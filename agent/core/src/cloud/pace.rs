@@ -13,8 +13,7 @@ use crate::time::Mono;
 pub const MESSAGES_PER_SECOND: u32 = 50;
 /// Three quarters of the quota of AWS IoT Core: 512 KiB a second and connection.
 pub const BYTES_PER_SECOND: u32 = 384 * 1024;
-/// The default limit of unacknowledged messages. Fewer messages than [`MAX_WINDOW`] suffice, and a
-/// crash then repeats at most this many.
+/// The default limit of unacknowledged messages; fewer than [`MAX_WINDOW`] suffice.
 pub const WINDOW: usize = 16;
 /// The quota of AWS IoT Core for unacknowledged messages of a connection.
 pub const MAX_WINDOW: usize = 100;
@@ -26,6 +25,11 @@ const BURST_MS: u64 = 250;
 /// The further allowance of alerts, in milliseconds, so an alert need not wait for earlier
 /// messages.
 const ALERT_BURST_MS: u64 = 80;
+/// The allowance for readings and events, in microseconds.
+const BURST_US: u64 = BURST_MS * 1_000;
+/// The largest debt after any message, in microseconds: of alerts, and of a message above the size
+/// of a burst.
+const LARGE_BURST_US: u64 = (BURST_MS + ALERT_BURST_MS) * 1_000;
 const _: () = {
     let worst_ms = 1_000 + BURST_MS + ALERT_BURST_MS;
     assert!(MESSAGES_PER_SECOND as u64 * worst_ms <= 100 * 1_000);
@@ -68,25 +72,28 @@ impl Pace {
     }
 
     /// Returns the delay before a message of `cost` may be sent; zero for now. A message above the
-    /// size of a burst waits until all earlier messages are paid for.
+    /// size of a burst waits until most of its price is saved up: after any message, an alert waits
+    /// for its own price at most.
     #[must_use]
     pub fn required_delay(&self, now: Mono, lane: Lane, cost: Cost) -> Duration {
-        let burst = 1_000
-            * match lane {
-                Lane::Alerts => BURST_MS + ALERT_BURST_MS,
-                Lane::Events | Lane::Readings => BURST_MS,
-            };
-        let allowed = now.0 * 1_000 + burst;
         let owed = self.paid_until.iter().zip(self.price_message(cost));
-        let latest = owed.map(|(paid_until, price)| paid_until + price.min(burst)).max();
-        Duration::from_micros(latest.unwrap_or(0).saturating_sub(allowed))
+        let delay = |(paid_until, price): (&u64, u64)| {
+            let burst = match lane {
+                Lane::Events | Lane::Readings if price <= BURST_US => BURST_US,
+                Lane::Alerts | Lane::Events | Lane::Readings => LARGE_BURST_US,
+            };
+            (paid_until + price).saturating_sub(now.0 * 1_000 + burst)
+        };
+        Duration::from_micros(owed.map(delay).max().unwrap_or(0))
     }
 
     /// Charges `cost` for a message sent at `now`.
     pub fn spend_cost(&mut self, now: Mono, cost: Cost) {
         let prices = self.price_message(cost);
         for (paid_until, price) in self.paid_until.iter_mut().zip(prices) {
-            *paid_until = (*paid_until).max(now.0 * 1_000) + price;
+            // What a message above the size of a burst saved up is spent.
+            let saved = price.saturating_sub(LARGE_BURST_US);
+            *paid_until = (*paid_until).max((now.0 * 1_000).saturating_sub(saved)) + price;
         }
     }
 
@@ -201,5 +208,32 @@ mod tests {
         }
 
         assert_eq!(pace.required_delay(Mono(0), Lane::Alerts, alert), Duration::ZERO);
+    }
+
+    /// Readings keep to a pace far below their size, as one message of 125 KiB every two seconds.
+    #[test]
+    fn an_alert_waits_for_its_own_price_at_most_whatever_the_size_of_the_readings() {
+        let alert = Cost { bytes: 300, records: 1 };
+        for (bytes_per_second, size) in
+            [(64 << 10, 125 << 10), (64 << 10, 20 << 10), (1_024, 5_120)]
+        {
+            let limits = PaceLimits { bytes: Some(bytes_per_second), ..PaceLimits::default() };
+            let own_price = Duration::from_millis(300 * 1_000 / u64::from(bytes_per_second) + 1);
+            let cost = Cost { bytes: size, records: 200 };
+            let (mut pace, mut sent) = (Pace::new(limits), 0);
+            for ms in 0..60_000 {
+                let now = Mono(100_000 + ms);
+                if pace.required_delay(now, Lane::Readings, cost).is_zero() {
+                    pace.spend_cost(now, cost);
+                    sent += size;
+                }
+                let delay = pace.required_delay(now, Lane::Alerts, alert);
+                assert!(delay <= own_price, "{delay:?} for an alert beside {size} bytes");
+            }
+
+            let expected = 60 * u64::from(bytes_per_second);
+            assert!(sent + size >= expected, "{sent} of {expected} bytes");
+            assert!(sent <= expected + 2 * size, "{sent} of {expected} bytes");
+        }
     }
 }
