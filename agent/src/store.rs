@@ -253,7 +253,11 @@ impl Store {
     ) -> Result<TakeOutcome, Stopped> {
         let part = LanePart::Lane { after, withheld: Arc::default() };
         let (records, bytes) = (usize::MAX, usize::MAX);
-        self.take_wanted(TakeRequest { lane, part, room, records, bytes }, hurry).await
+        self.take_wanted(
+            TakeRequest { lane, part, room, records, group_records: records, bytes },
+            hurry,
+        )
+        .await
     }
 
     /// Takes a batch of the wanted records. With `hurry`, a batch that could wait for more records

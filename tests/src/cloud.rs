@@ -50,9 +50,15 @@ impl Cloud {
     /// A device that goes to it, tries again after a second at the latest, and commits often.
     #[must_use]
     pub fn device(&self) -> Device {
+        self.device_at(self.broker.port())
+    }
+
+    /// As [`Cloud::device`], but it connects to another port, as that of a [`crate::link::Link`].
+    #[must_use]
+    pub fn device_at(&self, port: u16) -> Device {
         Device::new(THING)
             .identity(&self.device.files)
-            .broker(self.broker.port(), &self.certs.ca())
+            .broker(port, &self.certs.ca())
             .set("link", "retry_max", "\"1s\"")
             .set("link", "keep_alive", "\"5s\"")
             .set("buffer", "commit_interval", "\"100ms\"")

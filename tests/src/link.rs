@@ -1,16 +1,20 @@
-//! The network between the agent and a broker: a TCP relay on loopback that can be cut, frozen and
-//! mended. It sees only TLS, and never changes a byte.
+//! The network between the agent and a broker: a TCP relay on loopback that can be cut, frozen,
+//! mended and made slow. It sees only TLS, and never changes a byte.
 
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+/// The bytes that a slow link passes on at once.
+const CHUNK: usize = 1024;
 
 /// What the link does with bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub struct Link {
     state: watch::Sender<State>,
     connections: Arc<AtomicUsize>,
     sent: Arc<AtomicU64>,
+    /// Bytes a second towards the port; zero is no limit.
+    bytes_per_second: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -45,12 +51,16 @@ impl Link {
         let (state, _) = watch::channel(State::Up);
         let connections = Arc::default();
         let target = Arc::new(AtomicU16::new(port));
-        let path =
-            Path { target: Arc::clone(&target), state: state.subscribe(), sent: Arc::default() };
-        let sent = Arc::clone(&path.sent);
+        let path = Path {
+            target: Arc::clone(&target),
+            state: state.subscribe(),
+            sent: Arc::default(),
+            bytes_per_second: Arc::default(),
+        };
+        let (sent, bytes_per_second) = (Arc::clone(&path.sent), Arc::clone(&path.bytes_per_second));
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, path, Arc::clone(&connections)));
-        Self { port: own_port, target, state, connections, sent, _tasks: tasks }
+        Self { port: own_port, target, state, connections, sent, bytes_per_second, _tasks: tasks }
     }
 
     /// Leads new connections to another port.
@@ -86,6 +96,12 @@ impl Link {
         self.state.send_replace(State::Frozen);
     }
 
+    /// Passes this many bytes a second on towards the port; what waits stays in the buffers of the
+    /// sockets, as in those of a modem. The way back is not limited.
+    pub fn slow_down(&self, bytes_per_second: u64) {
+        self.bytes_per_second.store(bytes_per_second, Ordering::Relaxed);
+    }
+
     /// Passes everything on again; what was closed stays closed.
     pub fn mend(&self) {
         self.state.send_replace(State::Up);
@@ -98,6 +114,7 @@ struct Path {
     target: Arc<AtomicU16>,
     state: watch::Receiver<State>,
     sent: Arc<AtomicU64>,
+    bytes_per_second: Arc<AtomicU64>,
 }
 
 async fn accept(listener: TcpListener, path: Path, connections: Arc<AtomicUsize>) {
@@ -110,9 +127,9 @@ async fn accept(listener: TcpListener, path: Path, connections: Arc<AtomicUsize>
 }
 
 async fn relay(near: TcpStream, path: Path) {
-    let Path { target, state, sent } = path;
+    let Path { target, state, sent, bytes_per_second } = path;
     let port = target.load(Ordering::Relaxed);
-    let came_back = AtomicU64::default();
+    let (came_back, unlimited) = (AtomicU64::default(), AtomicU64::default());
     let both_ways = async {
         let far = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
         near.set_nodelay(true)?;
@@ -120,8 +137,8 @@ async fn relay(near: TcpStream, path: Path) {
         let (near_in, near_out) = near.into_split();
         let (far_in, far_out) = far.into_split();
         tokio::try_join!(
-            pass(near_in, far_out, state.clone(), &sent),
-            pass(far_in, near_out, state.clone(), &came_back)
+            pass(near_in, far_out, state.clone(), &sent, &bytes_per_second),
+            pass(far_in, near_out, state.clone(), &came_back, &unlimited)
         )
     };
     let mut until_cut = state.clone();
@@ -137,10 +154,19 @@ async fn pass(
     mut to: OwnedWriteHalf,
     mut state: watch::Receiver<State>,
     passed: &AtomicU64,
+    bytes_per_second: &AtomicU64,
 ) -> io::Result<()> {
     let mut bytes = vec![0; 16 * 1024];
     loop {
-        let count = from.read(&mut bytes).await?;
+        let rate = bytes_per_second.load(Ordering::Relaxed);
+        let most = if rate == 0 { bytes.len() } else { CHUNK };
+        let count = from.read(&mut bytes[..most]).await?;
+        if rate > 0 {
+            tokio::time::sleep(
+                Duration::from_secs(count as u64) / u32::try_from(rate).unwrap_or(u32::MAX),
+            )
+            .await;
+        }
         if state.wait_for(|state| *state != State::Frozen).await.is_err() || count == 0 {
             return to.shutdown().await;
         }

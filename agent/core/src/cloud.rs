@@ -6,5 +6,6 @@ mod columns;
 pub mod delivery;
 pub mod filter;
 pub mod pace;
+pub mod rate;
 pub mod record_text;
 pub mod topic;

@@ -9,6 +9,7 @@
 //! the same message.
 
 mod dial;
+mod greeting;
 mod presence;
 mod reason;
 
@@ -22,7 +23,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use pulsegate_core::cloud::backoff::Backoff;
 use pulsegate_core::cloud::batch::MAX_MESSAGE_BYTES;
-use pulsegate_core::cloud::delivery::{ANSWER_STANDS, Doubt, LinkEnd, SUSPECT_WITHIN};
+use pulsegate_core::cloud::delivery::{ANSWER_STANDS, Doubt, LinkEnd};
 use pulsegate_core::time::Mono;
 use rumqttc::mqttbytes::v4::{LastWill, Packet};
 use rumqttc::{
@@ -35,6 +36,7 @@ use crate::cloud::tls::Clients;
 use crate::config::{Identity, Limits, Link, Port};
 use crate::platform::clock;
 pub(crate) use dial::Dialer;
+use greeting::{Greeting, GreetingVerdict};
 use presence::Presence;
 use reason::Reason;
 
@@ -129,6 +131,9 @@ pub(crate) struct Session {
     pub(crate) number: u64,
     pub(crate) port: u16,
     pub(crate) since: Mono,
+    /// Time to the acknowledgement of the greeting, or the time for which that was awaited; `None`
+    /// without a greeting.
+    pub(crate) round_trip: Option<Duration>,
     /// See [`Outage::refused_status`].
     pub(crate) refused_status: Option<RefusedStatus>,
     /// Set when the connection ends. The watch channel may skip a [`LinkState`]; this cell is never
@@ -282,6 +287,8 @@ struct Attempt {
     /// trial.
     refused: Option<RefusedStatus>,
     greeting: Greeting,
+    /// Time to the acknowledgement of the greeting.
+    answered_after: Option<Duration>,
     /// True once the connection was announced as [`LinkState::Up`].
     is_announced: bool,
     end: Arc<OnceLock<End>>,
@@ -290,49 +297,28 @@ struct Attempt {
 impl Attempt {
     fn new(port: Port, number: u64, refused: Option<RefusedStatus>) -> Self {
         let (greeting, end) = (Greeting::None, Arc::default());
-        Self { port, number, refused, greeting, is_announced: false, end }
+        Self { port, number, refused, greeting, answered_after: None, is_announced: false, end }
+    }
+
+    fn take_answer(&mut self) {
+        let now = clock::mono();
+        if let Greeting::Unanswered(sent) = self.greeting {
+            self.answered_after = Some(now.since(sent));
+        }
+        self.greeting = Greeting::Answered(now);
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        match self.greeting {
+            Greeting::Unanswered(sent) => Some(clock::mono().since(sent)),
+            Greeting::None | Greeting::Answered(_) => self.answered_after,
+        }
     }
 }
 
 struct EndedConnection {
     cause: EndCause,
     up_since: Option<Mono>,
-}
-
-/// The state of the greeting on a connection. The greeting is sent alone and first: if the broker
-/// forbids its topic and hangs up, no other topic comes under suspicion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Greeting {
-    None,
-    /// Sent at this time.
-    Unanswered(Mono),
-    /// Acknowledged at this time.
-    Answered(Mono),
-}
-
-/// Evidence about the status topic from the end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum GreetingVerdict {
-    Against,
-    Nothing,
-    For,
-}
-
-impl Greeting {
-    /// Judges the status topic by the rules of [`pulsegate_core::cloud::delivery`] for other
-    /// topics.
-    fn judge_death(self, death: LinkEnd, now: Mono) -> GreetingVerdict {
-        match (self, death) {
-            (Self::Unanswered(sent), LinkEnd::ByPeer) if now.since(sent) <= SUSPECT_WITHIN => {
-                GreetingVerdict::Against
-            }
-            (Self::None | Self::Unanswered(_), _) => GreetingVerdict::Nothing,
-            (Self::Answered(at), LinkEnd::ByPeer) if now.since(at) < ANSWER_STANDS => {
-                GreetingVerdict::Against
-            }
-            (Self::Answered(_), _) => GreetingVerdict::For,
-        }
-    }
 }
 
 enum EndCause {
@@ -359,7 +345,7 @@ async fn run_connection(
             answered = await_answer(&mut greeted) => {
                 greeted = None;
                 if answered {
-                    attempt.greeting = Greeting::Answered(clock::mono());
+                    attempt.take_answer();
                 }
                 announce_session(states, &client, attempt, up_since);
                 continue;
@@ -408,7 +394,7 @@ async fn run_connection(
     };
     // An answer may have been read together with the end of the connection.
     if greeted.as_mut().and_then(|greeted| greeted.now_or_never()) == Some(true) {
-        attempt.greeting = Greeting::Answered(clock::mono());
+        attempt.take_answer();
     }
     EndedConnection { cause, up_since }
 }
@@ -479,6 +465,7 @@ fn announce_session(
         number: attempt.number,
         port: attempt.port.number,
         since,
+        round_trip: attempt.round_trip(),
         refused_status: attempt.refused.clone(),
         end: Arc::clone(&attempt.end),
     };
@@ -560,37 +547,11 @@ impl Session {
         let options = MqttOptions::new("box", Broker::tcp("localhost", 8883));
         let (client, _) = AsyncClient::builder(options).capacity(1).build();
         let (since, end) = (clock::mono(), Arc::default());
-        Self { client, number, port: 8883, since, refused_status: None, end }
+        Self { client, number, port: 8883, since, round_trip: None, refused_status: None, end }
     }
 
     pub(crate) fn ended(self, death: LinkEnd, at: Mono) -> Self {
         self.end.set(End { death, at }).expect("it ends once");
         self
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_hang_up_soon_after_the_greeting_or_its_answer_speaks_against_the_status_topic() {
-        let at = |seconds: u64| Mono(seconds * 1_000);
-        let (by_peer, otherwise) = (LinkEnd::ByPeer, LinkEnd::Otherwise);
-        // The greeting, the end of the connection and its time in seconds.
-        let rows = [
-            (Greeting::None, by_peer, 1, GreetingVerdict::Nothing),
-            (Greeting::Unanswered(at(1)), by_peer, 2, GreetingVerdict::Against),
-            (Greeting::Unanswered(at(1)), by_peer, 11, GreetingVerdict::Against),
-            (Greeting::Unanswered(at(1)), by_peer, 12, GreetingVerdict::Nothing),
-            (Greeting::Unanswered(at(1)), otherwise, 2, GreetingVerdict::Nothing),
-            (Greeting::Answered(at(1)), by_peer, 1, GreetingVerdict::Against),
-            (Greeting::Answered(at(1)), otherwise, 1, GreetingVerdict::For),
-            (Greeting::Answered(at(1)), by_peer, 7_200, GreetingVerdict::For),
-        ];
-        for (greeting, death, ended, finding) in rows {
-            let found = greeting.judge_death(death, at(ended));
-            assert_eq!(found, finding, "{greeting:?}, {death:?} after {ended} s");
-        }
     }
 }

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use pulsegate_core::cloud::delivery::{
-    Delivery, LanePart, LinkEnd, MessageId, RefusedTopic, TakeRequest,
+    Delivery, DeliveryLimits, LanePart, LinkEnd, MessageId, RefusedTopic, TakeRequest,
 };
 use pulsegate_core::cloud::pace::{Cost, Pace, PaceLimits};
 use pulsegate_core::record::lane::{Gap, Lane};
@@ -38,9 +38,10 @@ const IDLE: Duration = AT_REST;
 /// The settings, which may change while the publisher runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Settings {
-    window: usize,
-    limits: PaceLimits,
-    /// Time that a message may stay unacknowledged before the connection is given up.
+    delivery: DeliveryLimits,
+    pace: PaceLimits,
+    /// Time that a message may stay unacknowledged before the connection is given up, beside the
+    /// time that the link takes for its bytes.
     ack_deadline: Duration,
 }
 
@@ -90,6 +91,9 @@ struct HeldMessage {
     lane: Lane,
     delay: Duration,
 }
+
+/// Stands for a message that only alerts may overtake.
+const ONLY_ALERTS: HeldMessage = HeldMessage { lane: Lane::Events, delay: Duration::ZERO };
 
 struct Round {
     delivery: Delivery,
@@ -157,7 +161,7 @@ impl PublisherHandle {
 
 impl Settings {
     fn new(link: &config::Link) -> Self {
-        let limits = match link.limits {
+        let pace = match link.limits {
             config::Limits::Aws => PaceLimits {
                 messages: Some(link.messages_per_second),
                 bytes: Some(u32::try_from(link.bytes_per_second).unwrap_or(u32::MAX)),
@@ -168,7 +172,9 @@ impl Settings {
             }
         };
         let ack_deadline = link.ack_timeout.min(link.keep_alive);
-        Self { window: usize::from(link.window), limits, ack_deadline }
+        let delivery =
+            DeliveryLimits { window: usize::from(link.window), repeat: u64::from(link.repeat) };
+        Self { delivery, pace, ack_deadline }
     }
 }
 
@@ -201,8 +207,8 @@ async fn run(mut publisher: Publisher) -> anyhow::Result<()> {
             Ok(()) = publisher.links.changed() => round.link_changed(&mut publisher.links),
             Ok(()) = publisher.settings.changed() => {
                 let settings = *publisher.settings.borrow_and_update();
-                round.delivery.set_window(settings.window);
-                round.pace = Pace::new(settings.limits);
+                round.delivery.set_limits(settings.delivery);
+                round.pace = Pace::new(settings.pace);
                 round.not_before = [(Mono(0), Seq(0)); 3];
             }
             Ok(()) = publisher.draining.changed() => round.not_before = [(Mono(0), Seq(0)); 3],
@@ -223,8 +229,8 @@ async fn await_marks(marking: &mut Option<oneshot::Receiver<()>>) {
 impl Round {
     fn new(settings: Settings, watermarks: [Seq; 3]) -> Self {
         Self {
-            delivery: Delivery::new(settings.window, watermarks),
-            pace: Pace::new(settings.limits),
+            delivery: Delivery::new(settings.delivery, watermarks),
+            pace: Pace::new(settings.pace),
             session: None,
             grace: ClockGrace::default(),
             acks: FuturesUnordered::new(),
@@ -244,15 +250,17 @@ impl Round {
         self.mark_settled(publisher).await?;
         let mut wait = IDLE;
         let Some(session) = self.session.clone() else { return Ok(wait) };
-        if let Some(sent) = self.delivery.oldest_sent() {
-            let waited = clock::mono().since(sent);
-            let deadline = publisher.settings.borrow().ack_deadline;
-            if waited >= deadline {
+        let patience = publisher.settings.borrow().ack_deadline;
+        if let Some(due) = self.delivery.answer_due(patience) {
+            let left = due.since(clock::mono());
+            if left.is_zero() {
                 publisher.reports.doubts.send_replace(session.number);
             }
-            wait = wait.min(deadline.saturating_sub(waited).max(Duration::from_secs(1)));
+            wait = wait.min(left.max(Duration::from_secs(1)));
         }
         for _ in 0..MAX_TAKES {
+            // Before any message goes: an alert committed since overtakes the readings in hand.
+            while self.take_batches(publisher, Some(ONLY_ALERTS), &mut wait).await? {}
             let held = self.send_in_hand(publisher, &session);
             wait = wait.min(held.map_or(IDLE, |held| held.delay));
             if !self.take_batches(publisher, held, &mut wait).await? {
@@ -428,7 +436,7 @@ impl Round {
         }
         if let Some(session) = &session {
             self.grace.begin_grace(session.since);
-            self.delivery.link_up(clock::mono());
+            self.delivery.link_up(clock::mono(), session.round_trip);
         }
         self.session = session;
     }
@@ -474,7 +482,7 @@ impl Round {
 
     fn is_done(&self) -> bool {
         let is_rejoining = Lane::ALL.into_iter().any(|lane| self.delivery.is_rejoining(lane));
-        self.delivery.in_hand() == 0
+        self.delivery.is_settled()
             && !is_rejoining
             && self.delivery.list_requests(clock::mono()).is_empty()
     }

@@ -149,7 +149,9 @@ impl Encoder {
     ) -> db::Result<TakeOutcome> {
         let (lane, room) = (wanted.lane, wanted.room);
         let limit_bytes = self.formats.lanes[lane.index()].limit_bytes.min(wanted.bytes);
-        let gatherer = Gatherer::new(lane, limit_bytes, room).max_records(wanted.records);
+        let gatherer = Gatherer::new(lane, limit_bytes, room)
+            .max_records(wanted.records)
+            .max_group_records(wanted.group_records);
         let mut walk = EncoderWalk {
             gatherer,
             oldest: None,

@@ -7,6 +7,7 @@ mod faults;
 mod poison;
 mod priority;
 mod refusals;
+mod slow_link;
 mod watch;
 mod window;
 

@@ -1,4 +1,4 @@
-//! P4: the window bounds what is on its way, and what a crash sends twice. And the end: what is on its
+//! P4: the window bounds what is on its way, and `link.repeat` what a crash sends twice. And the end: what is on its
 //! way when the agent is told to stop is delivered, and the stop ends in time.
 
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ use crate::watch::Watch;
 use crate::{Feeder, SMALL_BATCHES, seeds};
 
 const WINDOW: u64 = 16;
+/// The default of `link.repeat`.
+const DEFAULT_REPEAT: u64 = 2_000;
 /// As TimeoutStopSec of the unit says.
 const STOP_TIME: Duration = Duration::from_secs(30);
 
@@ -50,6 +52,42 @@ async fn a_crash_in_a_drain_sends_no_more_than_the_window_twice() {
 }
 
 #[tokio::test]
+async fn a_crash_in_a_drain_sends_no_more_than_the_configured_readings_twice() {
+    let seed = seeds(0)[0];
+    for repeat in [200, DEFAULT_REPEAT] {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let ack_delay = Duration::ZERO..=Duration::from_millis(20);
+        let cloud = Cloud::with_faults(seed, Faults { ack_delay, ..Faults::default() }).await;
+        let mut device = cloud.device();
+        if repeat != DEFAULT_REPEAT {
+            device = device.set("link", "repeat", &repeat.to_string());
+        }
+        cloud.broker.set_doors(Door::Closed);
+        let mut agent = device.started().await;
+        let mut feeder = Feeder::on(&agent, "meter").await;
+        feeder.feed(20_000).await;
+        cloud.broker.set_doors(Door::Open);
+
+        let mut arrived = Tally::default();
+        for kill in 1..=2 {
+            let more = cloud.journal.contents().arrivals.len() + random.usize(5..30);
+            cloud.wait("the drain goes on", PATIENCE, |seen| seen.arrivals.len() >= more).await;
+            agent.sigkill().await;
+            agent = device.started().await;
+            arrived.take(&cloud.journal.contents().arrivals, "/readings");
+            let duplicates = arrived.duplicates();
+            assert!(duplicates <= kill * repeat, "{duplicates} after {kill} kills, {repeat}");
+        }
+        Watch::default().catch_up(&mut agent, &cloud).await;
+
+        arrived.take(&cloud.journal.contents().arrivals, "/readings");
+        assert_eq!(arrived.unique(), feeder.fed);
+        let duplicates = arrived.duplicates();
+        assert!(duplicates <= 2 * repeat, "{duplicates} after two kills, {repeat}");
+    }
+}
+
+#[tokio::test]
 async fn a_topic_for_each_of_many_sources_stays_within_the_window() {
     let cloud = Cloud::start(seeds(0)[0], |options| {
         let ack_delay = Duration::from_millis(20)..=Duration::from_millis(60);
@@ -68,11 +106,42 @@ async fn a_topic_for_each_of_many_sources_stays_within_the_window() {
         let lines: Vec<String> = (portion * 100..portion * 100 + 100).map(line).collect();
         assert_eq!(inbox.exchange_all(&lines).await.len(), 100);
         let status = watch.look(&agent, &cloud).await;
-        assert!(status["publisher"]["in_hand"].as_u64() <= Some(WINDOW), "{status:#}");
+        assert!(status["publisher"]["in_flight"].as_u64() <= Some(WINDOW), "{status:#}");
     }
     let status = watch.catch_up(&mut agent, &cloud).await;
 
     assert_eq!(lane_count(&status, "readings", "delivered"), 400);
+    assert_eq!(cloud.broker.connection_records().len(), 1, "{}", cloud.broker.fault_log());
+}
+
+/// Sources take turns, and there are five times as many topics as the window has messages.
+#[tokio::test]
+async fn messages_to_many_topics_fill_up_far_from_the_broker() {
+    const SOURCES: u32 = 60;
+    const EACH: u32 = 20;
+    let cloud = Cloud::start(seeds(0)[0], |options| {
+        let ack_delay = Duration::from_millis(200)..=Duration::from_millis(200);
+        options.faults = Faults { ack_delay, ..Faults::default() };
+        options.limits = Limits { in_flight: Some(17), ..Limits::default() };
+    })
+    .await;
+    let topic = "\"pulsegate/{thing}/{source}/readings\"";
+    let device = cloud.device().set("publish.readings", "topic", topic);
+    cloud.broker.set_doors(Door::Closed);
+    let mut agent = device.started().await;
+    let mut inbox = agent.inbox().await;
+    let line =
+        |n: u32| inbox::reading(&format!("s{}", n % SOURCES), "count", f64::from(n)).to_string();
+    let lines: Vec<String> = (0..SOURCES * EACH).map(line).collect();
+    assert_eq!(inbox.exchange_all(&lines).await.len(), lines.len());
+
+    cloud.broker.set_doors(Door::Open);
+    Watch::default().catch_up(&mut agent, &cloud).await;
+
+    let contents = cloud.journal.contents();
+    let of_readings = contents.arrivals.iter().filter(|one| one.topic.ends_with("/readings"));
+    let messages = of_readings.count();
+    assert!(messages * 5 <= lines.len(), "{messages} messages for {} readings", lines.len());
     assert_eq!(cloud.broker.connection_records().len(), 1, "{}", cloud.broker.fault_log());
 }
 

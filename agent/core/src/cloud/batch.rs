@@ -16,6 +16,16 @@ pub const BILLING_UNIT_BYTES: usize = 5 * 1024;
 /// The quota of AWS IoT Core for a message; a larger message closes the connection.
 pub const MAX_MESSAGE_BYTES: usize = 128 * 1024;
 
+/// The largest number of messages, and so of topics, in a group.
+pub const MAX_GROUP_MESSAGES: usize = 512;
+/// The payload bytes of a group from which the group takes no further record: bounds the memory of
+/// a group of many topics. A single message may be larger.
+pub const MAX_GROUP_BYTES: usize = 256 * 1024;
+/// The bytes of a usual reading in columns, as an estimate for [`MAX_GROUP_BYTES`].
+const COLUMN_BYTES: usize = 16;
+/// The room of a further message of a group in bytes, before the message grows.
+const SMALL_BATCH: usize = 1024;
+
 /// A message ready to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
@@ -63,6 +73,9 @@ pub struct Gatherer {
     limit_bytes: usize,
     max_batches: usize,
     max_records: u64,
+    max_group_records: u64,
+    /// Number and payload bytes of the records taken.
+    taken: (u64, usize),
     through: Seq,
     passed_over: u64,
     filtered: Vec<(Arc<str>, u64)>,
@@ -92,6 +105,8 @@ impl Gatherer {
             limit_bytes,
             max_batches: max_batches.max(1),
             max_records: u64::MAX,
+            max_group_records: u64::MAX,
+            taken: (0, 0),
             through: Seq(0),
             passed_over: 0,
             filtered: Vec::new(),
@@ -104,6 +119,13 @@ impl Gatherer {
     #[must_use]
     pub fn max_records(mut self, records: usize) -> Self {
         self.max_records = u64::try_from(records.max(1)).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Limits the number of records in all messages together, with a minimum of 1.
+    #[must_use]
+    pub fn max_group_records(mut self, records: usize) -> Self {
+        self.max_group_records = u64::try_from(records.max(1)).unwrap_or(u64::MAX);
         self
     }
 
@@ -122,6 +144,9 @@ impl Gatherer {
             });
         }
         let room = self.limit_bytes.saturating_sub(topic.len());
+        if self.is_group_full() {
+            return Offer::Full;
+        }
         let max_records = self.max_records;
         let Some(batch) = self.find_or_open_batch(seq, topic, Framing::Columns) else {
             return Offer::Full;
@@ -134,6 +159,7 @@ impl Gatherer {
         }
         batch.last = seq;
         batch.count += 1;
+        self.taken = (self.taken.0 + 1, self.taken.1 + COLUMN_BYTES);
         self.through = seq;
         Offer::Taken
     }
@@ -146,6 +172,9 @@ impl Gatherer {
         framing: Framing,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Offer {
+        if self.is_group_full() {
+            return Offer::Full;
+        }
         let room = self.limit_bytes.saturating_sub(topic.len() + 1);
         let max_records = self.max_records;
         let Some(batch) = self.find_or_open_batch(seq, topic, framing) else { return Offer::Full };
@@ -167,8 +196,15 @@ impl Gatherer {
         }
         batch.last = seq;
         batch.count += 1;
+        let grown = batch.payload.len() - before;
+        self.taken = (self.taken.0 + 1, self.taken.1 + grown);
         self.through = seq;
         Offer::Taken
+    }
+
+    fn is_group_full(&self) -> bool {
+        let (records, bytes) = self.taken;
+        records >= self.max_group_records || bytes >= MAX_GROUP_BYTES.max(self.limit_bytes)
     }
 
     /// Passes over the record `seq` as filtered.
@@ -232,8 +268,10 @@ impl Gatherer {
             if self.open.len() >= self.max_batches {
                 return None;
             }
+            let is_only = self.open.is_empty();
+            let room = if is_only { self.limit_bytes } else { self.limit_bytes.min(SMALL_BATCH) };
             let payload = match framing {
-                Framing::Array | Framing::Lines => Vec::with_capacity(self.limit_bytes),
+                Framing::Array | Framing::Lines => Vec::with_capacity(room),
                 Framing::Columns => Vec::new(),
             };
             let topic = Arc::clone(topic);

@@ -2,9 +2,9 @@
 //!
 //! Records leave the store in groups of batches, and delivery answers with marks. A mark moves the
 //! watermark of a lane over records acknowledged, given up with a gap, or withheld, and over no
-//! others (P2, P3). The messages in hand are all messages not acknowledged, and the acknowledged
-//! messages whose mark is not yet durable. The window bounds the messages in hand, so a crash
-//! repeats at most a window of messages (P4).
+//! others (P2, P3). A crash repeats the messages sent and not acknowledged, and the acknowledged
+//! messages whose mark is not yet durable. The limits of sending (module `load`) bound their number
+//! and the number of their records (P4), and the bytes on their way (P6).
 //!
 //! After a lost link, every unacknowledged message is sent again, byte for byte. The end of each
 //! connection is evidence about the topics of the messages in flight (module `topics`). A topic
@@ -20,8 +20,11 @@ mod choice;
 mod doubt;
 mod ending;
 mod exchange;
+mod load;
 mod marking;
 mod queue;
+mod requests;
+mod risk;
 mod spacing;
 mod topics;
 mod trial;
@@ -31,19 +34,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cloud::batch::{Batch, BatchGroup, MAX_MESSAGE_BYTES};
+use crate::cloud::rate::{LinkRate, SendStamp};
 use crate::record::lane::{DropReason, Gap, Lane};
 use crate::record::reading::Seq;
 use crate::time::Mono;
 pub use doubt::Doubt;
 pub use exchange::{LanePart, LinkEnd, Mark, MessageId, RefusedTopic, TakeRequest, TopicMark};
+pub use load::{DeliveryLimits, REPEAT};
 use queue::{OpenGroup, Queue};
+use risk::{LaneRisks, Risk};
 use spacing::Spacing;
 use topics::Topics;
 pub use topics::{ANSWER_STANDS, SUSPECT_WITHIN};
 use trial::{Trial, TrialVerdict, Tried};
 
-/// The part of the window kept free for alerts: one fourth, rounded up.
-const RESERVED_SHARE: usize = 4;
 /// The number of connections ended by the peer with the same message in flight, from which the
 /// topic goes on trial even if other messages of the topic pass.
 const MAX_DEATHS: u32 = 5;
@@ -53,28 +57,19 @@ const LIMIT_HOLDS: Duration = Duration::from_secs(3_600);
 /// The longest time for which a limit of the message size holds.
 const LIMIT_HOLDS_AT_MOST: Duration = Duration::from_secs(24 * 3_600);
 
-/// Returns the number of messages of a window usable by `lane`.
-#[must_use]
-pub fn window_share(window: usize, lane: Lane) -> usize {
-    let reserved = match lane {
-        Lane::Alerts => 0,
-        Lane::Events | Lane::Readings => window.div_ceil(RESERVED_SHARE),
-    };
-    window.saturating_sub(reserved).max(1)
-}
-
 /// The state of delivery: all messages in hand, the progress of each lane, and the topics on trial.
 #[derive(Debug)]
 pub struct Delivery {
-    window: usize,
+    limits: DeliveryLimits,
+    rate: LinkRate,
     lanes: [LaneProgress; 3],
     messages: BTreeMap<MessageId, Message>,
     next: u64,
     last_order: u64,
-    /// The number of settled messages: `settled` in marks not yet taken, `marking` in marks taken
-    /// but not yet durable.
-    settled: usize,
-    marking: usize,
+    /// The settled messages: `settled` in marks not yet taken, `marking` in marks taken but not yet
+    /// durable.
+    settled: LaneRisks,
+    marking: LaneRisks,
     topics: Topics,
     spacing: Spacing,
     on_trial: BTreeSet<(Lane, Arc<str>)>,
@@ -115,6 +110,11 @@ struct Message {
     /// The topic, if the message was taken from a withheld topic.
     trial: Option<Arc<str>>,
     sent: Option<Mono>,
+    /// `true` if the message was sent, on this or an earlier connection.
+    was_sent: bool,
+    stamp: Option<SendStamp>,
+    /// The bytes on their way when the message was sent, its own included.
+    bytes_before_answer: u64,
     /// The position in the order of sending; rises with each message handed to the link.
     order: u64,
     /// The time of the acknowledgement, until the acknowledgement counts.
@@ -127,20 +127,30 @@ impl Message {
     fn is_on_its_way(&self) -> bool {
         self.sent.is_some() && self.answered.is_none()
     }
+
+    /// Returns the bytes of payload and topic.
+    fn size_bytes(&self) -> u64 {
+        (self.batch.payload.len() + self.batch.topic.len()) as u64
+    }
+
+    fn as_risk(&self) -> Risk {
+        Risk { messages: 1, records: self.batch.count }
+    }
 }
 
 impl Delivery {
     /// Creates the delivery of all records after `watermarks`, the watermarks of the store by lane.
     #[must_use]
-    pub fn new(window: usize, watermarks: [Seq; 3]) -> Self {
+    pub fn new(limits: DeliveryLimits, watermarks: [Seq; 3]) -> Self {
         Self {
-            window: window.max(1),
+            limits,
+            rate: LinkRate::default(),
             lanes: watermarks.map(LaneProgress::from_watermark),
             messages: BTreeMap::new(),
             next: 0,
             last_order: 0,
-            settled: 0,
-            marking: 0,
+            settled: LaneRisks::default(),
+            marking: LaneRisks::default(),
             topics: Topics::default(),
             spacing: Spacing::default(),
             on_trial: BTreeSet::new(),
@@ -190,7 +200,7 @@ impl Delivery {
         }
         self.messages.clear();
         self.to_withhold.clear();
-        (self.settled, self.marking) = (0, 0);
+        (self.settled, self.marking) = (LaneRisks::default(), LaneRisks::default());
         self.lanes = watermarks.map(LaneProgress::from_watermark);
     }
 
@@ -201,56 +211,9 @@ impl Delivery {
         }
     }
 
-    /// Changes the window; messages in hand stay in hand.
-    pub fn set_window(&mut self, window: usize) {
-        self.window = window.max(1);
-    }
-
-    /// Returns the groups of batches to take from the store now, the most urgent first.
-    #[must_use]
-    pub fn list_requests(&self, now: Mono) -> Vec<TakeRequest> {
-        let bytes = self.limit_bytes();
-        let mut wanted = Vec::new();
-        for lane in Lane::ALL {
-            let progress = &self.lanes[lane.index()];
-            if self.has_to_withhold(lane) {
-                continue;
-            }
-            let is_behind = progress.committed > progress.taken;
-            if is_behind && self.has_room(lane) && !self.is_rejoining(lane) {
-                let withheld = Arc::clone(&self.withheld[lane.index()]);
-                let part = LanePart::Lane { after: progress.taken, withheld };
-                let room = self.lane_room(lane);
-                wanted.push(TakeRequest { lane, part, room, records: usize::MAX, bytes });
-            }
-        }
-        let rooms = Lane::ALL.map(|lane| self.lane_room(lane));
-        for (lane, topic) in &self.on_trial {
-            if self.has_to_withhold(*lane) {
-                continue;
-            }
-            let through = self.lanes[lane.index()].taken;
-            let Some(on) = self.topics.get(*lane, topic).and_then(|topic| topic.trial.as_ref())
-            else {
-                continue;
-            };
-            let room = rooms[lane.index()];
-            let room = if on.trial.is_recovered() { room } else { room.min(1) };
-            let is_full = !on.trial.is_recovered() && on.in_hand >= on.trial.messages_needed();
-            if is_full || room == 0 || !on.trial.is_due(now) || on.caught_up == Some(through) {
-                continue;
-            }
-            let (topic, anew) = (Arc::clone(topic), on.anew);
-            let part = LanePart::Topic { topic, anew, through };
-            wanted.push(TakeRequest {
-                lane: *lane,
-                part,
-                room,
-                records: on.trial.next_size(),
-                bytes,
-            });
-        }
-        wanted
+    /// Changes the limits; messages in hand stay in hand.
+    pub fn set_limits(&mut self, limits: DeliveryLimits) {
+        self.limits = limits;
     }
 
     /// Returns `true` if a topic has caught up with `lane` and waits to rejoin. The topic rejoins
@@ -268,24 +231,6 @@ impl Delivery {
                     && !(is_settled && progress.queue.is_empty())
             })
         })
-    }
-
-    /// Returns `true` if the window has room for another group of `lane`, as large as the last
-    /// group: a smaller room would cut the group short.
-    #[must_use]
-    pub fn has_room(&self, lane: Lane) -> bool {
-        let usual = self.lanes[lane.index()].queue.usual;
-        self.lane_room(lane) >= usual.clamp(1, self.lane_share(lane))
-    }
-
-    /// Returns the number of messages of `lane` that the window has room for.
-    #[must_use]
-    pub fn lane_room(&self, lane: Lane) -> usize {
-        self.lane_share(lane).saturating_sub(self.in_hand())
-    }
-
-    fn lane_share(&self, lane: Lane) -> usize {
-        window_share(self.window, lane)
     }
 
     fn limit_bytes(&self) -> usize {
@@ -326,6 +271,9 @@ impl Delivery {
                 group_through: group.through,
                 trial: trial.cloned(),
                 sent: None,
+                was_sent: false,
+                stamp: None,
+                bytes_before_answer: 0,
                 order: 0,
                 answered: None,
                 deaths: 0,
@@ -355,16 +303,21 @@ impl Delivery {
         }
     }
 
-    /// Notes a new connection.
-    pub fn link_up(&mut self, now: Mono) {
+    /// Notes a new connection. `round_trip` is the time to the acknowledgement of a small message,
+    /// if known.
+    pub fn link_up(&mut self, now: Mono, round_trip: Option<Duration>) {
         self.spacing.link_up(now);
+        self.rate.begin_connection(now, round_trip);
     }
 
     /// Notes that a message was handed to the link. Returns `true` if the peer may hang up because
     /// of the message: the message is on trial, or the topic in doubt.
     pub fn mark_sent(&mut self, id: MessageId, now: Mono) -> bool {
+        let load = self.measure_load();
         if let Some(message) = self.messages.get_mut(&id) {
-            message.sent = Some(now);
+            (message.sent, message.was_sent) = (Some(now), true);
+            message.stamp = Some(self.rate.note_sent(now, load.in_flight == 0));
+            message.bytes_before_answer = load.flight_bytes + message.size_bytes();
             self.last_order += 1;
             message.order = self.last_order;
         }
@@ -383,6 +336,9 @@ impl Delivery {
             return;
         };
         message.answered = Some(now);
+        if let Some(stamp) = message.stamp.take() {
+            self.rate.note_acknowledged(stamp, message.size_bytes(), now);
+        }
         let (lane, name) = (message.batch.lane, Arc::clone(&message.batch.topic));
         let order = message.order;
         let topic = self.topics.get_mut(lane, &name);
@@ -459,11 +415,17 @@ impl Delivery {
         }
     }
 
-    /// Returns the time at which the oldest message in flight was handed to the link.
+    /// Returns the time by which the next acknowledgement must come, for a broker that answers
+    /// within `patience`: the bytes on their way before the acknowledgement take their time on a
+    /// slow link.
     #[must_use]
-    pub fn oldest_sent(&self) -> Option<Mono> {
+    pub fn answer_due(&self, patience: Duration) -> Option<Mono> {
         let on_their_way = self.messages.values().filter(|message| message.is_on_its_way());
-        on_their_way.filter_map(|message| message.sent).min()
+        let due = |message: &Message| {
+            let transfer = self.rate.transfer_time(message.bytes_before_answer);
+            message.sent.map(|sent| sent + patience + transfer)
+        };
+        on_their_way.filter_map(due).min()
     }
 
     /// Returns the number of messages in flight: sent, and not acknowledged.
@@ -472,16 +434,19 @@ impl Delivery {
         self.messages.values().filter(|message| message.is_on_its_way()).count()
     }
 
-    /// Returns the number of messages sent again after a crash. A message waiting for a trial is
-    /// not among them, because no broker has taken the message.
+    /// Returns the number of messages sent again after a crash.
     #[must_use]
     pub fn in_hand(&self) -> usize {
-        let waits = |message: &&Message| message.sent.is_none() && self.is_lone(message);
-        let waiting = match self.on_trial.is_empty() {
-            true => 0,
-            false => self.messages.values().filter(waits).count(),
-        };
-        self.messages.len() - waiting + self.settled + self.marking
+        let at_risk = self.measure_load().at_risk;
+        at_risk.alerts.messages + at_risk.others.messages
+    }
+
+    /// Returns `true` if no message waits to be sent, acknowledged or marked, apart from messages
+    /// that wait for a trial: a stop does not wait for trials.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let waits_for_trial = |message: &Message| message.sent.is_none() && self.is_lone(message);
+        !self.has_unmarked() && self.messages.values().all(waits_for_trial)
     }
 
     /// Returns the topics refused by the broker.
@@ -544,8 +509,9 @@ impl Delivery {
 
     /// Counts a removed message as settled, and returns the group of the message.
     fn settle_message(&mut self, message: &Message) -> &mut OpenGroup {
-        self.settled += 1;
         let lane = message.batch.lane;
+        let risk = if message.was_sent { message.as_risk() } else { Risk::default() };
+        *self.settled.of_lane(lane) += risk;
         let queue = match &message.trial {
             Some(topic) => {
                 let on = self.topics.get_mut(lane, topic).trial.as_mut();
@@ -555,15 +521,21 @@ impl Delivery {
             }
             None => &mut self.lanes[lane.index()].queue,
         };
-        queue.settle_one(message.group_through)
+        let group = queue.settle_one(message.group_through);
+        group.settled += risk;
+        group
     }
 }
 
 fn open_group(group: &BatchGroup, sources: Vec<u32>) -> OpenGroup {
     OpenGroup {
         through: group.through,
-        messages: group.batches.len(),
+        whole: Risk {
+            messages: group.batches.len(),
+            records: group.batches.iter().map(|batch| batch.count).sum(),
+        },
         open: group.batches.len(),
+        settled: Risk::default(),
         delivered: Vec::new(),
         filtered: group.filtered.clone(),
         gaps: Vec::new(),

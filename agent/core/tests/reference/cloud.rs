@@ -17,6 +17,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const WINDOW: usize = 16;
+/// The most messages of events and readings on their way.
+const OTHERS_WINDOW: usize = 12;
+/// The most events and readings that a crash repeats.
+const REPEAT: u64 = 100;
+const DELIVERY_LIMITS: DeliveryLimits = DeliveryLimits { window: WINDOW, repeat: REPEAT };
+/// The time between the arrival of a message and its acknowledgement, at most.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// The most bytes of a message with its topic: exactly 36 readings.
 const MESSAGE_BYTES: usize = 36 * (ledger::RECORD_BYTES + 1) + 1 + "readings/0".len();
 const TURN: Duration = Duration::from_millis(100);
@@ -47,6 +54,8 @@ enum Step {
     Commit,
     /// The link is lost, through no action of the peer.
     Lose,
+    /// The link is lost, and the next one moves `kb` kilobytes a second.
+    Slow { kb: u64 },
     /// The broker forbids `topics` instead, from the next connection on; with `lies`, the broker
     /// acknowledges forbidden messages.
     Forbid { topics: u8, lies: bool },
@@ -72,6 +81,7 @@ impl Step {
             19..=21 => Self::Answer { messages: a % 8 },
             22 => Self::Mark,
             23 => Self::Commit,
+            24 if c % 4 == 3 => Self::Slow { kb: 2 + u64::from(a % 16) },
             24 => Self::Lose,
             25..=27 => Self::Forbid { topics: a & b, lies: c % 2 == 1 },
             28 => Self::Poison { nth: a },
@@ -118,7 +128,7 @@ struct Cloud {
 impl Cloud {
     fn new() -> Self {
         Self {
-            delivery: Delivery::new(WINDOW, [Seq(0); 3]),
+            delivery: Delivery::new(DELIVERY_LIMITS, [Seq(0); 3]),
             pace: Pace::new(LIMITS),
             ledger: Ledger::default(),
             broker: Broker::default(),
@@ -145,13 +155,21 @@ impl Cloud {
             }
             Step::Send => {
                 self.connect();
-                while self.gather()? {}
-                self.send()?;
+                while self.gather()? || self.send()? {}
             }
-            Step::Answer { messages } => self.answer(usize::from(messages)),
+            Step::Answer { messages } => {
+                for _ in 0..messages {
+                    self.now = self.now.max(self.broker.next_arrival().unwrap_or(self.now));
+                    self.answer();
+                }
+            }
             Step::Mark => self.mark()?,
             Step::Commit => self.commit(),
             Step::Lose => self.lose(LinkEnd::Otherwise),
+            Step::Slow { kb } => {
+                self.lose(LinkEnd::Otherwise);
+                self.broker.bytes_per_second = kb * 1_000;
+            }
             Step::Forbid { topics, lies } => self.broker.forbid(topics, lies),
             Step::Poison { nth } => self.broker.poison(&self.ledger, nth),
             Step::Crash => {
@@ -174,11 +192,15 @@ impl Cloud {
         self.connect();
         if self.is_up {
             loop {
-                self.send()?;
-                self.answer(usize::MAX);
-                if !self.is_up || !self.gather()? {
+                let is_sending = self.send()?;
+                while self.answer() {}
+                if !self.is_up || (!self.gather()? && !is_sending) {
                     break;
                 }
+            }
+            let due = self.delivery.answer_due(PATIENCE);
+            if due.is_some_and(|due| due < self.now) {
+                return Err(format!("a slow link is given up: {:?}", self.delivery));
             }
         }
         self.mark()?;
@@ -190,7 +212,7 @@ impl Cloud {
         if !self.is_up && self.up_at <= self.now {
             self.is_up = true;
             self.broker.connect();
-            self.delivery.link_up(self.now);
+            self.delivery.link_up(self.now, None);
         }
     }
 
@@ -209,7 +231,7 @@ impl Cloud {
     }
 
     fn start(&mut self) {
-        self.delivery = Delivery::new(WINDOW, self.ledger.watermarks());
+        self.delivery = Delivery::new(DELIVERY_LIMITS, self.ledger.watermarks());
         self.pace = Pace::new(LIMITS);
         self.sent.clear();
         self.broker.wire.clear();
@@ -219,32 +241,37 @@ impl Cloud {
 
     fn resume(&mut self) {
         self.is_marking = false;
+        self.ledger.sent.clear();
         self.taken.clear();
         self.waiting_alerts.clear();
         self.delivery.withheld_in_store(&self.ledger.withheld(), self.now);
         self.delivery.note_committed(self.ledger.last());
     }
 
-    /// Sends messages until the pace delays one or none is left.
-    fn send(&mut self) -> Result<(), String> {
-        if !self.is_up {
-            return Ok(());
-        }
-        while let Some((id, batch)) = self.delivery.next(self.now) {
+    /// Sends messages until the pace or a limit delays one, or none is left. Returns `false` if
+    /// none was sent.
+    fn send(&mut self) -> Result<bool, String> {
+        let mut is_sending = false;
+        while self.is_up
+            && let Some((id, batch)) = self.delivery.next(self.now)
+        {
             let batch = batch.clone();
             let bytes = u64::try_from(batch.payload.len() + batch.topic.len()).expect("small");
             let cost = Cost { bytes, records: batch.count };
             if !self.pace.required_delay(self.now, batch.lane, cost).is_zero() {
-                return Ok(());
+                break;
             }
             self.keeps_pace()?;
             self.puts_alerts_first(&batch)?;
+            self.broker.fits_link(&batch)?;
             self.pace.spend_cost(self.now, cost);
             self.sent.push((self.now, cost));
             self.delivery.mark_sent(id, self.now);
-            self.broker.send(id, batch);
+            self.ledger.note_sent(&batch);
+            self.broker.send(id, batch, self.now);
+            is_sending = true;
         }
-        Ok(())
+        Ok(is_sending)
     }
 
     /// Checks that no span of time up to now exceeds its limits plus one burst.
@@ -274,17 +301,20 @@ impl Cloud {
         })
     }
 
-    fn answer(&mut self, messages: usize) {
-        for _ in 0..messages {
-            let Some((id, batch)) = self.broker.wire.pop_front() else { return };
-            let answer = self.broker.answer(&batch, &mut self.ledger);
-            if answer.acknowledges {
-                self.delivery.acknowledge_message(id, self.now);
-            }
-            if answer.hangs_up {
-                return self.lose(LinkEnd::ByPeer);
-            }
+    /// Answers the first message in flight, if it has arrived. Returns `false` if there is none.
+    fn answer(&mut self) -> bool {
+        if self.broker.next_arrival().is_none_or(|at| at > self.now) {
+            return false;
         }
+        let Some((id, batch)) = self.broker.take_arrived() else { return false };
+        let answer = self.broker.answer(&batch, &mut self.ledger);
+        if answer.acknowledges {
+            self.delivery.acknowledge_message(id, self.now);
+        }
+        if answer.hangs_up {
+            self.lose(LinkEnd::ByPeer);
+        }
+        true
     }
 
     /// Takes one more group of batches in hand. Returns `false` if no group was requested or found.
@@ -370,16 +400,19 @@ impl Cloud {
 
     /// Checks the invariants of every moment.
     fn look(&self) -> Result<(), String> {
-        if self.delivery.in_hand() > WINDOW {
-            return Err(format!("{} messages in hand", self.delivery.in_hand()));
+        let repeated = self.ledger.count_repeated();
+        if self.delivery.in_hand() > WINDOW || repeated > REPEAT {
+            let in_hand = self.delivery.in_hand();
+            return Err(format!("a crash repeats {in_hand} messages, {repeated} records"));
         }
-        Ok(())
+        self.broker.fits_window(WINDOW, OTHERS_WINDOW)
     }
 
     /// Delivers the records of all allowed topics, then lets the broker allow all topics and
     /// delivers the rest.
     fn finish(&mut self) -> Result<(), String> {
         self.broker.poisoned.clear();
+        self.broker.bytes_per_second = broker::FAST;
         self.lose(LinkEnd::Otherwise);
         let until = self.now + OTHERS_WITHIN;
         while self.now < until && LANES.iter().any(|lane| self.others_wait(*lane)) {

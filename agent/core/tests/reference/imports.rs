@@ -2,7 +2,7 @@
 
 pub(crate) use pulsegate_core::cloud::batch::{Batch, BatchGroup, Gatherer, Offer};
 pub(crate) use pulsegate_core::cloud::delivery::{
-    Delivery, LanePart, LinkEnd, Mark, MessageId, TakeRequest, TopicMark,
+    Delivery, DeliveryLimits, LanePart, LinkEnd, Mark, MessageId, TakeRequest, TopicMark,
 };
 pub(crate) use pulsegate_core::cloud::pace::{Cost, Pace, PaceLimits};
 pub(crate) use pulsegate_core::cloud::record_text::Framing;

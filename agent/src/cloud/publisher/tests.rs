@@ -8,8 +8,7 @@ use crate::config::Link;
 
 /// A publisher on connection 1, of which one message was acknowledged `ago`.
 fn round_with_answer(ago: Duration) -> (Round, Session, Mono) {
-    let settings =
-        Settings { window: 4, limits: PaceLimits::default(), ..Settings::new(&Link::default()) };
+    let settings = Settings { pace: PaceLimits::default(), ..Settings::new(&Link::default()) };
     let mut round = Round::new(settings, [Seq(0); 3]);
     let session = Session::unused(1);
     round.session = Some(session.clone());

@@ -42,16 +42,20 @@ pub(crate) struct Link {
     #[serde(with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["5s", "12h"]))]
     pub keep_alive: Duration,
-    /// Longest wait for the acknowledgement of a published message; after it, or after `keep_alive`
-    /// if shorter, the agent connects again and sends the message again. For a slow mobile network,
-    /// raise both. Range: `5s` to `10m`.
+    /// Longest wait for the acknowledgement of a published message, beside the time that the link
+    /// takes for the bytes before it; after the wait, or after `keep_alive` if shorter, the agent
+    /// connects again and sends the message again. Range: `5s` to `10m`.
     #[serde(with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["5s", "10m"]))]
     pub ack_timeout: Duration,
-    /// Most messages without an acknowledgement at any time, 1 to 10000; AWS takes 100. A crash
-    /// sends at most these messages twice. A quarter is reserved for alerts.
+    /// Most messages without an acknowledgement at any time, 1 to 10000; AWS takes 100. A quarter is
+    /// reserved for alerts.
     #[schemars(range(min = 1, max = 10_000))]
     pub window: u16,
+    /// Most readings and events that a crash sends twice, 2 to 1000000. A message has at most half
+    /// of this number; a smaller number commits more often while a backlog drains.
+    #[schemars(range(min = 2, max = 1_000_000))]
+    pub repeat: u32,
     /// Most messages published per second, 1 to 100000. AWS takes 100, and drops further ones
     /// without notice; the default leaves half of that unused. No effect with `limits = "none"`.
     #[schemars(range(min = 1, max = 100_000))]
@@ -88,6 +92,7 @@ impl Default for Link {
             keep_alive: Duration::from_secs(30),
             ack_timeout: Duration::from_secs(30),
             window: 16,
+            repeat: 2_000,
             messages_per_second: 50,
             bytes_per_second: 384 << 10,
             records_per_second: None,

@@ -35,7 +35,14 @@ fn topic(source: &str) -> Arc<str> {
 }
 
 fn wanted(part: LanePart, records: usize) -> TakeRequest {
-    TakeRequest { lane: LANE, part, room: 16, records, bytes: usize::MAX }
+    TakeRequest {
+        lane: LANE,
+        part,
+        room: 16,
+        records,
+        group_records: usize::MAX,
+        bytes: usize::MAX,
+    }
 }
 
 fn without(after: u64, topics: &[&str]) -> TakeRequest {

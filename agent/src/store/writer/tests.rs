@@ -155,7 +155,14 @@ impl Unit {
         loop {
             let part = LanePart::Lane { after, withheld: Arc::default() };
             let (records, bytes) = (usize::MAX, usize::MAX);
-            let wanted = TakeRequest { lane, part, room: usize::MAX, records, bytes };
+            let wanted = TakeRequest {
+                lane,
+                part,
+                room: usize::MAX,
+                records,
+                group_records: usize::MAX,
+                bytes,
+            };
             let TakeOutcome::Group(group) = self.writer.take_records(&wanted, true) else {
                 return (after, ids);
             };

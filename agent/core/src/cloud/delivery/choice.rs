@@ -9,14 +9,21 @@ use crate::time::Mono;
 
 impl Delivery {
     /// Returns the message to publish next, if any may be sent: alerts before events before
-    /// readings, older before newer. A message on trial is sent alone, with no others in flight but
+    /// readings, older before newer, within the limits of sending. A message on trial is sent alone, with no others in flight but
     /// alerts; all topics in doubt together send one message at a time.
     #[must_use]
     pub fn next(&self, now: Mono) -> Option<(MessageId, &Batch)> {
+        let load = self.measure_load();
+        let has_room = |(_, message): &(&MessageId, &Message)| self.has_room_for(message, load);
+        // An alert that waits for room lets the others pass. Among the others, a small message does
+        // not overtake a large one that waits.
+        let is_held =
+            |one: &(&MessageId, &Message)| one.1.batch.lane == Lane::Alerts && !has_room(one);
         let waiting = self.messages.iter().filter(|(_, message)| message.sent.is_none());
+        let waiting = waiting.filter(|one| !is_held(one));
         if self.doubted == 0 && self.on_trial.is_empty() {
             let first = waiting.min_by_key(|(id, message)| (message.batch.lane, **id));
-            return first.map(|(id, message)| (*id, &message.batch));
+            return first.filter(has_room).map(|(id, message)| (*id, &message.batch));
         }
         let on_their_way = || self.messages.values().filter(|message| message.is_on_its_way());
         // The end of the connection would also be evidence against a topic whose first
@@ -35,7 +42,7 @@ impl Delivery {
                 (lane != Lane::Alerts, self.topic_failures(message), lane, **id)
             });
         let lone = lone.filter(|_| self.in_flight() == 0);
-        let (id, message) = ordinary.or(lone)?;
+        let (id, message) = ordinary.or(lone).filter(has_room)?;
         Some((*id, &message.batch))
     }
 

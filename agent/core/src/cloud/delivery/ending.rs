@@ -35,6 +35,7 @@ impl Delivery {
         let mut tried_in_vain = Vec::new();
         for message in self.messages.values_mut() {
             let Some(sent) = message.sent.take() else { continue };
+            message.stamp = None;
             let was_answered = message.answered.take().is_some();
             if !by_peer || at.since(sent) > SUSPECT_WITHIN {
                 continue;
@@ -171,13 +172,11 @@ impl Delivery {
 
     /// Drops the messages of a withheld topic from the hand.
     pub(super) fn take_anew(&mut self, lane: Lane, topic: &Arc<str>) {
-        let before = self.messages.len();
         self.messages.retain(|_, message| {
             message.trial.as_ref() != Some(topic) || message.batch.lane != lane
         });
-        let dropped = before - self.messages.len();
         if let Some(on) = &mut self.topics.get_mut(lane, topic).trial {
-            self.settled -= on.queue.count_messages() - dropped;
+            self.settled.of_lane(lane).remove(on.queue.sum_settled());
             on.queue = Queue::new(Seq(0));
             (on.in_hand, on.anew, on.caught_up) = (0, true, None);
         }

@@ -84,6 +84,8 @@ pub struct TakeRequest {
     pub room: usize,
     /// Maximum number of records a message.
     pub records: usize,
+    /// Maximum number of records in all messages together.
+    pub group_records: usize,
     /// Maximum size of payload and topic in bytes.
     pub bytes: usize,
 }

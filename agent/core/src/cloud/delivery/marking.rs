@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Delivery;
 use super::exchange::{Mark, TopicMark};
+use super::risk::LaneRisks;
 use crate::record::lane::Lane;
 
 impl Delivery {
@@ -30,8 +31,7 @@ impl Delivery {
         let mut marks = Vec::new();
         for lane in Lane::ALL {
             if let Some(settled) = self.lanes[lane.index()].queue.take_settled() {
-                self.settled -= settled.messages;
-                self.marking += settled.messages;
+                self.settled.of_lane(lane).move_to(self.marking.of_lane(lane), settled.settled);
                 marks.push(Mark {
                     lane,
                     through: settled.through,
@@ -54,8 +54,7 @@ impl Delivery {
         let topic = self.topics.get_mut(lane, &name);
         let Some(on) = &mut topic.trial else { return };
         if let Some(settled) = on.queue.take_settled() {
-            self.settled -= settled.messages;
-            self.marking += settled.messages;
+            self.settled.of_lane(lane).move_to(self.marking.of_lane(lane), settled.settled);
             let gone: u64 = settled.gaps.iter().map(|gap| gap.count).sum();
             topic.withheld = topic.withheld.saturating_sub(settled.delivered + gone);
             marks.push(TopicMark::Settle {
@@ -79,19 +78,25 @@ impl Delivery {
 
     /// Notes that all taken marks are durable.
     pub fn note_marks_durable(&mut self) {
-        self.marking = 0;
+        self.marking = LaneRisks::default();
     }
 
     /// Returns `true` if the marks should be made durable now rather than with the next commit:
-    /// half of the window or more waits for the marks.
+    /// half of the messages or records that a crash may repeat wait for the marks. Alerts have a
+    /// limit of their own.
     #[must_use]
     pub fn marks_are_urgent(&self) -> bool {
-        (self.settled + self.marking) * 2 >= self.window
+        let (alerts, others) =
+            (self.settled.alerts + self.marking.alerts, self.settled.others + self.marking.others);
+        alerts.messages * 2 >= self.alert_limit(self.measure_load())
+            || others.messages * 2 >= self.limits.others_window()
+            || others.records.saturating_mul(2) >= self.limits.repeat
     }
 
     /// Returns `true` if any marks are not yet taken or not yet durable.
     #[must_use]
     pub fn has_unmarked(&self) -> bool {
-        self.settled + self.marking > 0
+        let none = LaneRisks::default();
+        self.settled != none || self.marking != none
     }
 }

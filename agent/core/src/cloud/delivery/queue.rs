@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::risk::Risk;
 use crate::record::lane::Gap;
 use crate::record::reading::Seq;
 
@@ -13,16 +14,17 @@ pub(super) struct Queue {
     groups: VecDeque<OpenGroup>,
     /// The end of the last settled group; at first, the watermark.
     pub(super) settled_through: Seq,
-    /// The number of messages in the last group, as an estimate for the next group.
-    pub(super) usual: usize,
 }
 
 /// A group of batches with `open` unsettled messages.
 #[derive(Debug)]
 pub(super) struct OpenGroup {
     pub(super) through: Seq,
-    pub(super) messages: usize,
+    /// All messages of the group.
+    pub(super) whole: Risk,
     pub(super) open: usize,
+    /// The settled messages that were sent: a crash repeats them until the mark is durable.
+    pub(super) settled: Risk,
     /// The number of delivered records, by topic.
     pub(super) delivered: Vec<(Arc<str>, u64)>,
     pub(super) filtered: Vec<(Arc<str>, u64)>,
@@ -35,7 +37,7 @@ pub(super) struct OpenGroup {
 #[derive(Debug, Default)]
 pub(super) struct SettledGroups {
     pub(super) through: Seq,
-    pub(super) messages: usize,
+    pub(super) settled: Risk,
     pub(super) delivered: u64,
     pub(super) filtered: u64,
     pub(super) gaps: Vec<Gap>,
@@ -44,11 +46,10 @@ pub(super) struct SettledGroups {
 
 impl Queue {
     pub(super) fn new(settled_through: Seq) -> Self {
-        Self { groups: VecDeque::new(), settled_through, usual: 1 }
+        Self { groups: VecDeque::new(), settled_through }
     }
 
     pub(super) fn push(&mut self, group: OpenGroup) {
-        self.usual = group.messages;
         self.groups.push_back(group);
     }
 
@@ -56,9 +57,14 @@ impl Queue {
         self.groups.is_empty()
     }
 
-    /// Returns the number of messages in all groups, settled and unsettled.
-    pub(super) fn count_messages(&self) -> usize {
-        self.groups.iter().map(|group| group.messages).sum()
+    /// Returns the settled messages of all groups.
+    pub(super) fn sum_settled(&self) -> Risk {
+        self.groups.iter().map(|group| group.settled).sum()
+    }
+
+    /// Returns all messages of the last group: only the last group has messages never sent.
+    pub(super) fn last_group(&self) -> Risk {
+        self.groups.back().map_or_else(Risk::default, |group| group.whole)
     }
 
     /// Settles one message of the group ending at `through`, and returns the group.
@@ -85,7 +91,7 @@ impl Queue {
             let sum = settled.get_or_insert_default();
             let count = |of: &[(Arc<str>, u64)]| of.iter().map(|(_, count)| count).sum::<u64>();
             sum.through = group.through;
-            sum.messages += group.messages;
+            sum.settled += group.settled;
             sum.delivered += count(&group.delivered);
             sum.filtered += count(&group.filtered);
             group.gaps.into_iter().for_each(|gap| merge_gap(&mut sum.gaps, gap));

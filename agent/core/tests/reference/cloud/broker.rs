@@ -6,11 +6,17 @@ use std::collections::{BTreeSet, VecDeque};
 use super::ledger::{Ledger, TOPICS, number};
 use crate::imports::*;
 
-/// The broker.
-#[derive(Debug, Default)]
+/// The bytes a second of a link that delays no message of the test.
+pub(super) const FAST: u64 = 100_000_000;
+
+/// The broker, and the link to the broker.
+#[derive(Debug)]
 pub(super) struct Broker {
-    /// The messages in flight, in order.
-    pub(super) wire: VecDeque<(MessageId, Batch)>,
+    /// The messages in flight, in order, with the time of arrival of each.
+    pub(super) wire: VecDeque<(MessageId, Batch, Mono)>,
+    pub(super) bytes_per_second: u64,
+    /// The number of messages that arrived on this connection.
+    arrivals: usize,
     /// The forbidden topics on this connection and on the next, one bit per topic of all lanes.
     forbidden: (u8, u8),
     lies: (bool, bool),
@@ -28,6 +34,21 @@ pub(super) struct Answer {
     pub(super) hangs_up: bool,
 }
 
+impl Default for Broker {
+    fn default() -> Self {
+        Self {
+            wire: VecDeque::new(),
+            bytes_per_second: FAST,
+            arrivals: 0,
+            forbidden: (0, 0),
+            lies: (false, false),
+            poisoned: BTreeSet::new(),
+            used: BTreeSet::new(),
+            accused: BTreeSet::new(),
+        }
+    }
+}
+
 impl Broker {
     pub(super) fn forbid(&mut self, topics: u8, lies: bool) {
         (self.forbidden.1, self.lies.1) = (topics, lies);
@@ -36,6 +57,7 @@ impl Broker {
     pub(super) fn connect(&mut self) {
         (self.forbidden.0, self.lies.0) = (self.forbidden.1, self.lies.1);
         self.used.clear();
+        self.arrivals = 0;
     }
 
     pub(super) fn poison(&mut self, ledger: &Ledger, nth: u8) {
@@ -60,9 +82,50 @@ impl Broker {
         Answer { acknowledges: true, hangs_up: false }
     }
 
-    pub(super) fn send(&mut self, id: MessageId, batch: Batch) {
+    /// Puts a message on its way, behind those before.
+    pub(super) fn send(&mut self, id: MessageId, batch: Batch, now: Mono) {
         self.used.insert((batch.lane, number(&batch.topic)));
-        self.wire.push_back((id, batch));
+        let begins = self.wire.back().map_or(now, |(_, _, arrives)| now.max(*arrives));
+        let takes_ms = match self.bytes_per_second {
+            FAST => 0,
+            rate => (size_bytes(&batch) * 1_000).div_ceil(rate),
+        };
+        self.wire.push_back((id, batch, Mono(begins.0 + takes_ms)));
+    }
+
+    pub(super) fn next_arrival(&self) -> Option<Mono> {
+        self.wire.front().map(|(_, _, arrives)| *arrives)
+    }
+
+    pub(super) fn take_arrived(&mut self) -> Option<(MessageId, Batch)> {
+        let (id, batch, _) = self.wire.pop_front()?;
+        self.arrivals += 1;
+        Some((id, batch))
+    }
+
+    /// Checks that a reading or event joins another one on its way only if the link moves both
+    /// within a second, once the rate of the link can be known.
+    pub(super) fn fits_link(&self, batch: &Batch) -> Result<(), String> {
+        let on_its_way = || self.wire.iter().map(|(_, batch, _)| batch);
+        let is_first = !on_its_way().any(|batch| batch.lane != Lane::Alerts);
+        let bytes = on_its_way().map(size_bytes).sum::<u64>() + size_bytes(batch);
+        match self.arrivals == 0
+            || batch.lane == Lane::Alerts
+            || is_first
+            || bytes <= self.bytes_per_second
+        {
+            true => Ok(()),
+            false => Err(format!("{bytes} bytes fill a link of {} B/s", self.bytes_per_second)),
+        }
+    }
+
+    /// Checks the number of messages on their way.
+    pub(super) fn fits_window(&self, all: usize, others: usize) -> Result<(), String> {
+        let of_others = self.wire.iter().filter(|(_, batch, _)| batch.lane != Lane::Alerts).count();
+        match self.wire.len() <= all && of_others <= others {
+            true => Ok(()),
+            false => Err(format!("{} messages on their way", self.wire.len())),
+        }
     }
 
     /// Notes the topics used on this connection as possible causes of its end.
@@ -73,6 +136,10 @@ impl Broker {
     pub(super) fn is_accused(&self, lane: Lane, topic: usize) -> bool {
         self.accused.contains(&(lane, topic))
     }
+}
+
+fn size_bytes(batch: &Batch) -> u64 {
+    u64::try_from(batch.payload.len() + batch.topic.len()).expect("small")
 }
 
 fn is_in(bits: u8, lane: Lane, topic: usize) -> bool {

@@ -22,6 +22,8 @@ pub(super) struct Ledger {
     durable: Books,
     /// The places of the records taken by the broker.
     pub(super) arrived: BTreeSet<u64>,
+    /// The places of the records sent since the start or the begin of the pass, without alerts.
+    pub(super) sent: BTreeSet<u64>,
     /// The places of the quarantined records.
     quarantined: BTreeSet<u64>,
 }
@@ -124,6 +126,26 @@ impl Ledger {
         }
     }
 
+    pub(super) fn note_sent(&mut self, batch: &Batch) {
+        if batch.lane != Lane::Alerts {
+            self.sent.extend(self.places(batch));
+        }
+    }
+
+    /// Returns the number of readings and events that a crash sends again, apart from those of
+    /// withheld topics: the broker may have the records, and no durable mark says so.
+    pub(super) fn count_repeated(&self) -> u64 {
+        let is_withheld =
+            |books: &Books, record: &Record| books.rows.contains_key(&(record.lane, record.topic));
+        let is_repeated = |place: &&u64| {
+            let record = usize::try_from(**place).ok().and_then(|at| self.records.get(at - 1));
+            record.is_some_and(|record| {
+                !is_withheld(&self.now, record) && !is_withheld(&self.durable, record)
+            }) && !self.durable.fates.contains_key(*place)
+        };
+        u64::try_from(self.sent.iter().filter(is_repeated).count()).expect("few")
+    }
+
     /// Returns the places of the records in a message.
     pub(super) fn places(&self, batch: &Batch) -> Vec<u64> {
         let text = std::str::from_utf8(&batch.payload).expect("text");
@@ -142,7 +164,9 @@ impl Ledger {
         of_topic: Option<usize>,
     ) -> Result<Option<BatchGroup>, String> {
         let lane = wanted.lane;
-        let mut gatherer = Gatherer::new(lane, limit, wanted.room).max_records(wanted.records);
+        let mut gatherer = Gatherer::new(lane, limit, wanted.room)
+            .max_records(wanted.records)
+            .max_group_records(wanted.group_records);
         let mut expected: Vec<(usize, Vec<u64>)> = Vec::new();
         let mut reached = None;
         let in_reach = |(place, _): &(u64, &Record)| (after + 1..=through).contains(place);
@@ -296,6 +320,10 @@ fn put(
     limit: usize,
     topic_bytes: usize,
 ) -> bool {
+    let taken: usize = messages.iter().map(|(_, records)| records.len()).sum();
+    if taken >= wanted.group_records {
+        return false;
+    }
     let Some((_, records)) = messages.iter_mut().find(|(of, _)| *of == topic) else {
         let has_room = messages.len() < wanted.room.max(1);
         if has_room {

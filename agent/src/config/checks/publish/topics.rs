@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 
-use pulsegate_core::cloud::delivery;
-use pulsegate_core::record::lane::Lane;
+use pulsegate_core::cloud::delivery::{self, DeliveryLimits};
 
 use crate::config::checks::known::Known;
 use crate::config::findings::{Finding, Findings};
@@ -31,7 +30,7 @@ pub(super) fn count<'a>(
             widest = Some(path);
         }
     }
-    let share = delivery::window_share(window.into(), Lane::Readings);
+    let share = DeliveryLimits { window: window.into(), repeat: delivery::REPEAT }.others_window();
     if let Some(path) = widest.filter(|_| topics.len() > share) {
         let message = format!("{} topics share a window of {share} messages", topics.len());
         let warning = Finding::warning(format!("{path}.topic"), message);

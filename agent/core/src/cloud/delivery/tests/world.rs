@@ -6,6 +6,7 @@ use super::super::*;
 
 pub(super) const STEP: Duration = Duration::from_millis(100);
 pub(super) const WINDOW: usize = 16;
+pub(super) const LIMITS: DeliveryLimits = DeliveryLimits { window: WINDOW, repeat: REPEAT };
 /// The size of each record in bytes.
 pub(super) const RECORD_BYTES: usize = 100;
 
@@ -53,7 +54,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(records: Vec<&'static str>) -> Self {
-        let mut delivery = Delivery::new(WINDOW, [Seq(0); 3]);
+        let mut delivery = Delivery::new(LIMITS, [Seq(0); 3]);
         delivery.note_committed([Seq(0), Seq(0), Seq(records.len() as u64)]);
         Self {
             delivery,
@@ -99,7 +100,7 @@ impl World {
             if self.now >= self.up_at {
                 if !self.is_up {
                     self.is_up = true;
-                    self.delivery.link_up(self.now);
+                    self.delivery.link_up(self.now, None);
                 }
                 self.connected(broker);
             }
@@ -111,10 +112,11 @@ impl World {
 
     pub(super) fn connected(&mut self, broker: &mut Broker) {
         loop {
-            let mut acknowledged = Vec::new();
+            let (mut acknowledged, mut is_sending) = (Vec::new(), false);
             while let Some((id, batch)) = self.delivery.next(self.now) {
                 let batch = batch.clone();
                 self.delivery.mark_sent(id, self.now);
+                is_sending = true;
                 let fate = broker(&batch, self.now);
                 match fate {
                     Fate::Ack | Fate::AckAndHangUp => acknowledged.push(id),
@@ -140,7 +142,7 @@ impl World {
                 }
             }
             acknowledged.into_iter().for_each(|id| self.delivery.acknowledge_message(id, self.now));
-            if !self.take() {
+            if !self.take() && !is_sending {
                 return;
             }
         }
@@ -189,7 +191,8 @@ impl World {
         let is_of_lane = matches!(wanted.part, LanePart::Lane { .. });
         let limit = wanted.bytes.min(6_000);
         let mut gatherer = crate::cloud::batch::Gatherer::new(wanted.lane, limit, wanted.room)
-            .max_records(wanted.records.min(self.most_records));
+            .max_records(wanted.records.min(self.most_records))
+            .max_group_records(wanted.group_records);
         for place in after + 1..=through {
             let topic = self.records[usize::try_from(place).unwrap() - 1];
             if skips(topic) {
