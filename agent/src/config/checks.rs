@@ -32,8 +32,8 @@ pub(super) fn build_config(mut tables: Tables, findings: &mut Findings) -> Confi
     let outputs = outputs::build_outputs(&tables, findings);
     let night = outputs::night(tables.night.as_ref(), &known, findings);
     sensors::complete(&mut tables);
-    let link = (tables.link.limits, tables.link.window);
-    let publish = publish::build_publish(tables.publish, &tables.thing, link, &known, findings);
+    let (of, thing) = (tables.publish, &tables.thing);
+    let publish = publish::build_publish(of, thing, &tables.link, &known, findings);
     rules::recordings(&tables.rule, is_filtered(&publish), findings);
     Config {
         link: tables.link,

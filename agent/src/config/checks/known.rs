@@ -1,11 +1,15 @@
 //! The sources, kinds, cameras and outputs that a rule, an action or a section may refer to.
 
+use std::time::Duration;
+
 use pulsegate_core::derive::heart_variability::Derived;
 
 use crate::config::tables::Tables;
 
 /// The states of a lid.
 const LID: &[&str] = &["open", "closed"];
+/// Time between two notifications of a heart-rate monitor.
+const BELT: Duration = Duration::from_secs(1);
 /// The states of a trigger.
 const TRIGGER: &[&str] = &["active", "idle"];
 
@@ -39,29 +43,31 @@ pub(super) struct Readings {
     pub(super) kind: String,
     /// The possible states; empty for numbers.
     pub(super) states: &'static [&'static str],
+    /// Time between two readings, if they are regular.
+    pub(super) every: Option<Duration>,
 }
 
 impl Known {
     pub(super) fn of(tables: &Tables) -> Self {
         let mut sources = Vec::new();
-        let mut add = |id: &str, kind: &str, states| {
-            let readings = Some(Readings { kind: kind.to_owned(), states });
+        let mut add = |id: &str, kind: &str, states, every| {
+            let readings = Some(Readings { kind: kind.to_owned(), states, every });
             sources.push(KnownSource { id: id.to_owned(), readings });
         };
-        tables.heart_rate.iter().for_each(|table| add(&table.id, "heart_rate", &[]));
-        tables.lid.iter().for_each(|table| add(&table.id, "lid", LID));
-        tables.trigger.iter().for_each(|table| add(&table.id, table.kind.as_str(), TRIGGER));
-        tables.number.iter().for_each(|table| add(&table.id, &table.kind, &[]));
+        tables.heart_rate.iter().for_each(|table| add(&table.id, "heart_rate", &[], Some(BELT)));
+        tables.lid.iter().for_each(|table| add(&table.id, "lid", LID, None));
+        tables.trigger.iter().for_each(|table| add(&table.id, table.kind.as_str(), TRIGGER, None));
+        tables.number.iter().for_each(|table| add(&table.id, &table.kind, &[], Some(table.every)));
         for table in &tables.simulated {
             let kind = table.kind.as_str();
-            add(&table.id, kind, if kind == "lid" { LID } else { &[] });
+            add(&table.id, kind, if kind == "lid" { LID } else { &[] }, Some(table.every));
         }
         let belts = tables.heart_rate.iter().map(|table| (&table.id, table.variability));
         let simulated = tables.simulated.iter().map(|table| (&table.id, table.variability));
         for (id, _) in belts.chain(simulated).filter(|(_, variability)| *variability) {
             for derived in Derived::ALL {
-                let readings =
-                    Some(Readings { kind: derived.reading_kind().to_owned(), states: &[] });
+                let kind = derived.reading_kind().to_owned();
+                let readings = Some(Readings { kind, states: &[], every: None });
                 sources.push(KnownSource { id: id.to_string(), readings });
             }
         }

@@ -20,7 +20,7 @@ use crate::config::findings::{Finding, Findings};
 use crate::config::model::{Limits, Publish, PublishConfig};
 use crate::config::nearest::suggest;
 use crate::config::places::Place;
-use crate::config::sections::beyond_aws;
+use crate::config::sections::{Link, beyond_aws};
 use crate::config::tables::{Members, PublishTable, PublishTables};
 use crate::config::units::Size;
 
@@ -74,7 +74,7 @@ const _: () =
 pub(super) fn build_publish(
     tables: PublishTables,
     thing: &str,
-    (limits, window): (Limits, u16),
+    link: &Link,
     known: &Known,
     findings: &mut Findings,
 ) -> Publish {
@@ -87,8 +87,8 @@ pub(super) fn build_publish(
         index.map(|index| tables.remove(index).1).unwrap_or_default()
     };
     let (readings, alerts, events) = (take("readings"), take("alerts"), take("events"));
-    topics::count(&readings, &tables, window, known, findings);
-    let mut section = Section { thing, limits, known, findings };
+    topics::check_rate(&readings, &tables, link, known, findings);
+    let mut section = Section { thing, limits: link.limits, known, findings };
 
     let any = section.longest(None);
     let readings = section.build(readings, &any, &usual(topic::READINGS, thing, READINGS_DELAY));

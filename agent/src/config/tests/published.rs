@@ -165,18 +165,45 @@ fn filters_that_make_no_sense_say_why() {
 }
 
 #[test]
-fn more_topics_than_can_be_on_their_way_at_once_are_a_warning() {
-    let numbers: String = (0..13)
-        .map(|n| format!("[[number]]\nid = \"n{n}\"\nkind = \"temperature\"\nfile = \"f\"\n"))
-        .collect();
+fn more_readings_than_can_be_delivered_are_a_warning() {
+    let numbers = |count: u32, every: &str| -> String {
+        let number = |n: u32| {
+            format!(
+                "[[number]]\nid = \"n{n}\"\nkind = \"temperature\"\nfile = \"f\"\n\
+                 every = \"{every}\"\n"
+            )
+        };
+        (0..count).map(number).collect()
+    };
     let topic = |topic: &str| format!("publish.readings.topic = \"{topic}\"\n");
-    let warned = |head: &str, tail: &str| with(&format!("{head}{numbers}{tail}")).1;
+    let warned = |head: &str, tail: &str| {
+        let of_rate = |text: &String| text.contains("readings a second");
+        let warnings = with(&format!("{head}{tail}")).1.into_iter().map(|one| one.message);
+        warnings.filter(of_rate).collect::<Vec<_>>()
+    };
+    let by_source = topic("a/{source}");
+    let (second, fast) = (numbers(60, "1s"), numbers(60, "50ms"));
 
-    let warnings = warned(&topic("a/{source}"), "");
-    assert_eq!(warnings[0].message, "13 topics share a window of 12 messages");
-    assert_eq!(warnings.len(), 1);
-    assert_eq!(warned(&topic("a/{kind}"), ""), []);
-    assert_eq!(warned(&format!("{}link.window = 18\n", topic("a/{source}")), ""), []);
-    let kind = "[publish.temperature]\ntopic = \"b\"\n";
-    assert_eq!(warned(&topic("a/{source}"), kind), []);
+    assert_eq!(warned(&by_source, &second), Vec::<String>::new());
+    assert_eq!(warned(&topic("a/{kind}"), &fast), Vec::<String>::new());
+    assert_eq!(
+        warned(&by_source, &fast),
+        ["1200 readings a second are more than the 714 that are delivered"]
+    );
+    let more = format!("{by_source}link.repeat = 10000\n");
+    assert_eq!(warned(&more, &fast), Vec::<String>::new());
+    let fewer = "link.repeat = 10\n";
+    assert_eq!(
+        warned(fewer, &second),
+        ["60 readings a second are more than the 22 that are delivered"]
+    );
+    let limited = "link.records_per_second = 50\n";
+    assert_eq!(
+        warned(limited, &second),
+        ["60 readings a second are more than 50: the queue grows"]
+    );
+    let narrow = "link.bytes_per_second = \"5KiB\"\n";
+    assert_eq!(warned(narrow, &second).len(), 1);
+    let mean = "publish.readings.mean_every = \"1m\"\n";
+    assert_eq!(warned(&format!("{narrow}{mean}"), &second), Vec::<String>::new());
 }
