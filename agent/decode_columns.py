@@ -2,18 +2,27 @@
 import json
 import sys
 from datetime import datetime, timedelta
-from itertools import accumulate, repeat
+from itertools import accumulate
 
 
 def decode(batch):
-    """Returns the standard records of a message, given as parsed JSON."""
+    """Returns the records of a message, given as parsed JSON; records that are not in columns stay as they are."""
+    if not isinstance(batch, dict) or "columns" not in batch:
+        return batch if isinstance(batch, list) else [batch]
+    if batch["columns"] != 1:
+        raise ValueError(f"cannot decode version {batch['columns']!r} of the columns: only version 1 is known")
     ids = [f"{start}-{seq}" for start, *steps in batch["seq"]
            for seq in accumulate(n for step in steps for n in ([1] * -step if step < 0 else [step]))]
-    energy, rr = iter(batch.get("energy_kj", ())), iter(batch.get("rr", ()))
-    last, records = [(batch["time"], 0, 0, 0)] * len(batch["series"]), []
-    for seq, at, ms, value in zip(ids, batch.get("index", repeat(0)), batch["ms"], batch["value"]):
+    series, index = batch["series"], batch.get("index", [0] * len(ids))
+    energy, rr = batch.get("energy_kj", []), batch.get("rr", [])
+    lengths = [len(column) for column in (index, batch["ms"], batch["value"], energy, rr)]
+    if lengths != [len(ids)] * 3 + [sum(key in series[at] for at in index) for key in ("energy_kj", "rr_ms")]:
+        raise ValueError("cannot decode the message: its columns differ in length")
+    energy, rr = iter(energy), iter(rr)
+    last, records = [(batch["time"], 0, 0, 0)] * len(series), []
+    for seq, at, ms, value in zip(ids, index, batch["ms"], batch["value"]):
         time, step, number, decimals = last[at]
-        record = {"seq": seq, **batch["series"][at]}
+        record = {"seq": seq, **series[at]}
         if isinstance(value, list):
             number, decimals = value
         elif isinstance(value, int):
@@ -32,9 +41,15 @@ def decode(batch):
     return records
 
 
+def store(records):
+    """Stores records. To be filled in: prints them as JSON, one a line, into the log of the function."""
+    for record in records:
+        print(json.dumps(record))
+
+
 def handler(event, _context):
-    """Is the Lambda of an AWS IoT rule: `SELECT *, topic(2) AS thing FROM 'pulsegate/+/readings'`."""
-    return [{"thing": event["thing"], **record} for record in decode(event)]
+    """Is the Lambda of a rule: `SELECT *, topic(2) AS thing FROM 'pulsegate/+/readings' WHERE columns = 1`."""
+    store([{**record, "thing": event["thing"]} for record in decode(event)])
 
 
 if __name__ == "__main__":

@@ -21,17 +21,33 @@ use pulsegate_core::time::{Mono, Wall};
 use pulsegate_sensors::{Contact, Source, SourceId};
 
 /// Compares each message (a line) with the standard records (the next line), as text: `72` and
-/// `72.0` differ.
+/// `72.0` differ. The topic's thing replaces a fixed field of the same name.
 const COMPARE: &str = "
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from decode_columns import decode, handler
+import decode_columns
+stored = []
+decode_columns.store = stored.extend
 for line in sys.stdin:
-    decoded, expected = decode(json.loads(line)), json.loads(next(sys.stdin))
+    message, expected = json.loads(line), json.loads(next(sys.stdin))
+    decoded = decode_columns.decode(message)
     same = json.dumps(decoded, sort_keys=True) == json.dumps(expected, sort_keys=True)
-    handled = handler({**json.loads(line), 'thing': 'pi'}, None)
-    same = same and handled == [{'thing': 'pi', **record} for record in decoded]
+    if isinstance(message, dict):
+        stored.clear()
+        decode_columns.handler({**message, 'thing': 'pi'}, None)
+        same = same and stored == [{**record, 'thing': 'pi'} for record in expected]
     print('same' if same else f'{decoded} is not {expected}', flush=True)
+";
+/// Prints the error of each message (a line).
+const REPORT_ERRORS: &str = "
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from decode_columns import decode
+for line in sys.stdin:
+    try:
+        print(decode(json.loads(line)))
+    except ValueError as error:
+        print(error)
 ";
 const CASES: u32 = 300;
 /// Sources with their kinds and units; those with an even number have intervals between beats.
@@ -42,6 +58,8 @@ const SOURCES: [(&str, &str, Option<&str>); 5] = [
     ("feeder", "lid", None),
     ("mixed", "other", Some("\"%\"")),
 ];
+/// The source whose readings are arrays of standard records, on the topic of the others.
+const IN_ARRAYS: usize = 2;
 
 #[derive(Debug, Clone)]
 struct Input {
@@ -104,16 +122,17 @@ fn any_input() -> impl Strategy<Value = Input> {
 fn layouts(topic: &str) -> Vec<ReadingLayout> {
     let topic = Template::for_thing(topic, "pi", Open { source: true, kind: true })
         .expect("a valid template");
-    let format = |add: &str| ReadingFormat {
+    let format = |framing, add: &str| ReadingFormat {
         topic: topic.clone(),
         fields: None,
-        framing: Framing::Columns,
+        framing,
         add: add.into(),
     };
     let sources = SOURCES.into_iter().enumerate().map(|(n, (name, kind, unit))| {
-        let add = if n < 2 { "" } else { r#""site":"garden","floor":3"# };
+        let add = if n < 2 { "" } else { r#""thing":"pond","floor":3"# };
+        let framing = if n == IN_ARRAYS { Framing::Array } else { Framing::Columns };
         ReadingLayout::new(
-            &format(add),
+            &format(framing, add),
             &Source::new(name, kind).expect("valid names"),
             unit,
             n % 2 == 0,
@@ -171,19 +190,20 @@ struct Decoder {
 }
 
 impl Decoder {
-    fn start() -> Self {
+    fn start(script: &str) -> Self {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
         let mut command = Command::new("python3");
-        command.args(["-B", "-c", COMPARE, folder]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(["-B", "-c", script, folder]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("python3 is installed");
         let messages = process.stdin.take().expect("a pipe");
         let answers = BufReader::new(process.stdout.take().expect("a pipe"));
         Self { process, messages, answers }
     }
 
-    fn compare(&mut self, payload: &[u8], expected: &[u8]) -> String {
-        for line in [payload, b"\n", expected, b"\n"] {
+    fn answer(&mut self, lines: &[&[u8]]) -> String {
+        for line in lines {
             self.messages.write_all(line).expect("the decoder reads");
+            self.messages.write_all(b"\n").expect("the decoder reads");
         }
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("the decoder answers");
@@ -205,10 +225,11 @@ fn standard(
     layouts: &[ReadingLayout],
 ) -> Vec<u8> {
     let mut out = vec![b'['];
+    let framing = if batch.payload[0] == b'[' { Framing::Array } else { Framing::Columns };
     for (reading, stamp) in readings {
         let layout = &layouts[reading.source.0 as usize];
         let is_inside = (batch.first..=batch.last).contains(&stamp.id.seq);
-        if is_inside && layout.topic == batch.topic {
+        if is_inside && layout.topic == batch.topic && layout.framing == framing {
             if out.len() > 1 {
                 out.push(b',');
             }
@@ -232,7 +253,7 @@ fn any_readings_in_columns_decode_to_their_standard_records() {
     };
     let topic = proptest::sample::select(vec!["t/{thing}/readings", "t/{kind}/{source}"]);
     let inputs = (vec(any_input(), 1..200), topic, 1..16_000_usize);
-    let decoder = std::cell::RefCell::new(Decoder::start());
+    let decoder = std::cell::RefCell::new(Decoder::start(COMPARE));
     let mut runner = TestRunner::new(config);
     let result = runner.run(&inputs, |(inputs, topic, limit_bytes)| {
         let (readings, layouts) = (stamped(&inputs), layouts(topic));
@@ -242,10 +263,32 @@ fn any_readings_in_columns_decode_to_their_standard_records() {
             let bytes = batch.payload.len() + batch.topic.len();
             prop_assert!(bytes <= limit_bytes || batch.count == 1, "{bytes} bytes");
             let expected = standard(batch, &readings, &layouts);
-            let answer = decoder.borrow_mut().compare(&batch.payload, &expected);
+            let answer = decoder.borrow_mut().answer(&[&batch.payload, &expected]);
             prop_assert_eq!(answer, "same");
         }
         Ok(())
     });
     result.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn a_message_of_another_version_or_with_a_short_column_is_an_error() {
+    let mut decoder = Decoder::start(REPORT_ERRORS);
+    let whole = r#"{"columns":1,"time":0,"series":[{"source":"7","kind":"heart_rate","energy_kj":null,"rr_ms":null}],"seq":[["12",1,1]],"index":[0,0],"ms":[0,0],"value":[72,1],"energy_kj":[7,8],"rr":[[1],[2]]}"#;
+    let decoded = decoder.answer(&[whole.as_bytes()]);
+    assert!(decoded.contains("'bpm': 73"), "{decoded}");
+
+    let version = decoder.answer(&[whole.replace("\"columns\":1", "\"columns\":2").as_bytes()]);
+    assert!(version.contains("only version 1"), "{version}");
+    for (column, shorter) in [
+        (r#"[["12",1,1]]"#, r#"[["12",1]]"#),
+        (r#""index":[0,0]"#, r#""index":[0]"#),
+        (r#""ms":[0,0]"#, r#""ms":[0]"#),
+        ("[72,1]", "[72]"),
+        ("[7,8]", "[7]"),
+        ("[[1],[2]]", "[[1]]"),
+    ] {
+        let error = decoder.answer(&[whole.replace(column, shorter).as_bytes()]);
+        assert!(error.contains("differ in length"), "{column}: {error}");
+    }
 }
