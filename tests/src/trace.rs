@@ -11,8 +11,9 @@ use tempfile::TempDir;
 use crate::{PATIENCE, eventually};
 
 /// The calls that are written down. Answers on a socket are writes, too.
-const CALLS: &str = "trace=write,writev,pwrite64,sendto,sendmsg,ftruncate,fallocate,fsync,fdatasync,\
-                     rename,renameat,renameat2";
+/// `?` marks those that not every machine has.
+const CALLS: &str = "trace=write,writev,pwrite64,sendto,sendmsg,?ftruncate,?ftruncate64,fallocate,\
+                     fsync,fdatasync,?rename,?renameat,renameat2";
 /// Bytes of each buffer that are written down: a page of the store, and more.
 const SHOWN_BYTES: &str = "4096";
 
@@ -41,15 +42,16 @@ impl Trace {
     /// When there can be no temporary directory.
     #[must_use]
     pub fn begin() -> Option<Self> {
-        let tried = Command::new("strace")
-            .args(["-f", "--seccomp-bpf", "-e", "trace=fsync", "true"])
-            .output();
-        if !tried.is_ok_and(|output| output.status.success()) {
+        let folder = TempDir::with_prefix("pulsegate-trace-").expect("a temporary directory");
+        let trace = Self { folder };
+        // Traced in the same way as the agent.
+        let words = trace.words();
+        let tried = Command::new(&words[0]).args(&words[1..]).arg("true").output();
+        if !tried.is_ok_and(|output| output.status.success()) || !trace.file().exists() {
             eprintln!("NOT RUN: strace is missing or may not trace on this machine");
             return None;
         }
-        let folder = TempDir::with_prefix("pulsegate-trace-").expect("a temporary directory");
-        Some(Self { folder })
+        Some(trace)
     }
 
     fn file(&self) -> PathBuf {
@@ -66,10 +68,10 @@ impl Trace {
 
     /// All calls of a process that has ended, in the order of their ends.
     pub async fn calls(&self, pid: u32) -> Vec<Call> {
-        let end = format!("{pid} +++ ");
+        let pid = pid.to_string();
         let text = eventually("strace writes the end of the process", PATIENCE, async || {
             let text = std::fs::read_to_string(self.file()).ok()?;
-            text.lines().any(|line| line.trim_start().starts_with(&end)).then_some(text)
+            text.lines().any(|line| is_end_of(&pid, line)).then_some(text)
         });
         parse_calls(&text.await)
     }
@@ -114,6 +116,12 @@ impl Call {
     }
 }
 
+/// Returns true for a line like `12    +++ exited with 0 +++`: strace fills up a short process id with spaces.
+fn is_end_of(pid: &str, line: &str) -> bool {
+    let line = line.trim_start().split_once(' ');
+    line.is_some_and(|(of, rest)| of == pid && rest.trim_start().starts_with("+++ "))
+}
+
 /// Parses lines like `12 fsync(3</tmp/a>) = 0`. A call that another thread interrupted has two lines:
 /// `12 fsync(3</tmp/a> <unfinished ...>` and `12 <... fsync resumed>) = 0`.
 fn parse_calls(text: &str) -> Vec<Call> {
@@ -153,6 +161,14 @@ pub fn borrow_words(words: &[std::ffi::OsString]) -> Vec<&OsStr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_process_is_found_however_short_its_id_is() {
+        assert!(is_end_of("2", "2     +++ exited with 0 +++"));
+        assert!(is_end_of("31234", "31234 +++ killed by SIGKILL +++"));
+        assert!(!is_end_of("2", "21    +++ exited with 0 +++"));
+        assert!(!is_end_of("2", "2     fsync(3</a>) = 0"));
+    }
 
     #[test]
     fn an_interrupted_call_ends_where_it_is_resumed() {
