@@ -30,8 +30,8 @@ const LOG_BYTES: u64 = 4 << 20;
 /// log would be moved by each commit.
 const LOG_SHARE: u64 = 16;
 const MIN_LOG_BYTES: u64 = 128 << 10;
-/// Bytes by which the log is filled in advance: a hundred commits, and some milliseconds of writing on
-/// a slow card.
+/// Bytes by which the log is filled in advance: a hundred commits, and a quarter of a second of
+/// writing on a slow card.
 const FILL_BYTES: u64 = 256 << 10;
 /// Bytes of the ballast beyond the log: for the index of the log, without which nothing can be
 /// read, and for a log of forgetting some delivered readings.

@@ -87,14 +87,15 @@ impl Writer {
         }
     }
 
-    /// Fills the log ahead of the commits if commits lengthened the log since the last call. Between commits and
-    /// some seconds apart, so neither a start nor a flood of readings waits for the zeros.
+    /// Fills the log ahead of the commits if commits lengthened the log since the last call. A start
+    /// does not wait for the zeros. A commit may, as long as the card takes to write 256 KiB, and no more than
+    /// about twenty times until the log has its full length.
     fn fill_log(&mut self) {
         let Some(room) = self.room else { return };
         let before = self.log_seen.unwrap_or(room.log);
         if let Some(length) = room.log_length_ahead(before, self.used_bytes) {
             if let Err(error) = durable::lengthen_file(&log_path(&self.options.path), length) {
-                tracing::debug!(%error, "the log is not filled in advance");
+                tracing::warn!(%error, "cannot fill the log of the store in advance");
             }
             self.measure_room();
         }
