@@ -42,7 +42,9 @@ pub(super) fn build_visits(
             if let Some(visit) = visit {
                 let path = format!("{name}[{index}]");
                 let span = findings.span_of(format!("{path}.id"));
-                let visit = line(id, visit, &format!("{path}.visit"), known, findings);
+                let source = (id.as_str(), usual_opening(id, known), First::Level);
+                let path = format!("{path}.visit");
+                let visit = build_format(source, visit, &path, known, findings);
                 visits.push((visit, span));
             }
         }
@@ -51,7 +53,7 @@ pub(super) fn build_visits(
     for (index, table) in tables.visit.iter().enumerate() {
         let path = format!("visit[{index}]");
         let span = findings.span_of(format!("{path}.source"));
-        visits.push((other(table, &path, known, findings), span));
+        visits.push((build_of_source(table, &path, known, findings), span));
     }
     let named = visits.iter().map(|(visit, span)| (&*visit.spec.source, span.clone()));
     for ((source, span), first) in repeated(named) {
@@ -65,8 +67,9 @@ pub(super) fn build_visits(
     visits.into_iter().map(|(visit, _)| visit).collect()
 }
 
-fn line(
-    id: &str,
+/// Builds the visits to `source` from the table at `path`.
+fn build_format(
+    (source, opening, first): (&str, &str, First),
     table: &VisitTable,
     path: &str,
     known: &Known,
@@ -74,9 +77,9 @@ fn line(
 ) -> VisitFormat {
     VisitFormat {
         spec: VisitSpec {
-            source: id.into(),
-            opening: usual_opening(id, known).into(),
-            first: First::Level,
+            source: source.into(),
+            opening: opening.into(),
+            first,
             gap: table.gap.0,
             units_per_opening: table.units_per_opening,
             live: table.live,
@@ -87,7 +90,8 @@ fn line(
     }
 }
 
-fn other(
+/// Builds the visits to a source without a `visit` table of its own.
+fn build_of_source(
     table: &SourceVisitTable,
     path: &str,
     known: &Known,
@@ -111,19 +115,8 @@ fn other(
         }
     }
     let opening = table.is.as_deref().unwrap_or_else(|| usual_opening(&table.source, known));
-    VisitFormat {
-        spec: VisitSpec {
-            source: table.source.as_str().into(),
-            opening: opening.into(),
-            first: if readings.is_some() { First::Level } else { First::Change },
-            gap: table.gap.0,
-            units_per_opening: table.units_per_opening,
-            live: table.live,
-            then: rules::of_visits(&table.then, path, known, findings),
-        },
-        unit: table.unit.as_deref().map(Into::into),
-        report: table.report.as_ref().and_then(|table| report(table, path, findings)),
-    }
+    let first = if readings.is_some() { First::Level } else { First::Change };
+    build_format((&table.source, opening, first), &table.to_visit(), path, known, findings)
 }
 
 fn usual_opening(id: &str, known: &Known) -> &'static str {

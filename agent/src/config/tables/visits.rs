@@ -35,7 +35,7 @@ pub(in crate::config) struct VisitTable {
 }
 
 /// Visits to a source without a `visit` table of its own, such as a source of another program.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct SourceVisitTable {
     /// Id of the source, such as `meter`; its readings must be states.
@@ -67,6 +67,15 @@ pub(in crate::config) struct SourceVisitTable {
     /// each opening, `capture:<id>:end` at the end.
     #[serde(default)]
     pub(in crate::config) then: Vec<String>,
+}
+
+impl SourceVisitTable {
+    /// Returns the keys that a `visit` table of a source has, too.
+    pub(in crate::config) fn to_visit(&self) -> VisitTable {
+        let Self { source: _, is: _, gap, units_per_opening, unit, live, report, then } =
+            self.clone();
+        VisitTable { gap, units_per_opening, unit, live, report, then }
+    }
 }
 
 /// A text for people about a visit.
