@@ -38,7 +38,7 @@ pub(crate) use model::*;
 
 use findings::{Finding, Findings};
 use places::Places;
-use reader::Reader;
+use reader::TableReader;
 use tables::Tables;
 
 /// The path of the configuration, unless the command line gives another.
@@ -190,7 +190,7 @@ fn mended(mut file: Spanned<DeTable<'_>>, findings: &mut Findings) -> Option<Tab
     }
     structure::mend(&mut file, &tables::build_schema(), findings);
     findings.places = Places::of(&file);
-    Tables::deserialize(Reader::of(file.into_inner()))
+    Tables::deserialize(TableReader::of(file.into_inner()))
         .inspect_err(|error| findings.report(Finding::of_the_file(error.to_string())))
         .ok()
 }

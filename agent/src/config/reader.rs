@@ -9,12 +9,13 @@ use serde::forward_to_deserialize_any;
 use toml::de::{DeString, DeTable, DeValue};
 
 /// A value of a mended file. Members of tables come in the order of the file.
-pub(super) struct Reader<'de>(DeValue<'de>);
+pub(super) struct TableReader<'de>(DeValue<'de>);
 
-type Elements<'de> = SeqDeserializer<std::vec::IntoIter<Reader<'de>>, Error>;
-type Members<'de> = MapDeserializer<'de, std::vec::IntoIter<(DeString<'de>, Reader<'de>)>, Error>;
+type ElementReader<'de> = SeqDeserializer<std::vec::IntoIter<TableReader<'de>>, Error>;
+type MemberReader<'de> =
+    MapDeserializer<'de, std::vec::IntoIter<(DeString<'de>, TableReader<'de>)>, Error>;
 
-impl<'de> Reader<'de> {
+impl<'de> TableReader<'de> {
     /// Creates the reader of a whole file.
     pub(super) fn of(file: DeTable<'de>) -> Self {
         Self(DeValue::Table(file))
@@ -25,13 +26,13 @@ impl<'de> Reader<'de> {
         Error::custom(format!("{wanted} is needed, not a value of type {}", self.0.type_str()))
     }
 
-    fn into_elements(self) -> Result<Elements<'de>, Error> {
+    fn into_elements(self) -> Result<ElementReader<'de>, Error> {
         let DeValue::Array(elements) = self.0 else { return Err(self.is_not("an array")) };
         let elements = elements.into_iter().map(|element| Self(element.into_inner()));
         Ok(SeqDeserializer::new(elements.collect::<Vec<_>>().into_iter()))
     }
 
-    fn into_members(self) -> Result<Members<'de>, Error> {
+    fn into_members(self) -> Result<MemberReader<'de>, Error> {
         let DeValue::Table(table) = self.0 else { return Err(self.is_not("a table")) };
         let mut members: Vec<_> = table.into_iter().collect();
         members.sort_by_key(|(key, _)| key.span().start);
@@ -41,7 +42,7 @@ impl<'de> Reader<'de> {
     }
 }
 
-impl<'de> IntoDeserializer<'de> for Reader<'de> {
+impl<'de> IntoDeserializer<'de> for TableReader<'de> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -49,7 +50,7 @@ impl<'de> IntoDeserializer<'de> for Reader<'de> {
     }
 }
 
-impl<'de> Deserializer<'de> for Reader<'de> {
+impl<'de> Deserializer<'de> for TableReader<'de> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
