@@ -4,8 +4,8 @@
 //!
 //! A series is the readings of a message that come from one source and have the same constant
 //! members. Times and numbers are differences within a series, so the readings of several sources
-//! may alternate. Nothing is rounded: a number without an exact decimal form of at most
-//! [`MAX_DECIMALS`] digits is written in full.
+//! may alternate. Nothing is rounded: a number without an exact form of at most
+//! [`MAX_DECIMALS`] decimals, whose integer is at most [`MAX_SCALED`], is written in full.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use crate::record::id::{Boot, RecordId};
 use crate::record::reading::{Reading, Value};
 use crate::time::timeline::ClockTrust;
 
-/// The greatest number of decimal digits of a scaled number. Powers of ten up to 10^22 are exact in
+/// The greatest number of decimals of a scaled number. Powers of ten up to 10^22 are exact in
 /// an `f64`; numbers of 15 significant digits need no more.
 const MAX_DECIMALS: u8 = 15;
 /// 2^52: the difference of two scaled numbers stays below 2^53, so receivers whose numbers are all

@@ -27,7 +27,9 @@ pub enum Framing {
     /// One JSON object per line.
     Lines,
     /// One JSON object per message, with an array for each member of the records: a tenth of the
-    /// bytes, decoded by `agent/decode_columns.py`. Only for readings.
+    /// bytes or less in messages of some hundred readings, more with few readings a message. AWS
+    /// bills 5 KiB a message, so raise `batch.delay`. Decoded by `agent/decode_columns.py`. Only
+    /// for readings.
     Columns,
 }
 
