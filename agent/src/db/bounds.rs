@@ -17,7 +17,8 @@ const MAX_START: u32 = 1 << 31;
 /// A store is opened while its last place and last start are below this part of their bounds. Such
 /// a store cannot reach the bounds within the life of a device.
 const OPENED_SHARE: u64 = 2;
-/// Largest distance of a time from 1970, in milliseconds: up to the year 9999, as in the inbox.
+/// Largest distance of a time from 1970, in milliseconds: up to the end of the year 9999. The inbox
+/// of earlier versions accepted such times.
 const MAX_TIME_MS: i64 = 253_402_300_799_999;
 /// Bytes of the name of a rule, an event or a reason. A rule's name may have 128.
 const MAX_NAME_BYTES: usize = 256;

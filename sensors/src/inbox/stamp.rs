@@ -5,8 +5,9 @@ use jiff::Timestamp;
 use super::fault::{LineFault, LineField, Wrong};
 use super::line::LineTime;
 
-/// The last millisecond of the year 9999, the last year in RFC 3339.
-const MAX_MILLISECONDS: i64 = 253_402_300_799_999;
+/// The last millisecond that jiff accepts, 9999-12-30T22:00:00Z: jiff leaves 26 hours before the end
+/// of the year 9999 for local times. Records with later times could not be written.
+const MAX_MILLISECONDS: i64 = 253_402_207_200_000;
 /// The length of `YYYY-MM-DDTHH:MM:SS`.
 const SECOND_BYTES: usize = 19;
 
@@ -159,6 +160,15 @@ mod tests {
         assert_eq!(calendar.parse_time(&LineTime::Milliseconds(7)), Ok(7));
         assert!(calendar.parse_time(&LineTime::Milliseconds(-1)).is_err());
         assert!(calendar.parse_time(&LineTime::Milliseconds(MAX_MILLISECONDS + 1)).is_err());
+    }
+
+    #[test]
+    fn the_last_time_accepted_can_be_written_and_read_again() {
+        let last = Timestamp::from_millisecond(MAX_MILLISECONDS).expect("jiff writes the time");
+
+        assert_eq!(read(&format!("{last:.3}")), Some(MAX_MILLISECONDS));
+        assert_eq!(read("9999-12-30T22:00:01Z"), None);
+        assert_eq!(read("9999-12-30T22:00:00-10:00"), None);
     }
 
     proptest! {
