@@ -267,6 +267,8 @@ pub(crate) fn adopt_memory(
         adopt_readings(writer, memory, &numbers)?;
         adopt_alerts(writer, memory, &numbers)?;
         adopt_events(writer, memory)?;
+        // The last place may belong to a delivered record, which has no row.
+        write::write_meta_value(writer.tx, END_SEQ, writer.last_seq)?;
         write::write_clock(writer.tx, writer.epoch, &clock)
     })?;
     Ok(())

@@ -226,3 +226,39 @@ fn an_agent_that_is_killed_anywhere_decides_what_one_decides_that_lives_on() {
         assert!(!got.is_empty(), "{name:?} decided nothing");
     }
 }
+
+/// The store cannot be opened at the start, and is back only when everything is delivered from
+/// memory: a start on the store finds it whole.
+#[tokio::test]
+async fn a_store_that_comes_back_when_everything_is_delivered_is_opened_again_as_it_is() {
+    let device = Device::new();
+    let place = device.folder.path().join("place");
+    let options = || StoreOptions { path: place.join(FILE), ..device.options() };
+    let start = || {
+        let sources = Arc::new(Sources::default());
+        let (store, thread) = Store::open_on_thread(options(), &sources).unwrap();
+        Running { store, thread, sources }
+    };
+    let agent = start();
+    agent.store.append_readings(agent.belt([72.0, 73.0]), None).await.unwrap();
+    agent.store.commit_now().await.unwrap();
+    assert!(agent.store.watch_progress().borrow().is_in_memory, "there is a store");
+    assert_eq!(agent.deliver(Lane::Readings, 0).await.1.len(), 2);
+    let (_, events) = agent.deliver(Lane::Events, 0).await;
+    let delivered = events.len() as u64;
+    assert_eq!(agent.store.lane_accounts().map(|account| account.pending), [0; 3]);
+
+    std::fs::create_dir(&place).unwrap();
+
+    tokio::task::spawn_blocking(|| agent.thread.join().unwrap()).await.unwrap();
+    for _ in 0..2 {
+        let agent = start();
+        assert_eq!(agent.store.watch_progress().borrow().set_aside, None);
+        let accounts = agent.store.lane_accounts();
+        assert_eq!(accounts.map(|account| account.delivered), [0, delivered, 2]);
+        assert_eq!(accounts.map(|account| account.recorded), [0, delivered, 2]);
+        assert_eq!(agent.take_all(Lane::Readings, 0).await, Vec::<Json>::new());
+        assert_counted(&place.join(FILE));
+        agent.stop().await;
+    }
+}
