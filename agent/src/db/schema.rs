@@ -126,7 +126,8 @@ CREATE TABLE withheld(
 ",
 // The pending records of each lane, counted with every change. A row without the number was last
 // written by a version that knows nothing of the count: then the number follows from the others.
-// Such a version reads and writes the view.
+// Such a version reads and writes the view. It writes no row of the lane of readings (2) for a
+// change of `filtered` alone.
 "
 ALTER TABLE lanes RENAME TO accounts;
 ALTER TABLE accounts ADD COLUMN pending INTEGER;
@@ -134,6 +135,9 @@ CREATE VIEW lanes AS SELECT lane, watermark, recorded, delivered, dropped FROM a
 CREATE TRIGGER writes_lanes INSTEAD OF INSERT ON lanes BEGIN
     INSERT OR REPLACE INTO accounts
         VALUES (new.lane, new.watermark, new.recorded, new.delivered, new.dropped, NULL);
+END;
+CREATE TRIGGER filters AFTER INSERT ON meta WHEN new.key = 'filtered' BEGIN
+    UPDATE accounts SET pending = NULL WHERE lane = 2;
 END;
 "];
 

@@ -235,6 +235,7 @@ pub(crate) fn write_lanes(
             || old.dropped != new.dropped
             || old.filtered != new.filtered;
         if old.filtered != new.filtered {
+            // Before the account, whose pending records a trigger forgets.
             write_meta_value(tx, FILTERED, new.filtered)?;
         }
         if recorded || moved {

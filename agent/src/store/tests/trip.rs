@@ -286,3 +286,40 @@ async fn the_accounts_of_the_version_before_are_taken_over_and_that_version_can_
     agent.assert_balanced().await;
     agent.stop().await;
 }
+
+/// The version before writes no row of a lane when only filtered records were settled.
+#[tokio::test]
+async fn readings_filtered_by_the_version_before_are_not_pending() {
+    let device = Device::new();
+    let agent = device.start();
+    agent.append([60.0, 61.0, 62.0]).await;
+    let mark =
+        Mark { lane: Lane::Readings, through: Seq(3), delivered: 1, filtered: 2, gaps: Vec::new() };
+    agent.store.mark(vec![mark], true).await.unwrap().await.unwrap();
+    agent.append([63.0]).await;
+    agent.stop().await;
+    let before = rusqlite::Connection::open(device.path()).unwrap();
+    let pending = "SELECT pending FROM accounts WHERE lane = 2";
+    let pending: Option<u64> = before.query_row(pending, [], |row| row.get(0)).unwrap();
+    assert_eq!(pending, Some(0), "this version wrote the number");
+    // The source of the fourth reading is withheld, behind the watermark of the lane.
+    let withheld = "
+        INSERT INTO withheld VALUES (2, 0, 3);
+        INSERT OR REPLACE INTO lanes VALUES (2, 4, 3, 1, 0);
+        UPDATE accounts SET recorded = 4, pending = 1 WHERE lane = 2;";
+    before.execute_batch(withheld).unwrap();
+    let settled = "
+        UPDATE withheld SET after = 4;
+        INSERT OR REPLACE INTO meta VALUES ('filtered', 3);";
+    before.execute_batch(settled).unwrap();
+    drop(before);
+
+    let agent = device.start();
+
+    assert_eq!(agent.store.watch_progress().borrow().set_aside, None);
+    let account = agent.account(Lane::Readings);
+    assert_eq!((account.recorded, account.delivered), (4, 1));
+    assert_eq!((account.pending, account.filtered), (0, 3));
+    agent.assert_balanced().await;
+    agent.stop().await;
+}
