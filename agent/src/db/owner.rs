@@ -111,8 +111,11 @@ impl DroppedBacklog {
                 "SELECT min(seq) FROM {table} WHERE seq > ?1 OR {}",
                 withheld::is_pending_sql(lane, table)
             );
-            let first: u64 = connection.query_row(&select, [row.watermark], |row| row.get(0))?;
+            let first: Option<u64> =
+                connection.query_row(&select, [row.watermark], |row| row.get(0))?;
             let through = row.last.max(row.watermark);
+            // The account may count more records than there are rows.
+            let first = first.unwrap_or_else(|| (through + 1).saturating_sub(count).max(1));
             let (first, last, reason) = (Seq(first), Seq(through), DropReason::OtherThing);
             let gaps = vec![Gap { lane, first, last, count, reason }];
             dropped.marks.push(Mark { lane, through: last, delivered: 0, filtered: 0, gaps });

@@ -131,6 +131,32 @@ async fn what_is_withheld_of_another_thing_is_given_up_with_the_rest() {
     agent.stop().await;
 }
 
+/// The row of the only pending record is gone, and the account still counts it.
+#[tokio::test]
+async fn records_of_another_thing_are_given_up_by_their_count_when_their_rows_are_gone() {
+    let device = recorded_as_old().await;
+    let connection = rusqlite::Connection::open(device.path()).unwrap();
+    // The second of three is withheld, the third behind it was delivered.
+    let vanished = "INSERT INTO withheld VALUES (2, 0, 1); DELETE FROM readings WHERE seq = 2;
+        UPDATE readings SET source = 5 WHERE seq = 3;
+        INSERT OR REPLACE INTO lanes VALUES (2, 3, 3, 2, 0);
+        UPDATE accounts SET pending = 1 WHERE lane = 2;";
+    connection.execute_batch(vanished).unwrap();
+    drop(connection);
+
+    let (agent, change) = start(&device, "new", Backlog::Drop);
+
+    agent.append([90.0]).await;
+    assert_eq!(change.unwrap().pending, [0, 0, 1]);
+    let told = changes(&agent).await;
+    let gap = told.iter().find(|event| event["event"] == "gap").unwrap();
+    assert_eq!((&gap["reason"], &gap["count"]), (&"other_thing".into(), &1.into()));
+    let account = agent.account(Lane::Readings);
+    assert_eq!((account.recorded, account.dropped, account.pending), (4, 1, 1));
+    agent.assert_balanced().await;
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn a_store_that_is_delivered_or_of_an_earlier_version_goes_on_under_any_name() {
     let device = Device::new();
