@@ -63,10 +63,15 @@ impl LaneRow {
         self.dropped += count;
     }
 
-    /// Sets the pending records to a number that was counted; the others are delivered.
+    /// Sets the pending records to a number that was counted; the others are delivered. Records
+    /// counted twice, as lost by a salvage and by the marks before it, count once.
     pub(crate) fn set_pending(&mut self, pending: u64) {
         self.pending = pending;
-        self.delivered = self.recorded.saturating_sub(self.dropped + self.filtered + pending);
+        let rest = self.recorded.saturating_sub(pending);
+        self.dropped = self.dropped.min(rest);
+        let settled = rest - self.dropped;
+        self.filtered = self.filtered.min(settled);
+        self.delivered = settled - self.filtered;
     }
 
     pub(crate) fn account(&self) -> RecordAccount {
@@ -317,4 +322,31 @@ pub(crate) fn load_sources(connection: &Connection, sources: &Sources) -> rusqli
         }
     }
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counted_number_of_pending_records_counts_each_record_once() {
+        let counts = || (0..6_u64).flat_map(|one| (0..6_u64).map(move |other| (one, other)));
+        for ((recorded, pending), (dropped, filtered)) in
+            counts().flat_map(|first| counts().map(move |second| (first, second)))
+        {
+            if pending > recorded {
+                continue;
+            }
+            let before = LaneRow { recorded, dropped, filtered, ..LaneRow::default() };
+            let mut row = before;
+
+            row.set_pending(pending);
+
+            assert!(row.account().is_balanced(), "{before:?} became {row:?}");
+            assert_eq!((row.recorded, row.pending), (recorded, pending));
+            if dropped + filtered + pending <= recorded {
+                assert_eq!((row.dropped, row.filtered), (dropped, filtered));
+            }
+        }
+    }
 }
