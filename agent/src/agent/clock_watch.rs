@@ -38,7 +38,7 @@ async fn run(policy: Policy, store: Store, is_set: watch::Sender<bool>) -> anyho
             tracing::info!("the clock is set");
         }
         let (mono, wall) = (clock::mono(), clock::wall());
-        if reports.is_due(mono, wall, trust) {
+        if reports.admit_report(mono, wall, trust) {
             store.observe_clock(mono, wall, trust).await?;
         }
     }

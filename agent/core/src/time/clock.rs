@@ -82,9 +82,9 @@ pub struct ClockReports {
 }
 
 impl ClockReports {
-    /// Returns true if an observation is to be reported: the first, a step or a change of trust, a drift of
-    /// [`DRIFT_MS`], and one every [`REPORT_EVERY`].
-    pub fn is_due(&mut self, now: Mono, wall: Wall, trust: ClockTrust) -> bool {
+    /// Returns true if an observation is to be reported, and remembers it as reported: the first, a
+    /// step or a change of trust, a drift of [`DRIFT_MS`], and one every [`REPORT_EVERY`].
+    pub fn admit_report(&mut self, now: Mono, wall: Wall, trust: ClockTrust) -> bool {
         let offset_ms = wall.0.saturating_sub(i64::try_from(now.0).unwrap_or(i64::MAX));
         let is_known = self.last.is_some_and(|(at, last_ms, last_trust)| {
             last_trust == trust
@@ -107,7 +107,11 @@ mod tests {
         let mut reports = ClockReports::default();
         let mut report = |second: u64, drift_ms: i64, trust| {
             let now = Mono(second * 1_000);
-            reports.is_due(now, Wall(MADE.0 + i64::try_from(now.0).unwrap() + drift_ms), trust)
+            reports.admit_report(
+                now,
+                Wall(MADE.0 + i64::try_from(now.0).unwrap() + drift_ms),
+                trust,
+            )
         };
         let (set, unset) = (ClockTrust::Trusted, ClockTrust::Unset);
 
@@ -126,7 +130,7 @@ mod tests {
         for drift_ms in 0..2_000_i64 {
             let now = Mono(u64::try_from(drift_ms).unwrap() * 10);
             let wall = Wall(i64::try_from(now.0).unwrap() + drift_ms);
-            if reports.is_due(now, wall, ClockTrust::Trusted) {
+            if reports.admit_report(now, wall, ClockTrust::Trusted) {
                 seen_ms = drift_ms;
             }
             assert!(drift_ms.abs_diff(seen_ms) < STEP_MS / 4, "{drift_ms} ms, reported {seen_ms}");
