@@ -128,6 +128,11 @@ impl Message {
         self.sent.is_some() && self.answered.is_none()
     }
 
+    /// Returns `true` if the message of readings or events was sent, and lost with its connection.
+    fn is_lost(&self) -> bool {
+        self.was_sent && self.sent.is_none() && self.batch.lane != Lane::Alerts
+    }
+
     /// Returns the bytes of payload and topic.
     fn size_bytes(&self) -> u64 {
         (self.batch.payload.len() + self.batch.topic.len()) as u64

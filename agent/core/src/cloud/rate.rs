@@ -22,6 +22,11 @@ const CARRIED_OVER: u64 = 64 * 1024;
 /// Small messages alone can give samples far below the rate of the link.
 const SLOWEST: u64 = 1_200;
 
+/// The longest time for which a deadline waits for bytes on their way: a message of 128 KiB on the
+/// slowest link. Without a bound, large messages to a silent broker would wait for a quarter of an
+/// hour.
+const MAX_TRANSFER: Duration = Duration::from_secs(110);
+
 /// The state of the measurement on one connection.
 #[derive(Debug)]
 pub struct LinkRate {
@@ -65,14 +70,23 @@ impl LinkRate {
     /// Begins a connection. `round_trip` is the time to the acknowledgement of a small message, if
     /// known.
     pub fn begin_connection(&mut self, now: Mono, round_trip: Option<Duration>) {
+        self.forget_samples(now);
+        self.round_trip = round_trip.unwrap_or_default();
+    }
+
+    /// Forgets the samples: the network may be another one, or may have become slow while nothing
+    /// was sent (as TCP restarts after an idle time, RFC 5681, section 4.1).
+    fn forget_samples(&mut self, now: Mono) {
         self.carried_over = self.bytes_per_second().unwrap_or(self.carried_over).min(CARRIED_OVER);
         (self.best, self.pane_began) = ([0; 2], now);
-        self.round_trip = round_trip.unwrap_or_default();
     }
 
     /// Notes that a message is sent; `is_idle` if no other message is on its way.
     pub fn note_sent(&mut self, now: Mono, is_idle: bool) -> SendStamp {
         if is_idle {
+            if now.since(self.acknowledged_at.max(self.pane_began)) >= PANE * 2 {
+                self.forget_samples(now);
+            }
             (self.acknowledged_at, self.first_sent) = (now, now);
         }
         SendStamp {
@@ -103,22 +117,25 @@ impl LinkRate {
         self.best.into_iter().max().filter(|rate| *rate > 0)
     }
 
-    /// Returns the number of bytes that the link moves in [`HORIZON`], or in two round trips if
-    /// these take longer: fewer bytes would leave a link of long round trips idle. Before the first
-    /// acknowledgement, the rate of the last connection counts, up to [`CARRIED_OVER`].
+    /// Returns the number of bytes that the link moves in [`HORIZON`], or in three round trips if
+    /// these take longer: after one message a round trip, two must fit, or a link of long round
+    /// trips would stay idle. Before the first acknowledgement, and after an idle time, the rate
+    /// before counts, up to [`CARRIED_OVER`].
     #[must_use]
     pub fn flight_limit(&self) -> u64 {
-        let horizon = HORIZON.max(self.round_trip * 2);
+        let horizon = HORIZON.max(self.round_trip * 3);
         let horizon_ms = u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX);
         let rate = self.bytes_per_second().unwrap_or(self.carried_over);
         rate.saturating_mul(horizon_ms) / 1_000
     }
 
-    /// Returns the time that the link takes for `bytes`, for a deadline.
+    /// Returns the time that the link takes for `bytes`, for a deadline: by the slower of the two
+    /// panes, since the link may just have become slow, and at most [`MAX_TRANSFER`].
     #[must_use]
     pub fn transfer_time(&self, bytes: u64) -> Duration {
-        let rate = self.bytes_per_second().unwrap_or(0).max(SLOWEST);
-        Duration::from_millis(bytes.saturating_mul(1_000) / rate)
+        let measured = self.best.into_iter().filter(|rate| *rate > 0).min();
+        let rate = measured.unwrap_or(0).max(SLOWEST);
+        Duration::from_millis(bytes.saturating_mul(1_000) / rate).min(MAX_TRANSFER)
     }
 }
 
@@ -201,9 +218,9 @@ mod tests {
         let mut link = LinkRate::default();
         link.begin_connection(Mono(0), Some(Duration::from_secs(3)));
         let stamp = link.note_sent(Mono(0), true);
-        link.note_acknowledged(stamp, MESSAGE, Mono(3_000));
+        link.note_acknowledged(stamp, MESSAGE, Mono(3_500));
 
-        assert!(link.flight_limit() >= 2 * MESSAGE - 10, "{}", link.flight_limit());
+        assert!(link.flight_limit() >= 2 * MESSAGE, "{}", link.flight_limit());
     }
 
     #[test]
@@ -223,6 +240,26 @@ mod tests {
         link.begin_connection(Mono(20_000), None);
         assert_eq!((link.bytes_per_second(), link.flight_limit()), (None, CARRIED_OVER));
         assert_eq!(link.transfer_time(SLOWEST), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_fast_rate_is_not_believed_after_an_idle_time() {
+        let mut link = measured(1_000_000, 1, 12, &[MESSAGE; 40]);
+        assert!(link.flight_limit() > CARRIED_OVER);
+
+        let stamp = link.note_sent(Mono(3_600_000), true);
+
+        assert_eq!((link.bytes_per_second(), link.flight_limit()), (None, CARRIED_OVER));
+        assert_eq!(link.transfer_time(SLOWEST), Duration::from_secs(1));
+        link.note_acknowledged(stamp, MESSAGE, Mono(3_601_000));
+        assert_eq!(link.bytes_per_second(), Some(MESSAGE));
+    }
+
+    #[test]
+    fn a_deadline_waits_for_no_more_than_a_large_message_takes_on_the_slowest_link() {
+        let link = LinkRate::default();
+        assert_eq!(link.transfer_time(128 * 1024), Duration::from_millis(109_226));
+        assert_eq!(link.transfer_time(1 << 30), MAX_TRANSFER);
     }
 
     #[test]

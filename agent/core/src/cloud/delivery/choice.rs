@@ -9,8 +9,8 @@ use crate::time::Mono;
 
 impl Delivery {
     /// Returns the message to publish next, if any may be sent: alerts before events before
-    /// readings, older before newer, within the limits of sending. A message on trial is sent alone, with no others in flight but
-    /// alerts; all topics in doubt together send one message at a time.
+    /// readings, older before newer, within the limits of sending. A message on trial is sent alone,
+    /// with no others in flight but alerts; all topics in doubt together send one message at a time.
     #[must_use]
     pub fn next(&self, now: Mono) -> Option<(MessageId, &Batch)> {
         let load = self.measure_load();
@@ -20,7 +20,11 @@ impl Delivery {
         let is_held =
             |one: &(&MessageId, &Message)| one.1.batch.lane == Lane::Alerts && !has_room(one);
         let waiting = self.messages.iter().filter(|(_, message)| message.sent.is_none());
-        let waiting = waiting.filter(|one| !is_held(one));
+        // A message that waits for a mark lets those pass that an earlier connection lost: only they
+        // bring the mark.
+        let has_lost = self.messages.values().any(Message::is_lost);
+        let is_behind = |message: &Message| has_lost && self.waits_for_mark(message, load);
+        let waiting = waiting.filter(|one| !is_held(one) && !is_behind(one.1));
         if self.doubted == 0 && self.on_trial.is_empty() {
             let first = waiting.min_by_key(|(id, message)| (message.batch.lane, **id));
             return first.filter(has_room).map(|(id, message)| (*id, &message.batch));
@@ -29,7 +33,7 @@ impl Delivery {
         // The end of the connection would also be evidence against a topic whose first
         // acknowledgement does not count yet.
         let all_stand = self.messages.values().all(|message| message.answered.is_none());
-        let lone = self.next_on_trial(now).filter(|_| all_stand);
+        let lone = self.next_on_trial(now).filter(|(_, message)| all_stand && !is_behind(message));
         let only_alerts = lone.is_some() || on_their_way().any(|message| self.is_lone(message));
         let doubted_goes =
             all_stand && !on_their_way().any(|message| self.topic_failures(message) > 0);

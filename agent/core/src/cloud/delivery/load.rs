@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::risk::LaneRisks;
+use super::risk::{LaneRisks, Risk};
 use super::{Delivery, Message};
 use crate::cloud::batch::MAX_GROUP_MESSAGES;
 use crate::record::lane::Lane;
@@ -120,19 +120,30 @@ impl Delivery {
         fits_link && fits_window && (message.was_sent || self.may_risk(message, load))
     }
 
-    /// Returns `true` if a crash may repeat `message` as well. A watermark moves only over whole
-    /// groups, so the last groups of events and readings have room even if larger than the limits:
-    /// a group may have more topics than the window has messages, or the limits may be new.
+    /// Returns `true` if a crash may repeat `message` as well.
     fn may_risk(&self, message: &Message, load: Load) -> bool {
+        let limit = self.others_limit(load);
+        let risk = load.at_risk.others + message.as_risk();
+        risk.messages <= limit.messages && risk.records <= limit.records.max(message.batch.count)
+    }
+
+    /// Returns `true` if `message` must wait until a durable mark makes room.
+    pub(super) fn waits_for_mark(&self, message: &Message, load: Load) -> bool {
+        message.batch.lane != Lane::Alerts && !message.was_sent && !self.may_risk(message, load)
+    }
+
+    /// Returns the most messages and records of readings and events that a crash may repeat. A
+    /// watermark moves only over whole groups, so the last groups of events and readings have room
+    /// even if larger than the limits: a group may have more topics than the window has messages, or
+    /// the limits may be new.
+    pub(super) fn others_limit(&self, load: Load) -> Risk {
         let groups = self.lanes[Lane::Events.index()].queue.last_group()
             + self.lanes[Lane::Readings.index()].queue.last_group();
         let messages = match groups.messages > self.limits.others_window() {
             true => groups.messages,
             false => self.limits.others_window_beside(load.at_risk.alerts.messages),
         };
-        let records = self.limits.repeat.max(groups.records).max(message.batch.count);
-        let risk = load.at_risk.others + message.as_risk();
-        risk.messages <= messages && risk.records <= records
+        Risk { messages, records: self.limits.repeat.max(groups.records) }
     }
 
     /// Returns the most messages of alerts that a crash may repeat: the reserved part of the

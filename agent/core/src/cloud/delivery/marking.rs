@@ -88,9 +88,11 @@ impl Delivery {
     pub fn marks_are_urgent(&self) -> bool {
         let (alerts, others) =
             (self.settled.alerts + self.marking.alerts, self.settled.others + self.marking.others);
-        alerts.messages * 2 >= self.alert_limit(self.measure_load())
-            || others.messages * 2 >= self.limits.others_window()
-            || others.records.saturating_mul(2) >= self.limits.repeat
+        let load = self.measure_load();
+        let limit = self.others_limit(load);
+        alerts.messages * 2 >= self.alert_limit(load)
+            || others.messages * 2 >= limit.messages
+            || others.records.saturating_mul(2) >= limit.records
     }
 
     /// Returns `true` if any marks are not yet taken or not yet durable.

@@ -60,8 +60,12 @@ impl Delivery {
                 usize::try_from(self.limits.group_records()).unwrap_or(usize::MAX)
             }
         };
-        let (room, bytes) = (MAX_GROUP_MESSAGES, self.limit_bytes());
-        TakeRequest { lane, part, room, records, group_records, bytes }
+        // A crash repeats a whole group, and alerts have no limit of records.
+        let room = match lane {
+            Lane::Alerts => self.limits.window,
+            Lane::Events | Lane::Readings => MAX_GROUP_MESSAGES,
+        };
+        TakeRequest { lane, part, room, records, group_records, bytes: self.limit_bytes() }
     }
 
     /// Returns `true` if a message of `lane` waits to be sent: of the withheld topic `trial`, or of

@@ -257,3 +257,36 @@ fn many_topics_and_few_repeatable_records_make_delivery_slow() {
         assert_eq!(found, expected, "{topics} topics, {repeat}, {messages}");
     }
 }
+
+/// Only messages sent again bring the mark for which an event waits.
+#[test]
+fn what_a_lost_link_took_goes_before_an_event_that_waits_for_a_mark() {
+    for window in [16, 4_000] {
+        let mut sender = Sender::new(DeliveryLimits { window, ..LIMITS });
+        sender.measure(1_000, 1);
+        let sent = sender.fill(1_000, 1_000);
+        assert_eq!(sent.len(), 2, "all that a crash may repeat");
+        sender.take(Lane::Events, 1, 1, 300);
+        assert_eq!(sender.send(), None);
+
+        sender.delivery.link_lost(LinkEnd::Otherwise, sender.now);
+        sender.delivery.link_up(sender.now, None);
+
+        let again = sender.send();
+        assert_eq!(again.map(|(id, _)| id), Some(sent[0]), "window {window}");
+        sender.answer(sent[0], 1);
+        assert_eq!(sender.send().map(|(id, _)| id), Some(sent[1]));
+        sender.answer(sent[1], 1);
+        sender.mark();
+        assert_eq!(sender.send().map(|(_, lane)| lane), Some(Lane::Events));
+    }
+}
+
+/// A crash repeats whole groups.
+#[test]
+fn a_group_of_alerts_has_no_more_messages_than_the_window() {
+    let sender = Sender::new(LIMITS);
+    let requests = sender.delivery.list_requests(sender.now);
+    let alerts = requests.iter().find(|wanted| wanted.lane == Lane::Alerts);
+    assert_eq!(alerts.map(|wanted| wanted.room), Some(LIMITS.window));
+}
