@@ -107,7 +107,8 @@ pub(crate) fn boot_of(boots: &[BootRow], seq: u64) -> BootRow {
     boots.get(after.saturating_sub(1)).copied().unwrap_or(nowhere)
 }
 
-/// Reads the accounts of the lanes in a snapshot.
+/// Reads the accounts of the lanes in a snapshot; `status` has them from the running agent.
+#[cfg(any(test, feature = "demo"))]
 pub(crate) fn load_accounts(connection: &mut Connection) -> rusqlite::Result<[RecordAccount; 3]> {
     let snapshot = connection.transaction()?;
     Ok(read_lanes(&snapshot)?.map(|row| row.account()))

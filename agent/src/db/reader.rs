@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use pulsegate_core::record::event::VisitMembers;
 use pulsegate_core::record::id::RecordId;
-use pulsegate_core::record::lane::RecordAccount;
 use pulsegate_core::record::reading::{Reading, Seq, Value};
 use pulsegate_core::rules::KernelBoot;
 use pulsegate_core::time::Wall;
@@ -86,7 +85,10 @@ impl Reader {
     }
 
     /// Reads the accounts of the lanes.
-    pub(crate) fn read_accounts(&mut self) -> rusqlite::Result<[RecordAccount; 3]> {
+    #[cfg(any(test, feature = "demo"))]
+    pub(crate) fn read_accounts(
+        &mut self,
+    ) -> rusqlite::Result<[pulsegate_core::record::lane::RecordAccount; 3]> {
         load::load_accounts(&mut self.connection)
     }
 
