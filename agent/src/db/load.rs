@@ -45,7 +45,7 @@ impl LaneRow {
     }
 
     /// Counts pending records as delivered. With more than are pending the account no longer adds
-    /// up, which [`LaneRow::check_account`] reports. The same holds for the other counts.
+    /// up, which [`check_accounts`] reports. The same holds for the other counts.
     pub(crate) fn move_to_delivered(&mut self, count: u64) {
         self.pending = self.pending.saturating_sub(count);
         self.delivered += count;
