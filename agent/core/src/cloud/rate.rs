@@ -3,8 +3,8 @@
 //! Each acknowledgement gives one sample: the bytes acknowledged since the message was sent, by the
 //! time in which these bytes were sent and acknowledged, whichever took longer (as BBR does,
 //! draft-cardwell-iccrg-bbr-congestion-control, section 4.1). The rate is the largest sample of the
-//! last [`PANE`] to two: a message that does not fill the link gives a smaller sample, never a
-//! larger one.
+//! last one or two panes of five seconds: a message that does not fill the link gives a smaller
+//! sample, never a larger one.
 
 use std::time::Duration;
 
@@ -120,7 +120,7 @@ impl LinkRate {
     /// Returns the number of bytes that the link moves in [`HORIZON`], or in three round trips if
     /// these take longer: after one message a round trip, two must fit, or a link of long round
     /// trips would stay idle. Before the first acknowledgement, and after an idle time, the rate
-    /// before counts, up to [`CARRIED_OVER`].
+    /// before counts, up to 64 KiB a second.
     #[must_use]
     pub fn flight_limit(&self) -> u64 {
         let horizon = HORIZON.max(self.round_trip * 3);
@@ -130,7 +130,7 @@ impl LinkRate {
     }
 
     /// Returns the time that the link takes for `bytes`, for a deadline: by the slower of the two
-    /// panes, since the link may just have become slow, and at most [`MAX_TRANSFER`].
+    /// panes, since the link may just have become slow, and at most 110 s.
     #[must_use]
     pub fn transfer_time(&self, bytes: u64) -> Duration {
         let measured = self.best.into_iter().filter(|rate| *rate > 0).min();

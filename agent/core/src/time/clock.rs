@@ -83,7 +83,7 @@ pub struct ClockReports {
 
 impl ClockReports {
     /// Returns true if an observation is to be reported, and remembers it as reported: the first, a
-    /// step or a change of trust, a drift of [`DRIFT_MS`], and one every [`REPORT_EVERY`].
+    /// step or a change of trust, a drift of 50 ms, and one every minute.
     pub fn admit_report(&mut self, now: Mono, wall: Wall, trust: ClockTrust) -> bool {
         let offset_ms = wall.0.saturating_sub(i64::try_from(now.0).unwrap_or(i64::MAX));
         let is_known = self.last.is_some_and(|(at, last_ms, last_trust)| {
