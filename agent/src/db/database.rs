@@ -161,7 +161,8 @@ pub(crate) struct Database {
     /// Beats in long statements.
     pulse: Pulse,
     is_boot_written: bool,
-    /// By lane: see [`LaneWriter::doubtful`].
+    /// By lane: records up to here were in the publisher's hands when the store was damaged. The
+    /// disk may have lost them, and then they count as dropped already.
     pub(crate) doubtful: [Seq; 3],
     /// True if the ledger has rows without an event.
     pub(crate) has_untold: bool,
@@ -429,8 +430,7 @@ impl Database {
         let new_sources = self.sources.list_since(self.sources_stored);
         write::write_sources(&tx, self.sources_stored, &new_sources)?;
         let (last_seq, epoch) = (self.last_seq, self.epoch);
-        let doubtful = self.doubtful;
-        let mut writer = LaneWriter { tx: &tx, lanes: &mut lanes, last_seq, epoch, doubtful };
+        let mut writer = LaneWriter { tx: &tx, lanes: &mut lanes, last_seq, epoch };
         let written = write(&mut writer)?;
         let last_seq = writer.last_seq;
         if last_seq >= MAX_PLACE {

@@ -332,23 +332,6 @@ fn source_sql(lane: Lane, of: &str) -> String {
     }
 }
 
-/// Counts the records in `(after, through]` that a lane settles when its watermark moves there: all
-/// but the records of withheld sources.
-pub(crate) fn count_settled(
-    connection: &Connection,
-    lane: Lane,
-    (after, through): (u64, u64),
-) -> rusqlite::Result<u64> {
-    let table = lane.as_str();
-    let count = format!(
-        "SELECT count(*) FROM {table} WHERE seq > ?1 AND seq <= ?2
-         AND NOT EXISTS (SELECT 1 FROM withheld WHERE withheld.lane = {} AND withheld.source = {})",
-        lane.index(),
-        source_sql(lane, table)
-    );
-    connection.query_row(&count, [after, through], |row| row.get(0))
-}
-
 /// Counts the pending records of a lane: records behind the watermark and not settled by their
 /// source, and withheld records before the watermark.
 pub(crate) fn count_pending(

@@ -15,7 +15,6 @@ use rusqlite::{Connection, ToSql, Transaction, params};
 use super::database::{AlertRow, EventRow, WriterIdentity};
 use super::detail;
 use super::load::{FILTERED, LaneRow};
-use super::withheld;
 
 /// Writes records in the order of their places.
 pub(crate) struct LaneWriter<'a> {
@@ -23,9 +22,6 @@ pub(crate) struct LaneWriter<'a> {
     pub(crate) lanes: &'a mut [LaneRow; 3],
     pub(crate) last_seq: u64,
     pub(crate) epoch: Epoch,
-    /// By lane: records up to here were in the publisher's hands when the store was damaged. The
-    /// disk may have lost them, and then they count as dropped already.
-    pub(crate) doubtful: [Seq; 3],
 }
 
 impl LaneWriter<'_> {
@@ -100,18 +96,10 @@ impl LaneWriter<'_> {
 
     pub(crate) fn write_watermark(&mut self, mark: &Mark, now: Mono) -> rusqlite::Result<()> {
         let row = &mut self.lanes[mark.lane.index()];
-        let before = *row;
         row.watermark = row.watermark.max(mark.through.0);
         row.move_to_delivered(mark.delivered);
         row.move_to_filtered(mark.filtered);
-        mark.gaps.iter().try_for_each(|gap| self.write_gap_row(gap, now).map(drop))?;
-        if before.watermark < self.doubtful[mark.lane.index()].0 {
-            let row = &mut self.lanes[mark.lane.index()];
-            let span = (before.watermark, row.watermark);
-            let settled = withheld::count_settled(self.tx, mark.lane, span)?;
-            row.set_pending(before.pending.saturating_sub(settled));
-        }
-        Ok(())
+        mark.gaps.iter().try_for_each(|gap| self.write_gap_row(gap, now).map(drop))
     }
 
     /// Adds a row to the ledger. Returns its id.

@@ -214,12 +214,14 @@ impl Running {
 
     /// Takes and acknowledges up to a message full. Returns what was delivered.
     async fn deliver(&self, lane: Lane, after: u64) -> (u64, Vec<Json>) {
+        let pass = self.store.watch_progress().borrow().pass.number;
         let (through, records) = self.take(lane, after).await;
         if !records.is_empty() {
             let delivered = records.len() as u64;
             let mark =
                 Mark { lane, through: Seq(through), delivered, filtered: 0, gaps: Vec::new() };
-            self.store.mark(vec![mark], true).await.unwrap().await.unwrap();
+            let marked = self.store.mark_all(vec![mark], Vec::new(), true, pass).await;
+            marked.unwrap().await.unwrap();
         }
         (through, records)
     }

@@ -488,7 +488,7 @@ async fn damage_that_shows_only_when_a_lane_is_read_or_written_is_mended_in_the_
 
 impl Running {
     /// Makes the writer see what is on disk: another connection that writes empties its cache.
-    fn refresh(&self, device: &Device) {
+    pub(super) fn refresh(&self, device: &Device) {
         let connection = rusqlite::Connection::open(device.path()).unwrap();
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('refresh', 1)", []).unwrap();
     }
@@ -500,6 +500,7 @@ async fn what_was_in_hand_when_its_rows_were_lost_is_counted_once() {
     let agent = device.start();
     agent.append([61.0]).await;
     let watermark = agent.watermark(Lane::Readings);
+    let pass = agent.store.watch_progress().borrow().pass.number;
     let (through, records) = agent.take(Lane::Readings, watermark).await;
     // Rows of the message that is on its way, and of those behind it.
     let leaves = leaves(&device.path());
@@ -520,8 +521,14 @@ async fn what_was_in_hand_when_its_rows_were_lost_is_counted_once() {
         filtered: 0,
         gaps: Vec::new(),
     };
-    agent.store.mark(vec![mark], true).await.unwrap().await.unwrap();
+    let before = agent.account(Lane::Readings);
+    let marked = agent.store.mark_all(vec![mark], Vec::new(), true, pass).await;
+    marked.unwrap().await.unwrap();
+    assert_eq!(agent.account(Lane::Readings), before, "the pass of the mark is over");
+    let (_, again) = agent.deliver(Lane::Readings, watermark).await;
 
+    let account = agent.account(Lane::Readings);
+    assert_eq!(account.delivered, before.delivered + again.len() as u64);
     agent.assert_balanced().await;
     agent.stop().await;
 }

@@ -11,6 +11,7 @@ use crate::db::load;
 use crate::db::retention::{self, RetentionView};
 use crate::db::withheld::{SettledSources, SourceMark};
 use crate::store::take::Encoder;
+use crate::store::tests::damage::{leaves, overwrite, rows_of_page};
 
 const LANE: Lane = Lane::Readings;
 
@@ -471,4 +472,35 @@ fn the_database_that_replaces_a_damaged_one_knows_the_marks_that_were_not_commit
     database.commit_work(&CommitWork { source_marks, ..CommitWork::default() }).unwrap();
     let account = account_of(&mut database);
     assert_eq!((account.delivered, account.pending, account.dropped), (25, 5, 0));
+}
+
+#[tokio::test]
+async fn records_withheld_while_their_lane_passes_them_stay_pending_behind_a_salvage() {
+    let device = Device::new();
+    let agent = start(&device);
+    let sources = ["a", "b"].map(|name| agent.source(name, "heart_rate"));
+    let readings = (0..80).map(|at| number(sources[at % 2], clock::mono(), 70.0)).collect();
+    agent.offer(readings).await.unwrap();
+    agent.stop().await;
+    let agent = start(&device);
+    // All are in hand when the store turns out to be damaged.
+    assert_eq!(take(&agent, without(0, &[])).await.len(), 80);
+    let path = device.path();
+    let page = leaves(&path).into_iter().max_by_key(|page| rows_of_page(&path, *page)).unwrap();
+    overwrite(&path, page * 1024, &[0; 1024]);
+    agent.refresh(&device);
+    take(&agent, without(0, &[])).await;
+    agent.settle().await;
+    assert_eq!(device.set_aside().len(), 1);
+    let (before, pass) = (agent.account(LANE), agent.store.watch_progress().borrow().pass.number);
+
+    let delivered = take(&agent, without(0, &["b"])).await.len() as u64;
+    let withhold = TopicMark::Withhold { lane: LANE, topic: topic("b"), after: Seq(0) };
+    let mark = Mark { lane: LANE, through: Seq(80), delivered, filtered: 0, gaps: Vec::new() };
+    agent.store.mark_all(vec![mark], vec![withhold], true, pass).await.unwrap().await.unwrap();
+
+    let account = agent.account(LANE);
+    assert_eq!((account.delivered, account.pending), (delivered, before.pending - delivered));
+    agent.assert_balanced().await;
+    agent.stop().await;
 }
