@@ -115,7 +115,7 @@ const EMPTY_WORDS: [&str; 7] = ["Manager", "Helper", "Util", "Utils", "Handler",
 /// Beyond it nobody reads a file to its end.
 const MAX_FILE_LINES: usize = 600;
 /// The part that everybody must know.
-const MAX_CORE_LINES: usize = 7100;
+const MAX_CORE_LINES: usize = 7_150;
 const PROMISES: usize = 13;
 
 /// Files whose tests may contain dates, by the beginnings of their paths, and why none of them depends on
