@@ -52,6 +52,8 @@ async fn status_tells_that_the_partition_is_full_and_by_whom_it_is_used() {
 
     disk.fill();
     let stored = inbox.store(&line(2)).await;
+    // If the commit found no room, the store has replaced its ballast by a smaller one.
+    disk.fill();
     let status = agent.wait_status("it tells", PATIENCE, is_full).await;
     disk.make_room();
     inbox.store(&line(3)).await;
