@@ -43,8 +43,8 @@ pub(crate) struct Link {
     #[schemars(with = "Period", extend("x-range" = ["5s", "12h"]))]
     pub keep_alive: Duration,
     /// Longest wait for the acknowledgement of a published message, beside the time that the link
-    /// takes for the bytes before it; after the wait, or after `keep_alive` if shorter, the agent
-    /// connects again and sends the message again. Range: `5s` to `10m`.
+    /// takes for the bytes before it, at most 110 s; after the wait, or after `keep_alive` if
+    /// shorter, the agent connects again and sends the message again. Range: `5s` to `10m`.
     #[serde(with = "duration")]
     #[schemars(with = "Period", extend("x-range" = ["5s", "10m"]))]
     pub ack_timeout: Duration,
